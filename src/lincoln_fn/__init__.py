@@ -1,0 +1,53 @@
+"""A pure-functional, stateless deep-learning library on torch tensors, without autograd.
+
+Every layer is a pair of pure functions with gradients written by hand:
+
+    y, cache    = layer.forward(params, x)
+    dx, dparams = layer.backward(params, cache, g)
+"""
+
+from lincoln_fn import data, initializers, keys, layers, losses, metrics, nn, optim, testing, tree
+from lincoln_fn.combine import serial
+from lincoln_fn.fit import FitRecord, evaluate, fit
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, map_layers
+from lincoln_fn.losses import Loss
+from lincoln_fn.nn import *  # noqa: F403  # the constructors of layers
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.record import State, record, static
+from lincoln_fn.shapes import LayerError, NonFiniteError
+from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FitRecord",
+    "Key",
+    "Layer",
+    "LayerError",
+    "Loss",
+    "NonFiniteError",
+    "Optimizer",
+    "State",
+    "StepRecord",
+    "TrainState",
+    "data",
+    "evaluate",
+    "fit",
+    "init_state",
+    "initializers",
+    "keys",
+    "layers",
+    "losses",
+    "make_step",
+    "map_layers",
+    "metrics",
+    "optim",
+    "record",
+    "serial",
+    "static",
+    "testing",
+    "train",
+    "tree",
+    *nn.__all__,
+]

@@ -1,0 +1,178 @@
+"""Data: batches as a function of (key, i), and a mapping helper for every other source.
+
+Any iterable of (x, target) serves as data; what is here is for tensors and arrays held in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays
+
+Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"  # Any: arrays of every shape and dtype
+Batch: TypeAlias = tuple[Arrays, Arrays]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@attrs.frozen(eq=False, repr=False)
+class Batches:
+    """Batches of arrays in memory; made by `batches`, and iterated as often as one likes."""
+
+    arrays: tuple[Any, ...]  # Any: trees of tensors
+    batch_size: int
+    key: Key | None
+    epochs: int
+    start: int
+    drop_last: bool
+
+    @property
+    def examples(self) -> int:
+        """The number of examples in the arrays."""
+        return len(tree.leaves(self.arrays)[0])
+
+    @property
+    def per_epoch(self) -> int:
+        """The number of batches in an epoch."""
+        whole, rest = divmod(self.examples, self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+    def __repr__(self) -> str:
+        of = f"{self.examples} examples by {self.batch_size}"
+        return f"batches({of}, epochs={self.epochs}, start={self.start})"
+
+    def __len__(self) -> int:
+        """Count the batches from `start` to the end of the last epoch."""
+        return max(self.epochs * self.per_epoch - self.start, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Give the batches from `start` to the end of the last epoch."""
+        order, order_epoch = None, None
+        for i in range(self.start, self.epochs * self.per_epoch):
+            epoch = i // self.per_epoch
+            if epoch != order_epoch:
+                order, order_epoch = self._order(epoch), epoch
+            yield self._take(i, order)
+
+    def at(self, i: int) -> Batch:
+        """Give batch i, counted from the first batch of the first epoch.
+
+        Args:
+            i: at least 0; past the last epoch the order of further epochs is given.
+
+        Returns:
+            The batch that iteration gives in that place.
+
+        Example:
+            >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
+            (tensor([4]), tensor([4]))
+        """
+        return self._take(i, self._order(i // self.per_epoch))
+
+    def _order(self, epoch: int) -> Tensor | None:
+        return (
+            None if self.key is None else keys.permutation(self.key.fold_in(epoch), self.examples)
+        )
+
+    def _take(self, i: int, order: Tensor | None) -> Batch:
+        first = i % self.per_epoch * self.batch_size
+        rows = slice(first, first + self.batch_size)
+        if order is None:
+            return tree.map(lambda array: array[rows], self.arrays)
+        return tree.map(lambda array: array.index_select(0, order[rows]), self.arrays)
+
+
+def batches(
+    arrays: tuple[Array, ...],
+    batch_size: int,
+    *,
+    key: Key | None = None,
+    epochs: int = 1,
+    start: int = 0,
+    drop_last: bool = False,
+) -> Batches:
+    """Make batches of arrays in memory. Batch i is a function of (key, i).
+
+    Args:
+        arrays: such as (x, target), tensors or numpy arrays with one row an example.
+        batch_size: examples a batch; the last of an epoch can be smaller.
+        key: shuffles each epoch in its own way; None keeps the order of the arrays.
+        epochs: how often every example comes.
+        start: the first batch to give, such as a state's step to resume from.
+        drop_last: whether a last, smaller batch is left out.
+
+    Returns:
+        An iterable with a length. The batches are new tensors if shuffled, views if not.
+
+    Raises:
+        ValueError: if there is no example, the lengths differ, or a number is below its least.
+
+    Example:
+        >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
+        ...     print(x, target)
+        tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
+        tensor([2.], dtype=torch.float64) tensor([2])
+    """
+    for name, number, least in (
+        ("batch_size", batch_size, 1),
+        ("epochs", epochs, 1),
+        ("start", start, 0),
+    ):
+        if number < least:
+            raise ValueError(f"batches: expected {name} of at least {least}, got {number}")
+    tensors = tree.map(torch.as_tensor, tuple(arrays))
+    lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
+    if len(set(lengths)) != 1 or lengths[0] == 0:
+        raise ValueError(
+            f"batches: expected arrays of one length, at least 1, got lengths {lengths}"
+        )
+    result = Batches(tensors, batch_size, key, epochs, start, drop_last)
+    if result.per_epoch == 0:
+        raise ValueError(
+            f"batches: drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
+        )
+    return result
+
+
+@attrs.frozen(eq=False)
+class Mapped(Generic[A, B]):
+    """An iterable whose items pass through a function; made by `map`."""
+
+    f: Callable[..., B]
+    source: Iterable[A]
+
+    def __iter__(self) -> Iterator[B]:
+        """Give the new items, from the beginning each time if the source can."""
+        for item in self.source:
+            yield self.f(*item) if isinstance(item, tuple | list) else self.f(item)
+
+    def __len__(self) -> int:
+        """Count the items, if the source can."""
+        return len(self.source)  # type: ignore[arg-type]  # TypeError is what len says of it
+
+
+def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
+    """Pass every batch through a function: what a source needs to fit a network.
+
+    Args:
+        f: takes a batch's entries, such as x and target, and returns the new batch.
+        source: an iterable of batches, such as a torchvision `DataLoader`.
+
+    Returns:
+        An iterable that can be walked as often as the source can.
+
+    Example:
+        >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
+        >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
+        [torch.Size([8, 784])]
+    """
+    return Mapped(f, source)

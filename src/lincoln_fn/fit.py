@@ -1,0 +1,208 @@
+"""The whole of training in one call, and evaluation: what `train` and a few lines would do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sized
+from typing import TypeAlias
+
+import attrs
+import torch
+from tqdm import tqdm
+
+from lincoln_fn import tree
+from lincoln_fn.data import Array, Batch, Batches, batches
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.metrics import Metric
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.record import record
+from lincoln_fn.train import TrainState, init_state, make_step, train
+
+Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
+
+
+@record
+class FitRecord:
+    """One line of a training history.
+
+    `loss` is the mean of the step values since the line before, `metric` the metric on the
+    validation data (None if there is none), `seconds` the time since training began.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    metric: float | None
+    seconds: float
+
+    def __str__(self) -> str:
+        metric = "" if self.metric is None else f"  metric {self.metric:.4f}"
+        return f"epoch {self.epoch}  step {self.step}  loss {self.loss:.4f}{metric}"
+
+
+def fit(
+    net: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Data,
+    *,
+    key: Key,
+    epochs: int = 1,
+    batch_size: int | None = None,
+    valid: Data | None = None,
+    metric: Metric | None = None,
+    every: int | None = None,
+    state: TrainState | None = None,
+    progress: bool = True,
+) -> tuple[TrainState, tuple[FitRecord, ...]]:
+    """Train a network.
+
+    On a terminal a bar shows the progress; elsewhere each line of the history is printed.
+
+    Args:
+        net: the network.
+        loss: its loss, with reduction mean or sum.
+        optimizer: moves the parameters.
+        data: (x, target) tensors or numpy arrays with one row an example, shuffled anew each epoch
+            by the state's key; or an iterable of batches (x, target), walked once an epoch.
+        key: initial parameters and the order of the data come from it.
+        epochs: how often every example comes.
+        batch_size: examples a batch, for data given as arrays.
+        valid: data for the metric, of either kind.
+        metric: such as `metrics.accuracy`; needs `valid`.
+        every: steps between two lines of the history; None writes one at each epoch's end.
+        state: to go on from; None makes one from the key. A run over arrays takes up the batch
+            at which the state stands, so that `epochs` counts those before it too.
+        progress: whether anything is shown.
+
+    Returns:
+        The last state, and the history.
+
+    Raises:
+        ValueError: if a number is below 1, arrays come without batch_size, a metric without
+            validation data, or the data cannot be walked or gives no batch.
+        LayerError: as the step does.
+
+    Example:
+        >>> import torch, lincoln_fn as lf
+        >>> x, target = torch.eye(3), torch.arange(3)
+        >>> net = lf.serial(lf.dense(3), lf.log_softmax())
+        >>> state, history = fit(
+        ...     net, lf.losses.nll(), lf.optim.sgd(1.0), (x, target), key=lf.Key(0), epochs=50,
+        ...     batch_size=3, valid=(x, target), metric=lf.metrics.accuracy, progress=False,
+        ... )
+        >>> history[-1].step, history[-1].metric
+        (50, 1.0)
+    """
+    for name, number in (("epochs", epochs), ("every", every)):
+        if number is not None and number < 1:
+            raise ValueError(f"fit: expected {name} of at least 1, got {number}")
+    if metric is not None and valid is None:
+        raise ValueError("fit: expected validation data for the metric, got valid=None")
+    if state is None:
+        state = init_state(net, optimizer, key, _example(data))
+    source = _as_batches(data, batch_size, state.key)
+    held_out = None if valid is None else _as_batches(valid, batch_size, None)
+    step = make_step(net, loss, optimizer)
+    history: list[FitRecord] = []
+    losses: list[float] = []
+    began = time.perf_counter()
+
+    def write_line(epoch: int, state: TrainState) -> None:
+        score = None
+        if metric is not None and held_out is not None:
+            score = evaluate(net, state.params, held_out, {"metric": metric})["metric"]
+        mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
+        history.append(FitRecord(int(state.step), epoch, mean, score, seconds))
+        losses.clear()
+        if not bar.disable:
+            bar.set_postfix_str(str(history[-1]))
+        elif progress:
+            print(history[-1], flush=True)
+
+    with tqdm(total=_steps(source, epochs, state), disable=None if progress else True) as bar:
+        for epoch in range(1, epochs + 1):
+            remaining = _epoch(source, epoch, state)
+            for state, record in train(step, state, remaining):  # noqa: B020  # it is threaded
+                losses.append(record.loss)
+                bar.update()
+                if every and record.step % every == 0:
+                    write_line(epoch, state)
+            if losses and (every is None or epoch == epochs):
+                write_line(epoch, state)
+    return state, tuple(history)
+
+
+def evaluate(
+    net: Layer, params: Params, batches: Iterable[Batch], metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Compute metrics of a network's predictions, averaged over the examples.
+
+    Args:
+        net: the network, of which `predict` is used.
+        params: its parameters.
+        batches: an iterable of (x, target).
+        metrics: by name, functions (prediction, target) -> mean over the examples.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        ValueError: if there is no batch.
+        LayerError: if a batch does not fit.
+
+    Example:
+        >>> import torch, lincoln_fn as lf
+        >>> rows = [(torch.eye(2), torch.tensor([0, 1])), (torch.eye(2)[:1], torch.tensor([1]))]
+        >>> scores = evaluate(lf.softmax(), (), rows, {"accuracy": lf.metrics.accuracy})
+        >>> round(scores["accuracy"], 4)
+        0.6667
+    """
+    sums = dict.fromkeys(metrics, 0.0)
+    examples = 0
+    for x, target in batches:
+        prediction = net.predict(params, x)
+        examples += len(target)
+        for name, metric in metrics.items():
+            sums[name] += metric(prediction, target) * len(target)
+    if examples == 0:
+        raise ValueError("evaluate: expected at least one example, got none")
+    return {name: total / examples for name, total in sums.items()}
+
+
+def _as_batches(data: Data, batch_size: int | None, key: Key | None) -> Iterable[Batch]:
+    if isinstance(data, tuple):
+        if batch_size is None:
+            raise ValueError("fit: expected a batch_size for data given as arrays, got None")
+        return batches(data, batch_size, key=key)
+    return data
+
+
+def _example(data: Data) -> Arrays:
+    """Give an x of which the shape counts."""
+    if isinstance(data, tuple):
+        return tree.map(torch.as_tensor, data[0])
+    if iter(data) is data:
+        mend = "give a list or a DataLoader, or use train"
+        raise ValueError(
+            f"fit: expected data that can be walked once an epoch, got an iterator; {mend}"
+        )
+    for x, _ in data:
+        return x
+    raise ValueError("fit: expected at least one batch, got none")
+
+
+def _epoch(source: Iterable[Batch], epoch: int, state: TrainState) -> Iterable[Batch]:
+    """Give an epoch's batches; of arrays, only those that the state has not seen yet."""
+    if isinstance(source, Batches):
+        return attrs.evolve(source, epochs=epoch, start=int(state.step))
+    return source
+
+
+def _steps(source: Iterable[Batch], epochs: int, state: TrainState) -> int | None:
+    """Count the steps to come, where the data can tell."""
+    if isinstance(source, Batches):
+        return len(attrs.evolve(source, epochs=epochs, start=int(state.step)))
+    return len(source) * epochs if isinstance(source, Sized) else None

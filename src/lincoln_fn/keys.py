@@ -1,0 +1,236 @@
+"""Explicit randomness: a key, and numbers drawn from it.
+
+A `Key` is 64 bits in an int64 tensor. Drawing never changes a key: the same key and shape give the
+same numbers, so a key is used once and new ones are made by `split` or `fold_in`. The generator is
+counter-based, number i of key k being
+
+    mix(k XOR (i + 1) c),   mix(z):  z = (z XOR z >> 30) a,  z = (z XOR z >> 27) b,  z XOR z >> 31
+
+with the finalizer and the odd constants a, b, c of SplitMix64 (Steele, Lea and Flood, "Fast
+Splittable Pseudorandom Number Generators", OOPSLA 2014). XOR in place of SplitMix64's sum keeps the
+sequence of one key from being a shifted copy of another's. All of it is integer arithmetic on
+tensors, so the bits are the same eagerly, compiled, exported and on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.record import State, record
+
+Shape = tuple[int, ...]
+
+
+def _signed(bits: int) -> int:
+    """Read an unsigned 64-bit constant as the int64 with the same bits."""
+    return bits - (1 << 64) if bits >= 1 << 63 else bits
+
+
+_A: Final = _signed(0xBF58476D1CE4E5B9)
+_B: Final = _signed(0x94D049BB133111EB)
+_C: Final = _signed(0x9E3779B97F4A7C15)
+# Children of `split` and `fold_in` come from another stream than the numbers drawn from the key.
+_CHILD: Final = _signed(0xD1342543DE82EF95)
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """Shift right logically; torch's own shift of an int64 copies the sign."""
+    return (z >> by).bitwise_and_((1 << (64 - by)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shifted(z, 30)).mul_(_A)
+    z = z.bitwise_xor_(_shifted(z, 27)).mul_(_B)
+    return z.bitwise_xor_(_shifted(z, 31))
+
+
+@record
+class Key(State):
+    """The root of a sequence of random numbers; frozen, and never advanced by drawing.
+
+    Args:
+        bits: an int seed, which is mixed into 64 bits, or an int64 tensor of shape () that already
+            holds them.
+
+    Raises:
+        ValueError: if the seed does not fit into 64 bits.
+
+    Example:
+        >>> first, second = Key(0).split()
+        >>> bool(first.bits == second.bits)
+        False
+    """
+
+    bits: Tensor
+
+    def __init__(self, bits: int | Tensor) -> None:
+        # An int becomes a tensor at once, so that a compiled step takes it as an input. Whatever
+        # else comes is kept: torch and optree put placeholders into records that they rebuild.
+        if type(bits) is int:
+            if not -(1 << 63) <= bits < 1 << 64:
+                raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
+            bits = _mix(torch.tensor(_signed(bits)))
+        object.__setattr__(self, "bits", bits)
+
+    def split(self, n: int = 2) -> tuple[Key, ...]:
+        """Make n new keys whose numbers are independent of each other's and of this key's.
+
+        Args:
+            n: how many, at least 1.
+
+        Returns:
+            The keys.
+
+        Raises:
+            ValueError: if n is below 1.
+
+        Example:
+            >>> len(Key(0).split(3))
+            3
+        """
+        if n < 1:
+            raise ValueError(f"Key.split: expected n of at least 1, got {n}")
+        return tuple(self.fold_in(i) for i in range(n))
+
+    def fold_in(self, data: int | Tensor) -> Key:
+        """Make the new key that belongs to a number, such as a step or an epoch.
+
+        Args:
+            data: an integer, or an int64 tensor of shape ().
+
+        Returns:
+            The key; equal numbers give equal keys.
+
+        Example:
+            >>> bool(Key(0).fold_in(7).bits == Key(0).fold_in(torch.tensor(7)).bits)
+            True
+        """
+        salt = _signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
+        return Key(_mix((self.bits ^ _CHILD) + salt))
+
+    def near(self, x: Tensor) -> Key:
+        """Move the key to a tensor's device, unless that is `meta`, which holds no numbers.
+
+        Args:
+            x: any tensor.
+
+        Returns:
+            The key whose draws lie where x lies.
+
+        Example:
+            >>> Key(0).near(torch.empty(3, device="meta")).bits.device
+            device(type='cpu')
+        """
+        if x.device == self.bits.device or x.is_meta:
+            return self
+        return Key(self.bits.to(x.device))
+
+
+def bits(key: Key, shape: Shape) -> Tensor:
+    """Draw 64 random bits for each place.
+
+    Args:
+        key: the key, on whose device the numbers are made.
+        shape: of the result.
+
+    Returns:
+        int64 of that shape, uniform over all 2^64 values.
+
+    Example:
+        >>> bits(Key(0), (2, 3)).shape
+        torch.Size([2, 3])
+    """
+    n = math.prod(shape)
+    counter = torch.arange(1, n + 1, dtype=torch.int64, device=key.bits.device)
+    return _mix(counter.mul_(_C).bitwise_xor_(key.bits)).view(shape)
+
+
+def uniform(
+    key: Key, shape: Shape, low: float = 0.0, high: float = 1.0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw uniformly from [low, high).
+
+    Args:
+        key: the key, on whose device the numbers are made.
+        shape: of the result.
+        low: the smallest value.
+        high: the bound above; where the numbers are scaled or shortened, rounding can reach it.
+        dtype: a floating dtype. float64 uses 53 random bits, every other dtype 24.
+
+    Returns:
+        The numbers.
+
+    Example:
+        >>> bool((uniform(Key(0), (1000,)) < 1).all())
+        True
+    """
+    width = 53 if dtype is torch.float64 else 24
+    working = torch.float64 if dtype is torch.float64 else torch.float32
+    unit = _shifted(bits(key, shape), 64 - width).to(working).mul_(2.0**-width)
+    return unit.mul_(high - low).add_(low).to(dtype)
+
+
+def normal(
+    key: Key, shape: Shape, mean: float = 0.0, std: float = 1.0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw from the normal distribution, by Box and Muller's transform of two uniform numbers.
+
+    Args:
+        key: the key, on whose device the numbers are made.
+        shape: of the result.
+        mean: the mean.
+        std: the standard deviation.
+        dtype: a floating dtype.
+
+    Returns:
+        sqrt(-2 log u) cos(2 pi v) std + mean, with u in (0, 1].
+
+    Example:
+        >>> round(normal(Key(0), (100_000,)).std().item(), 2)
+        1.0
+    """
+    working = torch.float64 if dtype is torch.float64 else torch.float32
+    u, v = uniform(key, (2, *shape), dtype=working).unbind()
+    radius = u.neg().log1p_().mul_(-2).sqrt_()
+    unit = radius.mul_(v.mul(2 * math.pi).cos_())
+    return unit.mul_(std).add_(mean).to(dtype)
+
+
+def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
+    """Draw True with probability p.
+
+    Args:
+        key: the key, on whose device the mask is made.
+        shape: of the result.
+        p: the probability, from 0 to 1, kept to 53 bits.
+
+    Returns:
+        A bool tensor.
+
+    Example:
+        >>> bernoulli(Key(0), (3,), p=1.0)
+        tensor([True, True, True])
+    """
+    below: Tensor = _shifted(bits(key, shape), 11) < math.ceil(p * 2.0**53)
+    return below
+
+
+def permutation(key: Key, n: int) -> Tensor:
+    """Draw an order of the numbers 0 to n - 1.
+
+    Args:
+        key: the key, on whose device the order is made.
+        n: how many numbers.
+
+    Returns:
+        int64 of shape (n,).
+
+    Example:
+        >>> permutation(Key(0), 4).sort().values
+        tensor([0, 1, 2, 3])
+    """
+    return bits(key, (n,)).argsort()

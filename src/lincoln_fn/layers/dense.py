@@ -1,0 +1,153 @@
+"""Dense layer: y = x W + b, on the last axis of x.
+
+Derivation. For one row, y_j = sum_i x_i W_ij + b_j, so
+
+    dL/dx_i  = sum_j g_j W_ij          dx = g W^T
+    dL/dW_ij = x_i g_j                 dW = x^T g, which sums over the rows
+    dL/db_j  = g_j                     db = the sum of g over the rows
+
+where every axis of x but the last counts rows. Cache: x.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.keys import Key
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
+
+
+@record
+class Params:
+    """The matrix W, applied from the right, and the bias b, or None for a layer without one."""
+
+    weight: Float[Tensor, "n_in n_out"]
+    bias: Float[Tensor, " n_out"] | None
+
+
+def init(
+    key: Key,
+    x: Float[Tensor, "*batch n_in"],
+    *,
+    n_out: int,
+    bias: bool,
+    weight_init: Initializer,
+    bias_init: Initializer,
+) -> Params:
+    """Make parameters for inputs like x.
+
+    Args:
+        key: what the initial values are drawn from.
+        x: an example input, of which only shape, dtype and device count.
+        n_out: the number of features of y.
+        bias: whether there is a bias.
+        weight_init: draws the weight.
+        bias_init: draws the bias.
+
+    Returns:
+        The parameters, in x's dtype and on its device.
+
+    Raises:
+        LayerError: if x is not a floating tensor with at least one axis.
+    """
+    name = f"dense({n_out})"
+    check_input(name, (), x)
+    if x.ndim == 0:
+        raise LayerError(name, "expected x of shape (..., n_in), got ()")
+    fans = Fans(x.shape[-1], n_out)
+    weight_key, bias_key = key.near(x).split()
+    return Params(
+        weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
+        bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
+    )
+
+
+def forward(
+    params: Params, x: Float[Tensor, "*batch n_in"]
+) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
+    """Compute y = x W + b.
+
+    Args:
+        params: weight and bias.
+        x: of shape (..., n_in), any number of leading axes.
+
+    Returns:
+        y of shape (..., n_out), and the cache x.
+
+    Raises:
+        LayerError: if x is not a floating tensor of shape (..., n_in) with the weight's dtype and
+            device, or params are another layer's.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
+        >>> forward(params, torch.tensor([[10.0, 100.0]]))[0]
+        tensor([[213.]])
+    """
+    check_input("dense", params, x, Params)
+    check_like("dense", "x", x, params.weight)
+    n_in, n_out = params.weight.shape
+    if x.shape[-1:] != (n_in,):
+        raise LayerError(
+            f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
+        )
+    return torch.nn.functional.linear(x, params.weight.mT, params.bias), x
+
+
+def backward(
+    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+    """Compute dx = g W^T, and the parameters' gradients as `grads` does.
+
+    Args:
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy, of y's shape.
+
+    Returns:
+        dx and dparams.
+
+    Raises:
+        LayerError: if g or the cache do not fit the parameters.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
+        >>> backward(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]))[0]
+        tensor([[ 7., 14.]])
+    """
+    dparams = grads(params, cache, g)
+    return g @ params.weight.mT, dparams
+
+
+def grads(
+    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Params:
+    """Compute dW = x^T g and db = sum of g over the rows, without dx.
+
+    Args:
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy, of y's shape.
+
+    Returns:
+        dparams.
+
+    Raises:
+        LayerError: if g or the cache do not fit the parameters.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
+        >>> grads(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]])).weight
+        tensor([[ 70.],
+                [700.]])
+    """
+    check_params("dense", params, Params)
+    n_in, n_out = params.weight.shape
+    if not isinstance(cache, Tensor) or cache.shape[-1:] != (n_in,):
+        raise LayerError(f"dense({n_out})", f"expected the cache x of shape (..., {n_in})")
+    check_cotangent(f"dense({n_out})", g, cache, (*cache.shape[:-1], n_out))
+    x_rows, g_rows = cache.reshape(-1, n_in), g.reshape(-1, n_out)
+    return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))

@@ -1,0 +1,166 @@
+"""Frozen records of tensors, and the marker for those that are carried but not trained.
+
+Parameters, caches and states are all records: attrs classes that cannot be changed after they are
+made. `record` also tells optree and torch how to take one apart and put it together again, so that
+a record can be mapped over, saved, compiled and exported like a tuple.
+
+optree sees each record in two views, which are namespaces of its registry:
+
+- `TRAINED`: the leaves that an optimizer moves. A `State` has none here and is handed through.
+- `EVERYTHING`: every tensor, those inside a `State` too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import attrs
+import optree
+import torch.utils._pytree as torch_pytree
+from torch import Tensor
+from typing_extensions import dataclass_transform
+
+TRAINED: Final = "lincoln_fn.trained"
+EVERYTHING: Final = "lincoln_fn.everything"
+
+T = TypeVar("T")
+
+
+class State:
+    """Marks a record whose tensors are carried from step to step but not trained.
+
+    Running statistics and keys are states: `tree.map` hands them through untouched, checkpoints
+    save them, and only `advance` makes new ones.
+    """
+
+    __slots__ = ()
+
+
+# Any: the default may have any type, and the result stands for the field's own type.
+def static(**options: Any) -> Any:
+    """Declare a field that is part of a record's structure and not a leaf: a number, a name.
+
+    Args:
+        **options: what `attrs.field` takes, such as `default`.
+
+    Returns:
+        The field, for use as the right-hand side in a record's class body.
+
+    Example:
+        >>> @record
+        ... class Cache:
+        ...     x: Tensor
+        ...     dim: int = static(default=-1)
+        >>> optree.tree_leaves(Cache(7, dim=0), namespace=TRAINED)
+        [7]
+    """
+    return attrs.field(metadata={"static": True}, **options)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, attrs.field))
+def record(cls: type[T]) -> type[T]:
+    """Make a class a frozen record that optree and torch can take apart.
+
+    Two records are equal only if they are the same object, for equality of tensors has no single
+    answer. Printing one shows each tensor's dtype and shape rather than its numbers.
+
+    Args:
+        cls: a class with annotated fields.
+
+    Returns:
+        The frozen attrs class, registered in both views and with torch's pytree.
+
+    Example:
+        >>> @record
+        ... class Params:
+        ...     weight: Tensor
+        >>> Params(torch.zeros(2, 3))
+        Params(weight=float32[2, 3])
+    """
+    frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes the class anew
+    frozen.__repr__ = _repr
+    fields = attrs.fields(frozen)
+    children = tuple(a.name for a in fields if not a.metadata.get("static"))
+    constants = tuple(a.name for a in fields if a.metadata.get("static"))
+
+    def flatten(tree: T) -> tuple[list[object], tuple[object, ...], tuple[str, ...]]:
+        values = [getattr(tree, name) for name in children]
+        return values, tuple(getattr(tree, name) for name in constants), children
+
+    def unflatten(context: Any, values: Any) -> T:  # Any: leaves and constants of any kind
+        named = dict(zip(children + constants, (*values, *context), strict=True))
+        made: T = frozen(**named)
+        return made
+
+    def flatten_with_keys(tree: T) -> tuple[list[Any], tuple[object, ...]]:
+        values, context, names = flatten(tree)
+        paths = map(torch_pytree.GetAttrKey, names)
+        return list(zip(paths, values, strict=True)), context
+
+    is_state = issubclass(cls, State)
+    in_training: tuple[Any, Any] = (_hold, _release) if is_state else (flatten, unflatten)
+    # Any: optree's types know only its own collections.
+    register: Any = optree.register_pytree_node
+    register(frozen, flatten, unflatten, namespace=EVERYTHING)
+    register(frozen, *in_training, namespace=TRAINED)
+    torch_pytree.register_pytree_node(
+        frozen,
+        lambda tree: flatten(tree)[:2],
+        lambda values, context: unflatten(context, values),
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+    result: type[T] = frozen
+    return result
+
+
+class _Held:
+    """A state as structure: equal to every other, so that params and dparams have one structure."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and type(self.state) is type(other.state)
+
+    def __hash__(self) -> int:
+        return hash(type(self.state))
+
+
+def _hold(state: State) -> tuple[tuple[()], _Held, tuple[()]]:
+    return (), _Held(state), ()
+
+
+def _release(held: _Held, _: object) -> State:
+    return held.state
+
+
+def brief(value: object) -> str:
+    """Write a value shortly: tensors by dtype and shape, single numbers with their value.
+
+    Args:
+        value: a tensor, a record, a tuple, or anything else with a repr.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> brief((torch.zeros(2, 3), torch.tensor(7)))
+        '(float32[2, 3], int64 7)'
+    """
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.ndim == 0 and value.device.type == "cpu" and type(value) is Tensor:
+            return f"{dtype} {value.item()}"
+        return f"{dtype}{list(value.shape)}"
+    if type(value) is tuple:
+        inside = ", ".join(brief(item) for item in value)
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    return repr(value)
+
+
+def _repr(self: attrs.AttrsInstance) -> str:
+    shown = (f"{a.name}={brief(getattr(self, a.name))}" for a in attrs.fields(type(self)))
+    return f"{type(self).__name__}({', '.join(shown)})"

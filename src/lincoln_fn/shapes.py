@@ -1,0 +1,196 @@
+"""Errors that name the layer, what it expected and what it got, and the checks that raise them.
+
+A layer's functions check what comes in, once, by the functions below. A combinator that meets an
+error in one of its parts says where that part stands: `serial[2] dense(10): expected ...`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lincoln_fn.record import brief
+
+
+class LayerError(ValueError):
+    """Something wrong with what a layer or loss was given, and where.
+
+    Args:
+        where: the layer, from the outermost position to its own name.
+        problem: what was expected and what was given.
+
+    Example:
+        >>> raise LayerError("dense(10)", "expected x of shape (..., 500), got (128, 400)")
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: dense(10): expected x of shape (..., 500), got (128, 400)
+    """
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(where, problem)
+        self.where = where
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+class NonFiniteError(LayerError):
+    """A `nan` or an infinity, and the first layer that it came out of."""
+
+
+def placed(error: LayerError, position: str, name: str) -> LayerError:
+    """Say of an error in a part of a composition where that part stands.
+
+    Args:
+        error: what the part raised.
+        position: of the part, such as "serial[2]".
+        name: the part's full name, such as "dense(10)".
+
+    Returns:
+        The error to raise in place of the first.
+
+    Example:
+        >>> placed(LayerError("dense", "expected a tensor"), "serial[2]", "dense(10)")
+        LayerError('serial[2] dense(10)', 'expected a tensor')
+    """
+    # A part that is itself a composition has named a position already; a single layer has only
+    # its bare name, which the full one replaces.
+    is_composition = "[" in error.where.partition("(")[0]
+    return type(error)(f"{position} {error.where if is_composition else name}", error.problem)
+
+
+def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
+    """Check that parameters are of the layer's own kind and that the input is a floating tensor.
+
+    Args:
+        layer: the layer's name.
+        params: the parameters given.
+        x: the input given.
+        expected: the record class of the layer's parameters; None for a layer without any.
+
+    Raises:
+        LayerError: if either is not so.
+
+    Example:
+        >>> check_input("sigmoid", (), 3.0)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: sigmoid: expected x to be a tensor, got float
+    """
+    check_params(layer, params, expected)
+    if not isinstance(x, Tensor):
+        raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        mend = "convert it first, say by x.float()"
+        raise LayerError(layer, f"expected x of a floating dtype, got {x.dtype}; {mend}")
+
+
+def check_params(layer: str, params: object, expected: type | None) -> None:
+    """Check that parameters are of the layer's own kind.
+
+    Args:
+        layer: the layer's name.
+        params: the parameters given.
+        expected: the record class of the layer's parameters; None for a layer without any.
+
+    Raises:
+        LayerError: if they are not.
+
+    Example:
+        >>> check_params("sigmoid", (1, 2), None)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: sigmoid: expected params (), got (1, 2)
+    """
+    if expected is None:
+        if type(params) is not tuple or params:
+            raise LayerError(layer, f"expected params (), got {brief(params)}")
+    elif type(params) is not expected:
+        owner = f"{expected.__module__.rpartition('.')[2]}.{expected.__name__}"
+        raise LayerError(layer, f"expected params {owner}, got {brief(params)}")
+
+
+def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
+    """Check that a tensor has another's dtype and device.
+
+    Args:
+        layer: the layer's name.
+        name: the argument's name.
+        given: the argument.
+        like: the tensor that it is to match.
+
+    Raises:
+        LayerError: if dtype or device differ.
+    """
+    if given.dtype is not like.dtype:
+        raise LayerError(layer, f"expected {name} of dtype {like.dtype}, got {given.dtype}")
+    if given.device != like.device:
+        raise LayerError(layer, f"expected {name} on {like.device}, got {given.device}")
+
+
+def check_cotangent(
+    layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
+) -> None:
+    """Check that an output's gradient mirrors that output, as the cache remembers it.
+
+    Args:
+        layer: the layer's name.
+        g: the gradient given to `backward`.
+        cached: a tensor out of the cache, of the output's dtype and device.
+        shape: the output's shape; None if it is the cached tensor's.
+
+    Raises:
+        LayerError: if the cache is not this layer's, or g differs in shape, dtype or device.
+
+    Example:
+        >>> import torch
+        >>> check_cotangent("sigmoid", torch.zeros(2, 3), torch.zeros(2, 4))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: sigmoid: expected g of shape (2, 4), got (2, 3)
+    """
+    if not isinstance(cached, Tensor):
+        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cached)}")
+    if not isinstance(g, Tensor):
+        raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
+    check_like(layer, "g", g, cached)
+    expected = cached.shape if shape is None else shape
+    if g.shape != expected:
+        raise LayerError(layer, f"expected g of shape {tuple(expected)}, got {tuple(g.shape)}")
+
+
+def check_cache(layer: str, cache: object, expected: type) -> None:
+    """Check that a cache is of the layer's own kind.
+
+    Args:
+        layer: the layer's name.
+        cache: the cache given.
+        expected: the record class of the layer's cache.
+
+    Raises:
+        LayerError: if it is of another class.
+
+    Example:
+        >>> check_cache("softmax", (), LayerError)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: softmax: expected the cache of its own forward, got ()
+    """
+    if type(cache) is not expected:
+        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cache)}")
+
+
+def check_axis(layer: str, x: Tensor, dim: int) -> None:
+    """Check that a tensor has an axis.
+
+    Args:
+        layer: the layer's name.
+        x: the tensor.
+        dim: the axis, counted from the end if it is negative.
+
+    Raises:
+        LayerError: if there is none.
+
+    Example:
+        >>> import torch
+        >>> check_axis("softmax", torch.zeros(2, 3), 2)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: softmax: expected x to have an axis dim=2, got shape (2, 3)
+    """
+    if not -x.ndim <= dim < x.ndim:
+        raise LayerError(layer, f"expected x to have an axis dim={dim}, got shape {tuple(x.shape)}")

@@ -1,0 +1,6 @@
+"""Proofs of gradients, for layers and losses of one's own as much as for the library's."""
+
+from lincoln_fn.testing.check import check_layer, check_loss
+from lincoln_fn.testing.diagnosis import GradientError
+
+__all__ = ["GradientError", "check_layer", "check_loss"]

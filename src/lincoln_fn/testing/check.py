@@ -1,0 +1,261 @@
+"""`check_layer` and `check_loss`: does a backward belong to its forward, and is all of it pure?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.testing.diagnosis import GradientError, close, likeliest_mistake
+from lincoln_fn.testing.oracles import by_autograd, full_gradient, inner, slope_along
+from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+
+T = TypeVar("T")
+
+# Element by element, a right answer to compare with is dear; past this size autograd's serves.
+LARGEST_FULL_GRADIENT = 5000
+
+
+def check_layer(
+    layer: Layer,
+    params: Params,
+    x: Arrays,
+    *,
+    key: Key = Key(0),
+    directions: int = 3,
+    predict_is_forward: bool | None = None,
+) -> None:
+    """Prove a layer's gradients, in float64, and that its functions are pure.
+
+    Holds `backward` against central differences along random directions and against autograd of
+    the same `forward`, with a random cotangent; and checks that nothing was changed in place, that
+    calling again gives the same, that `backward` is linear in g, that `grads` equals
+    `backward(...)[1]`, that `predict` equals `forward` where it should, and that gradients mirror
+    what they belong to. Choose sizes that differ from each other: with a square matrix, a
+    transposed gradient has the right shape.
+
+    Args:
+        layer: the layer, the library's or your own.
+        params: its parameters; converted to float64.
+        x: an input, a tensor or a tuple of them; floating ones are converted to float64.
+        key: draws the cotangent and the directions.
+        directions: random directions a leaf.
+        predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
+            that carry no state, that is, without an `advance`.
+
+    Raises:
+        GradientError: naming the leaf and the likeliest mistake.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> x = torch.tensor([[1.0, -2.0, 3.0]])
+        >>> check_layer(lf.tanh(), (), x)
+        >>> negated = lf.tanh().replace(backward=lambda params, y, g: (g * (y**2 - 1), ()))
+        >>> check_layer(negated, (), x)
+        Traceback (most recent call last):
+        lincoln_fn.testing.diagnosis.GradientError: tanh(): dx has the wrong sign
+    """
+    params, x = _double(params), _double(x)
+    before = snapshot(params=params, x=x)
+    y, cache = layer.forward(params, x)
+    check_untouched(layer.name, "forward", before)
+    check_same(layer.name, "a second forward", layer.forward(params, x)[0], y)
+
+    key, other = key.split()
+    g = _random_like(y, key)
+    before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
+    dx, dparams = layer.backward(params, cache, g)
+    check_untouched(layer.name, "backward", before)
+    check_same(layer.name, "a second backward", layer.backward(params, cache, g), (dx, dparams))
+
+    names, arrays, rebuild = _floating(params, x)
+    gradients = _mirrored(layer.name, names, (params, x), (dparams, dx))
+    _check_linear(layer, params, cache, (g, _random_like(y, other)), names)
+
+    def forward(moved: Sequence[Tensor]) -> Arrays:
+        return layer.forward(*rebuild(moved))[0]
+
+    leaves = list(zip(names, arrays, gradients, strict=True))
+    _check_values(layer.name, forward, leaves, (g, y), key, directions)
+    _check_other_functions(layer, params, x, (y, cache, g, dparams), predict_is_forward)
+
+
+def check_loss(loss: Loss, prediction: Tensor, target: Tensor, *, key: Key = Key(0)) -> None:
+    """Prove a loss's gradient, in float64, and that its functions are pure.
+
+    Args:
+        loss: the loss, the library's or your own.
+        prediction: a prediction; converted to float64.
+        target: its labels; converted to float64 if they are floating.
+        key: draws the cotangent and the directions.
+
+    Raises:
+        GradientError: naming the likeliest mistake.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> loss = lf.losses.sigmoid_cross_entropy()
+        >>> check_loss(loss, torch.tensor([1.0, -2.0]), torch.tensor([1, 0]))
+    """
+    target = _double(target)
+    as_layer = Layer(
+        loss.name,
+        forward=lambda params, x: loss.forward(x, target),
+        backward=lambda params, cache, g: (loss.backward(cache, g), ()),
+    )
+    check_layer(as_layer, (), prediction, key=key)
+    value, cache = loss.forward(_double(prediction), target)
+    one = loss.backward(cache, torch.ones_like(value))
+    if not close(loss.backward(cache), one):
+        raise GradientError(f"{loss.name}: backward(cache) differs from backward(cache, g=1)")
+
+
+def _double(arrays: T) -> T:
+    def converted(leaf: Tensor) -> Tensor:
+        return leaf.double() if leaf.is_floating_point() else leaf
+
+    return tree.map(converted, arrays, states=True)
+
+
+def _random_like(arrays: T, key: Key) -> T:
+    """Draw a cotangent for an output, other numbers for each of its tensors."""
+    count = iter(range(len(tree.leaves(arrays))))
+
+    def drawn(leaf: Tensor) -> Tensor:
+        return keys.normal(key.fold_in(next(count)).near(leaf), tuple(leaf.shape), dtype=leaf.dtype)
+
+    return tree.map(drawn, arrays)
+
+
+Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
+
+
+def _floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
+    """List what a gradient is taken of, with names, and how to put other values in its place."""
+    both = {"dparams": params, "dx": x}
+    leaves = tree.leaves(both)
+    names = [
+        name
+        for name, leaf in zip(tree.paths(both), leaves, strict=True)
+        if leaf.is_floating_point()
+    ]
+
+    def rebuild(moved: Sequence[Tensor]) -> tuple[Params, Arrays]:
+        values = iter(moved)
+        new = tree.map(lambda leaf: next(values) if leaf.is_floating_point() else leaf, both)
+        return new["dparams"], new["dx"]
+
+    return names, [leaf for leaf in leaves if leaf.is_floating_point()], rebuild
+
+
+def _mirrored(
+    name: str, names: list[str], of: tuple[Params, Arrays], given: tuple[Params, Arrays]
+) -> list[Tensor]:
+    """List the gradients in the order of `names`, or say how they fail to mirror their origin."""
+    # An input that is not floating has no gradient: None stands in its place.
+    expected = tree.map(
+        lambda leaf: leaf if leaf.is_floating_point() else None, {"dparams": of[0], "dx": of[1]}
+    )
+    gradients = {"dparams": given[0], "dx": given[1]}
+    if not tree.same_structure(expected, gradients):
+        wanted = ", ".join(names) or "nothing"
+        got = ", ".join(tree.paths(gradients)) or "nothing"
+        raise GradientError(
+            f"{name}: expected gradients {wanted}; got {got}, or records of other kinds"
+        )
+    for path, leaf, gradient in zip(
+        names, tree.leaves(expected), tree.leaves(gradients), strict=True
+    ):
+        for what in ("dtype", "device"):
+            if getattr(leaf, what) != getattr(gradient, what):
+                kinds = f"{getattr(leaf, what)}, got {getattr(gradient, what)}"
+                raise GradientError(f"{name}: {path}: expected {what} {kinds}")
+    return tree.leaves(gradients)
+
+
+def _check_linear(
+    layer: Layer, params: Params, cache: Cache, cotangents: tuple[Arrays, Arrays], names: list[str]
+) -> None:
+    first, second = cotangents
+    mixed = tree.map(lambda a, b: 2 * a - 3 * b, first, second)
+    results = []
+    for g in (first, second, mixed):
+        dx, dparams = layer.backward(params, cache, g)
+        results.append(tree.leaves({"dparams": dparams, "dx": dx}))
+    for path, a, b, both in zip(names, *results, strict=True):
+        if not close(both, 2 * a - 3 * b):
+            raise GradientError(
+                f"{layer.name}: {path} is not linear in g: is g a factor of every term?"
+            )
+
+
+def _check_values(
+    name: str,
+    forward: Callable[[Sequence[Tensor]], Arrays],
+    leaves: Sequence[tuple[str, Tensor, Tensor]],
+    outputs: tuple[Arrays, Arrays],
+    key: Key,
+    directions: int,
+) -> None:
+    g, y = outputs
+    arrays = [array for _, array, _ in leaves]
+    automatic = by_autograd(forward, arrays, g)
+    noise = 1e-9 * inner(tree.map(torch.abs, g), tree.map(torch.abs, y)) + 1e-12
+    sizes = {n for leaf in (*tree.leaves(y), *arrays) for n in (*leaf.shape, leaf.numel()) if n > 1}
+    for i, (path, array, gradient) in enumerate(leaves):
+        for j in range(directions):
+            draw = key.fold_in(i * directions + j)
+            direction = keys.normal(draw, tuple(array.shape), dtype=torch.float64).to(array.device)
+            right = gradient.shape == array.shape
+            if right:
+                found = (gradient * direction).sum()
+                tolerance = 1e-6 * (gradient * direction).abs().sum() + noise
+                right = bool(
+                    (found - slope_along(forward, arrays, i, direction, g)).abs() <= tolerance
+                )
+            if not right:
+                small = array.numel() <= LARGEST_FULL_GRADIENT
+                truth = full_gradient(forward, arrays, i, g) if small else automatic[i]
+                mistake = likeliest_mistake(gradient, truth, tuple(sizes))
+                raise GradientError(f"{name}: {path} {mistake}")
+        if not close(gradient, automatic[i]):
+            mistake = likeliest_mistake(gradient, automatic[i], tuple(sizes))
+            raise GradientError(f"{name}: against autograd alone, {path} {mistake}")
+
+
+def _check_other_functions(
+    layer: Layer,
+    params: Params,
+    x: Arrays,
+    results: tuple[Arrays, Cache, Arrays, Params],
+    predict_is_forward: bool | None,
+) -> None:
+    y, cache, g, dparams = results
+    before = snapshot(params=params, x=x, cache=cache, g=g)
+    alone = layer.grads(params, cache, g)
+    check_untouched(layer.name, "grads", before)
+    if not _close_trees(alone, dparams):
+        raise GradientError(f"{layer.name}: grads differs from backward(...)[1]")
+    predicted = layer.predict(params, x)
+    check_untouched(layer.name, "predict", before)
+    expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
+    if expected and not _close_trees(predicted, y):
+        raise GradientError(f"{layer.name}: predict differs from forward")
+    advanced = layer.advance(params, cache)
+    check_untouched(layer.name, "advance", before)
+    if not tree.same_structure(advanced, params, states=True):
+        raise GradientError(f"{layer.name}: advance returns params of another structure")
+    if not _close_trees(advanced, params):
+        raise GradientError(f"{layer.name}: advance changes trained parameters")
+
+
+def _close_trees(given: object, expected: object) -> bool:
+    return tree.same_structure(given, expected) and all(
+        close(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
+    )

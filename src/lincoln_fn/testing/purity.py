@@ -1,0 +1,89 @@
+"""Did a function leave its arguments alone, and does it give the same again?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.testing.diagnosis import GradientError
+
+
+class Seen(NamedTuple):
+    """A tensor as it was: its path, itself, its version counter, and a copy of its values."""
+
+    path: str
+    tensor: Tensor
+    version: int
+    copy: Tensor
+
+
+def snapshot(**trees: object) -> list[Seen]:
+    """Remember tensors as they are.
+
+    Args:
+        **trees: by name, what is to be left alone.
+
+    Returns:
+        What `check_untouched` compares with.
+
+    Example:
+        >>> [seen.path for seen in snapshot(x=(torch.zeros(1), torch.zeros(1)))]
+        ['x.0', 'x.1']
+    """
+    pairs = zip(tree.paths(trees, states=True), tree.leaves(trees, states=True), strict=True)
+    return [Seen(p, t, t._version, t.clone()) for p, t in pairs if isinstance(t, Tensor)]
+
+
+def check_untouched(name: str, function: str, before: list[Seen]) -> None:
+    """Check that remembered tensors were not changed in place, not even back and forth.
+
+    Args:
+        name: the layer's name.
+        function: what ran since.
+        before: from `snapshot`.
+
+    Raises:
+        GradientError: naming the tensor that was.
+
+    Example:
+        >>> before = snapshot(x=torch.zeros(2))
+        >>> before[0].tensor.add_(1)
+        tensor([1., 1.])
+        >>> check_untouched("mine", "forward", before)
+        Traceback (most recent call last):
+        lincoln_fn.testing.diagnosis.GradientError: mine: forward changed x in place
+    """
+    for path, tensor, version, copy in before:
+        if tensor._version != version or not _identical(tensor, copy):
+            raise GradientError(f"{name}: {function} changed {path} in place")
+
+
+def check_same(name: str, what: str, given: object, expected: object) -> None:
+    """Check that a repeated call gave the same, bit for bit.
+
+    Args:
+        name: the layer's name.
+        what: the repeated call.
+        given: what it gave.
+        expected: what the first call gave.
+
+    Raises:
+        GradientError: if they differ.
+
+    Example:
+        >>> check_same("mine", "a second forward", torch.ones(2), torch.zeros(2))
+        Traceback (most recent call last):
+        lincoln_fn.testing.diagnosis.GradientError: mine: a second forward gives something else
+    """
+    same = tree.same_structure(given, expected) and all(
+        _identical(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
+    )
+    if not same:
+        raise GradientError(f"{name}: {what} gives something else")
+
+
+def _identical(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)

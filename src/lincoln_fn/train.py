@@ -1,0 +1,202 @@
+"""Training: a step is a pure function of a state and a batch, and a loop threads the state.
+
+    state, value = step(state, (x, target))
+
+One step is forward, loss, backward, update and advance, in that order; nothing is kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.data import Batch
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, map_layers
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim import Optimizer, OptimizerState
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError, NonFiniteError
+
+
+@record
+class TrainState:
+    """All that a training run carries from one step to the next.
+
+    `key` belongs to the run and stays the same: what is random in a step, or the order of the data,
+    is drawn from `key.fold_in(step)` and the like. `step` counts the steps taken.
+    """
+
+    params: Params
+    opt_state: OptimizerState
+    key: Key
+    step: Tensor
+
+
+@record
+class StepRecord:
+    """What one step of `train` tells: its number, from 1, and its loss."""
+
+    step: int
+    loss: float
+
+
+StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor]]
+
+
+def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainState:
+    """Make the state before the first step.
+
+    Args:
+        net: the network.
+        optimizer: the optimizer.
+        key: initial parameters are drawn from a half of it; the other is the run's own key.
+        x: an example input, of which only shape, dtype and device count.
+
+    Returns:
+        The state, with step 0.
+
+    Raises:
+        LayerError: if x does not fit the network.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), torch.zeros(1, 3)).params
+        Params(weight=float32[3, 2], bias=float32[2])
+    """
+    init_key, run_key = key.near(tree.leaves(x)[0]).split()
+    params = net.init(init_key, x)
+    step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
+    return TrainState(params, optimizer.init(params), run_key, step)
+
+
+@attrs.frozen(eq=False, repr=False)
+class Step:
+    """A training step; made by `make_step`.
+
+    Calling it checks the batch and the loss; `run` is the bare step, for tracing and compiling.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: Optimizer
+
+    def __repr__(self) -> str:
+        return f"make_step({self.net}, {self.loss}, {self.optimizer})"
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step, and raise where `make_step` says."""
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise LayerError("step", f"expected a batch (x, target), got {type(batch).__name__}")
+        new_state, value = self.run(state, (batch[0], batch[1]))
+        if value.ndim:
+            mend = "use reduction='mean' or 'sum'"
+            raise LayerError(
+                self.loss.name, f"expected one number to descend, got {tuple(value.shape)}; {mend}"
+            )
+        if not math.isfinite(value.item()):
+            raise _non_finite(self.net, self.loss, state, batch[0])
+        return new_state, value
+
+    def run(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step without looking at any value."""
+        x, target = batch
+        params = state.params
+        prediction, cache = self.net.forward(params, x)
+        value, loss_cache = self.loss.forward(prediction, target)
+        dparams = self.net.grads(params, cache, self.loss.backward(loss_cache))
+        new_params, opt_state = self.optimizer.update(params, dparams, state.opt_state)
+        new_params = self.net.advance(new_params, cache)
+        return TrainState(new_params, opt_state, state.key, state.step + 1), value
+
+
+def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
+    """Make the training step of a network: step(state, (x, target)) -> (state, value).
+
+    Args:
+        net: the network.
+        loss: its loss, with reduction mean or sum.
+        optimizer: moves the parameters.
+
+    Returns:
+        The step, a pure function. It raises `LayerError` for a batch that does not fit, and
+        `NonFiniteError`, naming the step and the first layer whose output is not finite, for a
+        loss that is `nan` or infinite; in both cases there is no new state.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer)
+        >>> state, value = step(init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(4)))
+        >>> state.step
+        tensor(1)
+    """
+    return Step(net, loss, optimizer)
+
+
+def train(
+    step: StepFunction, state: TrainState, batches: Iterable[Batch]
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Take a step for every batch, and let the caller decide when to look, stop or save.
+
+    Args:
+        step: from `make_step`, or any function of its kind.
+        state: to start from.
+        batches: an iterable of (x, target).
+
+    Yields:
+        The state after each step, and what the step tells.
+
+    Raises:
+        LayerError: as the step does.
+        NonFiniteError: for a loss that is not finite, also if the step does not look itself.
+
+    Example:
+        >>> count = lambda state, batch: (state, torch.tensor(0.5))
+        >>> begin = TrainState((), (), Key(0), torch.tensor(0))
+        >>> [record.step for state, record in train(count, begin, [(1, 2), (3, 4)])]
+        [1, 2]
+    """
+    number = int(state.step)
+    for batch in batches:
+        state, value = step(state, batch)
+        number += 1
+        loss = value.item()
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"step {number}", f"the loss is {loss}")
+        yield state, StepRecord(number, loss)
+
+
+def _non_finite(net: Layer, loss: Loss, state: TrainState, x: Arrays) -> NonFiniteError:
+    """Find where a loss stopped being finite, by running the network again, watched."""
+    where = f"step {int(state.step) + 1}"
+    if not _all_finite(x):
+        return NonFiniteError(where, "x holds values that are not finite")
+
+    def watched(layer: Layer) -> Layer:
+        def forward(params: Params, x: Arrays) -> tuple[Arrays, object]:
+            y, cache = layer.forward(params, x)
+            if not _all_finite(y):
+                paths = zip(tree.paths(params), tree.leaves(params), strict=True)
+                bad = [path for path, leaf in paths if not _all_finite(leaf)]
+                of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
+                raise NonFiniteError(layer.name, f"the output is not finite{of}")
+            return y, cache
+
+        return layer.replace(forward=forward)
+
+    try:
+        map_layers(watched, net).forward(state.params, x)
+    except NonFiniteError as error:
+        return NonFiniteError(f"{where}: {error.where}", error.problem)
+    return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")
+
+
+def _all_finite(arrays: Arrays) -> bool:
+    return all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(arrays))

@@ -1,0 +1,64 @@
+"""A row of the table of layers: a configuration, an input, and torch's answer to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+
+
+@attrs.frozen(eq=False)
+class Case:
+    """A layer in one configuration.
+
+    Args:
+        layer: the layer.
+        x: an input in float32, or a tuple of inputs. Its sizes differ from each other.
+        torch: (params, x) -> y by torch's module of the same weights, differentiable in both; None
+            where torch has no such layer.
+        predict_is_forward: as `check_layer` has it.
+        note: tells cases of the same layer apart, where the name does not.
+    """
+
+    layer: lf.Layer
+    x: Any
+    torch: Callable[[Any, Any], Any] | None = None
+    predict_is_forward: bool | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        shape = "+".join("x".join(map(str, leaf.shape)) for leaf in lf.tree.leaves(self.x))
+        return f"{self.layer.name}-{shape}{self.note and '-' + self.note}"
+
+    def params(self) -> Any:
+        """Draw the layer's parameters, in float32."""
+        return self.layer.init(lf.Key(11), self.x)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Draw an input from the standard normal distribution."""
+    return keys.normal(lf.Key(1000 + seed), shape)
+
+
+def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Tensor:
+    """Draw an input uniformly."""
+    return keys.uniform(lf.Key(2000 + seed), shape, low, high)
+
+
+def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = None) -> Any:
+    """Run a torch.nn module with our parameters in place of its own.
+
+    Args:
+        module: the module.
+        names: by the module's parameter name, how our params give that tensor.
+    """
+    import torch
+
+    def run(params: Any, x: Any) -> Any:
+        weights = {name: of(params) for name, of in (names or {}).items()}
+        return torch.func.functional_call(module, weights, x)
+
+    return run

@@ -1,0 +1,53 @@
+"""Every layer of the table: gradients proven, and torch's module of the same weights agrees."""
+
+import pkgutil
+
+import pytest
+import torch
+from cases import CASES
+
+import lincoln_fn as lf
+from lincoln_fn import keys, layers
+
+
+def leaves_that_float(tree):
+    return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
+
+
+def assert_within(given, expected, tolerance=1e-5):
+    assert given.shape == expected.shape
+    if expected.numel():
+        assert (given - expected).abs().max() <= tolerance * expected.abs().max() + 1e-12
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_are_proven(case):
+    lf.testing.check_layer(
+        case.layer, case.params(), case.x, predict_is_forward=case.predict_is_forward
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.torch], ids=str)
+def test_agrees_with_torch_in_float32(case):
+    params = case.params()
+    y, cache = case.layer.forward(params, case.x)
+    g = lf.tree.map(lambda leaf: keys.normal(lf.Key(5), tuple(leaf.shape)), y)
+    dx, dparams = case.layer.backward(params, cache, g)
+
+    both = lf.tree.map(
+        lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), (params, case.x)
+    )
+    expected = case.torch(*both)
+    for ours, theirs in zip(lf.tree.leaves(y), lf.tree.leaves(expected), strict=True):
+        assert_within(ours, theirs.detach())
+    gradients = torch.autograd.grad(
+        lf.tree.leaves(expected), leaves_that_float(both), lf.tree.leaves(g), materialize_grads=True
+    )
+    for ours, theirs in zip(lf.tree.leaves((dparams, dx)), gradients, strict=True):
+        assert_within(ours, theirs)
+
+
+def test_every_layer_is_in_the_table():
+    modules = {module.name for module in pkgutil.iter_modules(layers.__path__)}
+    cases = {case.layer.name.partition("(")[0] for case in CASES}
+    assert {name for name in modules if not name.startswith("_")} <= cases
