@@ -6,8 +6,34 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
-from lincoln_fn import data, initializers, keys, layers, losses, metrics, nn, optim, testing, tree
-from lincoln_fn.combine import serial
+from lincoln_fn import (
+    data,
+    initializers,
+    keys,
+    layers,
+    losses,
+    metrics,
+    nn,
+    optim,
+    schedules,
+    testing,
+    tree,
+)
+from lincoln_fn.combine import (
+    branch,
+    checkpointed,
+    frozen,
+    parallel,
+    repeat,
+    residual,
+    select,
+    serial,
+    shared,
+    tied,
+    transformer_decoder_block,
+    transformer_encoder_block,
+    with_context,
+)
 from lincoln_fn.fit import FitRecord, evaluate, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers
@@ -44,7 +70,20 @@ __all__ = [
     "metrics",
     "optim",
     "record",
+    "schedules",
     "serial",
+    "tied",
+    "shared",
+    "residual",
+    "repeat",
+    "parallel",
+    "frozen",
+    "checkpointed",
+    "branch",
+    "select",
+    "transformer_decoder_block",
+    "transformer_encoder_block",
+    "with_context",
     "static",
     "testing",
     "train",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import attrs
-import torch
+import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from lincoln_fn import tree
@@ -59,7 +60,7 @@ def fit(
 ) -> tuple[TrainState, tuple[FitRecord, ...]]:
     """Train a network.
 
-    On a terminal a bar shows the progress; elsewhere each line of the history is printed.
+    Each line of the history is printed, on a terminal above a bar that shows the progress.
 
     Args:
         net: the network.
@@ -99,12 +100,15 @@ def fit(
     for name, number in (("epochs", epochs), ("every", every)):
         if number is not None and number < 1:
             raise ValueError(f"fit: expected {name} of at least 1, got {number}")
-    if metric is not None and valid is None:
-        raise ValueError("fit: expected validation data for the metric, got valid=None")
+    if (metric is None) != (valid is None):
+        missing = "a metric for the validation data" if metric is None else "validation data"
+        raise ValueError(f"fit: expected {missing}, got None")
+    source = _as_batches(data, batch_size)
+    held_out = None if valid is None else _as_batches(valid, batch_size)
     if state is None:
-        state = init_state(net, optimizer, key, _example(data))
-    source = _as_batches(data, batch_size, state.key)
-    held_out = None if valid is None else _as_batches(valid, batch_size, None)
+        state = init_state(net, optimizer, key, _example(source))
+    if isinstance(source, Batches):
+        source = attrs.evolve(source, key=state.key, epochs=epochs)
     step = make_step(net, loss, optimizer)
     history: list[FitRecord] = []
     losses: list[float] = []
@@ -117,15 +121,12 @@ def fit(
         mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
         history.append(FitRecord(int(state.step), epoch, mean, score, seconds))
         losses.clear()
-        if not bar.disable:
-            bar.set_postfix_str(str(history[-1]))
-        elif progress:
-            print(history[-1], flush=True)
+        if progress:
+            tqdm.write(str(history[-1]))
 
     with tqdm(total=_steps(source, epochs, state), disable=None if progress else True) as bar:
         for epoch in range(1, epochs + 1):
-            remaining = _epoch(source, epoch, state)
-            for state, record in train(step, state, remaining):  # noqa: B020  # it is threaded
+            for state, record in train(step, state, _epoch(source, epoch, state)):
                 losses.append(record.loss)
                 bar.update()
                 if every and record.step % every == 0:
@@ -164,32 +165,33 @@ def evaluate(
     examples = 0
     for x, target in batches:
         prediction = net.predict(params, x)
-        examples += len(target)
+        count = len(tree.leaves(x)[0])
+        examples += count
         for name, metric in metrics.items():
-            sums[name] += metric(prediction, target) * len(target)
+            sums[name] += metric(prediction, target) * count
     if examples == 0:
         raise ValueError("evaluate: expected at least one example, got none")
     return {name: total / examples for name, total in sums.items()}
 
 
-def _as_batches(data: Data, batch_size: int | None, key: Key | None) -> Iterable[Batch]:
+def _as_batches(data: Data, batch_size: int | None) -> Iterable[Batch]:
     if isinstance(data, tuple):
         if batch_size is None:
             raise ValueError("fit: expected a batch_size for data given as arrays, got None")
-        return batches(data, batch_size, key=key)
+        return batches(data, batch_size)
+    if isinstance(data, Iterator):
+        problem = "expected data that can be walked once an epoch, got an iterator"
+        raise ValueError(f"fit: {problem}; give a list or a DataLoader, or use train")
+    if isinstance(data, list) and data and isinstance(data[0], Tensor | np.ndarray):
+        raise ValueError("fit: expected arrays as a tuple (x, target), got a list")
     return data
 
 
-def _example(data: Data) -> Arrays:
+def _example(source: Iterable[Batch]) -> Arrays:
     """Give an x of which the shape counts."""
-    if isinstance(data, tuple):
-        return tree.map(torch.as_tensor, data[0])
-    if iter(data) is data:
-        mend = "give a list or a DataLoader, or use train"
-        raise ValueError(
-            f"fit: expected data that can be walked once an epoch, got an iterator; {mend}"
-        )
-    for x, _ in data:
+    if isinstance(source, Batches):
+        return source.at(0)[0]
+    for x, _ in source:
         return x
     raise ValueError("fit: expected at least one batch, got none")
 
@@ -204,5 +206,8 @@ def _epoch(source: Iterable[Batch], epoch: int, state: TrainState) -> Iterable[B
 def _steps(source: Iterable[Batch], epochs: int, state: TrainState) -> int | None:
     """Count the steps to come, where the data can tell."""
     if isinstance(source, Batches):
-        return len(attrs.evolve(source, epochs=epochs, start=int(state.step)))
-    return len(source) * epochs if isinstance(source, Sized) else None
+        return len(attrs.evolve(source, start=int(state.step)))
+    try:
+        return len(source) * epochs  # type: ignore[arg-type]  # TypeError is what len says of it
+    except TypeError:
+        return None

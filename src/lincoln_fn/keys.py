@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.record import State, record
+from lincoln_fn.record import State, brief, record
 
 Shape = tuple[int, ...]
 
@@ -58,6 +59,7 @@ class Key(State):
 
     Raises:
         ValueError: if the seed does not fit into 64 bits.
+        TypeError: if it is neither an int nor an int64 tensor.
 
     Example:
         >>> first, second = Key(0).split()
@@ -68,12 +70,13 @@ class Key(State):
     bits: Tensor
 
     def __init__(self, bits: int | Tensor) -> None:
-        # An int becomes a tensor at once, so that a compiled step takes it as an input. Whatever
-        # else comes is kept: torch and optree put placeholders into records that they rebuild.
-        if type(bits) is int:
+        # An int becomes a tensor at once, so that a compiled step takes it as an input.
+        if isinstance(bits, int | np.integer) and not isinstance(bits, bool):
             if not -(1 << 63) <= bits < 1 << 64:
                 raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
-            bits = _mix(torch.tensor(_signed(bits)))
+            bits = _mix(torch.tensor(_signed(int(bits))))
+        if not isinstance(bits, Tensor) or bits.dtype is not torch.int64:
+            raise TypeError(f"Key: expected an int or an int64 tensor, got {brief(bits)}")
         object.__setattr__(self, "bits", bits)
 
     def split(self, n: int = 2) -> tuple[Key, ...]:
@@ -146,7 +149,8 @@ def bits(key: Key, shape: Shape) -> Tensor:
     """
     n = math.prod(shape)
     counter = torch.arange(1, n + 1, dtype=torch.int64, device=key.bits.device)
-    return _mix(counter.mul_(_C).bitwise_xor_(key.bits)).view(shape)
+    # Out of place, for a key that is mapped over brings an axis of its own.
+    return _mix(counter.mul_(_C) ^ key.bits).view(shape)
 
 
 def uniform(
@@ -211,10 +215,15 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
     Returns:
         A bool tensor.
 
+    Raises:
+        ValueError: if p is no probability.
+
     Example:
         >>> bernoulli(Key(0), (3,), p=1.0)
         tensor([True, True, True])
     """
+    if not 0 <= p <= 1:
+        raise ValueError(f"bernoulli: expected p from 0 to 1, got {p}")
     below: Tensor = _shifted(bits(key, shape), 11) < math.ceil(p * 2.0**53)
     return below
 

@@ -3,10 +3,13 @@
     y, cache    = layer.forward(params, x)           pure: same params and x, same y
     dx, dparams = layer.backward(params, cache, g)   g is dL/dy; each result mirrors its argument
 
-    params  = layer.init(key, x)                 default: (), no parameters
-    y       = layer.predict(params, x)           default: forward(params, x)[0]
-    dparams = layer.grads(params, cache, g)      default: backward(params, cache, g)[1]
-    params  = layer.advance(params, cache)       default: params unchanged
+    params  = layer.init(key, x)                    default: (), no parameters
+    y       = layer.predict(params, x)              default: forward(params, x)[0]
+    dx      = layer.input_grad(params, cache, g)    default: backward(params, cache, g)[0]
+    dparams = layer.grads(params, cache, g)         default: backward(params, cache, g)[1]
+    params  = layer.advance(params, cache)          default: params unchanged
+
+`params` is in each of them what `forward` was given.
 
 A `Layer` is a frozen record of these functions. It holds no parameters and remembers nothing:
 whoever calls `forward` keeps the cache and hands it to `backward`.
@@ -74,6 +77,7 @@ class Layer:
         backward: (params, cache, g) -> (dx, dparams).
         init: (key, x) -> params, of x only shape, dtype and device counting.
         predict: (params, x) -> y, with no cache kept: the layer as it is used after training.
+        input_grad: (params, cache, g) -> dx, where nobody needs dparams.
         grads: (params, cache, g) -> dparams, where nobody needs dx.
         advance: (params, cache) -> params with the next running statistics or key.
         parts: the layers that a composition is made of.
@@ -96,6 +100,9 @@ class Layer:
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(_forward_output, layer.forward), takes_self=True
     )
+    input_grad: Callable[[Params, Cache, Arrays], Arrays] = attrs.Factory(
+        lambda layer: partial(_backward_dx, layer.backward), takes_self=True
+    )
     grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
         lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
     )
@@ -109,8 +116,8 @@ class Layer:
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 
-        A new `backward` brings its own default `grads`, and a new `forward` its own default
-        `predict`, unless they are given too: the old ones belong to the old rule.
+        A new `backward` brings its own default `grads` and `input_grad`, and a new `forward` its
+        own default `predict`, unless they are given too: the old ones belong to the old rule.
 
         Args:
             **changes: new values by field name.
@@ -124,9 +131,10 @@ class Layer:
             (-2, ())
         """
         kept = {field.name: getattr(self, field.name) for field in attrs.fields(Layer)}
-        for rule, derived in (("forward", "predict"), ("backward", "grads")):
-            if rule in changes:
-                del kept[derived]
+        if "forward" in changes:
+            del kept["predict"]
+        if "backward" in changes:
+            del kept["grads"], kept["input_grad"]
         return Layer(**{**kept, **changes})
 
 
@@ -134,6 +142,15 @@ def _forward_output(
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]], params: Params, x: Arrays
 ) -> Arrays:
     return forward(params, x)[0]
+
+
+def _backward_dx(
+    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]],
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+) -> Arrays:
+    return backward(params, cache, g)[0]
 
 
 def _backward_dparams(

@@ -88,14 +88,11 @@ def record(cls: type[T]) -> type[T]:
         return values, tuple(getattr(tree, name) for name in constants), children
 
     def unflatten(context: Any, values: Any) -> T:  # Any: leaves and constants of any kind
-        named = dict(zip(children + constants, (*values, *context), strict=True))
-        made: T = frozen(**named)
+        # Not by the constructor, which may refuse what a tree holds for a while: a shape, a name.
+        made: T = object.__new__(frozen)
+        for name, value in zip(children + constants, (*values, *context), strict=True):
+            object.__setattr__(made, name, value)
         return made
-
-    def flatten_with_keys(tree: T) -> tuple[list[Any], tuple[object, ...]]:
-        values, context, names = flatten(tree)
-        paths = map(torch_pytree.GetAttrKey, names)
-        return list(zip(paths, values, strict=True)), context
 
     is_state = issubclass(cls, State)
     in_training: tuple[Any, Any] = (_hold, _release) if is_state else (flatten, unflatten)
@@ -103,15 +100,51 @@ def record(cls: type[T]) -> type[T]:
     register: Any = optree.register_pytree_node
     register(frozen, flatten, unflatten, namespace=EVERYTHING)
     register(frozen, *in_training, namespace=TRAINED)
-    torch_pytree.register_pytree_node(
-        frozen,
-        lambda tree: flatten(tree)[:2],
-        lambda values, context: unflatten(context, values),
-        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
-        flatten_with_keys_fn=flatten_with_keys,
-    )
+    _register_with_torch(frozen, children, constants)
     result: type[T] = frozen
     return result
+
+
+def _register_with_torch(
+    cls: Any,  # Any: a record class
+    children: tuple[str, ...],
+    constants: tuple[str, ...],
+) -> None:
+    """Tell torch's pytree of a record, with fields that are None as structure, not as leaves."""
+
+    def flatten(tree: object) -> tuple[list[object], tuple[Any, ...]]:
+        present = tuple(name for name in children if getattr(tree, name) is not None)
+        values = [getattr(tree, name) for name in present]
+        return values, (present, tuple(getattr(tree, name) for name in constants))
+
+    def unflatten(values: Any, context: Any) -> object:  # Any: leaves and constants of any kind
+        present, held = context
+        made = object.__new__(cls)
+        for name in children:
+            object.__setattr__(made, name, None)
+        for name, value in zip(present + constants, (*values, *held), strict=True):
+            object.__setattr__(made, name, value)
+        return made
+
+    def flatten_with_keys(tree: object) -> tuple[list[Any], tuple[Any, ...]]:
+        values, context = flatten(tree)
+        keys = map(torch_pytree.GetAttrKey, context[0])
+        return list(zip(keys, values, strict=True)), context
+
+    torch_pytree.register_pytree_node(
+        cls,
+        flatten,
+        unflatten,
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        # JSON knows lists alone.
+        to_dumpable_context=list,
+        from_dumpable_context=_as_tuples,
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+
+
+def _as_tuples(value: object) -> object:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 class _Held:
@@ -152,8 +185,11 @@ def brief(value: object) -> str:
     """
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
-        if value.ndim == 0 and value.device.type == "cpu" and type(value) is Tensor:
-            return f"{dtype} {value.item()}"
+        if value.ndim == 0:
+            try:
+                return f"{dtype} {value.item()}"
+            except RuntimeError:  # on `meta`, and while a function is traced or mapped over
+                pass
         return f"{dtype}{list(value.shape)}"
     if type(value) is tuple:
         inside = ", ".join(brief(item) for item in value)

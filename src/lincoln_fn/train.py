@@ -2,7 +2,7 @@
 
     state, value = step(state, (x, target))
 
-One step is forward, loss, backward, update and advance, in that order; nothing is kept elsewhere.
+One step is forward, loss, backward, advance and update, in that order; nothing is kept elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.record import record
+from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, NonFiniteError
 
 
@@ -86,6 +86,7 @@ class Step:
     net: Layer
     loss: Loss
     optimizer: Optimizer
+    run: StepFunction
 
     def __repr__(self) -> str:
         return f"make_step({self.net}, {self.loss}, {self.optimizer})"
@@ -93,8 +94,10 @@ class Step:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step, and raise where `make_step` says."""
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise LayerError("step", f"expected a batch (x, target), got {type(batch).__name__}")
-        new_state, value = self.run(state, (batch[0], batch[1]))
+            raise LayerError("step", f"expected a batch (x, target), got {brief(batch)}")
+        # An x that requires a gradient would make autograd record the step, and every one after.
+        with torch.no_grad():
+            new_state, value = self.run(state, (batch[0], batch[1]))
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(
@@ -103,17 +106,6 @@ class Step:
         if not math.isfinite(value.item()):
             raise _non_finite(self.net, self.loss, state, batch[0])
         return new_state, value
-
-    def run(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        """Take a step without looking at any value."""
-        x, target = batch
-        params = state.params
-        prediction, cache = self.net.forward(params, x)
-        value, loss_cache = self.loss.forward(prediction, target)
-        dparams = self.net.grads(params, cache, self.loss.backward(loss_cache))
-        new_params, opt_state = self.optimizer.update(params, dparams, state.opt_state)
-        new_params = self.net.advance(new_params, cache)
-        return TrainState(new_params, opt_state, state.key, state.step + 1), value
 
 
 def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
@@ -137,7 +129,18 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
         >>> state.step
         tensor(1)
     """
-    return Step(net, loss, optimizer)
+
+    def run(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        x, target = batch
+        params = state.params
+        prediction, cache = net.forward(params, x)
+        value, loss_cache = loss.forward(prediction, target)
+        dparams = net.grads(params, cache, loss.backward(loss_cache))
+        advanced = net.advance(params, cache)
+        new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
+        return TrainState(new_params, opt_state, state.key, state.step + 1), value
+
+    return Step(net, loss, optimizer, run)
 
 
 def train(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.record import record
+from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
 
@@ -100,7 +100,7 @@ def forward(
 def backward(
     params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
 ) -> tuple[Float[Tensor, "*batch n_in"], Params]:
-    """Compute dx = g W^T, and the parameters' gradients as `grads` does.
+    """Compute dx as `input_grad` does, and dparams as `grads` does.
 
     Args:
         params: those given to `forward`.
@@ -120,6 +120,31 @@ def backward(
     """
     dparams = grads(params, cache, g)
     return g @ params.weight.mT, dparams
+
+
+def input_grad(
+    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Float[Tensor, "*batch n_in"]:
+    """Compute dx = g W^T, without dparams.
+
+    Args:
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy, of y's shape.
+
+    Returns:
+        dx of x's shape.
+
+    Raises:
+        LayerError: if g or the cache do not fit the parameters.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
+        >>> input_grad(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]))
+        tensor([[ 7., 14.]])
+    """
+    _check_backward(params, cache, g)
+    return g @ params.weight.mT
 
 
 def grads(
@@ -144,10 +169,18 @@ def grads(
         tensor([[ 70.],
                 [700.]])
     """
+    _check_backward(params, cache, g)
+    x_rows = cache.reshape(-1, cache.shape[-1])
+    g_rows = g.reshape(-1, g.shape[-1])
+    return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))
+
+
+def _check_backward(params: Params, cache: Tensor, g: Tensor) -> None:
     check_params("dense", params, Params)
     n_in, n_out = params.weight.shape
     if not isinstance(cache, Tensor) or cache.shape[-1:] != (n_in,):
-        raise LayerError(f"dense({n_out})", f"expected the cache x of shape (..., {n_in})")
+        raise LayerError(
+            f"dense({n_out})",
+            f"expected the cache of its own forward, x of shape (..., {n_in}), got {brief(cache)}",
+        )
     check_cotangent(f"dense({n_out})", g, cache, (*cache.shape[:-1], n_out))
-    x_rows, g_rows = cache.reshape(-1, n_in), g.reshape(-1, n_out)
-    return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))

@@ -14,20 +14,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.losses.loss import SMALLEST, Loss, Reduction, reduced, value_range
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.losses.labels import frozen, probabilities
+from lincoln_fn.losses.loss import SMALLEST, Loss, Reduction, reduced
 
 
-def log_loss(*, reduction: Reduction = "mean", eta: float = 1e-8) -> Loss:
+def log_loss(
+    *, weight: Tensor | None = None, reduction: Reduction = "mean", eta: float = 1e-8
+) -> Loss:
     """Make the logistic loss on probabilities.
 
-    l = -y log(p + eta) - (1 - y) log(1 - p + eta), where eta keeps the logarithms finite.
+    l = w (-y log(p + eta) - (1 - y) log(1 - p + eta)), where eta keeps the logarithms finite.
 
     Derivation. d log(u)/du = 1/u, so
 
-        dl/dp = -y / (p + eta) + (1 - y) / (1 - p + eta).
+        dl/dp = w (-y / (p + eta) + (1 - y) / (1 - p + eta)).
 
     Args:
+        weight: w, which broadcasts to p; None for ones. A mean is over the elements all the same.
         reduction: "mean" over the elements, "sum" of them, or "none".
         eta: the small number added to each probability.
 
@@ -35,7 +38,7 @@ def log_loss(*, reduction: Reduction = "mean", eta: float = 1e-8) -> Loss:
         The loss, on p of any shape within [0, 1] and labels as the module says.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: if there is no such reduction, or weight is not a floating tensor.
 
     Example:
         >>> loss = log_loss(reduction="sum")
@@ -43,16 +46,26 @@ def log_loss(*, reduction: Reduction = "mean", eta: float = 1e-8) -> Loss:
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-2.,  2.]))
     """
+    weights = frozen("log_loss", "weight", weight)
 
-    def values(p: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y = _labels("log_loss", p, target)
-        return -torch.log(p + eta) * y - torch.log(1 - p + eta) * (1 - y), (p, y)
+    def values(p: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor | None]]:
+        y = probabilities("log_loss", p, target)
+        w = None if weights is None else weights.broadcast(p)
+        small = _representable(eta, p)
+        loss = -torch.log(p + small) * y - torch.log(1 - p + small) * (1 - y)
+        return loss if w is None else w * loss, (p, y, w)
 
-    def slope(kept: tuple[Tensor, Tensor], dl: Tensor | float) -> Tensor:
-        p, y = kept
-        return ((1 - y) / (1 - p + eta) - y / (p + eta)) * dl
+    def slope(kept: tuple[Tensor, Tensor, Tensor | None], dl: Tensor | float) -> Tensor:
+        p, y, w = kept
+        small = _representable(eta, p)
+        return ((1 - y) / (1 - p + small) - y / (p + small)) * (dl if w is None else w * dl)
 
-    return reduced("log_loss", reduction, values, slope, eta=(eta, 1e-8))
+    return reduced("log_loss", reduction, values, slope, weight=(weights, None), eta=(eta, 1e-8))
+
+
+def _representable(eta: float, p: Tensor) -> float:
+    """Keep eta from rounding to 0 in a short dtype."""
+    return max(eta, torch.finfo(p.dtype).tiny)
 
 
 def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
@@ -86,7 +99,7 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     """
 
     def values(z: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y = _labels("log_sigmoid_loss", z, target)
+        y = probabilities("log_sigmoid_loss", z, target)
         z = z.clamp(max=-max(SMALLEST, torch.finfo(z.dtype).tiny))
         log1mexp = torch.where(
             z > -0.6931471805599453, torch.log(-torch.expm1(z)), torch.log1p(-torch.exp(z))
@@ -100,25 +113,32 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     return reduced("log_sigmoid_loss", reduction, values, slope)
 
 
-def sigmoid_cross_entropy(*, reduction: Reduction = "mean") -> Loss:
+def sigmoid_cross_entropy(
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Loss:
     """Make the logistic loss on logits x: `sigmoid` and `log_loss` in one, without their limits.
 
-    l = -y log s(x) - (1 - y) log s(-x), where s is the sigmoid and s(-x) = 1 - s(x).
+    l = w (-r y log s(x) - (1 - y) log s(-x)), where s is the sigmoid and s(-x) = 1 - s(x).
 
     Derivation. d log s(x)/dx = 1 - s(x) = s(-x), and d log s(-x)/dx = -s(x), so
 
-        dl/dx = -y s(-x) + (1 - y) s(x),
+        dl/dx = w (-r y s(-x) + (1 - y) s(x)),
 
-    which is s(x) - y, written so that nothing cancels where s(x) is near y.
+    which for w = r = 1 is s(x) - y, written so that nothing cancels where s(x) is near y.
 
     Args:
+        weight: w, which broadcasts to x; None for ones. A mean is over the elements all the same.
+        pos_weight: r, which broadcasts to x; None for ones. Above 1, it favours recall.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:
         The loss, on x of any shape and labels as the module says.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: if there is no such reduction, or a weight is not a floating tensor.
 
     Example:
         >>> loss = sigmoid_cross_entropy(reduction="sum")
@@ -126,28 +146,29 @@ def sigmoid_cross_entropy(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
+    name = "sigmoid_cross_entropy"
+    weights = frozen(name, "weight", weight)
+    pos_weights = frozen(name, "pos_weight", pos_weight)
 
-    def values(x: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y = _labels("sigmoid_cross_entropy", x, target)
-        return -y * logsigmoid(x) - (1 - y) * logsigmoid(-x), (x, y)
+    def values(x: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        y = probabilities(name, x, target)
+        y0, y1 = 1 - y, y
+        if pos_weights is not None:
+            y1 = y1 * pos_weights.broadcast(x)
+        if weights is not None:
+            w = weights.broadcast(x)
+            y0, y1 = y0 * w, y1 * w
+        return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), (x, y0, y1)
 
-    def slope(kept: tuple[Tensor, Tensor], dl: Tensor | float) -> Tensor:
-        x, y = kept
-        return ((1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)) * dl
+    def slope(kept: tuple[Tensor, Tensor, Tensor], dl: Tensor | float) -> Tensor:
+        x, y0, y1 = kept
+        return (y0 * torch.sigmoid(x) - y1 * torch.sigmoid(-x)) * dl
 
-    return reduced("sigmoid_cross_entropy", reduction, values, slope)
-
-
-def _labels(name: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """Read labels as probabilities of class 1, in the prediction's shape and dtype."""
-    if target.shape != prediction.shape and (*target.shape, 1) != prediction.shape:
-        shape = tuple(prediction.shape)
-        wanted = f"{shape[:-1]} or {shape}" if shape[-1:] == (1,) else f"{shape}"
-        problem = f"expected target of shape {wanted} for prediction {shape}, got"
-        raise LayerError(name, f"{problem} {tuple(target.shape)}")
-    y = target.to(prediction.dtype).view(prediction.shape)
-    ends = value_range(y)
-    if ends and not (ends[0] >= 0 and ends[1] <= 1):
-        wrong = ends[0] if not ends[0] >= 0 else ends[1]
-        raise LayerError(name, f"expected labels 0 or 1, or between them, got {wrong:g}")
-    return y
+    return reduced(
+        name,
+        reduction,
+        values,
+        slope,
+        weight=(weights, None),
+        pos_weight=(pos_weights, None),
+    )

@@ -1,13 +1,18 @@
-"""The loss protocol, and what all losses share: reductions, and reading the labels.
+"""The loss protocol, and what all losses share: reductions, and reading what is given.
 
     value, cache = loss.forward(prediction, target)
     dprediction  = loss.backward(cache, g=1.0)      g is dL/dvalue
 
 A loss first gives each example (or element) a value l_i, and `reduction` makes of them
 
-    none   l                 dl_i = g_i
-    sum    sum_i l_i         dl_i = g
-    mean   sum_i l_i / n     dl_i = g / n
+    none   l                   dl_i = g_i
+    sum    sum_i l_i           dl_i = g
+    mean   sum_i l_i / n_i     dl_i = g / n_i
+
+where n_i is the number of values, unless a loss counts otherwise: by class weights, say.
+
+A loss of several inputs takes them as a tuple, and its `backward` returns a tuple in their order.
+The target is a tensor, a tuple of them, or None where the inputs are all that a loss looks at.
 """
 
 from __future__ import annotations
@@ -20,9 +25,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Cache, spelled
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache
+from lincoln_fn.layer import Arrays, Cache, spelled
+from lincoln_fn.record import brief, record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_like
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -38,7 +43,7 @@ class Loss:
     Args:
         name: the code that makes the loss; its repr.
         forward: (prediction, target) -> (value, cache).
-        backward: (cache, g=1.0) -> dprediction, of the prediction's shape.
+        backward: (cache, g=1.0) -> dprediction, which mirrors the prediction.
 
     Example:
         >>> square = Loss(
@@ -51,9 +56,9 @@ class Loss:
     """
 
     name: str
-    forward: Callable[[Tensor, Tensor], tuple[Tensor, Cache]]
+    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
     # ...: g may be left out, which Callable cannot say of one argument.
-    backward: Callable[..., Tensor]
+    backward: Callable[..., Arrays]
 
     def __repr__(self) -> str:
         return self.name
@@ -61,26 +66,39 @@ class Loss:
 
 @record
 class Reduced:
-    """What the elements' gradient needs, and how many elements there were."""
+    """What the values' gradient needs, what a mean divides by, and the values' shape.
+
+    n is None where a mean divides by the number of values, or where there is no mean.
+    """
 
     kept: Cache
+    n: Tensor | None
     shape: tuple[int, ...] = static()
 
 
 def reduced(
     name: str,
-    reduction: Reduction,
-    values: Callable[[Tensor, Tensor], tuple[Tensor, Cache]],
-    slope: Callable[[Cache, Tensor | float], Tensor],
+    reduction: str,
+    values: Callable[[Arrays, Arrays], tuple[Tensor, Cache]],
+    slope: Callable[[Cache, Tensor | float], Arrays],
+    *,
+    count: Callable[[Cache], Tensor | None] = lambda kept: None,
+    inputs: tuple[str, ...] = ("prediction",),
+    targets: tuple[str, ...] = ("target",),
+    reductions: tuple[str, ...] = get_args(Reduction),
     **options: tuple[object, object],
 ) -> Loss:
-    """Make a loss of the values of its elements and their gradient.
+    """Make a loss of its values l_i and their gradient.
 
     Args:
         name: the name of the loss's constructor.
-        reduction: "mean", "sum" or "none".
-        values: (prediction, target) -> (l, kept), l with one value an element.
-        slope: (kept, dl) -> dprediction, dl being a number or a tensor of l's shape.
+        reduction: one of `reductions`.
+        values: (prediction, target) -> (l, kept).
+        slope: (kept, dl) -> dprediction, dl being a number or a tensor of shape () or of l's.
+        count: kept -> what a mean divides by, of shape () or of l's; None for the number of values.
+        inputs: the names of the prediction's tensors; of several, the prediction is a tuple.
+        targets: the names of the target's tensors, likewise; of none, the target is None.
+        reductions: those that the loss has; any but sum and none is a mean.
         **options: what else the loss's repr shows, each with its default.
 
     Returns:
@@ -90,44 +108,105 @@ def reduced(
         ValueError: if there is no such reduction.
         LayerError: from the loss's functions, for input that does not fit.
     """
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"{name}: expected reduction mean, sum or none, got {reduction!r}")
+    if reduction not in reductions:
+        known = f"{', '.join(reductions[:-1])} or {reductions[-1]}"
+        raise ValueError(f"{name}: expected reduction {known}, got {reduction!r}")
+    is_mean = reduction not in ("sum", "none")
 
-    def forward(prediction: Tensor, target: Tensor) -> tuple[Tensor, Reduced]:
-        _check_prediction(name, prediction, target)
+    def forward(prediction: Arrays, target: Arrays) -> tuple[Tensor, Reduced]:
+        _check_given(name, inputs, prediction, targets, target)
         elements, kept = values(prediction, target)
-        return _REDUCERS[reduction](elements), Reduced(kept, tuple(elements.shape))
+        n = count(kept) if is_mean else None
+        cache = Reduced(kept, n, tuple(elements.shape))
+        if is_mean:
+            return elements.mean() if n is None else (elements / n).sum(), cache
+        return elements.sum() if reduction == "sum" else elements, cache
 
-    def backward(cache: Reduced, g: Tensor | float = 1.0) -> Tensor:
+    def backward(cache: Reduced, g: Tensor | float = 1.0) -> Arrays:
         check_cache(name, cache, Reduced)
         expected = cache.shape if reduction == "none" else ()
         if isinstance(g, Tensor) and g.shape != expected:
             raise LayerError(name, f"expected g of shape {expected}, got {tuple(g.shape)}")
-        return slope(cache.kept, g / math.prod(cache.shape) if reduction == "mean" else g)
+        if not is_mean:
+            return slope(cache.kept, g)
+        return slope(cache.kept, g / (math.prod(cache.shape) if cache.n is None else cache.n))
 
     return Loss(spelled(name, reduction=(reduction, "mean"), **options), forward, backward)
 
 
-_REDUCERS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "mean": torch.mean,
-    "sum": torch.sum,
-    "none": lambda elements: elements,
-}
-
-
-def _check_prediction(name: str, prediction: object, target: object) -> None:
-    for what, given in (("prediction", prediction), ("target", target)):
+def _check_given(
+    name: str, inputs: tuple[str, ...], prediction: Arrays, targets: tuple[str, ...], target: Arrays
+) -> None:
+    predicted = _listed(name, "prediction", inputs, prediction)
+    labels = _listed(name, "target", targets, target)
+    for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
             raise LayerError(name, f"expected {what} to be a tensor, got {type(given).__name__}")
-        if given.numel() == 0:
+        # One of several target tensors may be empty: sequences without a label, to ctc.
+        if given.numel() == 0 and (what in inputs or len(targets) == 1):
             shape = tuple(given.shape)
             raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")
-    assert isinstance(prediction, Tensor)
-    assert isinstance(target, Tensor)
-    if not prediction.is_floating_point():
-        raise LayerError(name, f"expected prediction of a floating dtype, got {prediction.dtype}")
-    if target.device != prediction.device:
-        raise LayerError(name, f"expected target on {prediction.device}, got {target.device}")
+    what, first = predicted[0]
+    if not first.is_floating_point():
+        raise LayerError(name, f"expected {what} of a floating dtype, got {first.dtype}")
+    for what, given in predicted[1:]:
+        check_like(name, what, given, first)
+    for what, given in labels:
+        if given.device != first.device:
+            raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
+
+
+def _listed(
+    name: str, what: str, names: tuple[str, ...], given: Arrays
+) -> list[tuple[str, Tensor]]:
+    """Pair what is given with its names."""
+    if len(names) == 1:
+        return [(names[0], given)]
+    if not names:
+        if given is not None:
+            raise LayerError(name, f"expected {what} None, got {brief(given)}")
+        return []
+    if not isinstance(given, tuple) or len(given) != len(names):
+        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {brief(given)}")
+    return list(zip(names, given, strict=True))
+
+
+def require(name: str, holds: bool, expected: str, got: object) -> None:
+    """Check a hyperparameter.
+
+    Args:
+        name: the name of the loss's constructor.
+        holds: whether it is as it should be.
+        expected: what it should be.
+        got: its value.
+
+    Raises:
+        ValueError: if it is not so.
+
+    Example:
+        >>> require("huber", 0 > 0, "delta above 0", 0)
+        Traceback (most recent call last):
+        ValueError: huber: expected delta above 0, got 0
+    """
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def spread(dl: Tensor | float, dim: int) -> Tensor | float:
+    """Give dl, one number an example, the axis along which the loss has reduced its input.
+
+    Args:
+        dl: a number, or a tensor of shape () or of the loss's values.
+        dim: the axis.
+
+    Returns:
+        What broadcasts against the input.
+
+    Example:
+        >>> spread(torch.tensor([1.0, 2.0]), -1).shape, spread(3.0, -1)
+        (torch.Size([2, 1]), 3.0)
+    """
+    return dl.unsqueeze(dim) if isinstance(dl, Tensor) and dl.ndim else dl
 
 
 def value_range(values: Tensor) -> tuple[float, float] | None:

@@ -9,17 +9,17 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layer import Layer, spelled
 from lincoln_fn.nn.build import layer_of
 
-__all__ = ["dense"]
+__all__ = ["bilinear", "dense"]
 
-_DENSE_INIT = fan_in_uniform()
+_FAN_IN_INIT = fan_in_uniform()
 
 
 def dense(
     n_out: int,
     *,
     bias: bool = True,
-    weight_init: Initializer = _DENSE_INIT,
-    bias_init: Initializer = _DENSE_INIT,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
 ) -> Layer:
     """Make a dense layer, y = x W + b on the last axis of x.
 
@@ -49,7 +49,51 @@ def dense(
         "dense",
         n_out,
         bias=(bias, True),
-        weight_init=(weight_init, _DENSE_INIT),
-        bias_init=(bias_init, _DENSE_INIT),
+        weight_init=(weight_init, _FAN_IN_INIT),
+        bias_init=(bias_init, _FAN_IN_INIT),
     )
     return layer_of(name, layers.dense, init=init)
+
+
+def bilinear(
+    out_features: int,
+    *,
+    bias: bool = True,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Make a bilinear layer on two inputs (u, v): y_k = sum_ij u_i A_kij v_j + b_k.
+
+    Args:
+        out_features: the number of features of y. Those of u and v are found from the example.
+        bias: whether there is a bias.
+        weight_init: draws A. The default is torch's: uniform within 1 / sqrt(features of u).
+        bias_init: draws b, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.bilinear.Params`.
+
+    Raises:
+        ValueError: if out_features is below 1.
+
+    Example:
+        >>> bilinear(4), bilinear(4, bias=False)
+        (bilinear(4), bilinear(4, bias=False))
+    """
+    if out_features < 1:
+        raise ValueError(f"bilinear: expected out_features of at least 1, got {out_features}")
+    init = partial(
+        layers.bilinear.init,
+        out_features=out_features,
+        bias=bias,
+        weight_init=weight_init,
+        bias_init=bias_init,
+    )
+    name = spelled(
+        "bilinear",
+        out_features,
+        bias=(bias, True),
+        weight_init=(weight_init, _FAN_IN_INIT),
+        bias_init=(bias_init, _FAN_IN_INIT),
+    )
+    return layer_of(name, layers.bilinear, init=init)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from lincoln_fn import keys, tree
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.testing.diagnosis import GradientError, close, likeliest_mistake
+from lincoln_fn.testing.functions import Results, check_other_functions, close_trees
 from lincoln_fn.testing.oracles import by_autograd, full_gradient, inner, slope_along
-from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+from lincoln_fn.testing.purity import check_finite, check_same, check_untouched, snapshot
 
 T = TypeVar("T")
 
@@ -35,10 +36,10 @@ def check_layer(
 
     Holds `backward` against central differences along random directions and against autograd of
     the same `forward`, with a random cotangent; and checks that nothing was changed in place, that
-    calling again gives the same, that `backward` is linear in g, that `grads` equals
-    `backward(...)[1]`, that `predict` equals `forward` where it should, and that gradients mirror
-    what they belong to. Choose sizes that differ from each other: with a square matrix, a
-    transposed gradient has the right shape.
+    calling again gives the same, that `backward` is linear in g, that `grads` and `input_grad`
+    equal the halves of `backward`, that `predict` equals `forward` where it should, and that
+    gradients mirror what they belong to. Choose sizes that differ from each other: with a square
+    matrix, a transposed gradient has the right shape.
 
     Args:
         layer: the layer, the library's or your own.
@@ -65,6 +66,7 @@ def check_layer(
     before = snapshot(params=params, x=x)
     y, cache = layer.forward(params, x)
     check_untouched(layer.name, "forward", before)
+    check_finite(layer.name, "y", y)
     check_same(layer.name, "a second forward", layer.forward(params, x)[0], y)
 
     key, other = key.split()
@@ -76,6 +78,8 @@ def check_layer(
 
     names, arrays, rebuild = _floating(params, x)
     gradients = _mirrored(layer.name, names, (params, x), (dparams, dx))
+    for path, gradient in zip(names, gradients, strict=True):
+        check_finite(layer.name, path, gradient)
     _check_linear(layer, params, cache, (g, _random_like(y, other)), names)
 
     def forward(moved: Sequence[Tensor]) -> Arrays:
@@ -83,16 +87,16 @@ def check_layer(
 
     leaves = list(zip(names, arrays, gradients, strict=True))
     _check_values(layer.name, forward, leaves, (g, y), key, directions)
-    _check_other_functions(layer, params, x, (y, cache, g, dparams), predict_is_forward)
+    check_other_functions(layer, params, x, Results(y, cache, g, dx, dparams), predict_is_forward)
 
 
-def check_loss(loss: Loss, prediction: Tensor, target: Tensor, *, key: Key = Key(0)) -> None:
+def check_loss(loss: Loss, prediction: Arrays, target: Arrays, *, key: Key = Key(0)) -> None:
     """Prove a loss's gradient, in float64, and that its functions are pure.
 
     Args:
         loss: the loss, the library's or your own.
-        prediction: a prediction; converted to float64.
-        target: its labels; converted to float64 if they are floating.
+        prediction: a prediction, or a tuple of tensors; converted to float64.
+        target: its labels, or a tuple or None; converted to float64 if they are floating.
         key: draws the cotangent and the directions.
 
     Raises:
@@ -112,7 +116,7 @@ def check_loss(loss: Loss, prediction: Tensor, target: Tensor, *, key: Key = Key
     check_layer(as_layer, (), prediction, key=key)
     value, cache = loss.forward(_double(prediction), target)
     one = loss.backward(cache, torch.ones_like(value))
-    if not close(loss.backward(cache), one):
+    if not close_trees(loss.backward(cache), one):
         raise GradientError(f"{loss.name}: backward(cache) differs from backward(cache, g=1)")
 
 
@@ -227,35 +231,3 @@ def _check_values(
         if not close(gradient, automatic[i]):
             mistake = likeliest_mistake(gradient, automatic[i], tuple(sizes))
             raise GradientError(f"{name}: against autograd alone, {path} {mistake}")
-
-
-def _check_other_functions(
-    layer: Layer,
-    params: Params,
-    x: Arrays,
-    results: tuple[Arrays, Cache, Arrays, Params],
-    predict_is_forward: bool | None,
-) -> None:
-    y, cache, g, dparams = results
-    before = snapshot(params=params, x=x, cache=cache, g=g)
-    alone = layer.grads(params, cache, g)
-    check_untouched(layer.name, "grads", before)
-    if not _close_trees(alone, dparams):
-        raise GradientError(f"{layer.name}: grads differs from backward(...)[1]")
-    predicted = layer.predict(params, x)
-    check_untouched(layer.name, "predict", before)
-    expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
-    if expected and not _close_trees(predicted, y):
-        raise GradientError(f"{layer.name}: predict differs from forward")
-    advanced = layer.advance(params, cache)
-    check_untouched(layer.name, "advance", before)
-    if not tree.same_structure(advanced, params, states=True):
-        raise GradientError(f"{layer.name}: advance returns params of another structure")
-    if not _close_trees(advanced, params):
-        raise GradientError(f"{layer.name}: advance changes trained parameters")
-
-
-def _close_trees(given: object, expected: object) -> bool:
-    return tree.same_structure(given, expected) and all(
-        close(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
-    )

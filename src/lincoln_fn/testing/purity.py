@@ -85,5 +85,26 @@ def check_same(name: str, what: str, given: object, expected: object) -> None:
         raise GradientError(f"{name}: {what} gives something else")
 
 
+def check_finite(name: str, path: str, arrays: object) -> None:
+    """Check that every value is finite.
+
+    Args:
+        name: the layer's name.
+        path: what is looked at.
+        arrays: its tensors.
+
+    Raises:
+        GradientError: counting the values that are not.
+
+    Example:
+        >>> check_finite("mine", "dx", torch.tensor([1.0, torch.nan]))
+        Traceback (most recent call last):
+        lincoln_fn.testing.diagnosis.GradientError: mine: dx holds 1 values that are not finite
+    """
+    count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
+    if count:
+        raise GradientError(f"{name}: {path} holds {count} values that are not finite")
+
+
 def _identical(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,31 @@
+"""Layers made of layers.
+
+Each combinator returns a `Layer` whose parameters, caches and gradients are made of its parts', and
+hands on all six functions. An error in a part says where it stands: "serial[2] dense(10): ...".
+"""
+
+from lincoln_fn.combine.branch import branch, residual
+from lincoln_fn.combine.checkpointed import checkpointed
+from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.frozen import frozen
+from lincoln_fn.combine.parallel import parallel
+from lincoln_fn.combine.serial import repeat, serial
+from lincoln_fn.combine.shared import shared
+from lincoln_fn.combine.tied import tied
+from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
+
+__all__ = [
+    "branch",
+    "checkpointed",
+    "frozen",
+    "parallel",
+    "repeat",
+    "residual",
+    "select",
+    "serial",
+    "shared",
+    "tied",
+    "transformer_decoder_block",
+    "transformer_encoder_block",
+    "with_context",
+]

@@ -1,0 +1,137 @@
+"""Layers one after the other that all see the same further inputs, and picking among inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine.serial import in_turn
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.record import brief, record
+from lincoln_fn.shapes import LayerError, check_cache, check_params
+
+
+def with_context(*layers: Layer) -> Layer:
+    """Compose layers one after the other, each with the same context beside its input.
+
+    With x = (h_0, *c), where the context c is one entry or more, such as a mask or an encoder's
+    output, h_i = layer_i((h_{i-1}, *c)) and y = h_n.
+
+    Derivation. Layer i makes of g_i a tuple (dh_{i-1}, *dc_i), and g_{i-1} = dh_{i-1}. c enters
+    every layer, so dc = sum_i dc_i.
+
+    Args:
+        *layers: the parts, first to last, at least one. Each takes the whole tuple; a layer that
+            does without the context stands behind `select(0)`.
+
+    Returns:
+        The layer. Its params, caches and dparams are tuples with one entry a part.
+
+    Raises:
+        ValueError: if there is no layer.
+        LayerError: from its functions, if a part raises one, or x is no tuple of two or more.
+
+    Example:
+        >>> net = with_context(lf.multiply(), lf.multiply())
+        >>> net.predict(((), ()), (torch.tensor([2.0]), torch.tensor([3.0])))
+        tensor([18.])
+    """
+    if not layers:
+        raise ValueError("with_context: expected at least one layer, got none")
+    in_context = (*map(_handing_on, layers[:-1]), layers[-1])
+    return in_turn("with_context", in_context).replace(
+        name=f"with_context({', '.join(layer.name for layer in layers)})",
+        parts=layers,
+        rebuild=lambda new_parts: with_context(*new_parts),
+    )
+
+
+def select(*entries: int) -> Layer:
+    """Make a layer that picks entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
+
+    Derivation. x_j enters y at every place where j is picked, so dx_j is the sum of those places'
+    g, and 0 where there is none (None, if x_j is not floating).
+
+    Args:
+        *entries: which to pick, counted from 0; one may be picked several times.
+
+    Returns:
+        The layer. Its y is a tuple if several entries are picked.
+
+    Raises:
+        ValueError: if there is no entry, or one below 0.
+
+    Example:
+        >>> select(1, 0, 1).predict((), ("a", "b"))
+        ('b', 'a', 'b')
+    """
+    if not entries or min(entries) < 0:
+        raise ValueError(f"select: expected entries of at least 0, got {entries}")
+    name = f"select({', '.join(map(str, entries))})"
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Selected]:
+        check_params(name, params, None)
+        if type(x) is not tuple or len(x) <= max(entries):
+            wanted = f"a tuple of at least {max(entries) + 1}"
+            raise LayerError(name, f"expected x to be {wanted}, got {brief(x)}")
+        y = tuple(x[i] for i in entries)
+        return y if len(y) > 1 else y[0], Selected(x)
+
+    def backward(params: Params, cache: Selected, g: Arrays) -> tuple[Arrays, Params]:
+        check_cache(name, cache, Selected)
+        gs = g if len(entries) > 1 else (g,)
+        dx: list[Arrays] = [None] * len(cache.x)
+        for i, g_i in zip(entries, gs, strict=True):
+            dx[i] = g_i if dx[i] is None else tree.map(torch.add, dx[i], g_i)
+        for i in set(range(len(dx))).difference(entries):
+            dx[i] = tree.map(_zero, cache.x[i])
+        return tuple(dx), ()
+
+    return Layer(name, forward, backward)
+
+
+@record
+class Selected:
+    """What there was to select from."""
+
+    x: tuple[Arrays, ...]
+
+
+def _zero(x: Tensor) -> Tensor | None:
+    return torch.zeros_like(x) if x.is_floating_point() else None
+
+
+def _handing_on(layer: Layer) -> Layer:
+    """Make y = (layer(x), *context), so that the next layer has the context too."""
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        context = of(x)
+        h, cache = layer.forward(params, x)
+        return (h, *context), cache
+
+    def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+        dx, dparams = layer.backward(params, cache, g[0])
+        return summed(dx, g), dparams
+
+    def predict(params: Params, x: Arrays) -> Arrays:
+        return (layer.predict(params, x), *of(x))
+
+    def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
+        return summed(layer.input_grad(params, cache, g[0]), g)
+
+    def grads(params: Params, cache: Cache, g: Arrays) -> Params:
+        return layer.grads(params, cache, g[0])
+
+    def of(x: Arrays) -> tuple[Arrays, ...]:
+        if type(x) is not tuple or len(x) < 2:
+            raise LayerError("with_context", f"expected x to be (input, *context), got {brief(x)}")
+        context: tuple[Arrays, ...] = x[1:]
+        return context
+
+    def summed(dx: Arrays, g: Arrays) -> Arrays:
+        return (dx[0], *tree.map(torch.add, dx[1:], g[1:]))
+
+    return Layer(
+        layer.name, forward, backward, layer.init, predict, input_grad, grads, layer.advance
+    )

@@ -1,0 +1,118 @@
+"""What all combinators share: parts that say where they stand, and checks of their tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import TypeVar
+
+from typing_extensions import ParamSpec
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Layer, Params, unchanged
+from lincoln_fn.record import State, brief
+from lincoln_fn.shapes import LayerError, placed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def placed_parts(combinator: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Give layers whose errors say where in a composition they stand.
+
+    Args:
+        combinator: the composition's name, such as "serial".
+        layers: its parts.
+
+    Returns:
+        The parts, with functions that raise `LayerError`s from "serial[0] dense(10)" and the like.
+
+    Example:
+        >>> part, = placed_parts("serial", [lf.dense(2)])
+        >>> part.init(lf.Key(0), torch.zeros(()))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: serial[0] dense(2): expected x of shape (..., n_in), got ()
+    """
+    return tuple(_at(f"{combinator}[{i}]", layer) for i, layer in enumerate(layers))
+
+
+def _at(position: str, layer: Layer) -> Layer:
+    def guarded(doing: str, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*arguments: P.args, **options: P.kwargs) -> R:
+            try:
+                return function(*arguments, **options)
+            except LayerError as error:
+                raise placed(error, position, layer.name) from error
+            except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+                given = brief(arguments[-1])
+                problem = f"{doing} raised {type(error).__name__} on {given}: {error}"
+                raise LayerError(f"{position} {layer.name}", problem) from error
+
+        return call
+
+    return layer.replace(
+        forward=guarded("forward", layer.forward),
+        backward=guarded("backward", layer.backward),
+        init=guarded("init", layer.init),
+        predict=guarded("predict", layer.predict),
+        input_grad=guarded("input_grad", layer.input_grad),
+        grads=guarded("grads", layer.grads),
+        advance=guarded("advance", layer.advance),
+    )
+
+
+def check_entries(combinator: str, what: str, given: object, count: int) -> None:
+    """Check that there is one entry a part.
+
+    Args:
+        combinator: the composition's name.
+        what: what has the entries.
+        given: the tuple given.
+        count: how many parts there are.
+
+    Raises:
+        LayerError: if it is no tuple, or one of another length.
+
+    Example:
+        >>> check_entries("serial", "params", ((), ()), 3)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: serial: expected params with 3 entries, got ((), ())
+    """
+    if type(given) is not tuple or len(given) != count:
+        entries = "1 entry" if count == 1 else f"{count} entries"
+        raise LayerError(combinator, f"expected {what} with {entries}, got {brief(given)}")
+
+
+def is_still(layers: Iterable[Layer]) -> bool:
+    """Tell whether no layer carries a state, so that there is nothing to advance.
+
+    Args:
+        layers: the parts of a composition.
+
+    Returns:
+        True if every `advance` is the default.
+
+    Example:
+        >>> is_still([lf.dense(2), lf.relu()])
+        True
+    """
+    return all(layer.advance is unchanged for layer in layers)
+
+
+def is_trained(params: Params) -> bool:
+    """Tell whether parameters have any leaf that an optimizer moves.
+
+    Args:
+        params: of any layer.
+
+    Returns:
+        False for the empty tuple, for a `State`, and for trees of nothing else.
+
+    Example:
+        >>> is_trained(()), is_trained((torch.zeros(1),))
+        (False, True)
+    """
+    if (type(params) is tuple and not params) or isinstance(params, State):
+        return False
+    return bool(tree.leaves(params))

@@ -1,0 +1,237 @@
+"""Transformer blocks, composed of attention, dense layers, layer norm and dropout.
+
+(Vaswani and others, "Attention Is All You Need", 2017, section 3.1; the order of norm_first is from
+Xiong and others, "On Layer Normalization in the Transformer Architecture", 2020.)
+
+A block is made of sublayers around which its sequence is added: y = norm(x + dropout(layer(x))), or
+with norm_first y = x + dropout(layer(norm(x))). Masks and an encoder's output are context, which
+stands beside the sequence in x and not in y. So blocks are stacked by
+
+    serial(block, block)          over a sequence alone,
+    with_context(block, block)    over a tuple of a sequence and context,
+
+the latter giving every block the same context and adding up its gradients. An encoder and a decoder
+together, from x = (target, source), are
+
+    serial(parallel(identity(), encoder), with_context(*decoder_blocks)).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from lincoln_fn.combine.branch import residual
+from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.parallel import parallel
+from lincoln_fn.combine.serial import in_turn, serial
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, spelled
+from lincoln_fn.nn import activations, dropouts, rectifiers
+from lincoln_fn.nn.attention import multi_head_attention
+from lincoln_fn.nn.linear import dense
+from lincoln_fn.nn.merge import identity
+from lincoln_fn.nn.normalisation import layer_norm
+from lincoln_fn.record import brief, record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_params
+
+Activation: TypeAlias = Literal["relu", "gelu"]
+_ACTIVATIONS = {"relu": rectifiers.relu, "gelu": activations.gelu}
+
+
+class _Style(NamedTuple):
+    """What the sublayers of a block have in common, with torch's names and defaults."""
+
+    dim_feedforward: int = 2048
+    dropout: float = 0.1
+    activation: Activation = "relu"
+    layer_norm_eps: float = 1e-5
+    norm_first: bool = False
+    bias: bool = True
+
+
+def transformer_encoder_block(
+    num_heads: int,
+    dim_feedforward: int = 2048,
+    dropout: float = 0.1,
+    activation: Activation = "relu",
+    layer_norm_eps: float = 1e-5,
+    norm_first: bool = False,
+    is_causal: bool = False,
+    bias: bool = True,
+) -> Layer:
+    """Make a transformer encoder's block: self-attention, then two dense layers at each place.
+
+    x is a sequence (batch, length, features) or (sequence, mask), with a mask or None as
+    `multi_head_attention` takes it; y is a sequence.
+
+    Args:
+        num_heads: the number of heads, which divides the features.
+        dim_feedforward: the features between the two dense layers.
+        dropout: the probability to drop: attention's weights, the activation's values, and each
+            sublayer's output.
+        activation: "relu" or "gelu".
+        layer_norm_eps: of the layer norms.
+        norm_first: whether each sublayer's input is normalised, in place of the sum.
+        is_causal: whether no place attends to a later one, as in a language model.
+        bias: whether dense layers, attention and layer norms have biases.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    Example:
+        >>> x = torch.zeros(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+        >>> net = lf.with_context(*[transformer_encoder_block(4, dim_feedforward=16)] * 3)
+        >>> net.predict(net.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 8])
+    """
+    style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
+    name = _spelled("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
+    return _block(
+        name,
+        _completed(1, 2),
+        _attention(num_heads, style, is_causal, (0, 1)),
+        _feed_forward(style),
+    )
+
+
+def transformer_decoder_block(
+    num_heads: int,
+    dim_feedforward: int = 2048,
+    dropout: float = 0.1,
+    activation: Activation = "relu",
+    layer_norm_eps: float = 1e-5,
+    norm_first: bool = False,
+    is_causal: bool = True,
+    bias: bool = True,
+) -> Layer:
+    """Make a transformer decoder's block: self-attention, attention to a memory, dense layers.
+
+    x is (target, memory) or (target, memory, target mask, memory mask), with masks or None as
+    `multi_head_attention` takes them; y is a sequence as the target is. The memory, an encoder's
+    output, may have another length and other features.
+
+    Args:
+        num_heads: the number of heads, which divides the target's features.
+        dim_feedforward: the features between the two dense layers.
+        dropout: the probability to drop: attention's weights, the activation's values, and each
+            sublayer's output.
+        activation: "relu" or "gelu".
+        layer_norm_eps: of the layer norms.
+        norm_first: whether each sublayer's input is normalised, in place of the sum.
+        is_causal: whether no place of the target attends to a later one. torch's layer is told so
+            at each call, and has False.
+        bias: whether dense layers, attention and layer norms have biases.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    Example:
+        >>> x = torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)
+        >>> net = lf.with_context(*[transformer_decoder_block(4, dim_feedforward=16)] * 3)
+        >>> net.predict(net.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 8])
+    """
+    style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
+    name = _spelled("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
+    sublayers = with_context(
+        _attention(num_heads, style, is_causal, (0, 2)),
+        _attention(num_heads, style, False, (0, 1, 1, 3)),
+        serial(select(0), _feed_forward(style)),
+    )
+    return _block(name, _completed(2, 4), sublayers)
+
+
+def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
+    """Make a sublayer in which x_0 attends to other entries of x."""
+    attention = multi_head_attention(
+        num_heads, dropout=style.dropout, bias=style.bias, is_causal=is_causal
+    )
+    others = (identity(),) * (len(entries) - 1)
+    first = (parallel(_norm(style), *others),) if style.norm_first else ()
+    way = serial(select(*entries), *first, attention, _dropout(style))
+    return _last(style, residual(way, select(0)))
+
+
+def _feed_forward(style: _Style) -> Layer:
+    """Make a sublayer of two dense layers, at each place for itself."""
+    layers = (
+        dense(style.dim_feedforward, bias=style.bias),
+        _ACTIVATIONS[style.activation](),
+        _dropout(style),
+        dense(1, bias=style.bias).replace(name="dense(features)"),
+        _dropout(style),
+    )
+    first = (_norm(style),) if style.norm_first else ()
+    return _last(style, residual(serial(*first, _back_to_features(style.bias, *layers))))
+
+
+def _back_to_features(bias: bool, *layers: Layer) -> Layer:
+    """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
+
+    def init(key: Key, x: Arrays) -> Params:
+        sized = layers[3].replace(init=dense(x.shape[-1], bias=bias).init)
+        return serial(*layers[:3], sized, *layers[4:]).init(key, x)
+
+    return serial(*layers).replace(
+        init=init, rebuild=lambda new_parts: _back_to_features(bias, *new_parts)
+    )
+
+
+def _norm(style: _Style) -> Layer:
+    return layer_norm(eps=style.layer_norm_eps, bias=style.bias)
+
+
+def _last(style: _Style, sublayer: Layer) -> Layer:
+    return sublayer if style.norm_first else serial(sublayer, _norm(style))
+
+
+def _dropout(style: _Style) -> Layer:
+    # Without dropout no mask is drawn, and the other parameters keep their paths.
+    return dropouts.dropout(style.dropout) if style.dropout else identity()
+
+
+@record
+class Completed:
+    """How many entries x had; 0 if it was no tuple."""
+
+    entries: int = static()
+
+
+def _completed(least: int, most: int) -> Layer:
+    """Make a layer that puts None for the masks that x lacks; it has all of them or none."""
+    name = "context()"
+    forms = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Completed]:
+        check_params(name, params, None)
+        given = x if isinstance(x, tuple) else (x,)
+        if len(given) not in (least, most):
+            raise LayerError(name, f"expected x to be {forms[most]}, got {brief(x)}")
+        missing = (None,) * (most - len(given))
+        return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+
+    def backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
+        check_cache(name, cache, Completed)
+        return g[: cache.entries] if cache.entries else g[0], ()
+
+    return Layer(name, forward, backward)
+
+
+def _block(name: str, *layers: Layer) -> Layer:
+    return in_turn(name.partition("(")[0], layers).replace(
+        name=name, parts=layers, rebuild=lambda new_parts: _block(name, *new_parts)
+    )
+
+
+def _spelled(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
+    if style.activation not in _ACTIVATIONS:
+        expected = "expected activation relu or gelu"
+        raise ValueError(f"{function}: {expected}, got {style.activation!r}")
+    options = dict(zip(style._fields, zip(style, _Style(), strict=True), strict=True))
+    return spelled(function, num_heads, **options, is_causal=is_causal)

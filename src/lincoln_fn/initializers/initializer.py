@@ -1,0 +1,35 @@
+"""The initializer protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.keys import Key, Shape
+
+
+class Fans(NamedTuple):
+    """How many inputs feed one output of a layer, and how many outputs one input feeds."""
+
+    n_in: int
+    n_out: int
+
+
+@attrs.frozen(eq=False, repr=False)
+class Initializer:
+    """A way to draw initial values.
+
+    Args:
+        name: the code that makes it; its repr.
+        draw: (key, shape, fans, dtype) -> tensor, on the key's device.
+    """
+
+    name: str
+    draw: Callable[[Key, Shape, Fans, torch.dtype], Tensor]
+
+    def __repr__(self) -> str:
+        return self.name

@@ -1,0 +1,144 @@
+"""Initial values that do not depend on the size of a layer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys
+from lincoln_fn.initializers.initializer import Fans, Initializer
+from lincoln_fn.keys import Key, Shape
+from lincoln_fn.layer import spelled
+
+
+def constant(value: float) -> Initializer:
+    """Fill with one number.
+
+    Args:
+        value: the number.
+
+    Returns:
+        The initializer.
+
+    Example:
+        >>> constant(2.0).draw(Key(0), (3,), Fans(1, 1), torch.float32)
+        tensor([2., 2., 2.])
+    """
+    return Initializer(
+        f"constant({value})",
+        lambda key, shape, fans, dtype: torch.full(
+            shape, value, dtype=dtype, device=key.bits.device
+        ),
+    )
+
+
+def zeros() -> Initializer:
+    """Fill with 0.
+
+    Returns:
+        The initializer.
+
+    Example:
+        >>> zeros().draw(Key(0), (3,), Fans(1, 1), torch.float32)
+        tensor([0., 0., 0.])
+    """
+    return Initializer("zeros()", constant(0.0).draw)
+
+
+def ones() -> Initializer:
+    """Fill with 1.
+
+    Returns:
+        The initializer.
+
+    Example:
+        >>> ones().draw(Key(0), (3,), Fans(1, 1), torch.float32)
+        tensor([1., 1., 1.])
+    """
+    return Initializer("ones()", constant(1.0).draw)
+
+
+def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
+    """Draw uniformly from [low, high).
+
+    Args:
+        low: the smallest value.
+        high: the bound above.
+
+    Returns:
+        The initializer.
+
+    Raises:
+        ValueError: if low is above high.
+
+    Example:
+        >>> uniform(-0.05, 0.05)
+        uniform(-0.05, 0.05)
+    """
+    if low > high:
+        raise ValueError(f"uniform: expected low of at most high, got {(low, high)}")
+    return Initializer(
+        f"uniform({low}, {high})",
+        lambda key, shape, fans, dtype: keys.uniform(key, shape, low, high, dtype),
+    )
+
+
+def normal(std: float, mean: float = 0.0) -> Initializer:
+    """Draw from the normal distribution.
+
+    Args:
+        std: the standard deviation.
+        mean: the mean.
+
+    Returns:
+        The initializer.
+
+    Example:
+        >>> normal(0.01)
+        normal(0.01)
+    """
+    return Initializer(
+        f"normal({std})" if mean == 0 else f"normal({std}, mean={mean})",
+        lambda key, shape, fans, dtype: keys.normal(key, shape, mean, std, dtype),
+    )
+
+
+def truncated_normal(
+    std: float = 1.0, mean: float = 0.0, low: float = -2.0, high: float = 2.0
+) -> Initializer:
+    """Draw from the normal distribution as it is between two bounds.
+
+    With F the normal distribution function, F(x) is uniform between F(low) and F(high): one uniform
+    number makes one value, and no draw is thrown away.
+
+    Args:
+        std: the standard deviation before the ends are cut off, above 0.
+        mean: the mean before.
+        low: the smallest value, in absolute terms as in torch, not in units of std.
+        high: the largest.
+
+    Returns:
+        The initializer.
+
+    Raises:
+        ValueError: if std is not above 0, or low not below high.
+
+    Example:
+        >>> values = truncated_normal().draw(Key(0), (100,), Fans(1, 1), torch.float32)
+        >>> bool(values.abs().max() <= 2)
+        True
+    """
+    if not std > 0:
+        raise ValueError(f"truncated_normal: expected std above 0, got {std}")
+    if not low < high:
+        raise ValueError(f"truncated_normal: expected low below high, got {(low, high)}")
+    first, last = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
+
+    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+        unit = torch.erfinv(keys.uniform(key, shape, first, last, torch.float64))
+        return unit.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high).to(dtype)
+
+    options = {"mean": (mean, 0.0), "low": (low, -2.0), "high": (high, 2.0)}
+    return Initializer(spelled("truncated_normal", std, **options), draw)

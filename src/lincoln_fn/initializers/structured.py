@@ -1,0 +1,152 @@
+"""Initial values that are a matrix of a certain kind."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys
+from lincoln_fn.initializers.initializer import Fans, Initializer
+from lincoln_fn.keys import Key, Shape
+from lincoln_fn.layer import spelled
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
+
+    All axes but the first count as columns, so that the filters of a convolution, of shape
+    (out, in / groups, *kernel), are orthogonal to each other. Every such matrix is as likely: it is
+    the Q of a normal matrix's decomposition QR, with the signs chosen that make R's diagonal
+    positive.
+
+    Args:
+        gain: the factor, such as `gain("tanh")`.
+
+    Returns:
+        The initializer, for weights of at least two axes.
+
+    Raises:
+        ValueError: from `draw`, for fewer.
+
+    Source: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks", 2014; Mezzadri, "How to generate random matrices from the
+    classical compact groups", 2007, for the signs.
+
+    Example:
+        >>> weight = orthogonal().draw(Key(0), (2, 3), Fans(2, 3), torch.float32)
+        >>> torch.allclose(weight @ weight.mT, torch.eye(2), atol=1e-6)
+        True
+    """
+
+    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+        if len(shape) < 2:
+            raise ValueError(f"orthogonal: expected a weight of at least 2 axes, got {shape}")
+        rows, columns = shape[0], math.prod(shape[1:])
+        working = torch.float64 if dtype is torch.float64 else torch.float32
+        tall = keys.normal(key, (max(rows, columns), min(rows, columns)), dtype=working)
+        q, r = torch.linalg.qr(tall)
+        signed: Tensor = q * torch.where(r.diagonal() < 0, -gain, gain)
+        return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
+
+    return Initializer(spelled("orthogonal", gain=(gain, 1.0)), draw)
+
+
+def identity() -> Initializer:
+    """Fill a matrix with 1 on the diagonal and 0 elsewhere: y = x, as far as the sizes go.
+
+    Returns:
+        The initializer, for weights of two axes.
+
+    Raises:
+        ValueError: from `draw`, for any others.
+
+    Example:
+        >>> identity().draw(Key(0), (2, 3), Fans(2, 3), torch.float32)
+        tensor([[1., 0., 0.],
+                [0., 1., 0.]])
+    """
+
+    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+        _check_matrix("identity", shape)
+        return torch.eye(*shape, dtype=dtype, device=key.bits.device)
+
+    return Initializer("identity()", draw)
+
+
+def dirac(groups: int = 1) -> Initializer:
+    """Fill a convolution's weight so that each output channel is an input channel: y = x.
+
+    Of each group, output channel i copies input channel i, as far as there are any, by a 1 in the
+    middle of the kernel.
+
+    Args:
+        groups: of the convolution; the output channels are so many times the same.
+
+    Returns:
+        The initializer, for weights of shape (out, in / groups, *kernel).
+
+    Raises:
+        ValueError: from `draw`, for fewer than 3 axes, or channels that groups does not divide.
+
+    Example:
+        >>> dirac().draw(Key(0), (1, 2, 3), Fans(6, 3), torch.float32)
+        tensor([[[0., 1., 0.],
+                 [0., 0., 0.]]])
+    """
+
+    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+        if len(shape) < 3 or shape[0] % groups:
+            what = f"a weight (out, in / groups, *kernel) whose out {groups} divides"
+            raise ValueError(f"dirac: expected {what}, got {shape}")
+        weight = torch.zeros(shape, dtype=dtype, device=key.bits.device)
+        out = shape[0] // groups
+        middle = tuple(size // 2 for size in shape[2:])
+        for group in range(groups):
+            for i in range(min(out, shape[1])):
+                weight[(group * out + i, i, *middle)] = 1
+        return weight
+
+    return Initializer(spelled("dirac", groups=(groups, 1)), draw)
+
+
+def sparse(sparsity: float, std: float = 0.01) -> Initializer:
+    """Draw from the normal distribution, but let that share of each column be 0.
+
+    A column of a dense weight, of shape (n_in, n_out), is what feeds one output, so that each
+    output begins with equally many inputs.
+
+    Args:
+        sparsity: the share, in [0, 1]; rounded up to whole elements.
+        std: the standard deviation of the others.
+
+    Returns:
+        The initializer, for weights of two axes.
+
+    Raises:
+        ValueError: if sparsity is out of its range; from `draw`, for other weights.
+
+    Source: Martens, "Deep learning via Hessian-free optimization", 2010, section 5.
+
+    Example:
+        >>> weight = sparse(0.75).draw(Key(0), (8, 3), Fans(8, 3), torch.float32)
+        >>> (weight == 0).sum(0)
+        tensor([6, 6, 6])
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparse: expected sparsity in [0, 1], got {sparsity}")
+
+    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+        _check_matrix("sparse", shape)
+        of_values, of_order = key.split()
+        order = keys.bits(of_order, shape).argsort(0)
+        silent = order < math.ceil(sparsity * shape[0])
+        return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
+
+    return Initializer(spelled("sparse", sparsity, std=(std, 0.01)), draw)
+
+
+def _check_matrix(name: str, shape: Shape) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"{name}: expected a weight of 2 axes, got {shape}")

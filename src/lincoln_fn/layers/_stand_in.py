@@ -1,0 +1,86 @@
+"""What a layer remembers of tensors whose values its backward does not need.
+
+A stand-in has a tensor's shape, dtype and device, and the memory of one number: a zero, expanded.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.record import record
+from lincoln_fn.shapes import check_cache, check_cotangent
+
+
+@record
+class StandIns:
+    """Stand-ins for a layer's input and output."""
+
+    x: Float[Tensor, "*s_in"]
+    y: Float[Tensor, "*s_out"]
+
+
+def stand_ins(x: Float[Tensor, "*s_in"], y: Float[Tensor, "*s_out"]) -> StandIns:
+    """Make stand-ins for a layer's input and output, of one dtype and device.
+
+    Args:
+        x: the input.
+        y: the output.
+
+    Returns:
+        Both stand-ins.
+
+    Example:
+        >>> stand_ins(torch.ones(2, 3), torch.ones(6))
+        StandIns(x=float32[2, 3], y=float32[6])
+    """
+    zero = x.new_zeros(())
+    return StandIns(zero.expand(x.shape), zero.expand(y.shape))
+
+
+def reshaped_back(
+    layer: str, cache: StandIns, g: Float[Tensor, "*s_out"]
+) -> Float[Tensor, "*s_in"]:
+    """Give g the shape of x: the backward pass of all that only renames x's elements in order.
+
+    Args:
+        layer: the layer's name.
+        cache: what its `forward` returned.
+        g: dL/dy, of y's shape.
+
+    Returns:
+        dx of x's shape.
+
+    Raises:
+        LayerError: if g does not mirror y, or the cache is another layer's.
+
+    Example:
+        >>> x, y = torch.ones(2, 3), torch.ones(6)
+        >>> reshaped_back("flatten", stand_ins(x, y), y).shape
+        torch.Size([2, 3])
+    """
+    check_cache(layer, cache, StandIns)
+    check_cotangent(layer, g, cache.y)
+    return g.reshape(cache.x.shape)
+
+
+def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
+    """Find the size that was left open with -1.
+
+    Args:
+        sizes: of a shape, at most one of them -1.
+        count: the number of elements.
+
+    Returns:
+        The sizes of a shape of that many elements; None if there is no such shape.
+
+    Example:
+        >>> filled((2, -1), 6), filled((2, 3), 6), filled((4, -1), 6), filled((2, 2), 6)
+        ((2, 3), (2, 3), None, None)
+    """
+    known = prod(size for size in sizes if size != -1)
+    open_size = count // max(known, 1)
+    sizes = tuple(open_size if size == -1 else size for size in sizes)
+    return sizes if prod(sizes) == count else None

@@ -1,0 +1,89 @@
+"""Pixel unshuffle: one channel becomes r^2 of height and width divided by r.
+
+Derivation. With a factor r, channel c of x is dealt out to r^2 channels of y in turn:
+
+    y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]   for i, j = 0 ... r - 1.
+
+Each element of y is one of x, so dx holds g's elements where x's came from:
+
+    dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w],
+
+which is pixel shuffle. Cache: stand-ins for x and y, and r.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+
+
+@record
+class Cache:
+    """The shapes, and the factor r between x's height and y's."""
+
+    shapes: StandIns
+    downscale_factor: int = static()
+
+
+def forward(
+    params: tuple[()],
+    x: Float[Tensor, "*batch channels r*height r*width"],
+    *,
+    downscale_factor: int,
+) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:
+    """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j].
+
+    Args:
+        params: ().
+        x: of shape (..., channels, r * height, r * width).
+        downscale_factor: the factor r.
+
+    Returns:
+        y of shape (..., channels * r^2, height, width), and the cache.
+
+    Raises:
+        LayerError: if x is not such a floating tensor, or params are another layer's.
+
+    Example:
+        >>> forward((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), downscale_factor=2)[0].flatten()
+        tensor([1., 2., 3., 4.])
+    """
+    check_input("pixel_unshuffle", params, x)
+    if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
+        problem = "expected x of shape (..., channels, height, width), both sizes multiples"
+        problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
+        raise LayerError("pixel_unshuffle", problem)
+    y = torch.pixel_unshuffle(x, downscale_factor)
+    return y, Cache(stand_ins(x, y), downscale_factor)
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels*r*r height width"]
+) -> tuple[Float[Tensor, "*batch channels r*height r*width"], tuple[()]]:
+    """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w].
+
+    Args:
+        params: ().
+        cache: what `forward` returned.
+        g: dL/dy, of y's shape.
+
+    Returns:
+        dx of x's shape, and no dparams.
+
+    Raises:
+        LayerError: if g does not mirror y, or the cache is another layer's.
+
+    Example:
+        >>> _, cache = forward((), torch.zeros(1, 2, 2), downscale_factor=2)
+        >>> backward((), cache, torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))[0]
+        tensor([[[1., 2.],
+                 [3., 4.]]])
+    """
+    check_cache("pixel_unshuffle", cache, Cache)
+    check_cotangent("pixel_unshuffle", g, cache.shapes.y)
+    return torch.pixel_shuffle(g, cache.downscale_factor), ()

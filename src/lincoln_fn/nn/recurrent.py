@@ -1,0 +1,188 @@
+"""Constructors of recurrent layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import ModuleType
+
+from lincoln_fn import layers
+from lincoln_fn.initializers import Initializer, fan_in_uniform
+from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.nn.build import layer_of
+
+__all__ = ["gru", "lstm", "rnn"]
+
+_INIT = fan_in_uniform()
+
+
+def rnn(
+    hidden_size: int,
+    num_layers: int = 1,
+    nonlinearity: str = "tanh",
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    weight_init: Initializer = _INIT,
+    bias_init: Initializer = _INIT,
+) -> Layer:
+    """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
+
+    x is a sequence (batch, length, n_in), or a tuple (sequence, state[, mask]): then y is
+    (outputs, last state). The state may be None for zeros.
+
+    Args:
+        hidden_size: features of a state.
+        num_layers: how many layers run over each other's outputs.
+        nonlinearity: f, "tanh" or "relu".
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.rnn.Params`.
+
+    Raises:
+        ValueError: if there is no such nonlinearity, or a number is below 1.
+
+    Example:
+        >>> rnn(8, bidirectional=True)
+        rnn(8, bidirectional=True)
+    """
+    if nonlinearity not in layers.rnn.FAMILIES:
+        raise ValueError(f"rnn: expected nonlinearity tanh or relu, got {nonlinearity!r}")
+    return _recurrent(
+        layers.rnn,
+        "rnn",
+        hidden_size,
+        num_layers,
+        bias,
+        bidirectional,
+        weight_init,
+        bias_init,
+        nonlinearity=nonlinearity,
+    )
+
+
+def gru(
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    weight_init: Initializer = _INIT,
+    bias_init: Initializer = _INIT,
+) -> Layer:
+    """Make a layer of gated recurrent units.
+
+    x is a sequence (batch, length, n_in), or a tuple (sequence, state[, mask]): then y is
+    (outputs, last state). The state may be None for zeros.
+
+    Args:
+        hidden_size: features of a state.
+        num_layers: how many layers run over each other's outputs.
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.gru.Params`.
+
+    Raises:
+        ValueError: if a number is below 1.
+
+    Example:
+        >>> gru(8, num_layers=2)
+        gru(8, num_layers=2)
+    """
+    return _recurrent(
+        layers.gru,
+        "gru",
+        hidden_size,
+        num_layers,
+        bias,
+        bidirectional,
+        weight_init,
+        bias_init,
+    )
+
+
+def lstm(
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    weight_init: Initializer = _INIT,
+    bias_init: Initializer = _INIT,
+) -> Layer:
+    """Make a layer of long short-term memory, whose state is a pair (h, c).
+
+    x is a sequence (batch, length, n_in), or a tuple (sequence, state[, mask]): then y is
+    (outputs, last state). The state may be None for zeros.
+
+    Args:
+        hidden_size: features of a state.
+        num_layers: how many layers run over each other's outputs.
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.lstm.Params`.
+
+    Raises:
+        ValueError: if a number is below 1.
+
+    Example:
+        >>> lstm(8, bias=False)
+        lstm(8, bias=False)
+    """
+    return _recurrent(
+        layers.lstm,
+        "lstm",
+        hidden_size,
+        num_layers,
+        bias,
+        bidirectional,
+        weight_init,
+        bias_init,
+    )
+
+
+def _recurrent(
+    module: ModuleType,
+    name: str,
+    hidden_size: int,
+    num_layers: int,
+    bias: bool,
+    bidirectional: bool,
+    weight_init: Initializer,
+    bias_init: Initializer,
+    **hyperparameters: str,
+) -> Layer:
+    for what, number in (("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if number < 1:
+            raise ValueError(f"{name}: expected {what} of at least 1, got {number}")
+    init = partial(
+        module.init,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        bias=bias,
+        bidirectional=bidirectional,
+        weight_init=weight_init,
+        bias_init=bias_init,
+    )
+    spelling = spelled(
+        name,
+        hidden_size,
+        num_layers=(num_layers, 1),
+        **{option: (value, "tanh") for option, value in hyperparameters.items()},
+        bias=(bias, True),
+        bidirectional=(bidirectional, False),
+        weight_init=(weight_init, _INIT),
+        bias_init=(bias_init, _INIT),
+    )
+    return layer_of(spelling, module, init, **hyperparameters)

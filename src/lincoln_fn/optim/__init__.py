@@ -1,0 +1,71 @@
+"""Optimizers: how parameters move along their gradients, as values: `adamw(1e-3)`.
+
+Each optimizer has a file of its own; `transforms` changes the gradients on their way to one, and
+`by_path` gives the parts of a network to several.
+"""
+
+from lincoln_fn.optim.accumulate import AccumulateState, accumulate
+from lincoln_fn.optim.adadelta import AdadeltaState, adadelta
+from lincoln_fn.optim.adagrad import AdagradState, adagrad
+from lincoln_fn.optim.adam import AdamState, adam, adamw
+from lincoln_fn.optim.adamax import AdamaxState, adamax
+from lincoln_fn.optim.asgd import AsgdState, asgd
+from lincoln_fn.optim.by_path import by_path
+from lincoln_fn.optim.ema import EmaState, ema, ema_params
+from lincoln_fn.optim.lion import LionState, lion
+from lincoln_fn.optim.muon import MuonState, muon
+from lincoln_fn.optim.nadam import NadamState, nadam
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
+from lincoln_fn.optim.radam import RadamState, radam
+from lincoln_fn.optim.rmsprop import RmspropState, rmsprop
+from lincoln_fn.optim.rprop import RpropState, rprop
+from lincoln_fn.optim.sgd import SgdState, sgd
+from lincoln_fn.optim.transforms import (
+    Transform,
+    chain,
+    clip_by_global_norm,
+    clip_by_value,
+    weight_decay,
+)
+
+__all__ = [
+    "AccumulateState",
+    "AdadeltaState",
+    "AdagradState",
+    "AdamState",
+    "AdamaxState",
+    "AsgdState",
+    "EmaState",
+    "LearningRate",
+    "LionState",
+    "MuonState",
+    "NadamState",
+    "Optimizer",
+    "OptimizerState",
+    "RadamState",
+    "RmspropState",
+    "RpropState",
+    "SgdState",
+    "Transform",
+    "accumulate",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "asgd",
+    "by_path",
+    "chain",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "ema",
+    "ema_params",
+    "lion",
+    "muon",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+    "weight_decay",
+]

@@ -1,0 +1,73 @@
+"""Several gradients for one step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Params
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.rules import require
+from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class AccumulateState:
+    """How many gradients were added up, their sum, and the state of the optimizer within."""
+
+    count: Tensor
+    total: Params
+    inner: OptimizerState
+
+
+def accumulate(k: int) -> Transform:
+    """Take a step at every k-th gradient only, by the mean of the last k.
+
+    The optimizer within does not see the updates between: its state, and the count of steps that a
+    schedule is given, stand still.
+
+    Args:
+        k: how many gradients make a step, at least 1.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if k is below 1.
+
+    Example:
+        >>> from lincoln_fn.optim import chain, sgd
+        >>> optimizer, p = chain(accumulate(2), sgd(1.0)), torch.tensor(0.0)
+        >>> p, state = optimizer.update(p, torch.tensor(1.0), optimizer.init(p))
+        >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
+        (tensor(0.), tensor(-2.))
+    """
+    require("accumulate", "k of at least 1", k, k >= 1)
+
+    def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        total = total + dp
+        return total / k, total
+
+    def around(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> AccumulateState:
+            return AccumulateState(no_steps(params), zeros_like(params), inner.init(params))
+
+        def update(
+            params: Params, grads: Params, state: AccumulateState
+        ) -> tuple[Params, AccumulateState]:
+            due = state.count == k - 1
+            mean, total = walk("accumulate", rule, params, grads, state.total)
+            moved = inner.update(params, mean, state.inner)
+            # Both outcomes are computed: a branch on a tensor would not trace.
+            params, kept = tree.map(
+                lambda new, old: torch.where(due, new, old), moved, (params, state.inner)
+            )
+            total = tree.map(lambda s: s.masked_fill(due, 0), total)
+            return params, AccumulateState((state.count + 1) % k, total, kept)
+
+        return Optimizer(inner.name, init, update)
+
+    return Transform(f"accumulate({k})", around)

@@ -1,0 +1,89 @@
+"""Adagrad: steps scaled by the root of the sum of all squared gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, descended_over, rate, require, slope
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class AdagradState:
+    """How many steps were taken, and the sum of the squared gradients."""
+
+    step: Tensor
+    total: Params
+
+
+def adagrad(
+    lr: LearningRate = 1e-2,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    initial_accumulator_value: float = 0.0,
+    eps: float = 1e-10,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make Adagrad: s <- s + dp^2, p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps).
+
+    Here t counts the steps from 0.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        lr_decay: how fast lr falls.
+        weight_decay: weight_decay p is added to dp.
+        initial_accumulator_value: what s starts from.
+        eps: keeps the denominator from 0.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is an `AdagradState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and
+    Stochastic Optimization", 2011.
+
+    Example:
+        >>> optimizer, params = adagrad(0.5), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([0.5000]),)
+    """
+    check_common("adagrad", lr, eps=eps, weight_decay=weight_decay)
+    require("adagrad", "lr_decay of at least 0", lr_decay, lr_decay >= 0)
+    begin = initial_accumulator_value
+    require("adagrad", "initial_accumulator_value of at least 0", begin, begin >= 0)
+
+    def init(params: Params) -> AdagradState:
+        return AdagradState(no_steps(params), zeros_like(params, begin))
+
+    def update(params: Params, grads: Params, state: AdagradState) -> tuple[Params, AdagradState]:
+        now = rate(lr, state.step)
+        if lr_decay:
+            now = now / (1 + lr_decay * state.step.double())
+
+        def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+            dp = slope(p, dp, weight_decay, maximize)
+            s = torch.addcmul(s, dp, dp)
+            return descended_over(p, dp, s.sqrt().add_(eps), now), s
+
+        params, s = walk("adagrad", rule, params, grads, state.total)
+        return params, AdagradState(state.step + 1, s)
+
+    name = spelled(
+        "adagrad",
+        lr,
+        lr_decay=(lr_decay, 0.0),
+        weight_decay=(weight_decay, 0.0),
+        initial_accumulator_value=(begin, 0.0),
+        eps=(eps, 1e-10),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

@@ -1,0 +1,86 @@
+"""Averaged stochastic gradient descent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, descended, rate, slope
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class AsgdState:
+    """How many steps were taken, and the average of p so far."""
+
+    step: Tensor
+    average: Params
+
+
+def asgd(
+    lr: LearningRate = 1e-2,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    weight_decay: float = 0.0,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make averaged gradient descent: p <- (1 - lambd eta) p - eta dp, a <- a + mu (p - a).
+
+    With t counting from 0, eta = lr / (1 + lambd lr t)^alpha and mu = 1 / max(1, t - t0). The
+    average a is in the state.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        lambd: how strongly p is shrunk.
+        alpha: how fast eta falls.
+        t0: the step at which averaging begins.
+        weight_decay: weight_decay p is added to dp.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is an `AsgdState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.
+
+    Example:
+        >>> optimizer, params = asgd(0.5, lambd=0.0), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([-1.]),)
+    """
+    check_common("asgd", lr, weight_decay=weight_decay)
+
+    def init(params: Params) -> AsgdState:
+        return AsgdState(no_steps(params), zeros_like(params))
+
+    def update(params: Params, grads: Params, state: AsgdState) -> tuple[Params, AsgdState]:
+        now, t = rate(lr, state.step), state.step.double()
+        eta = now / (1 + lambd * now * t) ** alpha
+        mu = 1 / (t - t0).clamp(min=1)
+
+        def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
+            dp = slope(p, dp, weight_decay, maximize)
+            p = descended(p * (1 - lambd * eta), dp, eta)
+            return p, torch.addcmul(average, p - average, mu)
+
+        params, average = walk("asgd", rule, params, grads, state.average)
+        return params, AsgdState(state.step + 1, average)
+
+    name = spelled(
+        "asgd",
+        lr,
+        lambd=(lambd, 1e-4),
+        alpha=(alpha, 0.75),
+        t0=(t0, 1e6),
+        weight_decay=(weight_decay, 0.0),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

@@ -1,0 +1,92 @@
+"""Different optimizers for different parts of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import optree
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Params
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.rules import require
+from lincoln_fn.record import TRAINED
+from lincoln_fn.shapes import LayerError
+
+# A pattern of `fnmatch`, such as "0.*", or a function of the path.
+Pattern: TypeAlias = str | Callable[[str], bool]
+
+
+def by_path(optimizers: Mapping[Pattern, Optimizer]) -> Optimizer:
+    """Give each parameter to the first optimizer whose pattern its path matches.
+
+    Paths are those of `tree.paths`, such as "2.weight"; in patterns, * stands for any characters,
+    dots too, and ? for one.
+
+    Args:
+        optimizers: by pattern, or by a function of the path, in the order in which they are tried.
+
+    Returns:
+        The optimizer. Its state is a tuple of the optimizers' states, in which None stands for a
+        parameter that belongs to another.
+
+    Raises:
+        ValueError: if there is no optimizer.
+        LayerError: if a parameter matches no pattern; and as the optimizers do.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> optimizer = by_path({"*.bias": sgd(1.0), "*": sgd(0.5)})
+        >>> params = ({"bias": torch.tensor(0.0), "weight": torch.tensor(0.0)},)
+        >>> grads = ({"bias": torch.tensor(1.0), "weight": torch.tensor(1.0)},)
+        >>> optimizer.update(params, grads, optimizer.init(params))[0]
+        ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
+    """
+    require("by_path", "at least one optimizer", dict(optimizers), len(optimizers) > 0)
+    patterns, parts = tuple(optimizers), tuple(optimizers.values())
+
+    def owners(params: Params) -> list[int]:
+        return [_first_match(path, patterns) for path in tree.paths(params)]
+
+    def init(params: Params) -> OptimizerState:
+        shares = _shares(params, owners(params), len(parts))
+        return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
+
+    def update(
+        params: Params, grads: Params, state: OptimizerState
+    ) -> tuple[Params, OptimizerState]:
+        owner = owners(params)
+        if not tree.same_structure(params, grads):
+            raise LayerError("by_path", "expected gradients of the parameters' structure")
+        shares = (_shares(each, owner, len(parts)) for each in (params, grads))
+        moved = [
+            part.update(*share, part_state)
+            for part, part_state, *share in zip(parts, state, *shares, strict=True)
+        ]
+        leaves = [iter(tree.leaves(part_params)) for part_params, _ in moved]
+        merged = iter([next(leaves[i]) for i in owner])
+        return tree.map(lambda p: next(merged), params), tuple(kept for _, kept in moved)
+
+    shown = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
+    return Optimizer(f"by_path({{{shown}}})", init, update)
+
+
+def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
+    for i, pattern in enumerate(patterns):
+        if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
+            return i
+    shown = ", ".join(map(repr, patterns))
+    raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {shown}")
+
+
+def _shares(params: Params, owner: list[int], count: int) -> list[Params]:
+    """Make a tree for each optimizer, with None for the leaves of the others."""
+    leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
+    return [
+        structure.unflatten(
+            [leaf if i == part else None for leaf, i in zip(leaves, owner, strict=True)]
+        )
+        for part in range(count)
+    ]

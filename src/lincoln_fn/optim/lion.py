@@ -1,0 +1,81 @@
+"""Lion: steps of one size, in the direction of the sign of a momentum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, descended, rate, shrunk
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class LionState:
+    """The step for a schedule, else None, and the momentum."""
+
+    step: Tensor | None
+    m: Params
+
+
+def lion(
+    lr: LearningRate = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make Lion: p <- (1 - lr weight_decay) p - lr sign(b1 m + (1 - b1) dp).
+
+    Then m <- b2 m + (1 - b2) dp. Every element moves by lr, so that lr is to be some 3 to 10 times
+    smaller than Adam's, and weight_decay as many times larger.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        betas: b1 and b2, how much of m counts in the direction, and how much of it stays.
+        weight_decay: how strongly p is shrunk.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is a `LionState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2.
+
+    Example:
+        >>> optimizer, params = lion(0.5), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([0.5000]),)
+    """
+    check_common("lion", lr, betas=betas, weight_decay=weight_decay)
+    b1, b2 = betas
+
+    def init(params: Params) -> LionState:
+        return LionState(no_steps(params) if callable(lr) else None, zeros_like(params))
+
+    def update(params: Params, grads: Params, state: LionState) -> tuple[Params, LionState]:
+        now = rate(lr, state.step)
+
+        def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+            dp = dp.neg() if maximize else dp
+            direction = torch.lerp(m, dp, 1 - b1).sign_()
+            return descended(shrunk(p, now, weight_decay), direction, now), torch.lerp(
+                m, dp, 1 - b2
+            )
+
+        params, m = walk("lion", rule, params, grads, state.m)
+        return params, LionState(None if state.step is None else state.step + 1, m)
+
+    name = spelled(
+        "lion",
+        lr,
+        betas=(betas, (0.9, 0.99)),
+        weight_decay=(weight_decay, 0.0),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

@@ -1,0 +1,160 @@
+"""Muon: momentum whose matrix is made nearly orthogonal before it moves a weight.
+
+The direction of a momentum M = U S V^T is U V^T, all of whose singular values are 1: no direction
+of the weight is left behind. It is found without a decomposition: with X = M / |M|, each pass
+
+    X <- a X + (b A + c A^2) X,   A = X X^T
+
+keeps U and V, and takes each singular value s to a s + b s^3 + c s^5. With the coefficients below,
+chosen for a steep slope at 0, five passes take all but the smallest into about [0.68, 1.13].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, descended, rate, require, shrunk
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
+
+# Those of the source given below.
+COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
+
+
+@record
+class MuonState:
+    """The step for a schedule, else None, and the momentum."""
+
+    step: Tensor | None
+    momentum: Params
+
+
+def muon(
+    lr: LearningRate = 1e-3,
+    weight_decay: float = 0.1,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None,
+) -> Optimizer:
+    """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices alone.
+
+    With momentum, b <- momentum b + (1 - momentum) dp; Nesterov's variant has the same mixture of
+    dp and the new b in the place of b. For a weight of shape (n_in, n_out), f is
+    sqrt(max(1, n_out / n_in)), or 0.2 sqrt(max(n_in, n_out)) for "match_rms_adamw", with which lr
+    and weight_decay may be AdamW's. The passes run in bfloat16.
+
+    Everything but the matrices of the hidden layers goes to another optimizer:
+    `by_path({"0.weight": muon(), "*": adamw()})`.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        weight_decay: how strongly p is shrunk.
+        momentum: how much of the last b stays, in [0, 1].
+        nesterov: whether to look ahead.
+        ns_coefficients: a, b, c of a pass.
+        eps: keeps |M| from 0.
+        ns_steps: how many passes.
+        adjust_lr_fn: how f follows from the shape; None is "original".
+
+    Returns:
+        The optimizer, whose state is a `MuonState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `init`, for a parameter that is no matrix; from `update`, if the gradients
+            do not mirror the parameters.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+
+    Example:
+        >>> optimizer, params = muon(0.5, weight_decay=0.0), torch.zeros(2, 3)
+        >>> moved, _ = optimizer.update(params, torch.eye(2, 3), optimizer.init(params))
+        >>> torch.linalg.svdvals(moved).round(decimals=1)
+        tensor([0.7000, 0.7000])
+    """
+    check_common("muon", lr, eps=eps, weight_decay=weight_decay)
+    require("muon", "momentum in [0, 1]", momentum, 0 <= momentum <= 1)
+    known = adjust_lr_fn in (None, "original", "match_rms_adamw")
+    require("muon", "adjust_lr_fn original or match_rms_adamw", repr(adjust_lr_fn), known)
+
+    def init(params: Params) -> MuonState:
+        for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+            if leaf.ndim != 2:
+                mend = "give it to another optimizer by by_path"
+                problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
+                raise LayerError("muon", problem)
+        return MuonState(no_steps(params) if callable(lr) else None, zeros_like(params))
+
+    def update(params: Params, grads: Params, state: MuonState) -> tuple[Params, MuonState]:
+        now = rate(lr, state.step)
+
+        def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            b = torch.lerp(b, dp, 1 - momentum)
+            ahead = torch.lerp(dp, b, momentum) if nesterov else b
+            n_in, n_out = p.shape
+            f = math.sqrt(max(1, n_out / n_in))
+            if adjust_lr_fn == "match_rms_adamw":
+                f = 0.2 * math.sqrt(max(n_in, n_out))
+            direction = orthogonalized(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
+            return descended(shrunk(p, now, weight_decay), direction, now * f), b
+
+        params, b = walk("muon", rule, params, grads, state.momentum)
+        return params, MuonState(None if state.step is None else state.step + 1, b)
+
+    name = spelled(
+        "muon",
+        lr,
+        weight_decay=(weight_decay, 0.1),
+        momentum=(momentum, 0.95),
+        nesterov=(nesterov, True),
+        ns_coefficients=(ns_coefficients, COEFFICIENTS),
+        eps=(eps, 1e-7),
+        ns_steps=(ns_steps, 5),
+        adjust_lr_fn=(adjust_lr_fn, None),
+    )
+    return Optimizer(name, init, update)
+
+
+def orthogonalized(
+    matrix: Float[Tensor, "n m"],
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    steps: int = 5,
+    eps: float = 1e-7,
+) -> Float[Tensor, "n m"]:
+    """Take a matrix U S V^T to about U V^T, in bfloat16.
+
+    Args:
+        matrix: of any shape.
+        coefficients: a, b, c of a pass.
+        steps: how many passes.
+        eps: keeps the norm from 0.
+
+    Returns:
+        The matrix, in bfloat16.
+
+    Example:
+        >>> torch.linalg.svdvals(orthogonalized(torch.eye(2, 3)).float())
+        tensor([1.1250, 1.1250])
+    """
+    a, b, c = coefficients
+    x = matrix.bfloat16()
+    # A is the smaller of X X^T and X^T X; which of them is the same for a transposed weight.
+    tall = x.shape[0] >= x.shape[1]
+    x = x.mT if tall else x
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

@@ -1,0 +1,103 @@
+"""NAdam: Adam with Nesterov's momentum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, rate, require, shrunk, slope
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class NadamState:
+    """How many steps were taken, the product of all mu so far, and both running means."""
+
+    step: Tensor
+    mu_product: Tensor
+    m: Params
+    v: Params
+
+
+def nadam(
+    lr: LearningRate = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make NAdam: Adam whose m looks one step ahead, with a momentum that rises towards b1.
+
+    With mu_t = b1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t, and m, v, v' as in Adam,
+
+        p <- p - lr ((1 - mu_t) / (1 - M_t) dp + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps)
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        betas: b1 and b2, how much of the last m and of the last v stays.
+        eps: keeps the denominator from 0.
+        weight_decay: weight_decay p is added to dp, or p is shrunk by 1 - lr weight_decay.
+        momentum_decay: how fast mu rises.
+        decoupled_weight_decay: whether p is shrunk.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is a `NadamState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, algorithm 2.
+
+    Example:
+        >>> optimizer, params = nadam(0.5, eps=0.0), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([0.4718]),)
+    """
+    check_common("nadam", lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    require("nadam", "momentum_decay of at least 0", momentum_decay, momentum_decay >= 0)
+    b1, b2 = betas
+
+    def init(params: Params) -> NadamState:
+        step = no_steps(params)
+        one = torch.ones((), dtype=torch.float64, device=step.device)
+        return NadamState(step, one, zeros_like(params), zeros_like(params))
+
+    def update(params: Params, grads: Params, state: NadamState) -> tuple[Params, NadamState]:
+        now, step = rate(lr, state.step), state.step + 1
+        t = step.double()
+        mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
+        product = state.mu_product * mu
+        of_dp = -now * (1 - mu) / (1 - product)
+        of_m = -now * mu_next / (1 - product * mu_next)
+        root = (1 - b2**t).sqrt()
+
+        def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            dp = slope(p, dp, 0.0 if decoupled_weight_decay else weight_decay, maximize)
+            p = shrunk(p, now, weight_decay) if decoupled_weight_decay else p
+            m = torch.lerp(m, dp, 1 - b1)
+            v = torch.addcmul(v * b2, dp, dp, value=1 - b2)
+            direction = torch.addcmul(dp * of_dp, m, of_m)
+            return torch.addcdiv(p, direction, v.sqrt().div_(root).add_(eps)), m, v
+
+        params, *kept = walk("nadam", rule, params, grads, state.m, state.v)
+        return params, NadamState(step, product, *kept)
+
+    name = spelled(
+        "nadam",
+        lr,
+        betas=(betas, (0.9, 0.999)),
+        eps=(eps, 1e-8),
+        weight_decay=(weight_decay, 0.0),
+        momentum_decay=(momentum_decay, 4e-3),
+        decoupled_weight_decay=(decoupled_weight_decay, False),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

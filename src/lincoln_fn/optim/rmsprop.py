@@ -1,0 +1,109 @@
+"""RMSprop: steps scaled by a running mean of the squared gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import check_common, descended, descended_over, rate, require, slope
+from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class RmspropState:
+    """The running mean of dp^2, and what else is kept; None for what is not.
+
+    `step` is kept for a schedule, `mean` (of dp) for the centered variant.
+    """
+
+    step: Tensor | None
+    square: Params
+    mean: Params | None
+    momentum: Params | None
+
+
+def rmsprop(
+    lr: LearningRate = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    centered: bool = False,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make RMSprop: s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps).
+
+    With momentum, b <- momentum b + dp / (sqrt(s) + eps) and p <- p - lr b. The centered variant
+    has s - m^2 in the place of s, with m the running mean of dp.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        alpha: how much of the last s stays.
+        eps: keeps the denominator from 0.
+        weight_decay: weight_decay p is added to dp.
+        momentum: how much of the last b stays.
+        centered: whether s is made a variance.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is a `RmspropState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Hinton, "Neural Networks for Machine Learning", 2012, lecture 6e; Graves, "Generating
+    Sequences With Recurrent Neural Networks", 2013, for the centered variant.
+
+    Example:
+        >>> optimizer, params = rmsprop(0.5, alpha=0.75), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([0.]),)
+    """
+    check_common("rmsprop", lr, eps=eps, weight_decay=weight_decay)
+    require("rmsprop", "alpha in [0, 1]", alpha, 0 <= alpha <= 1)
+    require("rmsprop", "momentum of at least 0", momentum, momentum >= 0)
+
+    def init(params: Params) -> RmspropState:
+        return RmspropState(
+            no_steps(params) if callable(lr) else None,
+            zeros_like(params),
+            zeros_like(params) if centered else None,
+            zeros_like(params) if momentum else None,
+        )
+
+    def update(params: Params, grads: Params, state: RmspropState) -> tuple[Params, RmspropState]:
+        now = rate(lr, state.step)
+
+        def rule(
+            p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
+        ) -> tuple[Tensor | None, ...]:
+            dp = slope(p, dp, weight_decay, maximize)
+            s = torch.addcmul(s * alpha, dp, dp, value=1 - alpha)
+            m = None if m is None else torch.lerp(m, dp, 1 - alpha)
+            variance = s if m is None else torch.addcmul(s, m, m, value=-1)
+            size = variance.sqrt().add_(eps)
+            if b is None:
+                return descended_over(p, dp, size, now), s, m, None
+            b = torch.addcdiv(b * momentum, dp, size)
+            return descended(p, b, now), s, m, b
+
+        trees = (state.square, state.mean, state.momentum)
+        params, *kept = walk("rmsprop", rule, params, grads, *trees)
+        return params, RmspropState(None if state.step is None else state.step + 1, *kept)
+
+    name = spelled(
+        "rmsprop",
+        lr,
+        alpha=(alpha, 0.99),
+        eps=(eps, 1e-8),
+        weight_decay=(weight_decay, 0.0),
+        momentum=(momentum, 0.0),
+        centered=(centered, False),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

@@ -1,0 +1,82 @@
+"""Rprop: steps of which only the sign comes from the gradient, for full batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import Optimizer
+from lincoln_fn.optim.rules import check_common, require
+from lincoln_fn.optim.walk import walk, zeros_like
+from lincoln_fn.record import record
+
+
+@record
+class RpropState:
+    """The last gradient, and the size of the next step of each element."""
+
+    last: Params
+    size: Params
+
+
+def rprop(
+    lr: float = 1e-2,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50.0),
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make Rprop: p <- p - size sign(dp), element by element.
+
+    Where dp keeps its sign, size grows by etas[1]; where it changes it, size shrinks by etas[0] and
+    dp counts as 0.
+
+    Args:
+        lr: the size of the first steps, above 0.
+        etas: the factors of a shrinking and of a growing size.
+        step_sizes: the smallest and the largest size.
+        maximize: whether to climb.
+
+    Returns:
+        The optimizer, whose state is a `RpropState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning:
+    The RPROP Algorithm", 1993.
+
+    Example:
+        >>> optimizer, params = rprop(0.5), (torch.tensor([1.0]),)
+        >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
+        (tensor([0.5000]),)
+    """
+    check_common("rprop", lr)
+    shrinking, growing = etas
+    require("rprop", "etas below and above 1", etas, 0 < shrinking < 1 < growing)
+
+    def init(params: Params) -> RpropState:
+        return RpropState(zeros_like(params), zeros_like(params, lr))
+
+    def update(params: Params, grads: Params, state: RpropState) -> tuple[Params, RpropState]:
+        def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+            dp = dp.neg() if maximize else dp
+            turn = dp * last
+            factor = torch.where(turn > 0, growing, torch.where(turn < 0, shrinking, 1.0))
+            size = (size * factor).clamp(*step_sizes)
+            dp = torch.where(turn < 0, 0.0, dp)
+            return torch.addcmul(p, dp.sign(), size, value=-1), dp, size
+
+        params, *kept = walk("rprop", rule, params, grads, state.last, state.size)
+        return params, RpropState(*kept)
+
+    name = spelled(
+        "rprop",
+        lr,
+        etas=(etas, (0.5, 1.2)),
+        step_sizes=(step_sizes, (1e-6, 50.0)),
+        maximize=(maximize, False),
+    )
+    return Optimizer(name, init, update)

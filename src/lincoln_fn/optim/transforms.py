@@ -1,0 +1,187 @@
+"""Transforms: what happens to gradients, or to parameters, around an optimizer's update.
+
+A transform takes an optimizer and returns the optimizer that it makes of it, so that the state of
+what is within stays its own:
+
+    chain(clip_by_global_norm(1.0), accumulate(4), adamw(1e-3))
+
+clips each gradient, then accumulates four of them, then takes a step of AdamW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import torch
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Params, spelled
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.rules import require
+
+Mask = Callable[[str], bool]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Transform:
+    """A way to make an optimizer of another.
+
+    Args:
+        name: the code that makes it; its repr.
+        around: optimizer -> optimizer. The name of what it returns does not matter.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> chain(clip_by_value(2.0), sgd(0.5)).update(torch.tensor(3.0), torch.tensor(8.0), ())
+        (tensor(2.), ())
+    """
+
+    name: str
+    around: Callable[[Optimizer], Optimizer]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def chain(*parts: Transform | Optimizer) -> Optimizer:
+    """Put transforms before an optimizer; gradients pass the first one first.
+
+    Args:
+        *parts: any number of transforms, and the optimizer last.
+
+    Returns:
+        The optimizer. Its state is the first transform's, which holds the next one's; those that
+        keep nothing leave no trace in it.
+
+    Raises:
+        ValueError: if the last part, or any other, is not of its kind.
+
+    Example:
+        >>> from lincoln_fn.optim import adamw
+        >>> chain(clip_by_global_norm(1.0), adamw(0.002))
+        chain(clip_by_global_norm(1.0), adamw(0.002))
+    """
+    optimizer: Optimizer | None = None
+    for part in reversed(parts):
+        if isinstance(part, Transform) and optimizer is not None:
+            optimizer = part.around(optimizer)
+        elif isinstance(part, Optimizer) and optimizer is None:
+            optimizer = part
+        else:
+            optimizer = None
+            break
+    if optimizer is None:
+        raise ValueError(f"chain: expected transforms and then one optimizer, got {parts}")
+    return Optimizer(spelled("chain", *parts), optimizer.init, optimizer.update)
+
+
+def _on_gradients(name: str, change: Callable[[Params, Params], Params]) -> Transform:
+    """Make a transform of (params, grads) -> grads that keeps nothing."""
+
+    def around(inner: Optimizer) -> Optimizer:
+        def update(
+            params: Params, grads: Params, state: OptimizerState
+        ) -> tuple[Params, OptimizerState]:
+            return inner.update(params, change(params, grads), state)
+
+        return Optimizer(inner.name, inner.init, update)
+
+    return Transform(name, around)
+
+
+def clip_by_global_norm(max_norm: float) -> Transform:
+    """Scale all gradients together so that their norm is at most max_norm: dp min(1, max / |dp|).
+
+    The norm is that of all gradients as one vector. As in torch, 1e-6 is added to it, so that a
+    gradient of 0 stays one.
+
+    Args:
+        max_norm: the largest norm, above 0.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if max_norm is not above 0.
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
+    2013, algorithm 1.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> dp = torch.tensor([30.0, 40.0])
+        >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
+        tensor([-6.0000, -8.0000])
+    """
+    require("clip_by_global_norm", "max_norm above 0", max_norm, max_norm > 0)
+
+    def clipped(params: Params, grads: Params) -> Params:
+        leaves = tree.leaves(grads)
+        if not leaves:
+            return grads
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        return tree.map(lambda g: (g * factor).to(g.dtype), grads)
+
+    return _on_gradients(f"clip_by_global_norm({max_norm})", clipped)
+
+
+def clip_by_value(max_value: float) -> Transform:
+    """Clip each element of each gradient to [-max_value, max_value].
+
+    Args:
+        max_value: the largest magnitude, above 0.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if max_value is not above 0.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> dp = torch.tensor([3.0, -0.5])
+        >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
+        tensor([-1.0000,  0.5000])
+    """
+    require("clip_by_value", "max_value above 0", max_value, max_value > 0)
+
+    def clipped(params: Params, grads: Params) -> Params:
+        return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
+
+    return _on_gradients(f"clip_by_value({max_value})", clipped)
+
+
+def weight_decay(factor: float, mask: Mask | None = None) -> Transform:
+    """Add factor p to the gradients, of some parameters or of all.
+
+    What comes before it in a chain does not see what it adds. The decay of adamw, which its
+    scaling does not see either, is given to some parameters alone by `by_path`.
+
+    Args:
+        factor: that of the penalty |p|^2 / 2, at least 0.
+        mask: path -> whether this parameter decays; None for all.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if factor is below 0.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> params, grads = {"bias": torch.ones(1), "weight": torch.ones(1)}, torch.zeros(1)
+        >>> decayed = chain(weight_decay(0.5, mask=lambda path: path == "weight"), sgd(1.0))
+        >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
+        {'bias': tensor([1.]), 'weight': tensor([0.5000])}
+    """
+    require("weight_decay", "factor of at least 0", factor, factor >= 0)
+
+    def decayed(params: Params, grads: Params) -> Params:
+        if mask is None:
+            return tree.map(lambda p, g: g.add(p, alpha=factor), params, grads)
+        chosen = iter([mask(path) for path in tree.paths(params)])
+        return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
+
+    return _on_gradients(spelled("weight_decay", factor, mask=(mask, None)), decayed)

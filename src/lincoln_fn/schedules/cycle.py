@@ -1,0 +1,92 @@
+"""The one-cycle schedule."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import spelled
+from lincoln_fn.optim.rules import require
+from lincoln_fn.schedules.schedule import Schedule
+
+
+def one_cycle(
+    max_lr: float,
+    total_steps: int,
+    pct_start: float = 0.3,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """Make a rate that rises and falls once: from max_lr / div_factor to max_lr, and down again.
+
+    The first pct_start of the steps rise, the others fall to max_lr / div_factor /
+    final_div_factor; of three phases, the second mirrors the first.
+
+    Args:
+        max_lr: the highest rate.
+        total_steps: of the cycle; the last rate stays after that.
+        pct_start: the share of the rise, in [0, 1].
+        anneal_strategy: "cos" or "linear", the form of both.
+        div_factor: how many times smaller the first rate is.
+        final_div_factor: how many times smaller than the first the last one is.
+        three_phase: whether the fall takes as long as the rise, and a last phase goes below it.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the phases are too short to tell apart.
+
+    Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+    Learning Rates", 2018.
+
+    Example:
+        >>> cycle = one_cycle(1.0, 11, pct_start=0.5, anneal_strategy="linear", div_factor=10.0)
+        >>> [round(rate, 5) for rate in cycle(torch.tensor([0, 4, 5, 10])).tolist()]
+        [0.1, 0.9, 0.90909, 1e-05]
+    """
+    known = anneal_strategy in ("cos", "linear")
+    require("one_cycle", "anneal_strategy cos or linear", repr(anneal_strategy), known)
+    require("one_cycle", "pct_start in [0, 1]", pct_start, 0 <= pct_start <= 1)
+    low = max_lr / div_factor
+    top = pct_start * total_steps - 1
+    ends, rates = [0.0, top], [low, max_lr]
+    if three_phase:
+        ends, rates = [*ends, 2 * pct_start * total_steps - 2], [*rates, low]
+    ends, rates = [*ends, total_steps - 1.0], [*rates, low / final_div_factor]
+    rising = all(a < b for a, b in pairwise(ends))
+    require("one_cycle", "phases of at least a step", f"ends at {ends[1:]}", rising)
+    along = _along_cosine if anneal_strategy == "cos" else _along_line
+
+    def at(step: Tensor) -> Tensor:
+        rate = torch.full_like(step, low)
+        for (begin, start), (stop, end) in pairwise(zip(ends, rates, strict=True)):
+            share = ((step - begin) / (stop - begin)).clamp(0, 1)
+            rate = torch.where(step >= begin, along(start, end, share), rate)
+        return rate
+
+    name = spelled(
+        "one_cycle",
+        max_lr,
+        total_steps,
+        pct_start=(pct_start, 0.3),
+        anneal_strategy=(anneal_strategy, "cos"),
+        div_factor=(div_factor, 25.0),
+        final_div_factor=(final_div_factor, 1e4),
+        three_phase=(three_phase, False),
+    )
+    return Schedule(name, at)
+
+
+def _along_cosine(start: float, end: float, share: Tensor) -> Tensor:
+    return end + (start - end) / 2 * (1 + (math.pi * share).cos())
+
+
+def _along_line(start: float, end: float, share: Tensor) -> Tensor:
+    return start + (end - start) * share

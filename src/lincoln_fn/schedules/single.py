@@ -1,0 +1,140 @@
+"""Schedules of one formula."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layer import spelled
+from lincoln_fn.optim.rules import require
+from lincoln_fn.schedules.schedule import Schedule
+
+
+def constant(lr: float) -> Schedule:
+    """Make a rate that stays: lr.
+
+    Args:
+        lr: the rate.
+
+    Returns:
+        The schedule.
+
+    Example:
+        >>> constant(0.5)(7).item()
+        0.5
+    """
+    return Schedule(f"constant({lr})", lambda step: torch.full_like(step, lr))
+
+
+def exponential(lr: float, gamma: float, every: int = 1, staircase: bool = False) -> Schedule:
+    """Make a rate that falls by the same factor again and again: lr gamma^(step / every).
+
+    Args:
+        lr: the first rate.
+        gamma: the factor.
+        every: the steps that it takes to fall by gamma.
+        staircase: whether it falls at once, at their end.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if every is below 1.
+
+    Example:
+        >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
+        [0.5, 0.125]
+    """
+    require("exponential", "every of at least 1", every, every >= 1)
+
+    def at(step: Tensor) -> Tensor:
+        times = step / every
+        return lr * gamma ** (times.floor() if staircase else times)
+
+    name = spelled("exponential", lr, gamma, every=(every, 1), staircase=(staircase, False))
+    return Schedule(name, at)
+
+
+def linear(start: float, end: float, steps: int) -> Schedule:
+    """Make a rate that goes straight from start to end in so many steps, and stays there.
+
+    Args:
+        start: the first rate.
+        end: the rate from step `steps` on.
+        steps: at least 1.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if steps is below 1.
+
+    Example:
+        >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
+        [0.0, 0.25, 1.0, 1.0]
+    """
+    require("linear", "steps of at least 1", steps, steps >= 1)
+
+    def at(step: Tensor) -> Tensor:
+        return start + (end - start) * (step / steps).clamp(max=1)
+
+    return Schedule(f"linear({start}, {end}, {steps})", at)
+
+
+def polynomial(lr: float, steps: int, power: float = 1.0) -> Schedule:
+    """Make a rate that falls to 0 in so many steps: lr (1 - step / steps)^power.
+
+    Args:
+        lr: the first rate.
+        steps: after which it is 0, at least 1.
+        power: 1 for a straight line.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if steps is below 1.
+
+    Example:
+        >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
+        [1.0, 0.25, 0.0, 0.0]
+    """
+    require("polynomial", "steps of at least 1", steps, steps >= 1)
+
+    def at(step: Tensor) -> Tensor:
+        return lr * (1 - (step / steps).clamp(max=1)) ** power
+
+    return Schedule(spelled("polynomial", lr, steps, power=(power, 1.0)), at)
+
+
+def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
+    """Make a rate that falls along half a cosine: lr_min + (lr - lr_min) (1 + cos(pi s)) / 2.
+
+    Here s is step / steps, and stays 1 from there on.
+
+    Args:
+        lr: the first rate.
+        steps: after which it is lr_min, at least 1.
+        lr_min: the last rate.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if steps is below 1.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
+    equation 5.
+
+    Example:
+        >>> cosine(1.0, 4)(torch.tensor([0, 2, 4, 5])).tolist()
+        [1.0, 0.5, 0.0, 0.0]
+    """
+    require("cosine", "steps of at least 1", steps, steps >= 1)
+
+    def at(step: Tensor) -> Tensor:
+        return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())
+
+    return Schedule(spelled("cosine", lr, steps, lr_min=(lr_min, 0.0)), at)

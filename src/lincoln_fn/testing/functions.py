@@ -1,0 +1,89 @@
+"""Do the functions beside forward and backward keep their promises?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.testing.diagnosis import GradientError, close
+from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+
+
+class Results(NamedTuple):
+    """What forward and backward gave, and the cotangent between them."""
+
+    y: Arrays
+    cache: Cache
+    g: Arrays
+    dx: Arrays
+    dparams: Params
+
+
+def check_other_functions(
+    layer: Layer, params: Params, x: Arrays, results: Results, predict_is_forward: bool | None
+) -> None:
+    """Check predict, input_grad, grads and advance against forward and backward.
+
+    Args:
+        layer: the layer.
+        params: its parameters.
+        x: an input.
+        results: what its forward and backward gave for them.
+        predict_is_forward: as `check_layer` has it.
+
+    Raises:
+        GradientError: naming the function that breaks its promise.
+    """
+    y, cache, g, dx, dparams = results
+    before = snapshot(params=params) + snapshot(x=x) + snapshot(g=g) + snapshot(cache=cache)
+
+    def twice(function: str, call: Callable[[], Arrays]) -> Arrays:
+        first = call()
+        check_untouched(layer.name, function, before)
+        check_same(layer.name, f"a second {function}", call(), first)
+        return first
+
+    alone = twice("grads", lambda: layer.grads(params, cache, g))
+    if not close_trees(alone, dparams):
+        raise GradientError(f"{layer.name}: grads differs from backward(...)[1]")
+    alone = twice("input_grad", lambda: layer.input_grad(params, cache, g))
+    if not close_trees(alone, dx):
+        raise GradientError(f"{layer.name}: input_grad differs from backward(...)[0]")
+    predicted = twice("predict", lambda: layer.predict(params, x))
+    expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
+    if expected and not close_trees(predicted, y):
+        raise GradientError(f"{layer.name}: predict differs from forward")
+    _check_advanced(layer, params, twice("advance", lambda: layer.advance(params, cache)))
+
+
+def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
+    if not tree.same_structure(advanced, params, states=True):
+        raise GradientError(f"{layer.name}: advance returns params of another structure")
+    if not close_trees(advanced, params):
+        raise GradientError(f"{layer.name}: advance changes trained parameters")
+    paths = tree.paths(params, states=True)
+    leaves = (tree.leaves(both, states=True) for both in (params, advanced))
+    for path, old, new in zip(paths, *leaves, strict=True):
+        if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
+            raise GradientError(f"{layer.name}: advance changes the shape or kind of {path}")
+
+
+def close_trees(given: object, expected: object) -> bool:
+    """Tell whether two trees have one structure and, up to the oracles' error, the same values.
+
+    Args:
+        given: a tree.
+        expected: the tree that sets the scale.
+
+    Returns:
+        True if `close` holds leaf by leaf.
+
+    Example:
+        >>> close_trees((torch.ones(1), None), (torch.ones(1), None))
+        True
+    """
+    return tree.same_structure(given, expected) and all(
+        close(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
+    )

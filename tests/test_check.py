@@ -1,0 +1,164 @@
+"""The checker's negative controls: wrong gradients, each caught and named."""
+
+import re
+
+import attrs
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.layers import dense
+from lincoln_fn.testing import GradientError, check_layer
+
+X = keys.normal(lf.Key(1), (5, 3))
+SQUARE = keys.normal(lf.Key(2), (5, 4))
+PLACES = r"is wrong in \d+ of 15 places, a term missing or wrong"
+
+
+def wrong_dense(change):
+    """Give dense(4) a backward that changes (dx, dparams) afterwards."""
+
+    def backward(params, cache, g):
+        return change(*dense.backward(params, cache, g), g)
+
+    return lf.dense(4).replace(backward=backward)
+
+
+def weight(change):
+    return wrong_dense(lambda dx, d, g: (dx, attrs.evolve(d, weight=change(d.weight))))
+
+
+def bias(change):
+    return wrong_dense(lambda dx, d, g: (dx, attrs.evolve(d, bias=change(d.bias, g))))
+
+
+def input_of_dense(change):
+    return wrong_dense(lambda dx, d, g: (change(dx), d))
+
+
+def wrong_tanh(change):
+    """Give tanh a backward that changes its dx afterwards."""
+    return lf.tanh().replace(backward=lambda params, y, g: (change(g * (1 - y**2)), ()))
+
+
+def single(forward, dx):
+    return lf.Layer(
+        "mine()", lambda params, x: forward(x), lambda params, cache, g: (dx(cache, g), ())
+    )
+
+
+def with_nan(dx):
+    return torch.cat([dx[:-1], torch.full_like(dx[-1:], torch.nan)])
+
+
+WRONG_GRADIENTS = {
+    "transposed": (weight(lambda w: w.mT), X, r"dparams\.weight is transposed: shape \(4, 3\)"),
+    "transposed, square": (weight(lambda w: w.mT), SQUARE, r"dparams\.weight is transposed$"),
+    "not summed over the batch": (
+        bias(lambda b, g: g),
+        X,
+        r"dparams\.bias is not summed over the batch: shape \(5, 4\), expected \(4,\)$",
+    ),
+    "averaged twice": (
+        weight(lambda w: w / 5),
+        X,
+        r"dparams\.weight is 5 times too small: averaged twice\?$",
+    ),
+    "summed where forward averages": (
+        single(lambda x: (x.mean(0), x), lambda x, g: g.expand_as(x)),
+        X,
+        r"dx is 5 times too large: summed where forward averages\?$",
+    ),
+    "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
+    "sign": (input_of_dense(torch.neg), X, "dx has the wrong sign$"),
+    "sign of the bias": (bias(lambda b, g: -b), X, r"dparams\.bias has the wrong sign$"),
+    "zero": (input_of_dense(torch.zeros_like), X, "dx is zero$"),
+    "g ignored in dx": (input_of_dense(torch.ones_like), X, "dx is not linear in g"),
+    "g ignored in db": (
+        bias(lambda b, g: torch.ones_like(b)),
+        X,
+        r"dparams\.bias is not linear in g",
+    ),
+    "relu's mask with >= on the output": (
+        lf.relu().replace(backward=lambda params, y, g: (g * (y >= 0), ())),
+        X,
+        f"dx {PLACES}",
+    ),
+    "softmax without its Jacobian": (
+        lf.softmax().replace(backward=lambda params, cache, g: (g * cache.y, ())),
+        X,
+        f"dx {PLACES}",
+    ),
+    "softmax with its Jacobian's diagonal alone": (
+        lf.softmax().replace(backward=lambda params, c, g: (g * c.y * (1 - c.y), ())),
+        X,
+        f"dx {PLACES}",
+    ),
+    "shifted": (wrong_tanh(lambda dx: dx.roll(1, 1)), X, "dx is shifted by 1 along axis 1$"),
+    "shifted back": (
+        wrong_tanh(lambda dx: dx.roll(-1, 0)),
+        X,
+        "dx is shifted by -1 along axis 0$",
+    ),
+    "reversed": (wrong_tanh(lambda dx: dx.flip(0)), X, "dx is reversed along axis 0$"),
+    "reshaped": (
+        single(lambda x: (x.mT, None), lambda cache, g: g.reshape(5, 3)),
+        X,
+        "dx has the right values in the wrong places",
+    ),
+    "summed over an axis": (
+        wrong_tanh(lambda dx: dx.sum(0, keepdim=True).expand_as(dx)),
+        X,
+        "dx is summed over axis 0, which it should keep$",
+    ),
+    "summed away": (wrong_tanh(lambda dx: dx.sum(0)), X, r"dx has shape \(3,\), expected \(5, 3\)"),
+    "right values in another shape": (
+        wrong_tanh(lambda dx: dx.reshape(15)),
+        X,
+        r"dx has the right values in another shape: shape \(15,\), expected \(5, 3\)$",
+    ),
+    "missing term": (
+        single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()),
+        X,
+        f"dx {PLACES}",
+    ),
+    "hidden from autograd": (
+        lf.tanh().replace(forward=lambda params, x: (torch.tanh(x.detach()),) * 2),
+        X,
+        "against autograd alone, dx is wrong",
+    ),
+    "nan": (wrong_tanh(with_nan), X, "dx holds 3 values that are not finite"),
+    "infinite": (wrong_tanh(lambda dx: dx / 0), X, "dx holds 15 values that are not finite"),
+    "structure of dx": (
+        input_of_dense(lambda dx: (dx,)),
+        X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0",
+    ),
+    "no dx": (
+        input_of_dense(lambda dx: None),
+        X,
+        r"expected gradients .*dx; got dparams\.weight, dparams\.bias, or records of other kinds$",
+    ),
+    "structure of dparams": (
+        wrong_dense(lambda dx, d, g: (dx, ())),
+        X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx, or records",
+    ),
+    "dtype": (
+        input_of_dense(torch.Tensor.float),
+        X,
+        r"dx: expected dtype torch\.float64, got torch\.float32$",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name) for name in WRONG_GRADIENTS],
+)
+def test_wrong_gradients_are_caught_and_named(name):
+    layer, x, message = WRONG_GRADIENTS[name]
+    params = layer.init(lf.Key(0), x)
+    with pytest.raises(GradientError, match=f"^{re.escape(layer.name)}: {message}"):
+        check_layer(layer, params, x)

@@ -1,0 +1,172 @@
+"""The checker's negative controls: impure and inconsistent layers, and wrong losses."""
+
+import itertools
+import re
+
+import attrs
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.testing import GradientError, check_layer, check_loss
+
+X = keys.normal(lf.Key(1), (5, 3))
+
+
+def in_place(on, change):
+    """Make a function that first changes one of its arguments in place."""
+
+    def then(function):
+        def call(*arguments):
+            change(arguments[on])
+            return function(*arguments)
+
+        return call
+
+    return then
+
+
+def there_and_back(tensor):
+    tensor.add_(1).sub_(1)
+
+
+def add_to_bias(params):
+    params.bias.add_(1)
+
+
+def numbered(function):
+    """Make a function of (number of the call, ...), which remembers how often it was called."""
+    count = itertools.count(1)
+    return lambda *arguments: function(next(count), *arguments)
+
+
+RELU, DENSE = lf.relu(), lf.dense(4)
+
+IMPURE = {
+    "forward changes x": (
+        RELU.replace(forward=in_place(1, torch.relu_)(RELU.forward)),
+        "forward changed x in place",
+    ),
+    "forward changes x and changes it back": (
+        RELU.replace(forward=in_place(1, there_and_back)(RELU.forward)),
+        "forward changed x in place",
+    ),
+    "forward changes x behind the version counter": (
+        RELU.replace(forward=in_place(1, lambda x: x.data.add_(1))(RELU.forward)),
+        "forward changed x in place",
+    ),
+    "forward changes params": (
+        DENSE.replace(forward=in_place(0, add_to_bias)(DENSE.forward)),
+        "forward changed params.bias in place",
+    ),
+    "backward changes the cache": (
+        lf.tanh().replace(backward=in_place(1, there_and_back)(lf.tanh().backward)),
+        "backward changed cache in place",
+    ),
+    "backward changes g": (
+        RELU.replace(backward=in_place(2, torch.neg_)(RELU.backward)),
+        "backward changed g in place",
+    ),
+    "backward changes params": (
+        DENSE.replace(backward=in_place(0, add_to_bias)(DENSE.backward)),
+        "backward changed params.bias in place",
+    ),
+    "grads changes g": (
+        DENSE.replace(grads=in_place(2, torch.neg_)(DENSE.grads)),
+        "grads changed g in place",
+    ),
+    "advance changes params": (
+        DENSE.replace(advance=in_place(0, add_to_bias)(DENSE.advance)),
+        "advance changed params.bias in place",
+    ),
+    "a second forward differs": (
+        lf.Layer(
+            "mine()",
+            numbered(lambda n, params, x: (n * x, n)),
+            lambda params, n, g: (n * g, ()),
+        ),
+        "a second forward gives something else",
+    ),
+    "a second backward differs": (
+        RELU.replace(backward=numbered(lambda n, params, y, g: (n * g * (y > 0), ()))),
+        "a second backward gives something else",
+    ),
+    "grads differs": (
+        DENSE.replace(grads=lambda params, cache, g: lf.tree.map(torch.zeros_like, params)),
+        "grads differs from backward(...)[1]",
+    ),
+    "grads of another structure": (
+        DENSE.replace(grads=lambda params, cache, g: ()),
+        "grads differs from backward(...)[1]",
+    ),
+    "input_grad differs": (
+        RELU.replace(input_grad=lambda params, cache, g: 2 * g),
+        "input_grad differs from backward(...)[0]",
+    ),
+    "input_grad changes g": (
+        RELU.replace(input_grad=in_place(2, torch.neg_)(RELU.input_grad)),
+        "input_grad changed g in place",
+    ),
+    "predict differs": (
+        DENSE.replace(predict=lambda params, x: x @ params.weight),
+        "predict differs from forward",
+    ),
+    "advance changes what is trained": (
+        DENSE.replace(advance=lambda params, cache: lf.tree.map(torch.neg, params)),
+        "advance changes trained parameters",
+    ),
+    "advance changes the structure": (
+        DENSE.replace(advance=lambda params, cache: (params,)),
+        "advance returns params of another structure",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMPURE)
+def test_impure_layers_are_caught_and_named(name):
+    layer, message = IMPURE[name]
+    with pytest.raises(GradientError, match=f"^{re.escape(f'{layer.name}: {message}')}$"):
+        check_layer(layer, layer.init(lf.Key(0), X), X)
+
+
+def test_a_predict_that_may_differ_is_let_pass():
+    layer = DENSE.replace(predict=lambda params, x: x @ params.weight)
+    check_layer(layer, layer.init(lf.Key(0), X), X, predict_is_forward=False)
+
+
+PROBABILITIES = torch.softmax(X, 1)
+LABELS = torch.tensor([0, 1, 2, 1, 0])
+RIGHT = lf.losses.cross_entropy()
+
+
+def of_nll(cache, g=1.0):
+    nll = lf.losses.nll()
+    return nll.backward(nll.forward(PROBABILITIES.double(), LABELS)[1], g)
+
+
+WRONG_LOSSES = {
+    "another loss's": (of_nll, r"dx is wrong in 5 of 15 places"),
+    "g ignored": (lambda cache, g=1.0: RIGHT.backward(cache), "dx is not linear in g"),
+    "another default of g": (
+        lambda cache, g=2.0: RIGHT.backward(cache, g),
+        r"backward\(cache\) differs from backward\(cache, g=1\)$",
+    ),
+    "summed": (
+        lf.losses.cross_entropy(reduction="sum").backward,
+        r"dx is 5 times too large: summed where forward averages\?$",
+    ),
+    "sign": (lambda cache, g=1.0: -RIGHT.backward(cache, g), "dx has the wrong sign$"),
+    "shape": (
+        lambda cache, g=1.0: RIGHT.backward(cache, g).mT,
+        r"dx is transposed: shape \(3, 5\), expected \(5, 3\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LOSSES)
+def test_wrong_losses_are_caught_and_named(name):
+    backward, message = WRONG_LOSSES[name]
+    loss = attrs.evolve(RIGHT, backward=backward)
+    with pytest.raises(GradientError, match=rf"^cross_entropy\(\): {message}"):
+        check_loss(loss, PROBABILITIES, LABELS)

@@ -1,0 +1,240 @@
+"""Convolutions: edge cases, memory order, what is computed and how parameters begin."""
+
+import pytest
+import torch
+from cases import convolution
+from cases.case import normal
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.initializers import Initializer
+from lincoln_fn.layers import _conv
+
+MAKERS = [
+    lf.conv1d, lf.conv2d, lf.conv3d, lf.conv_transpose1d, lf.conv_transpose2d, lf.conv_transpose3d
+]  # fmt: skip
+
+
+def axes_of(maker):
+    return int(maker.__name__[-2])
+
+
+def input_for(maker, batch=2, channels=4, dtype=torch.float32):
+    return normal(batch, channels, *(5, 6, 7)[: axes_of(maker)]).to(dtype)
+
+
+def run(layer, params, x):
+    y, cache = layer.forward(params, x)
+    g = keys.normal(lf.Key(3), tuple(y.shape)).to(y.dtype)
+    dx, dparams = layer.backward(params, cache, g)
+    return y, dx, dparams.weight, dparams.bias, g
+
+
+def close(given, expected, tolerance=1e-12):
+    assert given.shape == expected.shape
+    assert torch.allclose(given, expected, rtol=tolerance, atol=tolerance)
+
+
+# Edge cases
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_empty_batch(maker, mode):
+    options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
+    layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
+    params = layer.init(lf.Key(0), x)
+    y, dx, dweight, dbias, _ = run(layer, params, x)
+    assert y.shape == (0, 6, *(x.shape[2:] if maker in MAKERS[:3] else y.shape[2:]))
+    assert dx.shape == x.shape
+    assert torch.equal(dweight, torch.zeros_like(params.weight))
+    assert torch.equal(dbias, torch.zeros(6))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_an_unbatched_input_is_a_batch_of_one(maker):
+    layer, x = maker(6, 3, 2, 1), input_for(maker, batch=1)
+    params = layer.init(lf.Key(0), x[0])
+    batched, single = run(layer, params, x), run(layer, params, x[0])
+    for ours, theirs in zip(single, (batched[0][0], batched[1][0], *batched[2:4]), strict=False):
+        close(ours, theirs, 1e-6)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_dtypes(maker, dtype):
+    layer, x = maker(6, 3, 2, 1, dilation=2), input_for(maker, dtype=dtype)
+    params = layer.init(lf.Key(0), x)
+    given = run(layer, params, x)
+    expected = run(layer, lf.tree.map(torch.Tensor.float, params), x.float())
+    for ours, theirs in zip(given, expected, strict=True):
+        assert ours.dtype is dtype
+        tolerance = 0.02 if dtype is torch.bfloat16 else 1e-5
+        assert (ours.float() - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_input_that_is_not_contiguous(maker):
+    layer, x = maker(6, 3, 2, 1), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    across = (
+        x.mT.contiguous().mT if x.ndim > 3 else x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    )
+    assert not across.is_contiguous()
+    for ours, theirs in zip(run(layer, params, across), run(layer, params, x), strict=True):
+        close(ours, theirs, 1e-5)
+    y, cache = layer.forward(params, x)
+    g = torch.ones(()).expand(y.shape)
+    for ours, theirs in zip(
+        lf.tree.leaves(layer.backward(params, cache, g)),
+        lf.tree.leaves(layer.backward(params, cache, g.contiguous())),
+        strict=True,
+    ):
+        close(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lf.conv2d(6, 3, 2, 1),
+        lf.conv2d(4, 3, groups=4),
+        lf.conv2d(6, (2, 3), padding="same"),
+        *(lf.conv2d(6, 3, 1, 1, padding_mode=m) for m in ("reflect", "replicate", "circular")),
+        lf.conv2d(6, (2, 3), padding="same", padding_mode="circular"),
+        lf.conv_transpose2d(6, 3, 2, 1, 1, groups=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_channels_last_stays_channels_last(layer, dtype):
+    x = normal(2, 4, 5, 7).to(dtype)
+    params = layer.init(lf.Key(0), x)
+    given = run(layer, params, x.contiguous(memory_format=torch.channels_last))
+    for ours, theirs in zip(given, run(layer, params, x), strict=True):
+        close(ours, theirs, 1e-5)
+    for name, tensor in zip(("y", "dx"), given, strict=False):
+        assert tensor.is_contiguous(memory_format=torch.channels_last), name
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_channels_last_in_three_dimensions_and_on_meta(maker):
+    layer, x = maker(6, 3, 2, 1), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    y = layer.forward(params, x)[0]
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
+    assert layer.predict(on_meta, x.to("meta")).shape == y.shape
+    if axes_of(maker) == 3:
+        last = x.contiguous(memory_format=torch.channels_last_3d)
+        for ours, theirs in zip(run(layer, params, last), run(layer, params, x), strict=True):
+            close(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lf.conv2d(6, 3, 2, 1, groups=2), lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
+     lf.conv2d(6, 3, padding=1, padding_mode="circular"), lf.conv_transpose2d(6, 3, 2)],
+    ids=str,
+)  # fmt: skip
+def test_vmap(layer):
+    x = normal(3, 2, 4, 5, 7)
+    params = layer.init(lf.Key(0), x[0])
+    y, cache = torch.func.vmap(lambda one: layer.forward(params, one))(x)
+    g = normal(*y.shape, seed=1)
+    dx, dparams = torch.func.vmap(lambda c, g: layer.backward(params, c, g))(cache, g)
+    for i in range(3):
+        y_i, cache_i = layer.forward(params, x[i])
+        dx_i, dparams_i = layer.backward(params, cache_i, g[i])
+        close(y[i], y_i, 1e-5)
+        close(dx[i], dx_i, 1e-5)
+        close(dparams.weight[i], dparams_i.weight, 1e-5)
+        close(dparams.bias[i], dparams_i.bias, 1e-5)
+
+
+def test_symmetric_zeros_are_left_to_the_kernel():
+    x = normal(2, 4, 5, 7)
+    for padding in (2, "same", "valid"):
+        layer = lf.conv2d(6, 3, padding=padding)
+        _, cache = layer.forward(layer.init(lf.Key(0), x), x)
+        assert cache.x is x
+        assert cache.amounts == ()
+
+
+class Masks(TorchDispatchMode):
+    """Writes down what the backward kernel was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.seen.append(tuple(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_only_what_is_wanted_is_computed(maker, bias):
+    layer, x = maker(6, 3, bias=bias), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    with Masks() as masks:
+        layer.grads(params, cache, torch.ones_like(y))
+        layer.backward(params, cache, torch.ones_like(y))
+        layer.input_grad(params, cache, torch.ones_like(y))
+    assert masks.seen == [(False, True, bias), (True, True, bias), (True, False, False)]
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_initial_values_are_torch_s(maker):
+    n, seen = axes_of(maker), []
+
+    def draw(key, shape, fans, dtype):
+        seen.append((fans, key))
+        return torch.zeros(shape, dtype=dtype)
+
+    spy = Initializer("spy", draw)
+    maker(6, 3, groups=2, weight_init=spy, bias_init=spy).init(lf.Key(0), input_for(maker))
+    transposed = maker in MAKERS[3:]
+    shape = (4, 3, *[3] * n) if transposed else (6, 2, *[3] * n)
+    fans = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+    assert [tuple(one) for one, _ in seen] == [fans, fans]
+    assert seen[0][1].bits != seen[1][1].bits
+
+    params = maker(6, 3, groups=2).init(lf.Key(0), input_for(maker, dtype=torch.float64))
+    assert params.weight.shape == shape
+    assert params.bias.shape == (6,)
+    assert params.weight.dtype is params.bias.dtype is torch.float64
+    bound = fans[0] ** -0.5
+    assert 0.8 * bound < params.weight.abs().max() <= bound
+    assert 0.4 * bound < params.bias.abs().max() <= bound
+    assert maker(6, 3, bias=False).init(lf.Key(0), input_for(maker)).bias is None
+
+
+def test_representations():
+    assert repr(lf.conv2d(8, 3)) == "conv2d(8, 3)"
+    assert repr(lf.conv1d(8, 3, 2, 1)) == "conv1d(8, 3, stride=2, padding=1)"
+    layer = lf.conv3d(
+        8, (1, 2, 3), 1, "same", dilation=2, groups=2, bias=False, padding_mode="circular"
+    )
+    assert repr(layer) == (
+        "conv3d(8, (1, 2, 3), padding='same', dilation=2, groups=2, bias=False, "
+        "padding_mode='circular')"
+    )
+    layer = lf.conv_transpose2d(8, 3, 2, 1, (0, 1), groups=2, bias=False, dilation=3)
+    assert repr(layer) == (
+        "conv_transpose2d(8, 3, stride=2, padding=1, output_padding=(0, 1), groups=2, bias=False, "
+        "dilation=3)"
+    )
+
+
+@pytest.mark.parametrize("case", convolution.CASES, ids=str)
+def test_the_shape_of_y_is_known_beforehand(case):
+    params = case.params()
+    y, cache = case.layer.forward(params, case.x)
+    assert _conv.output_shape(cache.x, params.weight, cache.geometry) == y.shape

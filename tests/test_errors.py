@@ -1,0 +1,188 @@
+"""What a layer is wrongly given: one message with layer, position, expected and given."""
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import LayerError
+
+KEY = lf.Key(0)
+X = torch.zeros(2, 3)
+
+
+def meta(*shape):
+    return torch.empty(*shape, device="meta")
+
+
+DENSE = lf.dense(4)
+PARAMS = DENSE.init(KEY, X)
+NET = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10))
+NARROW = lf.serial(lf.dense(400)).init(KEY, torch.zeros(1, 784))
+NET_PARAMS = (*NARROW, *NET.init(KEY, torch.zeros(1, 784))[1:])
+NESTED = lf.serial(lf.tanh(), lf.serial(DENSE, lf.relu()))
+NESTED_PARAMS = NESTED.init(KEY, X)
+NESTED_CACHE = NESTED.forward(NESTED_PARAMS, X)[1]
+
+
+def failing(params, *arguments):
+    raise RuntimeError("no such thing")
+
+
+MINE = lf.Layer("mine()", failing, failing)
+MINE_BACK = lf.Layer("mine()", lambda params, x: (x, None), failing)
+
+FLOATING = "expected x of a floating dtype, got torch.int64; convert it first, say by x.float()"
+OWN = "expected the cache of its own forward"
+
+LAYERS = {
+    "features": (
+        lambda: NET.forward(NET_PARAMS, torch.zeros(128, 784)),
+        "serial[2] dense(10): expected x of shape (..., 500), got (128, 400)",
+    ),
+    "features, in predict": (
+        lambda: NET.predict(NET_PARAMS, torch.zeros(128, 784)),
+        "serial[2] dense(10): expected x of shape (..., 500), got (128, 400)",
+    ),
+    "features, nested": (
+        lambda: NESTED.forward(NESTED_PARAMS, torch.zeros(2, 5)),
+        "serial[1] serial[0] dense(4): expected x of shape (..., 3), got (2, 5)",
+    ),
+    "no axis": (
+        lambda: DENSE.forward(PARAMS, torch.tensor(1.0)),
+        "dense(4): expected x of shape (..., 3), got ()",
+    ),
+    "no axis, in init": (
+        lambda: DENSE.init(KEY, torch.tensor(1.0)),
+        "dense(4): expected x of shape (..., n_in), got ()",
+    ),
+    "rank": (
+        lambda: lf.serial(lf.softmax(dim=2)).forward(((),), X),
+        "serial[0] softmax(dim=2): expected x to have an axis dim=2, got shape (2, 3)",
+    ),
+    "integers": (
+        lambda: NESTED.forward(NESTED_PARAMS, X.long()),
+        f"serial[0] tanh(): {FLOATING}",
+    ),
+    "integers, in init": (
+        lambda: NESTED.init(KEY, X.long()),
+        f"serial[0] tanh(): {FLOATING}",
+    ),
+    "mixed dtypes": (
+        lambda: lf.serial(DENSE).forward((PARAMS,), X.double()),
+        "serial[0] dense(4): expected x of dtype torch.float32, got torch.float64",
+    ),
+    "mixed devices": (
+        lambda: lf.serial(DENSE).forward((PARAMS,), meta(2, 3)),
+        "serial[0] dense(4): expected x on cpu, got meta",
+    ),
+    "not a tensor": (
+        lambda: NESTED.forward(NESTED_PARAMS, [[1.0, 2.0, 3.0]]),
+        "serial[0] tanh(): expected x to be a tensor, got list",
+    ),
+    "a numpy array": (
+        lambda: DENSE.forward(PARAMS, X.numpy()),
+        "dense: expected x to be a tensor, got ndarray",
+    ),
+    "g's shape": (
+        lambda: NESTED.backward(NESTED_PARAMS, NESTED_CACHE, torch.zeros(2, 5)),
+        "serial[1] serial[1] relu(): expected g of shape (2, 4), got (2, 5)",
+    ),
+    "g's dtype": (
+        lambda: NESTED.grads(NESTED_PARAMS, NESTED_CACHE, torch.zeros(2, 4).double()),
+        "serial[1] serial[1] relu(): expected g of dtype torch.float32, got torch.float64",
+    ),
+    "g's device": (
+        lambda: lf.sigmoid().backward((), X, meta(2, 3)),
+        "sigmoid: expected g on cpu, got meta",
+    ),
+    "g is no tensor": (
+        lambda: DENSE.backward(PARAMS, X, 1.0),
+        "dense(4): expected g to be a tensor, got float",
+    ),
+    "a record as the cache of an element-wise layer": (
+        lambda: lf.sigmoid().backward((), lf.softmax().forward((), X)[1], X),
+        f"sigmoid: {OWN}, got Cache(y=float32[2, 3], dim=-1)",
+    ),
+    "a tensor as the cache of softmax": (
+        lambda: lf.softmax().backward((), X, X),
+        f"softmax: {OWN}, got float32[2, 3]",
+    ),
+    "log_softmax's cache for softmax": (
+        lambda: lf.serial(lf.softmax()).backward(((),), (lf.log_softmax().forward((), X)[1],), X),
+        f"serial[0] softmax(): {OWN}, got Cache(y=float32[2, 3], dim=-1)",
+    ),
+    "a cache of other features": (
+        lambda: DENSE.backward(PARAMS, torch.zeros(2, 5), torch.zeros(2, 4)),
+        f"dense(4): {OWN}, x of shape (..., 3), got float32[2, 5]",
+    ),
+    "no cache": (
+        lambda: DENSE.backward(PARAMS, None, torch.zeros(2, 4)),
+        f"dense(4): {OWN}, x of shape (..., 3), got None",
+    ),
+    "a cache of another batch": (
+        lambda: DENSE.backward(PARAMS, torch.zeros(7, 3), torch.zeros(2, 4)),
+        "dense(4): expected g of shape (7, 4), got (2, 4)",
+    ),
+    "no parameters": (
+        lambda: lf.serial(DENSE).forward(((),), X),
+        "serial[0] dense(4): expected params dense.Params, got ()",
+    ),
+    "a tensor as parameters": (
+        lambda: DENSE.grads(X, X, X),
+        "dense: expected params dense.Params, got float32[2, 3]",
+    ),
+    "parameters for a layer without any": (
+        lambda: lf.serial(lf.sigmoid()).forward((PARAMS,), X),
+        "serial[0] sigmoid(): expected params (), "
+        "got Params(weight=float32[3, 4], bias=float32[4])",
+    ),
+    "too few parameters": (
+        lambda: NESTED.forward(((),), X),
+        "serial: expected params with 2 entries, got ((),)",
+    ),
+    "too few parameters, nested": (
+        lambda: NESTED.predict(((), ((),)), X),
+        "serial[1] serial(dense(4), relu()): "
+        "expected params with 2 entries, got ((),)",
+    ),
+    "too few caches": (
+        lambda: NESTED.backward(NESTED_PARAMS, (X,), X),
+        "serial: expected the cache with 2 entries, got (float32[2, 3],)",
+    ),
+    "a user's forward raises": (
+        lambda: lf.serial(lf.tanh(), MINE).forward(((), ()), X),
+        "serial[1] mine(): forward raised RuntimeError on float32[2, 3]: no such thing",
+    ),
+    "a user's forward raises, nested": (
+        lambda: lf.serial(lf.serial(lf.tanh(), MINE)).predict((((), ()),), X),
+        "serial[0] serial[1] mine(): predict raised RuntimeError on float32[2, 3]: no such thing",
+    ),
+    "a user's backward raises": (
+        lambda: lf.serial(lf.tanh(), MINE_BACK).backward(((), ()), (X, None), X),
+        "serial[1] mine(): backward raised RuntimeError on float32[2, 3]: no such thing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_layers_say_where_what_and_what_instead(case):
+    call, message = LAYERS[case]
+    with pytest.raises(LayerError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("x", [[[1.0, 2.0, 3.0]], None])
+def test_init_says_that_its_example_is_no_tensor(x):
+    with pytest.raises(LayerError, match=r"expected x to be a tensor, got (list|NoneType)$"):
+        NESTED.init(KEY, x)
+
+
+def test_an_error_keeps_its_cause():
+    with pytest.raises(LayerError) as caught:
+        lf.serial(MINE).forward(((),), X)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert (caught.value.where, caught.value.problem) == (
+        "serial[0] mine()",
+        "forward raised RuntimeError on float32[2, 3]: no such thing",
+    )

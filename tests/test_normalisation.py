@@ -1,0 +1,559 @@
+"""Normalisations: what the table of layers cannot say."""
+
+import pytest
+import torch
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.layer import unchanged
+from lincoln_fn.layers import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return keys.normal(lf.Key(seed), shape, dtype=dtype)
+
+
+def within(given, expected, tolerance=1e-12):
+    assert given.shape == expected.shape
+    return bool(
+        (given.double() - expected.double()).abs().max() <= tolerance * expected.abs().max()
+    )
+
+
+# The formulas written out: the axes of a group, and the axes that the parameters are shared over.
+
+
+def written_out(rows, x, weight, bias, g, eps):
+    """Y and dx by the three terms, where `rows` gives each value its group's mean."""
+    mean = rows(x)
+    rstd = (rows((x - mean) ** 2) + eps) ** -0.5
+    x_hat = (x - mean) * rstd
+    dx_hat = g * weight
+    dx = rstd * (dx_hat - rows(dx_hat) - x_hat * rows(dx_hat * x_hat))
+    return x_hat * weight + bias, dx, g * x_hat, g
+
+
+def over(*dims):
+    return lambda values: values.mean(dims, keepdim=True)
+
+
+def over_groups(n):
+    def rows(values):
+        grouped = values.reshape(len(values), n, -1)
+        return grouped.mean(-1, keepdim=True).expand_as(grouped).reshape(values.shape)
+
+    return rows
+
+
+CHANNELS = (1, 4, 1, 1)
+FORMULAS = [
+    (batch_norm, {}, over(0, 2, 3), CHANNELS),
+    (instance_norm, {}, over(2, 3), CHANNELS),
+    (group_norm, {"num_groups": 2}, over_groups(2), CHANNELS),
+    (layer_norm, {"normalized_shape": (2, 5)}, over(2, 3), (2, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "rows", "shape"), FORMULAS, ids=lambda v: getattr(v, "__name__", None)
+)
+def test_kernels_compute_the_formula_written_out(module, options, rows, shape):
+    x, g = normal(3, 4, 2, 5) * 2 + 5, normal(3, 4, 2, 5, seed=1)
+    weight, bias = normal(*shape, seed=2), normal(*shape, seed=3)
+    y, dx, dweight, dbias = written_out(rows, x, weight, bias, g, eps=1e-3)
+
+    flat = (weight.squeeze(), bias.squeeze())
+    params = module.Params(*flat, *([None] if module in (batch_norm, instance_norm) else []))
+    given_y, cache = module.forward(params, x, eps=1e-3, **options)
+    given_dx, dparams = module.backward(params, cache, g)
+    assert within(given_y, y)
+    assert within(given_dx, dx)
+    assert within(dparams.weight, dweight.sum_to_size(shape).squeeze())
+    assert within(dparams.bias, dbias.sum_to_size(shape).squeeze())
+
+
+def test_batch_norm_keeps_the_statistics_that_its_docstring_names():
+    x = normal(3, 4, 2, 5) * 2 + 5
+    _, cache = batch_norm.forward(batch_norm.Params(None, None, None), x, eps=0.5)
+    assert within(cache.mean, x.mean((0, 2, 3)))
+    assert within(cache.rstd, (x.var((0, 2, 3), correction=0) + 0.5) ** -0.5)
+    assert within(cache.var, x.var((0, 2, 3), correction=1))
+
+
+def test_gradient_has_no_part_along_a_constant_nor_along_x_hat():
+    x, g = normal(6, 7), normal(6, 7, seed=1)
+    params = layer_norm.Params(None, None)
+    x_hat, cache = layer_norm.forward(params, x, eps=0.0)
+    dx, _ = layer_norm.backward(params, cache, g)
+    assert dx.sum(-1).abs().max() < 1e-12
+    assert (dx * x_hat).sum(-1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("size", "window"), [(2, (-1, 0)), (3, (-1, 0, 1)), (4, (-2, -1, 0, 1))])
+def test_local_response_norm_sums_over_the_window_that_its_docstring_names(size, window):
+    x = normal(2, 6, 3)
+    y, _ = local_response_norm.forward((), x, size=size, alpha=0.3, beta=0.5, k=2.0)
+    for c in range(6):
+        near = [c + i for i in window if 0 <= c + i < 6]
+        denominator = 2.0 + 0.3 / size * sum(x[:, j] ** 2 for j in near)
+        assert within(y[:, c], x[:, c] / denominator**0.5)
+
+
+# Running statistics.
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+@pytest.mark.parametrize(
+    ("module", "shape"), [(nn.BatchNorm1d, (5, 3)), (nn.BatchNorm2d, (4, 3, 5, 2))]
+)
+def test_batch_norm_statistics_are_torchs_after_ten_steps(module, shape, momentum):
+    theirs = module(3, momentum=momentum)
+    ours = lf.batch_norm(momentum=momentum)
+    params = ours.init(lf.Key(0), torch.empty(shape))
+    for i in range(10):
+        x = normal(*shape, seed=i, dtype=torch.float32) * (i + 1) + i
+        theirs(x)
+        params = ours.advance(params, ours.forward(params, x)[1])
+    assert within(params.running.mean, theirs.running_mean, 1e-6)
+    assert within(params.running.var, theirs.running_var, 1e-6)
+    assert params.running.num_batches.equal(theirs.num_batches_tracked)
+    assert within(ours.predict(params, x), theirs.eval()(x).detach(), 1e-6)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_statistics_are_torchs_after_ten_steps(affine):
+    theirs = nn.InstanceNorm1d(3, momentum=0.2, affine=affine, track_running_stats=True)
+    ours = lf.instance_norm(momentum=0.2, affine=affine, track_running_stats=True)
+    params = ours.init(lf.Key(0), torch.empty(4, 3, 5))
+    for i in range(10):
+        x = normal(4, 3, 5, seed=i, dtype=torch.float32) * (i + 1) + i
+        theirs(x)
+        params = ours.advance(params, ours.forward(params, x)[1])
+    assert within(params.running.mean, theirs.running_mean, 1e-6)
+    assert within(params.running.var, theirs.running_var, 1e-6)
+    assert params.running.num_batches == 10
+    assert within(ours.predict(params, x), theirs.eval()(x).detach(), 1e-6)
+
+
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_without_momentum_statistics_are_the_average_of_all_batches(norm):
+    layer = norm(momentum=None, affine=False, track_running_stats=True)
+    batches = [normal(1, 2, 4, seed=i) for i in range(7)]
+    params = layer.init(lf.Key(0), batches[0])
+    for x in batches:
+        params = layer.advance(params, layer.forward(params, x)[1])
+    assert within(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
+    assert within(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
+
+
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_only_advance_makes_new_statistics_and_changes_nothing_else(norm):
+    layer = norm(affine=True, track_running_stats=True)
+    x = normal(4, 3, 5)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert layer.backward(params, cache, y)[1].running is params.running
+    advanced = layer.advance(params, cache)
+    assert advanced.weight is params.weight
+    assert advanced.bias is params.bias
+    assert not advanced.running.mean.equal(params.running.mean)
+    assert params.running.mean.equal(torch.zeros(3, dtype=torch.float64))
+    assert params.running.num_batches == 0
+
+
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_without_running_statistics_predict_is_forward_and_nothing_advances(norm):
+    layer = norm(track_running_stats=False, eps=0.5)
+    x = normal(4, 3, 5)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert params.running is None
+    assert layer.advance is unchanged
+    assert layer.predict(params, x).equal(y)
+    module = getattr(lf.layers, layer.name.partition("(")[0])
+    assert module.advance(params, cache) is params
+
+
+def test_predict_uses_each_of_its_numbers():
+    running = batch_norm.Running(normal(3), normal(3, seed=1).abs(), torch.tensor(1))
+    weight, bias, x = normal(3, seed=2), normal(3, seed=3), normal(1, 3, 2, seed=4)
+    expected = (x - running.mean[:, None]) * (running.var[:, None] + 0.5) ** -0.5
+    expected = expected * weight[:, None] + bias[:, None]
+    for module in (batch_norm, instance_norm):
+        params = module.Params(weight, bias, running)
+        assert within(module.predict(params, x, eps=0.5), expected)
+
+
+# Edges.
+
+
+def test_one_value_a_channel_has_no_statistics():
+    layer = lf.batch_norm()
+    x = torch.zeros(1, 3)
+    params = layer.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError) as error:
+        layer.forward(params, x)
+    assert str(error.value) == (
+        "batch_norm: expected more than one value for each channel, got x of shape (1, 3)"
+    )
+    assert layer.predict(params, x).equal(x)
+    net = lf.serial(lf.dense(3), layer)
+    with pytest.raises(lf.LayerError, match=r"^serial\[1\] batch_norm\(\): expected more than one"):
+        net.forward(net.init(lf.Key(0), x), x)
+
+    with pytest.raises(lf.LayerError) as error:
+        lf.instance_norm().forward(instance_norm.Params(None, None, None), torch.zeros(5, 3, 1, 1))
+    assert str(error.value) == (
+        "instance_norm: expected more than one value for each channel, got x of shape (5, 3, 1, 1)"
+    )
+
+
+LAYERS = [
+    lf.batch_norm(),
+    lf.instance_norm(affine=True),
+    lf.group_norm(2),
+    lf.layer_norm(),
+    lf.layer_norm((-1, -1, -1)),
+    lf.rms_norm(),
+    lf.local_response_norm(3, alpha=0.5),
+]
+CENTRED = LAYERS[:5]
+
+
+def started(layer, x):
+    """Params that are no ones and zeros."""
+    count = iter(range(9))
+    return lf.tree.map(
+        lambda leaf: normal(*leaf.shape, seed=20 + next(count), dtype=leaf.dtype),
+        layer.init(lf.Key(0), x),
+    )
+
+
+def run(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return lf.tree.leaves((y, *layer.backward(params, cache, g)))
+
+
+@pytest.mark.parametrize("layer", CENTRED, ids=str)
+def test_constant_input_gives_the_bias_and_a_finite_gradient(layer):
+    x, g = torch.full((3, 4, 2, 5), 7.0), normal(3, 4, 2, 5, dtype=torch.float32)
+    params = started(layer, x)
+    y, cache = layer.forward(params, x)
+    channels = layer.name[:5] != "layer"
+    expected = params.bias.view(-1, 1, 1) if channels else params.bias
+    # x rstd and mean rstd, both about 7 / sqrt(eps), cancel to the last bits of float32.
+    assert within(y, expected.expand_as(y), 1e-3)
+    dx, dparams = layer.backward(params, cache, g)
+    # rstd = 1 / sqrt(eps): large, not infinite.
+    assert 1 < dx.abs().max() < 1e4
+    assert dparams.weight.abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("layer", CENTRED, ids=str)
+def test_a_large_mean_does_not_drown_the_variance(layer, memory):
+    x = (normal(8, 4, 9, 7, dtype=torch.float32) + 1e4).contiguous(memory_format=memory)
+    g = normal(8, 4, 9, 7, seed=1, dtype=torch.float32)
+    params = started(layer, x)
+    params64 = lf.tree.map(torch.Tensor.double, params)
+    # float32 holds a mean of 1e4 to 5e-4 at best, a standard deviation being 1 here; the mean of
+    # squares less the square of the mean would be off by several times the variance.
+    for given, exact in zip(
+        run(layer, params, x, g), run(layer, params64, x.double(), g.double()), strict=True
+    ):
+        assert within(given, exact, 1e-2)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_float32_is_close_to_float64(layer):
+    x, g = normal(8, 4, 3, 7, dtype=torch.float32), normal(8, 4, 3, 7, seed=1, dtype=torch.float32)
+    params = started(layer, x)
+    params64 = lf.tree.map(torch.Tensor.double, params)
+    for given, exact in zip(
+        run(layer, params, x, g), run(layer, params64, x.double(), g.double()), strict=True
+    ):
+        assert within(given, exact, 1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_bfloat16_stays_bfloat16(layer):
+    x, g = (normal(8, 4, 3, 7, seed=seed, dtype=torch.bfloat16) for seed in (0, 1))
+    params = started(layer, x)
+    params64 = lf.tree.map(torch.Tensor.double, params)
+    results = run(layer, params, x, g)
+    for given, exact in zip(results, run(layer, params64, x.double(), g.double()), strict=True):
+        assert given.dtype is torch.bfloat16
+        assert within(given, exact, 0.02)
+    advanced = layer.advance(params, layer.forward(params, x)[1])
+    before, after = (lf.tree.leaves(p, states=True) for p in (params, advanced))
+    assert [leaf.dtype for leaf in after] == [leaf.dtype for leaf in before]
+
+
+def test_rms_norm_without_eps_is_torchs_in_every_dtype():
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        x = normal(5, 8, dtype=dtype) * 1e-3
+        y, _ = rms_norm.forward(rms_norm.Params(None), x)
+        assert within(y, torch.nn.functional.rms_norm(x, (8,)), 1e-6)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_memory_order_does_not_matter(layer):
+    x, g = normal(8, 4, 3, 7), normal(8, 4, 3, 7, seed=1)
+    params = started(layer, x)
+    expected = run(layer, params, x, g)
+
+    def strided(values):
+        return torch.stack((values, values + 1), -1)[..., 0]
+
+    def transposed(values):
+        return values.mT.contiguous().mT
+
+    def channels_last(values):
+        return values.contiguous(memory_format=torch.channels_last)
+
+    for change in (strided, transposed, channels_last):
+        for variant in ((change(x), g), (x, change(g)), (change(x), change(g))):
+            for given, same in zip(run(layer, params, *variant), expected, strict=True):
+                assert within(given, same, 1e-12)
+    expanded = g[:, :, :, :1].expand_as(x)
+    for given, same in zip(
+        run(layer, params, x, expanded), run(layer, params, x, expanded.clone()), strict=True
+    ):
+        assert within(given, same, 1e-12)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_shapes_are_found_on_meta(layer):
+    x = torch.empty(8, 4, 3, 7, device="meta")
+    params = layer.init(lf.Key(0), x)
+    assert all(leaf.device.type == "cpu" for leaf in lf.tree.leaves(params, states=True))
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params, states=True)
+    assert layer.predict(on_meta, x).shape == x.shape
+
+
+@pytest.mark.parametrize("layer", LAYERS[2:], ids=str)
+def test_vmap_goes_over_examples(layer):
+    x, g = normal(6, 2, 4, 3, 7), normal(6, 2, 4, 3, 7, seed=1)
+    params = started(layer, x[0])
+    together = torch.func.vmap(lambda x, g: tuple(run(layer, params, x, g)))(x, g)
+    apart = zip(*(run(layer, params, *one) for one in zip(x, g, strict=True)), strict=True)
+    for given, expected in zip(together, apart, strict=True):
+        assert within(given, torch.stack(expected), 1e-12)
+
+
+# Initial parameters, errors and names.
+
+
+@pytest.mark.parametrize("layer", LAYERS[:-1], ids=str)
+def test_parameters_start_at_one_and_zero(layer):
+    x = normal(8, 4, 3, 7)
+    params = layer.init(lf.Key(0), x)
+    assert params.weight.dtype is x.dtype
+    assert (params.weight == 1).all()
+    if hasattr(params, "bias"):
+        assert params.bias.shape == params.weight.shape
+        assert (params.bias == 0).all()
+    if layer.name == "batch_norm()":
+        assert (params.running.mean == 0).all()
+        assert (params.running.var == 1).all()
+        assert params.running.mean.dtype is params.running.var.dtype is x.dtype
+        assert params.running.num_batches.dtype is torch.int64
+
+
+def test_parameters_left_out_are_none():
+    x = normal(8, 4, 3)
+
+    def of(layer):
+        return layer.init(lf.Key(0), x)
+
+    assert of(lf.batch_norm(affine=False)).weight is of(lf.batch_norm(affine=False)).bias is None
+    assert of(lf.instance_norm()).weight is of(lf.instance_norm()).running is None
+    assert of(lf.group_norm(2, affine=False)).bias is None
+    assert of(lf.layer_norm(elementwise_affine=False)).bias is None
+    without_bias = of(lf.layer_norm(bias=False))
+    assert without_bias.bias is None
+    assert without_bias.weight.shape == (3,)
+    assert of(lf.rms_norm((4, -1))).weight.shape == (4, 3)
+
+
+ERRORS = [
+    (lf.batch_norm(), (5, 3), (5, 4), "batch_norm: expected x of shape (N, 3, ...), got (5, 4)"),
+    (lf.batch_norm(), (5, 3), (3,), "batch_norm: expected x of shape (N, 3, ...), got (3,)"),
+    (
+        lf.batch_norm(affine=False),
+        (5, 3),
+        (5, 4),
+        "batch_norm: expected x of shape (N, 3, ...), got (5, 4)",
+    ),
+    (
+        lf.batch_norm(affine=False, track_running_stats=False),
+        (5, 3),
+        (3,),
+        "batch_norm: expected x of shape (N, C, ...), got (3,)",
+    ),
+    (
+        lf.instance_norm(),
+        (5, 3, 4),
+        (5, 3),
+        "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
+    ),
+    (
+        lf.instance_norm(track_running_stats=True),
+        (5, 3, 4),
+        (5, 2, 4),
+        "instance_norm: expected x of shape (N, 3, L1, ...), got (5, 2, 4)",
+    ),
+    (lf.group_norm(2), (5, 4), (5, 6), "group_norm: expected x of shape (N, 4, ...), got (5, 6)"),
+    (
+        lf.group_norm(2, affine=False),
+        (5, 4),
+        (5, 3),
+        "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
+    ),
+    (lf.layer_norm(), (5, 3), (5, 4), "layer_norm: expected x of shape (..., 3), got (5, 4)"),
+    (lf.layer_norm(), (5, 3), (), "layer_norm: expected x of shape (..., 3), got ()"),
+    (
+        lf.layer_norm((-1, 3), elementwise_affine=False),
+        (5, 3),
+        (3,),
+        "layer_norm: expected x of shape (..., *, 3), got (3,)",
+    ),
+    (lf.rms_norm((2, 3)), (2, 3), (3, 2), "rms_norm: expected x of shape (..., 2, 3), got (3, 2)"),
+    (
+        lf.local_response_norm(3),
+        (5, 3),
+        (5,),
+        "local_response_norm: expected x of shape (N, C, ...), got (5,)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "wrong", "message"), ERRORS, ids=lambda v: str(v)[:40])
+def test_wrong_shapes_are_named(layer, shape, wrong, message):
+    params = layer.init(lf.Key(0), torch.empty(shape))
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError) as error:
+            function(params, torch.empty(wrong))
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrong", "message"),
+    [
+        (lf.batch_norm(), (3,), "batch_norm: expected x of shape (N, C, ...), got (3,)"),
+        (
+            lf.instance_norm(),
+            (5, 3),
+            "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
+        ),
+        (
+            lf.group_norm(2),
+            (5, 3),
+            "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
+        ),
+        (lf.layer_norm(4), (5, 3), "layer_norm: expected x of shape (..., 4), got (5, 3)"),
+        (lf.rms_norm((-1, 4)), (4,), "rms_norm: expected x of shape (..., *, 4), got (4,)"),
+    ],
+    ids=str,
+)
+def test_init_refuses_an_example_of_the_wrong_shape(layer, wrong, message):
+    with pytest.raises(lf.LayerError) as error:
+        layer.init(lf.Key(0), torch.empty(wrong))
+    assert str(error.value) == message
+    name = layer.name.partition("(")[0]
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
+        layer.init(lf.Key(0), torch.zeros(wrong, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_what_belongs_to_another_layer_is_refused(layer):
+    x = normal(8, 4, 3, 7)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    name = layer.name.partition("(")[0]
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
+            function((1, 2), x)
+        with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
+            function(params, x.long())
+        if params:
+            with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of dtype torch.float64"):
+                function(params, x.float())
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
+        layer.backward((1, 2), cache, y)
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected the cache of its own forward"):
+        layer.backward(params, None, y)
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of shape \(8, 4, 3, 7\)"):
+        layer.backward(params, cache, y[:1])
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of dtype"):
+        layer.backward(params, cache, y.float())
+
+
+@pytest.mark.parametrize("module", [batch_norm, instance_norm], ids=["batch", "instance"])
+def test_advance_refuses_what_belongs_to_another_layer(module):
+    params = module.Params(None, None, None)
+    with pytest.raises(lf.LayerError, match="expected the cache of its own forward"):
+        module.advance(params, None)
+    with pytest.raises(lf.LayerError, match="expected params"):
+        module.advance((), module.forward(params, normal(2, 3, 4))[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lf.batch_norm(eps=-1.0), "batch_norm: expected eps of at least 0, got -1.0"),
+        (
+            lambda: lf.batch_norm(momentum=1.5),
+            "batch_norm: expected momentum from 0 to 1 or None, got 1.5",
+        ),
+        (
+            lambda: lf.instance_norm(momentum=-0.1),
+            "instance_norm: expected momentum from 0 to 1 or None, got -0.1",
+        ),
+        (lambda: lf.layer_norm(eps=-1), "layer_norm: expected eps of at least 0, got -1"),
+        (
+            lambda: lf.layer_norm(()),
+            "layer_norm: expected normalized_shape of sizes or -1, got ()",
+        ),
+        (
+            lambda: lf.rms_norm((3, 0)),
+            "rms_norm: expected normalized_shape of sizes or -1, got (3, 0)",
+        ),
+        (lambda: lf.rms_norm(eps=-1), "rms_norm: expected eps of at least 0, got -1"),
+        (lambda: lf.group_norm(0), "group_norm: expected num_groups of at least 1, got 0"),
+        (lambda: lf.group_norm(2, eps=-1), "group_norm: expected eps of at least 0, got -1"),
+        (
+            lambda: lf.local_response_norm(0),
+            "local_response_norm: expected size of at least 1, got 0",
+        ),
+    ],
+)
+def test_constructors_refuse_numbers_without_meaning(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared
+        make()
+    assert str(error.value) == message
+
+
+def test_names_show_what_differs_from_the_default():
+    assert str(lf.batch_norm(1e-3, None, False, False)) == (
+        "batch_norm(eps=0.001, momentum=None, affine=False, track_running_stats=False)"
+    )
+    assert str(lf.instance_norm(1e-3, 0.2, True, True)) == (
+        "instance_norm(eps=0.001, momentum=0.2, affine=True, track_running_stats=True)"
+    )
+    assert str(lf.layer_norm([4, 3], 0.1, False, False)) == (
+        "layer_norm((4, 3), eps=0.1, elementwise_affine=False, bias=False)"
+    )
+    assert str(lf.rms_norm(4, 0.1, False)) == "rms_norm(4, eps=0.1, elementwise_affine=False)"
+    assert str(lf.group_norm(2, 0.1)) == "group_norm(2, eps=0.1)"
+    assert str(lf.local_response_norm(3, 0.1, 0.2, 0.3)) == (
+        "local_response_norm(3, alpha=0.1, beta=0.2, k=0.3)"
+    )

@@ -1,0 +1,566 @@
+"""Every optimizer in every configuration takes torch.optim's steps, and is pure."""
+
+import inspect
+from functools import partial
+
+import attrs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import lincoln_fn as lf
+from lincoln_fn import keys, optim, schedules
+from lincoln_fn.optim import adamw, by_path, lion, muon, radam, rmsprop, sgd
+from lincoln_fn.record import State, record
+from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+
+T = torch.optim
+
+
+@record
+class Running(State):
+    mean: torch.Tensor
+
+
+@record
+class Layer:
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    state: Running | None = None
+
+
+def parameters(dtype, scale=1.0, seed=0):
+    """Leaves of different shapes, a bias that is None, a leaf without axes, and a State."""
+
+    def draw(i, *shape):
+        return keys.normal(lf.Key(seed).fold_in(i), shape, std=scale, dtype=dtype)
+
+    return (
+        Layer(draw(0, 3, 4), draw(1, 4)),
+        (),
+        Layer(draw(2, 5, 2, 3, 3), None, Running(torch.ones(4, dtype=dtype))),
+        {"gain": draw(3)},
+    )
+
+
+def matrices(dtype, seed=0):
+    return [
+        keys.normal(lf.Key(seed).fold_in(i), shape, dtype=dtype)
+        for i, shape in enumerate([(3, 5), (6, 2), (4, 4)])
+    ]
+
+
+def gradient(p, t):
+    """The slope of a bowl that is another one in each step."""
+    return p + 0.7 * torch.sin(p + t)
+
+
+# Each row: ours, torch's, and the options of both.
+TABLE = [
+    (optim.sgd, T.SGD, {}),
+    (optim.sgd, T.SGD, {"lr": 0.1, "weight_decay": 0.1}),
+    (optim.sgd, T.SGD, {"lr": 0.1, "maximize": True}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "dampening": 0.3}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    (
+        optim.sgd,
+        T.SGD,
+        {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, "maximize": True},
+    ),
+    (optim.adagrad, T.Adagrad, {}),
+    (optim.adagrad, T.Adagrad, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1}),
+    (
+        optim.adagrad,
+        T.Adagrad,
+        {"initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True},
+    ),
+    (optim.rmsprop, T.RMSprop, {}),
+    (optim.rmsprop, T.RMSprop, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.rmsprop, T.RMSprop, {"centered": True, "eps": 1e-2}),
+    (optim.rmsprop, T.RMSprop, {"momentum": 0.9, "maximize": True}),
+    (optim.rmsprop, T.RMSprop, {"momentum": 0.5, "centered": True, "eps": 1e-2}),
+    (optim.adadelta, T.Adadelta, {}),
+    (
+        optim.adadelta,
+        T.Adadelta,
+        {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1},
+    ),
+    (optim.adadelta, T.Adadelta, {"maximize": True}),
+    (optim.adam, T.Adam, {}),
+    (optim.adam, T.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}),
+    (optim.adam, T.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    (optim.adam, T.Adam, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
+    (optim.adam, T.Adam, {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
+    (optim.adamw, T.AdamW, {}),
+    (
+        optim.adamw,
+        T.AdamW,
+        {"lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.9), "eps": 1e-3},
+    ),
+    (optim.adamw, T.AdamW, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
+    (optim.adamw, T.AdamW, {"lr": 0.01, "maximize": True}),
+    (optim.adamax, T.Adamax, {}),
+    (optim.adamax, T.Adamax, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.adamax, T.Adamax, {"maximize": True}),
+    (optim.nadam, T.NAdam, {}),
+    (optim.nadam, T.NAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.nadam, T.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.nadam, T.NAdam, {"momentum_decay": 0.1, "maximize": True}),
+    (optim.radam, T.RAdam, {}),
+    (optim.radam, T.RAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.radam, T.RAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.radam, T.RAdam, {"maximize": True}),
+    (optim.asgd, T.ASGD, {}),
+    (
+        optim.asgd,
+        T.ASGD,
+        {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1},
+    ),
+    (optim.asgd, T.ASGD, {"maximize": True}),
+    (optim.rprop, T.Rprop, {}),
+    (optim.rprop, T.Rprop, {"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}),
+    (optim.rprop, T.Rprop, {"maximize": True}),
+]
+IDS = [
+    f"{ours.__name__}-{'-'.join(options) or 'defaults'}-{i}"
+    for i, (ours, _, options) in enumerate(TABLE)
+]
+# One configuration of each that keeps all that it can keep.
+RICH = [
+    optim.sgd(0.05, momentum=0.9, dampening=0.3, weight_decay=0.1),
+    optim.adagrad(lr_decay=0.01),
+    optim.rmsprop(momentum=0.5, centered=True),
+    optim.adadelta(),
+    optim.adam(amsgrad=True),
+    optim.adamw(),
+    optim.adamax(),
+    optim.nadam(decoupled_weight_decay=True),
+    optim.radam(decoupled_weight_decay=True),
+    optim.asgd(t0=2.0),
+    optim.rprop(),
+    optim.lion(weight_decay=0.1),
+    optim.chain(optim.clip_by_global_norm(1.0), optim.accumulate(2), optim.ema(0.9), optim.adam()),
+    optim.by_path({"0.*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()}),
+]
+
+
+@pytest.fixture
+def in_float64():
+    """Let torch keep what it counts (NAdam's product, ASGD's rates) as exactly as we do."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def steps_of(optimizer, params, steps, of=gradient):
+    state = optimizer.init(params)
+    for t in range(steps):
+        grads = lf.tree.map(partial(of, t=t), params)
+        params, state = optimizer.update(params, grads, state)
+    return params, state
+
+
+def torch_steps_of(make, leaves, steps, schedule=None):
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    optimizer = make(leaves)
+    scheduler = schedule and schedule(optimizer)
+    for t in range(steps):
+        for leaf in leaves:
+            leaf.grad = gradient(leaf.detach(), t)
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+    return [leaf.detach() for leaf in leaves], optimizer
+
+
+def assert_within(given, expected, tolerance, like=None):
+    """Compare with a tolerance relative to the largest element of a leaf, or of another like it."""
+    for ours, theirs, other in zip(given, expected, like or expected, strict=True):
+        assert ours.dtype is theirs.dtype
+        assert ours.shape == theirs.shape
+        scale = max(theirs.abs().max().item(), other.abs().max().item())
+        assert (ours - theirs).abs().max().item() <= tolerance * scale
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
+def test_takes_torchs_steps_in_float64(ours, theirs, options, in_float64):
+    params = parameters(torch.float64)
+    moved, _ = steps_of(ours(**options), params, 100)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
+    )
+    assert_within(lf.tree.leaves(moved), expected, 1e-10)
+    assert moved[2].bias is None
+    assert moved[2].state is params[2].state
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
+def test_takes_torchs_steps_in_float32(ours, theirs, options):
+    params = parameters(torch.float32)
+    moved, _ = steps_of(ours(**options), params, 100)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
+    )
+    assert_within(lf.tree.leaves(moved), expected, 1e-5, lf.tree.leaves(params))
+
+
+def test_the_table_lists_every_optimizer():
+    listed = {ours.__name__ for ours, _, _ in TABLE} | {"lion", "muon", "by_path", "chain"}
+    functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))
+    made = {f.__name__ for f in functions if f.__annotations__["return"] == "Optimizer"}
+    assert listed == made
+
+
+def test_defaults_are_torchs():
+    for ours, theirs, _ in TABLE:
+        of_torch = inspect.signature(theirs).parameters
+        for name, parameter in inspect.signature(ours).parameters.items():
+            assert parameter.default == of_torch[name].default, (ours, name)
+    for name, parameter in inspect.signature(muon).parameters.items():
+        assert parameter.default == inspect.signature(T.Muon).parameters[name].default, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nesterov": False, "momentum": 0.8, "weight_decay": 0.0},
+        {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
+        {"adjust_lr_fn": "original", "ns_coefficients": (2.0, -1.5, 0.5), "eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_muon_takes_torchs_steps(options, dtype):
+    params = matrices(dtype)
+    moved, _ = steps_of(muon(0.02, **options), params, 100)
+    # torch's linear layers hold the transposed weight, of shape (n_out, n_in).
+    expected, _ = torch_steps_of(
+        lambda leaves: T.Muon(leaves, 0.02, **options), [p.mT for p in params], 100
+    )
+    assert_within([p.mT for p in moved], expected, 1e-10 if dtype is torch.float64 else 1e-5)
+
+
+def test_muon_serves_matrices_alone():
+    with pytest.raises(lf.LayerError) as error:
+        muon().init(parameters(torch.float32))
+    assert str(error.value) == (
+        "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"
+    )
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_lion_is_algorithm_2_of_its_paper(maximize):
+    lr, (b1, b2), decay = 0.01, (0.8, 0.95), 0.2
+    params = parameters(torch.float64)
+    optimizer = lion(lr, (b1, b2), decay, maximize=maximize)
+    moved, _ = steps_of(optimizer, params, 100)
+    expected = []
+    for p in lf.tree.leaves(params):
+        m = torch.zeros_like(p)
+        for t in range(100):
+            g = -gradient(p, t) if maximize else gradient(p, t)
+            update = torch.sign(b1 * m + (1 - b1) * g)
+            m = b2 * m + (1 - b2) * g
+            p = p - lr * (update + decay * p)
+        expected.append(p)
+    assert_within(lf.tree.leaves(moved), expected, 1e-10)
+
+
+def test_asgd_keeps_torchs_average(in_float64):
+    params = parameters(torch.float64)
+    _, state = steps_of(optim.asgd(0.05, t0=5.0), params, 50)
+    _, reference = torch_steps_of(
+        lambda leaves: T.ASGD(leaves, 0.05, t0=5.0), lf.tree.leaves(params), 50
+    )
+    averages = [kept["ax"] for kept in reference.state.values()]
+    assert_within(lf.tree.leaves(state.average), averages, 1e-10)
+
+
+SCHEDULED = [
+    (optim.sgd, T.SGD, {}),
+    (optim.sgd, T.SGD, {"momentum": 0.9}),
+    (optim.adagrad, T.Adagrad, {"lr_decay": 0.01}),
+    (optim.rmsprop, T.RMSprop, {}),
+    (optim.adadelta, T.Adadelta, {}),
+    (optim.adam, T.Adam, {}),
+    (optim.adamw, T.AdamW, {"weight_decay": 0.3}),
+    (optim.adamax, T.Adamax, {}),
+    (optim.nadam, T.NAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+    (optim.radam, T.RAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), SCHEDULED)
+def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options, in_float64):
+    params = parameters(torch.float64)
+    moved, state = steps_of(ours(schedules.cosine(0.05, 40), **options), params, 30)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, 0.05, foreach=False, **options),
+        lf.tree.leaves(params),
+        30,
+        lambda optimizer: T.lr_scheduler.CosineAnnealingLR(optimizer, 40),
+    )
+    assert_within(lf.tree.leaves(moved), expected, 1e-10)
+    assert state.step.dtype is torch.int64
+    assert state.step == 30
+
+
+@pytest.mark.parametrize("make", [optim.lion, optim.muon, optim.asgd])
+def test_a_constant_schedule_is_a_number(make):
+    params = matrices(torch.float64)
+    moved, state = steps_of(make(schedules.constant(0.05)), params, 20)
+    expected, _ = steps_of(make(0.05), params, 20)
+    assert_within(moved, expected, 1e-12)
+    assert state.step == 20
+
+
+def test_a_leaf_without_axes_keeps_its_dtype_under_a_schedule():
+    for dtype in (torch.float32, torch.bfloat16):
+        for make in (
+            optim.sgd,
+            optim.adam,
+            optim.adamw,
+            optim.nadam,
+            optim.radam,
+            optim.adamax,
+            optim.adagrad,
+            optim.lion,
+        ):
+            params = parameters(dtype)
+            moved, state = steps_of(make(lambda step: 0.1 / (step + 1).double()), params, 2)
+            kept = [leaf for leaf in lf.tree.leaves(state) if leaf.ndim]
+            assert {leaf.dtype for leaf in lf.tree.leaves(moved) + kept} == {dtype}
+
+
+def test_adams_kernel_and_its_rule_agree():
+    # A leaf that is not contiguous is what the kernel cannot read.
+    for make in (
+        lambda: optim.adam(0.01, weight_decay=0.1, amsgrad=True),
+        lambda: adamw(0.01, weight_decay=0.1, maximize=True),
+        lambda: adamw(schedules.cosine(0.01, 100), amsgrad=True),
+    ):
+        params = matrices(torch.float64)
+        turned = [p.mT.contiguous().mT for p in params]
+        by_kernel, state = steps_of(make(), params, 20)
+        by_rule, other = steps_of(make(), turned, 20)
+        assert all(p.is_contiguous() for p in by_kernel)
+        assert not by_rule[0].is_contiguous()
+        assert_within(by_rule, by_kernel, 1e-12)
+        assert_within(lf.tree.leaves(other.v), lf.tree.leaves(state.v), 1e-12)
+
+
+def test_adams_kernel_serves_plain_leaves():
+    params = matrices(torch.float32)
+    optimizer = adamw()
+    with torch.profiler.profile() as profile:
+        optimizer.update(params, params, optimizer.init(params))
+    assert "aten::_fused_adamw_" in {event.key for event in profile.key_averages()}
+
+
+def test_adam_reads_a_gradient_of_another_layout():
+    p = keys.normal(lf.Key(0), (3, 5))
+    g = keys.normal(lf.Key(1), (5, 3)).mT
+    for optimizer in RICH[:-2]:
+        given, _ = optimizer.update(p, g, optimizer.init(p))
+        expected, _ = optimizer.update(p, g.contiguous(), optimizer.init(p))
+        assert_within([given], [expected], 1e-6)
+
+
+@pytest.mark.parametrize("optimizer", RICH, ids=str)
+def test_is_pure(optimizer):
+    params, grads = parameters(torch.float32), parameters(torch.float32, seed=1)
+    _, state = optimizer.update(params, grads, optimizer.init(params))
+    before = snapshot(params=params, grads=grads, state=state)
+    first = optimizer.update(params, grads, state)
+    check_untouched(optimizer.name, "update", before)
+    check_same(optimizer.name, "a second update", optimizer.update(params, grads, state), first)
+    assert lf.tree.same_structure(first, (params, state), states=True)
+    # No tensor stands in two places: a tracer would take the two for one.
+    everything = lf.tree.leaves((params, state), states=True)
+    assert len({id(leaf) for leaf in everything}) == len(everything)
+    given = {leaf.data_ptr() for leaf in lf.tree.leaves((params, grads, state))}
+    assert not given & {leaf.data_ptr() for leaf in lf.tree.leaves(first)}
+
+
+@given(st.integers(0, len(RICH) - 1), st.integers(0, 2**32), st.floats(1e-3, 1e3))
+@settings(max_examples=60, deadline=None)
+def test_is_pure_whatever_the_values(index, seed, scale):
+    optimizer = RICH[index]
+    params = parameters(torch.float64, scale, seed)
+    grads = parameters(torch.float64, 1 / scale, seed + 1)
+    state = optimizer.init(params)
+    for _ in range(3):
+        before = snapshot(params=params, grads=grads, state=state)
+        params, state = optimizer.update(params, grads, state)
+        check_untouched(optimizer.name, "update", before)
+        assert all(torch.isfinite(leaf).all() for leaf in lf.tree.leaves((params, state)))
+
+
+@pytest.mark.parametrize("optimizer", RICH, ids=str)
+def test_state_is_tensors_that_trace(optimizer):
+    """A traced update, run on, takes the steps of the update itself: no number was baked in."""
+    params, grads = parameters(torch.float64), parameters(torch.float64, seed=1)
+    state = optimizer.init(params)
+    if len(lf.tree.leaves(state)):
+        assert all(isinstance(leaf, torch.Tensor) for leaf in lf.tree.leaves(state))
+    leaves, rebuild = torch.utils._pytree.tree_flatten((params, grads, state))
+
+    def flat(*leaves):
+        tree = torch.utils._pytree.tree_unflatten(leaves, rebuild)
+        return torch.utils._pytree.tree_leaves(optimizer.update(*tree))
+
+    traced = make_fx(flat, tracing_mode="fake")(*leaves)
+    for _ in range(7):
+        leaves = torch.utils._pytree.tree_leaves((params, grads, state))
+        params, state = optimizer.update(params, grads, state)
+        expected = torch.utils._pytree.tree_leaves((params, state))
+        for ours, theirs in zip(traced(*leaves), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", [o for o in RICH if "clip" not in o.name], ids=str)
+def test_an_ensemble_is_updated_by_vmap(optimizer):
+    params, grads = parameters(torch.float64), parameters(torch.float64, seed=1)
+    state = optimizer.init(params)
+    expected, _ = optimizer.update(params, grads, state)
+
+    trees = (params, grads, state)
+
+    def update(leaves):
+        values = iter(leaves)
+        moved, _ = optimizer.update(*lf.tree.map(lambda leaf: next(values), trees))
+        return lf.tree.leaves(moved)
+
+    moved = torch.func.vmap(update)([torch.stack([leaf, -leaf]) for leaf in lf.tree.leaves(trees)])
+    assert_within([leaf[0] for leaf in moved], lf.tree.leaves(expected), 1e-10)
+
+
+def test_parameters_without_leaves():
+    for optimizer in RICH:
+        state = optimizer.init(((), {}))
+        assert optimizer.update(((), {}), ((), {}), state)[0] == ((), {})
+
+
+@pytest.mark.parametrize("optimizer", RICH[:12], ids=str)
+def test_gradients_that_do_not_mirror_are_named(optimizer):
+    params = parameters(torch.float32)
+    name = optimizer.name.partition("(")[0]
+    short = attrs.evolve(params[0], weight=torch.zeros(3))
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, (short, *params[1:]), optimizer.init(params))
+    assert str(error.value) == (
+        f"{name}: expected a gradient of its parameter's shape (3, 4), got (3,)"
+    )
+    with pytest.raises(lf.LayerError, match=f"{name}: expected gradients of the parameters'"):
+        optimizer.update(params, params[:3], optimizer.init(params))
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, params, optimizer.init(params[0]))
+    assert str(error.value) == (
+        f"{name}: expected a state with trees of 4 tensors, one a parameter, got 2"
+    )
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, params, optimizer.init((short, *params[1:])))
+    assert str(error.value) == (
+        f"{name}: expected a state of its parameter's shape (3, 4), got (3,)"
+    )
+
+
+def test_a_gradient_that_is_no_tensor_is_named():
+    with pytest.raises(lf.LayerError) as error:
+        sgd().update(torch.zeros(2), 3.0, ())
+    assert str(error.value) == "sgd: expected a gradient of its parameter's shape (2,), got float"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sgd(0), "sgd: expected lr above 0, got 0"),
+        (lambda: sgd(momentum=-1), "sgd: expected momentum of at least 0, got -1"),
+        (lambda: sgd(weight_decay=-1), "sgd: expected weight_decay of at least 0, got -1"),
+        (
+            lambda: sgd(nesterov=True),
+            "sgd: expected momentum and no dampening for nesterov, got (0.0, 0.0)",
+        ),
+        (lambda: optim.adagrad(lr_decay=-1), "adagrad: expected lr_decay of at least 0, got -1"),
+        (
+            lambda: optim.adagrad(initial_accumulator_value=-1),
+            "adagrad: expected initial_accumulator_value of at least 0, got -1",
+        ),
+        (lambda: rmsprop(alpha=1.5), "rmsprop: expected alpha in [0, 1], got 1.5"),
+        (lambda: rmsprop(momentum=-1), "rmsprop: expected momentum of at least 0, got -1"),
+        (lambda: optim.adadelta(rho=1.5), "adadelta: expected rho in [0, 1], got 1.5"),
+        (lambda: optim.adam(float("nan")), "adam: expected lr above 0, got nan"),
+        (lambda: adamw(betas=(0.9, 1)), "adamw: expected betas in [0, 1), got (0.9, 1)"),
+        (lambda: optim.adamax(eps=-1), "adamax: expected eps of at least 0, got -1"),
+        (
+            lambda: optim.nadam(momentum_decay=-1),
+            "nadam: expected momentum_decay of at least 0, got -1",
+        ),
+        (lambda: radam(weight_decay=-1), "radam: expected weight_decay of at least 0, got -1"),
+        (lambda: optim.asgd(0), "asgd: expected lr above 0, got 0"),
+        (
+            lambda: optim.rprop(etas=(1.5, 2)),
+            "rprop: expected etas below and above 1, got (1.5, 2)",
+        ),
+        (lambda: lion(betas=(-1, 0)), "lion: expected betas in [0, 1), got (-1, 0)"),
+        (lambda: muon(momentum=2), "muon: expected momentum in [0, 1], got 2"),
+        (
+            lambda: muon(adjust_lr_fn="other"),
+            "muon: expected adjust_lr_fn original or match_rms_adamw, got 'other'",
+        ),
+        (lambda: by_path({}), "by_path: expected at least one optimizer, got {}"),
+    ],
+)
+def test_hyperparameters_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
+        make()
+    assert str(error.value) == message
+
+
+def test_names_are_code():
+    assert repr(sgd(0.003)) == "sgd(0.003)"
+    assert repr(sgd(schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
+    for optimizer in [*RICH, muon(0.02, nesterov=False), adamw(weight_decay=0.0)]:
+        names = {name: getattr(lf.optim, name) for name in lf.optim.__all__}
+        assert repr(eval(repr(optimizer), names)) == repr(optimizer)
+
+
+def test_by_path_gives_each_leaf_to_the_first_match():
+    params = parameters(torch.float64)
+    first, second, third = sgd(0.1, momentum=0.9), adamw(0.02), rmsprop(0.03)
+    optimizer = by_path({"*.bias": first, lambda path: path.startswith("0."): second, "*": third})
+    moved, state = steps_of(optimizer, params, 10)
+    paths, before = lf.tree.paths(params), lf.tree.leaves(params)
+    assert paths == ["0.weight", "0.bias", "2.weight", "3.gain"]
+    for leaf, given_, alone in zip(
+        before, lf.tree.leaves(moved), (second, first, third, third), strict=True
+    ):
+        assert torch.equal(given_, steps_of(alone, leaf, 10)[0])
+    assert moved[2].state is params[2].state
+    assert lf.tree.paths(state[0].momentum) == ["0.bias"]
+
+
+def test_by_path_names_the_leaf_that_matches_nothing():
+    with pytest.raises(lf.LayerError) as error:
+        by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32))
+    assert str(error.value) == (
+        "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"
+    )
+    with pytest.raises(lf.LayerError, match="by_path: expected gradients of the parameters'"):
+        by_path({"*": sgd()}).update((torch.ones(2), torch.ones(2)), (torch.ones(2), None), ((),))
+
+
+def test_trains_a_network_within_a_step():
+    net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(3), lf.log_softmax())
+    x, target = keys.normal(lf.Key(0), (30, 5)), torch.arange(30) % 3
+    optimizer = by_path({"0.weight": muon(0.02), "*": adamw(schedules.linear(0.02, 0.01, 100))})
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    step = lf.make_step(net, lf.losses.nll(), optimizer)
+    _, first = step(state, (x, target))
+    for _ in range(60):
+        state, value = step(state, (x, target))
+    assert value < 0.7 * first

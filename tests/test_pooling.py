@@ -1,0 +1,309 @@
+"""Pooling beyond the table: the formulas written out, ties, layouts, dtypes and error messages."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from cases import pooling
+from cases.case import normal
+
+import lincoln_fn as lf
+from lincoln_fn.layers import adaptive_max_pool, avg_pool, lp_pool, max_pool
+
+
+def run(layer, x, g=None):
+    y, cache = layer.forward((), x)
+    g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g
+    return y, layer.backward((), cache, g)[0], g
+
+
+def windows(shape, kernel, stride, padding, dilation, counts):
+    """List, for every output position, the positions of its window, those in the padding too."""
+    axes = [
+        [[o * s - p + t * d for t in range(k)] for o in range(n)]
+        for k, s, p, d, n in zip(kernel, stride, padding, dilation, counts, strict=True)
+    ]
+    return {
+        o: list(itertools.product(*(axis[i] for axis, i in zip(axes, o, strict=True))))
+        for o in itertools.product(*map(range, counts))
+    }
+
+
+def inside(shape, position, border=0):
+    return all(-border <= i < n + border for i, n in zip(position, shape, strict=True))
+
+
+WINDOWS = [
+    ((11,), (3,), (2,), (1,), (2,)),
+    ((5, 7), (3, 2), (2, 1), (1, 0), (1, 3)),
+    ((5, 7), (2, 3), (1, 3), (1, 1), (1, 1)),
+    ((4, 5, 6), (2, 1, 3), (1, 2, 2), (0, 0, 1), (2, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "dilation"), WINDOWS)
+def test_max_pool_is_the_formula_written_out(shape, kernel, stride, padding, dilation):
+    x = normal(*shape)
+    layer = getattr(lf, f"max_pool{len(shape)}d")(kernel, stride, padding, dilation)
+    y, dx, g = run(layer, x[None])
+    expected_dx = torch.zeros(shape)
+    for o, window in windows(shape, kernel, stride, padding, dilation, y.shape[1:]).items():
+        largest = max((i for i in window if inside(shape, i)), key=lambda i: x[i])
+        assert y[0][o] == x[largest]
+        expected_dx[largest] += g[0][o]
+    torch.testing.assert_close(dx[0], expected_dx)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "_"), WINDOWS)
+def test_avg_pool_is_the_formula_written_out(shape, kernel, stride, padding, _, count_include_pad):
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
+    x, ones = normal(*shape), (1,) * len(shape)
+    layer = getattr(lf, f"avg_pool{len(shape)}d")(
+        kernel, stride, padding, count_include_pad=count_include_pad
+    )
+    y, dx, g = run(layer, x[None])
+    expected_dx = torch.zeros(shape)
+    for o, window in windows(shape, kernel, stride, padding, ones, y.shape[1:]).items():
+        there = [i for i in window if inside(shape, i)]
+        divisor = math.prod(kernel) if count_include_pad else len(there)
+        torch.testing.assert_close(y[0][o], sum(x[i] for i in there) / divisor)
+        for i in there:
+            expected_dx[i] += g[0][o] / divisor
+    torch.testing.assert_close(dx[0], expected_dx)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("kind", ["avg", "max"])
+def test_adaptive_pooling_is_the_formula_written_out(kind, sizes):
+    shape = (7, 5, 6)[: len(sizes)]
+    x = normal(*shape)
+    y, dx, g = run(getattr(lf, f"adaptive_{kind}_pool{len(sizes)}d")(sizes), x[None])
+    expected_dx = torch.zeros(shape)
+    for o in itertools.product(*map(range, sizes)):
+        window = list(
+            itertools.product(
+                *(
+                    range(math.floor(i * size / n), math.ceil((i + 1) * size / n))
+                    for i, size, n in zip(o, shape, sizes, strict=True)
+                )
+            )
+        )
+        if kind == "max":
+            window = [max(window, key=lambda i: x[i])]
+        torch.testing.assert_close(y[0][o], sum(x[i] for i in window) / len(window))
+        for i in window:
+            expected_dx[i] += g[0][o] / len(window)
+    torch.testing.assert_close(dx[0], expected_dx)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("name", ["max_pool", "adaptive_max_pool"])
+def test_of_equal_elements_the_first_gets_the_gradient(name, n):
+    layer = getattr(lf, f"{name}{n}d")(2)
+    _, dx, _ = run(layer, torch.ones(1, 1, *(4,) * n), torch.ones(1, 1, *(2,) * n))
+    first = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    expected = first
+    for _ in range(n - 1):
+        expected = expected[..., None] * first
+    assert torch.equal(dx[0, 0], expected)
+
+
+def test_padding_of_max_pool_is_never_chosen():
+    layer = lf.max_pool1d(3, stride=3, padding=1)
+    x = torch.tensor([[-5.0, -2.0, -3.0, -9.0], [-math.inf] * 4])
+    y, dx, _ = run(layer, x, torch.tensor([[1.0, 10.0], [100.0, 1000.0]]))
+    assert torch.equal(y, torch.tensor([[-2.0, -3.0], [-math.inf, -math.inf]]))
+    assert torch.equal(dx, torch.tensor([[0.0, 1.0, 10.0, 0.0], [100.0, 0.0, 1000.0, 0.0]]))
+
+
+def test_an_element_largest_in_several_windows_gets_the_sum():
+    _, dx, _ = run(
+        lf.max_pool1d(3, stride=1), torch.tensor([[0.0, 1.0, 9.0, 2.0, 3.0]]),
+        torch.tensor([[1.0, 10.0, 100.0]]),
+    )  # fmt: skip
+    assert torch.equal(dx, torch.tensor([[0.0, 0.0, 111.0, 0.0, 0.0]]))
+
+
+def test_ceil_mode_leaves_out_a_window_that_starts_behind_x():
+    # Rounding up alone would give a third window, at 4, with nothing but padding in it.
+    x = normal(1, 1, 3)
+    assert lf.max_pool1d(2, padding=1, ceil_mode=True).forward((), x)[0].shape == (1, 1, 2)
+    assert run(lf.avg_pool1d(2, padding=1, ceil_mode=True), x)[1].shape == x.shape
+
+
+def test_lp_pool_gives_zero_where_its_derivative_does_not_exist():
+    x = torch.tensor([[0.0, 0.0, 3.0, 4.0]])
+    _, dx, _ = run(lf.lp_pool1d(2, 2), x, torch.tensor([[7.0, 10.0]]))
+    assert torch.equal(dx, torch.tensor([[0.0, 0.0, 6.0, 8.0]]))
+
+
+def test_lp_pool_of_power_one_is_the_sum_even_at_zero():
+    x = torch.tensor([[2.0, -2.0, 0.0, 0.0]])
+    y, dx, _ = run(lf.lp_pool1d(1, 2), x, torch.tensor([[7.0, 10.0]]))
+    assert torch.equal(y, torch.zeros(1, 2))
+    assert torch.equal(dx, torch.tensor([[7.0, 7.0, 10.0, 10.0]]))
+
+
+@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+def test_other_memory_orders_give_the_same(case):
+    expected_y, expected_dx, g = run(case.layer, case.x)
+    strided = case.x.repeat_interleave(2, -1)[..., ::2]
+    orders = [(strided, g.mT.contiguous().mT)]
+    if case.x.ndim == 4 and g.ndim == 4:
+        orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
+    for x, its_g in orders:
+        y, dx, _ = run(case.layer, x, its_g)
+        torch.testing.assert_close(y, expected_y)
+        torch.testing.assert_close(dx, expected_dx)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lf.max_pool2d(2), lf.avg_pool2d(2), lf.adaptive_avg_pool2d(3), lf.lp_pool2d(2, 2)],
+    ids=str,
+)
+def test_channels_last_stays_channels_last(layer):
+    x = normal(2, 3, 6, 8).to(memory_format=torch.channels_last)
+    y, dx, _ = run(layer, x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert dx.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+def test_bfloat16_is_near_float64(case):
+    x = case.x.bfloat16()
+    y, dx, g = run(case.layer, x)
+    expected_y, expected_dx, _ = run(case.layer, x.double(), g.double())
+    assert y.dtype == dx.dtype == torch.bfloat16
+    torch.testing.assert_close(y.double(), expected_y, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(dx.double(), expected_dx, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+def test_shapes_are_found_on_meta_and_of_an_empty_batch(case):
+    y = case.layer.predict((), case.x)
+    assert case.layer.predict((), case.x.to("meta")).shape == y.shape
+    if not case.note:
+        empty, dx, _ = run(case.layer, case.x[:0])
+        assert (empty.shape, dx.shape) == (y[:0].shape, case.x[:0].shape)
+
+
+@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+def test_vmap_is_the_batch(case):
+    y, dx, g = run(case.layer, case.x)
+    both = torch.func.vmap(lambda x, g: run(case.layer, x, g)[:2])
+    mapped_y, mapped_dx = both(torch.stack([case.x, case.x]), torch.stack([g, 2 * g]))
+    torch.testing.assert_close(mapped_y[1], y)
+    torch.testing.assert_close(mapped_dx[1], 2 * dx)
+
+
+def test_global_avg_pool_keeps_one_number_for_x_and_y():
+    _, cache = lf.global_avg_pool().forward((), normal(2, 3, 7, 9))
+    assert {t.untyped_storage().nbytes() for t in lf.tree.leaves(cache)} == {4}
+
+
+PLANE = torch.zeros(2, 3, 4, 5)
+
+ERRORS = {
+    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)": (
+        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3))
+    ),
+    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)": (
+        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE)
+    ),
+    "max_pool2d: expected x with room for a window of (2, 2), got (2, 3, 4, 5)": (
+        lambda: lf.max_pool2d(2, dilation=5).forward((), PLANE)
+    ),
+    "lp_pool2d: expected x with room for a window of (5, 2), got (2, 3, 4, 5)": (
+        lambda: lf.lp_pool2d(2, (5, 2)).forward((), PLANE)
+    ),
+    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)": (
+        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0))
+    ),
+    "adaptive_max_pool3d: expected x of shape (channels, d, h, w) or (batch, channels, d, h, w), "
+    "got (3, 4, 5)": lambda: lf.adaptive_max_pool3d(2).forward((), PLANE[0]),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)": (
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3))
+    ),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)": (
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0))
+    ),
+    "max_pool2d: expected params (), got (1,)": lambda: lf.max_pool2d(2).forward((1,), PLANE),
+    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2": (
+        lambda: lf.max_pool1d(3, padding=2)
+    ),
+    "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2": (
+        lambda: lf.avg_pool2d((4, 2), padding=2)
+    ),
+    "max_pool2d: expected stride of at least 1, got 0": lambda: lf.max_pool2d(2, 0),
+    "max_pool2d: expected dilation of at least 1, got 0": lambda: lf.max_pool2d(2, dilation=0),
+    "max_pool2d: expected padding of at least 0, got -1": lambda: lf.max_pool2d(2, padding=-1),
+    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
+        lambda: lf.avg_pool3d((2, 2))
+    ),
+    "avg_pool2d: expected kernel_size of at least 1, got 0": lambda: lf.avg_pool2d(0),
+    "avg_pool2d: expected divisor_override other than 0, got 0": (
+        lambda: lf.avg_pool2d(2, divisor_override=0)
+    ),
+    "lp_pool1d: expected norm_type from 1 to below infinity, got 0.5": (
+        lambda: lf.lp_pool1d(0.5, 2)
+    ),
+    "lp_pool1d: expected norm_type from 1 to below infinity, got inf": (
+        lambda: lf.lp_pool1d(math.inf, 2)
+    ),
+    "adaptive_avg_pool2d: expected output_size of 2 numbers of at least 1, got 0": (
+        lambda: lf.adaptive_avg_pool2d(0)
+    ),
+    "adaptive_max_pool2d: expected output_size of 2 numbers of at least 1, got (1, 2, 3)": (
+        lambda: lf.adaptive_max_pool2d((1, 2, 3))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_name_what_was_expected_and_given(message):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared
+        ERRORS[message]()
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
+        lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_backward_checks_its_cotangent_and_cache(layer):
+    name = layer.name.partition("(")[0]
+    axes = int(name[-2]) if name.endswith("d") else 2
+    x = normal(2, 3, *(4, 5, 6)[:axes])
+    y, cache = layer.forward((), x)
+    given, wanted = tuple(y.shape), (*y.shape[:-1], y.shape[-1] + 1)
+    with pytest.raises(lf.LayerError) as raised:
+        layer.backward((), cache, torch.zeros(wanted))
+    assert str(raised.value) == f"{name}: expected g of shape {given}, got {wanted}"
+    with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
+        layer.backward((), cache, y.double())
+    with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
+        layer.backward((), 3, y)
+
+
+def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
+    x = normal(2, 3, 7, 9)
+    for module, options in ((max_pool, {"dilation": 1}), (avg_pool, {})):
+        y, _ = module.forward((), x, kernel_size=(3, 3), stride=2, padding=1, **options)
+        spelled, _ = module.forward((), x, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))
+        assert torch.equal(y, spelled)
+    assert lp_pool.forward((), x, norm_type=2, kernel_size=(2, 2))[0].shape == (2, 3, 3, 4)
+    assert adaptive_max_pool.forward((), x, output_size=(None, 2))[0].shape == (2, 3, 7, 2)
+
+
+@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+def test_forward_refuses_integers_and_parameters(case):
+    for params, x in (((), case.x.int()), ((1,), case.x)):
+        with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
+            case.layer.forward(params, x)

@@ -1,0 +1,191 @@
+"""Schedules give torch's rates, trace, and say what is wrong with their arguments."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import lr_scheduler
+
+import lincoln_fn as lf
+from lincoln_fn import schedules
+from lincoln_fn.schedules import (
+    constant,
+    cosine,
+    exponential,
+    joined,
+    linear,
+    linear_warmup,
+    one_cycle,
+    piecewise,
+    polynomial,
+)
+
+
+def warmup_then_cosine(optimizer):
+    rise = lr_scheduler.LinearLR(optimizer, 0.2, total_iters=5)
+    fall = lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    return lr_scheduler.SequentialLR(optimizer, [rise, fall], [5])
+
+
+def exponential_then_steps(optimizer):
+    first = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    second = lr_scheduler.StepLR(optimizer, 3, 0.5)
+    return lr_scheduler.SequentialLR(optimizer, [first, second], [8])
+
+
+def cycle(**options):
+    return lambda optimizer: lr_scheduler.OneCycleLR(
+        optimizer, 0.5, 30, cycle_momentum=False, **options
+    )
+
+
+# Each row: ours, torch's, whose optimizer begins at a rate of 0.5, and the steps to compare.
+TABLE = [
+    (constant(0.5), lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), 5),
+    (piecewise((0.5, 0.05, 0.005), (3, 7)), lambda o: lr_scheduler.MultiStepLR(o, [3, 7]), 12),
+    (exponential(0.5, 0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9), 30),
+    (
+        exponential(0.5, 0.3, every=4, staircase=True),
+        lambda o: lr_scheduler.StepLR(o, 4, 0.3),
+        30,
+    ),
+    (linear(0.1, 0.4, 6), lambda o: lr_scheduler.LinearLR(o, 0.2, 0.8, 6), 10),
+    (polynomial(0.5, 9), lambda o: lr_scheduler.PolynomialLR(o, 9), 12),
+    (polynomial(0.5, 9, 2.5), lambda o: lr_scheduler.PolynomialLR(o, 9, 2.5), 12),
+    (cosine(0.5, 20), lambda o: lr_scheduler.CosineAnnealingLR(o, 20), 21),
+    (cosine(0.5, 20, 0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 20, 0.1), 21),
+    (linear_warmup(0.5, 6), lambda o: lr_scheduler.LinearLR(o, total_iters=6), 10),
+    (linear_warmup(cosine(0.5, 20), 5, 0.2), warmup_then_cosine, 25),
+    (
+        joined((exponential(0.5, 0.9), exponential(0.5, 0.5, 3, staircase=True)), (8,)),
+        exponential_then_steps,
+        20,
+    ),
+    (one_cycle(0.5, 30), cycle(), 30),
+    (one_cycle(0.5, 30, 0.41, "linear"), cycle(pct_start=0.41, anneal_strategy="linear"), 30),
+    (
+        one_cycle(0.5, 30, div_factor=5.0, final_div_factor=100.0),
+        cycle(div_factor=5.0, final_div_factor=100.0),
+        30,
+    ),
+    (one_cycle(0.5, 30, 0.27, three_phase=True), cycle(pct_start=0.27, three_phase=True), 30),
+    (
+        one_cycle(0.5, 30, 0.4, "linear", three_phase=True),
+        cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True),
+        30,
+    ),
+]
+SCHEDULES = [row[0] for row in TABLE]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "steps"), TABLE, ids=[str(row[0]) for row in TABLE])
+def test_gives_torchs_rates(ours, theirs, steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.5)
+    scheduler, expected = theirs(optimizer), []
+    for _ in range(steps):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    expected = torch.tensor(expected, dtype=torch.float64)
+    given = torch.stack([ours(torch.tensor(step)) for step in range(steps)])
+    torch.testing.assert_close(given, expected, rtol=1e-10, atol=1e-15)
+    assert torch.equal(ours(torch.arange(steps)), given)
+    assert torch.equal(ours(steps - 1), given[-1])
+
+
+@pytest.mark.parametrize("ours", SCHEDULES, ids=str)
+def test_traces(ours):
+    traced = make_fx(ours, tracing_mode="fake")(torch.tensor(0))
+    for step in (0, 1, 4, 8, 9, 20, 29, 100):
+        step = torch.tensor(step)
+        assert torch.equal(traced(step), ours(step))
+        assert ours(step).shape == ()
+
+
+@pytest.mark.parametrize("ours", SCHEDULES, ids=str)
+def test_names_are_code(ours):
+    names = {name: getattr(schedules, name) for name in schedules.__all__}
+    again = eval(repr(ours), names)
+    assert repr(again) == repr(ours)
+    assert torch.equal(again(torch.arange(30)), ours(torch.arange(30)))
+
+
+def test_the_table_lists_every_schedule():
+    listed = {repr(schedule).partition("(")[0] for schedule in SCHEDULES}
+    assert listed == set(schedules.__all__) - {"Schedule"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "last"),
+    [
+        (cosine(0.5, 20, 0.1), 0.1),
+        (linear(0.5, 0.2, 3), 0.2),
+        (polynomial(0.5, 9), 0.0),
+        (one_cycle(0.5, 30), 0.5 / 25 / 1e4),
+        (linear_warmup(0.5, 3), 0.5),
+        (piecewise((0.5, 0.25), (3,)), 0.25),
+    ],
+    ids=str,
+)
+def test_stays_where_it_ends(ours, last):
+    assert ours(10_000).item() == pytest.approx(last, rel=1e-10, abs=1e-15)
+
+
+def test_exponential_falls_evenly_without_a_staircase():
+    rates = exponential(1.0, 0.25, every=2)(torch.arange(5))
+    torch.testing.assert_close(rates, torch.tensor([1, 0.5, 0.25, 0.125, 0.0625]).double())
+
+
+def test_warm_up_lets_what_follows_wait():
+    ours = linear_warmup(lambda step: 1.0 + step, 4, start_factor=0.0)
+    assert ours(torch.tensor([0, 2, 4, 5])).tolist() == [0.0, 0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: piecewise((1.0, 0.5), (3, 2)),
+            "piecewise: expected 1 boundaries that rise from above 0, got (3, 2)",
+        ),
+        (
+            lambda: piecewise((1.0, 0.5, 0.2), (3, 3)),
+            "piecewise: expected 2 boundaries that rise from above 0, got (3, 3)",
+        ),
+        (
+            lambda: joined((constant(1.0), constant(2.0)), (0,)),
+            "joined: expected 1 boundaries that rise from above 0, got (0,)",
+        ),
+        (lambda: exponential(1.0, 0.5, 0), "exponential: expected every of at least 1, got 0"),
+        (lambda: linear(1.0, 0.5, 0), "linear: expected steps of at least 1, got 0"),
+        (lambda: polynomial(1.0, 0), "polynomial: expected steps of at least 1, got 0"),
+        (lambda: cosine(1.0, 0), "cosine: expected steps of at least 1, got 0"),
+        (lambda: linear_warmup(1.0, 0), "linear_warmup: expected steps of at least 1, got 0"),
+        (
+            lambda: linear_warmup(1.0, 5, 2.0),
+            "linear_warmup: expected start_factor in [0, 1], got 2.0",
+        ),
+        (
+            lambda: one_cycle(1.0, 10, anneal_strategy="square"),
+            "one_cycle: expected anneal_strategy cos or linear, got 'square'",
+        ),
+        (lambda: one_cycle(1.0, 10, 1.5), "one_cycle: expected pct_start in [0, 1], got 1.5"),
+        (
+            lambda: one_cycle(1.0, 2, 0.5),
+            "one_cycle: expected phases of at least a step, got ends at [0.0, 1.0]",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
+        make()
+    assert str(error.value) == message
+
+
+def test_a_scheduled_step_resumes_at_its_rate():
+    optimizer = lf.optim.sgd(piecewise((1.0, 0.1), (2,)))
+    params, state = torch.tensor(0.0), optimizer.init(torch.tensor(0.0))
+    positions = []
+    for _ in range(4):
+        params, state = optimizer.update(params, torch.tensor(-1.0), state)
+        positions.append(round(params.item(), 4))
+    assert positions == [1.0, 2.0, 2.1, 2.2]

@@ -1,0 +1,64 @@
+"""Trees: maps, leaves, paths and structure, with states and without."""
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import tree
+
+NET = lf.serial(lf.dense(4), lf.tanh(), lf.serial(lf.dense(2)))
+PARAMS = NET.init(lf.Key(0), torch.zeros(1, 3))
+KEYED = (PARAMS[0], {"key": lf.Key(1), "b": [torch.ones(2), None]})
+
+
+def test_paths_name_the_leaves_in_their_order():
+    assert tree.paths(PARAMS) == ["0.weight", "0.bias", "2.0.weight", "2.0.bias"]
+    shapes = [tuple(leaf.shape) for leaf in tree.leaves(PARAMS)]
+    assert shapes == [(3, 4), (4,), (4, 2), (2,)]
+    assert tree.paths(torch.ones(2)) == [""]
+    assert tree.paths(()) == tree.paths(None) == []
+
+
+def test_states_are_seen_on_demand():
+    assert tree.paths(KEYED) == ["0.weight", "0.bias", "1.b.0"]
+    assert tree.paths(KEYED, states=True) == ["0.weight", "0.bias", "1.b.0", "1.key.bits"]
+    assert len(tree.leaves(KEYED)) == 3
+    assert tree.leaves(KEYED, states=True)[3] is KEYED[1]["key"].bits
+
+
+def test_map_makes_new_leaves_and_hands_states_through():
+    mapped = tree.map(lambda leaf: leaf + 1, KEYED)
+    assert mapped[1]["key"] is KEYED[1]["key"]
+    assert torch.equal(mapped[1]["b"][0], torch.full((2,), 2.0))
+    assert mapped[1]["b"][1] is None
+    assert torch.equal(mapped[0].weight, KEYED[0].weight + 1)
+    assert torch.equal(KEYED[1]["b"][0], torch.ones(2))
+    everywhere = tree.map(lambda leaf: leaf + 1, KEYED, states=True)
+    assert torch.equal(everywhere[1]["key"].bits, KEYED[1]["key"].bits + 1)
+
+
+def test_map_walks_trees_together():
+    doubled = tree.map(lambda leaf: 2 * leaf, PARAMS)
+    differences = tree.map(torch.sub, doubled, PARAMS)
+    for given, expected in zip(tree.leaves(differences), tree.leaves(PARAMS), strict=True):
+        assert torch.equal(given, expected)
+    with pytest.raises(ValueError, match="mismatch"):
+        tree.map(torch.sub, PARAMS, PARAMS[:2])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ((1, (2, None)), (3, (4, None)), True),
+        ((1, None), (1, 2), False),
+        ((1, 2), [1, 2], False),
+        ((1, 2), (1, 2, 3), False),
+        ({"a": 1}, {"b": 1}, False),
+        (PARAMS, tree.map(torch.neg, PARAMS), True),
+        (PARAMS, PARAMS[:2], False),
+        (lf.Key(0), lf.Key(1), True),
+    ],
+)
+def test_structure_is_where_the_leaves_are(a, b, same):
+    assert tree.same_structure(a, b) is same
+    assert tree.same_structure(a, b, states=True) is same
