@@ -1,0 +1,131 @@
+"""What the two character models share: the text, batches, the bigram model, bits and samples.
+
+The text is the help on Python's topics that comes with every Python, `pydoc_data.topics`. Its first
+nine tenths are trained on, the last is held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pydoc_data.topics import topics
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import lincoln_fn as lf
+
+
+class Text(NamedTuple):
+    """A text as codes of its characters: those to train on, those held out, and what they mean."""
+
+    train: Tensor
+    held_out: Tensor
+    alphabet: str
+
+
+def load_text() -> Text:
+    """Read the help on Python's topics."""
+    text = "\n".join(topics[name] for name in sorted(topics))
+    alphabet = "".join(sorted(set(text)))
+    code_of = {character: code for code, character in enumerate(alphabet)}
+    codes = torch.tensor([code_of[character] for character in text])
+    split = len(codes) * 9 // 10
+    return Text(codes[:split], codes[split:], alphabet)
+
+
+def random_windows(
+    codes: Tensor, batch_size: int, length: int, steps: int, key: lf.Key
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give batches of windows at random places; a window's target is the same, one further on."""
+    for step in range(steps):
+        places = lf.keys.uniform(key.fold_in(step), (batch_size, 1), dtype=torch.float64)
+        starts = (places * (len(codes) - length)).long()
+        windows = codes[starts + torch.arange(length + 1)]
+        yield windows[:, :-1], windows[:, 1:]
+
+
+def bigram_bits(text: Text) -> float:
+    """Compute the bits per held-out character of the best guess from one character to the next."""
+    size = len(text.alphabet)
+    pairs = text.train[:-1] * size + text.train[1:]
+    counts = torch.bincount(pairs, minlength=size * size).view(size, size) + 1.0
+    probabilities = counts / counts.sum(1, keepdim=True)
+    return -probabilities[text.held_out[:-1], text.held_out[1:]].log2().mean().item()
+
+
+def bits_per_character(net: lf.Layer, params: object, codes: Tensor, length: int) -> float:
+    """Compute a network's bits per character over windows that lie end to end."""
+    rows = (len(codes) - 1) // length
+    x = codes[: rows * length].view(rows, length)
+    target = codes[1 : rows * length + 1].view(rows, length)
+    nats = lf.evaluate(net, params, lf.data.batches((x, target), 64), {"nats": mean_cross_entropy})
+    return nats["nats"] / math.log(2)
+
+
+def mean_cross_entropy(logits: Tensor, target: Tensor) -> float:
+    """Compute the loss as a metric."""
+    return lf.losses.softmax_cross_entropy().forward(logits, target)[0].item()
+
+
+def sample(net: lf.Layer, params: object, text: Text, length: int, count: int, key: lf.Key) -> str:
+    """Let a network write: draw each character from what it predicts after the last `length`."""
+    codes = text.held_out[:length]
+    for i in range(count):
+        logits = net.predict(params, codes[-length:].unsqueeze(0))[0, :, -1]
+        uniform = lf.keys.uniform(key.fold_in(i), (len(logits),), dtype=torch.float64)
+        # The largest of logits plus Gumbel noise is a draw from their softmax.
+        noise = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+        codes = torch.cat([codes, (logits + noise).argmax(keepdim=True)])
+    return "".join(text.alphabet[code] for code in codes[length:].tolist())
+
+
+def parse_options(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
+    parser.add_argument(
+        "--sample", type=int, default=300, help="characters to write (default: 300)"
+    )
+    return parser.parse_args(arguments)
+
+
+def run(
+    make_network: Callable[[int], lf.Layer],
+    optimizer: lf.Optimizer,
+    batch_size: int,
+    length: int,
+    options: argparse.Namespace,
+) -> None:
+    """Train a network on windows of the text, and print its bits beside the bigram model's."""
+    text = load_text()
+    net = make_network(len(text.alphabet))
+    state = lf.init_state(net, optimizer, lf.Key(options.key), text.train[None, :length])
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    windows = random_windows(text.train, batch_size, length, options.steps, state.key)
+    parameters = sum(leaf.numel() for leaf in lf.tree.leaves(state.params))
+    print(f"{len(text.train):,} characters to train on, {parameters:,} parameters", flush=True)
+
+    began = time.perf_counter()
+    losses: list[float] = []
+    for state, record in lf.train(step, state, windows):
+        losses.append(record.loss)
+        if record.step % 100 == 0 or record.step == options.steps:
+            bits = sum(losses) / len(losses) / math.log(2)
+            seconds = time.perf_counter() - began
+            print(
+                f"step {record.step:5}  {bits:.3f} bits per character  {seconds:5.1f} s", flush=True
+            )
+            losses.clear()
+
+    ours = bits_per_character(net, state.params, text.held_out, length)
+    print(f"\nHeld out: {ours:.3f} bits per character; the bigram model {bigram_bits(text):.3f}.")
+    if options.sample:
+        written = sample(net, state.params, text, length, options.sample, lf.Key(options.key))
+        print(f"\nA sample:\n{written}")
