@@ -27,6 +27,17 @@ from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_li
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
 
 
+class Form(NamedTuple):
+    """What a recurrent layer's parameters are made by."""
+
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    weight_init: Initializer
+    bias_init: Initializer
+
+
 class Family(NamedTuple):
     """A kind of recurrent layer: its name, its parameters' class, and its cell."""
 
@@ -55,19 +66,7 @@ class Inputs(NamedTuple):
     entries: int
 
 
-def init_cells(
-    name: str,
-    gates: int,
-    key: Key,
-    x: Arrays,
-    *,
-    hidden_size: int,
-    num_layers: int,
-    bias: bool,
-    bidirectional: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Cells:
+def init_cells(name: str, gates: int, key: Key, x: Arrays, form: Form) -> Cells:
     """Draw the cells of all layers and directions.
 
     Args:
@@ -75,12 +74,8 @@ def init_cells(
         gates: how many gates a cell of the kind has.
         key: what the values are drawn from.
         x: an example input.
-        hidden_size: features of a state.
-        num_layers: how many layers.
-        bias: whether there are biases.
-        bidirectional: whether there are two directions.
-        weight_init: draws the matrices; its fans are those of a state, as torch has it.
-        bias_init: draws the biases.
+        form: the layer's sizes, and its initializers; their fans are those of a state, as torch
+            has it.
 
     Returns:
         The cells, by layer and direction.
@@ -90,20 +85,20 @@ def init_cells(
     """
     sequence = x[0] if type(x) is tuple and x else x
     _check_sequence(name, sequence)
-    n_in, directions = sequence.shape[-1], 1 + bidirectional
-    fans, width = Fans(hidden_size, hidden_size), gates * hidden_size
-    keys = iter(key.near(sequence).split(4 * num_layers * directions))
+    hidden, directions = form.hidden_size, 1 + form.bidirectional
+    fans, width = Fans(hidden, hidden), gates * hidden
+    keys = iter(key.near(sequence).split(4 * form.num_layers * directions))
 
     def drawn(initializer: Initializer, *shape: int) -> Tensor:
         return initializer.draw(next(keys), shape, fans, sequence.dtype)
 
     def cell(n_in: int) -> Cell:
-        weights = drawn(weight_init, n_in, width), drawn(weight_init, hidden_size, width)
-        biases = (drawn(bias_init, width), drawn(bias_init, width)) if bias else (None, None)
+        weights = (drawn(form.weight_init, rows, width) for rows in (n_in, hidden))
+        biases = (drawn(form.bias_init, width) if form.bias else None for _ in range(2))
         return Cell(*weights, *biases)
 
-    inputs = [n_in] + [directions * hidden_size] * (num_layers - 1)
-    return tuple(tuple(cell(size) for _ in range(directions)) for size in inputs)
+    inputs = [sequence.shape[-1]] + [directions * hidden] * (form.num_layers - 1)
+    return tuple(tuple(cell(n_in) for _ in range(directions)) for n_in in inputs)
 
 
 def run(family: Family, params: Any, x: Arrays) -> tuple[Arrays, Cache]:

@@ -19,10 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays
-from lincoln_fn.layers._recurrent import Cache, Cells, Family, init_cells, run, run_backward
+from lincoln_fn.layers._recurrent import Cache, Cells, Family, Form, init_cells, run, run_backward
 from lincoln_fn.layers._scan import Rule, Tensors
 from lincoln_fn.record import record
 
@@ -34,28 +33,13 @@ class Params:
     cells: Cells
 
 
-def init(
-    key: Key,
-    x: Arrays,
-    *,
-    hidden_size: int,
-    num_layers: int,
-    bias: bool,
-    bidirectional: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+def init(key: Key, x: Arrays, *, form: Form) -> Params:
     """Make parameters for inputs like x.
 
     Args:
         key: what the initial values are drawn from.
         x: an example input, of which only shape, dtype and device count.
-        hidden_size: features of a state.
-        num_layers: how many layers run over each other's outputs.
-        bias: whether there are biases.
-        bidirectional: whether each layer also runs from the end to the beginning.
-        weight_init: draws the matrices.
-        bias_init: draws the biases.
+        form: the layer's sizes, and its initializers.
 
     Returns:
         The parameters, in x's dtype and on its device.
@@ -63,19 +47,7 @@ def init(
     Raises:
         LayerError: if x is no sequence (batch, length, n_in).
     """
-    cells = init_cells(
-        "rnn",
-        1,
-        key,
-        x,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        bias=bias,
-        bidirectional=bidirectional,
-        weight_init=weight_init,
-        bias_init=bias_init,
-    )
-    return Params(cells)
+    return Params(init_cells("rnn", 1, key, x, form))
 
 
 def forward(params: Params, x: Arrays, *, nonlinearity: str = "tanh") -> tuple[Arrays, Cache]:

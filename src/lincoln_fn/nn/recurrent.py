@@ -8,6 +8,7 @@ from types import ModuleType
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layers._recurrent import Form
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["gru", "lstm", "rnn"]
@@ -54,12 +55,7 @@ def rnn(
     return _recurrent(
         layers.rnn,
         "rnn",
-        hidden_size,
-        num_layers,
-        bias,
-        bidirectional,
-        weight_init,
-        bias_init,
+        Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init),
         nonlinearity=nonlinearity,
     )
 
@@ -99,12 +95,7 @@ def gru(
     return _recurrent(
         layers.gru,
         "gru",
-        hidden_size,
-        num_layers,
-        bias,
-        bidirectional,
-        weight_init,
-        bias_init,
+        Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init),
     )
 
 
@@ -143,46 +134,23 @@ def lstm(
     return _recurrent(
         layers.lstm,
         "lstm",
-        hidden_size,
-        num_layers,
-        bias,
-        bidirectional,
-        weight_init,
-        bias_init,
+        Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init),
     )
 
 
-def _recurrent(
-    module: ModuleType,
-    name: str,
-    hidden_size: int,
-    num_layers: int,
-    bias: bool,
-    bidirectional: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-    **hyperparameters: str,
-) -> Layer:
-    for what, number in (("hidden_size", hidden_size), ("num_layers", num_layers)):
+def _recurrent(module: ModuleType, name: str, form: Form, **hyperparameters: str) -> Layer:
+    for what in ("hidden_size", "num_layers"):
+        number = getattr(form, what)
         if number < 1:
             raise ValueError(f"{name}: expected {what} of at least 1, got {number}")
-    init = partial(
-        module.init,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        bias=bias,
-        bidirectional=bidirectional,
-        weight_init=weight_init,
-        bias_init=bias_init,
-    )
     spelling = spelled(
         name,
-        hidden_size,
-        num_layers=(num_layers, 1),
+        form.hidden_size,
+        num_layers=(form.num_layers, 1),
         **{option: (value, "tanh") for option, value in hyperparameters.items()},
-        bias=(bias, True),
-        bidirectional=(bidirectional, False),
-        weight_init=(weight_init, _INIT),
-        bias_init=(bias_init, _INIT),
+        bias=(form.bias, True),
+        bidirectional=(form.bidirectional, False),
+        weight_init=(form.weight_init, _INIT),
+        bias_init=(form.bias_init, _INIT),
     )
-    return layer_of(spelling, module, init, **hyperparameters)
+    return layer_of(spelling, module, partial(module.init, form=form), **hyperparameters)
