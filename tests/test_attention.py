@@ -137,12 +137,21 @@ def test_the_padding_of_a_whole_example_gives_zeros_in_multi_head_attention():
 
 def test_numbers_up_to_1e4_stay_finite_and_as_good_as_float32_allows():
     x = tuple(part * 1e4 for part in qkv(2, dtype=torch.float32))
-    for mask in (None, normal(5, 4, seed=3).float() * 1e4, BARRED):
+    added = normal(5, 4, seed=3).float() * 1e4
+    for mask in (None, added, added > 0, BARRED):
         given, truth = run(SDPA(), (*x, mask)), run(SDPA(), lf.tree.map(doubled, (*x, mask)))
         leaves = zip(lf.tree.leaves(given), lf.tree.leaves(truth), strict=True)
         for ours, exact in leaves:
             assert torch.isfinite(ours).all()
             assert (ours - exact).abs().max() <= 1e-4 * exact.abs().max() + 1e-30
+
+
+def test_what_is_forbidden_has_no_weight_however_low_the_other_scores_are():
+    query, key, value = (part * 1e4 for part in qkv(2))
+    allowed = normal(5, 4, seed=3) > 0
+    for mask in (allowed, torch.zeros(5, 4).masked_fill(~allowed, -INF).double()):
+        _, cache = SDPA().forward((), (query, key, value, mask))
+        assert bool((cache.weights.masked_select(~allowed) == 0).all())
 
 
 def doubled(leaf):

@@ -88,6 +88,18 @@ def test_blocks_without_dropout_carry_no_state():
     assert states(DECODER(2, 7, 0.0).init(lf.Key(0), x)) == []
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_blocks_without_biases_have_none_anywhere(norm_first):
+    x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+    for make, given in ((ENCODER, x[0]), (DECODER, x)):
+        with_, without = (
+            lf.tree.paths(make(2, 7, norm_first=norm_first, bias=bias).init(lf.Key(0), given))
+            for bias in (True, False)
+        )
+        assert without == [path for path in with_ if not path.endswith("bias")]
+        assert len(with_) == 2 * len(without)
+
+
 def test_a_stack_adds_up_what_its_blocks_make_of_the_memory():
     x = normal(2, 5, 6), normal(2, 4, 3, seed=1)
     first, second = DECODER(2, 7, 0.0), DECODER(3, 8, 0.0)
