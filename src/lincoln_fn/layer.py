@@ -8,6 +8,7 @@
     dx      = layer.input_grad(params, cache, g)    default: backward(params, cache, g)[0]
     dparams = layer.grads(params, cache, g)         default: backward(params, cache, g)[1]
     params  = layer.advance(params, cache)          default: params unchanged
+    params  = layer.descend(params, cache, g, rate) default: None, there is no faster way
 
 `params` is in each of them what `forward` was given.
 
@@ -80,6 +81,8 @@ class Layer:
         input_grad: (params, cache, g) -> dx, where nobody needs dparams.
         grads: (params, cache, g) -> dparams, where nobody needs dx.
         advance: (params, cache) -> params with the next running statistics or key.
+        descend: (params, cache, g, rate) -> params - rate dparams, where that takes less than
+            making dparams first; None where it does not.
         parts: the layers that a composition is made of.
         rebuild: makes the same composition of other parts; None for a single layer.
 
@@ -107,6 +110,7 @@ class Layer:
         lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
+    descend: Callable[[Params, Cache, Arrays, float], Params] | None = None
     parts: tuple[Layer, ...] = ()
     rebuild: Callable[[tuple[Layer, ...]], Layer] | None = None
 
@@ -116,8 +120,9 @@ class Layer:
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 
-        A new `backward` brings its own default `grads` and `input_grad`, and a new `forward` its
-        own default `predict`, unless they are given too: the old ones belong to the old rule.
+        A new `backward` brings its own default `grads`, `input_grad` and `descend`, and a new
+        `forward` its own default `predict`, unless they are given too: the old ones belong to the
+        old rule.
 
         Args:
             **changes: new values by field name.
@@ -134,7 +139,7 @@ class Layer:
         if "forward" in changes:
             del kept["predict"]
         if "backward" in changes:
-            del kept["grads"], kept["input_grad"]
+            del kept["grads"], kept["input_grad"], kept["descend"]
         return Layer(**{**kept, **changes})
 
 

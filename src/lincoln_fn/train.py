@@ -135,9 +135,15 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
         params = state.params
         prediction, cache = net.forward(params, x)
         value, loss_cache = loss.forward(prediction, target)
-        dparams = net.grads(params, cache, loss.backward(loss_cache))
+        g = loss.backward(loss_cache)
         advanced = net.advance(params, cache)
-        new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
+        if net.descend is None or optimizer.rate is None:
+            dparams = net.grads(params, cache, g)
+            new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
+        else:
+            new_params, opt_state = net.descend(params, cache, g, optimizer.rate), state.opt_state
+            if advanced is not params:
+                new_params = tree.map(lambda _, moved: moved, advanced, new_params)
         return TrainState(new_params, opt_state, state.key, state.step + 1), value
 
     return Step(net, loss, optimizer, run)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TypeVar
 
+import torch
+from torch import Tensor
 from typing_extensions import ParamSpec
 
 from lincoln_fn import tree
@@ -59,6 +61,7 @@ def _at(position: str, layer: Layer) -> Layer:
         input_grad=guarded("input_grad", layer.input_grad),
         grads=guarded("grads", layer.grads),
         advance=guarded("advance", layer.advance),
+        descend=layer.descend and guarded("descend", layer.descend),
     )
 
 
@@ -116,3 +119,39 @@ def is_trained(params: Params) -> bool:
     if (type(params) is tuple and not params) or isinstance(params, State):
         return False
     return bool(tree.leaves(params))
+
+
+def moved_along(where: str, params: Params, dparams: Params, rate: float) -> Params:
+    """Compute params - rate dparams.
+
+    Args:
+        where: the layer's position and name.
+        params: its parameters.
+        dparams: their gradients.
+        rate: the step along the negative gradient.
+
+    Returns:
+        The new parameters.
+
+    Raises:
+        LayerError: if the gradients do not mirror the parameters.
+
+    Example:
+        >>> moved_along("mine", (torch.tensor([3.0]),), (torch.tensor([2.0]),), 0.5)
+        (tensor([2.]),)
+    """
+
+    def moved(p: Tensor, dp: object) -> Tensor:
+        if not isinstance(dp, Tensor) or p.shape != dp.shape:
+            shapes = f"{tuple(p.shape)}, got {brief(dp)}"
+            raise LayerError(where, f"expected a gradient of its parameter's shape {shapes}")
+        return torch.sub(p, dp, alpha=rate)
+
+    try:
+        return tree.map(moved, params, dparams)
+    except ValueError as error:
+        if isinstance(error, LayerError):
+            raise
+        raise LayerError(
+            where, f"expected gradients of the parameters' structure; {error}"
+        ) from error

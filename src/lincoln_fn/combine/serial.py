@@ -7,7 +7,13 @@ from typing import TypeVar
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.combine.parts import check_entries, is_still, is_trained, placed_parts
+from lincoln_fn.combine.parts import (
+    check_entries,
+    is_still,
+    is_trained,
+    moved_along,
+    placed_parts,
+)
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 
@@ -96,12 +102,31 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
     def grads(params: Params, cache: Cache, g: Arrays) -> Params:
         check_backward(params, cache)
         dparams = list(params)
-        first = next((i for i in range(count) if is_trained(params[i])), count)
+        first = first_trained(params)
         for i in range(count - 1, first, -1):
             g, dparams[i] = parts[i].backward(params[i], cache[i], g)
         if first < count:
             dparams[first] = parts[first].grads(params[first], cache[first], g)
         return tuple(dparams)
+
+    def descend(params: Params, cache: Cache, g: Arrays, rate: float) -> Params:
+        check_backward(params, cache)
+        moved = list(params)
+        first = first_trained(params)
+        for i in range(count - 1, first - 1, -1):
+            part, part_g = parts[i], g
+            if part.descend is not None:
+                g = part.input_grad(params[i], cache[i], g) if i > first else g
+                moved[i] = part.descend(params[i], cache[i], part_g, rate)
+                continue
+            g, dparams = part.backward(params[i], cache[i], g)
+            if is_trained(params[i]):
+                where = f"{combinator}[{i}] {layers[i].name}"
+                moved[i] = moved_along(where, params[i], dparams, rate)
+        return tuple(moved)
+
+    def first_trained(params: Params) -> int:
+        return next((i for i in range(count) if is_trained(params[i])), count)
 
     def advance(params: Params, cache: Cache) -> Params:
         check_backward(params, cache)
@@ -120,6 +145,7 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         input_grad,
         grads,
         unchanged if is_still(layers) else advance,
+        descend if any(layer.descend for layer in layers) else None,
     )
 
 

@@ -170,9 +170,43 @@ def grads(
                 [700.]])
     """
     _check_backward(params, cache, g)
-    x_rows = cache.reshape(-1, cache.shape[-1])
-    g_rows = g.reshape(-1, g.shape[-1])
+    x_rows, g_rows = _rows(cache), _rows(g)
     return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))
+
+
+def descend(
+    params: Params,
+    cache: Float[Tensor, "*batch n_in"],
+    g: Float[Tensor, "*batch n_out"],
+    rate: float,
+) -> Params:
+    """Compute W - rate x^T g and b - rate db, the product added to W as it is made.
+
+    Args:
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy, of y's shape.
+        rate: the step along the negative gradient.
+
+    Returns:
+        The new parameters.
+
+    Raises:
+        LayerError: if g or the cache do not fit the parameters.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
+        >>> descend(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]), 0.5).bias
+        tensor([-0.5000])
+    """
+    _check_backward(params, cache, g)
+    x_rows, g_rows = _rows(cache), _rows(g)
+    bias = None if params.bias is None else torch.sub(params.bias, g_rows.sum(0), alpha=rate)
+    return Params(torch.addmm(params.weight, x_rows.mT, g_rows, alpha=-rate), bias)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _check_backward(params: Params, cache: Tensor, g: Tensor) -> None:

@@ -33,6 +33,8 @@ class Optimizer:
         name: the code that makes the optimizer; its repr.
         init: params -> state.
         update: (params, grads, state) -> (params, state), all new.
+        rate: the number r, if `update` is params - r grads and nothing else: then a layer may move
+            its parameters as it makes their gradients.
 
     Example:
         >>> still = Optimizer("still()", lambda params: (), lambda params, grads, s: (params, s))
@@ -43,6 +45,7 @@ class Optimizer:
     name: str
     init: Callable[[Params], OptimizerState]
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
+    rate: float | None = None
 
     def __repr__(self) -> str:
         return self.name

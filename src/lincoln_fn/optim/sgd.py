@@ -101,4 +101,5 @@ def sgd(
         nesterov=(nesterov, False),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    plain = not (callable(lr) or momentum or weight_decay or maximize)
+    return Optimizer(name, init, update, float(lr) if plain and not callable(lr) else None)
