@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lincoln_fn.layers._conv import Geometry, Sizes, per_axis
+from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._padding import Amounts
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.shapes import LayerError
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")

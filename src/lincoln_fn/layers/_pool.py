@@ -18,7 +18,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers._conv import Sizes, check_image, per_axis
+from lincoln_fn.layers._spatial import Sizes, check_image, per_axis
 from lincoln_fn.shapes import LayerError, check_input
 
 

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers._conv import Sizes
 from lincoln_fn.layers._pool import adapted_sizes, as_plane, check_spatial
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 

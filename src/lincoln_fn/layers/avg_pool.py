@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers._conv import Sizes
 from lincoln_fn.layers._pool import (
     Window,
     as_plane,
@@ -30,6 +29,7 @@ from lincoln_fn.layers._pool import (
     pooled_shape,
     window_of,
 )
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 

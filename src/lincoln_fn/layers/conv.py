@@ -29,9 +29,7 @@ from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layers._conv import (
     Geometry,
-    Sizes,
     check_example,
-    check_image,
     convolve,
     gradients,
     init_tensors,
@@ -40,6 +38,7 @@ from lincoln_fn.layers._conv import (
 )
 from lincoln_fn.layers._conv_axes import conv_axes
 from lincoln_fn.layers._padding import Amounts, check_amounts, pad, pad_backward
+from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import (
     check_cache,

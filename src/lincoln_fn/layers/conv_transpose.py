@@ -26,9 +26,7 @@ from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layers._conv import (
     Geometry,
-    Sizes,
     check_example,
-    check_image,
     convolve,
     gradients,
     init_tensors,
@@ -36,6 +34,7 @@ from lincoln_fn.layers._conv import (
     output_shape,
 )
 from lincoln_fn.layers._conv_axes import conv_transpose_axes
+from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import (
     check_cache,

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layers import avg_pool
-from lincoln_fn.layers._conv import Sizes
 from lincoln_fn.layers._pool import check_windows, window_of
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers._conv import Sizes
 from lincoln_fn.layers._pool import Window, as_plane, check_windows, plane_window, window_of
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 

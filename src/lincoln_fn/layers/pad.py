@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layers import _padding
-from lincoln_fn.layers._conv import check_image
 from lincoln_fn.layers._padding import Amounts
+from lincoln_fn.layers._spatial import check_image
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input

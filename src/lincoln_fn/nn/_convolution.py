@@ -7,8 +7,8 @@ from functools import partial
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layer import Layer, spelled
-from lincoln_fn.layers._conv import Sizes, per_axis
 from lincoln_fn.layers._conv_axes import conv_axes, conv_transpose_axes
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.nn.build import layer_of
 
 DEFAULT_INIT = fan_in_uniform()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layer import Layer
-from lincoln_fn.layers._conv import Sizes
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.nn._convolution import DEFAULT_INIT, conv, conv_transpose
 
 __all__ = [

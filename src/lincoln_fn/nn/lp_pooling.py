@@ -6,8 +6,8 @@ from math import inf
 
 from lincoln_fn import layers
 from lincoln_fn.layer import Layer, spelled
-from lincoln_fn.layers._conv import Sizes, per_axis
 from lincoln_fn.layers._pool import window_of
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lincoln_fn import layers
 from lincoln_fn.layer import Layer, spelled
-from lincoln_fn.layers._conv import Sizes
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.nn.build import layer_of
 
 __all__ = [

@@ -1,0 +1,62 @@
+"""What layers over spatial axes share: numbers by axis, and the check of an image's shape."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lincoln_fn.shapes import LayerError
+
+Sizes = tuple[int, ...]
+
+
+def per_axis(layer: str, name: str, value: int | Sizes, n: int, least: int = 0) -> Sizes:
+    """Spell a hyperparameter out as one number a spatial axis.
+
+    Args:
+        layer: the layer's name.
+        name: the hyperparameter's name.
+        value: one number for all axes, or one for each.
+        n: the number of spatial axes.
+        least: the smallest number allowed.
+
+    Returns:
+        n numbers.
+
+    Raises:
+        LayerError: if there are not n of them, or one is too small.
+
+    Example:
+        >>> per_axis("conv2d", "stride", 2, 2), per_axis("conv2d", "stride", (2, 3), 2)
+        ((2, 2), (2, 3))
+    """
+    values = (value,) * n if isinstance(value, int) else value
+    if type(values) is not tuple or len(values) != n:
+        raise LayerError(layer, f"expected {name} as an int or a tuple of {n}, got {value!r}")
+    if min(values) < least:
+        raise LayerError(layer, f"expected {name} of at least {least}, got {value!r}")
+    return values
+
+
+def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> None:
+    """Check that an input has channels, n spatial axes and at most one axis before them.
+
+    Args:
+        layer: the layer's name.
+        x: the input, a floating tensor.
+        n: the number of spatial axes.
+        channels: how many channels; None if any number will do.
+
+    Raises:
+        LayerError: if it has not.
+
+    Example:
+        >>> check_image("conv1d", torch.zeros(2, 3, 5), 1, 4)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: conv1d: expected x of shape (4, l) or (batch, 4, l), \
+got (2, 3, 5)
+    """
+    if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):
+        return
+    inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"
+    shape = tuple(x.shape)
+    raise LayerError(layer, f"expected x of shape ({inner}) or (batch, {inner}), got {shape}")
