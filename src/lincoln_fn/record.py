@@ -147,13 +147,11 @@ def _as_tuples(value: object) -> object:
     return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
+@attrs.frozen(eq=False)
 class _Held:
     """A state as structure: equal to every other, so that params and dparams have one structure."""
 
-    __slots__ = ("state",)
-
-    def __init__(self, state: State) -> None:
-        self.state = state
+    state: State
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Held) and type(self.state) is type(other.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -108,35 +109,22 @@ def probabilities(name: str, prediction: Tensor, target: Tensor) -> Tensor:
     return y
 
 
+@attrs.frozen(eq=False, repr=False)
 class Frozen:
     """A weight as part of a loss's value: a copy that nobody else holds, short in a repr.
 
     Args:
-        name: the loss's name.
-        what: the weight's own name.
-        value: the weight.
-        ndim: how many axes it must have; None for any number.
-
-    Raises:
-        ValueError: if it is not a floating tensor with so many axes.
-
-    Example:
-        >>> Frozen("nll", "weight", torch.ones(3))
-        float32[3]
+        loss: the loss's name.
+        name: the weight's own name.
+        value: the copy.
     """
 
-    __slots__ = ("_loss", "_value", "_what")
-
-    def __init__(self, name: str, what: str, value: Tensor, ndim: int | None = None) -> None:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise ValueError(f"{name}: expected {what} to be a floating tensor, got {brief(value)}")
-        if ndim not in (None, value.ndim):
-            shape = tuple(value.shape)
-            raise ValueError(f"{name}: expected {what} of {ndim} axis, got shape {shape}")
-        self._loss, self._what, self._value = name, what, value.detach().clone()
+    loss: str
+    name: str
+    value: Tensor
 
     def __repr__(self) -> str:
-        return brief(self._value)
+        return brief(self.value)
 
     def per_class(self, n: int, like: Tensor) -> Tensor:
         """Give the weights of n classes.
@@ -151,10 +139,10 @@ class Frozen:
         Raises:
             LayerError: if the weight is of another number of classes.
         """
-        if self._value.shape != (n,):
-            shape = tuple(self._value.shape)
-            raise LayerError(self._loss, f"expected {self._what} of shape ({n},), got {shape}")
-        return self._value.to(like)
+        if self.value.shape != (n,):
+            shape = tuple(self.value.shape)
+            raise LayerError(self.loss, f"expected {self.name} of shape ({n},), got {shape}")
+        return self.value.to(like)
 
     def broadcast(self, like: Tensor) -> Tensor:
         """Give the weight of each of the prediction's elements.
@@ -168,13 +156,13 @@ class Frozen:
         Raises:
             LayerError: if it does not broadcast to the prediction.
         """
-        sizes = zip(reversed(self._value.shape), reversed(like.shape), strict=False)
-        if self._value.ndim > like.ndim or any(n not in (1, of) for n, of in sizes):
-            shapes = f"{tuple(like.shape)}, got {tuple(self._value.shape)}"
+        sizes = zip(reversed(self.value.shape), reversed(like.shape), strict=False)
+        if self.value.ndim > like.ndim or any(n not in (1, of) for n, of in sizes):
+            shapes = f"{tuple(like.shape)}, got {tuple(self.value.shape)}"
             raise LayerError(
-                self._loss, f"expected {self._what} of a shape that broadcasts to {shapes}"
+                self.loss, f"expected {self.name} of a shape that broadcasts to {shapes}"
             )
-        return self._value.to(like)
+        return self.value.to(like)
 
 
 def frozen(name: str, what: str, value: Tensor | None, ndim: int | None = None) -> Frozen | None:
@@ -193,10 +181,17 @@ def frozen(name: str, what: str, value: Tensor | None, ndim: int | None = None) 
         ValueError: if it is not a floating tensor with so many axes.
 
     Example:
-        >>> frozen("nll", "weight", None) is None
-        True
+        >>> frozen("nll", "weight", torch.ones(3)), frozen("nll", "weight", None)
+        (float32[3], None)
     """
-    return None if value is None else Frozen(name, what, value, ndim)
+    if value is None:
+        return None
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"{name}: expected {what} to be a floating tensor, got {brief(value)}")
+    if ndim not in (None, value.ndim):
+        shape = tuple(value.shape)
+        raise ValueError(f"{name}: expected {what} of {ndim} axis, got shape {shape}")
+    return Frozen(name, what, value.detach().clone())
 
 
 def any_true(mask: Tensor) -> bool:
