@@ -5,6 +5,9 @@ With `--output softmax` the network gives probabilities and learns by the cross-
 parameters, of which the second cannot underflow. The accuracy on the 10,000 test images is printed
 every 100 steps.
 
+With `--checkpoint DIR` the state is saved every 100 steps, and a run that was stopped, however
+abruptly, is taken up where it was last saved; it ends with the parameters that it would have had.
+
 The environment variable LINCOLN_FN_DATA names the folder that holds the data, in MNIST/raw. Where
 it is unset, torchvision downloads the data once, into ~/.cache/lincoln_fn.
 """
@@ -62,18 +65,24 @@ def train_network(
     test: tuple[Tensor, Tensor],
     key: lf.Key,
     epochs: int,
+    checkpoints: lf.checkpoint.Directory | None = None,
 ) -> Iterator[lf.FitRecord]:
     """Train, and give a record of loss and test accuracy every 100 steps and at the end."""
     optimizer = lf.optim.sgd(0.003)
     start = lf.init_state(net, optimizer, key, train[0])
+    if checkpoints:
+        start = checkpoints.latest(start) or start
     step = lf.make_step(net, loss, optimizer)
-    batches = lf.data.batches(train, 128, key=start.key, epochs=epochs)
+    batches = lf.data.batches(train, 128, key=start.key, epochs=epochs, start=int(start.step))
+    states = lf.train(step, start, batches)
+    if checkpoints:
+        states = lf.checkpoint.every(states, checkpoints, steps=100)
     test_batches = lf.data.batches(test, 1000)  # small enough to stay in the processor's cache
     losses: list[float] = []
     began = time.perf_counter()
-    for state, record in lf.train(step, start, batches):
+    for state, record in states:
         losses.append(record.loss)
-        if record.step % 100 == 0 or record.step == len(batches):
+        if record.step % 100 == 0 or record.step == epochs * batches.per_epoch:
             score = lf.evaluate(net, state.params, test_batches, {"test": lf.metrics.accuracy})
             epoch = 1 + (record.step - 1) // batches.per_epoch
             mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
@@ -95,6 +104,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
     parser.add_argument("--epochs", type=int, help="default: 5 for log_softmax, 1 for softmax")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="save the learning curves")
+    parser.add_argument(
+        "--checkpoint",
+        type=lf.checkpoint.Directory,
+        metavar="DIR",
+        help="save checkpoints in DIR, and go on from the newest there",
+    )
     return parser.parse_args(arguments)
 
 
@@ -110,13 +125,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     load_seconds = time.perf_counter() - began
 
     history = []
-    for record in train_network(net, loss, train, test, lf.Key(options.key), epochs):
+    key, checkpoints = lf.Key(options.key), options.checkpoint
+    for record in train_network(net, loss, train, test, key, epochs, checkpoints):
         history.append(record)
         print(
             f"epoch {record.epoch}  step {record.step:5}  loss {record.loss:8.3f}"
             f"  test accuracy {record.metric:.4f}",
             flush=True,
         )
+    if not history:
+        print(f"The run in {checkpoints.path} has taken all its steps.")
+        return
     print(
         f"\nTest accuracy {history[-1].metric:.2%}: on {len(test[0])} images, none of which was"
         " trained on."

@@ -2,7 +2,7 @@
 
 Two convolutions of 5 by 5 with ReLU and max-pooling, two dense layers with dropout between them,
 AdamW with a learning rate that warms up and falls again. The accuracy on the 10,000 test images is
-printed after each epoch; data as for mnist.py.
+printed after each epoch; data and `--checkpoint` as for mnist.py.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
     parser.add_argument("--epochs", type=int, default=5, help="default: 5")
+    parser.add_argument(
+        "--checkpoint",
+        type=lf.checkpoint.Directory,
+        metavar="DIR",
+        help="save checkpoints in DIR, and go on from the newest there",
+    )
     return parser.parse_args(arguments)
 
 
@@ -55,12 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps = options.epochs * -(-len(train[0]) // BATCH_SIZE)
     optimizer = lf.optim.adamw(lf.schedules.one_cycle(0.004, total_steps=steps))
     state = lf.init_state(net, optimizer, lf.Key(options.key), train[0])
+    if options.checkpoint:
+        state = options.checkpoint.latest(state) or state
     step = lf.make_step(net, lf.losses.nll(), optimizer)
-    batches = lf.data.batches(train, BATCH_SIZE, key=state.key, epochs=options.epochs)
+    batches = lf.data.batches(
+        train, BATCH_SIZE, key=state.key, epochs=options.epochs, start=int(state.step)
+    )
+    states = lf.train(step, state, batches)
+    if options.checkpoint:
+        states = lf.checkpoint.every(states, options.checkpoint, steps=100)
     test_batches = lf.data.batches(test, 500)
 
     began = time.perf_counter()
-    for state, record in lf.train(step, state, batches):
+    for state, record in states:
         if record.step % batches.per_epoch == 0:
             scores = lf.evaluate(net, state.params, test_batches, {"accuracy": lf.metrics.accuracy})
             print(

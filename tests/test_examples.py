@@ -155,6 +155,19 @@ def test_mnist_learns_in_an_epoch(output, run, tmp_path):
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
+@needs_mnist
+def test_mnist_goes_on_from_its_newest_checkpoint(run, tmp_path):
+    options = ("mnist", "--epochs", 1, "--checkpoint", tmp_path)
+    lines = run(*options)
+    names = [f"step_{step:09}.safetensors" for step in (300, 400, 469)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    last = (tmp_path / names[2]).read_bytes()
+    (tmp_path / names[2]).unlink()
+    assert [row[:2] for row in table(run(*options))] == [row[:2] for row in table(lines)][-1:]
+    assert (tmp_path / names[2]).read_bytes() == last
+    assert run(*options) == [f"The run in {tmp_path} has taken all its steps."]
+
+
 def test_mnist_says_where_missing_files_belong(run_script, tmp_path):
     done = run_script("mnist.py", LINCOLN_FN_DATA=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")

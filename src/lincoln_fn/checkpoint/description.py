@@ -1,0 +1,121 @@
+"""What a tree looks like, apart from the numbers in its tensors, as text by path."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import attrs
+import numpy as np
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn.record import EVERYTHING, record
+from lincoln_fn.tree import Tree
+
+# What stands in a tree beside tensors, and is told in full by its repr.
+_PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
+
+
+@record
+class Description:
+    """A tree taken apart, by path.
+
+    `leaves` are in the order of the tree. `rest` tells all but the tensors: the kinds of records
+    and containers, leaves that are not tensors, static fields.
+    """
+
+    leaves: dict[str, Any]  # Any: tensors, numbers, text
+    rest: dict[str, str]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The leaves that are tensors."""
+        return {path: leaf for path, leaf in self.leaves.items() if isinstance(leaf, Tensor)}
+
+
+def describe(tree: Tree) -> Description:
+    """Take a tree apart.
+
+    Args:
+        tree: any tree; the tensors inside a `State` count.
+
+    Returns:
+        Its leaves and all else that it consists of.
+
+    Raises:
+        ValueError: if a leaf is neither a tensor nor a number or text, or two paths are the same.
+
+    Example:
+        >>> describe(({"weight": torch.zeros(2, 3)}, None, 0.5)).rest
+        {'': 'tuple', '0': 'dict', '1': 'None', '2': '0.5'}
+    """
+    leaves: dict[str, Any] = {}
+    rest: dict[str, str] = {}
+
+    def visit(node: Tree, path: str) -> None:
+        if path in leaves or path in rest:
+            raise ValueError(f"expected one value at each path, got two at {path}")
+        if optree.tree_is_leaf(node, namespace=EVERYTHING):
+            leaves[path] = node
+            if isinstance(node, _PLAIN):
+                rest[path] = repr(node)
+            elif not isinstance(node, Tensor):
+                got = type(node).__name__
+                raise ValueError(f"expected a tensor, a number or text at {path}, got {got}")
+            return
+        rest[path] = _kind(node)
+        for name, value in _static_fields(node):
+            rest[_joined(path, name)] = f"static {_text(value)}"
+        children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
+        for entry, child in zip(entries, children, strict=True):
+            visit(child, _joined(path, entry))
+
+    visit(tree, "")
+    return Description(leaves, rest)
+
+
+def shape_text(tensor: Tensor) -> str:
+    """Write a tensor's dtype and shape.
+
+    Args:
+        tensor: any tensor.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> shape_text(torch.zeros(2, 3))
+        'float32[2, 3]'
+    """
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def _joined(path: str, entry: object) -> str:
+    """Join as `tree.paths` does, but quote a key that would read as more than one or as a number.
+
+    A leading underscore is quoted too, for safetensors keeps its metadata under such a name.
+    """
+    text = str(entry)
+    name = text if text.isidentifier() and not text.startswith("_") else repr(entry)
+    return f"{path}.{name}" if path else name
+
+
+def _kind(node: Tree) -> str:
+    cls = type(node)
+    if node is None:
+        return "None"
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _static_fields(node: Tree) -> list[tuple[str, object]]:
+    if not attrs.has(type(node)):
+        return []
+    fields = attrs.fields(type(node))
+    return [(a.name, getattr(node, a.name)) for a in fields if a.metadata.get("static")]
+
+
+def _text(value: object) -> str:
+    """Write a static value without the addresses that a function's repr holds."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
