@@ -1,0 +1,29 @@
+"""To and from torch and numpy.
+
+    layer, params = from_torch(module)                     what a torch.nn module computes
+    named  = to_state_dict(layer, params)                  torch's names and layouts
+    params = from_state_dict(layer, named)                 and back
+    module = to_torch(layer, params)                       a torch.nn.Module with our backward
+    layer  = from_function(f)                              a layer with autograd's backward
+    arrays = to_numpy(params); params = from_numpy(arrays)
+
+One table, in `names`, says what torch calls the parameters of each of our layers and how it lays
+them out. All ways between the two libraries read it, so they cannot disagree.
+"""
+
+from lincoln_fn.interop.arrays import from_numpy, to_numpy
+from lincoln_fn.interop.function import from_function
+from lincoln_fn.interop.module import LayerModule, to_torch
+from lincoln_fn.interop.state_dict import from_state_dict, to_state_dict
+from lincoln_fn.interop.torch_nn import from_torch
+
+__all__ = [
+    "LayerModule",
+    "from_function",
+    "from_numpy",
+    "from_state_dict",
+    "from_torch",
+    "to_numpy",
+    "to_state_dict",
+    "to_torch",
+]

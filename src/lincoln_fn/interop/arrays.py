@@ -1,0 +1,53 @@
+"""Trees of tensors as trees of numpy arrays, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+
+
+def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tree of arrays
+    """Make numpy arrays of all tensors of a tree, those in states too.
+
+    Args:
+        arrays: params, a batch, or any other tree.
+
+    Returns:
+        The same tree of arrays that share no memory with the tensors.
+
+    Raises:
+        TypeError: for a dtype that numpy lacks, such as bfloat16.
+
+    Example:
+        >>> to_numpy((torch.ones(2), None))
+        (array([1., 1.], dtype=float32), None)
+    """
+    return tree.map(_array, arrays, states=True)
+
+
+def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tree of tensors
+    """Make tensors of all numpy arrays of a tree, those in states too.
+
+    Args:
+        arrays: a tree of arrays, of any strides.
+
+    Returns:
+        The same tree of tensors that share no memory with the arrays. float64 stays float64.
+
+    Example:
+        >>> from_numpy({"x": np.ones((2, 1)), "y": np.int64(3)})
+        {'x': tensor([[1.],
+                [1.]], dtype=torch.float64), 'y': tensor(3)}
+    """
+    return tree.map(lambda a: torch.from_numpy(np.array(a, order="C")), arrays, states=True)
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    if tensor.dtype is torch.bfloat16:
+        raise TypeError("to_numpy: numpy has no bfloat16; convert first, say by t.float()")
+    return np.array(tensor.detach().cpu().numpy(), order="C")

@@ -1,0 +1,90 @@
+"""A layer out of any differentiable torch function, for what has no backward by hand yet.
+
+Derivation. With y = f(params, x), `torch.func.vjp` gives g^T df/dparams and g^T df/dx by running f
+again under autograd. So the cache is x alone, and `backward` is as pure as f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, no_params
+from lincoln_fn.record import EVERYTHING, record
+from lincoln_fn.shapes import check_cache, check_params
+
+
+@record
+class Given:
+    """The input, from which `backward` computes f again."""
+
+    x: Arrays
+
+
+def from_function(
+    f: Callable[..., Arrays],
+    init: Callable[[Key, Arrays], Params] | None = None,
+    *,
+    name: str | None = None,
+) -> Layer:
+    """Make a layer of a torch function, whose backward is autograd's.
+
+    Args:
+        f: x -> y, or with init (params, x) -> y. x and y are tensors or tuples of them, as in any
+            layer. f must be pure: `backward` runs it again. Of `params` it should use tensors by
+            field, position or name as `init` made them.
+        init: (key, x) -> params, where f has parameters.
+        name: the layer's name; None for one that shows f's.
+
+    Returns:
+        The layer. dx has None for an entry of x that is not floating.
+
+    Example:
+        >>> layer = from_function(lambda x: torch.atan2(*x), name="atan2()")
+        >>> y, cache = layer.forward((), (torch.tensor(1.0), torch.tensor(2.0)))
+        >>> layer.backward((), cache, torch.tensor(1.0))
+        ((tensor(0.4000), tensor(-0.2000)), ())
+    """
+    name = f"from_function({getattr(f, '__name__', repr(f))})" if name is None else name
+
+    def apply(params: Params, x: Arrays) -> Arrays:
+        if init is not None:
+            return f(params, x)
+        check_params(name, params, None)
+        return f(x)
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Given]:
+        return apply(params, x), Given(x)
+
+    def backward(params: Params, cache: Given, g: Arrays) -> tuple[Arrays, Params]:
+        check_cache(name, cache, Given)
+        trained = tree.leaves(params)
+        entries, form = optree.tree_flatten(cache.x, namespace=EVERYTHING)
+        floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
+
+        def of_leaves(*given: Tensor) -> Arrays:
+            own, mine = iter(given[: len(trained)]), list(entries)
+            for i, entry in zip(floating, given[len(trained) :], strict=True):
+                mine[i] = entry
+            x = optree.tree_unflatten(form, mine)
+            return apply(tree.map(lambda _: next(own), params), x)
+
+        _, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
+        grads = pull(g)
+        dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
+        for i, dentry in zip(floating, grads[len(trained) :], strict=True):
+            dentries[i] = dentry
+        ours = iter(grads[: len(trained)])
+        return optree.tree_unflatten(form, dentries), tree.map(lambda _: next(ours), params)
+
+    return Layer(name, forward, backward, no_params if init is None else init)
+
+
+def _is_floating(entry: object) -> bool:
+    return isinstance(entry, Tensor) and entry.is_floating_point()

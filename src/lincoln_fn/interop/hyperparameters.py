@@ -1,0 +1,215 @@
+"""How the hyperparameters of torch's modules become ours, where it takes more than their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch.nn.functional as F
+from torch import nn
+
+import lincoln_fn.nn as ours
+from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
+from lincoln_fn.layer import Layer
+
+# Any: torch declares few of its modules' attributes.
+Module: TypeAlias = Any
+Maker: TypeAlias = Callable[[Module], Layer]
+
+
+class Unsupported(Exception):  # noqa: N818  # an error to the caller only with the module's path
+    """An option of a module that its counterpart here lacks."""
+
+
+def refuse(module: Module, **allowed: object) -> None:
+    """Check options that a counterpart has not.
+
+    Args:
+        module: the module.
+        **allowed: by an attribute's name, its only value that is fine.
+
+    Raises:
+        Unsupported: if one has another.
+    """
+    for name, only in allowed.items():
+        value = getattr(module, name)
+        if value != only:
+            raise Unsupported(f"expected {name}={only}, got {value}")
+
+
+def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
+    """Make a layer that has a bias where the module has one.
+
+    Args:
+        constructor: ours.
+        *attributes: of the module, named as our hyperparameters are.
+
+    Returns:
+        A function that makes the layer of the module.
+    """
+
+    def make(module: Module) -> Layer:
+        options = {name: getattr(module, name) for name in attributes}
+        # Without a weight layer norm has no bias either, and is not told so.
+        bias = module.bias is not None or not getattr(module, "elementwise_affine", True)
+        return constructor(**options, bias=bias)
+
+    return make
+
+
+def linear(module: Module) -> Layer:
+    """Make a dense layer."""
+    return ours.dense(module.out_features, bias=module.bias is not None)
+
+
+def embedding(module: Module) -> Layer:
+    """Make an embedding."""
+    refuse(module, max_norm=None, scale_grad_by_freq=False, sparse=False)
+    return ours.embedding(
+        module.num_embeddings, module.embedding_dim, module.padding_idx, dtype=module.weight.dtype
+    )
+
+
+def softmax(constructor: Callable[..., Layer]) -> Maker:
+    """Make a layer that needs an axis, which torch guesses if it is None."""
+
+    def make(module: Module) -> Layer:
+        if module.dim is None:
+            raise Unsupported("expected dim=0 or another axis, got None")
+        return constructor(module.dim)
+
+    return make
+
+
+def upsample(module: Module) -> Layer:
+    """Make a layer that interpolates."""
+    refuse(module, recompute_scale_factor=None)
+    aligned = bool(module.align_corners)
+    return ours.upsample(module.size, module.scale_factor, module.mode, aligned)
+
+
+def instance_norm(module: Module) -> Layer:
+    """Make an instance norm."""
+    if module.momentum is None and module.track_running_stats:
+        # torch keeps the first statistics then.
+        raise Unsupported("expected a momentum, got momentum=None with track_running_stats=True")
+    return ours.instance_norm(
+        module.eps, module.momentum, module.affine, module.track_running_stats
+    )
+
+
+def conv(constructor: Callable[..., Layer]) -> Maker:
+    """Make a convolution."""
+
+    def make(module: Module) -> Layer:
+        return constructor(
+            module.out_channels,
+            _plain(module.kernel_size),
+            _plain(module.stride),
+            _plain(module.padding),
+            dilation=_plain(module.dilation),
+            groups=module.groups,
+            bias=module.bias is not None,
+            padding_mode=module.padding_mode,
+        )
+
+    return make
+
+
+def conv_transpose(constructor: Callable[..., Layer]) -> Maker:
+    """Make a transposed convolution."""
+
+    def make(module: Module) -> Layer:
+        return constructor(
+            module.out_channels,
+            _plain(module.kernel_size),
+            _plain(module.stride),
+            _plain(module.padding),
+            _plain(module.output_padding),
+            groups=module.groups,
+            bias=module.bias is not None,
+            dilation=_plain(module.dilation),
+        )
+
+    return make
+
+
+def pool(constructor: Callable[..., Layer]) -> Maker:
+    """Make a pooling layer."""
+    names = (
+        "norm_type", "output_size", "kernel_size", "stride", "padding", "dilation", "ceil_mode",
+        "count_include_pad", "divisor_override",
+    )  # fmt: skip
+
+    def make(module: Module) -> Layer:
+        if hasattr(module, "return_indices"):
+            refuse(module, return_indices=False)
+        options = {name: _plain(getattr(module, name)) for name in names if hasattr(module, name)}
+        if options.get("stride", 0) == options.get("kernel_size"):
+            del options["stride"]
+        return constructor(**options)
+
+    return make
+
+
+def recurrent(constructor: Callable[..., Layer], *attributes: str) -> Maker:
+    """Make a recurrent layer."""
+
+    def make(module: Module) -> Layer:
+        refuse(module, batch_first=True, proj_size=0)
+        if module.num_layers > 1:
+            refuse(module, dropout=0.0)
+        return constructor(
+            module.hidden_size,
+            num_layers=module.num_layers,
+            bias=module.bias,
+            bidirectional=module.bidirectional,
+            **{name: getattr(module, name) for name in attributes},
+        )
+
+    return make
+
+
+def attention(module: Module) -> Layer:
+    """Make multi-head attention."""
+    refuse(module, batch_first=True, bias_k=None, bias_v=None, add_zero_attn=False)
+    bias = module.in_proj_bias is not None
+    return ours.multi_head_attention(module.num_heads, dropout=module.dropout, bias=bias)
+
+
+def encoder(module: Module) -> Layer:
+    """Make a transformer encoder's block."""
+    return transformer_encoder_block(**_block(module))
+
+
+def decoder(module: Module) -> Layer:
+    """Make a transformer decoder's block, which like torch's is causal only by a mask."""
+    return transformer_decoder_block(**_block(module), is_causal=False)
+
+
+def _block(module: Module) -> dict[str, Any]:  # Any: hyperparameters of any kind
+    refuse(module.self_attn, batch_first=True)
+    return {
+        "num_heads": module.self_attn.num_heads,
+        "dim_feedforward": module.linear1.out_features,
+        "dropout": module.dropout.p,
+        "activation": _activation(module.activation),
+        "layer_norm_eps": module.norm1.eps,
+        "norm_first": module.norm_first,
+        "bias": module.linear1.bias is not None,
+    }
+
+
+def _activation(given: object) -> str:
+    if given is F.relu or isinstance(given, nn.ReLU):
+        return "relu"
+    if given is F.gelu or (isinstance(given, nn.GELU) and given.approximate == "none"):
+        return "gelu"
+    raise Unsupported(f"expected activation relu or gelu, got {given}")
+
+
+def _plain(sizes: Any) -> Any:  # Any: one number, several, or a word
+    """Say a number once that stands for every axis."""
+    if isinstance(sizes, tuple | list):
+        return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+    return sizes

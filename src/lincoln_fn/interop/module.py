@@ -1,0 +1,191 @@
+"""A torch.nn.Module whose backward is a layer's own, to drop into a model that autograd trains.
+
+This is an impure edge: the module's parameters are changed by torch's optimizers, and in training
+each call puts the advanced running statistics and keys in place of the last ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.record import EVERYTHING
+
+
+def to_torch(layer: Layer, params: Params) -> LayerModule:
+    """Make a torch module of a layer and its parameters.
+
+    Args:
+        layer: the layer.
+        params: its parameters, of which the module has copies.
+
+    Returns:
+        The module. Each trained leaf is a parameter and each leaf of a state a buffer, named by its
+        path ("0.weight") and laid out as here; `to_state_dict` gives torch's layouts.
+
+    Example:
+        >>> layer = lf.dense(2)
+        >>> module = to_torch(layer, layer.init(lf.Key(0), torch.zeros(1, 3)))
+        >>> module(torch.ones(4, 3)).sum().backward()
+        >>> module.weight.grad.shape
+        torch.Size([3, 2])
+    """
+    return LayerModule(layer, params)
+
+
+class LayerModule(nn.Module):
+    """A layer as a torch module; made by `to_torch`.
+
+    In training it runs `forward`, its gradients are those of `backward`, and its buffers move on by
+    `advance`. After `eval()` it runs `predict`, which has no backward. Several inputs are several
+    arguments. There is no second derivative.
+    """
+
+    def __init__(self, layer: Layer, params: Params) -> None:
+        super().__init__()
+        self._layer = layer
+        leaves, self._form = optree.tree_flatten(params, namespace=EVERYTHING)
+        self._paths = tree.paths(params, states=True)
+        trained = set(tree.paths(params))
+        self._trained = [path in trained for path in self._paths]
+        for path, leaf, is_trained in zip(self._paths, leaves, self._trained, strict=True):
+            owner, name = self._owner(path)
+            own = leaf.detach().clone()
+            if is_trained:
+                owner.register_parameter(name, nn.Parameter(own))
+            else:
+                owner.register_buffer(name, own)
+
+    def as_params(self) -> Params:
+        """Give the parameters as they are now, in a tree of copies.
+
+        Returns:
+            The parameters, such as `to_torch` was given.
+        """
+        return self._tree([leaf.detach().clone() for leaf in self._leaves()])
+
+    def forward(self, *inputs: Arrays) -> Arrays:
+        """Compute y, and in training put the next states in place of the last.
+
+        Args:
+            *inputs: x, or the entries of x.
+
+        Returns:
+            y.
+        """
+        x: Arrays = inputs[0] if len(inputs) == 1 else inputs
+        entries, form = optree.tree_flatten(x, namespace=EVERYTHING)
+        call = _Call(self, form)
+        ys = _ByHand.apply(call, *self._leaves(), *entries)  # type: ignore[no-untyped-call]
+        if self.training:
+            for path, is_trained, leaf in zip(
+                self._paths, self._trained, call.advanced, strict=True
+            ):
+                if not is_trained:
+                    # Not copied into the last one, which this call's backward still needs.
+                    owner, name = self._owner(path)
+                    setattr(owner, name, leaf)
+        return optree.tree_unflatten(call.y_form, ys)
+
+    def extra_repr(self) -> str:
+        """Show the layer."""
+        return self._layer.name
+
+    def _owner(self, path: str) -> tuple[nn.Module, str]:
+        """Find or make the module that holds a leaf, for names in torch have no dots."""
+        owner: nn.Module = self
+        *above, name = (path or "params").split(".")
+        for step in above:
+            if step not in owner._modules:
+                owner.add_module(step, nn.Module())
+            owner = owner.get_submodule(step)
+        return owner, name
+
+    def _leaves(self) -> list[Tensor]:
+        owners = map(self._owner, self._paths)
+        return [getattr(owner, name) for owner, name in owners]
+
+    def _tree(self, leaves: Sequence[Tensor]) -> Params:
+        return optree.tree_unflatten(self._form, leaves)
+
+
+class _Call:
+    """One call of a module: what is no tensor on the way into `_ByHand`, and out again."""
+
+    def __init__(self, module: LayerModule, x_form: Any) -> None:  # Any: optree's PyTreeSpec
+        self.module = module
+        self.layer, self.training = module._layer, module.training
+        self.x_form = x_form
+        self.y_form: Any = None
+        self.advanced: list[Tensor] = []
+
+    def given(self, tensors: Sequence[Tensor]) -> tuple[Params, Arrays]:
+        count = len(self.module._paths)
+        x = optree.tree_unflatten(self.x_form, tensors[count:])
+        return self.module._tree(tensors[:count]), x
+
+    def gradients(self, dx: Arrays, dparams: Params) -> tuple[Tensor | None, ...]:
+        """List the gradients in the order in which the tensors were given."""
+        ours = iter(() if dparams is None else tree.leaves(dparams))
+        of_params = [
+            next(ours, None) if is_trained else None for is_trained in self.module._trained
+        ]
+        of_x = [None] * self.x_form.num_leaves if dx is None else self.x_form.flatten_up_to(dx)
+        return (*of_params, *of_x)
+
+
+class _ByHand(torch.autograd.Function):
+    """A call of a layer, as autograd sees it."""
+
+    # Any: torch's context takes what it is given.
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        params, x = call.given(tensors)
+        ctx.call, ctx.count = call, len(tensors)
+        if call.training:
+            y, cache = call.layer.forward(params, x)
+            call.advanced = tree.leaves(call.layer.advance(params, cache), states=True)
+            held, ctx.cache_form = optree.tree_flatten(cache, namespace=EVERYTHING)
+            ctx.held = [None if isinstance(leaf, Tensor) else leaf for leaf in held]
+            kept = [leaf for leaf in held if isinstance(leaf, Tensor)]
+            ctx.save_for_backward(*tensors, *kept)
+        else:
+            y = call.layer.predict(params, x)
+        ys, call.y_form = optree.tree_flatten(y, namespace=EVERYTHING)
+        ctx.floating = [leaf.is_floating_point() for leaf in ys]
+        return tuple(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gs: Tensor) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        layer = call.layer
+        if not call.training:
+            raise RuntimeError(
+                f"{layer.name}: after eval() it runs predict, which has no backward; call train()"
+            )
+        tensors, kept = ctx.saved_tensors[: ctx.count], iter(ctx.saved_tensors[ctx.count :])
+        params, _ = call.given(tensors)
+        held = [next(kept) if leaf is None else leaf for leaf in ctx.held]
+        cache = optree.tree_unflatten(ctx.cache_form, held)
+        floating = zip(gs, ctx.floating, strict=True)
+        g = optree.tree_unflatten(
+            call.y_form, [g if is_float else None for g, is_float in floating]
+        )
+        wanted = ctx.needs_input_grad[1:]
+        count = len(call.module._paths)
+        dx, dparams = None, None
+        if any(wanted[:count]) and any(wanted[count:]):
+            dx, dparams = layer.backward(params, cache, g)
+        elif any(wanted[:count]):
+            dparams = layer.grads(params, cache, g)
+        else:
+            dx = layer.input_grad(params, cache, g)
+        return None, *call.gradients(dx, dparams)

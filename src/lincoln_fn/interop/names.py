@@ -1,0 +1,222 @@
+"""What torch calls the parameters of each of our layers, and how it lays them out.
+
+The table `KINDS` has a row for each class of parameters. Its `slots` pair a name in torch's
+`state_dict` with the fields that hold the same numbers here; its `example` makes, of the tensors by
+torch's names, an example input from which the layer's own `init` finds the same shapes.
+
+A layout is the same both ways: torch applies its matrices from the left where a dense layer here
+applies them from the right, so a matrix is transposed or left; and where torch has several tensors
+in one, they are joined along its first axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import layers
+from lincoln_fn.layer import Arrays
+
+Names: TypeAlias = Mapping[str, Tensor]
+# Any: hyperparameters of any kind.
+Options: TypeAlias = Mapping[str, Any]
+
+
+class Slot(NamedTuple):
+    """A name of torch's, the paths of the leaves that its tensor is made of, and its layout."""
+
+    name: str
+    fields: tuple[str, ...]
+    transposed: bool = False
+
+    def joined(self, leaves: Iterable[Tensor]) -> Tensor:
+        """Lay tensors out as torch does.
+
+        Args:
+            leaves: ours, one for each of the fields.
+
+        Returns:
+            torch's, a tensor of its own.
+        """
+        parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
+        if len(parts) > 1:
+            return torch.cat(parts)
+        return parts[0].clone(memory_format=torch.contiguous_format)
+
+    def divided(self, tensor: Tensor) -> list[Tensor]:
+        """Take a tensor of torch's apart.
+
+        Args:
+            tensor: torch's, of the shape that `joined` makes.
+
+        Returns:
+            Ours, one for each of the fields, tensors of their own.
+        """
+        parts = tensor.detach().chunk(len(self.fields)) if len(self.fields) > 1 else (tensor,)
+        laid_out = [part.detach().mT if self.transposed else part.detach() for part in parts]
+        return [part.clone(memory_format=torch.contiguous_format) for part in laid_out]
+
+    def below(self, name: str, path: str) -> Slot:
+        """Give the same slot within a larger module and a larger tree.
+
+        Args:
+            name: what stands before torch's name.
+            path: what stands before the paths of the fields.
+
+        Returns:
+            The slot.
+        """
+        fields = tuple(path + field for field in self.fields)
+        return Slot(name + self.name, fields, self.transposed)
+
+
+class Kind(NamedTuple):
+    """A row of the table: the slots of parameters, and an example input made of torch's tensors."""
+
+    slots: Callable[[Any], Iterable[Slot]]  # Any: parameters of the row's class
+    example: Callable[[Names, Options], Arrays]
+
+
+def same(*names: str) -> list[Slot]:
+    """Make slots for tensors that torch names and lays out as we do.
+
+    Args:
+        *names: the names.
+
+    Returns:
+        The slots.
+    """
+    return [Slot(name, (name,)) for name in names]
+
+
+def like(*shape: int) -> Tensor:
+    """Make an example input, of which only the shape counts.
+
+    Args:
+        *shape: its shape.
+
+    Returns:
+        A tensor on `meta`.
+    """
+    return torch.empty(shape, device="meta")
+
+
+def size(names: Names, name: str, axis: int, default: int = 1) -> int:
+    """Look up a size.
+
+    Args:
+        names: tensors by torch's names.
+        name: of the tensor.
+        axis: which of its sizes.
+        default: for a tensor that is not there, or lacks the axis.
+
+    Returns:
+        The size.
+    """
+    shape = names[name].shape if isinstance(names.get(name), Tensor) else ()
+    return shape[axis] if len(shape) > axis else default
+
+
+def _fixed(*slots: Slot) -> Callable[[Any], Iterable[Slot]]:
+    return lambda params: slots
+
+
+def _cells(params: Any) -> Iterable[Slot]:  # Any: of rnn, gru or lstm
+    for k, pair in enumerate(params.cells):
+        for d in range(len(pair)):
+            for field in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                name = f"{field}_l{k}{'_reverse' if d else ''}"
+                yield Slot(name, (f"cells.{k}.{d}.{field}",), field.startswith("weight"))
+
+
+def _heads(params: layers.multi_head_attention.Params) -> Iterable[Slot]:
+    parts = ("query", "key", "value")
+    weights = tuple(f"{part}.weight" for part in parts)
+    if len({len(getattr(params, part).weight) for part in parts}) == 1:
+        yield Slot("in_proj_weight", weights, True)
+    else:
+        for part, weight in zip(parts, weights, strict=True):
+            yield Slot(f"{part[0]}_proj_weight", (weight,), True)
+    yield Slot("in_proj_bias", tuple(f"{part}.bias" for part in parts))
+    yield Slot("out_proj.weight", ("output.weight",), True)
+    yield Slot("out_proj.bias", ("output.bias",))
+
+
+def _heads_example(names: Names, options: Options) -> Arrays:
+    n = size(names, "out_proj.weight", 1, options["num_heads"])
+    if not any(f"{part}_proj_weight" in names for part in "qkv"):
+        return like(1, 1, size(names, "in_proj_weight", 1, n))
+    return tuple(like(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
+
+
+def _row(names: Names, options: Options) -> Tensor:
+    """Make an example for a layer that normalises rows of the weight's shape."""
+    if "weight" in names:
+        return like(*names["weight"].shape)
+    return like(*(1 if n == -1 else n for n in options["normalized_shape"]))
+
+
+def _channels(*places: int) -> Callable[[Names, Options], Tensor]:
+    """Make an example maker for a layer with one number a channel in its parameters."""
+
+    def example(names: Names, options: Options) -> Tensor:
+        name = "weight" if "weight" in names else "running_mean"
+        return like(1, size(names, name, 0, options.get("num_groups", 1)), *places)
+
+    return example
+
+
+def _kernel(axis: int) -> Callable[[Names, Options], Tensor]:
+    """Make an example maker for a convolution whose weight has x's channels on an axis."""
+
+    def example(names: Names, options: Options) -> Tensor:
+        groups = options["groups"]
+        channels = size(names, "weight", axis, groups if axis == 0 else 1)
+        channels = channels if axis == 0 else channels * groups
+        return like(1, channels, *options["kernel_size"])
+
+    return example
+
+
+_RUNNING = (
+    Slot("running_mean", ("running.mean",)),
+    Slot("running_var", ("running.var",)),
+    Slot("num_batches_tracked", ("running.num_batches",)),
+)
+_AFFINE = _fixed(*same("weight", "bias"))
+_NORM = _fixed(*same("weight", "bias"), *_RUNNING)
+_WEIGHT = _fixed(*same("weight"))
+_RECURRENT = Kind(_cells, lambda names, options: like(1, 1, size(names, "weight_ih_l0", 1)))
+
+KINDS: Final[dict[type, Kind]] = {
+    layers.dense.Params: Kind(
+        _fixed(Slot("weight", ("weight",), True), *same("bias")),
+        lambda names, options: like(1, size(names, "weight", 1)),
+    ),
+    layers.bilinear.Params: Kind(
+        _AFFINE,
+        lambda names, options: tuple(like(1, size(names, "weight", axis)) for axis in (1, 2)),
+    ),
+    layers.conv.Params: Kind(_AFFINE, _kernel(1)),
+    layers.conv_transpose.Params: Kind(_AFFINE, _kernel(0)),
+    layers.batch_norm.Params: Kind(_NORM, _channels()),
+    layers.instance_norm.Params: Kind(_NORM, _channels(1)),
+    layers.group_norm.Params: Kind(_AFFINE, _channels()),
+    layers.layer_norm.Params: Kind(_AFFINE, _row),
+    layers.rms_norm.Params: Kind(_WEIGHT, _row),
+    layers.embedding.Params: Kind(_WEIGHT, lambda names, options: like(1).long()),
+    layers.positional_embedding.Params: Kind(
+        _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 1))
+    ),
+    layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
+    layers.rnn.Params: _RECURRENT,
+    layers.gru.Params: _RECURRENT,
+    layers.lstm.Params: _RECURRENT,
+    layers.multi_head_attention.Params: Kind(_heads, _heads_example),
+    # torch draws from a generator of its own, so a key has no name there.
+    layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
+    layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),
+}

@@ -1,0 +1,203 @@
+"""Parameters by torch's names and in torch's layouts, and back.
+
+Names are the paths of a tree of params, "0.weight", with what `names.KINDS` says of each layer's
+own in the last place. What the table does not know keeps its own names and layout.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.interop.blocks import block_example, block_slots, is_block
+from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, Params, no_params
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+
+# How the params of a composition are made of its parts'.
+_COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
+    **dict.fromkeys(("serial", "repeat", "parallel", "with_context", "tied"), tuple),
+    "branch": lambda parts: tuple(parts[:-1]),  # the last one merges, and has no parameters
+    "residual": lambda parts: (parts[0], parts[1] if len(parts) > 1 else ()),
+    "frozen": lambda parts: FrozenParams(parts[0]),
+    "shared": lambda parts: parts[0],
+    "checkpointed": lambda parts: parts[0],
+}
+_AROUND_ONE: Final = ("frozen", "shared", "checkpointed")
+
+
+def to_state_dict(layer: Layer, params: Params) -> dict[str, Tensor]:
+    """Name parameters as torch does, and lay them out as torch does.
+
+    Gradients mirror params, so they are named in the same way; running statistics, which a gradient
+    hands through, are among them. Keys have no name in torch and are left out.
+
+    Args:
+        layer: the layer.
+        params: its parameters, or their gradients.
+
+    Returns:
+        Tensors of their own by name, in the order of torch's `state_dict`.
+
+    Example:
+        >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())
+        >>> params = net.init(lf.Key(0), torch.zeros(1, 3))
+        >>> {name: tuple(t.shape) for name, t in to_state_dict(net, params).items()}
+        {'0.weight': (2, 3), '0.bias': (2,), '1.running_mean': (2,), '1.running_var': (2,), \
+'1.num_batches_tracked': ()}
+    """
+    leaves = _by_path(params)
+    slots = _slots(layer, params)
+    return {slot.name: slot.joined(leaves[path] for path in slot.fields) for slot in slots}
+
+
+def from_state_dict(
+    layer: Layer,
+    state_dict: Mapping[str, Tensor],
+    like: Params = None,
+    *,
+    key: Key = Key(0),
+) -> Params:
+    """Make parameters of torch's tensors by name, the inverse of `to_state_dict`.
+
+    Args:
+        layer: the layer.
+        state_dict: tensors by name, of which copies are made, in their own dtype and device.
+        like: parameters of the layer, which give the structure, and what torch has no name for:
+            keys. None if the layer is made of this library's own; their sizes are then found from
+            the tensors.
+        key: what dropout's keys are made from, if there is no like.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        LayerError: if names are missing or unexpected, or shapes wrong: the message lists all of
+            them. Also if a layer's own parameters are not known and there is no like.
+
+    Example:
+        >>> named = torch.nn.Linear(3, 2).state_dict()
+        >>> from_state_dict(lf.dense(2), named)
+        Params(weight=float32[3, 2], bias=float32[2])
+        >>> from_state_dict(lf.dense(4), named)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: dense(4): expected tensors by torch's names; \
+weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got float32[2]
+    """
+    if like is None:
+        like = _structure(layer, state_dict, layer)
+    leaves = _by_path(like)
+    slots = _slots(layer, like)
+    _check(layer, slots, leaves, state_dict)
+    found: dict[str, Tensor] = {}
+    for slot in slots:
+        found.update(zip(slot.fields, slot.divided(state_dict[slot.name]), strict=True))
+    key = key.near(next(iter(state_dict.values()))) if state_dict else key
+    numbers, paths = count(), iter(leaves)
+
+    def filled(leaf: Tensor) -> Tensor:
+        # Nothing but keys is left on `meta`: whatever else is missing has been refused.
+        own = found.get(next(paths), leaf)
+        return key.fold_in(next(numbers)).bits if own.is_meta else own
+
+    return tree.map(filled, like, states=True)
+
+
+def _by_path(params: Params) -> dict[str, Tensor]:
+    paths, leaves = tree.paths(params, states=True), tree.leaves(params, states=True)
+    return dict(zip(paths, leaves, strict=True))
+
+
+def _slots(layer: Layer, params: Params) -> list[Slot]:
+    """List the slots of which params have the leaves: a layer without a bias has None there."""
+    present = set(tree.paths(params, states=True))
+    return [s for s in _walk(layer, params, "", "") if present.issuperset(s.fields)]
+
+
+def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
+    while layer is not None and _function(layer) in _AROUND_ONE:
+        layer = layer.parts[0]
+    if type(params) is FrozenParams:
+        yield from _walk(layer, params.params, name, f"{path}params.")
+    elif layer is not None and is_block(layer):
+        yield from (slot.below(name, path) for slot in block_slots(layer, params))
+    elif type(params) is tuple:
+        parts = layer.parts if layer is not None else ()
+        for i, part_params in enumerate(params):
+            part = parts[i] if i < len(parts) else None
+            yield from _walk(part, part_params, f"{name}{i}.", f"{path}{i}.")
+    elif type(params) in KINDS:
+        yield from (slot.below(name, path) for slot in KINDS[type(params)].slots(params))
+    elif isinstance(params, Tensor):
+        yield Slot(name[:-1], (path[:-1],))
+    else:
+        yield from (s.below(name, path) for s in same(*tree.paths(params, states=True)))
+
+
+def _check(
+    layer: Layer, slots: list[Slot], leaves: dict[str, Tensor], named: Mapping[str, Tensor]
+) -> None:
+    expected = {slot.name: slot for slot in slots}
+    problems = [f"{name}: missing" for name in expected if name not in named]
+    problems += [f"{name}: unexpected" for name in named if name not in expected]
+    for name, slot in expected.items():
+        shape = tuple(slot.joined(leaves[path].to("meta") for path in slot.fields).shape)
+        given = named.get(name)
+        if name in named and (not isinstance(given, Tensor) or tuple(given.shape) != shape):
+            problems.append(f"{name}: expected shape {shape}, got {brief(given)}")
+    if problems:
+        raise LayerError(layer.name, f"expected tensors by torch's names; {'; '.join(problems)}")
+
+
+def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
+    """Make params of the right shapes, on `meta` where there is something to fill in."""
+    compose = _COMPOSED.get(_function(layer))
+    if compose is not None and layer.parts:
+        alone = _function(layer) in _AROUND_ONE
+        parts = enumerate(layer.parts)
+        return compose(
+            [_structure(p, names if alone else _below(i, names), whole) for i, p in parts]
+        )
+    if layer.init is no_params:
+        return ()
+    key = Key(torch.empty((), dtype=torch.int64, device="meta"))
+    try:
+        if is_block(layer):
+            return layer.init(key, block_example(layer, names))
+        options = layer.init.keywords if isinstance(layer.init, partial) else {}
+        return layer.init(key, _kind(layer, whole).example(names, options))
+    except LayerError as error:
+        if error.where == whole.name:
+            raise
+        problem = f"cannot find the sizes of {layer.name} from {sorted(names)}: {error.problem}"
+        raise LayerError(whole.name, problem) from error
+
+
+def _kind(layer: Layer, whole: Layer) -> Kind:
+    """Find the table's row: that of the class `Params` beside the layer's `init`."""
+    init: Any = layer.init.func if isinstance(layer.init, partial) else layer.init
+    home = sys.modules.get(getattr(init, "__module__", ""))
+    kind = KINDS.get(getattr(home, "Params", type(None)))
+    if kind is None:
+        problem = f"expected like, for the parameters of {layer.name} are not known"
+        raise LayerError(whole.name, problem)
+    return kind
+
+
+def _below(i: int, names: Names) -> Names:
+    prefix = f"{i}."
+    return {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}
+
+
+def _function(layer: Layer) -> str:
+    return layer.name.partition("(")[0]

@@ -1,0 +1,203 @@
+"""Layers and parameters out of torch.nn modules.
+
+`LAYERS` says how a module's hyperparameters make our layer. Its parameters come by way of its
+`state_dict` (see `state_dict.from_state_dict`), so nothing is said of them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Final, TypeAlias
+
+from torch import nn
+
+import lincoln_fn.nn as ours
+from lincoln_fn.combine.frozen import FrozenParams, frozen
+from lincoln_fn.combine.serial import serial
+from lincoln_fn.interop.hyperparameters import (
+    Unsupported,
+    attention,
+    conv,
+    conv_transpose,
+    decoder,
+    embedding,
+    encoder,
+    instance_norm,
+    linear,
+    pool,
+    recurrent,
+    softmax,
+    upsample,
+    with_bias,
+)
+from lincoln_fn.interop.state_dict import from_state_dict
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.shapes import LayerError
+
+# Any: torch declares few of its modules' attributes.
+Maker: TypeAlias = Callable[[Any], Layer]
+
+
+def _by(constructor: Callable[..., Layer], *attributes: str) -> Maker:
+    """Call a constructor with a module's attributes, which have our names too."""
+    return lambda module: constructor(**{name: getattr(module, name) for name in attributes})
+
+
+def _each(
+    theirs: str, make: Callable[[Callable[..., Layer]], Maker], mine: str
+) -> dict[Any, Maker]:
+    """Make three rows, for one to three spatial axes: {} stands for their number."""
+    return {
+        getattr(nn, theirs.format(n)): make(getattr(ours, mine.format(n)))
+        for n in (1, 2, 3)
+        if hasattr(nn, theirs.format(n))
+    }
+
+
+_NORM = ("eps", "momentum", "affine", "track_running_stats")
+
+LAYERS: Final[dict[type[nn.Module], Maker]] = {
+    nn.Linear: linear,
+    nn.Bilinear: with_bias(ours.bilinear, "out_features"),
+    nn.Embedding: embedding,
+    nn.Identity: _by(ours.identity),
+    nn.Flatten: _by(ours.flatten, "start_dim", "end_dim"),
+    nn.Unflatten: _by(ours.unflatten, "dim", "unflattened_size"),
+    nn.PixelShuffle: _by(ours.pixel_shuffle, "upscale_factor"),
+    nn.PixelUnshuffle: _by(ours.pixel_unshuffle, "downscale_factor"),
+    nn.Upsample: upsample,
+    nn.UpsamplingNearest2d: upsample,
+    nn.UpsamplingBilinear2d: upsample,
+    nn.Softmax: softmax(ours.softmax),
+    nn.LogSoftmax: softmax(ours.log_softmax),
+    nn.Softmin: softmax(ours.softmin),
+    nn.Softmax2d: lambda module: ours.softmax(-3),
+    nn.ReLU: _by(ours.relu),
+    nn.ReLU6: _by(ours.relu6),
+    nn.LeakyReLU: _by(ours.leaky_relu, "negative_slope"),
+    nn.PReLU: _by(ours.prelu, "num_parameters"),
+    nn.RReLU: _by(ours.rrelu, "lower", "upper"),
+    nn.ELU: _by(ours.elu, "alpha"),
+    nn.CELU: _by(ours.celu, "alpha"),
+    nn.SELU: _by(ours.selu),
+    nn.GELU: _by(ours.gelu, "approximate"),
+    nn.GLU: _by(ours.glu, "dim"),
+    nn.SiLU: _by(ours.silu),
+    nn.Mish: _by(ours.mish),
+    nn.Sigmoid: _by(ours.sigmoid),
+    nn.LogSigmoid: _by(ours.log_sigmoid),
+    nn.Tanh: _by(ours.tanh),
+    nn.Tanhshrink: _by(ours.tanhshrink),
+    nn.Softplus: _by(ours.softplus, "beta", "threshold"),
+    nn.Softsign: _by(ours.softsign),
+    nn.Softshrink: _by(ours.softshrink, "lambd"),
+    nn.Hardshrink: _by(ours.hardshrink, "lambd"),
+    nn.Hardtanh: _by(ours.hardtanh, "min_val", "max_val"),
+    nn.Hardsigmoid: _by(ours.hardsigmoid),
+    nn.Hardswish: _by(ours.hardswish),
+    nn.Threshold: _by(ours.threshold, "threshold", "value"),
+    nn.Dropout: _by(ours.dropout, "p"),
+    nn.AlphaDropout: _by(ours.alpha_dropout, "p"),
+    nn.FeatureAlphaDropout: _by(ours.feature_alpha_dropout, "p"),
+    nn.LayerNorm: with_bias(ours.layer_norm, "normalized_shape", "eps", "elementwise_affine"),
+    nn.RMSNorm: _by(ours.rms_norm, "normalized_shape", "eps", "elementwise_affine"),
+    nn.GroupNorm: _by(ours.group_norm, "num_groups", "eps", "affine"),
+    nn.LocalResponseNorm: _by(ours.local_response_norm, "size", "alpha", "beta", "k"),
+    nn.RNN: recurrent(ours.rnn, "nonlinearity"),
+    nn.GRU: recurrent(ours.gru),
+    nn.LSTM: recurrent(ours.lstm),
+    nn.MultiheadAttention: attention,
+    nn.TransformerEncoderLayer: encoder,
+    nn.TransformerDecoderLayer: decoder,
+    **_each("Conv{}d", conv, "conv{}d"),
+    **_each("ConvTranspose{}d", conv_transpose, "conv_transpose{}d"),
+    **_each("BatchNorm{}d", lambda make: _by(make, *_NORM), "batch_norm"),
+    **_each("InstanceNorm{}d", lambda make: instance_norm, "instance_norm"),
+    **_each("Dropout{}d", lambda make: _by(make, "p"), "dropout{}d"),
+    **_each("MaxPool{}d", pool, "max_pool{}d"),
+    **_each("AvgPool{}d", pool, "avg_pool{}d"),
+    **_each("LPPool{}d", pool, "lp_pool{}d"),
+    **_each("AdaptiveAvgPool{}d", lambda make: _by(make, "output_size"), "adaptive_avg_pool{}d"),
+    **_each("AdaptiveMaxPool{}d", pool, "adaptive_max_pool{}d"),
+    **_each("ConstantPad{}d", lambda make: _by(make, "padding", "value"), "constant_pad{}d"),
+    **{
+        row: maker
+        for kind in ("Zero", "Reflection", "Replication", "Circular")
+        for row, maker in _each(
+            f"{kind}Pad{{}}d", lambda make: _by(make, "padding"), f"{kind.lower()}_pad{{}}d"
+        ).items()
+    },
+}
+
+
+def from_torch(
+    module: nn.Module,
+    *,
+    key: Key = Key(0),
+) -> tuple[Layer, Params]:
+    """Make a layer of a torch.nn module, with its hyperparameters, parameters and statistics.
+
+    Whether the module is in training does not matter: `forward` trains and `predict` evaluates. A
+    module none of whose parameters requires a gradient becomes `frozen`. A recurrent module's
+    outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). Masks of
+    attention are True where it is allowed, which is where torch's are False. Hooks stay behind.
+
+    Args:
+        module: a module that has a counterpart here, or a `Sequential` of such, nested or not.
+        key: what the keys of dropout are made from, which torch draws from its own generator.
+
+    Returns:
+        The layer, and its parameters, copies of the module's. A `Sequential` becomes `serial`, its
+        children in their order, whatever their names.
+
+    Raises:
+        LayerError: if a module has no counterpart, or has an option or tied parameters that none
+            has, with its path and class.
+
+    Example:
+        >>> from_torch(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(inplace=True)))
+        (serial(dense(2), relu()), (Params(weight=float32[3, 2], bias=float32[2]), ()))
+    """
+    _check_untied(module)
+    for tensor in module.state_dict().values():
+        key = key.near(tensor)
+    return _converted(module, "", key)
+
+
+def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        parts = [
+            _converted(child, f"{path}{name}.", key.fold_in(i))
+            # Not named_children, which passes over a module that stands there a second time.
+            for i, (name, child) in enumerate(module._modules.items())
+            if child is not None
+        ]
+        return serial(*(layer for layer, _ in parts)), tuple(params for _, params in parts)
+    where = f"from_torch: {path[:-1]} {type(module).__name__}".replace("  ", " ")
+    maker = LAYERS.get(type(module))
+    if maker is None:
+        raise LayerError(where, "has no counterpart here; make a layer of it by from_function")
+    try:
+        layer = maker(module)
+    except Unsupported as error:
+        raise LayerError(where, f"{error}; make a layer of it by from_function") from error
+    try:
+        params = from_state_dict(layer, module.state_dict(), key=key)
+    except LayerError as error:
+        raise LayerError(where, f"{error.problem}; make a layer of it by from_function") from error
+    trained = {p.requires_grad for p in module.parameters()}
+    if trained == {True, False}:
+        raise LayerError(where, "expected all of its parameters or none to require a gradient")
+    return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
+
+
+def _check_untied(module: nn.Module) -> None:
+    first: dict[int, str] = {}
+    named = module.named_parameters, module.named_buffers
+    for name, tensor in chain.from_iterable(each(remove_duplicate=False) for each in named):
+        other = first.setdefault(id(tensor), name)
+        if other != name:
+            mend = "say it by shared or tied"
+            raise LayerError("from_torch", f"{other} and {name} are one tensor; {mend}")

@@ -1,0 +1,131 @@
+"""What from_torch refuses, and how it says so."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_torch
+
+BY_FUNCTION = "; make a layer of it by from_function"
+
+
+class Own(nn.Linear):
+    """What a subclass computes is not known."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Doubled(nn.Sequential):
+    """Computes something else."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def half_frozen():
+    module = nn.Linear(3, 4)
+    module.weight.requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Fold(2, 2), f"from_torch: Fold: has no counterpart here{BY_FUNCTION}"),
+        (Doubled(nn.ReLU()), f"from_torch: Doubled: has no counterpart here{BY_FUNCTION}"),
+        (
+            nn.Sequential(nn.ReLU(), nn.Sequential(Own(2, 3))),
+            f"from_torch: 1.0 Own: has no counterpart here{BY_FUNCTION}",
+        ),
+        (
+            nn.Sequential(OrderedDict(head=nn.LSTM(3, 4))),
+            f"from_torch: head LSTM: expected batch_first=True, got False{BY_FUNCTION}",
+        ),
+        (
+            nn.GRU(3, 4, 2, batch_first=True, dropout=0.5),
+            f"from_torch: GRU: expected dropout=0.0, got 0.5{BY_FUNCTION}",
+        ),
+        (
+            nn.LSTM(3, 4, batch_first=True, proj_size=2),
+            f"from_torch: LSTM: expected proj_size=0, got 2{BY_FUNCTION}",
+        ),
+        (
+            nn.MultiheadAttention(4, 2),
+            f"from_torch: MultiheadAttention: expected batch_first=True, got False{BY_FUNCTION}",
+        ),
+        (
+            nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True),
+            f"from_torch: MultiheadAttention: expected add_zero_attn=False, got True{BY_FUNCTION}",
+        ),
+        (
+            nn.TransformerEncoderLayer(4, 2, 3),
+            "from_torch: TransformerEncoderLayer: expected batch_first=True, got False"
+            + BY_FUNCTION,
+        ),
+        (
+            nn.TransformerDecoderLayer(4, 2, 3, activation=torch.tanh, batch_first=True),
+            "from_torch: TransformerDecoderLayer: expected activation relu or gelu, got "
+            f"{torch.tanh}{BY_FUNCTION}",
+        ),
+        (
+            nn.TransformerEncoderLayer(4, 2, 3, activation=nn.GELU("tanh"), batch_first=True),
+            "from_torch: TransformerEncoderLayer: expected activation relu or gelu, got "
+            f"GELU(approximate='tanh'){BY_FUNCTION}",
+        ),
+        (
+            nn.Softmax(),
+            f"from_torch: Softmax: expected dim=0 or another axis, got None{BY_FUNCTION}",
+        ),
+        (
+            nn.MaxPool2d(2, return_indices=True),
+            f"from_torch: MaxPool2d: expected return_indices=False, got True{BY_FUNCTION}",
+        ),
+        (
+            nn.Embedding(3, 4, max_norm=1.0),
+            f"from_torch: Embedding: expected max_norm=None, got 1.0{BY_FUNCTION}",
+        ),
+        (
+            nn.Upsample(scale_factor=2.0, recompute_scale_factor=True),
+            f"from_torch: Upsample: expected recompute_scale_factor=None, got True{BY_FUNCTION}",
+        ),
+        (
+            nn.InstanceNorm1d(3, momentum=None, track_running_stats=True),
+            "from_torch: InstanceNorm1d: expected a momentum, got momentum=None with "
+            f"track_running_stats=True{BY_FUNCTION}",
+        ),
+        (
+            half_frozen(),
+            "from_torch: Linear: expected all of its parameters or none to require a gradient",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_has_no_counterpart_is_named_with_its_path(module, message):
+    with pytest.raises(lf.LayerError) as raised:
+        from_torch(module)
+    assert str(raised.value) == message
+
+
+def test_tied_parameters_are_refused():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight = module[0].weight
+    with pytest.raises(lf.LayerError) as raised:
+        from_torch(module)
+    problem = "0.weight and 1.weight are one tensor; say it by shared or tied"
+    assert str(raised.value) == f"from_torch: {problem}"
+    norm = nn.BatchNorm1d(3, affine=False)
+    with pytest.raises(lf.LayerError, match=r"0\.running_mean and 1\.running_mean"):
+        from_torch(nn.Sequential(norm, norm))
+
+
+def test_a_parameter_that_the_counterpart_has_not_is_refused():
+    module = nn.Linear(2, 3)
+    module.register_buffer("mask", torch.ones(3))
+    with pytest.raises(lf.LayerError) as raised:
+        from_torch(module)
+    problem = f"expected tensors by torch's names; mask: unexpected{BY_FUNCTION}"
+    assert str(raised.value) == f"from_torch: Linear: {problem}"
