@@ -36,6 +36,8 @@ from lincoln_fn.combine import (
     transformer_encoder_block,
     with_context,
 )
+from lincoln_fn.compile import compile  # noqa: A004  # the name that torch's users expect
+from lincoln_fn.export import export_step
 from lincoln_fn.fit import FitRecord, evaluate, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers
@@ -62,8 +64,10 @@ __all__ = [
     "branch",
     "checkpoint",
     "checkpointed",
+    "compile",
     "data",
     "evaluate",
+    "export_step",
     "fit",
     "frozen",
     "init_state",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.losses.labels import same_shape
-from lincoln_fn.losses.loss import Loss, Reduction, reduced, require, value_range
+from lincoln_fn.losses.loss import Loss, Reduction, nan_unless, reduced, require, value_range
 from lincoln_fn.shapes import LayerError
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
@@ -198,6 +198,8 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
         wanted = f"{shape}, with 1 in place of axes that share one, or {shape[:-1]}"
         raise LayerError("gaussian_nll", f"expected var of shape {wanted}, got {given}")
     ends = value_range(var)
-    if ends and ends[0] < 0:
+    if ends is None:
+        return nan_unless(wide >= 0, wide)
+    if ends[0] < 0:
         raise LayerError("gaussian_nll", f"expected var of at least 0, got {ends[0]:g}")
     return wide

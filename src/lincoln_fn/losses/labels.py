@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.losses.loss import value_range
+from lincoln_fn.losses.loss import nan_unless, value_range
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -71,7 +71,10 @@ def signs(name: str, target: Tensor, shape: tuple[int, ...], like: Tensor) -> Te
     """
     check_target_shape(name, target, shape, like)
     y = target.to(like.dtype)
-    if value_range(y.abs()) not in ((1, 1), None):
+    ends = value_range(y.abs())
+    if ends is None:
+        return nan_unless(y.abs() == 1, y)
+    if ends != (1, 1):
         wrong = y[y.abs() != 1][0].item()
         raise LayerError(name, f"expected labels -1 or 1, got {wrong:g}")
     return y
@@ -103,7 +106,9 @@ def probabilities(name: str, prediction: Tensor, target: Tensor) -> Tensor:
         raise LayerError(name, f"{problem} {tuple(target.shape)}")
     y = target.to(prediction.dtype).view(prediction.shape)
     ends = value_range(y)
-    if ends and not (ends[0] >= 0 and ends[1] <= 1):
+    if ends is None:
+        return nan_unless((y >= 0) & (y <= 1), y)
+    if not (ends[0] >= 0 and ends[1] <= 1):
         wrong = ends[0] if not ends[0] >= 0 else ends[1]
         raise LayerError(name, f"expected labels 0 or 1, or between them, got {wrong:g}")
     return y

@@ -228,3 +228,20 @@ def value_range(values: Tensor) -> tuple[float, float] | None:
         return low.item(), high.item()
     except RuntimeError:
         return None
+
+
+def nan_unless(right: Tensor, values: Tensor) -> Tensor:
+    """Put nan in the place of wrong values, where `value_range` has none to look at.
+
+    Args:
+        right: which are right.
+        values: a floating tensor.
+
+    Returns:
+        The values; a wrong one makes the loss nan, which a training step refuses.
+
+    Example:
+        >>> nan_unless(torch.tensor([True, False]), torch.tensor([1.0, 7.0]))
+        tensor([1., nan])
+    """
+    return torch.where(right, values, torch.nan)

@@ -1,0 +1,67 @@
+"""Indices of a traced step, which may turn out to be out of range when the compiled graph runs.
+
+Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
+raises in one of several threads ends the process. So while a step is traced, each index is moved to
+the nearest in range, and whether one was moved becomes a tensor, for the step to act upon.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+# Their first arguments are x, dim and index.
+_ALONG_AXIS = {
+    aten.gather, aten.scatter, aten.scatter_add, aten.scatter_reduce, aten.index_select,
+    aten.index_add, aten.index_copy, aten.index_fill,
+}  # fmt: skip
+# Their first arguments are x and, for each axis, an index or None; -1 is the last.
+_BY_AXIS = {aten.index, aten._unsafe_index, aten.index_put, aten._unsafe_index_put}
+# Traced as what they are made of, gather and scatter.
+_SPELLED_OUT = get_decompositions(
+    [getattr(aten, f"nll_loss{d}_{way}") for d in ("", "2d") for way in ("forward", "backward")]
+)
+
+
+class InRange(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
+    """Keeps each index in range while it is active; `wrong` tells of each whether it was not."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.wrong: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # Any: an operation, which torch has no public type for
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kind, given = func.overloadpacket, list(args)
+        if func in _SPELLED_OUT:
+            with self:
+                return _SPELLED_OUT[func](*args, **(kwargs or {}))
+        if kind in _ALONG_AXIS:
+            x, dim, index = args[:3]
+            given[2] = self._kept(index, 0, x.shape[dim] if x.ndim else 1)
+        elif kind in _BY_AXIS:
+            sizes = zip(args[1], args[0].shape, strict=False)
+            given[1] = [index if index is None else self._kept(index, -n, n) for index, n in sizes]
+        elif kind is aten.embedding:
+            given[1] = self._kept(args[1], 0, len(args[0]))
+        elif kind is aten.embedding_dense_backward:
+            given[1] = self._kept(args[1], 0, args[2])
+        return func(*given, **(kwargs or {}))
+
+    def _kept(self, index: Tensor, low: int, n: int) -> Tensor:
+        if index.dtype not in (torch.int64, torch.int32):
+            return index  # a mask
+        kept = index.clamp(low, max(n - 1, low))
+        self.wrong.append((kept != index).any())
+        return kept

@@ -1,0 +1,160 @@
+"""Tracing: a training step as one flat graph of tensor operations, for compiling and exporting.
+
+    flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
+
+`make_fx` runs the step on fake tensors, which have a shape and a dtype but no numbers, and writes
+down each operation. Python code runs once, while tracing: what it computes of numbers and shapes
+stands in the graph as a constant, and what it asks of a tensor's numbers has no answer. That is why
+everything that changes from step to step is a tensor leaf, and why checks of shapes are made while
+tracing and checks of numbers are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lincoln_fn import tree
+from lincoln_fn._in_range import InRange
+from lincoln_fn.data import Batch
+from lincoln_fn.layer import Arrays
+from lincoln_fn.record import EVERYTHING, brief
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.train import Step, StepFunction, TrainState
+
+# Any: optree's class, whose constructor no type checker knows.
+Structure: TypeAlias = Any
+
+
+@attrs.frozen(eq=False)
+class Traced:
+    """A step's graph, fake tensors like its inputs, and the structure of what it returns."""
+
+    graph: GraphModule
+    inputs: tuple[Tensor, ...]
+    structure: Structure
+
+
+def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
+    """List every tensor of a tree, from left to right.
+
+    Args:
+        given: any tree.
+
+    Returns:
+        The leaves, and the structure that puts them together again.
+    """
+    return optree.tree_flatten(given, namespace=EVERYTHING)
+
+
+def trace(step: Step, run: StepFunction, state: TrainState, batch: Batch) -> Traced:
+    """Trace a step for arguments like those given.
+
+    In the graph, an index that is out of range is moved to the nearest in range, and makes the
+    value nan: compiled code would read beyond the tensor, or end the process.
+
+    Args:
+        step: for its checks and its errors.
+        run: the bare step.
+        state: of which only structure, shapes, strides, dtypes and devices count.
+        batch: likewise.
+
+    Returns:
+        The graph.
+
+    Raises:
+        LayerError: as the step does on the same arguments; else if a part of it cannot be traced.
+        NonFiniteError: as the step does.
+    """
+    leaves, structure = flatten((state, batch))
+    returned: list[Structure] = []
+
+    def flat(*inputs: Tensor) -> list[Tensor]:
+        new_state, value = run(*optree.tree_unflatten(structure, inputs))
+        outputs, of_outputs = flatten((new_state, value))
+        returned.append(of_outputs)
+        check_tensors("expected the new state to be", outputs, (new_state, value))
+        if value.ndim:
+            raise LayerError(step.loss.name, "expected one number to descend")
+        return outputs
+
+    try:
+        check_tensors("expected", leaves, (state, batch))
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake, torch.no_grad():
+            # A fake for each place: one tensor that stands in two of them need not do so again.
+            inputs = tuple(map(_like, leaves))
+            graph = make_fx(flat)(*inputs)
+            _drop_unanswered(graph)
+            graph = make_fx(_guarded(graph))(*inputs)
+    except Exception as error:
+        step_itself = attrs.evolve(step, run=run)
+        step_itself(state, batch)  # what is wrong with the arguments, it says better
+        raise _untraceable(step, error) from error
+    return Traced(graph, inputs, returned[0])
+
+
+def check_tensors(expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
+    """Check that leaves are tensors.
+
+    Args:
+        expected: how the error begins.
+        leaves: the leaves.
+        arguments: the tree that they are of, which gives their names.
+
+    Raises:
+        LayerError: if one is not.
+    """
+    for i, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tensor):
+            path = tree.paths(arguments, states=True)[i]
+            mend = "a number that changes from step to step has to be a tensor"
+            problem = f"{expected} tensors alone, got {brief(leaf)} at {path}; {mend}"
+            raise LayerError("step", problem)
+
+
+def _like(leaf: Tensor) -> Tensor:
+    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
+
+
+def _untraceable(step: Step, error: Exception) -> LayerError:
+    where, problem = str(step), f"{type(error).__name__}: {error}"
+    if isinstance(error, LayerError):
+        where, problem = error.where, error.problem
+    mend = (
+        "write it in tensor operations, torch.where in place of if, without numpy, item() or "
+        "tolist(); or use the step as it is"
+    )
+    return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
+
+
+def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
+    """Make a function of the graph whose value is nan if an index is out of range."""
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        with InRange() as indices:
+            # Without in-place operations, so that an index is kept in range where it is used. The
+            # step itself is not run so, for under `functionalize` numpy would read unset memory.
+            *outputs, value = torch.func.functionalize(graph)(*inputs)
+        for wrong in indices.wrong:
+            value = torch.where(wrong, torch.nan, value)
+        return [*outputs, value]
+
+    return run
+
+
+def _drop_unanswered(graph: GraphModule) -> None:
+    """Take out the questions after numbers: each has raised an error, and the step has gone on."""
+    for node in reversed(graph.graph.nodes):
+        if node.target is torch.ops.aten._local_scalar_dense.default and not node.users:
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()

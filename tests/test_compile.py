@@ -1,0 +1,314 @@
+"""Compiled steps: the same as eager for every kind of layer and optimizer, and the same errors."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch._inductor.cpp_builder import get_cpp_compiler
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.layers import dropout
+from lincoln_fn.record import State, record
+from lincoln_fn.tracing import trace
+
+optim, schedules = lf.optim, lf.schedules
+
+
+def has_compiler():
+    try:
+        get_cpp_compiler()
+    except RuntimeError:
+        return False
+    return True
+
+
+compiles = pytest.mark.skipif(not has_compiler(), reason="Inductor finds no C++ compiler")
+
+
+@record
+class Shown(State):
+    """A mask that can be looked at after the step, and the key of the next."""
+
+    mask: torch.Tensor
+    dropout: dropout.Params
+
+
+def showing_dropout():
+    """A user's layer: dropout that keeps its last mask among its params."""
+
+    def forward(params, x):
+        y, cache = dropout.forward(params.dropout, x, p=0.5)
+        return y, cache
+
+    return lf.Layer(
+        "showing_dropout()",
+        forward,
+        lambda params, cache, g: (dropout.backward(params.dropout, cache, g)[0], params),
+        lambda key, x: Shown(torch.ones(x.shape, dtype=torch.bool), dropout.init(key, x)),
+        advance=lambda params, cache: Shown(cache.mask, dropout.advance(params.dropout, cache)),
+    )
+
+
+X = keys.normal(lf.Key(1), (6, 5))
+T = torch.tensor([0, 2, 1, 1, 2, 0])
+TOKENS = torch.tensor([[3, 1, 4], [5, 0, 2]])
+LETTERS = torch.tensor([[1, 4, 1], [0, 2, 6]])
+
+CASES = {
+    "dense": (
+        lf.serial(
+            showing_dropout(),
+            lf.frozen(lf.dense(4)),
+            lf.checkpointed(lf.serial(lf.dense(7), lf.dropout(0.2), lf.relu())),
+            lf.batch_norm(),
+            lf.dense(3),
+        ),
+        lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5]), ignore_index=9),
+        optim.chain(
+            optim.ema(0.9), optim.sgd(schedules.exponential(0.1, 0.5), momentum=0.9, nesterov=True)
+        ),
+        (X, T),
+    ),
+    "lstm": (
+        lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()),
+        lf.losses.mse(),
+        optim.adam(0.05),
+        (TOKENS[:, :2], X[:2].repeat(1, 2)),
+    ),
+    "attention": (
+        lf.serial(
+            lf.embedding(7, 6),
+            lf.multi_head_attention(2, dropout=0.1, is_causal=True),
+            lf.dense(7),
+            lf.permute(0, 2, 1),
+        ),
+        lf.losses.softmax_cross_entropy(),
+        optim.chain(optim.accumulate(2), optim.adamw(schedules.cosine(0.05, 10))),
+        (TOKENS, LETTERS),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """Each case's step, its compiled form and its first state; compiled once for all tests."""
+    made = {}
+    for name, (net, loss, optimizer, batch) in CASES.items():
+        step = lf.make_step(net, loss, optimizer)
+        state = lf.init_state(net, optimizer, lf.Key(0), batch[0])
+        made[name] = step, lf.compile(step), state
+    return made
+
+
+def assert_close(given, expected):
+    assert lf.tree.same_structure(given, expected, states=True)
+    leaves = (lf.tree.leaves(tree, states=True) for tree in (given, expected))
+    for ours, theirs in zip(*leaves, strict=True):
+        tolerance = (
+            {"rtol": 1e-4, "atol": 1e-5} if ours.is_floating_point() else {"rtol": 0, "atol": 0}
+        )
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+@compiles
+@pytest.mark.parametrize("name", CASES)
+def test_five_compiled_steps_are_five_eager_steps(steps, name):
+    step, compiled, first = steps[name]
+    batch = CASES[name][3]
+    ours = theirs = first
+    masks = []
+    for _ in range(5):
+        ours, value = compiled(ours, batch)
+        theirs, expected = step(theirs, batch)
+        assert_close((ours, value), (theirs, expected))
+        masks += [ours.params[0].mask] if name == "dense" else []
+    assert int(ours.step) == 5
+    assert len(compiled.run.graphs) == 1
+    # Bit for bit eager's, as assert_close has seen, and a new one each time.
+    for i, mask in enumerate(masks):
+        assert not any(mask.equal(other) for other in masks[:i])
+
+
+BAD = {
+    "a label too large": (X, T + 7),
+    "a label below 0": (X, T - 1),
+    "labels all ignored": (X, torch.full_like(T, 9)),
+    "another number of features": (X[:, :4], T),
+    "another dtype": (X.double(), T),
+    "too few labels": (X, T[:5]),
+    "labels that are floats": (X, T.float()),
+    "no tensor": (X.numpy(), T),
+    "nan": (X * torch.nan, T),
+    "no pair": (X, T, T),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", BAD)
+def test_errors_are_the_eager_steps(steps, name):
+    step, compiled, state = steps["dense"]
+    with pytest.raises(lf.LayerError) as expected:
+        step(state, BAD[name])
+    with pytest.raises(type(expected.value), match=f"^{re.escape(str(expected.value))}$"):
+        compiled(state, BAD[name])
+
+
+@compiles
+@pytest.mark.parametrize("wrong", [-1, 7, 10**9])
+def test_an_embedded_index_out_of_range_is_refused(steps, wrong):
+    _, compiled, state = steps["attention"]
+    tokens = TOKENS.clone()
+    tokens[1, 2] = wrong
+    with pytest.raises(
+        lf.LayerError, match=rf"embedding.*expected indices from 0 to 6, got {wrong}$"
+    ):
+        compiled(state, (tokens, LETTERS))
+
+
+@compiles
+def test_strides_and_shapes_make_graphs_of_their_own():
+    net, optimizer = lf.dense(2), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    compiled = lf.compile(step)
+    assert lf.compile(compiled) is compiled
+    assert repr(compiled) == repr(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    # One tensor in two places, and then two.
+    square, other = keys.normal(lf.Key(2), (2, 5, 5))
+    net = lf.dense(5)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    compiled = lf.compile(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), square)
+    for batch in ((square, square), (square, other), (square.T, other)):
+        assert_close(compiled(state, batch), step(state, batch))
+    assert len(compiled.run.graphs) == 2
+
+
+def traced_value(net, loss, batch):
+    """Trace a step for a batch of zeros, and give the graph's value for the batch."""
+    zeros = lf.tree.map(torch.zeros_like, batch)
+    optimizer = optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), zeros[0])
+    step = lf.make_step(net, loss, optimizer)
+    traced = trace(step, step.run, state, zeros)
+    *_, value = traced.graph(*lf.tree.leaves((state, batch), states=True))
+    return value
+
+
+def loss_by(values):
+    """A user's loss on (N, C), of a function (prediction, target) -> value, with no gradient."""
+    return lf.Loss("mine()", lambda z, t: (values(z, t), z), lambda z, g=1.0: torch.zeros_like(z))
+
+
+INDEXING = {
+    "gather": lambda z, t: z.gather(1, t[:, None]).sum(),
+    "index": lambda z, t: z[torch.arange(6), t].sum(),
+    "index_select": lambda z, t: z.index_select(1, t).sum(),
+    "scatter": lambda z, t: z.scatter(1, t[:, None], 2.0).sum(),
+    "scatter_": lambda z, t: torch.zeros_like(z).scatter_(1, t[:, None], 2.0).sum(),
+    "index_put": lambda z, t: z.index_put((torch.arange(6), t), torch.tensor(2.0)).sum(),
+    "index_add": lambda z, t: z.index_add(1, t, torch.ones(6, 6)).sum(),
+    "nll_loss": torch.nn.functional.nll_loss,
+    "embedding": lambda z, t: torch.nn.functional.embedding(t, z).sum(),
+}
+
+
+@pytest.mark.parametrize("name", INDEXING)
+def test_a_users_indices_out_of_range_make_the_value_nan(name):
+    loss = loss_by(INDEXING[name])
+    n = 6 if name == "embedding" else 5
+    right = torch.tensor([0, 2, 1, 4, 2, 0])
+    value = traced_value(lf.identity(), loss, (X, right))
+    torch.testing.assert_close(value, loss.forward(X, right)[0])
+    for wrong in (n, -n - 1):
+        assert traced_value(
+            lf.identity(), loss, (X, torch.cat((right[1:], torch.tensor([wrong]))))
+        ).isnan()
+
+
+def test_indices_from_the_end_are_in_range():
+    last = torch.full((6,), -5)
+    value = traced_value(lf.identity(), loss_by(INDEXING["index"]), (X, last))
+    torch.testing.assert_close(value, X[:, 0].sum())
+
+
+@pytest.mark.parametrize(
+    ("loss", "right", "wrong"),
+    [
+        (lf.losses.soft_margin(), 1.0, 0.5),
+        (lf.losses.sigmoid_cross_entropy(), 1.0, 1.5),
+        (lf.losses.sigmoid_cross_entropy(), 0.0, -0.5),
+    ],
+)
+def test_labels_that_no_check_can_see_make_the_value_nan(loss, right, wrong):
+    target = torch.full((6, 5), right)
+    assert traced_value(lf.identity(), loss, (X, target)).isfinite()
+    target[3, 2] = wrong
+    assert traced_value(lf.identity(), loss, (X, target)).isnan()
+
+
+def test_a_variance_below_0_makes_the_value_nan():
+    loss = lf.losses.gaussian_nll()
+    net = lf.Layer(
+        "twice()", lambda params, x: ((x, x), None), lambda params, cache, g: (g[0] + g[1], ())
+    )
+    assert traced_value(net, loss, (X.abs(), X)).isfinite()
+    assert traced_value(net, loss, (X, X)).isnan()
+
+
+def user_layer(f):
+    return lf.Layer(
+        "mine()",
+        lambda params, x: (f(x), None),
+        lambda params, cache, g: (g, ()),
+        predict=lambda params, x: x,
+    )
+
+
+UNTRACEABLE = {
+    "a branch": (lambda x: x if x.sum() > 1e9 else -x, "DataDependentOutputException"),
+    "item": (lambda x: x * x[0, 0].item(), "DataDependentOutputException"),
+    "tolist": (lambda x: x * x[0, 0].tolist(), "DataDependentOutputException"),
+    "numpy": (lambda x: torch.from_numpy(x.numpy()), "RuntimeError"),
+    "numpy's functions": (lambda x: torch.from_numpy(np.exp(np.asarray(x))), "RuntimeError"),
+    "a shape by values": (lambda x: x[x > 0].sum() * x, "DynamicOutputShapeException"),
+}
+
+
+@pytest.mark.parametrize("name", UNTRACEABLE)
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_layer_that_cannot_be_traced_is_named(name, is_alone):
+    f, problem = UNTRACEABLE[name]
+    net = user_layer(f) if is_alone else lf.serial(lf.dense(5), lf.serial(user_layer(f)))
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, optim.sgd(0.1), lf.Key(0), X)
+    step(state, (X, X))
+    where = r"make_step\(mine\(\)" if is_alone else r"serial\[1\] serial\[0\] mine\(\)"
+    with pytest.raises(
+        lf.LayerError, match=rf"^{where}.*: cannot be traced \(.*{problem}"
+    ) as raised:
+        lf.compile(step)(state, (X, X))
+    assert "write it in tensor operations" in str(raised.value)
+
+
+def test_a_number_among_the_leaves_is_refused():
+    counting = optim.Optimizer(
+        "counting()", lambda params: {"count": 0}, lambda p, dp, s: (p, {"count": s["count"] + 1})
+    )
+    step = lf.make_step(lf.dense(2), lf.losses.mse(), counting)
+    state = lf.init_state(lf.dense(2), counting, lf.Key(0), X)
+    message = r"expected tensors alone, got 0 at 0.opt_state.count; a number that changes"
+    with pytest.raises(lf.LayerError, match=message):
+        lf.compile(step)(state, (X, X[:, :2]))
+
+
+def test_a_loss_of_several_numbers_is_refused_as_eagerly():
+    step = lf.make_step(lf.dense(2), lf.losses.mse(reduction="none"), optim.sgd(0.1))
+    state = lf.init_state(lf.dense(2), optim.sgd(0.1), lf.Key(0), X)
+    for refusing in (step, lf.compile(step)):
+        with pytest.raises(
+            lf.LayerError, match=r"^mse.*: expected one number to descend, got \(6, 2\)"
+        ):
+            refusing(state, (X, X[:, :2]))
