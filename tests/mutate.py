@@ -28,6 +28,7 @@ timeout. The same tests must pass without a mutation, or the script stops.
 
 import argparse
 import functools
+import gc
 import importlib.abc
 import importlib.util
 import json
@@ -36,20 +37,26 @@ import re
 import signal
 import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import attrs
-
-# Imported here, that the processes of the mutants need not.
 import pytest
 import torch
 from mutation.code import PACKAGE, Module, gradient_code
 from mutation.mistakes import Mutant, mutants_of
 
 TESTS = Path(__file__).resolve().parent
-TABLES = ("test_layers.py", "test_losses_table.py")
+TABLES = {
+    "layers": ("test_layers.py",),
+    "losses": ("test_losses_table.py", "test_losses.py", "test_losses_edges.py"),
+}
+OPTIONS = (
+    *("-x", "-q", "--tb=no", "--assert=plain", "-o", "addopts="),
+    *("-p", "no:cacheprovider", "-p", "no:xdist"),
+)
+# What the parent has imported the mutants need not import.
+SHARED = ("hypothesis.strategies", "jaxtyping", "numpy", "optree", "torch._dynamo")
 GENERAL = ("test_formulas.py", "test_laws.py", "test_numerics.py")
 
 
@@ -86,8 +93,9 @@ class RowsOf:
                 # A constructor binds hyperparameters to forward: func is the layer file's own.
                 forward = case.layer.forward
                 return getattr(forward, "func", forward).__module__
-            case {"row": row}:
-                return getattr(sys.modules["lincoln_fn"].losses, row.name).__module__
+            case {"row": object(name=name)} | {"name": name}:
+                loss = getattr(sys.modules["lincoln_fn"].losses, name, None)
+                return getattr(loss, "__module__", None)
         return None
 
 
@@ -96,15 +104,18 @@ def run(tests: tuple[str, ...], rows: RowsOf | None, mutant: Mutant | None, time
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    signal.alarm(timeout)  # ends the process
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    sys.path.insert(0, str(PACKAGE.parent))
-    if mutant is not None:
-        sys.meta_path.insert(0, Mutated(module_of(mutant.path), mutant.path, mutant.source))
-    options = ["-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    files = [str(TESTS / name) for name in tests]
-    os._exit(pytest.main([*options, f"--rootdir={TESTS.parent}", *files], [rows] if rows else None))
+    try:
+        signal.alarm(timeout)  # ends the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        sys.path.insert(0, str(PACKAGE.parent))
+        if mutant is not None:
+            finder = Mutated(module_of(mutant.path), mutant.path, mutant.source)
+            sys.meta_path.insert(0, finder)
+        files = [f"--rootdir={TESTS.parent}", *(str(TESTS / name) for name in tests)]
+        os._exit(pytest.main([*OPTIONS, *files], [rows] if rows else None))
+    finally:
+        os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
 def module_of(path: Path) -> str:
@@ -118,15 +129,15 @@ def stages_of(path: Path) -> list[tuple[tuple[str, ...], RowsOf | None]]:
     users, imports = {module_of(path)}, imports_of(path.parent)
     while more := {user for user, used in imports.items() if used & users} - users:
         users |= more
-    names = {user.rpartition(".")[2].lstrip("_") for user in users}
-    for user in users:
-        module = PACKAGE.parent.joinpath(*user.split(".")).with_suffix(".py")
-        names |= set(Module(module).defined) if path.parent.name == "losses" else set()
-    calls = re.compile(rf"\b({'|'.join(sorted(names))})(\dd)?\(")
-    naming = {file.name for file in TESTS.glob("test_*.py") if calls.search(file.read_text())}
-    table = TABLES[path.parent.name == "losses"]
-    rest = sorted(naming - {*TABLES, *GENERAL}) + list(GENERAL)
-    return [((table,), RowsOf(frozenset(users))), (tuple(rest), None)]
+    families = {"losses"}
+    if path.parent.name == "layers":
+        names = {user.rpartition(".")[2] for user in users}
+        named = re.compile(rf"(lf\.|\")\w*({'|'.join(names)})")
+        tables = (TESTS / "cases").glob("*.py")
+        families = {table.stem for table in tables if named.search(table.read_text())}
+    tables = TABLES[path.parent.name]
+    own = {file.name for family in families for file in TESTS.glob(f"test_{family}*.py")}
+    return [(tables, RowsOf(frozenset(users))), ((*sorted(own), *GENERAL), None)]
 
 
 @functools.cache
@@ -188,12 +199,18 @@ def main() -> None:
     if options.list:
         print(*(f"{mutant.name}  {mutant.diff}" for mutant in mutants), sep="\n")
         return
+    for module in SHARED:
+        importlib.import_module(module)
     torch.set_num_threads(1)
-    with ProcessPoolExecutor(options.workers, get_context("fork")) as pool:
+    torch.ones(2, 2, device="meta") @ torch.ones(2, 2, device="meta")  # imports what meta needs
+    gc.disable()  # the mutants do not live long enough
+    gc.freeze()
+    with get_context("fork").Pool(options.workers) as pool:
         verdicts = {}
         timed = functools.partial(verdict, timeout=options.timeout)
-        for mutant, fate in zip(mutants, pool.map(timed, mutants), strict=True):
+        for mutant, fate in zip(mutants, pool.imap(timed, mutants), strict=True):
             verdicts[mutant.name] = fate
+            print(f"\r{len(verdicts)} of {len(mutants)}", end="\r", file=sys.stderr, flush=True)
             if "without a mutation" in fate:
                 sys.exit(f"{mutant.path}: {fate}")
             if fate == "survived":

@@ -66,6 +66,7 @@ def test_an_empty_sequence_hands_the_state_on(layer, count):
     dx, dparams = layer.backward(params, cache, (y, g_state))
     assert dx[0].shape == (2, 0, 3)
     torch.testing.assert_close(dx[1], g_state)
+    assert lf.tree.same_structure(dparams, params)
     assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
 
 

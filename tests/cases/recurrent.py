@@ -64,7 +64,12 @@ for layer, kind, count in ((lf.rnn, nn.RNN, 1), (lf.gru, nn.GRU, 1), (lf.lstm, n
             by_torch(kind, num_layers=2, bidirectional=True),
             note="state",
         ),
-        Case(layer(4), (SEQUENCE, None), by_torch(kind), note="no state"),
+        Case(
+            layer(4, num_layers=3),
+            (SEQUENCE, None),
+            by_torch(kind, num_layers=3),
+            note="no state",
+        ),
         Case(layer(4), (SEQUENCE, states(count), MASK), by_torch(kind), note="state and mask"),
         Case(
             layer(4, num_layers=2, bidirectional=True),

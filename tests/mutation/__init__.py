@@ -1,0 +1,1 @@
+"""What `mutate.py` changes, and how."""
