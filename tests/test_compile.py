@@ -71,6 +71,13 @@ CASES = {
         ),
         (X, T),
     ),
+    # Inductor once took the sum of a product and 0.9 b for their plain sum.
+    "momentum": (
+        lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)),
+        lf.losses.softmax_cross_entropy(),
+        optim.sgd(0.1, momentum=0.9, dampening=0.3, weight_decay=0.1),
+        (X, T),
+    ),
     "lstm": (
         lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()),
         lf.losses.mse(),

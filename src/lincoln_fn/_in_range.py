@@ -1,8 +1,11 @@
-"""Indices of a traced step, which may turn out to be out of range when the compiled graph runs.
+"""What a traced step must not leave to Inductor as it is: indices, and sums with a factor.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
 the nearest in range, and whether one was moved becomes a tensor, for the step to act upon.
+
+A sum a + alpha b becomes a sum and a product: Inductor makes one operation of a sum and a matrix
+product in it, and drops the alpha.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ _SPELLED_OUT = get_decompositions(
 )
 
 
+_SCALED = {aten.add.Tensor, aten.sub.Tensor}
+
+
 class InRange(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
     """Keeps each index in range while it is active; `wrong` tells of each whether it was not."""
 
@@ -44,6 +50,8 @@ class InRange(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kind, given = func.overloadpacket, list(args)
+        if func in _SCALED and kwargs and kwargs.get("alpha", 1) != 1:
+            return func(args[0], args[1] * kwargs["alpha"])
         if func in _SPELLED_OUT:
             with self:
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
