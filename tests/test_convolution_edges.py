@@ -108,14 +108,23 @@ def test_input_that_is_not_contiguous(maker):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_channels_last_stays_channels_last(layer, dtype):
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_planes_are_taken_in_channels_last_order(layer, dtype, order):
     x = normal(2, 4, 5, 7).to(dtype)
     params = layer.init(lf.Key(0), x)
-    given = run(layer, params, x.contiguous(memory_format=torch.channels_last))
+    given = run(layer, params, x.contiguous(memory_format=order))
     for ours, theirs in zip(given, run(layer, params, x), strict=True):
         close(ours, theirs, 1e-5)
     for name, tensor in zip(("y", "dx"), given, strict=False):
         assert tensor.is_contiguous(memory_format=torch.channels_last), name
+
+
+def test_an_image_of_one_channel_is_not_copied():
+    x = normal(2, 1, 5, 7)
+    layer = lf.conv2d(6, 3)
+    y, cache = layer.forward(layer.init(lf.Key(0), x), x)
+    assert cache.x.data_ptr() == x.data_ptr()
+    assert y.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -157,7 +166,7 @@ def test_symmetric_zeros_are_left_to_the_kernel():
     for padding in (2, "same", "valid"):
         layer = lf.conv2d(6, 3, padding=padding)
         _, cache = layer.forward(layer.init(lf.Key(0), x), x)
-        assert cache.x is x
+        assert torch.equal(cache.x, x)
         assert cache.amounts == ()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._spatial import Sizes, check_image
+from lincoln_fn.layers._spatial import Sizes, channels_last, check_image
 from lincoln_fn.shapes import LayerError, check_input, check_like
 
 
@@ -141,6 +141,23 @@ def output_shape(x: Tensor, weight: Tensor, geometry: Geometry) -> Sizes:
     return (*x.shape[: -n - 1], channels, *spatial)
 
 
+def in_order(x: Tensor, weight: Tensor) -> Tensor:
+    """Give x, or g, the order in memory in which the kernels are fastest.
+
+    Args:
+        x: batched or not.
+        weight: the weight.
+
+    Returns:
+        The same numbers.
+
+    Example:
+        >>> in_order(torch.zeros(1, 1, 5, 5), torch.zeros(8, 1, 3, 3)).stride()
+        (25, 1, 5, 1)
+    """
+    return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
+
+
 def convolve(
     layer: str,
     x: Float[Tensor, "*batch_channels_spatial"],
@@ -195,6 +212,6 @@ def gradients(
     is_batched = x.ndim == weight.ndim
     g, x = (g, x) if is_batched else (g[None], x[None])
     dx, dweight, dbias = torch.ops.aten.convolution_backward(
-        g, x, weight, [g.shape[1]], *geometry, wanted
+        in_order(g, weight), x, weight, [g.shape[1]], *geometry, wanted
     )
     return dx if is_batched or dx is None else dx[0], dweight, dbias

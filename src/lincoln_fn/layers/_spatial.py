@@ -1,4 +1,4 @@
-"""What layers over spatial axes share: numbers by axis, and the check of an image's shape."""
+"""What layers over spatial axes share: numbers by axis, an image's shape, its order in memory."""
 
 from __future__ import annotations
 
@@ -60,3 +60,27 @@ got (2, 3, 5)
     inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"
     shape = tuple(x.shape)
     raise LayerError(layer, f"expected x of shape ({inner}) or (batch, {inner}), got {shape}")
+
+
+def channels_last(x: Tensor, channels: int | None = None) -> Tensor:
+    """Give images the order in memory in which the CPU's kernels over planes are fastest.
+
+    There a vector register holds neighbouring channels: max pooling takes a tenth of the time, a
+    convolution half. With fewer channels than four it does not pay.
+
+    Args:
+        x: of any shape; images are (batch, channels, height, width).
+        channels: the most that x and what is made of it have; None for those of x.
+
+    Returns:
+        The same numbers.
+
+    Example:
+        >>> channels_last(torch.zeros(2, 8, 5, 5)).stride()
+        (200, 1, 40, 8)
+    """
+    if x.ndim != 4 or x.device.type != "cpu" or (channels or x.shape[1]) < 4:
+        return x
+    if x.shape[1] == 1:  # the same order already, which only the strides have to tell
+        return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

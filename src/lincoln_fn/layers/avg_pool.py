@@ -29,7 +29,7 @@ from lincoln_fn.layers._pool import (
     pooled_shape,
     window_of,
 )
-from lincoln_fn.layers._spatial import Sizes
+from lincoln_fn.layers._spatial import Sizes, channels_last
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
@@ -81,6 +81,7 @@ def forward(
     layer = f"avg_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)
     check_windows(layer, params, x, window)
+    x = channels_last(x) if window.n == 2 else x
     cache = Cache(x, window, count_include_pad, divisor_override)
     if window.n == 1:
         y: Tensor = torch.ops.aten.avg_pool2d(as_plane(x), *_arguments(cache))
@@ -120,7 +121,7 @@ def backward(
         )
         return dx.squeeze(-2), ()
     if window.n == 2:
-        return torch.ops.aten.avg_pool2d_backward(g, x, *_arguments(cache)), ()
+        return torch.ops.aten.avg_pool2d_backward(channels_last(g), x, *_arguments(cache)), ()
     dx = torch.ops.aten.avg_pool3d_backward(_wide(g), _wide(x), *_arguments(cache))
     return dx.to(x.dtype), ()
 

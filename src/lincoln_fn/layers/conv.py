@@ -32,6 +32,7 @@ from lincoln_fn.layers._conv import (
     check_example,
     convolve,
     gradients,
+    in_order,
     init_tensors,
     named,
     output_shape,
@@ -129,7 +130,7 @@ def forward(
         padding_mode: "zeros", "reflect", "replicate" or "circular".
 
     Returns:
-        y, channels-last where x is and the kernel knows that order, and the cache.
+        y, over planes on the CPU in channels-last order, and the cache.
 
     Raises:
         LayerError: if x does not fit the weight, the padding or the groups, or params are another
@@ -154,6 +155,7 @@ def forward(
         check_amounts(layer, x, amounts, mode)
         x = pad(x, amounts, mode)
     geometry = Geometry(steps, within, dilations, False, nothing, groups)
+    x = in_order(x, weight)
     y = convolve(layer, x, weight, params.bias, geometry)
     return y, Cache(x, geometry, amounts, mode)
 

@@ -29,6 +29,7 @@ from lincoln_fn.layers._conv import (
     check_example,
     convolve,
     gradients,
+    in_order,
     init_tensors,
     named,
     output_shape,
@@ -123,7 +124,7 @@ def forward(
         dilation: the step d from one place of the kernel to the next.
 
     Returns:
-        y, channels-last where x is and the kernel knows that order, and the cache.
+        y, over planes on the CPU in channels-last order, and the cache.
 
     Raises:
         LayerError: if x does not fit the weight or the groups, y would be empty, or params are
@@ -138,6 +139,7 @@ def forward(
     layer, n = named("conv_transpose", params.weight), params.weight.ndim - 2
     check_image(layer, x, n, params.weight.shape[0])
     geometry = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
+    x = in_order(x, params.weight)
     return convolve(layer, x, params.weight, params.bias, geometry), Cache(x, geometry)
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.layers._pool import Window, as_plane, check_windows, plane_window, window_of
-from lincoln_fn.layers._spatial import Sizes
+from lincoln_fn.layers._spatial import Sizes, channels_last
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
@@ -73,6 +73,7 @@ def forward(
         y, indices = torch.ops.aten.max_pool2d_with_indices(as_plane(x), *plane_window(window))
         return y.squeeze(-2), Cache(x, indices.squeeze(-2), window)
     if window.n == 2:
+        x = channels_last(x)
         y, indices = torch.ops.aten.max_pool2d_with_indices(x, *window)
         return y, Cache(x, indices, window)
     x = _in_order(x)
@@ -110,6 +111,7 @@ def backward(
         )
         return dx.squeeze(-2), ()
     if window.n == 2:
+        g = channels_last(g)
         return torch.ops.aten.max_pool2d_with_indices_backward(g, x, *window, indices), ()
     g = _in_order(g)
     return torch.ops.aten.max_pool3d_with_indices_backward(g, x, *window, indices), ()
