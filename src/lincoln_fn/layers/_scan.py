@@ -20,7 +20,8 @@ there, and ds_t goes to ds_{t-1} as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,12 +47,14 @@ class Rule(NamedTuple):
 
     `forward` takes a_t, b_t and the state's tensors, and returns the new state's and those that
     `backward` needs; `backward` takes these and ds_t, and returns da_t, db_t and ds_{t-1}.
+    `kernel` is a module that computes whole sequences of its kind faster, or None.
     """
 
     gates: int
     states: int
     forward: Callable[[Tensor, Tensor, Tensors], tuple[Tensors, Tensors]]
     backward: Callable[[Tensors, Tensors], tuple[Tensor, Tensor, Tensors]]
+    kernel: ModuleType | None = None
 
 
 @record
@@ -72,7 +75,7 @@ def scan(
     state: Tensors,
     mask: Bool[Tensor, "batch length"] | None,
     reverse: bool,
-) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:
+) -> tuple[Float[Tensor, "batch length hidden"], Tensors, Any]:  # Any: as `scan_backward` takes it
     """Run a cell along a sequence.
 
     Args:
@@ -86,6 +89,9 @@ def scan(
     Returns:
         The outputs h_t, in the order of x; the last state; and the cache.
     """
+    if rule.kernel is not None and mask is None and rule.kernel.suits(x):
+        by_kernel: tuple[Tensor, Tensors, Any] = rule.kernel.forward(cell, x, state, reverse)
+        return by_kernel
     a = torch.nn.functional.linear(x, cell.weight_ih.mT, cell.bias_ih).transpose(0, 1)
     steps = None if mask is None else mask.mT.unsqueeze(-1)
     times = range(len(a))
@@ -109,7 +115,7 @@ def scan(
 def scan_backward(
     rule: Rule,
     cell: Cell,
-    cache: ScanCache,
+    cache: Any,  # Any: a ScanCache, or the kernel's own
     g: Float[Tensor, "batch length hidden"],
     dstate: Tensors,
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
@@ -125,6 +131,9 @@ def scan_backward(
     Returns:
         dx, the gradients of the cell's parameters, and that of the first state.
     """
+    if rule.kernel is not None and not isinstance(cache, ScanCache):
+        by_kernel: tuple[Tensor, Cell, Tensors] = rule.kernel.backward(cell, cache, g, dstate)
+        return by_kernel
     steps = cache.mask
     times = range(len(cache.kept))
     da: list[Tensor] = [g] * len(times)

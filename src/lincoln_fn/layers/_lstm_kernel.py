@@ -1,0 +1,117 @@
+"""A whole sequence of long short-term memory by oneDNN, through ATen's own operations.
+
+It computes what `_scan.py` does with the cell of `lstm.py`, step for step, in half the time: the
+gates' functions run on what a matrix product has just made, and the matrices are laid out for the
+products once for all steps. It knows float32 on the CPU, and no mask; a step that is being traced
+is written down cell by cell, for Inductor has no word for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from lincoln_fn.layers._scan import Cell, Tensors
+from lincoln_fn.record import record, static
+
+# ATen's number of this kind of cell.
+_LSTM = 2
+
+
+@record
+class KernelCache:
+    """The input, the first state, the outputs and the last state, and oneDNN's own notes."""
+
+    x: Float[Tensor, "length batch n_in"]
+    first: tuple[Tensor, Tensor]
+    y: Float[Tensor, "length batch hidden"]
+    last: tuple[Tensor, Tensor]
+    workspace: UInt8[Tensor, " n"]
+    reverse: bool = static()
+
+
+def suits(x: Tensor) -> bool:
+    """Tell whether the kernel can take a sequence.
+
+    Args:
+        x: the sequence.
+
+    Returns:
+        True for a sequence of float32 on the CPU that is neither empty nor being traced.
+
+    Example:
+        >>> suits(torch.zeros(2, 5, 3)), suits(torch.zeros(2, 5, 3).double())
+        (True, False)
+    """
+    is_plain = x.device.type == "cpu" and not isinstance(x, FakeTensor)
+    has_kernel = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
+    return bool(has_kernel and x.dtype is torch.float32 and is_plain and x.numel() > 0)
+
+
+def forward(
+    cell: Cell, x: Float[Tensor, "batch length n_in"], state: Tensors, reverse: bool
+) -> tuple[Float[Tensor, "batch length hidden"], Tensors, KernelCache]:
+    """Compute what `scan` does.
+
+    Args:
+        cell: the cell's parameters.
+        x: the sequence.
+        state: the first h and c.
+        reverse: whether to go from the end to the beginning.
+
+    Returns:
+        The outputs, the last state and the cache.
+    """
+    h, c = state
+    steps = x.transpose(0, 1).contiguous()
+    matrices = _matrices(cell)
+    # It keeps notes for a backward pass only where autograd might want them.
+    with torch.enable_grad():
+        made = torch.ops.aten.mkldnn_rnn_layer(
+            steps, *matrices, h.contiguous(), c.contiguous(), reverse, [], *_form(cell), False, True
+        )
+    y, last_h, last_c, workspace = made if torch.is_grad_enabled() else (t.detach() for t in made)
+    last = (last_h.view_as(h), last_c.view_as(c))
+    return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
+
+
+def backward(
+    cell: Cell, cache: KernelCache, g: Float[Tensor, "batch length hidden"], dstate: Tensors
+) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
+    """Compute what `scan_backward` does.
+
+    Args:
+        cell: the cell's parameters.
+        cache: what `forward` returned.
+        g: dL/dy for the outputs.
+        dstate: dL/dh and dL/dc for the last state.
+
+    Returns:
+        dx, the gradients of the cell's parameters, and that of the first state.
+    """
+    mode, hidden, layers, biases, bidirectional = _form(cell)
+    dx, dw_ih, dw_hh, db, _, dh, dc = torch.ops.aten.mkldnn_rnn_layer_backward(
+        cache.x, *_matrices(cell), *cache.first, cache.y, *cache.last,
+        g.transpose(0, 1), *dstate, cache.reverse,
+        mode, hidden, layers, biases, True, bidirectional, [], False, cache.workspace,
+    )  # fmt: skip
+    # Both biases are added to the same sum. Two tensors, for one leaf must not stand in two places.
+    db_ih = None if cell.bias_ih is None else db
+    db_hh = None if cell.bias_hh is None else db.clone()
+    return dx.transpose(0, 1), Cell(dw_ih.mT, dw_hh.mT, db_ih, db_hh), (dh, dc)
+
+
+def _matrices(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """List the parameters in torch's layout, in order, which the kernel takes for granted."""
+    none = cell.weight_hh.new_zeros(cell.weight_hh.shape[1])
+    b_ih, b_hh = (none if b is None else b for b in (cell.bias_ih, cell.bias_hh))
+    return cell.weight_ih.mT.contiguous(), cell.weight_hh.mT.contiguous(), b_ih, b_hh
+
+
+def _form(cell: Cell) -> tuple[Any, ...]:  # Any: numbers and flags, as ATen takes them
+    """Give mode, hidden size, number of layers, and whether there are biases, two directions."""
+    return _LSTM, len(cell.weight_hh), 1, True, False
