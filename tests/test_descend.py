@@ -103,3 +103,17 @@ def test_a_gradient_that_does_not_mirror_its_parameter_is_refused_with_its_place
     with pytest.raises(lf.LayerError) as caught:
         step(state, (X, TARGET))
     assert str(caught.value).startswith(f"serial[0] scale(): {message}")
+
+
+def test_the_first_layer_makes_no_dx_even_if_it_cannot_descend():
+    def refused(params, cache, g):
+        raise AssertionError("nobody needs this dx")
+
+    dense = lf.dense(4)
+    first = dense.replace(backward=refused, grads=dense.grads)
+    net, optimizer = lf.serial(first, lf.dense(3)), lf.optim.sgd(0.1)
+    assert first.descend is None
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    moved = step(state, (X, TARGET))[0].params[0].weight
+    assert not torch.equal(moved, state.params[0].weight)

@@ -224,5 +224,5 @@ def test_resuming_at_a_state_is_going_on(taken):
 
 def test_a_step_records_repr_is_readable():
     (_, record), *_ = lf.train(STEP, STATE, [(X, T)])
-    assert re.match(r"^StepRecord\(step=1, loss=\d\.\d+\)$", repr(record))
+    assert re.match(r"^StepRecord\(step=1, loss=\d\.\d+, examples=13, scores=\{\}\)$", repr(record))
     assert repr(STATE).startswith("TrainState(params=(Params(weight=float32[5, 4]")

@@ -18,6 +18,7 @@ from lincoln_fn import (
     nn,
     optim,
     schedules,
+    streams,
     testing,
     tree,
 )
@@ -37,8 +38,9 @@ from lincoln_fn.combine import (
     with_context,
 )
 from lincoln_fn.compile import compile  # noqa: A004  # the name that torch's users expect
+from lincoln_fn.evaluate import evaluate
 from lincoln_fn.export import export_step
-from lincoln_fn.fit import FitRecord, evaluate, fit
+from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers
 from lincoln_fn.losses import Loss
@@ -89,6 +91,7 @@ __all__ = [
     "serial",
     "shared",
     "static",
+    "streams",
     "testing",
     "tied",
     "train",

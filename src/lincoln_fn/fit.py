@@ -1,24 +1,24 @@
-"""The whole of training in one call, and evaluation: what `train` and a few lines would do."""
+"""The whole of training in one call: what `train` and a few lines would do."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import attrs
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
-from lincoln_fn import tree
 from lincoln_fn.data import Array, Batch, Batches, batches
+from lincoln_fn.evaluate import evaluate
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.metrics import Metric
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import record
+from lincoln_fn.streams.progress import display
 from lincoln_fn.train import TrainState, init_state, make_step, train
 
 Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
@@ -114,64 +114,27 @@ def fit(
     losses: list[float] = []
     began = time.perf_counter()
 
-    def write_line(epoch: int, state: TrainState) -> None:
-        score = None
-        if metric is not None and held_out is not None:
-            score = evaluate(net, state.params, held_out, {"metric": metric})["metric"]
-        mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
-        history.append(FitRecord(int(state.step), epoch, mean, score, seconds))
-        losses.clear()
-        if progress:
-            tqdm.write(str(history[-1]))
+    with display(_steps(source, epochs, state), shown=progress) as show:
 
-    with tqdm(total=_steps(source, epochs, state), disable=None if progress else True) as bar:
+        def write_line(epoch: int, state: TrainState) -> None:
+            scores = {}
+            if metric is not None and held_out is not None:
+                scores = evaluate(net, state.params, held_out, {"metric": metric})
+            mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
+            record = FitRecord(int(state.step), epoch, mean, scores.get("metric"), seconds)
+            history.append(record)
+            losses.clear()
+            show.line(str(record), scores)
+
         for epoch in range(1, epochs + 1):
             for state, record in train(step, state, _epoch(source, epoch, state)):
                 losses.append(record.loss)
-                bar.update()
+                show.step(record)
                 if every and record.step % every == 0:
                     write_line(epoch, state)
             if losses and (every is None or epoch == epochs):
                 write_line(epoch, state)
     return state, tuple(history)
-
-
-def evaluate(
-    net: Layer, params: Params, batches: Iterable[Batch], metrics: Mapping[str, Metric]
-) -> dict[str, float]:
-    """Compute metrics of a network's predictions, averaged over the examples.
-
-    Args:
-        net: the network, of which `predict` is used.
-        params: its parameters.
-        batches: an iterable of (x, target).
-        metrics: by name, functions (prediction, target) -> mean over the examples.
-
-    Returns:
-        The metrics by name.
-
-    Raises:
-        ValueError: if there is no batch.
-        LayerError: if a batch does not fit.
-
-    Example:
-        >>> import torch, lincoln_fn as lf
-        >>> rows = [(torch.eye(2), torch.tensor([0, 1])), (torch.eye(2)[:1], torch.tensor([1]))]
-        >>> scores = evaluate(lf.softmax(), (), rows, {"accuracy": lf.metrics.accuracy})
-        >>> round(scores["accuracy"], 4)
-        0.6667
-    """
-    sums = dict.fromkeys(metrics, 0.0)
-    examples = 0
-    for x, target in batches:
-        prediction = net.predict(params, x)
-        count = len(tree.leaves(x)[0])
-        examples += count
-        for name, metric in metrics.items():
-            sums[name] += metric(prediction, target) * count
-    if examples == 0:
-        raise ValueError("evaluate: expected at least one example, got none")
-    return {name: total / examples for name, total in sums.items()}
 
 
 def _as_batches(data: Data, batch_size: int | None) -> Iterable[Batch]:

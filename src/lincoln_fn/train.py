@@ -8,7 +8,7 @@ One step is forward, loss, backward, advance and update, in that order; nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import attrs
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.combine.rearranged import rearranged
 from lincoln_fn.data import Batch
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
@@ -41,10 +42,17 @@ class TrainState:
 
 @record
 class StepRecord:
-    """What one step of `train` tells: its number, from 1, and its loss."""
+    """What one step of `train` tells.
+
+    `step` is its number, from 1, `loss` the step's value, `examples` how many there were in its
+    batch (None if it is no batch of tensors), `scores` metrics by name, which `streams.evaluated`
+    adds now and then.
+    """
 
     step: int
     loss: float
+    examples: int | None = None
+    scores: Mapping[str, float] = attrs.field(factory=dict)
 
 
 StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor]]
@@ -97,7 +105,11 @@ class Step:
             raise LayerError("step", f"expected a batch (x, target), got {brief(batch)}")
         # An x that requires a gradient would make autograd record the step, and every one after.
         with torch.no_grad():
-            new_state, value = self.run(state, (batch[0], batch[1]))
+            try:
+                new_state, value = self.run(state, (batch[0], batch[1]))
+            except LayerError:
+                self.net.forward(state.params, batch[0])  # names the place where the user put it
+                raise
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(
@@ -129,19 +141,20 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
         >>> state.step
         tensor(1)
     """
+    fast = rearranged(net)
 
     def run(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         x, target = batch
         params = state.params
-        prediction, cache = net.forward(params, x)
+        prediction, cache = fast.forward(params, x)
         value, loss_cache = loss.forward(prediction, target)
         g = loss.backward(loss_cache)
-        advanced = net.advance(params, cache)
-        if net.descend is None or optimizer.rate is None:
-            dparams = net.grads(params, cache, g)
+        advanced = fast.advance(params, cache)
+        if fast.descend is None or optimizer.rate is None:
+            dparams = fast.grads(params, cache, g)
             new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
         else:
-            new_params, opt_state = net.descend(params, cache, g, optimizer.rate), state.opt_state
+            new_params, opt_state = fast.descend(params, cache, g, optimizer.rate), state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
         return TrainState(new_params, opt_state, state.key, state.step + 1), value
@@ -179,7 +192,12 @@ def train(
         loss = value.item()
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
-        yield state, StepRecord(number, loss)
+        yield state, StepRecord(number, loss, _examples(batch))
+
+
+def _examples(batch: Batch) -> int | None:
+    first = next(iter(tree.leaves(batch)), None)
+    return len(first) if isinstance(first, Tensor) and first.ndim else None
 
 
 def _non_finite(net: Layer, loss: Loss, state: TrainState, x: Arrays) -> NonFiniteError:

@@ -44,8 +44,28 @@ def serial(*layers: Layer) -> Layer:
     return in_turn("serial", layers).replace(
         name=f"serial({', '.join(layer.name for layer in layers)})",
         parts=layers,
-        rebuild=lambda new_parts: serial(*new_parts),
+        rebuild=_serial_of,
     )
+
+
+def is_serial(net: Layer) -> bool:
+    """Tell whether a composition is a `serial`.
+
+    Args:
+        net: any layer.
+
+    Returns:
+        True if its parts run one after the other, and it was made by `serial`.
+
+    Example:
+        >>> is_serial(lf.serial(lf.relu())), is_serial(lf.residual(lf.relu()))
+        (True, False)
+    """
+    return net.rebuild is _serial_of
+
+
+def _serial_of(layers: tuple[Layer, ...]) -> Layer:
+    return serial(*layers)
 
 
 def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
@@ -119,7 +139,10 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
                 g = part.input_grad(params[i], cache[i], g) if i > first else g
                 moved[i] = part.descend(params[i], cache[i], part_g, rate)
                 continue
-            g, dparams = part.backward(params[i], cache[i], g)
+            if i > first:
+                g, dparams = part.backward(params[i], cache[i], g)
+            else:
+                dparams = part.grads(params[i], cache[i], g)
             if is_trained(params[i]):
                 where = f"{combinator}[{i}] {layers[i].name}"
                 moved[i] = moved_along(where, params[i], dparams, rate)

@@ -1,0 +1,151 @@
+"""What both estimators share: their parameters, training, outputs, and how they are pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import cloudpickle  # type: ignore[import-untyped]  # has no types
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
+from sklearn.utils import check_random_state  # type: ignore[import-untyped]
+from sklearn.utils.validation import check_is_fitted, validate_data  # type: ignore[import-untyped]
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine import serial
+from lincoln_fn.fit import FitRecord, fit
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer
+from lincoln_fn.losses import Loss
+from lincoln_fn.nn import dense, relu
+from lincoln_fn.optim import Optimizer, adam
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.train import TrainState, init_state
+
+# A network, or a function of the number of its outputs that makes one.
+Net: TypeAlias = Layer | Callable[[int], Layer]
+Array: TypeAlias = NDArray[Any]  # Any: arrays of every dtype
+
+# So many rows are predicted at a time, lest the outputs of wide layers fill the memory.
+_ROWS: Final = 1024
+# The attributes that hold functions made inside functions, which pickle alone cannot save.
+_FUNCTIONS: Final = ("net", "loss", "optimizer", "net_")
+
+
+class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no types
+    """A network, a loss and an optimizer with scikit-learn's manners.
+
+    `NetClassifier` and `NetRegressor` say what the arguments mean.
+    """
+
+    def __init__(
+        self,
+        net: Net | None = None,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        epochs: int = 100,
+        batch_size: int = 128,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.net = net
+        self.loss = loss
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    n_features_in_: int
+    net_: Layer
+    state_: TrainState
+    history_: tuple[FitRecord, ...]
+
+    def _goes_on(self) -> bool:
+        return self.warm_start and hasattr(self, "state_")
+
+    def _train(
+        self, x: Array, target: Array, n_out: int, loss: Loss, *, epochs: int, goes_on: bool
+    ) -> None:
+        """Fit the network anew, or go on from `state_`, and keep what came of it."""
+        net = _net(self.net, n_out)
+        optimizer = adam(0.003) if self.optimizer is None else self.optimizer
+        example = torch.as_tensor(x[:1])
+        key = self.state_.key.fold_in(self.state_.step) if goes_on else self._key()
+        state = init_state(net, optimizer, key, example)
+        shape = tuple(net.predict(state.params, example).shape)
+        if shape != (1, n_out):
+            problem = f"expected a net with {n_out} outputs an example, shape (1, {n_out})"
+            raise LayerError(type(self).__name__, f"{problem}, got {shape} from {net}")
+        if goes_on:
+            if not _are_alike(state, self.state_):
+                problem = "expected to go on with the net, optimizer and kind of data fitted before"
+                mend = "fit with warm_start=False to begin anew"
+                raise ValueError(f"{type(self).__name__}: {problem}, got others; {mend}")
+            # Steps count from 0 again, so that epochs are whole if there are fewer examples now;
+            # the order of the data is drawn from a key that no call before had.
+            state = TrainState(self.state_.params, self.state_.opt_state, key, state.step)
+        self.state_, self.history_ = fit(
+            net,
+            loss,
+            optimizer,
+            (torch.as_tensor(x), torch.as_tensor(target)),
+            key=key,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            state=state,
+            progress=self.verbose,
+        )
+        self.net_, self._dtype = net, x.dtype
+
+    def _key(self) -> Key:
+        """Make the key of a run: of the number given, or of one drawn as scikit-learn draws."""
+        if isinstance(self.random_state, int | np.integer):
+            return Key(int(self.random_state))
+        return Key(int(check_random_state(self.random_state).randint(2**31)))
+
+    def _features(
+        self,
+        X: Any,  # noqa: N803  # Any: of sklearn
+        dtype: Any = (np.float64, np.float32),
+        **options: Any,
+    ) -> Any:
+        """Check features, and y if it is given, and give arrays that torch can take as they are."""
+        return validate_data(self, X, dtype=dtype, order="C", force_writeable=True, **options)
+
+    def _outputs(self, X: Any) -> Tensor:  # noqa: N803  # Any: of sklearn
+        """Compute the fitted network's outputs, in the dtype that it was fitted in."""
+        check_is_fitted(self)
+        x = torch.as_tensor(self._features(X, dtype=self._dtype, reset=False))
+        parts = [x[first : first + _ROWS] for first in range(0, len(x), _ROWS)]
+        return torch.cat([self.net_.predict(self.state_.params, part) for part in parts])
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: attributes of every kind
+        # Layers, losses and optimizers hold closures, which cloudpickle saves by their code.
+        state = dict(super().__getstate__())
+        functions = {name: state.pop(name) for name in _FUNCTIONS if name in state}
+        return {**state, "_functions": cloudpickle.dumps(functions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: as above
+        kept = {name: value for name, value in state.items() if name != "_functions"}
+        super().__setstate__({**kept, **cloudpickle.loads(state["_functions"])})
+
+
+def _net(net: Net | None, n_out: int) -> Layer:
+    if net is None:
+        return serial(dense(100), relu(), dense(n_out))
+    return net if isinstance(net, Layer) else net(n_out)
+
+
+def _are_alike(state: TrainState, other: TrainState) -> bool:
+    """Tell whether two states have the same records, and tensors of the same shapes and dtypes."""
+    if not tree.same_structure(state, other, states=True):
+        return False
+    pairs = zip(tree.leaves(state, states=True), tree.leaves(other, states=True), strict=True)
+    return all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)

@@ -1,0 +1,36 @@
+"""Streams: what hangs on callbacks elsewhere, as generators around `train` that compose.
+
+    steps = lf.train(step, state, batches)
+    steps = evaluated(steps, net, valid, {"accuracy": lf.metrics.accuracy}, every=100)
+    steps = early_stopping(steps, "accuracy", patience=5)
+    steps = logged(progress(steps, total=len(batches)), "runs/digits.csv")
+    state, record = best(steps, "accuracy")
+
+Each takes a stream of (state, record) and gives one, handing states on as they are. Nothing runs
+until somebody asks for the next step, and then as much as that step needs; who stops asking stops
+the run. `checkpoint.every` is one more of them.
+
+Order matters where one stream needs what another does: `early_stopping` stands around `evaluated`,
+whose scores it reads, and `checkpoint.every` around `early_stopping`, to save the state at which
+that stops.
+"""
+
+from lincoln_fn.streams.best import best
+from lincoln_fn.streams.early_stopping import early_stopping
+from lincoln_fn.streams.evaluated import evaluated
+from lincoln_fn.streams.finite import finite
+from lincoln_fn.streams.logged import logged
+from lincoln_fn.streams.progress import progress
+from lincoln_fn.streams.stream import Stream
+from lincoln_fn.streams.tensorboard import tensorboard
+
+__all__ = [
+    "Stream",
+    "best",
+    "early_stopping",
+    "evaluated",
+    "finite",
+    "logged",
+    "progress",
+    "tensorboard",
+]

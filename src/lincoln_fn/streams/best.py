@@ -1,0 +1,42 @@
+"""Run to the end, and keep the best state rather than the last."""
+
+from __future__ import annotations
+
+from lincoln_fn.streams.stream import Mode, Stream, check_mode, closing, is_gain
+from lincoln_fn.train import StepRecord, TrainState
+
+
+def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
+    """Walk a stream to its end, and give the state with the best score.
+
+    Args:
+        stream: whose records have that score now and then, as `evaluated` adds it.
+        metric: the score's name.
+        mode: whether the highest or the lowest is best.
+
+    Returns:
+        The state and its record; of equal scores the earliest. `nan` is never the best.
+
+    Raises:
+        ValueError: if mode is neither "max" nor "min", or no record has that score, or all that
+            have it have `nan`.
+
+    Example:
+        >>> scores = [0.5, 0.9, 0.7]
+        >>> steps = [(None, StepRecord(i, 0.1, scores={"f1": s})) for i, s in enumerate(scores)]
+        >>> best(steps, "f1")[1].step
+        1
+    """
+    check_mode("best", mode)
+    found: tuple[TrainState, StepRecord] | None = None
+    best_score, seen = None, set[str]()
+    with closing(stream) as steps:
+        for state, record in steps:
+            seen.update(record.scores)
+            score = record.scores.get(metric)
+            if score is not None and is_gain(score, best_score, mode):
+                found, best_score = (state, record), score
+    if found is None:
+        got = "only nan" if metric in seen else f"records with scores {sorted(seen)}"
+        raise ValueError(f"best: expected a record with a score {metric!r}, got {got}")
+    return found

@@ -1,0 +1,77 @@
+"""End a run once it has stopped getting better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lincoln_fn.streams.stream import (
+    Mode,
+    Stream,
+    check_at_least,
+    check_mode,
+    closing,
+    is_gain,
+)
+from lincoln_fn.train import StepRecord, TrainState
+
+
+def early_stopping(
+    stream: Stream,
+    metric: str,
+    *,
+    patience: int,
+    mode: Mode = "max",
+    min_delta: float = 0.0,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """End a stream after so many evaluations in a row without a gain.
+
+    A run that is resumed counts anew. (Prechelt, "Early Stopping - But When?", 1998.)
+
+    Args:
+        stream: whose records have that score now and then, as `evaluated` adds it.
+        metric: the score's name.
+        patience: how many evaluations without a gain end it, at least 1.
+        mode: whether the highest or the lowest is best.
+        min_delta: by how much a score has to be better than the best for a gain, at least 0. `nan`
+            is no gain.
+
+    Yields:
+        What the stream gives, up to the evaluation at which patience ends.
+
+    Raises:
+        ValueError: if a number is below its least or mode is neither "max" nor "min"; at the end
+            of the stream, if its records have scores and none of them is the metric.
+
+    Example:
+        >>> scores = [0.5, 0.9, 0.7, 0.8, 1.0]
+        >>> steps = [(None, StepRecord(i, 0.1, scores={"f1": s})) for i, s in enumerate(scores)]
+        >>> [record.step for _, record in early_stopping(steps, "f1", patience=2)]
+        [0, 1, 2, 3]
+    """
+    check_at_least("early_stopping", 1, patience=patience)
+    check_mode("early_stopping", mode)
+    if not min_delta >= 0:
+        raise ValueError(f"early_stopping: expected min_delta of at least 0, got {min_delta}")
+    return _stopping(stream, metric, patience, mode, min_delta)
+
+
+def _stopping(
+    stream: Stream, metric: str, patience: int, mode: Mode, min_delta: float
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    best, without_gain, seen = None, 0, set[str]()
+    with closing(stream) as steps:
+        for state, record in steps:
+            yield state, record
+            seen.update(record.scores)
+            score = record.scores.get(metric)
+            if score is None:
+                continue
+            if is_gain(score, best, mode, min_delta):
+                best, without_gain = score, 0
+            else:
+                without_gain += 1
+            if without_gain == patience:
+                return
+    if seen and metric not in seen:
+        problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}"
+        raise ValueError(f"early_stopping: {problem}")

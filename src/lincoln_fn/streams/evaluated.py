@@ -1,0 +1,74 @@
+"""Evaluate every so often, and add the scores to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+
+from lincoln_fn.data import Batch
+from lincoln_fn.evaluate import evaluate
+from lincoln_fn.layer import Layer
+from lincoln_fn.metrics import Metric
+from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.train import StepRecord, TrainState
+
+
+def evaluated(
+    stream: Stream,
+    net: Layer,
+    batches: Iterable[Batch],
+    metrics: Mapping[str, Metric],
+    *,
+    every: int,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Evaluate the state after every so many steps, and add the scores to that step's record.
+
+    Args:
+        stream: such as `train` gives. Where its records have scores already, these are added.
+        net: the network, of which `predict` is used.
+        batches: data of (x, target) that can be walked each time anew.
+        metrics: by name, functions (prediction, target) -> mean over the examples.
+        every: evaluate after each step that is a multiple of it.
+
+    Yields:
+        The states, and their records: with `scores` after those steps, else as they are.
+
+    Raises:
+        ValueError: if `every` is below 1, there is no metric, one has the name of a record's own
+            number ("step", "loss"), or batches can be walked only once; from the stream, if there
+            is no batch.
+        LayerError: from the stream, if a batch does not fit.
+
+    Example:
+        >>> net, x = lf.dense(1), torch.ones(4, 3)
+        >>> state = lf.init_state(net, lf.optim.sgd(0.1), lf.Key(0), x)
+        >>> steps = [(state, StepRecord(1, 0.7)), (state, StepRecord(2, 0.6))]
+        >>> mean = {"mean": lambda prediction, target: prediction.mean().item()}
+        >>> [len(record.scores) for _, record in evaluated(steps, net, [(x, None)], mean, every=2)]
+        [0, 1]
+    """
+    check_at_least("evaluated", 1, every=every)
+    if not metrics or not metrics.keys().isdisjoint(("step", "loss")):
+        names = f"at least one, and none named 'step' or 'loss', got {list(metrics)}"
+        raise ValueError(f"evaluated: expected metrics by name, {names}")
+    if isinstance(batches, Iterator):
+        problem = "expected batches that can be walked each time anew, got an iterator"
+        raise ValueError(f"evaluated: {problem}; give a list, a DataLoader or data.batches")
+    return _evaluating(stream, net, batches, metrics, every)
+
+
+def _evaluating(
+    stream: Stream,
+    net: Layer,
+    batches: Iterable[Batch],
+    metrics: Mapping[str, Metric],
+    every: int,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    with closing(stream) as steps:
+        for state, record in steps:
+            if record.step % every == 0:
+                scores = evaluate(net, state.params, batches, metrics)
+                # mypy does not know that a record is an attrs class.
+                record = attrs.evolve(record, scores={**record.scores, **scores})  # type: ignore[misc]
+            yield state, record

@@ -1,0 +1,89 @@
+"""Stop as soon as a tensor of the state is not finite, and say which, and whose it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.shapes import NonFiniteError
+from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.train import StepRecord, TrainState
+
+
+def finite(
+    stream: Stream, net: Layer, *, every: int = 1
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Check that all parameters, running statistics and the optimizer's state stay finite.
+
+    A step checks its loss alone, which was computed of the parameters before it; so this finds what
+    has gone wrong a step earlier, before that state is used, saved or evaluated.
+
+    Args:
+        stream: such as `train` gives.
+        net: the network, for the names of its layers.
+        every: check after each step that is a multiple of it. A check reads every tensor once.
+
+    Yields:
+        What the stream gives.
+
+    Raises:
+        ValueError: if `every` is below 1.
+        NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of
+            the state that holds a `nan` or an infinity.
+
+    Example:
+        >>> net, nan = lf.serial(lf.tanh(), lf.dense(1)), torch.full((3, 1), torch.nan)
+        >>> params = ((), lf.layers.dense.Params(nan, torch.zeros(1)))
+        >>> state = TrainState(params, (), lf.Key(0), torch.tensor(7))
+        >>> list(finite([(state, StepRecord(7, 0.5))], net))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
+    """
+    check_at_least("finite", 1, every=every)
+    return _checking(stream, net, every)
+
+
+def _checking(stream: Stream, net: Layer, every: int) -> Iterator[tuple[TrainState, StepRecord]]:
+    with closing(stream) as steps:
+        for state, record in steps:
+            if record.step % every == 0:
+                leaves = tree.leaves(state, states=True)
+                if not all(map(_is_finite, leaves)):
+                    raise _non_finite(net, state, record.step)
+            yield state, record
+
+
+def _is_finite(leaf: Tensor) -> bool:
+    # A sum takes less time than a comparison of every number, which decides if the sum overflows.
+    return math.isfinite(leaf.sum().item()) or bool(torch.isfinite(leaf).all())
+
+
+def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
+    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
+    bad = [path for path, leaf in zip(paths, leaves, strict=True) if not _is_finite(leaf)]
+    of_params = [path.split(".")[1:] for path in bad if path.partition(".")[0] == "params"]
+    owner = f": {_owner(net, state.params, of_params[0])}" if of_params else ""
+    return NonFiniteError(f"step {step}{owner}", f"not finite: {', '.join(bad)}")
+
+
+def _owner(layer: Layer, params: Params, path: list[str]) -> str:
+    """Name the layer that a parameter belongs to, and where it stands: "serial[2] dense(10)"."""
+    position = ""
+    while layer.parts:
+        function = layer.name.partition("(")[0]
+        if function in ("shared", "checkpointed"):  # whose params are their part's
+            i = 0
+        elif isinstance(params, FrozenParams):
+            i, params, path = 0, params.params, path[1:]
+        elif isinstance(params, tuple) and int(path[0]) < len(layer.parts):
+            i, params, path = int(path[0]), params[int(path[0])], path[1:]
+        else:
+            break
+        position, layer = f"{position}{function}[{i}] ", layer.parts[i]
+    return f"{position}{layer.name}"

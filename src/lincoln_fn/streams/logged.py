@@ -1,0 +1,168 @@
+"""Write a log, as CSV or JSON lines, that a killed run leaves whole and a resumed one extends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+import attrs
+
+from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.train import StepRecord, TrainState
+
+# Numbers to write, or as they were read: CSV gives text.
+_Row: TypeAlias = Mapping[str, float | str]
+_Columns: TypeAlias = dict[str, None]  # a set in order
+_NUMBERS: Final = ("step", "loss")
+
+
+def logged(
+    stream: Stream, path: str | os.PathLike[str], *, every: int = 1
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Write the numbers of steps to a file: step, loss, and the scores that a step has.
+
+    Each line goes to the system whole before the step is given on, so a run that is killed leaves
+    whole lines. A run that is resumed goes on with the file: lines of its first step and later
+    ones are dropped, with a torn last line, so that each step stands there once, as if the run had
+    never stopped. A new run begins the file anew.
+
+    Numbers are written so that reading gives the same bits. In JSON, which has no words for them,
+    `nan` and the infinities are the texts "NaN", "Infinity" and "-Infinity", which `float` reads.
+
+    Args:
+        stream: such as `train` gives.
+        path: a file that ends in .csv (a column a number, empty where a step lacks a score) or
+            .jsonl (an object a line); its folder is made if it is not there.
+        every: write each step that is a multiple of it, and each that has scores.
+
+    Yields:
+        What the stream gives.
+
+    Raises:
+        ValueError: if `every` is below 1 or the path ends otherwise; from the stream, if the file
+            is there and is no such log.
+        OSError: from the stream, if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> steps = [(None, StepRecord(1, 0.5)), (None, StepRecord(2, 0.25, scores={"f1": 0.9}))]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = list(logged(steps, f"{folder}/log.jsonl"))
+        ...     print(Path(f"{folder}/log.jsonl").read_text(), end="")
+        {"step": 1, "loss": 0.5}
+        {"step": 2, "loss": 0.25, "f1": 0.9}
+    """
+    check_at_least("logged", 1, every=every)
+    path = Path(path)
+    if path.suffix not in _FORMATS:
+        raise ValueError(f"logged: expected a path that ends in .csv or .jsonl, got {path}")
+    return _logging(stream, path, every)
+
+
+def _logging(stream: Stream, path: Path, every: int) -> Iterator[tuple[TrainState, StepRecord]]:
+    line = _FORMATS[path.suffix].line
+    columns: _Columns = {}
+    file: BinaryIO | None = None
+    with closing(stream) as steps, ExitStack() as files:
+        for state, record in steps:
+            if file is None or not record.scores.keys() <= columns.keys():
+                files.close()
+                columns = _begin(path, record)
+                file = files.enter_context(path.open("ab"))
+            if record.scores or record.step % every == 0:
+                row = {"step": record.step, "loss": record.loss, **record.scores}
+                file.write(line(row, columns).encode())
+                file.flush()
+            yield state, record
+
+
+def _begin(path: Path, record: StepRecord) -> _Columns:
+    """Rewrite a log up to a step, with columns for that step's scores too."""
+    written = _FORMATS[path.suffix]
+    kept = [row for row in _read(path) if int(row["step"]) < record.step]
+    columns = dict.fromkeys(name for row in (_NUMBERS, *kept, record.scores) for name in row)
+    lines = [written.head(columns), *(written.line(row, columns) for row in kept)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # By a rename, so that a run that is killed now leaves the old log or the new one.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes("".join(lines).encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return columns
+
+
+def _read(path: Path) -> list[_Row]:
+    if not path.exists():
+        return []
+    try:
+        text = path.read_bytes().decode()
+        whole = text[: text.rfind("\n") + 1]
+        if text and not whole:
+            raise ValueError("it has no whole line")
+        rows = list(_FORMATS[path.suffix].rows(whole))
+        for row in rows:
+            int(row["step"])
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        problem = f"expected {path} to be a log that this function wrote, or no file"
+        raise ValueError(f"logged: {problem}; {type(error).__name__}: {error}") from error
+    return rows
+
+
+@attrs.frozen
+class _Format:
+    """How a log is read and written."""
+
+    rows: Callable[[str], Iterator[_Row]]
+    head: Callable[[_Columns], str]
+    line: Callable[[_Row, _Columns], str]
+
+
+def _csv_rows(text: str) -> Iterator[_Row]:
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    names = next(lines, list(_NUMBERS))
+    if tuple(names[:2]) != _NUMBERS:
+        raise ValueError(f"its first line is {','.join(names)!r}")
+    for cells in lines:
+        yield {name: cell for name, cell in zip(names, cells, strict=True) if cell}
+
+
+def _csv_line(cells: Iterable[float | str]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _json_rows(text: str) -> Iterator[_Row]:
+    for line in text.splitlines():
+        row: _Row = json.loads(line)
+        yield row
+
+
+def _json_line(row: _Row, _: _Columns) -> str:
+    return json.dumps({name: _in_json(value) for name, value in row.items()}) + "\n"
+
+
+def _in_json(value: float | str) -> float | str:
+    if isinstance(value, str) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+_FORMATS: Final = {
+    ".csv": _Format(
+        _csv_rows,
+        head=_csv_line,
+        line=lambda row, columns: _csv_line(row.get(name, "") for name in columns),
+    ),
+    ".jsonl": _Format(_json_rows, head=lambda columns: "", line=_json_line),
+}

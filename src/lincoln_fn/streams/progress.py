@@ -1,0 +1,165 @@
+"""Show how a run goes: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, NoReturn, TextIO
+
+import attrs
+from tqdm import tqdm
+
+from lincoln_fn.streams.stream import Stream, closing
+from lincoln_fn.train import StepRecord, TrainState
+
+# Seconds from one picture of the bar to the next: what an eye can follow.
+_BAR_SECONDS: Final = 0.1
+_LINE_SECONDS: Final = 10.0
+
+_BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
+_NO_TOTAL: Final = "{n_fmt} steps [{elapsed}{postfix}]"
+
+
+def progress(
+    stream: Stream,
+    *,
+    total: int | None = None,
+    seconds: float = _LINE_SECONDS,
+    file: TextIO | None = None,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Show steps, time left, mean loss, the latest scores and examples per second.
+
+    Where the file is no terminal, a plain line is written every so many seconds, and at the end.
+
+    Args:
+        stream: such as `train` gives.
+        total: how many steps are to come, such as `len(batches)`; None if nobody knows.
+        seconds: from one plain line to the next, at least 0. The loss is the mean since the last.
+        file: where to; None is standard error.
+
+    Yields:
+        What the stream gives.
+
+    Raises:
+        ValueError: if total or seconds is below 0.
+
+    Example:
+        >>> list(progress([], total=0))
+        []
+    """
+    for name, number in (("total", total), ("seconds", seconds)):
+        if number is not None and not number >= 0:
+            raise ValueError(f"progress: expected {name} of at least 0, got {number}")
+    return _showing(stream, total, seconds, file)
+
+
+def _showing(
+    stream: Stream, total: int | None, seconds: float, file: TextIO | None
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    with closing(stream) as steps, display(total, seconds=seconds, file=file) as show:
+        for state, record in steps:
+            show.step(record)
+            yield state, record
+
+
+@attrs.frozen(eq=False)
+class Display:
+    """What shows a run: `step` counts a step, `line` prints a text with the scores it tells of."""
+
+    step: Callable[[StepRecord], None]
+    line: Callable[[str, Mapping[str, float]], None]
+
+
+@contextmanager
+def display(
+    total: int | None,
+    *,
+    shown: bool = True,
+    seconds: float = _LINE_SECONDS,
+    file: TextIO | None = None,
+) -> Iterator[Display]:
+    """Open what shows a run, for a loop that writes lines of its own as well.
+
+    Lines go to standard output, above the bar if that is on the same terminal.
+
+    Args:
+        total: how many steps are to come; None if nobody knows.
+        shown: whether anything is shown.
+        seconds: from one plain line to the next, where the file is no terminal.
+        file: where to; None is standard error.
+
+    Yields:
+        The two functions. What they have not shown yet is shown in the end.
+
+    Example:
+        >>> with display(total=1) as show:
+        ...     show.line("epoch 1", {})
+        epoch 1
+    """
+    if not shown:
+        yield Display(lambda record: None, lambda text, scores: None)
+        return
+    file = file or sys.stderr
+    bar = _bar(total, file) if file.isatty() else None
+    interval = seconds if bar is None else _BAR_SECONDS
+    began = shown_at = time.perf_counter()
+    taken = steps = examples = 0  # `taken` since the beginning, the others since the last time
+    losses, latest = 0.0, dict[str, float]()
+
+    def step(record: StepRecord) -> None:
+        nonlocal steps, examples, losses
+        steps += 1
+        examples += record.examples or 0
+        losses += record.loss
+        if record.scores:
+            latest.update(record.scores)
+        if time.perf_counter() - shown_at >= interval:
+            show(silently=False)
+
+    def line(text: str, scores: Mapping[str, float]) -> None:
+        latest.update(scores)
+        show(silently=bar is None)  # the line itself says what a plain line would
+        tqdm.write(text)
+
+    def show(*, silently: bool) -> None:
+        nonlocal taken, steps, examples, losses, shown_at
+        now = time.perf_counter()
+        taken += steps
+        if steps and not silently:
+            rate = steps / (now - shown_at)
+            numbers = {"loss": losses / steps, **latest}
+            if bar is None:
+                text = _text(numbers, rate, examples / steps)
+                print(_line(taken, total, now - began, rate, text), file=file, flush=True)
+            else:
+                smooth = bar.format_dict["rate"] or rate
+                bar.set_postfix_str(_text(numbers, smooth, examples / steps), refresh=False)
+                bar.update(steps)
+        steps, examples, losses, shown_at = 0, 0, 0.0, now
+
+    try:
+        yield Display(step, line)
+    finally:
+        show(silently=False)
+        if bar is not None:
+            bar.close()
+
+
+def _bar(total: int | None, file: TextIO) -> tqdm[NoReturn]:
+    # It shows every update: how often there is one is decided by `display`.
+    layout = _BAR if total else _NO_TOTAL
+    return tqdm(total=total, file=file, bar_format=layout, mininterval=0, miniters=0)
+
+
+def _line(taken: int, total: int | None, elapsed: float, rate: float, text: str) -> str:
+    layout = _LINE if total else _NO_TOTAL
+    return tqdm.format_meter(taken, total or 0, elapsed, rate=rate, postfix=text, bar_format=layout)
+
+
+def _text(numbers: Mapping[str, float], rate: float, examples: float) -> str:
+    """Write numbers, and the speed in examples, if a step has any, or else in steps."""
+    speed = f"{rate * examples:,.0f} examples/s" if examples else f"{rate:,.1f} steps/s"
+    return ", ".join([*(f"{name} {number:.4g}" for name, number in numbers.items()), speed])

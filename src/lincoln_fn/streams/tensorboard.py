@@ -1,0 +1,63 @@
+"""Write event files for TensorBoard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.train import StepRecord, TrainState
+
+
+def tensorboard(
+    stream: Stream, folder: str | os.PathLike[str], *, every: int = 1
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Write losses and scores to an event file, by torch's `SummaryWriter`.
+
+    The file is made at the first step. TensorBoard drops what earlier files of the folder say of
+    that step and later ones, so a run that is resumed shows as one that was not stopped.
+
+    Args:
+        stream: such as `train` gives.
+        folder: where the event file goes; made if it is not there.
+        every: write the loss of each step that is a multiple of it; scores are always written.
+
+    Yields:
+        What the stream gives.
+
+    Raises:
+        ValueError: if `every` is below 1.
+        ImportError: if the package tensorboard is not there.
+
+    Example:
+        >>> steps = tensorboard([], "runs/digits")  # doctest: +SKIP
+    """
+    check_at_least("tensorboard", 1, every=every)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        mend = "pip install 'lincoln_fn[tensorboard]'"
+        raise ImportError(f"tensorboard: expected the package tensorboard; {mend}") from error
+
+    def open_writer(first: int) -> Any:  # Any: torch gives the writer no types
+        return SummaryWriter(str(folder), purge_step=first, flush_secs=10)
+
+    return _writing(stream, open_writer, every)
+
+
+def _writing(
+    stream: Stream, open_writer: Callable[[int], Any], every: int
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    writer = None
+    with closing(stream) as steps:
+        try:
+            for state, record in steps:
+                writer = writer or open_writer(record.step)
+                if record.scores or record.step % every == 0:
+                    for name, value in {"loss": record.loss, **record.scores}.items():
+                        writer.add_scalar(name, value, record.step)
+                yield state, record
+        finally:
+            if writer is not None:
+                writer.close()
