@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lincoln_fn as lf
+from lincoln_fn import plots
 
 
 def save_learning_curve(
@@ -19,15 +20,10 @@ def save_learning_curve(
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
-    for name, history in histories.items():
-        steps = [record.step for record in history]
-        loss.plot(steps, [record.loss for record in history], ".-", label=name)
-        accuracy.plot(steps, [record.metric for record in history], ".-")
-    loss.set(title="Training loss", xlabel="step", ylabel="sum over a batch", yscale="log")
+    plots.learning_curve(histories, axes=loss)
+    plots.learning_curve(histories, "metric", axes=accuracy)
+    loss.set(title="Training loss", ylabel="sum over a batch", yscale="log")
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter("{x:g}")
-    accuracy.set(title="Accuracy", xlabel="step", ylabel="share classified correctly")
-    for axes in (loss, accuracy):
-        axes.grid(which="both", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(histories))
+    accuracy.set(title="Accuracy", ylabel="share classified correctly")
     figure.savefig(path, dpi=120, format="png")

@@ -10,6 +10,7 @@ from lincoln_fn import (
     checkpoint,
     data,
     initializers,
+    inspect,
     interop,
     keys,
     layers,
@@ -17,6 +18,7 @@ from lincoln_fn import (
     metrics,
     nn,
     optim,
+    plots,
     schedules,
     streams,
     testing,
@@ -48,6 +50,7 @@ from lincoln_fn.nn import *  # noqa: F403  # the constructors of layers
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import State, record, static
 from lincoln_fn.shapes import LayerError, NonFiniteError
+from lincoln_fn.summary import summary
 from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
 
 __version__ = "0.1.0"
@@ -74,6 +77,7 @@ __all__ = [
     "frozen",
     "init_state",
     "initializers",
+    "inspect",
     "interop",
     "keys",
     "layers",
@@ -83,6 +87,7 @@ __all__ = [
     "metrics",
     "optim",
     "parallel",
+    "plots",
     "record",
     "repeat",
     "residual",
@@ -92,6 +97,7 @@ __all__ = [
     "shared",
     "static",
     "streams",
+    "summary",
     "testing",
     "tied",
     "train",

@@ -1,0 +1,18 @@
+"""Pictures of training, by matplotlib: `pip install 'lincoln_fn[plot]'`.
+
+Each function draws on the axes that it is given, or on those of a new figure, and returns them:
+
+    axes = lf.plots.learning_curve(history)
+    axes.figure.savefig("curve.png")
+
+Nothing is shown, and pyplot's figures are not touched. Matplotlib is imported by the first picture,
+so that this module can be imported without it.
+"""
+
+from lincoln_fn.plots.curves import learning_curve
+from lincoln_fn.plots.gradients import gradient_norms
+from lincoln_fn.plots.histograms import activations
+from lincoln_fn.plots.images import filters
+from lincoln_fn.plots.matrix import confusion_matrix
+
+__all__ = ["activations", "confusion_matrix", "filters", "gradient_norms", "learning_curve"]

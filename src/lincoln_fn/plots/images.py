@@ -1,0 +1,114 @@
+"""What the first layer looks for: its weights, as pictures."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.plots._figure import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def filters(
+    weight: Tensor,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    count: int = 64,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the weights of a network's first layer, a tile for each output.
+
+    Blue weights are negative, red ones positive, and white ones 0, on one scale for all tiles, at
+    whose ends are the largest half percent. The filters of images with three channels are shown in
+    their colours, grey being 0.
+
+    Args:
+        weight: of a dense layer on flattened images, (n_in, n_out); or of a convolution,
+            (out, in, height, width) or (out, in, length). A dense layer's images are square unless
+            image_shape says otherwise. Of a convolution with neither one nor three channels, each
+            channel has a tile, and each output a row of them; one along a length has channels for
+            rows.
+        image_shape: (height, width) or (channels, height, width) of what a dense layer sees.
+        count: how many outputs to show, from the first.
+        axes: to draw on; None makes a figure.
+
+    Returns:
+        The axes, with one image of all tiles, which are parted by lines of nan.
+
+    Raises:
+        ValueError: if the weight has another number of axes, or does not make such images.
+        ImportError: if matplotlib is not installed.
+
+    Example:
+        >>> weight = torch.eye(4)  # four outputs, each of which sees one pixel of a 2 by 2 image
+        >>> filters(weight).images[0].get_array().shape
+        (5, 5)
+    """
+    kernels = _kernels(weight.detach().cpu().float(), image_shape)[: max(count, 1)]
+    shown = len(kernels)
+    in_colour = kernels.shape[1] == 3
+    if kernels.shape[1] == 1 or in_colour:
+        columns = math.ceil(math.sqrt(shown))
+        tiles = kernels
+    else:
+        columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
+    # A few large weights would leave all others pale.
+    limit = float(np.quantile(tiles.abs().numpy(), 0.995)) or 1.0
+    picture = _tiled(tiles, columns)
+    axes = new_figure().subplots() if axes is None else axes
+    if in_colour:
+        colours = (picture / limit / 2 + 0.5).clamp(0, 1).nan_to_num(1.0)
+        axes.imshow(colours.movedim(0, -1).numpy())
+    else:
+        image = axes.imshow(picture[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        height, width = picture.shape[1:]
+        axes.figure.colorbar(
+            image, ax=axes, label="weight", extend="both", shrink=min(1.0, height / width)
+        )
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    of = "" if shown == _outputs(weight) else f"{shown} of "
+    axes.set_title(f"First layer's weights, {of}{_outputs(weight)} outputs")
+    return axes
+
+
+def _outputs(weight: Tensor) -> int:
+    return weight.shape[1] if weight.ndim == 2 else weight.shape[0]
+
+
+def _kernels(
+    weight: Tensor, image_shape: tuple[int, ...] | None
+) -> Float[Tensor, "out channels height width"]:
+    if weight.ndim == 4:
+        return weight
+    if weight.ndim == 3:
+        return weight.unsqueeze(1)
+    if weight.ndim != 2:
+        wanted = "expected a weight of 2, 3 or 4 axes"
+        raise ValueError(f"filters: {wanted}, got shape {tuple(weight.shape)}")
+    side = math.isqrt(len(weight))
+    shape = (1, *((side, side) if image_shape is None else image_shape))[-3:]
+    if len(shape) != 3 or math.prod(shape) != len(weight):
+        images = "square images" if image_shape is None else f"images of shape {image_shape}"
+        mend = "; give image_shape" if image_shape is None else ""
+        raise ValueError(f"filters: expected {images}, got {len(weight)} inputs{mend}")
+    return weight.mT.reshape(-1, *shape)
+
+
+def _tiled(
+    tiles: Float[Tensor, "n channels height width"], columns: int
+) -> Float[Tensor, "channels rows_height columns_width"]:
+    """Lay tiles out row by row, with lines of nan between them and in the places that stay free."""
+    rows = math.ceil(len(tiles) / columns)
+    lined = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)
+    free = lined.new_full((rows * columns - len(tiles), *lined.shape[1:]), torch.nan)
+    grid = torch.cat([lined, free]).view(rows, columns, *lined.shape[1:])
+    laid = grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return laid[:, :-1, :-1]

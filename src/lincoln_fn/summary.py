@@ -1,0 +1,225 @@
+"""The table of a network's layers: shapes, parameters, memory and work, found without computing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from lincoln_fn import tree
+from lincoln_fn._paths import map_with_paths
+from lincoln_fn._table import table
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+
+# Any: a tuple of sizes, or a tuple of shapes for an output of several tensors.
+Shape: TypeAlias = Any
+T = TypeVar("T")
+
+
+@attrs.frozen
+class LayerSummary:
+    """What one use of a layer, or of a composition with all that is inside, comes to.
+
+    Args:
+        path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
+        name: the layer's.
+        output_shape: of y; for several outputs a tuple of shapes.
+        parameters: how many numbers are trained.
+        states: how many numbers are carried but not trained: frozen parameters, running statistics,
+            random keys.
+        cache_bytes: the memory that is kept for `backward`.
+        multiply_adds: the multiplications in matrix products and convolutions of `forward`.
+    """
+
+    path: str
+    name: str
+    output_shape: Shape
+    parameters: int
+    states: int
+    cache_bytes: int
+    multiply_adds: int
+
+
+@attrs.frozen(repr=False)
+class Summary:
+    """A network's layers in the order of their use, and the whole; printed as a table.
+
+    Args:
+        layers: single layers, and before its parts each composition, the outermost left out.
+        total: the network.
+    """
+
+    layers: tuple[LayerSummary, ...]
+    total: LayerSummary
+
+    def __repr__(self) -> str:
+        headings = ("path", "layer", "output shape", "parameters", "cache bytes", "multiply-adds")
+        rows = [_cells(layer, self._shown(layer)) for layer in self.layers]
+        total = ("", *_cells(self.total, "total")[1:])
+        shown = table(headings, [*rows, (), total], left=3)
+        if self.total.states:
+            shown += f"\nThe states hold {self.total.states:,} numbers more, which are not trained."
+        return shown
+
+    def _shown(self, layer: LayerSummary) -> str:
+        """Indent a name, and leave out of a composition's the parts that follow below."""
+        inside = f"{layer.path}."
+        parts = [part.name for part in self.layers if part.path.startswith(inside)]
+        named = any(part in layer.name for part in parts)
+        name = layer.name.partition("(")[0] if named else layer.name
+        return "  " * layer.path.count(".") + name
+
+
+def _cells(layer: LayerSummary, name: str) -> tuple[str, ...]:
+    numbers = (layer.parameters, layer.cache_bytes, layer.multiply_adds)
+    return layer.path, name, str(layer.output_shape), *(f"{number:,}" for number in numbers)
+
+
+def summary(net: Layer, x: Arrays) -> Summary:
+    """Summarise a network for an input like x, on `meta` tensors: nothing large is ever made.
+
+    What is counted of a composition is the sum of what is counted of its parts, and what it does
+    itself.
+
+    - Parameters: each tensor once, at the first layer that uses it. So the second use of a
+      `shared` layer counts none.
+    - Cache bytes: the memory that training holds between `forward` and `backward` and prediction
+      does not. It is counted by storage, so that a view costs nothing, and each storage once, at
+      the first layer that keeps it. x and the params, which are there anyway, count nothing; a
+      layer's output counts where it is first kept, be it by that layer or by the next. What a
+      `checkpointed` layer drops counts nothing, as it is made again only for a while. Tensors
+      within a class that is no `record` are not seen. Where `lstm` hands a sequence to oneDNN,
+      whose notes have a size that only oneDNN knows, what it keeps without oneDNN is counted.
+    - Multiply-adds: the multiplications of matrix products, convolutions and fused attention, by
+      the formulas of `torch.utils.flop_counter`, in which one multiply-add is two operations. What
+      goes element by element, such as an activation or a normalisation, counts nothing.
+
+    Args:
+        net: the network.
+        x: an example input, a tensor or a tuple, of which only shapes, strides, dtypes and devices
+            count; on `meta`, it stands for one on the CPU.
+
+    Returns:
+        The summary, whose repr is the table.
+
+    Raises:
+        LayerError: if x does not fit the network, or a layer of one's own looks at the numbers in a
+            tensor, which a `meta` tensor has none of.
+
+    Example:
+        >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))
+        path  layer       output shape  parameters  cache bytes  multiply-adds
+        ──────────────────────────────────────────────────────────────────────
+        0     dense(500)  (128, 500)       392,500            0     50,176,000
+        1     relu()      (128, 500)             0      256,000              0
+        2     dense(10)   (128, 10)          5,010            0        640,000
+        ──────────────────────────────────────────────────────────────────────
+              total       (128, 10)        397,510      256,000     50,816,000
+    """
+    # Fake tensors are on `meta`, but say that they are on a device, whose kernels decide in what
+    # order of memory a layer keeps its input.
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        x = tree.map(_like, x)
+        params = net.init(Key(0), x)
+        ended = _run(net, params, x)
+    spent = list(_spent(ended, params, x))
+    layers = []
+    for i, visit in sorted(enumerate(ended), key=lambda pair: pair[1].begun):
+        parameters, states, cache_bytes = map(sum, zip(*spent[visit.first : i + 1], strict=True))
+        shape = tree.map(lambda y: tuple(y.shape), visit.y)
+        counts = parameters, states, cache_bytes, visit.multiply_adds
+        layers.append(LayerSummary(visit.path, visit.layer.name, shape, *counts))
+    total = layers[0]
+    return Summary(tuple(layers if net.rebuild is None else layers[1:]), total)
+
+
+@attrs.frozen(eq=False)
+class _Visit:
+    """One run of a layer's forward: the `begun`th to begin, when `first` others had ended.
+
+    In a list of visits in the order of their ends, those within it are at `first` and after.
+    """
+
+    path: str
+    layer: Layer
+    begun: int
+    first: int
+    params: Params
+    y: Arrays
+    cache: Cache
+    multiply_adds: int
+
+
+def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
+    """Run a network's forward, and list the visits in the order of their ends."""
+    ended: list[_Visit] = []
+    numbers = count()
+    # Products with a single vector, which torch's table leaves out.
+    vectors = {torch.ops.aten.mv: _vector_flops, torch.ops.aten.addmv: _addmv_flops}
+    vectors[torch.ops.aten.dot] = _vector_flops
+    counter = FlopCounterMode(display=False, custom_mapping=vectors)
+
+    def watched(path: str, layer: Layer) -> Layer:
+        def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+            begun, first, flops = next(numbers), len(ended), counter.get_total_flops()
+            y, cache = layer.forward(params, x)
+            multiply_adds = (counter.get_total_flops() - flops) // 2
+            ended.append(_Visit(path, layer, begun, first, params, y, cache, multiply_adds))
+            return y, cache
+
+        return layer.replace(forward=forward, predict=layer.predict)
+
+    with counter:
+        map_with_paths(watched, net).forward(params, x)
+    return ended
+
+
+def _spent(ended: list[_Visit], params: Params, x: Arrays) -> Iterator[tuple[int, int, int]]:
+    """Give for each visit the parameters, states and cache bytes that no earlier one has."""
+    trained = {id(leaf) for leaf in tree.leaves(params)}
+    unseen = {id(leaf) for leaf in tree.leaves(params, states=True)}
+    kept = {storage for storage, _ in _storages(ended[-1].cache)}
+    kept -= {storage for storage, _ in _storages((params, x))}
+    for visit in ended:
+        parameters = states = cache_bytes = 0
+        for leaf in tree.leaves(visit.params, states=True):
+            if id(leaf) in unseen:
+                unseen.remove(id(leaf))
+                parameters += leaf.numel() * (id(leaf) in trained)
+                states += leaf.numel() * (id(leaf) not in trained)
+        for storage, size in _storages(visit.cache):
+            if storage in kept:
+                kept.remove(storage)
+                cache_bytes += size
+        yield parameters, states, cache_bytes
+
+
+def _storages(arrays: Arrays) -> Iterable[tuple[int, int]]:
+    """Give the identity and the size in bytes of the memory behind each tensor."""
+    for leaf in tree.leaves(arrays, states=True):
+        if isinstance(leaf, Tensor):
+            storage = leaf.untyped_storage()
+            # Not by data_ptr, which is 0 for every storage on `meta`.
+            yield storage._cdata, storage.nbytes()
+
+
+def _vector_flops(first: tuple[int, ...], *_: object, **__: object) -> int:
+    return 2 * torch.Size(first).numel()
+
+
+def _addmv_flops(_: object, matrix: tuple[int, ...], *__: object, **___: object) -> int:
+    return _vector_flops(matrix)
+
+
+def _like(leaf: T) -> T | Tensor:
+    if not isinstance(leaf, Tensor):
+        return leaf  # for the layer to refuse
+    device = torch.device("cpu") if leaf.is_meta else leaf.device
+    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=device)
