@@ -199,7 +199,7 @@ def traced_value(net, loss, batch):
     optimizer = optim.sgd(0.1)
     state = lf.init_state(net, optimizer, lf.Key(0), zeros[0])
     step = lf.make_step(net, loss, optimizer)
-    traced = trace(step, step.run, state, zeros)
+    traced = trace(step, state, zeros)
     *_, value = traced.graph(*lf.tree.leaves((state, batch), states=True))
     return value
 

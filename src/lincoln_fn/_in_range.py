@@ -1,11 +1,14 @@
-"""What a traced step must not leave to Inductor as it is: indices, and sums with a factor.
+"""What a traced step must not leave to Inductor as it is: indices, some sums, and erfc.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
 the nearest in range, and whether one was moved becomes a tensor, for the step to act upon.
 
 A sum a + alpha b becomes a sum and a product: Inductor makes one operation of a sum and a matrix
-product in it, and drops the alpha.
+product in it, and drops the alpha. A matrix product to which a bias is added becomes a product and
+a sum, which Inductor then fuses with the activation behind it. And erfc x becomes 1 - erf x, in
+single precision, where Inductor has a vector's code for erf alone, a tenth of the time: an absolute
+error below 1e-7.
 """
 
 from __future__ import annotations
@@ -52,6 +55,11 @@ class InRange(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's
         kind, given = func.overloadpacket, list(args)
         if func in _SCALED and kwargs and kwargs.get("alpha", 1) != 1:
             return func(args[0], args[1] * kwargs["alpha"])
+        if func is aten.addmm.default and args[0].ndim == 1 and not kwargs:
+            # With an axis more between them, lest Inductor make one operation of the two again.
+            return (aten.mm(args[1], args[2]).unsqueeze(0) + args[0]).squeeze(0)
+        if func is aten.erfc.default and args[0].dtype is not torch.float64:
+            return 1 - aten.erf(args[0])
         if func in _SPELLED_OUT:
             with self:
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))

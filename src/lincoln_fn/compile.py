@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn._kept import keep
 from lincoln_fn.data import Batch
+from lincoln_fn.donation import overwriting, written_over
 from lincoln_fn.tracing import Structure, flatten, trace
-from lincoln_fn.train import Step, StepFunction, TrainState
+from lincoln_fn.train import Step, TrainState
 
 # What Inductor makes of a graph, and the structure of what it returns.
-Compiled = tuple[Callable[..., tuple[Tensor, ...]], Structure]
+Compiled = tuple[Callable[..., Sequence[Tensor]], Structure]
 
 
 def compile(step: Step) -> Step:
@@ -75,25 +77,17 @@ class CompiledRun:
         outputs = graph(*leaves)
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(outputs[-1].item()):
-            return self.step.run(state, batch)
+            return self.step.pure(state, batch)
         result: tuple[TrainState, Tensor] = returned.unflatten(outputs)
         return result
 
 
-def bare(step: Step) -> StepFunction:
-    """Give the step that can be traced.
-
-    Args:
-        step: compiled or not.
-
-    Returns:
-        Its function, not compiled.
-    """
-    return step.run.step.run if isinstance(step.run, CompiledRun) else step.run
-
-
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
-    traced = trace(step, step.run, state, batch)
+    traced = trace(step, state, batch)
+    graph, fates = traced.graph, None
+    keep(graph)
+    if step.donate:
+        graph, fates = written_over(traced, len(flatten(state)[0]))
     options = {
         # The key has compared sizes and strides.
         "size_asserts": False,
@@ -108,5 +102,5 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
         # Imported here, for it takes longer than all the rest of the library.
         import torch._inductor
 
-        graph = torch._inductor.compile(traced.graph, list(traced.inputs), options=options)
-    return graph, traced.structure
+        run = torch._inductor.compile(graph, list(traced.inputs), options=options)
+    return run if fates is None else overwriting(run, fates), traced.structure

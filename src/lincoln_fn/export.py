@@ -9,7 +9,6 @@ from typing import Final
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn.compile import bare
 from lincoln_fn.data import Batch
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.tracing import flatten, trace
@@ -55,7 +54,7 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export_step(step, state, (x, torch.ones(4, 1)), f"{folder}/step.pt2")
     """
-    traced = trace(step, bare(step), state, batch)
+    traced = trace(step, state, batch)
     before = tree.paths(state, states=True)
     # The structure of what the step returns, filled with anything at all.
     filled = traced.structure.unflatten(range(traced.structure.num_leaves))

@@ -82,7 +82,8 @@ class Layer:
         grads: (params, cache, g) -> dparams, where nobody needs dx.
         advance: (params, cache) -> params with the next running statistics or key.
         descend: (params, cache, g, rate) -> params - rate dparams, where that takes less than
-            making dparams first; None where it does not.
+            making dparams first; None where it does not. With the keyword `donate=True` it may
+            write over params, and returns tensors that share their memory.
         parts: the layers that a composition is made of.
         rebuild: makes the same composition of other parts; None for a single layer.
 
@@ -110,7 +111,7 @@ class Layer:
         lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
-    descend: Callable[[Params, Cache, Arrays, float], Params] | None = None
+    descend: Callable[..., Params] | None = None
     parts: tuple[Layer, ...] = ()
     rebuild: Callable[[tuple[Layer, ...]], Layer] | None = None
 

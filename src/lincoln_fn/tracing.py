@@ -28,7 +28,7 @@ from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays
 from lincoln_fn.record import EVERYTHING, brief
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import Step, StepFunction, TrainState
+from lincoln_fn.train import Step, TrainState
 
 # Any: optree's class, whose constructor no type checker knows.
 Structure: TypeAlias = Any
@@ -55,15 +55,14 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
     return optree.tree_flatten(given, namespace=EVERYTHING)
 
 
-def trace(step: Step, run: StepFunction, state: TrainState, batch: Batch) -> Traced:
+def trace(step: Step, state: TrainState, batch: Batch) -> Traced:
     """Trace a step for arguments like those given.
 
     In the graph, an index that is out of range is moved to the nearest in range, and makes the
     value nan: compiled code would read beyond the tensor, or end the process.
 
     Args:
-        step: for its checks and its errors.
-        run: the bare step.
+        step: of which `pure` is traced.
         state: of which only structure, shapes, strides, dtypes and devices count.
         batch: likewise.
 
@@ -78,7 +77,7 @@ def trace(step: Step, run: StepFunction, state: TrainState, batch: Batch) -> Tra
     returned: list[Structure] = []
 
     def flat(*inputs: Tensor) -> list[Tensor]:
-        new_state, value = run(*optree.tree_unflatten(structure, inputs))
+        new_state, value = step.pure(*optree.tree_unflatten(structure, inputs))
         outputs, of_outputs = flatten((new_state, value))
         returned.append(of_outputs)
         check_tensors("expected the new state to be", outputs, (new_state, value))
@@ -96,8 +95,8 @@ def trace(step: Step, run: StepFunction, state: TrainState, batch: Batch) -> Tra
             _drop_unanswered(graph)
             graph = make_fx(_guarded(graph))(*inputs)
     except Exception as error:
-        step_itself = attrs.evolve(step, run=run)
-        step_itself(state, batch)  # what is wrong with the arguments, it says better
+        # What is wrong with the arguments, the step itself says better.
+        attrs.evolve(step, donate=False, run=step.pure)(state, batch)
         raise _untraceable(step, error) from error
     return Traced(graph, inputs, returned[0])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import attrs
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.combine.rearranged import rearranged
+from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.data import Batch
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
@@ -88,12 +90,16 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
 class Step:
     """A training step; made by `make_step`.
 
-    Calling it checks the batch and the loss; `run` is the bare step, for tracing and compiling.
+    Calling it checks the batch and the loss. `pure` is the bare step, for tracing; `run` is what a
+    call runs: the bare step, one that writes over the state if `donate` allows it, or a compiled
+    one.
     """
 
     net: Layer
     loss: Loss
     optimizer: Optimizer
+    donate: bool
+    pure: StepFunction
     run: StepFunction
 
     def __repr__(self) -> str:
@@ -108,6 +114,7 @@ class Step:
             try:
                 new_state, value = self.run(state, (batch[0], batch[1]))
             except LayerError:
+                _check_unspent(state)
                 self.net.forward(state.params, batch[0])  # names the place where the user put it
                 raise
         if value.ndim:
@@ -117,21 +124,28 @@ class Step:
             )
         if not math.isfinite(value.item()):
             raise _non_finite(self.net, self.loss, state, batch[0])
+        if self.donate:
+            _empty(state, new_state)
         return new_state, value
 
 
-def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
+def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = False) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
     Args:
         net: the network.
         loss: its loss, with reduction mean or sum.
         optimizer: moves the parameters.
+        donate: whether a step may write the new state over the one it is given, which saves time
+            and memory in large networks. Then the tensors written over are empty afterwards, so
+            that a state used twice is an error; whoever keeps a state keeps a copy. No tensor may
+            stand in two places of the state, and other trees must not need its numbers.
 
     Returns:
-        The step, a pure function. It raises `LayerError` for a batch that does not fit, and
-        `NonFiniteError`, naming the step and the first layer whose output is not finite, for a
-        loss that is `nan` or infinite; in both cases there is no new state.
+        The step, a pure function of what is left to it. It raises `LayerError` for a batch that
+        does not fit, and `NonFiniteError`, naming the step and the first layer whose output is not
+        finite, for a loss that is `nan` or infinite; in both cases there is no new state, and the
+        old one is as it was.
 
     Example:
         >>> import lincoln_fn as lf
@@ -143,23 +157,47 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer) -> Step:
     """
     fast = rearranged(net)
 
-    def run(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+    def run(donate: bool, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         x, target = batch
         params = state.params
         prediction, cache = fast.forward(params, x)
         value, loss_cache = loss.forward(prediction, target)
+        if donate and not (value.ndim == 0 and math.isfinite(value.item())):
+            return state, value  # which is refused: nothing may be written yet
         g = loss.backward(loss_cache)
         advanced = fast.advance(params, cache)
+        del prediction, loss_cache
+        # Nobody else holds the caches: a list of them is emptied on the way back.
+        cache = list(cache) if is_serial(fast) else cache
         if fast.descend is None or optimizer.rate is None:
             dparams = fast.grads(params, cache, g)
             new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
         else:
-            new_params, opt_state = fast.descend(params, cache, g, optimizer.rate), state.opt_state
+            allowed = {"donate": True} if donate else {}
+            new_params = fast.descend(params, cache, g, optimizer.rate, **allowed)
+            opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
         return TrainState(new_params, opt_state, state.key, state.step + 1), value
 
-    return Step(net, loss, optimizer, run)
+    pure = partial(run, False)
+    return Step(net, loss, optimizer, donate, pure, partial(run, True) if donate else pure)
+
+
+def _check_unspent(state: TrainState) -> None:
+    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
+    for path, leaf in zip(paths, leaves, strict=True):
+        if isinstance(leaf, Tensor) and leaf.shape == (0,) and leaf.data_ptr() == 0:
+            problem = f"expected a state that no step has written over, got {path} empty"
+            raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
+
+
+def _empty(old: TrainState, new: TrainState) -> None:
+    """Leave nothing in the tensors whose memory the next state has taken."""
+    both = (tree.leaves(state, states=True) for state in (old, new))
+    for before, after in zip(*both, strict=True):
+        if before is not after and before.numel() and before.data_ptr() == after.data_ptr():
+            before.set_()  # without arguments: to nothing
 
 
 def train(

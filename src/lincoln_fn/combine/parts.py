@@ -121,7 +121,7 @@ def is_trained(params: Params) -> bool:
     return bool(tree.leaves(params))
 
 
-def moved_along(where: str, params: Params, dparams: Params, rate: float) -> Params:
+def moved_along(where: str, params: Params, dparams: Params, rate: float, donate: bool) -> Params:
     """Compute params - rate dparams.
 
     Args:
@@ -129,15 +129,16 @@ def moved_along(where: str, params: Params, dparams: Params, rate: float) -> Par
         params: its parameters.
         dparams: their gradients.
         rate: the step along the negative gradient.
+        donate: whether params may be written over.
 
     Returns:
-        The new parameters.
+        The new parameters; of donated ones, in the same memory.
 
     Raises:
         LayerError: if the gradients do not mirror the parameters.
 
     Example:
-        >>> moved_along("mine", (torch.tensor([3.0]),), (torch.tensor([2.0]),), 0.5)
+        >>> moved_along("mine", (torch.tensor([3.0]),), (torch.tensor([2.0]),), 0.5, False)
         (tensor([2.]),)
     """
 
@@ -145,7 +146,7 @@ def moved_along(where: str, params: Params, dparams: Params, rate: float) -> Par
         if not isinstance(dp, Tensor) or p.shape != dp.shape:
             shapes = f"{tuple(p.shape)}, got {brief(dp)}"
             raise LayerError(where, f"expected a gradient of its parameter's shape {shapes}")
-        return torch.sub(p, dp, alpha=rate)
+        return torch.sub(p, dp, alpha=rate, out=p.detach() if donate else None)
 
     try:
         return tree.map(moved, params, dparams)

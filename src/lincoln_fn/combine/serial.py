@@ -104,7 +104,7 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         check_backward(params, cache)
         dparams = list(params)
         for i in range(count - 1, -1, -1):
-            g, dparams[i] = parts[i].backward(params[i], cache[i], g)
+            g, dparams[i] = parts[i].backward(params[i], taken(cache, i), g)
         return g, tuple(dparams)
 
     def predict(params: Params, x: Arrays) -> Arrays:
@@ -124,28 +124,31 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         dparams = list(params)
         first = first_trained(params)
         for i in range(count - 1, first, -1):
-            g, dparams[i] = parts[i].backward(params[i], cache[i], g)
+            g, dparams[i] = parts[i].backward(params[i], taken(cache, i), g)
         if first < count:
             dparams[first] = parts[first].grads(params[first], cache[first], g)
         return tuple(dparams)
 
-    def descend(params: Params, cache: Cache, g: Arrays, rate: float) -> Params:
+    def descend(
+        params: Params, cache: Cache, g: Arrays, rate: float, *, donate: bool = False
+    ) -> Params:
         check_backward(params, cache)
         moved = list(params)
         first = first_trained(params)
+        allowed = {"donate": True} if donate else {}
         for i in range(count - 1, first - 1, -1):
-            part, part_g = parts[i], g
+            part, part_params, part_cache, part_g = parts[i], params[i], taken(cache, i), g
             if part.descend is not None:
-                g = part.input_grad(params[i], cache[i], g) if i > first else g
-                moved[i] = part.descend(params[i], cache[i], part_g, rate)
+                g = part.input_grad(part_params, part_cache, g) if i > first else g
+                moved[i] = part.descend(part_params, part_cache, part_g, rate, **allowed)
                 continue
             if i > first:
-                g, dparams = part.backward(params[i], cache[i], g)
+                g, dparams = part.backward(part_params, part_cache, g)
             else:
-                dparams = part.grads(params[i], cache[i], g)
-            if is_trained(params[i]):
+                dparams = part.grads(part_params, part_cache, g)
+            if is_trained(part_params):
                 where = f"{combinator}[{i}] {layers[i].name}"
-                moved[i] = moved_along(where, params[i], dparams, rate)
+                moved[i] = moved_along(where, part_params, dparams, rate, donate)
         return tuple(moved)
 
     def first_trained(params: Params) -> int:
@@ -157,7 +160,8 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
 
     def check_backward(params: Params, cache: Cache) -> None:
         check_entries(combinator, "params", params, count)
-        check_entries(combinator, "the cache", cache, count)
+        if type(cache) is not list:
+            check_entries(combinator, "the cache", cache, count)
 
     return Layer(
         combinator,
@@ -170,6 +174,24 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         unchanged if is_still(layers) else advance,
         descend if any(layer.descend for layer in layers) else None,
     )
+
+
+def taken(cache: Cache, i: int) -> Cache:
+    """Take a part's cache: out of a list, whose owner lets each go when it has been used.
+
+    Args:
+        cache: a composition's; a tuple, or a list that ends with the entry.
+        i: which entry.
+
+    Returns:
+        The entry.
+
+    Example:
+        >>> caches = ["first", "second"]
+        >>> taken(caches, 1), caches
+        ('second', ['first'])
+    """
+    return cache.pop() if type(cache) is list else cache[i]
 
 
 def repeat(n: int, layer: Layer) -> Layer:

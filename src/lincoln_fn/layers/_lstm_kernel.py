@@ -24,7 +24,11 @@ _LSTM = 2
 
 @record
 class KernelCache:
-    """The input, the first state, the outputs and the last state, and oneDNN's own notes."""
+    """The input, the first state, the outputs and the last state, and oneDNN's own notes.
+
+    A part of the notes is room for its backward pass to scribble in: bytes that no result depends
+    on, and that two calls at one time must not share.
+    """
 
     x: Float[Tensor, "length batch n_in"]
     first: tuple[Tensor, Tensor]

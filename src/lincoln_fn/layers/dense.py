@@ -179,6 +179,8 @@ def descend(
     cache: Float[Tensor, "*batch n_in"],
     g: Float[Tensor, "*batch n_out"],
     rate: float,
+    *,
+    donate: bool = False,
 ) -> Params:
     """Compute W - rate x^T g and b - rate db, the product added to W as it is made.
 
@@ -187,9 +189,10 @@ def descend(
         cache: what `forward` returned.
         g: dL/dy, of y's shape.
         rate: the step along the negative gradient.
+        donate: whether params may be written over.
 
     Returns:
-        The new parameters.
+        The new parameters; of donated ones, in the same memory.
 
     Raises:
         LayerError: if g or the cache do not fit the parameters.
@@ -201,8 +204,11 @@ def descend(
     """
     _check_backward(params, cache, g)
     x_rows, g_rows = _rows(cache), _rows(g)
-    bias = None if params.bias is None else torch.sub(params.bias, g_rows.sum(0), alpha=rate)
-    return Params(torch.addmm(params.weight, x_rows.mT, g_rows, alpha=-rate), bias)
+    weight, bias = params.weight, params.bias
+    taken = [weight.detach(), None if bias is None else bias.detach()] if donate else [None, None]
+    if bias is not None:
+        bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=taken[1])
+    return Params(torch.addmm(weight, x_rows.mT, g_rows, alpha=-rate, out=taken[0]), bias)
 
 
 def _rows(x: Tensor) -> Tensor:

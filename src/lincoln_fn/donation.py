@@ -1,0 +1,113 @@
+"""Donated states in compiled steps: the graph writes the new state over the old one.
+
+Every leaf of the state whose successor is of the same kind is written over within the graph, in the
+pass that computes it; where the value turns out not to be finite, each keeps its old numbers. An
+update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
+Inductor would make the sum apart from W: ATen adds the product to W itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from lincoln_fn.tracing import Traced
+
+aten = torch.ops.aten
+
+# A flat function of the leaves of (state, batch), as a traced step is one.
+Flat: TypeAlias = Callable[..., Sequence[Tensor]]
+
+
+class Fate(NamedTuple):
+    """What becomes of a leaf of the state.
+
+    `outputs` says how many of the graph's are for it: none for a leaf that is kept, or written over
+    within the graph; its successor; or the two factors of a product that is added to it.
+    """
+
+    outputs: int
+    kept: bool = False
+    alpha: float = 0.0
+
+
+def written_over(traced: Traced, count: int) -> tuple[GraphModule, list[Fate]]:
+    """Change a traced step so that it writes over its state.
+
+    Args:
+        traced: the step; its graph is changed.
+        count: the number of the state's leaves, which come first among inputs and outputs.
+
+    Returns:
+        The graph, with other outputs, and what becomes of each leaf.
+    """
+    graph = traced.graph.graph
+    holders, end = graph.find_nodes(op="placeholder"), graph.output_node()
+    leaves: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
+    *successors, value = leaves
+    outputs: list[Node] = []
+    fates = []
+    with graph.inserting_before(end):
+        is_finite = graph.call_function(aten.isfinite.default, (value,))
+        for holder, new in zip(holders[:count], successors, strict=True):
+            if new is holder:
+                fates.append(Fate(0, kept=True))
+            elif _is_product_added_to(holder, new):
+                fates.append(Fate(2, alpha=float(new.kwargs.get("alpha", 1))))
+                outputs += new.args[1:3]
+            elif _kind(holder) == _kind(new):
+                fates.append(Fate(0))
+                chosen = graph.call_function(aten.where.self, (is_finite, new, holder))
+                graph.call_function(aten.copy_.default, (holder, chosen))
+            else:
+                fates.append(Fate(1))
+                outputs.append(new)
+    end.args = ((*outputs, value),)
+    traced.graph.recompile()
+    return traced.graph, fates
+
+
+def _is_product_added_to(leaf: Node, new: Any) -> bool:  # Any: what a graph's argument may be
+    if not isinstance(new, Node) or new.target is not aten.addmm.default:
+        return False
+    return new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
+
+
+def _kind(node: Any) -> object:  # Any: what a graph's argument may be
+    made = node.meta["val"]
+    return made.shape, made.stride(), made.dtype, made.device
+
+
+def overwriting(run: Flat, fates: list[Fate]) -> Flat:
+    """Make the step's flat function of the compiled graph.
+
+    Args:
+        run: the compiled graph.
+        fates: what becomes of each leaf of the state.
+
+    Returns:
+        A function with the outputs of the step that was traced, of which those that are in the
+        memory of old leaves are new tensors. If the value is not finite it gives that alone, and
+        the old leaves have their old numbers.
+    """
+
+    def call(*leaves: Tensor) -> Sequence[Tensor]:
+        *given, value = run(*leaves)
+        if not math.isfinite(value.item()):
+            return [value]
+        made, outputs = iter(given), []
+        for leaf, fate in zip(leaves, fates, strict=False):
+            if fate.outputs == 1:
+                outputs.append(next(made))
+            elif fate.outputs == 2:
+                outputs.append(leaf.detach().addmm_(next(made), next(made), alpha=fate.alpha))
+            else:
+                outputs.append(leaf if fate.kept else leaf.detach())
+        return [*outputs, value]
+
+    return call

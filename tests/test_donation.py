@@ -1,0 +1,146 @@
+"""A step that may write over its state gives the same numbers, and fails without having written."""
+
+import weakref
+
+import pytest
+import torch
+from test_compile import compiles
+
+import lincoln_fn as lf
+from lincoln_fn.donation import Fate, written_over
+from lincoln_fn.tracing import flatten, trace
+
+X = lf.keys.normal(lf.Key(0), (6, 5))
+TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
+IMAGES = lf.keys.normal(lf.Key(1), (6, 2, 7, 8))
+LOSS = lf.losses.softmax_cross_entropy()
+NETS = {
+    "dense": (lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3, bias=False)), X),
+    "states": (lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(0.3), lf.dense(3)), X),
+    "convolution": (
+        lf.serial(lf.conv2d(3, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3)),
+        IMAGES,
+    ),
+    "nested": (lf.serial(lf.residual(lf.serial(lf.dense(5), lf.tanh())), lf.dense(3)), X),
+    "one layer": (lf.dense(3), X),
+}
+OPTIMIZERS = [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9), lf.optim.adamw(0.01)]
+WAYS = [pytest.param(False, id="eager"), pytest.param(True, id="compiled", marks=compiles)]
+
+
+def copied(state):
+    return lf.tree.map(torch.clone, state, states=True)
+
+
+def begun(net, optimizer, x, compiled, loss=LOSS):
+    step = lf.make_step(net, loss, optimizer, donate=True)
+    state = lf.init_state(net, optimizer, lf.Key(2), x)
+    return (lf.compile(step) if compiled else step), state
+
+
+def leaves(state):
+    return lf.tree.leaves(state, states=True)
+
+
+CASES = [(name, optimizer) for name in NETS for optimizer in OPTIMIZERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "compiled"),
+    [
+        *((*case, False) for case in CASES),
+        *(pytest.param(*case, True, marks=compiles) for case in CASES[:9]),
+    ],
+    ids=str,
+)
+def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
+    net, x = NETS[name]
+    donating, state = begun(net, optimizer, x, compiled)
+    pure, expected = lf.make_step(net, LOSS, optimizer), copied(state)
+    for _ in range(3):
+        state, value = donating(state, (x, TARGET))
+        expected, wanted = pure(expected, (x, TARGET))
+        torch.testing.assert_close(value, wanted)
+    for ours, theirs in zip(leaves(state), leaves(expected), strict=True):
+        # Where a gradient is zero but for rounding, adamw makes a step of its sign.
+        tolerance = 0.05 if name == "states" and "adamw" in str(optimizer) else 1e-5
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
+    step, state = begun(NETS["states"][0], lf.optim.sgd(0.1), X, compiled)
+    old = state.params[0].weight
+    place, key = old.data_ptr(), state.key
+    new, _ = step(state, (X, TARGET))
+    assert new.params[0].weight.data_ptr() == place
+    assert new.params[0].weight.shape == (5, 4)
+    assert old.shape == (0,)
+    assert new.key.bits is key.bits
+    with pytest.raises(lf.LayerError) as caught:
+        step(state, (X, TARGET))
+    assert str(caught.value) == (
+        "step: expected a state that no step has written over, got params.0.weight empty; "
+        "keep a copy, or use a step without donate"
+    )
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS[:2], ids=str)
+@pytest.mark.parametrize("problem", ["nan", "label"])
+def test_a_step_that_fails_has_written_nothing(problem, optimizer, compiled):
+    step, state = begun(NETS["dense"][0], optimizer, X, compiled)
+    state, _ = step(state, (X, TARGET))
+    before = copied(state)
+    batch = (X / 0, TARGET) if problem == "nan" else (X, TARGET + 1)
+    with pytest.raises((lf.LayerError, lf.NonFiniteError)):
+        step(state, batch)
+    for ours, theirs in zip(leaves(state), leaves(before), strict=True):
+        assert torch.equal(ours, theirs)
+    after, _ = step(state, (X, TARGET))
+    expected, _ = lf.make_step(step.net, LOSS, optimizer)(before, (X, TARGET))
+    for ours, theirs in zip(leaves(after), leaves(expected), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_loss_of_several_numbers_is_refused_before_anything_is_written():
+    step, state = begun(
+        NETS["dense"][0], lf.optim.sgd(0.1), X, False, lf.losses.nll(reduction="none")
+    )
+    before = copied(state)
+    with pytest.raises(lf.LayerError, match="expected one number to descend"):
+        step(state, (X, TARGET))
+    for ours, theirs in zip(leaves(state), leaves(before), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_becomes_of_each_leaf_of_a_compiled_step():
+    net, optimizer = NETS["states"][0], lf.optim.sgd(0.1)
+    step, state = begun(net, optimizer, X, False)
+    count = len(flatten(state)[0])
+    _, fates = written_over(trace(step, state, (X, TARGET)), count)
+    named = dict(zip(lf.tree.paths(state, states=True), fates, strict=True))
+    assert named["params.0.weight"] == Fate(2, alpha=-0.1)
+    assert named["params.0.bias"] == Fate(0)
+    assert named["key.bits"] == Fate(0, kept=True)
+    assert named["step"] == Fate(0)
+
+
+def test_caches_are_let_go_on_the_way_back():
+    made, alive = [], []
+
+    def forward(params, x):
+        cache = x + 0
+        made.append(weakref.ref(cache))
+        return x * 1, cache
+
+    def backward(params, cache, g):
+        alive.append([ref() is not None for ref in made])
+        return g, ()
+
+    watched = lf.Layer("watched()", forward, backward)
+    net = lf.serial(lf.dense(4), watched, watched, watched, lf.dense(3))
+    step, state = begun(net, lf.optim.adamw(0.01), X, False)
+    made.clear()  # of what init has run
+    step(state, (X, TARGET))
+    assert alive == [[True, True, True], [True, True, False], [True, False, False]]
