@@ -1,134 +1,149 @@
-"""Print how long a step of each of the notebook's networks takes, beside torch's eager autograd.
+"""Time a training step beside every peer's, in one run: `python -m benchmarks`.
 
-Both take the same step from the same parameters on the same batch, in turn, in one process: torch
-with its fused SGD and with gradients set to None, which is its fastest eager way. The figure to
-quote is the ratio; absolute times are the machine's.
+Each peer trains the same network, layer for layer, from the same weights on the same batches, in a
+process of its own with the same number of threads; rounds of steps are taken in turn, and the loss
+is read back after each step. A peer whose losses leave torch's in the first 20 steps is refused.
+The figures to quote are the ratios.
+
+Instead of that, one can see the peak of a step's memory (--memory), how time and memory grow
+(--growth), the notebook's MNIST run from files to the last accuracy (--end-to-end), or the
+notebook's own networks beside torch alone (--notebook).
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
+from benchmarks import report
+from benchmarks.peers import BASELINE, PEERS
+from benchmarks.runner import Row, measure
+from benchmarks.workloads import LEARNING_RATES, WORKLOADS
 
-import lincoln_fn as lf
 
-
-def dense_pair(sizes: tuple[int, int, int], last: str) -> tuple[lf.Layer, nn.Sequential]:
-    """Make a network of two dense layers twice: ours and torch's."""
-    n_in, n_hidden, n_out = sizes
-    ours, theirs = {
-        "log_sigmoid": (lf.log_sigmoid(), nn.LogSigmoid()),
-        "log_softmax": (lf.log_softmax(), nn.LogSoftmax(dim=-1)),
-        "softmax": (lf.softmax(), nn.Softmax(dim=-1)),
-    }[last]
-    net = lf.serial(lf.dense(n_hidden), lf.sigmoid(), lf.dense(n_out), ours)
-    module = nn.Sequential(
-        nn.Linear(n_in, n_hidden), nn.Sigmoid(), nn.Linear(n_hidden, n_out), theirs
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return net, module
+    part = parser.add_mutually_exclusive_group()
+    for name, what in (
+        ("memory", "the peak of a step's memory beside torch eager's"),
+        ("growth", "time and memory against batch, width and depth, with fitted exponents"),
+        ("end-to-end", "the notebook's MNIST run; LINCOLN_FN_DATA names the folder of the data"),
+        ("notebook", "the notebook's networks beside torch, in one process"),
+    ):
+        part.add_argument(f"--{name}", action="store_true", help=what)
+    parser.add_argument(
+        "--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="default: all"
+    )
+    parser.add_argument(
+        "--peer",
+        nargs="+",
+        choices=PEERS,
+        default=list(PEERS),
+        help="default: all; torch_eager always takes part",
+    )
+    parser.add_argument("--optimizer", choices=LEARNING_RATES, default="sgd", help="default: sgd")
+    parser.add_argument("--rounds", type=int, default=11, help="in turn (default: 11)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.2, help="about as long is a peer's turn (default: 0.2)"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=600, help="seconds for a peer's set-up (default: 600)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="of each peer (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save all that was measured")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="save a picture")
+    return parser.parse_args(arguments)
 
 
-def log_sigmoid_loss(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compute the notebook's loss on log-probabilities in torch operations."""
-    y = target.unsqueeze(1).to(z.dtype)
-    return torch.sum(-y * z - (1 - y) * torch.log(-torch.expm1(z)))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    options = parse_options(arguments)
+    machine = report.machine(options.threads)
+    print(machine, flush=True)
+    if options.notebook:
+        from benchmarks import notebook
+
+        notebook.main(["--rounds", str(options.rounds), "--threads", str(options.threads)])
+        return
+    parts = {"memory": show_memory, "growth": show_growth, "end_to_end": show_end_to_end}
+    shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
+    measured = shown(options, str(machine))
+    if options.json:
+        about = {"machine": machine._asdict(), "optimizer": options.optimizer}
+        options.json.write_text(json.dumps({**about, **measured}, indent=1))
 
 
-def cross_entropy(p: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compute the notebook's loss on probabilities in torch operations."""
-    return -torch.log(p.gather(1, target.unsqueeze(1))).sum()
+def show_steps(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Time the workloads' steps; print the rows of each as they come, and the table."""
+    peers = [peer for peer in PEERS if peer in options.peer or peer == BASELINE]
+    print(f"float32, {options.optimizer}, {options.rounds} rounds", flush=True)
+    results: dict[str, list[Row]] = {}
+    for workload in options.workload:
+        results[workload] = measure(
+            workload,
+            options.optimizer,
+            peers,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            threads=options.threads,
+            patience=options.patience,
+            say=lambda words: print(words, file=sys.stderr, flush=True),
+        )
+        print(report.details({workload: results[workload]}), flush=True)
+    print(f"\n{report.CAPTION}\n\n{report.table(results)}")
+    if options.picture:
+        report.picture(options.picture, results, f"{machine}; float32, {options.optimizer}")
+    return report.as_data(results)
 
 
-def nll(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compute the notebook's loss on log-probabilities of classes in torch operations."""
-    return nn.functional.nll_loss(z, target, reduction="sum")
+def show_memory(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the peaks of memory."""
+    import torch
 
+    from benchmarks import memory
 
-WORKLOADS = {
-    "breast cancer 30-10-1": (
-        (30, 10, 1),
-        "log_sigmoid",
-        lf.losses.log_sigmoid_loss,
-        log_sigmoid_loss,
-    ),
-    "MNIST softmax 784-500-10": ((784, 500, 10), "softmax", lf.losses.cross_entropy, cross_entropy),
-    "MNIST log_softmax 784-500-10": ((784, 500, 10), "log_softmax", lf.losses.nll, nll),
-}
-
-
-def steppers(
-    name: str, lr: float = 1e-4, batch: int = 128
-) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Make two functions that each take one step and return its loss, ours and torch's."""
-    sizes, last, our_loss, their_loss = WORKLOADS[name]
-    net, module = dense_pair(sizes, last)
-    x = lf.keys.normal(lf.Key(0), (batch, sizes[0]))
-    target = (lf.keys.uniform(lf.Key(1), (batch,)) * max(sizes[2], 2)).long()
-    optimizer = lf.optim.sgd(lr)
-    step = lf.make_step(net, our_loss(reduction="sum"), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(2), x)
-    with torch.no_grad():
-        for ours, linear in ((state.params[0], module[0]), (state.params[2], module[2])):
-            linear.weight.copy_(ours.weight.mT)
-            linear.bias.copy_(ours.bias)
-    their_optimizer = torch.optim.SGD(module.parameters(), lr=lr, fused=True)
-
-    def our_step() -> float:
-        nonlocal state
-        state, value = step(state, (x, target))
-        return value.item()
-
-    def their_step() -> float:
-        their_optimizer.zero_grad(set_to_none=True)
-        value = their_loss(module(x), target)
-        value.backward()
-        their_optimizer.step()
-        return value.item()
-
-    return our_step, their_step
-
-
-def measure(name: str, rounds: int, steps: int) -> tuple[list[float], list[float]]:
-    """Time rounds of steps in turn; return seconds a step, a figure a round."""
-    pair = steppers(name)
-    for _ in range(20):
-        ours, theirs = (take() for take in pair)
-        if abs(ours - theirs) > 1e-3 * abs(theirs):
-            raise SystemExit(f"{name}: the losses differ, {ours} and {theirs}: no fair comparison")
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for take, into in zip(pair, times, strict=True):
-            began = time.perf_counter()
-            for _ in range(steps):
-                take()
-            into.append((time.perf_counter() - began) / steps)
-    return times
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="rounds in turn (default 15)")
-    parser.add_argument("--steps", type=int, default=200, help="steps a round (default 200)")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
-    options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    where = f"torch {torch.__version__}, {platform.machine()}, {options.threads} threads"
-    print(f"{where}, float32, batch 128")
-    print(f"{'network':32}{'ours':>10}{'torch':>10}{'ratio':>8}{'spread':>14}")
-    for name in WORKLOADS:
-        ours, theirs = measure(name, options.rounds, options.steps)
-        ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-        micro = [statistics.median(times) * 1e6 for times in (ours, theirs)]
-        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        middle = statistics.median(ratios)
-        print(f"{name:32}{micro[0]:7.0f} us{micro[1]:7.0f} us{middle:8.2f}{spread:>14}", flush=True)
+    results = memory.report(options.workload, options.optimizer)
+    return {
+        "memory": {w: {p: peaks._asdict() for p, peaks in of.items()} for w, of in results.items()}
+    }
+
+
+def show_growth(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the exponents, and save the plot."""
+    import torch
+
+    from benchmarks import growth
+
+    torch.set_num_threads(options.threads)
+    results = growth.measure(rounds=options.rounds)
+    print(growth.table(results))
+    if options.picture:
+        growth.picture(options.picture, results, f"How a step's cost grows\n{machine}")
+    return {
+        "growth": {
+            axis: {name: [point._asdict() for point in points] for name, points in curves.items()}
+            for axis, curves in results.items()
+        }
+    }
+
+
+def show_end_to_end(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the seconds of the MNIST run."""
+    from benchmarks import end_to_end
+
+    results = end_to_end.measure(list(end_to_end.PROGRAMS), min(options.rounds, 3), options.threads)
+    print(end_to_end.table(results))
+    return {"end_to_end": results}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+"""The MNIST run of the notebook, from the files on disk to the last accuracy.
+
+    python -m benchmarks --end-to-end
+
+A 784-500-10 network with sigmoid and log-softmax, batches of 128, SGD with 0.003 on the sum of the
+losses, 5 epochs, and the accuracy on the 10,000 test images 23 times: every 100 steps, the last at
+the end. Each program runs in a process of its own, in turn; imports are not timed.
+
+ours reads the files by torchvision, as examples/mnist.py does, eager or compiled; torch eager is
+torch's tutorial with a DataLoader that transforms each image; torch tuned holds the images in
+memory and has a fused optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import lincoln_fn as lf
+from benchmarks.worker import environment, hold_to
+
+EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 1000, 100, 0.003
+MEAN, DEVIATION = 0.1307, 0.3081
+
+Images = tuple[Tensor, Tensor]
+
+
+def folder() -> Path:
+    """Give the folder that holds MNIST/raw: the one that LINCOLN_FN_DATA names, or the cache."""
+    return Path(os.environ.get("LINCOLN_FN_DATA", "~/.cache/lincoln_fn")).expanduser()
+
+
+def load(train: bool) -> Images:
+    """Read images as rows of 784 numbers, of mean 0 and variance 1, and their labels."""
+    data = torchvision.datasets.MNIST(folder(), train=train)
+    rows = data.data.flatten(1).float().div_(255).sub_(MEAN).div_(DEVIATION)
+    return rows, data.targets
+
+
+def measured_at(step: int, steps: int) -> bool:
+    """Tell whether the accuracy is measured after a step: 23 times in 2345."""
+    return step == steps or (step % EVERY == 0 and step + EVERY <= steps)
+
+
+def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
+    """Train with lincoln_fn; give the accuracies."""
+    train, test = load(True), load(False)
+    net = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
+    optimizer = lf.optim.sgd(LR)
+    step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), train[0])
+    batches = lf.data.batches(train, BATCH, key=state.key, epochs=epochs)
+    test_batches = lf.data.batches(test, TEST_BATCH)
+    accuracies = []
+    for state, record in lf.train(lf.compile(step) if compiled else step, state, batches):
+        if measured_at(record.step, len(batches)):
+            metrics = {"accuracy": lf.metrics.accuracy}
+            accuracies.append(lf.evaluate(net, state.params, test_batches, metrics)["accuracy"])
+    return accuracies
+
+
+def run_torch(tuned: bool, epochs: int = EPOCHS) -> list[float]:
+    """Train with torch; give the accuracies."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(784, 500), nn.Sigmoid(), nn.Linear(500, 10), nn.LogSoftmax(1))
+    optimizer = torch.optim.SGD(net.parameters(), LR, fused=tuned)
+    if tuned:
+        train, test = load(True), load(False)
+        batches: Callable[[], Iterator[Any]] = lambda: _shuffled(train)  # noqa: E731
+        test_batches: Any = list(zip(*(part.split(TEST_BATCH) for part in test), strict=True))
+        steps = epochs * -(-len(train[0]) // BATCH)
+    else:
+        loaders = [_loader(train) for train in (True, False)]
+        batches, test_batches = lambda: iter(loaders[0]), loaders[1]
+        steps = epochs * len(loaders[0])
+    accuracies, step, running = [], 0, 0.0
+    for _ in range(epochs):
+        for x, target in batches():
+            optimizer.zero_grad()
+            value = F.nll_loss(net(x.flatten(1)), target, reduction="sum")
+            value.backward()
+            optimizer.step()
+            running += value.item()
+            step += 1
+            if measured_at(step, steps):
+                accuracies.append(_accuracy(net, test_batches))
+    return accuracies
+
+
+def _shuffled(data: Images) -> Iterator[Images]:
+    for rows in torch.randperm(len(data[0])).split(BATCH):
+        yield data[0][rows], data[1][rows]
+
+
+def _loader(train: bool) -> Any:
+    steps = [
+        torchvision.transforms.ToTensor(),
+        torchvision.transforms.Normalize((MEAN,), (DEVIATION,)),
+    ]
+    transform = torchvision.transforms.Compose(steps)
+    data = torchvision.datasets.MNIST(folder(), train=train, transform=transform)
+    size = BATCH if train else TEST_BATCH
+    return torch.utils.data.DataLoader(data, batch_size=size, shuffle=train)
+
+
+def _accuracy(net: nn.Module, batches: Any) -> float:
+    right = count = 0
+    with torch.no_grad():
+        for x, target in batches:
+            right += int((net(x.flatten(1)).argmax(1) == target).sum())
+            count += len(target)
+    return right / count
+
+
+PROGRAMS: dict[str, Callable[[], list[float]]] = {
+    "ours eager": run_ours,
+    "ours compiled": lambda: run_ours(compiled=True),
+    "torch eager": lambda: run_torch(tuned=False),
+    "torch tuned": lambda: run_torch(tuned=True),
+}
+
+
+def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[dict[str, Any]]]:
+    """Run programs in turn, each time in a new process.
+
+    Args:
+        names: of the programs.
+        rounds: how often each runs.
+        threads: how many each may use.
+
+    Returns:
+        By name, for each round the seconds and the accuracies.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, runs in results.items():
+            command = [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)]
+            done = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, env=environment()
+            )
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return results
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Make the table: seconds, their spread, and the last accuracy."""
+    lines = [f"{'program':16}{'seconds':>9}{'spread':>18}{'accuracy':>10}{'validations':>13}"]
+    for name, runs in results.items():
+        seconds = sorted(run["seconds"] for run in runs)
+        spread = f"{seconds[0]:.2f} to {seconds[-1]:.2f}"
+        accuracies = runs[0]["accuracies"]
+        cells = f"{spread:>18}{accuracies[-1]:10.4f}{len(accuracies):13}"
+        lines.append(f"{name:16}{statistics.median(seconds):9.2f}{cells}")
+    return "\n".join(lines)
+
+
+def main(name: str, threads: int) -> None:
+    """Run one program, and print what it took as a line of JSON."""
+    torch.set_num_threads(threads)
+    began = time.perf_counter()
+    accuracies = PROGRAMS[name]()
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "accuracies": accuracies}))
+
+
+if __name__ == "__main__":
+    hold_to(int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]))
