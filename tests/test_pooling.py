@@ -165,7 +165,7 @@ def test_other_memory_orders_give_the_same(case):
     ids=str,
 )
 def test_channels_last_stays_channels_last(layer):
-    x = normal(2, 3, 6, 8).to(memory_format=torch.channels_last)
+    x = normal(2, 5, 6, 8).to(memory_format=torch.channels_last)
     y, dx, _ = run(layer, x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert dx.is_contiguous(memory_format=torch.channels_last)

@@ -79,8 +79,31 @@ def channels_last(x: Tensor, channels: int | None = None) -> Tensor:
         >>> channels_last(torch.zeros(2, 8, 5, 5)).stride()
         (200, 1, 40, 8)
     """
-    if x.ndim != 4 or x.device.type != "cpu" or (channels or x.shape[1]) < 4:
+    if not _pays(x, channels):
         return x
     if x.shape[1] == 1:  # the same order already, which only the strides have to tell
         return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def unwritten(x: Tensor) -> Tensor:
+    """Give memory of the shape and order of `channels_last(x)`, for kernels that read only these.
+
+    Args:
+        x: of any shape; its numbers and its own order do not count.
+
+    Returns:
+        A tensor without any numbers.
+
+    Example:
+        >>> unwritten(torch.zeros(()).expand(2, 8, 5, 5)).stride()
+        (200, 1, 40, 8)
+    """
+    if not _pays(x):
+        return x.new_empty(x.shape)
+    n, channels, height, width = x.shape
+    return x.new_empty((n, height, width, channels)).permute(0, 3, 1, 2)
+
+
+def _pays(x: Tensor, channels: int | None = None) -> bool:
+    return x.ndim == 4 and x.device.type == "cpu" and (channels or x.shape[1]) >= 4

@@ -11,8 +11,7 @@ dy_o/dx_i = 1 / n_o where i is in W_o, else 0, and
 Each window spreads its g evenly, and where windows overlap their shares add up. The divisor counts
 W_o's elements in x and in the padding, which is of zeros; without `count_include_pad`, in x alone;
 what hangs over the padding's end in `ceil_mode` never counts. `divisor_override` is put in place
-of every n_o. Cache: x, of which only shape, dtype and memory order count (the layer before mostly
-keeps it anyway), the window, and how to divide.
+of every n_o. Cache: a stand-in for x, the window, and how to divide.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from lincoln_fn.layers._pool import (
     pooled_shape,
     window_of,
 )
-from lincoln_fn.layers._spatial import Sizes, channels_last
+from lincoln_fn.layers._spatial import Sizes, channels_last, unwritten
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record
 class Cache:
-    """The input, the window, and how its sum is divided."""
+    """A stand-in for the input, the window, and how its sum is divided."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     window: Window = static()
@@ -81,13 +80,13 @@ def forward(
     layer = f"avg_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)
     check_windows(layer, params, x, window)
-    x = channels_last(x) if window.n == 2 else x
-    cache = Cache(x, window, count_include_pad, divisor_override)
+    stand_in = x.new_zeros(()).expand(x.shape)
+    cache = Cache(stand_in, window, count_include_pad, divisor_override)
     if window.n == 1:
         y: Tensor = torch.ops.aten.avg_pool2d(as_plane(x), *_arguments(cache))
         return y.squeeze(-2), cache
     if window.n == 2:
-        return torch.ops.aten.avg_pool2d(x, *_arguments(cache)), cache
+        return torch.ops.aten.avg_pool2d(channels_last(x), *_arguments(cache)), cache
     return torch.ops.aten.avg_pool3d(_wide(x), *_arguments(cache)).to(x.dtype), cache
 
 
@@ -115,6 +114,7 @@ def backward(
     check_cache("avg_pool", cache, Cache)
     x, window = cache.x, cache.window
     check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
+    x = unwritten(x) if window.n == 2 else x.new_empty(x.shape)
     if window.n == 1:
         dx: Tensor = torch.ops.aten.avg_pool2d_backward(
             as_plane(g), as_plane(x), *_arguments(cache)

@@ -9,8 +9,7 @@ dy_o/dx_i = 1 where i = m(o), else 0, and
 Windows that overlap may share their largest element, and their g_o add up; an element that is
 largest nowhere gets 0. Padding stands for -inf, which is never chosen over an element of x.
 
-Cache: the flat position m(o) within x's spatial axes; x, of which only shape, dtype and memory
-order count (the layer before mostly keeps it anyway); and the window.
+Cache: the flat position m(o) within x's spatial axes, a stand-in for x, and the window.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.layers._pool import Window, as_plane, check_windows, plane_window, window_of
-from lincoln_fn.layers._spatial import Sizes, channels_last
+from lincoln_fn.layers._spatial import Sizes, channels_last, unwritten
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record
 class Cache:
-    """The input, where each window's largest element is in it, and the window."""
+    """A stand-in for the input, where each window's largest element is in it, and the window."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
@@ -69,16 +68,15 @@ def forward(
     layer = f"max_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, dilation, ceil_mode)
     check_windows(layer, params, x, window)
+    stand_in = x.new_zeros(()).expand(x.shape)
     if window.n == 1:
         y, indices = torch.ops.aten.max_pool2d_with_indices(as_plane(x), *plane_window(window))
-        return y.squeeze(-2), Cache(x, indices.squeeze(-2), window)
+        return y.squeeze(-2), Cache(stand_in, indices.squeeze(-2), window)
     if window.n == 2:
-        x = channels_last(x)
-        y, indices = torch.ops.aten.max_pool2d_with_indices(x, *window)
-        return y, Cache(x, indices, window)
-    x = _in_order(x)
-    y, indices = torch.ops.aten.max_pool3d_with_indices(x, *window)
-    return y, Cache(x, indices, window)
+        y, indices = torch.ops.aten.max_pool2d_with_indices(channels_last(x), *window)
+    else:
+        y, indices = torch.ops.aten.max_pool3d_with_indices(_in_order(x), *window)
+    return y, Cache(stand_in, indices, window)
 
 
 def backward(
@@ -105,6 +103,7 @@ def backward(
     check_cache("max_pool", cache, Cache)
     x, indices, window = cache.x, cache.indices, cache.window
     check_cotangent(f"max_pool{window.n}d", g, x, tuple(indices.shape))
+    x = unwritten(x) if window.n == 2 else x.new_empty(x.shape)
     if window.n == 1:
         dx: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
             as_plane(g), as_plane(x), *plane_window(window), as_plane(indices)
