@@ -70,11 +70,13 @@ class LiveBytes(TorchDispatchMode):
 def tensors_alive() -> list[Tensor]:
     """List the tensors that Python holds, and the gradients of those that have one.
 
-    A tensor that a compiler keeps to remember a shape has no bytes, and is left out.
+    A tensor that a compiler keeps to remember a shape has no bytes, and is left out; so is a sparse
+    one, which no network here has.
     """
     gc.collect()
     # By its type, for to ask some objects of torch for their class is deprecated.
     found = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+    found = [t for t in found if t.layout is torch.strided]
     found += [t.grad for t in found if t.is_leaf and t.grad is not None]
     return [t for t in found if t.untyped_storage().device.type != "meta"]
 
