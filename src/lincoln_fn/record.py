@@ -112,9 +112,10 @@ def record(cls: type[T]) -> type[T]:
 
 def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     """Make the function that reads fields of a record."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda tree: tuple(getattr(tree, name) for name in names)
+    if not names:
+        return lambda tree: ()
+    read = attrgetter(*names)
+    return read if len(names) > 1 else lambda tree: (read(tree),)
 
 
 def _register_with_torch(

@@ -234,7 +234,8 @@ def train(
 
 
 def _examples(batch: Batch) -> int | None:
-    first = next(iter(tree.leaves(batch)), None)
+    x = batch[0] if type(batch) is tuple and batch else batch
+    first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
     return len(first) if isinstance(first, Tensor) and first.ndim else None
 
 
