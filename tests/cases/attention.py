@@ -183,6 +183,7 @@ def stacked(block, count):
 QKV = (normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2))
 CROSS = (normal(2, 5, 6), normal(2, 4, 7, seed=1), normal(2, 4, 3, seed=2))
 X, MEMORY = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+LONG = normal(8, 9, 6, seed=9)
 SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
 ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
 SELF = (6, 6, 6)
@@ -219,6 +220,10 @@ CASES = [
     Case(MHA(2, is_causal=True), (X, allowed(2, 5)), attention(2, SELF, is_causal=True)),
     Case(MHA(2), (X, allowed(1, 1, 5, 5)), attention(2, SELF)),
     Case(MHA(3), (X, normal(2, 3, 5, 5, seed=4)), attention(3, SELF), note="added"),
+    # Of so many rows, one product makes query, key and value.
+    Case(MHA(2), LONG, attention(2, SELF)),
+    Case(MHA(3, bias=False), LONG, attention(3, SELF, bias=False)),
+    Case(MHA(2), (LONG, normal(8, 9, seed=4)), attention(2, SELF), note="added padding"),
     Case(MHA(2), CROSS, attention(2, (6, 7, 3))),
     Case(MHA(2), (X, MEMORY, MEMORY), attention(2, SELF)),
     Case(MHA(2), (*CROSS, None), attention(2, (6, 7, 3))),

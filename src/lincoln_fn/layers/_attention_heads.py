@@ -92,25 +92,22 @@ def full_mask(given: Given) -> Mask | None:
     return mask[..., None, None, :] if mask is not None and _is_padding(given) else mask
 
 
-def mirrored(given: Given, dqkv: Triple, dmask: Tensor | None) -> Gradients:
+def mirrored(given: Given, dinputs: tuple[Tensor, ...], dmask: Tensor | None) -> Gradients:
     """Put the parts' gradients into x's form.
 
     Args:
         given: the parts of x.
-        dqkv: the gradients of query, key and value.
+        dinputs: the gradients of x's sequences, one or three.
         dmask: that of `full_mask`, or None.
 
     Returns:
-        dx, the sum of the three where x is one sequence.
+        dx.
     """
+    if given.entries == 0:
+        return dinputs[0]
     if dmask is not None and _is_padding(given):
         dmask = dmask[..., 0, 0, :]
-    dquery, dkey, dvalue = dqkv
-    if given.entries == 0:
-        return dquery + dkey + dvalue
-    if given.entries == 2:
-        return dquery + dkey + dvalue, dmask
-    return dqkv if given.entries == 3 else (*dqkv, dmask)
+    return dinputs if given.entries == 3 else (*dinputs, dmask)
 
 
 def split_heads(x: Sequence, num_heads: int) -> Heads:

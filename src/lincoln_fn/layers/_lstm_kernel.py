@@ -24,13 +24,14 @@ _LSTM = 2
 
 @record
 class KernelCache:
-    """The input, the first state, the outputs and the last state, and oneDNN's own notes.
+    """What the kernel took and gave, and oneDNN's own notes.
 
     A part of the notes is room for its backward pass to scribble in: bytes that no result depends
     on, and that two calls at one time must not share.
     """
 
     x: Float[Tensor, "length batch n_in"]
+    matrices: tuple[Tensor, Tensor, Tensor, Tensor]
     first: tuple[Tensor, Tensor]
     y: Float[Tensor, "length batch hidden"]
     last: tuple[Tensor, Tensor]
@@ -80,7 +81,11 @@ def forward(
         )
     y, last_h, last_c, workspace = made if torch.is_grad_enabled() else (t.detach() for t in made)
     last = (last_h.view_as(h), last_c.view_as(c))
-    return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
+    return (
+        y.transpose(0, 1),
+        last,
+        KernelCache(steps, matrices, (h, c), y, last, workspace, reverse),
+    )
 
 
 def backward(
@@ -99,7 +104,7 @@ def backward(
     """
     mode, hidden, layers, biases, bidirectional = _form(cell)
     dx, dw_ih, dw_hh, db, _, dh, dc = torch.ops.aten.mkldnn_rnn_layer_backward(
-        cache.x, *_matrices(cell), *cache.first, cache.y, *cache.last,
+        cache.x, *cache.matrices, *cache.first, cache.y, *cache.last,
         g.transpose(0, 1), *dstate, cache.reverse,
         mode, hidden, layers, biases, True, bidirectional, [], False, cache.workspace,
     )  # fmt: skip

@@ -43,6 +43,12 @@ from lincoln_fn.layers._attention_heads import (
     parts_of,
     split_heads,
 )
+from lincoln_fn.layers._projections import (
+    Projections,
+    project,
+    project_grads,
+    project_input_grads,
+)
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache, check_cotangent, check_like, check_params
 
@@ -145,9 +151,7 @@ def forward(
     weights_in = (params.query.weight, params.key.weight, params.value.weight)
     given = parts_of(params, x, Params, num_heads, [len(weight) for weight in weights_in])
     check_like(NAME, "x", given.query, params.query.weight)
-    q = split_heads(dense.forward(params.query, given.query)[0], num_heads)
-    k = split_heads(dense.forward(params.key, given.key)[0], num_heads)
-    v = split_heads(dense.forward(params.value, given.value)[0], num_heads)
+    q, k, v = (split_heads(one, num_heads) for one in project(_inner(params), given))
     weights = weights_of(q, k, full_mask(given), is_causal, 1 / math.sqrt(q.shape[-1]))
     kept, dropped = weights, None
     if params.dropout is not None:
@@ -269,22 +273,21 @@ def _through_heads(params: Params, cache: Cache, g: Sequence) -> tuple[Triple, T
 
 
 def _dx(params: Params, cache: Cache, dheads: Triple, dmask: Tensor | None) -> Gradients:
-    given, (dq, dk, dv) = cache.given, dheads
-    dquery = dense.input_grad(params.query, given.query, dq)
-    dkey = dense.input_grad(params.key, given.key, dk)
-    dvalue = dense.input_grad(params.value, given.value, dv)
-    return mirrored(given, (dquery, dkey, dvalue), dmask)
+    return mirrored(cache.given, project_input_grads(_inner(params), cache.given, dheads), dmask)
 
 
 def _dparams(params: Params, cache: Cache, g: Sequence, dheads: Triple) -> Params:
-    given, (dq, dk, dv) = cache.given, dheads
-    dkey = dense.grads(params.key, given.key, dk)
+    query, key, value = project_grads(_inner(params), cache.given, dheads)
     # Summed up, it would be rounding errors, which an optimizer such as adam makes steps of.
-    zero = None if dkey.bias is None else torch.zeros_like(dkey.bias)
+    zero = None if key.bias is None else torch.zeros_like(key.bias)
     return Params(
-        dense.grads(params.query, given.query, dq),
-        dense.Params(dkey.weight, zero),
-        dense.grads(params.value, given.value, dv),
+        query,
+        dense.Params(key.weight, zero),
+        value,
         dense.grads(params.output, cache.merged, g),
         params.dropout,
     )
+
+
+def _inner(params: Params) -> Projections:
+    return params.query, params.key, params.value
