@@ -59,7 +59,7 @@ def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
     train, test = load(True), load(False)
     net = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
     optimizer = lf.optim.sgd(LR)
-    step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer)
+    step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer, donate=True)
     state = lf.init_state(net, optimizer, lf.Key(0), train[0])
     batches = lf.data.batches(train, BATCH, key=state.key, epochs=epochs)
     test_batches = lf.data.batches(test, TEST_BATCH)

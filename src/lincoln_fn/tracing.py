@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn import tree
-from lincoln_fn._in_range import InRange
+from lincoln_fn._for_inductor import ForInductor
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays
 from lincoln_fn.record import EVERYTHING, brief
@@ -139,7 +139,7 @@ def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
     """Make a function of the graph whose value is nan if an index is out of range."""
 
     def run(*inputs: Tensor) -> list[Tensor]:
-        with InRange() as indices:
+        with ForInductor() as indices:
             # Without in-place operations, so that an index is kept in range where it is used. The
             # step itself is not run so, for under `functionalize` numpy would read unset memory.
             *outputs, value = torch.func.functionalize(graph)(*inputs)

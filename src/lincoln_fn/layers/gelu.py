@@ -10,8 +10,8 @@ and with approximate="tanh", with u = sqrt(2 / pi) (x + 0.044715 x^3),
     2 u' = sqrt(8 / pi) (1 + 3 * 0.044715 x^2).
 
 1 + erf(x / sqrt 2) and 1 + tanh u, as torch has them, keep no digit below x = -5; erfc and the
-sigmoid keep all. Cache: x and p, and which p it is (Hendrycks and Gimpel, "Gaussian Error Linear
-Units", 2016).
+sigmoid keep all. Cache: x, and which p it is: to make p again costs less than to keep it (Hendrycks
+and Gimpel, "Gaussian Error Linear Units", 2016).
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ CUBIC: Final = 0.044715
 
 @record
 class Cache:
-    """The input, the factor p of it, and which p that is."""
+    """The input, and which p is its factor."""
 
     x: Float[Tensor, "*s"]
-    p: Float[Tensor, "*s"]
     approximate: Literal["none", "tanh"] = static()
 
 
@@ -60,11 +59,7 @@ def forward(
         tensor([-1.5866e-01,  8.4134e-01,  1.0000e+04])
     """
     check_input("gelu", params, x)
-    if approximate == "tanh":
-        p = (x * x).mul_(CUBIC).add_(1).mul_(x * SQRT_8_BY_PI).sigmoid_()
-    else:
-        p = torch.special.erfc(x * -math.sqrt(0.5)).mul_(0.5)
-    return x * p, Cache(x, p, approximate)
+    return x * _factor(x, approximate), Cache(x, approximate)
 
 
 def backward(
@@ -90,7 +85,7 @@ def backward(
     """
     check_cache("gelu", cache, Cache)
     check_cotangent("gelu", g, cache.x)
-    x, p = cache.x, cache.p
+    x, p = cache.x, _factor(cache.x, cache.approximate)
     if cache.approximate == "tanh":
         # x p (1 - p) comes first: where it is 0, x^2 may have overflowed.
         slope = torch.ops.aten.sigmoid_backward(x, p)
@@ -98,3 +93,10 @@ def backward(
     else:
         slope = (x * x).mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi))
     return g * slope.add_(p), ()
+
+
+def _factor(x: Tensor, approximate: str) -> Tensor:
+    """Compute p."""
+    if approximate == "tanh":
+        return (x * x).mul_(CUBIC).add_(1).mul_(x * SQRT_8_BY_PI).sigmoid_()
+    return (x * -math.sqrt(0.5)).erfc_().mul_(0.5)

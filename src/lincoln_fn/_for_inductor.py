@@ -34,12 +34,11 @@ _SPELLED_OUT = get_decompositions(
     [getattr(aten, f"nll_loss{d}_{way}") for d in ("", "2d") for way in ("forward", "backward")]
 )
 
-
 _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
-class InRange(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
-    """Keeps each index in range while it is active; `wrong` tells of each whether it was not."""
+class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
+    """Rewrites operations while it is active; `wrong` tells of each index if it was out of range."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
