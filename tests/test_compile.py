@@ -9,6 +9,7 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn._kept import keep
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record
 from lincoln_fn.tracing import trace
@@ -77,6 +78,14 @@ CASES = {
         lf.losses.softmax_cross_entropy(),
         optim.sgd(0.1, momentum=0.9, dampening=0.3, weight_decay=0.1),
         (X, T),
+    ),
+    "pooling": (
+        lf.serial(
+            lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2, 1, 1), lf.flatten(), lf.dense(4), lf.gelu()
+        ),
+        lf.losses.softmax_cross_entropy(),
+        optim.sgd(0.1),
+        (keys.normal(lf.Key(5), (6, 2, 5, 6)), T),
     ),
     "lstm": (
         lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()),
@@ -319,3 +328,32 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
             lf.LayerError, match=r"^mse.*: expected one number to descend, got \(6, 2\)"
         ):
             refusing(state, (X, X[:, :2]))
+
+
+def test_max_pooling_is_left_to_aten():
+    net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
+    images, optimizer = keys.normal(lf.Key(3), (6, 2, 7, 8)), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), images)
+    graph = trace(step, state, (images, T)).graph
+    keep(graph)
+    called = [str(node.target) for node in graph.graph.nodes if "max_pool" in str(node.target)]
+    name = "lincoln_fn.max_pool2d_with_indices"
+    assert called == [f"{name}.default", f"{name}_backward.default"]
+
+
+def test_erfc_is_traced_as_erf_in_single_precision_alone():
+    net, optimizer = lf.serial(lf.dense(3), lf.gelu()), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    for dtype, expected in (
+        (torch.float32, "aten.erf.default"),
+        (torch.float64, "aten.erfc.default"),
+    ):
+
+        def moved(leaf, dtype=dtype):
+            return leaf.to(dtype) if leaf.is_floating_point() else leaf
+
+        given = lf.tree.map(moved, (state, (X, X[:, :3])), states=True)
+        nodes = trace(step, *given).graph.graph.nodes
+        assert {str(n.target) for n in nodes if "erf" in str(n.target)} == {expected}

@@ -38,7 +38,7 @@ _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
 class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
-    """Rewrites operations while it is active; `wrong` tells of each index if it was out of range."""
+    """Rewrites operations while it is active; `wrong` tells for each index if it was too far."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -57,7 +57,7 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         if func is aten.addmm.default and args[0].ndim == 1 and not kwargs:
             # With an axis more between them, lest Inductor make one operation of the two again.
             return (aten.mm(args[1], args[2]).unsqueeze(0) + args[0]).squeeze(0)
-        if func is aten.erfc.default and args[0].dtype is not torch.float64:
+        if func is aten.erfc.default and args[0].dtype is torch.float32:
             return 1 - aten.erf(args[0])
         if func in _SPELLED_OUT:
             with self:
