@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from torch.func import vmap
@@ -329,6 +330,23 @@ def test_the_keys_bias_has_a_gradient_of_exactly_0():
         None,
     )
     close(layer.predict(moved, x), layer.predict(params, x))
+
+
+def test_biases_for_some_projections_alone():
+    layer, x = MHA(2), normal(8, 9, 6)
+    made = layer.init(lf.Key(0), x)
+    drawn = dense.Params(made.value.weight, normal(6, seed=1))
+    some = attrs.evolve(made, value=drawn, key=dense.Params(made.key.weight, None))
+    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6)))
+    y, cache = layer.forward(some, x)
+    g = normal(8, 9, 6, seed=2)
+    dx, dparams = layer.backward(some, cache, g)
+    expected_y, expected_cache = layer.forward(whole, x)
+    expected_dx, expected = layer.backward(whole, expected_cache, g)
+    close(y, expected_y)
+    close(dx, expected_dx)
+    close(dparams.value.bias, expected.value.bias)
+    assert dparams.key.bias is None
 
 
 def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():

@@ -22,6 +22,7 @@ STATEFUL = {
     "checkpointed": (lf.checkpointed(BLOCK), X),
     "shared checkpointed": (lf.shared(lf.checkpointed(BLOCK)), (X, normal(5, 3, seed=1))),
     "checkpointed shared": (lf.checkpointed(lf.shared(BLOCK)), (X, normal(5, 3, seed=1))),
+    "in dtype": (lf.in_dtype(BLOCK, torch.float64), X),
     "frozen in checkpointed": (lf.checkpointed(lf.serial(lf.frozen(BLOCK), lf.dense(2))), X),
 }
 each = pytest.mark.parametrize("name", STATEFUL)

@@ -224,6 +224,7 @@ CASES = [
     Case(MHA(2), LONG, attention(2, SELF)),
     Case(MHA(3, bias=False), LONG, attention(3, SELF, bias=False)),
     Case(MHA(2), (LONG, normal(8, 9, seed=4)), attention(2, SELF), note="added padding"),
+    Case(MHA(2), (LONG, normal(8, 4, 6, seed=7), normal(8, 4, 6, seed=8)), attention(2, SELF)),
     Case(MHA(2), CROSS, attention(2, (6, 7, 3))),
     Case(MHA(2), (X, MEMORY, MEMORY), attention(2, SELF)),
     Case(MHA(2), (*CROSS, None), attention(2, (6, 7, 3))),

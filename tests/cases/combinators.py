@@ -84,4 +84,5 @@ CASES = [
         lambda p, x: dense(p[3].params, dense(p[2], torch.tanh(dense(p[0].params, x)))),
     ),
     Case(lf.checkpointed(BLOCK), normal(5, 3), dense_relu_dense),
+    Case(lf.in_dtype(BLOCK, torch.float64), normal(5, 3), dense_relu_dense),
 ]

@@ -8,6 +8,7 @@ from lincoln_fn.combine.branch import branch, residual
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.frozen import frozen
+from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.combine.shared import shared
@@ -18,6 +19,7 @@ __all__ = [
     "branch",
     "checkpointed",
     "frozen",
+    "in_dtype",
     "parallel",
     "repeat",
     "residual",

@@ -73,12 +73,13 @@ def _logging(stream: Stream, path: Path, every: int) -> Iterator[tuple[TrainStat
     file: BinaryIO | None = None
     with closing(stream) as steps, ExitStack() as files:
         for state, record in steps:
-            if file is None or not record.scores.keys() <= columns.keys():
+            scores = record.scores
+            if file is None or (scores and not scores.keys() <= columns.keys()):
                 files.close()
                 columns = _begin(path, record)
                 file = files.enter_context(path.open("ab"))
-            if record.scores or record.step % every == 0:
-                row = {"step": record.step, "loss": record.loss, **record.scores}
+            if scores or record.step % every == 0:
+                row = {"step": record.step, "loss": record.loss, **scores}
                 file.write(line(row, columns).encode())
                 file.flush()
             yield state, record

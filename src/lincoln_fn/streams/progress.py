@@ -17,6 +17,7 @@ from lincoln_fn.train import StepRecord, TrainState
 # Seconds from one picture of the bar to the next: what an eye can follow.
 _BAR_SECONDS: Final = 0.1
 _LINE_SECONDS: Final = 10.0
+_LOOKS: Final = 5  # at the clock, in an interval
 
 _BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
@@ -108,16 +109,32 @@ def display(
     began = shown_at = time.perf_counter()
     taken = steps = examples = 0  # `taken` since the beginning, the others since the last time
     losses, latest = 0.0, dict[str, float]()
+    # A step costs an append: the records are looked at a few times in an interval.
+    waiting: list[StepRecord] = []
+    due = 1
 
     def step(record: StepRecord) -> None:
-        nonlocal steps, examples, losses
-        steps += 1
-        examples += record.examples or 0
-        losses += record.loss
-        if record.scores:
-            latest.update(record.scores)
-        if time.perf_counter() - shown_at >= interval:
+        waiting.append(record)
+        if len(waiting) >= due:
+            look()
+
+    def look() -> None:
+        nonlocal due
+        count()
+        passed = time.perf_counter() - shown_at
+        if passed >= interval:
             show(silently=False)
+        if steps:
+            due = max(1, int(steps * interval / (_LOOKS * max(passed, 1e-9))))
+
+    def count() -> None:
+        nonlocal steps, examples, losses
+        steps += len(waiting)
+        for record in waiting:
+            examples += record.examples or 0
+            losses += record.loss
+            latest.update(record.scores)
+        waiting.clear()
 
     def line(text: str, scores: Mapping[str, float]) -> None:
         latest.update(scores)
@@ -126,6 +143,7 @@ def display(
 
     def show(*, silently: bool) -> None:
         nonlocal taken, steps, examples, losses, shown_at
+        count()
         now = time.perf_counter()
         taken += steps
         if steps and not silently:

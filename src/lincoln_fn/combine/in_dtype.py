@@ -1,0 +1,129 @@
+"""A layer that computes in another dtype than its parameters are kept in."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine.parts import is_still, placed_parts
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache
+
+T = TypeVar("T")
+
+
+@record
+class InDtypeCache:
+    """The parameters as they computed, the layer's own cache, and the dtype outside."""
+
+    params: Params
+    cache: Cache
+    outside: torch.dtype = static()
+
+
+def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
+    """Compute a layer in another dtype, such as bfloat16, whose products a processor has units for.
+
+    Derivation. A cast rounds, and is the identity but for that: as in torch, its derivative counts
+    as 1, so g is cast on its way in, and dx and dparams on their way out. The parameters that an
+    optimizer moves stay in their own dtype, so that small steps are not lost, and so do running
+    statistics.
+
+    Args:
+        layer: the layer.
+        dtype: a floating dtype; x and the parameters are cast to it, y and the gradients to x's
+            own, or where x holds no floats to that of the parameters.
+
+    Returns:
+        The layer, with the layer's own params.
+
+    Raises:
+        ValueError: if dtype is not floating.
+        LayerError: from its functions, if the layer raises one.
+
+    Example:
+        >>> net = lf.serial(in_dtype(lf.dense(5), torch.bfloat16), lf.relu())
+        >>> x = torch.ones(2, 3)
+        >>> net.predict(net.init(lf.Key(0), x), x).dtype
+        torch.float32
+    """
+    if not dtype.is_floating_point:
+        raise ValueError(f"in_dtype: expected a floating dtype, got {dtype}")
+    (part,) = placed_parts("in_dtype", (layer,))
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        outside = _dtype_of(x, params)
+        inside = cast(params, dtype)
+        y, cache = part.forward(inside, cast(x, dtype))
+        return cast(y, outside), InDtypeCache(inside, cache, outside)
+
+    def backward(params: Params, cache: InDtypeCache, g: Arrays) -> tuple[Arrays, Params]:
+        check_cache("in_dtype", cache, InDtypeCache)
+        dx, dparams = part.backward(cache.params, cache.cache, cast(g, dtype))
+        return cast(dx, cache.outside), _like(dparams, params)
+
+    def predict(params: Params, x: Arrays) -> Arrays:
+        y = part.predict(cast(params, dtype), cast(x, dtype))
+        return cast(y, _dtype_of(x, params))
+
+    def input_grad(params: Params, cache: InDtypeCache, g: Arrays) -> Arrays:
+        check_cache("in_dtype", cache, InDtypeCache)
+        return cast(part.input_grad(cache.params, cache.cache, cast(g, dtype)), cache.outside)
+
+    def grads(params: Params, cache: InDtypeCache, g: Arrays) -> Params:
+        check_cache("in_dtype", cache, InDtypeCache)
+        return _like(part.grads(cache.params, cache.cache, cast(g, dtype)), params)
+
+    def advance(params: Params, cache: InDtypeCache) -> Params:
+        check_cache("in_dtype", cache, InDtypeCache)
+        return _like(part.advance(params, cache.cache), params, states=True)
+
+    return Layer(
+        f"in_dtype({layer.name}, {dtype})",
+        forward,
+        backward,
+        part.init,
+        predict,
+        input_grad,
+        grads,
+        unchanged if is_still((layer,)) else advance,
+        parts=(layer,),
+        rebuild=lambda new_parts: in_dtype(new_parts[0], dtype),
+    )
+
+
+def cast(arrays: T, dtype: torch.dtype) -> T:
+    """Cast the floating leaves of a tree, those in its states too.
+
+    Args:
+        arrays: the tree.
+        dtype: what to cast to.
+
+    Returns:
+        The tree.
+
+    Example:
+        >>> cast((torch.ones(2), torch.arange(2), None), torch.float64)
+        (tensor([1., 1.], dtype=torch.float64), tensor([0, 1]), None)
+    """
+
+    def moved(leaf: Tensor) -> Tensor:
+        return leaf.to(dtype) if leaf.is_floating_point() else leaf
+
+    return tree.map(moved, arrays, states=True)
+
+
+def _like(given: Params, params: Params, *, states: bool = False) -> Params:
+    """Give what mirrors the parameters their dtypes, and unless told otherwise their states."""
+    return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
+
+
+def _dtype_of(x: Arrays, params: Params) -> torch.dtype:
+    """Give the dtype outside: that of x's floats, or where it has none of the parameters'."""
+    leaves = (*tree.leaves(x), *tree.leaves(params))
+    floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
+    return next(floats, torch.get_default_dtype())
