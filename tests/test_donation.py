@@ -126,6 +126,36 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     assert named["step"] == Fate(0)
 
 
+@compiles
+def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over():
+    def forward(params, x):
+        a, b = params
+        return x @ a @ b, x
+
+    def grads(params, x, g):
+        a, b = params
+        return x.mT @ (g @ b.mT), (x @ a).mT @ g
+
+    def descend(params, x, g, rate):
+        a, b = params
+        both = x.mT @ g
+        return torch.addmm(a, both, b.mT, alpha=-rate), torch.addmm(b, a.mT, both, alpha=-rate)
+
+    layer = lf.Layer(
+        "product()",
+        forward,
+        lambda params, x, g: (g @ (params[0] @ params[1]).mT, grads(params, x, g)),
+        lambda key, x: (lf.keys.normal(key, (5, 4)), lf.keys.normal(key.fold_in(1), (4, 3))),
+        descend=descend,
+    )
+    optimizer = lf.optim.sgd(0.1)
+    step, state = begun(layer, optimizer, X, True)
+    expected, _ = lf.make_step(layer, LOSS, optimizer)(copied(state), (X, TARGET))
+    moved, _ = step(state, (X, TARGET))
+    for ours, theirs in zip(leaves(moved), leaves(expected), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_caches_are_let_go_on_the_way_back():
     made, alive = [], []
 

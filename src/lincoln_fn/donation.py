@@ -57,7 +57,7 @@ def written_over(traced: Traced, count: int) -> tuple[GraphModule, list[Fate]]:
         for holder, new in zip(holders[:count], successors, strict=True):
             if new is holder:
                 fates.append(Fate(0, kept=True))
-            elif _is_product_added_to(holder, new):
+            elif _is_product_added_to(holder, new) and not _look_at(new.args[1:3], holders[:count]):
                 fates.append(Fate(2, alpha=float(new.kwargs.get("alpha", 1))))
                 outputs += new.args[1:3]
             elif _kind(holder) == _kind(new):
@@ -76,6 +76,17 @@ def _is_product_added_to(leaf: Node, new: Any) -> bool:  # Any: what a graph's a
     if not isinstance(new, Node) or new.target is not aten.addmm.default:
         return False
     return new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
+
+
+def _look_at(factors: Any, leaves: list[Node]) -> bool:  # Any: as above
+    """Tell whether a factor is a leaf of the state, which may be written over before it is used."""
+    for factor in factors:
+        base = factor
+        while getattr(base.target, "is_view", False):
+            base = base.args[0]
+        if base in leaves:
+            return True
+    return False
 
 
 def _kind(node: Any) -> object:  # Any: what a graph's argument may be

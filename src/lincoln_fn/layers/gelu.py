@@ -10,7 +10,7 @@ and with approximate="tanh", with u = sqrt(2 / pi) (x + 0.044715 x^3),
     2 u' = sqrt(8 / pi) (1 + 3 * 0.044715 x^2).
 
 1 + erf(x / sqrt 2) and 1 + tanh u, as torch has them, keep no digit below x = -5; erfc and the
-sigmoid keep all. Cache: x, and which p it is: to make p again costs less than to keep it (Hendrycks
+sigmoid keep all. Cache: x, and which p it is: p is made again, for it is as large as x (Hendrycks
 and Gimpel, "Gaussian Error Linear Units", 2016).
 """
 
