@@ -18,8 +18,8 @@ from typing import Any
 
 import attrs
 
-from benchmarks.peers import BASELINE, FLOOR
-from benchmarks.worker import environment
+from benchmarks.peers import BASELINE, FLOOR, OURS
+from benchmarks.worker import KEEP_FREED_MEMORY, environment
 
 CHECKED_STEPS = 20
 TOLERANCE = 1e-3
@@ -59,13 +59,16 @@ class Process:
         # Compile times are of a first run: nothing is found that an earlier one compiled.
         self._caches = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         folder = self._caches.name
-        caches = {"TORCHINDUCTOR_CACHE_DIR": folder, "CACHEDB": f"{folder}/tinygrad.db"}
+        variables = {"TORCHINDUCTOR_CACHE_DIR": folder, "CACHEDB": f"{folder}/tinygrad.db"}
+        # Torch eager is as its tutorials write it, and ours says so itself.
+        if peer not in (BASELINE, *OURS):
+            variables |= KEEP_FREED_MEMORY
         command = [sys.executable, "-m", "benchmarks.worker"]
         self._process = subprocess.Popen(
             [*command, peer, workload, optimizer, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(**caches),
+            env=environment(**variables),
             text=True,
         )
         self.ready = self._answer(patience)

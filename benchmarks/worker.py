@@ -28,6 +28,12 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
 )
 
+# Read by glibc as a process starts: what lincoln_fn.keep_freed_memory tells it.
+KEEP_FREED_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
+
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 

@@ -100,6 +100,7 @@ def start(workload: Workload, net: lf.Layer, optimizer: lf.Optimizer) -> lf.Trai
 
 def ways(workload: Workload, optimizer: str, *, compiled: bool = False) -> Ways:
     """Give the step that leaves its state alone and the one that may write over it."""
+    lf.keep_freed_memory()
     net = network(workload)
     return [
         partial(way, net, workload, optimizer, compiled=compiled, donate=donate)

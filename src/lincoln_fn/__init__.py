@@ -47,6 +47,7 @@ from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers
 from lincoln_fn.losses import Loss
+from lincoln_fn.memory import keep_freed_memory
 from lincoln_fn.nn import *  # noqa: F403  # the constructors of layers
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import State, record, static
@@ -81,6 +82,7 @@ __all__ = [
     "initializers",
     "inspect",
     "interop",
+    "keep_freed_memory",
     "keys",
     "layers",
     "losses",
