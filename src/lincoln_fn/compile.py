@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
+from typing import Any, Final
 
 import attrs
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn._kept import keep
 from lincoln_fn.data import Batch
-from lincoln_fn.donation import overwriting, written_over
+from lincoln_fn.donation import Flat, overwriting, written_over
 from lincoln_fn.tracing import Structure, flatten, trace
 from lincoln_fn.train import Step, TrainState
 
-# What Inductor makes of a graph, and the structure of what it returns.
-Compiled = tuple[Callable[..., Sequence[Tensor]], Structure]
+# A flat function and the structure of what it returns.
+Compiled = tuple[Flat, Structure]
+
+_OPTIONS: Final = {
+    # The key has compared sizes and strides.
+    "size_asserts": False,
+    "alignment_asserts": False,
+    # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with it,
+    # the masks of dropout would be others.
+    "constant_and_index_propagation": False,
+    # A loop of fewer elements is done before a second thread has woken up.
+    "cpp.min_chunk_size": 4096,
+}
 
 
 def compile(step: Step) -> Step:
@@ -74,7 +89,7 @@ class CompiledRun:
         if compiled is None:
             compiled = self.graphs[key] = _compiled(self.step, state, batch)
         graph, returned = compiled
-        outputs = graph(*leaves)
+        outputs = graph(leaves)
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(outputs[-1].item()):
             return self.step.pure(state, batch)
@@ -84,23 +99,37 @@ class CompiledRun:
 
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     traced = trace(step, state, batch)
-    graph, fates = traced.graph, None
-    keep(graph)
-    if step.donate:
-        graph, fates = written_over(traced, len(flatten(state)[0]))
-    options = {
-        # The key has compared sizes and strides.
-        "size_asserts": False,
-        "alignment_asserts": False,
-        # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with
-        # it, the masks of dropout would be others.
-        "constant_and_index_propagation": False,
-    }
+    keep(traced.graph)
+    if not step.donate:
+        return _by_inductor(traced.graph, traced.inputs), traced.structure
+    graph, fates = written_over(traced, len(flatten(state)[0]))
+    return overwriting(_by_inductor(graph, traced.inputs), fates), traced.structure
+
+
+def _by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
+    """Let Inductor compile a graph.
+
+    Its inner half does: what surrounds it prepares for autograd and for functions that change their
+    inputs, and takes as long, at every call, as a small network's matrix product.
+    """
     with warnings.catch_warnings():
         # Inductor itself, as it is imported, uses parts of torch that torch calls deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         # Imported here, for it takes longer than all the rest of the library.
-        import torch._inductor
+        from torch._inductor import config
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.decomposition import select_decomp_table
+        from torch._inductor.fx_passes.joint_graph import joint_graph_passes
 
-        run = torch._inductor.compile(graph, list(traced.inputs), options=options)
-    return run if fates is None else overwriting(run, fates), traced.structure
+        fake = detect_fake_mode(inputs)
+        assert fake is not None  # for the inputs are fake
+        with fake, torch.no_grad(), config.patch(_OPTIONS):
+            simpler = joint_graph_passes(make_fx(graph, select_decomp_table())(*inputs))
+            end = simpler.graph.output_node()
+            outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
+            end.args = (tuple(outputs),)
+            # Those whose strides are to be as traced, so that the next step is of the same kind.
+            end.meta["user_visible_output_idxs"] = [
+                i for i, output in enumerate(outputs) if isinstance(output, Node)
+            ]
+            return compile_fx_inner(simpler, inputs, is_inference=True)

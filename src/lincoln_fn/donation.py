@@ -20,8 +20,8 @@ from lincoln_fn.tracing import Traced
 
 aten = torch.ops.aten
 
-# A flat function of the leaves of (state, batch), as a traced step is one.
-Flat: TypeAlias = Callable[..., Sequence[Tensor]]
+# A function of the leaves of (state, batch), whose list it empties.
+Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 class Fate(NamedTuple):
@@ -107,8 +107,8 @@ def overwriting(run: Flat, fates: list[Fate]) -> Flat:
         the old leaves have their old numbers.
     """
 
-    def call(*leaves: Tensor) -> Sequence[Tensor]:
-        *given, value = run(*leaves)
+    def call(leaves: list[Tensor]) -> Sequence[Tensor]:
+        *given, value = run(list(leaves))
         if not math.isfinite(value.item()):
             return [value]
         made, outputs = iter(given), []
