@@ -6,7 +6,8 @@ A 784-500-10 network with sigmoid and log-softmax, batches of 128, SGD with 0.00
 losses, 5 epochs, and the accuracy on the 10,000 test images 23 times: every 100 steps, the last at
 the end. Each program runs in a process of its own, in turn; imports are not timed.
 
-ours reads the files by torchvision, as examples/mnist.py does, eager or compiled; torch eager is
+ours reads the files by torchvision, as examples/mnist.py does, eager, compiled, or with the hidden
+layer computed in bfloat16; torch eager is
 torch's tutorial with a DataLoader that transforms each image; torch tuned holds the images in
 memory, has a fused optimizer, and keeps freed memory as ours does.
 """
@@ -54,11 +55,14 @@ def measured_at(step: int, steps: int) -> bool:
     return step == steps or (step % EVERY == 0 and step + EVERY <= steps)
 
 
-def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
+def run_ours(
+    compiled: bool = False, dtype: torch.dtype = torch.float32, epochs: int = EPOCHS
+) -> list[float]:
     """Train with lincoln_fn; give the accuracies."""
     lf.keep_freed_memory()
     train, test = load(True), load(False)
-    net = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
+    hidden = lf.in_dtype(lf.dense(500), dtype) if dtype is not torch.float32 else lf.dense(500)
+    net = lf.serial(hidden, lf.sigmoid(), lf.dense(10), lf.log_softmax())
     optimizer = lf.optim.sgd(LR)
     step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer, donate=True)
     state = lf.init_state(net, optimizer, lf.Key(0), train[0])
@@ -128,6 +132,7 @@ def _accuracy(net: nn.Module, batches: Any) -> float:
 PROGRAMS: dict[str, Callable[[], list[float]]] = {
     "ours eager": run_ours,
     "ours compiled": lambda: run_ours(compiled=True),
+    "ours bfloat16": lambda: run_ours(dtype=torch.bfloat16),
     "torch eager": lambda: run_torch(tuned=False),
     "torch tuned": lambda: run_torch(tuned=True),
 }
