@@ -7,9 +7,9 @@ losses, 5 epochs, and the accuracy on the 10,000 test images 23 times: every 100
 the end. Each program runs in a process of its own, in turn; imports are not timed.
 
 ours reads the files by torchvision, as examples/mnist.py does, eager, compiled, or with the hidden
-layer computed in bfloat16; torch eager is
-torch's tutorial with a DataLoader that transforms each image; torch tuned holds the images in
-memory, has a fused optimizer, and keeps freed memory as ours does.
+layer computed in bfloat16; torch eager is torch's tutorial with a DataLoader that transforms each
+image; torch tuned holds the images in memory, has a fused optimizer, and keeps freed memory as ours
+does.
 """
 
 from __future__ import annotations

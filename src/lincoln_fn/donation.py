@@ -20,7 +20,7 @@ from lincoln_fn.tracing import Traced
 
 aten = torch.ops.aten
 
-# A function of the leaves of (state, batch), whose list it empties.
+# A function of the leaves of (state, batch), whose list it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 
 

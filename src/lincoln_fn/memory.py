@@ -19,8 +19,8 @@ _LARGEST_PIECE: Final = 2**25
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
     """Let this process keep freed memory for its next use, in place of handing it back at once.
 
-    A step whose tensors are large takes less time so: that of a convolutional network a fifth to a
-    third. Whatever else runs in the process keeps its memory too. No result changes.
+    A step whose tensors are large takes less time so: a convolutional network's a fifth to a half
+    less. Whatever else runs in the process keeps its memory too. No result changes.
 
     Args:
         bytes: how many may lie free; below 2**31.
