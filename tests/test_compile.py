@@ -9,10 +9,10 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn._kept import keep
+from lincoln_fn.compiled.kernels import keep
+from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record
-from lincoln_fn.tracing import trace
 
 optim, schedules = lf.optim, lf.schedules
 

@@ -7,8 +7,8 @@ import torch
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.donation import Fate, written_over
-from lincoln_fn.tracing import flatten, trace
+from lincoln_fn.compiled.donation import Fate, written_over
+from lincoln_fn.compiled.tracing import flatten, trace
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])

@@ -40,9 +40,8 @@ from lincoln_fn.combine import (
     transformer_encoder_block,
     with_context,
 )
-from lincoln_fn.compile import compile  # noqa: A004  # the name that torch's users expect
+from lincoln_fn.compiled import compile, export_step  # noqa: A004  # torch's users expect it
 from lincoln_fn.evaluate import evaluate
-from lincoln_fn.export import export_step
 from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers

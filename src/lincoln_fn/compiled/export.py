@@ -9,9 +9,9 @@ from typing import Final
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn.compiled.tracing import flatten, trace
 from lincoln_fn.data import Batch
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.tracing import flatten, trace
 from lincoln_fn.train import Step, TrainState
 
 NAMES: Final = "names.json"

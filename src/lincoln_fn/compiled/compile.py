@@ -14,10 +14,10 @@ from torch._guards import detect_fake_mode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lincoln_fn._kept import keep
+from lincoln_fn.compiled.donation import Flat, overwriting, written_over
+from lincoln_fn.compiled.kernels import keep
+from lincoln_fn.compiled.tracing import Structure, flatten, trace
 from lincoln_fn.data import Batch
-from lincoln_fn.donation import Flat, overwriting, written_over
-from lincoln_fn.tracing import Structure, flatten, trace
 from lincoln_fn.train import Step, TrainState
 
 # A flat function and the structure of what it returns.

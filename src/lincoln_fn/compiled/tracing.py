@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn import tree
-from lincoln_fn._for_inductor import ForInductor
+from lincoln_fn.compiled.for_inductor import ForInductor
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays
 from lincoln_fn.record import EVERYTHING, brief

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.tracing import Traced
+from lincoln_fn.compiled.tracing import Traced
 
 aten = torch.ops.aten
 
