@@ -191,3 +191,54 @@ def test_params_and_caches_of_every_layer_survive_both_libraries(case):
         leaves, structure = torch_pytree.tree_flatten(value)
         assert brief(torch_pytree.tree_unflatten(leaves, structure)) == brief(value)
         assert brief(lf.tree.map(lambda leaf: leaf, value, states=True)) == brief(value)
+
+
+def refusing():
+    """Make records that refuse a number below 0, each in one of attrs' ways."""
+
+    @lf.record
+    class Checked:
+        number: object = attrs.field(validator=attrs.validators.ge(0))
+
+    @lf.record
+    class Converted:
+        number: object = attrs.field(converter=abs)
+
+    @lf.record
+    class Afterwards:
+        number: object
+
+        def __attrs_post_init__(self):
+            if self.number < 0:
+                raise ValueError
+
+    @lf.record
+    class Own:
+        number: object
+
+        def __init__(self, number):
+            self.__attrs_init__(abs(number))
+
+    @lf.record
+    class Inherited(Own):
+        pass
+
+    @lf.record
+    class Swapped:
+        dim: int = lf.static()
+        number: object = None
+
+    return {Checked: (1,), Converted: (1,), Afterwards: (1,), Own: (1,), Inherited: (1,)} | {
+        Swapped: (7, 1)
+    }
+
+
+@pytest.mark.parametrize("i", range(6))
+def test_a_tree_holds_what_a_constructor_would_refuse(i):
+    cls, arguments = list(refusing().items())[i]
+    made = cls(*arguments)
+    _, structure = optree.tree_flatten(made, namespace=EVERYTHING)
+    again = structure.unflatten([-5])
+    assert type(again) is cls
+    assert again.number == -5
+    assert getattr(again, "dim", 7) == 7

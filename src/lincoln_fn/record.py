@@ -79,6 +79,7 @@ def record(cls: type[T]) -> type[T]:
         >>> Params(torch.zeros(2, 3))
         Params(weight=float32[2, 3])
     """
+    constructs_itself = cls.__init__ is not object.__init__
     frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes the class anew
     frozen.__repr__ = _repr
     fields = attrs.fields(frozen)
@@ -86,17 +87,13 @@ def record(cls: type[T]) -> type[T]:
     constants = tuple(a.name for a in fields if a.metadata.get("static"))
 
     read, read_constants = _reader(children), _reader(constants)
-    # Each field's own setter: a tree is put together at every step, and this is twice as fast.
-    write = tuple(getattr(frozen, name).__set__ for name in children + constants)
+    make = _maker(frozen, children + constants, constructs_itself)
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
         return read(tree), read_constants(tree), children
 
     def unflatten(context: Any, values: Any) -> T:  # Any: leaves and constants of any kind
-        # Not by the constructor, which may refuse what a tree holds for a while: a shape, a name.
-        made: T = object.__new__(frozen)
-        for set_field, value in zip(write, (*values, *context), strict=True):
-            set_field(made, value)
+        made: T = make(*values, *context)
         return made
 
     is_state = issubclass(cls, State)
@@ -116,6 +113,33 @@ def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
         return lambda tree: ()
     read = attrgetter(*names)
     return read if len(names) > 1 else lambda tree: (read(tree),)
+
+
+def _maker(
+    cls: Any,  # Any: a record class
+    names: tuple[str, ...],
+    constructs_itself: bool,
+) -> Callable[..., Any]:
+    """Make the function that makes a record of its fields' values, whatever they are.
+
+    A constructor may refuse what a tree holds for a while: a shape, a name. The one that attrs
+    writes does not, and takes a third of the time that it takes to set field after field.
+    """
+    fields = attrs.fields(cls)
+    checks = any(a.validator or a.converter or a.kw_only or not a.init for a in fields)
+    in_order = names == tuple(a.name for a in fields)
+    if in_order and not (checks or constructs_itself or hasattr(cls, "__attrs_post_init__")):
+        constructor: Callable[..., Any] = cls
+        return constructor
+    write = tuple(getattr(cls, name).__set__ for name in names)
+
+    def make(*values: object) -> Any:  # Any: as above
+        made = object.__new__(cls)
+        for set_field, value in zip(write, values, strict=True):
+            set_field(made, value)
+        return made
+
+    return make
 
 
 def _register_with_torch(
