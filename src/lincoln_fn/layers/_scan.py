@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lincoln_fn.layers._product import linear
 from lincoln_fn.record import record, static
 
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -92,7 +93,7 @@ def scan(
     if rule.kernel is not None and mask is None and rule.kernel.suits(x):
         by_kernel: tuple[Tensor, Tensors, Any] = rule.kernel.forward(cell, x, state, reverse)
         return by_kernel
-    a = torch.nn.functional.linear(x, cell.weight_ih.mT, cell.bias_ih).transpose(0, 1)
+    a = linear(x, cell.weight_ih.mT, cell.bias_ih).transpose(0, 1)
     steps = None if mask is None else mask.mT.unsqueeze(-1)
     times = range(len(a))
     outputs: list[Tensor] = [state[0]] * len(a)
@@ -100,7 +101,7 @@ def scan(
     kept: list[Tensors] = [()] * len(a)
     for t in reversed(times) if reverse else times:
         before[t] = state[0]
-        b = torch.nn.functional.linear(state[0], cell.weight_hh.mT, cell.bias_hh)
+        b = linear(state[0], cell.weight_hh.mT, cell.bias_hh)
         new, kept[t] = rule.forward(a[t], b, state)
         if steps is None:
             state, outputs[t] = new, new[0]
@@ -142,11 +143,11 @@ def scan_backward(
         if steps is None:
             ds = (dstate[0] + g[:, t], *dstate[1:])
             da[t], db[t], ds = rule.backward(cache.kept[t], ds)
-            dstate = (ds[0] + db[t] @ cell.weight_hh.mT, *ds[1:])
+            dstate = (ds[0] + linear(db[t], cell.weight_hh), *ds[1:])
         else:
             ds = tuple(torch.where(steps[t], d, 0) for d in (dstate[0] + g[:, t], *dstate[1:]))
             da[t], db[t], ds = rule.backward(cache.kept[t], ds)
-            through = (ds[0] + db[t] @ cell.weight_hh.mT, *ds[1:])
+            through = (ds[0] + linear(db[t], cell.weight_hh), *ds[1:])
             rest = (torch.where(steps[t], 0, d) for d in dstate)
             dstate = tuple(d + handed_on for d, handed_on in zip(through, rest, strict=True))
     if not times:
@@ -159,7 +160,7 @@ def scan_backward(
         None if cell.bias_ih is None else da_rows.sum(0),
         None if cell.bias_hh is None else db_rows.sum(0),
     )
-    return (da_rows @ cell.weight_ih.mT).view(cache.x.shape), dcell, dstate
+    return linear(da_rows, cell.weight_ih).view(cache.x.shape), dcell, dstate
 
 
 def _zeros(cell: Cell) -> Cell:

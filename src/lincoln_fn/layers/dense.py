@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
+from lincoln_fn.layers._product import is_narrow, linear, outer
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -94,7 +95,7 @@ def forward(
         raise LayerError(
             f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
         )
-    return torch.nn.functional.linear(x, params.weight.mT, params.bias), x
+    return linear(x, params.weight.mT, params.bias), x
 
 
 def backward(
@@ -119,7 +120,7 @@ def backward(
         tensor([[ 7., 14.]])
     """
     dparams = grads(params, cache, g)
-    return g @ params.weight.mT, dparams
+    return linear(g, params.weight), dparams
 
 
 def input_grad(
@@ -144,7 +145,7 @@ def input_grad(
         tensor([[ 7., 14.]])
     """
     _check_backward(params, cache, g)
-    return g @ params.weight.mT
+    return linear(g, params.weight)
 
 
 def grads(
@@ -171,7 +172,7 @@ def grads(
     """
     _check_backward(params, cache, g)
     x_rows, g_rows = _rows(cache), _rows(g)
-    return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))
+    return Params(outer(x_rows, g_rows), None if params.bias is None else g_rows.sum(0))
 
 
 def descend(
@@ -208,6 +209,8 @@ def descend(
     taken = [weight.detach(), None if bias is None else bias.detach()] if donate else [None, None]
     if bias is not None:
         bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=taken[1])
+    if is_narrow(x_rows, g_rows):
+        return Params(torch.sub(weight, outer(x_rows, g_rows), alpha=rate, out=taken[0]), bias)
     return Params(torch.addmm(weight, x_rows.mT, g_rows, alpha=-rate, out=taken[0]), bias)
 
 
