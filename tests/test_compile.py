@@ -9,7 +9,6 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record
@@ -328,18 +327,6 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
             lf.LayerError, match=r"^mse.*: expected one number to descend, got \(6, 2\)"
         ):
             refusing(state, (X, X[:, :2]))
-
-
-def test_max_pooling_is_left_to_aten():
-    net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
-    images, optimizer = keys.normal(lf.Key(3), (6, 2, 7, 8)), optim.sgd(0.1)
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), images)
-    graph = trace(step, state, (images, T)).graph
-    keep(graph)
-    called = [str(node.target) for node in graph.graph.nodes if "max_pool" in str(node.target)]
-    name = "lincoln_fn.max_pool2d_with_indices"
-    assert called == [f"{name}.default", f"{name}_backward.default"]
 
 
 def test_erfc_is_traced_as_erf_in_single_precision_alone():

@@ -118,7 +118,7 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     net, optimizer = NETS["states"][0], lf.optim.sgd(0.1)
     step, state = begun(net, optimizer, X, False)
     count = len(flatten(state)[0])
-    _, fates = written_over(trace(step, state, (X, TARGET)), count)
+    fates = written_over(trace(step, state, (X, TARGET)), count, small=False)
     named = dict(zip(lf.tree.paths(state, states=True), fates, strict=True))
     assert named["params.0.weight"] == Fate(2, alpha=-0.1)
     assert named["params.0.bias"] == Fate(0)

@@ -113,9 +113,10 @@ class Step:
         with torch.no_grad():
             try:
                 new_state, value = self.run(state, (batch[0], batch[1]))
-            except LayerError:
+            except Exception as error:
                 _check_unspent(state)
-                self.net.forward(state.params, batch[0])  # names the place where the user put it
+                if isinstance(error, LayerError):
+                    self.net.forward(state.params, batch[0])  # names the place as the user has it
                 raise
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
+from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
 
 aten = torch.ops.aten
@@ -36,15 +37,16 @@ class Fate(NamedTuple):
     alpha: float = 0.0
 
 
-def written_over(traced: Traced, count: int) -> tuple[GraphModule, list[Fate]]:
+def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     """Change a traced step so that it writes over its state.
 
     Args:
         traced: the step; its graph is changed.
         count: the number of the state's leaves, which come first among inputs and outputs.
+        small: whether the step is small, and makes loops of its products.
 
     Returns:
-        The graph, with other outputs, and what becomes of each leaf.
+        What becomes of each leaf; the graph has other outputs.
     """
     graph = traced.graph.graph
     holders, end = graph.find_nodes(op="placeholder"), graph.output_node()
@@ -57,7 +59,7 @@ def written_over(traced: Traced, count: int) -> tuple[GraphModule, list[Fate]]:
         for holder, new in zip(holders[:count], successors, strict=True):
             if new is holder:
                 fates.append(Fate(0, kept=True))
-            elif _is_product_added_to(holder, new) and not _look_at(new.args[1:3], holders[:count]):
+            elif _is_added_to(holder, new, small) and not _look_at(new.args[1:3], holders[:count]):
                 fates.append(Fate(2, alpha=float(new.kwargs.get("alpha", 1))))
                 outputs += new.args[1:3]
             elif _kind(holder) == _kind(new):
@@ -69,13 +71,14 @@ def written_over(traced: Traced, count: int) -> tuple[GraphModule, list[Fate]]:
                 outputs.append(new)
     end.args = ((*outputs, value),)
     traced.graph.recompile()
-    return traced.graph, fates
+    return fates
 
 
-def _is_product_added_to(leaf: Node, new: Any) -> bool:  # Any: what a graph's argument may be
+def _is_added_to(leaf: Node, new: Any, small: bool) -> bool:  # Any: what a graph may hold
     if not isinstance(new, Node) or new.target is not aten.addmm.default:
         return False
-    return new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
+    is_sum = new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
+    return is_sum and better_way(new, small=small) is None
 
 
 def _look_at(factors: Any, leaves: list[Node]) -> bool:  # Any: as above

@@ -54,11 +54,11 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export_step(step, state, (x, torch.ones(4, 1)), f"{folder}/step.pt2")
     """
-    traced = trace(step, state, batch)
+    traced = trace(step, state, batch, here=False)
     before = tree.paths(state, states=True)
-    # The structure of what the step returns, filled with anything at all.
+    # The new state's structure, filled with anything at all.
     filled = traced.structure.unflatten(range(traced.structure.num_leaves))
-    after = tree.paths(filled[0], states=True)
+    after = tree.paths(filled, states=True)
     if before != after:
         changed = sorted(set(before) ^ set(after))
         raise LayerError("step", f"expected a new state with the old one's tensors, got {changed}")

@@ -1,26 +1,55 @@
-"""Operations that a compiled step leaves to ATen, for ATen's kernel is faster than Inductor's code.
+"""Operations that a compiled step leaves to kernels made by hand, faster than Inductor's code.
 
 Inductor calls an operation that it does not know as it is, so each has a name here of its own.
-Max pooling over planes takes a quarter of the time so, forward and backward.
+Max pooling over planes takes a quarter of the time so, forward and backward; large products take
+less by oneDNN, as layers/_product.py says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule
 from torch.library import Library
 
 aten = torch.ops.aten
 
-_KEPT: Final = (aten.max_pool2d_with_indices, aten.max_pool2d_with_indices_backward)
 # Registered once, as this module is imported; the names live as long as the library does.
-_LIBRARY: Any = Library("lincoln_fn", "DEF")  # type: ignore[no-untyped-call]  # torch's own
-for packet in _KEPT:
-    schema = str(packet.default._schema).removeprefix("aten::")
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+
+
+def _named(
+    schema: str, kernel: Any
+) -> Any:  # Any: an operation, which torch has no public type for
+    name = schema.partition("(")[0]
     _LIBRARY.define(schema)
-    _LIBRARY.impl(schema.partition("(")[0], packet.default, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+    return getattr(torch.ops.lincoln_fn, name).default
+
+
+def _kept(kernel: Any) -> Any:  # Any: as above
+    return _named(str(kernel._schema).removeprefix("aten::"), kernel)
+
+
+_KEPT: Final = {
+    kernel: _kept(kernel)
+    for kernel in (
+        aten.max_pool2d_with_indices.default,
+        aten.max_pool2d_with_indices_backward.default,
+    )
+}
+
+
+def _mm(a: Tensor, b: Tensor) -> Any:  # Any: as above
+    return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
+
+
+mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = _named(
+    "mm(Tensor a, Tensor b) -> Tensor", _mm
+)
 
 
 def keep(graph: GraphModule) -> None:
@@ -29,8 +58,7 @@ def keep(graph: GraphModule) -> None:
     Args:
         graph: a traced step, which is changed.
     """
-    for packet in _KEPT:
-        own = getattr(torch.ops.lincoln_fn, packet.default._schema.name.removeprefix("aten::"))
-        for node in graph.graph.find_nodes(op="call_function", target=packet.default):
-            node.target = own.default
+    for kernel, own in _KEPT.items():
+        for node in graph.graph.find_nodes(op="call_function", target=kernel):
+            node.target = own
     graph.recompile()

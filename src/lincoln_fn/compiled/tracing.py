@@ -26,6 +26,7 @@ from lincoln_fn import tree
 from lincoln_fn.compiled.for_inductor import ForInductor
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays
+from lincoln_fn.layers._traced import RunsHere
 from lincoln_fn.record import EVERYTHING, brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import Step, TrainState
@@ -36,7 +37,7 @@ Structure: TypeAlias = Any
 
 @attrs.frozen(eq=False)
 class Traced:
-    """A step's graph, fake tensors like its inputs, and the structure of what it returns."""
+    """A step's graph, fake tensors like its inputs, and the structure of the new state."""
 
     graph: GraphModule
     inputs: tuple[Tensor, ...]
@@ -55,7 +56,7 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
     return optree.tree_flatten(given, namespace=EVERYTHING)
 
 
-def trace(step: Step, state: TrainState, batch: Batch) -> Traced:
+def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
     """Trace a step for arguments like those given.
 
     In the graph, an index that is out of range is moved to the nearest in range, and makes the
@@ -65,6 +66,7 @@ def trace(step: Step, state: TrainState, batch: Batch) -> Traced:
         step: of which `pure` is traced.
         state: of which only structure, shapes, strides, dtypes and devices count.
         batch: likewise.
+        here: whether the graph is to run in this process, and may hold this library's operations.
 
     Returns:
         The graph.
@@ -78,16 +80,16 @@ def trace(step: Step, state: TrainState, batch: Batch) -> Traced:
 
     def flat(*inputs: Tensor) -> list[Tensor]:
         new_state, value = step.pure(*optree.tree_unflatten(structure, inputs))
-        outputs, of_outputs = flatten((new_state, value))
-        returned.append(of_outputs)
-        check_tensors("expected the new state to be", outputs, (new_state, value))
+        outputs, of_state = flatten(new_state)
+        returned.append(of_state)
+        check_tensors("expected the new state to be", outputs, new_state)
         if value.ndim:
             raise LayerError(step.loss.name, "expected one number to descend")
-        return outputs
+        return [*outputs, value]
 
     try:
         check_tensors("expected", leaves, (state, batch))
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        fake = (RunsHere if here else FakeTensorMode)(allow_non_fake_inputs=True)
         with fake, torch.no_grad():
             # A fake for each place: one tensor that stands in two of them need not do so again.
             inputs = tuple(map(_like, leaves))

@@ -2,21 +2,27 @@
 
 It computes what `_scan.py` does with the cell of `lstm.py`, step for step, in half the time: the
 gates' functions run on what a matrix product has just made, and the matrices are laid out for the
-products once for all steps. It knows float32 on the CPU, and no mask; a step that is being traced
-is written down cell by cell, for Inductor has no word for it.
+products once for all steps. It knows float32 on the CPU, and no mask. A traced step has two
+operations of this library's own for it, which only this process knows; to be exported, a step is
+written down cell by cell.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.library import Library
 
 from lincoln_fn.layers._scan import Cell, Tensors
+from lincoln_fn.layers._traced import runs_here
 from lincoln_fn.record import record, static
+
+Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 
 # ATen's number of this kind of cell.
 _LSTM = 2
@@ -46,13 +52,13 @@ def suits(x: Tensor) -> bool:
         x: the sequence.
 
     Returns:
-        True for a sequence of float32 on the CPU that is neither empty nor being traced.
+        True for a sequence of float32 on the CPU that is not empty, nor traced to be exported.
 
     Example:
         >>> suits(torch.zeros(2, 5, 3)), suits(torch.zeros(2, 5, 3).double())
         (True, False)
     """
-    is_plain = x.device.type == "cpu" and not isinstance(x, FakeTensor)
+    is_plain = x.device.type == "cpu" and runs_here(x)
     has_kernel = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
     return bool(has_kernel and x.dtype is torch.float32 and is_plain and x.numel() > 0)
 
@@ -74,12 +80,8 @@ def forward(
     h, c = state
     steps = x.transpose(0, 1).contiguous()
     matrices = _matrices(cell)
-    # It keeps notes for a backward pass only where autograd might want them.
-    with torch.enable_grad():
-        made = torch.ops.aten.mkldnn_rnn_layer(
-            steps, *matrices, h.contiguous(), c.contiguous(), reverse, [], *_form(cell), False, True
-        )
-    y, last_h, last_c, workspace = made if torch.is_grad_enabled() else (t.detach() for t in made)
+    run: Run = torch.ops.lincoln_fn.lstm if isinstance(x, FakeTensor) else _run
+    y, last_h, last_c, workspace = run(steps, *matrices, h.contiguous(), c.contiguous(), reverse)
     last = (last_h.view_as(h), last_c.view_as(c))
     return (
         y.transpose(0, 1),
@@ -102,16 +104,41 @@ def backward(
     Returns:
         dx, the gradients of the cell's parameters, and that of the first state.
     """
-    mode, hidden, layers, biases, bidirectional = _form(cell)
-    dx, dw_ih, dw_hh, db, _, dh, dc = torch.ops.aten.mkldnn_rnn_layer_backward(
-        cache.x, *cache.matrices, *cache.first, cache.y, *cache.last,
-        g.transpose(0, 1), *dstate, cache.reverse,
-        mode, hidden, layers, biases, True, bidirectional, [], False, cache.workspace,
+    traced = isinstance(g, FakeTensor)
+    run: Run = torch.ops.lincoln_fn.lstm_backward if traced else _run_backward
+    dx, dw_ih, dw_hh, db, dh, dc = run(
+        cache.x, *cache.matrices, *cache.first, cache.y, *cache.last, g.transpose(0, 1), *dstate,
+        cache.reverse, cache.workspace,
     )  # fmt: skip
     # Both biases are added to the same sum. Two tensors, for one leaf must not stand in two places.
     db_ih = None if cell.bias_ih is None else db
     db_hh = None if cell.bias_hh is None else db.clone()
     return dx.transpose(0, 1), Cell(dw_ih.mT, dw_hh.mT, db_ih, db_hh), (dh, dc)
+
+
+def _run(
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
+    reverse: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    # It keeps notes for a backward pass only where autograd might want them.
+    with torch.enable_grad():
+        made: tuple[Tensor, ...] = torch.ops.aten.mkldnn_rnn_layer(
+            x, w_ih, w_hh, b_ih, b_hh, h, c, reverse, [], *_form(w_hh), False, True
+        )
+    return made if torch.is_grad_enabled() else tuple(tensor.detach() for tensor in made)
+
+
+def _run_backward(
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
+    y: Tensor, last_h: Tensor, last_c: Tensor, g: Tensor, dh: Tensor, dc: Tensor,
+    reverse: bool, workspace: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    mode, hidden, layers, biases, bidirectional = _form(w_hh)
+    dx, dw_ih, dw_hh, db, _, dh, dc = torch.ops.aten.mkldnn_rnn_layer_backward(
+        x, w_ih, w_hh, b_ih, b_hh, h, c, y, last_h, last_c, g, dh, dc, reverse,
+        mode, hidden, layers, biases, True, bidirectional, [], False, workspace,
+    )  # fmt: skip
+    return dx, dw_ih, dw_hh, db, dh, dc
 
 
 def _matrices(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -121,6 +148,19 @@ def _matrices(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cell.weight_ih.mT.contiguous(), cell.weight_hh.mT.contiguous(), b_ih, b_hh
 
 
-def _form(cell: Cell) -> tuple[Any, ...]:  # Any: numbers and flags, as ATen takes them
+def _form(w_hh: Tensor) -> tuple[Any, ...]:  # Any: numbers and flags, as ATen takes them
     """Give mode, hidden size, number of layers, and whether there are biases, two directions."""
-    return _LSTM, len(cell.weight_hh), 1, True, False
+    return _LSTM, w_hh.shape[1], 1, True, False
+
+
+# Registered once, as this module is imported; the names live as long as the library does.
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+_CELL: Final = "Tensor x, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor h, Tensor c"
+_LIBRARY.define(f"lstm({_CELL}, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)")
+_LIBRARY.impl("lstm", _run, "CompositeExplicitAutograd")
+_LIBRARY.define(
+    f"lstm_backward({_CELL}, Tensor y, Tensor last_h, Tensor last_c, Tensor g, Tensor dh, "
+    "Tensor dc, bool reverse, Tensor workspace) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_LIBRARY.impl("lstm_backward", _run_backward, "CompositeExplicitAutograd")

@@ -1,0 +1,66 @@
+"""A traced graph as a fast function, by torch's Inductor."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lincoln_fn.compiled.donation import Flat
+
+_OPTIONS: Final = {
+    # The caller has compared sizes and strides.
+    "size_asserts": False,
+    "alignment_asserts": False,
+    # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with it,
+    # the masks of dropout would be others.
+    "constant_and_index_propagation": False,
+    # A loop of fewer elements is done before a second thread has woken up.
+    "cpp.min_chunk_size": 4096,
+}
+
+
+def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) -> Flat:
+    """Let Inductor compile a graph.
+
+    Its inner half does: what surrounds it prepares for autograd and for functions that change their
+    inputs, and takes as long, at every call, as a small network's matrix product.
+
+    Args:
+        graph: a traced step.
+        inputs: fake tensors like its inputs.
+        small: whether one thread is enough.
+
+    Returns:
+        The function.
+    """
+    with warnings.catch_warnings():
+        # Inductor itself, as it is imported, uses parts of torch that torch calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Imported here, for it takes longer than all the rest of the library.
+        from torch._inductor import config
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.decomposition import select_decomp_table
+        from torch._inductor.fx_passes.joint_graph import joint_graph_passes
+
+        fake = detect_fake_mode(inputs)
+        assert fake is not None  # for the inputs are fake
+        options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
+        with fake, torch.no_grad(), config.patch(options):
+            simpler = joint_graph_passes(make_fx(graph, select_decomp_table())(*inputs))
+            end = simpler.graph.output_node()
+            outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
+            end.args = (tuple(outputs),)
+            # Those whose strides are to be as traced, so that the next step is of the same kind.
+            end.meta["user_visible_output_idxs"] = [
+                i for i, output in enumerate(outputs) if isinstance(output, Node)
+            ]
+            compiled: Any = compile_fx_inner(simpler, inputs, is_inference=True)
+            # Without what Inductor does around each call, to record it for its own use.
+            run: Flat = compiled.current_callable
+            return run

@@ -1,0 +1,122 @@
+"""Matrix products in a compiled step, each in the way that takes the least time.
+
+Inductor leaves every product to MKL, by a call of its own. Three kinds have a better way, of the
+same numbers up to rounding:
+
+- large ones, by oneDNN where that is faster, as layers/_product.py says;
+- narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
+- those of a small step, where the call itself takes longest: written as the loops that they are,
+  which Inductor makes one with the loops around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from lincoln_fn.compiled.kernels import mm_by_onednn
+from lincoln_fn.layers import _product
+
+aten = torch.ops.aten
+
+Way = Callable[[Tensor, Tensor], Tensor]
+
+# Multiply-adds up to which loops take less time than a call, and the dtypes that they sum up in.
+_LOOPED: Final = 2**16
+_DTYPES: Final = (torch.float32, torch.float64)
+# Elements up to which a tensor is too small to be shared among threads.
+_ONE_THREAD: Final = 2**13
+
+
+def is_small(graph: GraphModule) -> bool:
+    """Tell whether a step's tensors are so small that a second thread would not help.
+
+    Args:
+        graph: a traced step.
+
+    Returns:
+        True if none has more than 8192 elements.
+    """
+    made = (node.meta.get("val") for node in graph.graph.nodes)
+    return all(value.numel() <= _ONE_THREAD for value in made if isinstance(value, Tensor))
+
+
+def rewrite(graph: GraphModule, *, small: bool) -> None:
+    """Put the better way in the place of every product that has one.
+
+    Args:
+        graph: a traced step, which is changed.
+        small: whether the step is small.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
+        node.target = better_way(node, small=small) or node.target
+    for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
+        way = better_way(node, small=small)
+        if way is not None:
+            c, a, b = node.args
+            with graph.graph.inserting_before(node):
+                product = graph.graph.call_function(way, (a, b))
+            node.target, node.args = _added, (c, product)
+    graph.recompile()
+
+
+def better_way(node: Node, *, small: bool) -> Way | None:
+    """Choose how a product is to be computed.
+
+    Args:
+        node: a b, or c + alpha a b, in a traced step.
+        small: whether the step is small.
+
+    Returns:
+        A function of a and b; None where ATen's own call is best, which adds to c too.
+    """
+    factors: Any = node.args[-2:]  # Any: torch's type for a node's arguments is a long union
+    a, b = (factor.meta["val"] for factor in factors)
+    if small and a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED:
+        return looped
+    if node.target is aten.mm.default and _product.suits(a, b.mT):
+        return mm_by_onednn
+    return transposed if b.shape[1] < _product.VECTOR <= len(a) else None
+
+
+def looped(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b as a sum of products.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        The product.
+
+    Example:
+        >>> looped(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
+        tensor([[11.]])
+    """
+    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+
+
+def transposed(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b as (b^T a^T)^T.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        The product.
+
+    Example:
+        >>> transposed(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
+        tensor([[11.]])
+    """
+    product = mm_by_onednn if _product.suits(b.mT, a) else torch.mm
+    return product(b.mT, a.mT).mT
+
+
+def _added(c: Tensor, product: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return c * beta + product * alpha

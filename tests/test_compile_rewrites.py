@@ -1,0 +1,243 @@
+"""What a compiled step puts in the place of products, pooling and sequences, by graph."""
+
+import pytest
+import torch
+from test_compile import T, assert_close, compiles
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import pooling, products
+from lincoln_fn.compiled.kernels import keep, mm_by_onednn
+from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.layers import _product
+
+aten = torch.ops.aten
+
+
+def drawn(i, *shape):
+    return lf.keys.normal(lf.Key(i), shape)
+
+
+def traced(net, x, target=T, loss=None, optimizer=None):
+    optimizer = optimizer or lf.optim.sgd(0.1, momentum=0.9)
+    step = lf.make_step(net, loss or lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    return trace(step, state, (x, target)).graph, (state, (x, target))
+
+
+def targets(graph):
+    return [node.target for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def run(graph, arguments):
+    return graph(*lf.tree.leaves(arguments, states=True))
+
+
+def assert_same_after(rewrite, graph, arguments):
+    before = run(graph, arguments)
+    rewrite(graph)
+    graph.graph.lint()
+    for ours, theirs in zip(run(graph, arguments), before, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
+
+
+def test_the_products_of_a_small_step_become_loops():
+    graph, arguments = traced(NET, drawn(0, 6, 5))
+    assert products.is_small(graph)
+    count = targets(graph).count(aten.mm.default)
+    assert count == 5
+    assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
+    assert targets(graph).count(products.looped) == count
+
+
+def test_products_of_plain_sgd_become_loops_with_their_sum():
+    graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.sgd(0.1))
+    assert targets(graph).count(aten.addmm.default) == 2
+    assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
+    assert aten.addmm.default not in targets(graph)
+
+
+def test_a_large_step_has_no_loops():
+    graph, _ = traced(NET, drawn(0, 6, 5))
+    products.rewrite(graph, small=False)
+    assert products.looped not in targets(graph)
+    graph, _ = traced(NET, drawn(0, 6, 5000))
+    assert not products.is_small(graph)
+
+
+def test_narrow_products_are_transposed():
+    x, target = drawn(0, 40, 30), torch.arange(40) % 3
+    graph, arguments = traced(NET, x, target)
+    assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
+    # The logits alone: dW of few classes is so by the layer itself where it pays, and the others
+    # have 16 columns or more, or fewer rows.
+    assert targets(graph).count(products.transposed) == 2
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_large_products_are_made_by_onednn(monkeypatch):
+    monkeypatch.setattr(_product, "HERE", True)
+    monkeypatch.setattr(_product, "_LEAST", 600)
+    graph, arguments = traced(NET, drawn(0, 6, 5))
+    assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
+    assert targets(graph).count(mm_by_onednn) == 1
+
+
+def test_products_of_other_dtypes_are_no_loops():
+    for dtype, expected in ((torch.float64, 1), (torch.bfloat16, 0)):
+        a, b = torch.ones(2, 3, dtype=dtype), torch.ones(3, 4, dtype=dtype)
+        graph = torch.fx.experimental.proxy_tensor.make_fx(torch.mm)(a, b)
+        products.rewrite(graph, small=True)
+        assert targets(graph).count(products.looped) == expected
+
+
+def images(*shape):
+    return drawn(3, *shape).to(memory_format=torch.channels_last)
+
+
+POOLS = {
+    "2 by 2": ((2, 2), images(3, 8, 6, 10)),
+    "2 by 3, ties": ((2, 3), images(2, 9, 4, 9).round()),
+    "1 by 2": ((1, 2), images(2, 8, 3, 4)),
+    "all equal": ((2, 2), torch.zeros(2, 8, 4, 4).to(memory_format=torch.channels_last)),
+    "infinite": ((2, 2), torch.full((1, 8, 2, 2), -torch.inf)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_in_loops_is_aten_s(name):
+    kernel, x = POOLS[name]
+    y, indices = aten.max_pool2d_with_indices(x, kernel)
+    ours, places = pooling.pool(x, kernel)
+    assert torch.equal(ours, y)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert places.dtype is torch.int8
+    g = drawn(4, *y.shape)
+    for way in (g, g.to(memory_format=torch.channels_last)):
+        dx = pooling.pool_backward(way, places, kernel)
+        expected = aten.max_pool2d_with_indices_backward(
+            g, x, kernel, kernel, [0, 0], [1, 1], False, indices
+        )
+        assert torch.equal(dx, expected)
+
+
+def pooled(pool, size=8, channels=8):
+    net = lf.serial(lf.conv2d(channels, 3, padding=1), lf.relu(), pool, lf.flatten(), lf.dense(3))
+    return traced(net, images(6, 2, size, size))
+
+
+def test_pooling_side_by_side_becomes_loops():
+    graph, arguments = pooled(lf.max_pool2d(2))
+    assert_same_after(pooling.rewrite, graph, arguments)
+    called = targets(graph)
+    assert called.count(pooling.pool) == called.count(pooling.pool_backward) == 1
+    assert "max_pool" not in " ".join(map(str, called))
+
+
+OTHERS = {
+    "overlapping": (lf.max_pool2d(2, 1), {}),
+    "dilated": (lf.max_pool2d(2, 2, dilation=2), {}),
+    "padded": (lf.max_pool2d(2, padding=1), {}),
+    "with gaps": (lf.max_pool2d(2, 3), {}),
+    "not filled": (lf.max_pool2d(2), {"size": 7}),
+    "large": (lf.max_pool2d(5), {"size": 10}),
+    "few channels": (lf.max_pool2d(2), {"channels": 4}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_pooling_is_left_to_aten(name):
+    pool, options = OTHERS[name]
+    graph, _ = pooled(pool, **options)
+    pooling.rewrite(graph)
+    keep(graph)
+    called = [str(target) for target in targets(graph) if "pool" in str(target)]
+    own = "lincoln_fn.max_pool2d_with_indices"
+    assert called == [f"{own}.default", f"{own}_backward.default"]
+
+
+def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
+    def forward(params, x):
+        y, indices = aten.max_pool2d_with_indices(x, [2, 2])
+        return y + 0 * indices, (x, indices)
+
+    def backward(params, cache, g):
+        window = [2, 2], [2, 2], [0, 0], [1, 1], False
+        return aten.max_pool2d_with_indices_backward(g, cache[0], *window, cache[1]), ()
+
+    graph, _ = pooled(lf.Layer("indexed()", forward, backward))
+    pooling.rewrite(graph)
+    assert pooling.pool not in targets(graph)
+
+
+def test_an_lstm_is_one_operation_here_and_cells_elsewhere():
+    net = lf.serial(lf.lstm(5), lf.flatten(), lf.dense(3))
+    optimizer, loss = lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
+    x = drawn(0, 6, 4, 3)
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    expected = run(trace(step, state, (x, T)).graph, (state, (x, T)))
+    for here in (True, False):
+        graph = trace(step, state, (x, T), here=here).graph
+        called = [target for target in map(str, targets(graph)) if "lincoln_fn" in target]
+        names = ["lincoln_fn.lstm.default", "lincoln_fn.lstm_backward.default"]
+        assert called == (names if here else [])
+        for ours, theirs in zip(run(graph, (state, (x, T))), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+# Of a narrow product, and of pooling and a sequence by kernels, compiled to the end.
+NETS = {
+    "dense": (lf.serial(lf.dense(40), lf.sigmoid(), lf.dense(10)), drawn(0, 300, 30)),
+    "small": (lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3)), drawn(0, 6, 5)),
+    "pooling": (
+        lf.serial(
+            lf.conv2d(8, 3, padding=1), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(10)
+        ),
+        drawn(1, 12, 2, 8, 8),
+    ),
+    "lstm": (
+        lf.serial(lf.lstm(16, bidirectional=True), lf.flatten(), lf.dense(10)),
+        drawn(2, 6, 3, 4),
+    ),
+}
+
+
+@compiles
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_compiled_steps_are_eager_ones(name, donate):
+    net, x = NETS[name]
+    target = torch.arange(len(x)) % 3
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
+    compiled = lf.compile(lf.make_step(net, loss, optimizer, donate=donate))
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    ours = lf.tree.map(torch.clone, state, states=True)
+    for _ in range(3):
+        ours, value = compiled(ours, (x, target))
+        state, expected = step(state, (x, target))
+        assert_close((ours, value), (state, expected))
+
+
+@compiles
+def test_a_state_is_not_taken_for_another():
+    net, optimizer, loss = lf.dense(3), lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
+    x = drawn(0, 6, 5)
+    step, donating = (lf.make_step(net, loss, optimizer, donate=d) for d in (False, True))
+    compiled = lf.compile(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    first, _ = compiled(state, (x, T))
+    for _ in range(2):  # the tensors remembered, and found anew
+        assert_close(compiled(first, (x, T)), step(first, (x, T)))
+    # A state that is made of the same tensors, then written over by another step.
+    second, _ = compiled(first, (x, T))
+    assert len(compiled.run.made) == 1
+    donating(second, (x, T))
+    with pytest.raises(lf.LayerError, match=r"written over, got params.*empty"):
+        compiled(second, (x, T))
+    del first, second
+    assert len(compiled.run.made) == 0
+    assert len(compiled.run.graphs) == 1
