@@ -332,6 +332,22 @@ def test_the_keys_bias_has_a_gradient_of_exactly_0():
     close(layer.predict(moved, x), layer.predict(params, x))
 
 
+@pytest.mark.parametrize("form", ["a sequence", "three sequences", "with a mask"])
+def test_the_cache_grows_with_the_length_and_not_with_its_square(form):
+    def kept(length):
+        x = normal(2, length, 6)
+        given = {
+            "a sequence": x,
+            "three sequences": (x, x, x),
+            "with a mask": (x, torch.ones(2, length) > 0),
+        }[form]
+        layer = MHA(2, is_causal=True)
+        leaves = lf.tree.leaves(layer.forward(layer.init(lf.Key(0), given), given)[1])
+        return sum(leaf.untyped_storage().nbytes() for leaf in leaves)
+
+    assert kept(400) <= 2.01 * kept(200)
+
+
 def test_biases_for_some_projections_alone():
     layer, x = MHA(2), normal(8, 9, 6)
     made = layer.init(lf.Key(0), x)
@@ -354,9 +370,10 @@ def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():
     params = layer.init(lf.Key(0), x)
     y, cache = layer.forward(params, x)
     mask = keys.bernoulli(params.dropout.key, (2, 2, 5, 5), 0.6)
-    close(cache.kept, cache.weights * mask / 0.6)
+    assert torch.equal(cache.dropped.mask, mask)
     assert 0 < int(mask.sum()) < mask.numel()
-    heads = (cache.kept @ cache.v).transpose(1, 2).reshape(2, 5, 6)
+    scores = (cache.q @ cache.k.mT).masked_fill(~x[1][:, None, None], -INF)
+    heads = (torch.softmax(scores, -1) * mask / 0.6 @ cache.v).transpose(1, 2).reshape(2, 5, 6)
     close(y, heads @ params.output.weight + params.output.bias)
     whole = MHA(2)
     plain = multi_head_attention.Params(params.query, params.key, params.value, params.output, None)

@@ -21,21 +21,19 @@ def weights_of(
     key: Float[Tensor, "*batch key_length features"],
     mask: Mask | None,
     is_causal: bool,
-    scale: float,
 ) -> Float[Tensor, "*batch length key_length"]:
-    """Compute weights = softmax(query key^T scale + mask), along the keys.
+    """Compute weights = softmax(query key^T + mask), along the keys.
 
     Args:
-        query: what is asked.
+        query: what is asked, times the factor of the scores.
         key: what it is compared with.
         mask: True where attention is allowed, or numbers that are added; None for no mask.
         is_causal: whether query i sees keys 0 to i only.
-        scale: a factor of the scores.
 
     Returns:
         Rows that sum to 1; rows of zeros where no key is allowed.
     """
-    scores = query * scale @ key.mT
+    scores = query @ key.mT
     if mask is None and not is_causal:
         return torch.softmax(scores, -1)
     allowed = _allowed(scores, mask, is_causal)
@@ -49,7 +47,7 @@ def weights_of(
 
 
 def scores_backward(
-    dweights: Tensor, weights: Tensor, query: Tensor, key: Tensor, mask: Mask | None, scale: float
+    dweights: Tensor, weights: Tensor, query: Tensor, key: Tensor, mask: Mask | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Compute dquery, dkey and dmask, the last None unless the mask is floating.
 
@@ -59,14 +57,13 @@ def scores_backward(
         query: as `weights_of` had it.
         key: as `weights_of` had it.
         mask: as `weights_of` had it.
-        scale: as `weights_of` had it.
 
     Returns:
         The three gradients.
     """
     dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
-    dquery = dscores @ key * scale
-    dkey = dscores.mT @ (query * scale)
+    dquery = dscores @ key
+    dkey = dscores.mT @ query
     if mask is None or not mask.is_floating_point():
         return dquery, dkey, None
     return dquery, dkey, dscores.sum_to_size(mask.shape)

@@ -16,63 +16,89 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layers import dense
-from lincoln_fn.layers._attention_heads import Given, Triple
+from lincoln_fn.layers._attention_heads import (
+    Given,
+    Triple,
+    merge_heads,
+    split_heads,
+    split_three,
+)
 
 # So many rows pay for putting the matrices side by side.
 _ROWS = 64
 
 Projections = tuple[dense.Params, dense.Params, dense.Params]
+# The gradients of q, k and v, their heads put together; one tensor where one product makes them.
+Projected = tuple[Tensor, ...]
 
 
-def project(params: Projections, given: Given) -> Triple:
-    """Compute q, k and v.
+def project(params: Projections, given: Given, num_heads: int) -> Triple:
+    """Compute q, k and v, by head.
 
     Args:
         params: the three projections.
         given: the parts of x.
+        num_heads: the number of heads.
 
     Returns:
-        The three, each of its input's leading axes.
+        The three, new.
     """
     if _is_one(params, given):
-        q, k, v = dense.forward(_joined(params), given.query)[0].chunk(3, -1)
-        return q, k, v
+        return split_three(dense.forward(_joined(params), given.query)[0], num_heads)
     inputs = (given.query, given.key, given.value)
-    q, k, v = (dense.forward(p, x)[0] for p, x in zip(params, inputs, strict=True))
+    q, k, v = (
+        split_heads(dense.forward(p, x)[0], num_heads) for p, x in zip(params, inputs, strict=True)
+    )
     return q, k, v
 
 
-def project_input_grads(params: Projections, given: Given, dqkv: Triple) -> tuple[Tensor, ...]:
+def merged(params: Projections, given: Given, dheads: Triple) -> Projected:
+    """Put the heads of gradients together.
+
+    Args:
+        params: the three projections.
+        given: the parts of x.
+        dheads: the gradients of q, k and v, by head.
+
+    Returns:
+        What `project_input_grads` and `project_grads` take.
+    """
+    if _is_one(params, given):
+        return (merge_heads(*dheads),)
+    return tuple(map(merge_heads, dheads))
+
+
+def project_input_grads(params: Projections, given: Given, dqkv: Projected) -> tuple[Tensor, ...]:
     """Compute what the three projections give back to query, key and value.
 
     Args:
         params: the three projections.
         given: the parts of x.
-        dqkv: the gradients of q, k and v.
+        dqkv: what `merged` returned.
 
     Returns:
         One gradient for each entry of x that is a sequence: one where the three are one sequence.
     """
-    if _is_one(params, given):
-        return (dense.input_grad(_joined(params), given.query, torch.cat(dqkv, -1)),)
+    if len(dqkv) == 1:
+        return (dense.input_grad(_joined(params), given.query, *dqkv),)
     inputs = (given.query, given.key, given.value)
     each = [dense.input_grad(p, x, d) for p, x, d in zip(params, inputs, dqkv, strict=True)]
     return (each[0] + each[1] + each[2],) if given.entries in (0, 2) else tuple(each)
 
 
-def project_grads(params: Projections, given: Given, dqkv: Triple) -> Projections:
+def project_grads(params: Projections, given: Given, dqkv: Projected) -> Projections:
     """Compute the gradients of the three projections.
 
     Args:
         params: the three projections.
         given: the parts of x.
-        dqkv: the gradients of q, k and v.
+        dqkv: what `merged` returned.
 
     Returns:
         The gradients of query's, key's and value's.
     """
-    if _is_one(params, given):
-        joined = dense.grads(_joined(params), given.query, torch.cat(dqkv, -1))
+    if len(dqkv) == 1:
+        joined = dense.grads(_joined(params), given.query, *dqkv)
         weights = joined.weight.chunk(3, -1)
         biases = (None,) * 3 if joined.bias is None else joined.bias.chunk(3)
         query, key, value = map(dense.Params, weights, biases)

@@ -2,20 +2,22 @@
 
 (Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.)
 
-Derivation. q = query W_query + b_query is a dense layer's output (layers/dense.py), and so are k
-and v. `split` cuts the features into heads, (..., length, heads features) into (..., heads, length,
-features), and each head attends for itself (layers/scaled_dot_product_attention.py); `merge` puts
-them side by side again. Both only reorder, so their derivatives are each other. In turn,
+Derivation. With scale = 1 / sqrt(features of a head), q = scale (query W_query + b_query): a dense
+layer's output (layers/dense.py) times a number. k and v are such outputs. `split` cuts the features
+into heads, (..., length, heads features) into (..., heads, length, features), and each head attends
+for itself (layers/scaled_dot_product_attention.py); `merge` puts them side by side again. Both only
+reorder, so their derivatives are each other. In turn,
 
-    dmerged  = g W_output^T              and what layers/dense.py has of W_output and b_output
-    dkept    = split(dmerged) v^T        and dv = kept^T split(dmerged)
-    dweights = dkept drop / (1 - p)      as layers/dropout.py has it, where weights drop out
-    dq, dk                               by way of dscores, as scaled dot-product attention has them
-    dquery   = merge(dq) W_query^T       and what layers/dense.py has of W_query and b_query
+    dmerged  = g W_output^T                 and what layers/dense.py has of W_output and b_output
+    dkept    = split(dmerged) v^T           and dv = kept^T split(dmerged)
+    dweights = dkept drop / (1 - p)         as layers/dropout.py has it, where weights drop out
+    dq, dk                                  by way of dscores, as attention's own file has them
+    dquery   = scale merge(dq) W_query^T    and what layers/dense.py has of W_query and b_query
 
-and the same for key and value, but that db_key = 0: b_key adds the same to all scores of a query,
-which softmax takes away again. In self-attention, where x enters three times, dx = dquery + dkey +
-dvalue. Cache: the inputs of the four projections, the heads, and the weights.
+and the same for key and value, without scale, but that db_key = 0: b_key adds the same to all
+scores of a query, which softmax takes away again. In self-attention, where x enters three times,
+dx = dquery + dkey + dvalue. Cache: the inputs of the four projections, and the heads. The weights,
+whose number grows with the square of the length, are made again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer
@@ -36,7 +37,6 @@ from lincoln_fn.layers._attention_heads import (
     Gradients,
     Heads,
     Inputs,
-    Triple,
     full_mask,
     merge_heads,
     mirrored,
@@ -44,12 +44,14 @@ from lincoln_fn.layers._attention_heads import (
     split_heads,
 )
 from lincoln_fn.layers._projections import (
+    Projected,
     Projections,
+    merged,
     project,
     project_grads,
     project_input_grads,
 )
-from lincoln_fn.record import record
+from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_like, check_params
 
 
@@ -66,16 +68,15 @@ class Params:
 
 @record
 class Cache:
-    """The inputs; q, k and v by head; the weights, and what dropout kept; and the merged heads."""
+    """The inputs; q, k and v by head; what dropped out of the weights; and the merged heads."""
 
     given: Given
     q: Heads
     k: Heads
     v: Heads
-    weights: Float[Tensor, "*batch heads length key_length"]
-    kept: Float[Tensor, "*batch heads length key_length"]
     dropped: dropout.Cache | None
     merged: Sequence
+    is_causal: bool = static()
 
 
 def init(
@@ -151,14 +152,14 @@ def forward(
     weights_in = (params.query.weight, params.key.weight, params.value.weight)
     given = parts_of(params, x, Params, num_heads, [len(weight) for weight in weights_in])
     check_like(NAME, "x", given.query, params.query.weight)
-    q, k, v = (split_heads(one, num_heads) for one in project(_inner(params), given))
-    weights = weights_of(q, k, full_mask(given), is_causal, 1 / math.sqrt(q.shape[-1]))
-    kept, dropped = weights, None
+    q, k, v = project(_inner(params), given, num_heads)
+    q.mul_(_scale(q))
+    weights, dropped = weights_of(q, k, full_mask(given), is_causal), None
     if params.dropout is not None:
-        kept, dropped = dropout.forward(params.dropout, weights, p=p)
-    merged = merge_heads(kept @ v)
-    y, _ = dense.forward(params.output, merged)
-    return y, Cache(given, q, k, v, weights, kept, dropped, merged)
+        weights, dropped = dropout.forward(params.dropout, weights, p=p)
+    y_heads = merge_heads(weights @ v)
+    y, _ = dense.forward(params.output, y_heads)
+    return y, Cache(given, q, k, v, dropped, y_heads, is_causal)
 
 
 def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Params]:
@@ -175,8 +176,8 @@ def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Para
     Raises:
         LayerError: if g does not mirror y, or params or cache are another layer's.
     """
-    dheads, dmask = _through_heads(params, cache, g)
-    return _dx(params, cache, dheads, dmask), _dparams(params, cache, g, dheads)
+    dqkv, dmask = _through_heads(params, cache, g)
+    return _dx(params, cache, dqkv, dmask), _dparams(params, cache, g, dqkv)
 
 
 def input_grad(params: Params, cache: Cache, g: Sequence) -> Gradients:
@@ -256,28 +257,31 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.query, params.key, params.value, params.output, state)
 
 
-def _through_heads(params: Params, cache: Cache, g: Sequence) -> tuple[Triple, Tensor | None]:
-    """Compute merge(dq), merge(dk) and merge(dv), and dmask."""
+def _through_heads(params: Params, cache: Cache, g: Sequence) -> tuple[Projected, Tensor | None]:
+    """Compute scale merge(dq), merge(dk) and merge(dv), and dmask."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.given.query)
+    q, k, v, dropped, mask = cache.q, cache.k, cache.v, cache.dropped, full_mask(cache.given)
     dmerged = dense.input_grad(params.output, cache.merged, g)
-    dy = split_heads(dmerged, cache.q.shape[-3])
-    dv = cache.kept.mT @ dy
-    dweights = dy @ cache.v.mT
-    if cache.dropped is not None:
-        dweights = dweights * cache.dropped.mask * cache.dropped.scale
-    mask, scale = full_mask(cache.given), 1 / math.sqrt(cache.q.shape[-1])
-    dq, dk, dmask = scores_backward(dweights, cache.weights, cache.q, cache.k, mask, scale)
-    return (merge_heads(dq), merge_heads(dk), merge_heads(dv)), dmask
+    dy = split_heads(dmerged, q.shape[-3])
+    weights = weights_of(q, k, mask, cache.is_causal)
+    kept, dweights = weights, dy @ v.mT
+    if dropped is not None:
+        kept = weights * dropped.mask * dropped.scale
+        dweights = dweights * dropped.mask * dropped.scale
+    dv = kept.mT @ dy
+    dq, dk, dmask = scores_backward(dweights, weights, q, k, mask)
+    dq.mul_(_scale(q))
+    return merged(_inner(params), cache.given, (dq, dk, dv)), dmask
 
 
-def _dx(params: Params, cache: Cache, dheads: Triple, dmask: Tensor | None) -> Gradients:
-    return mirrored(cache.given, project_input_grads(_inner(params), cache.given, dheads), dmask)
+def _dx(params: Params, cache: Cache, dqkv: Projected, dmask: Tensor | None) -> Gradients:
+    return mirrored(cache.given, project_input_grads(_inner(params), cache.given, dqkv), dmask)
 
 
-def _dparams(params: Params, cache: Cache, g: Sequence, dheads: Triple) -> Params:
-    query, key, value = project_grads(_inner(params), cache.given, dheads)
+def _dparams(params: Params, cache: Cache, g: Sequence, dqkv: Projected) -> Params:
+    query, key, value = project_grads(_inner(params), cache.given, dqkv)
     # Summed up, it would be rounding errors, which an optimizer such as adam makes steps of.
     zero = None if key.bias is None else torch.zeros_like(key.bias)
     return Params(
@@ -291,3 +295,7 @@ def _dparams(params: Params, cache: Cache, g: Sequence, dheads: Triple) -> Param
 
 def _inner(params: Params) -> Projections:
     return params.query, params.key, params.value
+
+
+def _scale(q: Heads) -> float:
+    return 1 / math.sqrt(q.shape[-1])

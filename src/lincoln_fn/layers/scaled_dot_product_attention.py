@@ -94,7 +94,7 @@ def forward(
     check_mask(name, mask, query, (*query.shape[:-1], key.shape[-2]))
     if scale is None:
         scale = 1 / math.sqrt(max(query.shape[-1], 1))
-    weights = weights_of(query, key, mask, is_causal, scale)
+    weights = weights_of(query * scale, key, mask, is_causal)
     return weights @ value, Cache(x, weights, scale)
 
 
@@ -129,7 +129,9 @@ def backward(
     check_cotangent(name, g, query, (*query.shape[:-1], value.shape[-1]))
     dvalue = cache.weights.mT @ g
     dweights = g @ value.mT
-    dquery, dkey, dmask = scores_backward(dweights, cache.weights, query, key, mask, cache.scale)
+    scaled = query * cache.scale
+    dscaled, dkey, dmask = scores_backward(dweights, cache.weights, scaled, key, mask)
+    dquery = dscaled * cache.scale
     if len(cache.x) == 3:
         return (dquery, dkey, dvalue), ()
     return (dquery, dkey, dvalue, dmask), ()
