@@ -20,6 +20,7 @@ from torch import Tensor
 from lincoln_fn.losses.indices import Picked, counting, pick, weighed, weights_times
 from lincoln_fn.losses.labels import Frozen, frozen
 from lincoln_fn.losses.loss import SMALLEST, Loss, Reduction, reduced, require, spread
+from lincoln_fn.losses.rows import ByRows, by_rows
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
 
@@ -204,12 +205,12 @@ def softmax_cross_entropy(
         dx = torch.exp(kept.z).scatter_(1, kept.index, p_c)
         return dx.mul_(weights_times(dl, kept.scale))
 
+    count = counting(name, ignore_index)
     return reduced(
         name,
         reduction,
-        values,
-        slope,
-        count=counting(name, ignore_index),
+        *by_rows(values, slope),
+        count=lambda kept: count(kept.kept if isinstance(kept, ByRows) else kept),
         weight=(weights, None),
         ignore_index=(ignore_index, -100),
         label_smoothing=(e, 0.0),
