@@ -98,3 +98,16 @@ def test_a_mask_takes_the_formula():
     mask = torch.arange(7) < torch.tensor([[7], [4], [0]])
     _, cache = layer.forward(layer.init(lf.Key(1), x), (x, None, mask))
     assert used_kernel(cache) == {False}
+
+
+@pytest.mark.parametrize("layer", [lf.rnn(5), lf.gru(5), lf.lstm(5, num_layers=2)], ids=str)
+def test_matrices_lie_in_memory_gate_by_gate_and_stay_so(layer):
+    net, loss, optimizer = lf.serial(layer, lf.flatten(), lf.dense(3)), lf.losses.mse(), lf.optim
+    x = lf.keys.normal(lf.Key(0), (3, 7, 4))
+    for rule in (optimizer.sgd(0.1), optimizer.adam()):
+        state = lf.init_state(net, rule, lf.Key(1), x)
+        moved, _ = lf.make_step(net, loss, rule)(state, (x, torch.zeros(3, 3)))
+        for params in (state.params, moved.params):
+            for (cell,) in params[0].cells:
+                for matrix in (cell.weight_ih, cell.weight_hh):
+                    assert matrix.mT.is_contiguous()

@@ -92,7 +92,7 @@ def start(workload: Workload, net: lf.Layer, optimizer: lf.Optimizer) -> lf.Trai
     def placed(leaf: torch.Tensor) -> torch.Tensor:
         weight = next(given)
         assert weight.shape == leaf.shape, (weight.shape, leaf.shape)
-        return weight
+        return torch.empty_like(leaf).copy_(weight)  # in the leaf's own order in memory
 
     params = lf.tree.map(placed, state.params)
     return lf.TrainState(params, optimizer.init(params), state.key, state.step)

@@ -37,7 +37,6 @@ class KernelCache:
     """
 
     x: Float[Tensor, "length batch n_in"]
-    matrices: tuple[Tensor, Tensor, Tensor, Tensor]
     first: tuple[Tensor, Tensor]
     y: Float[Tensor, "length batch hidden"]
     last: tuple[Tensor, Tensor]
@@ -79,15 +78,10 @@ def forward(
     """
     h, c = state
     steps = x.transpose(0, 1).contiguous()
-    matrices = _matrices(cell)
     run: Run = torch.ops.lincoln_fn.lstm if isinstance(x, FakeTensor) else _run
-    y, last_h, last_c, workspace = run(steps, *matrices, h.contiguous(), c.contiguous(), reverse)
+    y, last_h, last_c, workspace = run(steps, *_with_biases(cell), h, c, reverse)
     last = (last_h.view_as(h), last_c.view_as(c))
-    return (
-        y.transpose(0, 1),
-        last,
-        KernelCache(steps, matrices, (h, c), y, last, workspace, reverse),
-    )
+    return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
 
 
 def backward(
@@ -107,7 +101,7 @@ def backward(
     traced = isinstance(g, FakeTensor)
     run: Run = torch.ops.lincoln_fn.lstm_backward if traced else _run_backward
     dx, dw_ih, dw_hh, db, dh, dc = run(
-        cache.x, *cache.matrices, *cache.first, cache.y, *cache.last, g.transpose(0, 1), *dstate,
+        cache.x, *_with_biases(cell), *cache.first, cache.y, *cache.last, g, *dstate,
         cache.reverse, cache.workspace,
     )  # fmt: skip
     # Both biases are added to the same sum. Two tensors, for one leaf must not stand in two places.
@@ -123,8 +117,9 @@ def _run(
     # It keeps notes for a backward pass only where autograd might want them.
     with torch.enable_grad():
         made: tuple[Tensor, ...] = torch.ops.aten.mkldnn_rnn_layer(
-            x, w_ih, w_hh, b_ih, b_hh, h, c, reverse, [], *_form(w_hh), False, True
-        )
+            x.contiguous(), _by_gate(w_ih), _by_gate(w_hh), b_ih, b_hh, h.contiguous(),
+            c.contiguous(), reverse, [], *_form(w_hh), False, True,
+        )  # fmt: skip
     return made if torch.is_grad_enabled() else tuple(tensor.detach() for tensor in made)
 
 
@@ -135,32 +130,42 @@ def _run_backward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     mode, hidden, layers, biases, bidirectional = _form(w_hh)
     dx, dw_ih, dw_hh, db, _, dh, dc = torch.ops.aten.mkldnn_rnn_layer_backward(
-        x, w_ih, w_hh, b_ih, b_hh, h, c, y, last_h, last_c, g, dh, dc, reverse,
+        x.contiguous(), _by_gate(w_ih), _by_gate(w_hh), b_ih, b_hh, h.contiguous(),
+        c.contiguous(), y, last_h, last_c, g.transpose(0, 1), dh, dc, reverse,
         mode, hidden, layers, biases, True, bidirectional, [], False, workspace,
     )  # fmt: skip
     return dx, dw_ih, dw_hh, db, dh, dc
 
 
-def _matrices(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """List the parameters in torch's layout, in order, which the kernel takes for granted."""
+def _by_gate(weight: Tensor) -> Tensor:
+    """Give a matrix torch's layout in memory, which the kernel takes for granted."""
+    return weight.mT.contiguous()
+
+
+def _with_biases(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     none = cell.weight_hh.new_zeros(cell.weight_hh.shape[1])
     b_ih, b_hh = (none if b is None else b for b in (cell.bias_ih, cell.bias_hh))
-    return cell.weight_ih.mT.contiguous(), cell.weight_hh.mT.contiguous(), b_ih, b_hh
+    return cell.weight_ih, cell.weight_hh, b_ih, b_hh
 
 
 def _form(w_hh: Tensor) -> tuple[Any, ...]:  # Any: numbers and flags, as ATen takes them
     """Give mode, hidden size, number of layers, and whether there are biases, two directions."""
-    return _LSTM, w_hh.shape[1], 1, True, False
+    return _LSTM, len(w_hh), 1, True, False
 
 
-# Registered once, as this module is imported; the names live as long as the library does.
+# Registered once, as this module is imported; the names live as long as the library does. Their
+# arguments may lie in any order in memory, so Inductor need not copy them.
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 _CELL: Final = "Tensor x, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor h, Tensor c"
-_LIBRARY.define(f"lstm({_CELL}, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)")
+_ANY_LAYOUT: Final = (torch.Tag.flexible_layout,)
+_LIBRARY.define(
+    f"lstm({_CELL}, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)", tags=_ANY_LAYOUT
+)
 _LIBRARY.impl("lstm", _run, "CompositeExplicitAutograd")
 _LIBRARY.define(
     f"lstm_backward({_CELL}, Tensor y, Tensor last_h, Tensor last_c, Tensor g, Tensor dh, "
     "Tensor dc, bool reverse, Tensor workspace) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=_ANY_LAYOUT,
 )
 _LIBRARY.impl("lstm_backward", _run_backward, "CompositeExplicitAutograd")

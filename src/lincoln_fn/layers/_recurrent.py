@@ -93,7 +93,10 @@ def init_cells(name: str, gates: int, key: Key, x: Arrays, form: Form) -> Cells:
         return initializer.draw(next(keys), shape, fans, sequence.dtype)
 
     def cell(n_in: int) -> Cell:
-        weights = (drawn(form.weight_init, rows, width) for rows in (n_in, hidden))
+        # In memory gate by gate, as oneDNN's kernel takes them.
+        weights = (
+            drawn(form.weight_init, rows, width).mT.contiguous().mT for rows in (n_in, hidden)
+        )
         biases = (drawn(form.bias_init, width) if form.bias else None for _ in range(2))
         return Cell(*weights, *biases)
 
