@@ -1,5 +1,6 @@
 """A step that may write over its state gives the same numbers, and fails without having written."""
 
+import sys
 import weakref
 
 import pytest
@@ -154,6 +155,28 @@ def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over(
     moved, _ = step(state, (X, TARGET))
     for ours, theirs in zip(leaves(moved), leaves(expected), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python keeps a call's arguments")
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_the_losss_gradient_is_let_go_on_the_way_back(optimizer, donate):
+    made, alive = [], []
+
+    def handed(cache, g=1.0):
+        slope = LOSS.backward(cache, g)
+        made.append(weakref.ref(slope))
+        return slope
+
+    def backward(params, cache, g):
+        alive.append(made[-1]() is not None)
+        return g, ()
+
+    watched = lf.Layer("watched()", lambda params, x: (x, None), backward)
+    net = lf.serial(lf.dense(4), watched, lf.dense(3))
+    step = lf.make_step(net, lf.Loss("watched()", LOSS.forward, handed), optimizer, donate=donate)
+    step(lf.init_state(net, optimizer, lf.Key(2), X), (X, TARGET))
+    assert alive == [False]
 
 
 def test_caches_are_let_go_on_the_way_back():

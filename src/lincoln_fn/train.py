@@ -165,17 +165,19 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
         value, loss_cache = loss.forward(prediction, target)
         if donate and not (value.ndim == 0 and math.isfinite(value.item())):
             return state, value  # which is refused: nothing may be written yet
-        g = loss.backward(loss_cache)
+        handed = [loss.backward(loss_cache)]
         advanced = fast.advance(params, cache)
+        # Nobody else holds g or the caches: both are let go on the way back.
         del prediction, loss_cache
-        # Nobody else holds the caches: a list of them is emptied on the way back.
         cache = list(cache) if is_serial(fast) else cache
         if fast.descend is None or optimizer.rate is None:
-            dparams = fast.grads(params, cache, g)
+            dparams = fast.grads(params, cache, handed.pop())
             new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
         else:
-            allowed = {"donate": True} if donate else {}
-            new_params = fast.descend(params, cache, g, optimizer.rate, **allowed)
+            if donate:
+                new_params = fast.descend(params, cache, handed.pop(), optimizer.rate, donate=True)
+            else:
+                new_params = fast.descend(params, cache, handed.pop(), optimizer.rate)
             opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
