@@ -84,6 +84,8 @@ class Layer:
         descend: (params, cache, g, rate) -> params - rate dparams, where that takes less than
             making dparams first; None where it does not. With the keyword `donate=True` it may
             write over params, and returns tensors that share their memory.
+        empties_cache: whether the functions that go backward also take a cache whose tuples are
+            lists, for good: they let go of each part's as they go. `combine.parts.owned` makes it.
         parts: the layers that a composition is made of.
         rebuild: makes the same composition of other parts; None for a single layer.
 
@@ -112,6 +114,7 @@ class Layer:
     )
     advance: Callable[[Params, Cache], Params] = unchanged
     descend: Callable[..., Params] | None = None
+    empties_cache: bool = False
     parts: tuple[Layer, ...] = ()
     rebuild: Callable[[tuple[Layer, ...]], Layer] | None = None
 
@@ -121,9 +124,9 @@ class Layer:
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 
-        A new `backward` brings its own default `grads`, `input_grad` and `descend`, and a new
-        `forward` its own default `predict`, unless they are given too: the old ones belong to the
-        old rule.
+        A new `backward` brings its own default `grads`, `input_grad`, `descend` and
+        `empties_cache`, and a new `forward` its own default `predict`, unless they are given too:
+        the old ones belong to the old rule.
 
         Args:
             **changes: new values by field name.
@@ -140,7 +143,8 @@ class Layer:
         if "forward" in changes:
             del kept["predict"]
         if "backward" in changes:
-            del kept["grads"], kept["input_grad"], kept["descend"]
+            for name in ("grads", "input_grad", "descend", "empties_cache"):
+                del kept[name]
         return Layer(**{**kept, **changes})
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.combine.parts import owned
 from lincoln_fn.combine.rearranged import rearranged
-from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.data import Batch
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
@@ -169,7 +169,7 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
         advanced = fast.advance(params, cache)
         # Nobody else holds g or the caches: both are let go on the way back.
         del prediction, loss_cache
-        cache = list(cache) if is_serial(fast) else cache
+        cache = owned(fast, cache)
         if fast.descend is None or optimizer.rate is None:
             dparams = fast.grads(params, cache, handed.pop())
             new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)

@@ -8,7 +8,7 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn.combine.parallel import side_by_side
-from lincoln_fn.combine.parts import check_entries, placed_parts
+from lincoln_fn.combine.parts import check_entries, placed_parts, taken
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.nn.merge import add, identity
@@ -92,7 +92,7 @@ def _merged(combinator: str, layers: tuple[Layer, ...], merge: Layer) -> Layer:
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         gs = split(cache, g)
-        dxs, dparams = ways.backward(params, cache[0], gs)
+        dxs, dparams = ways.backward(params, taken(ways, cache, 0), gs)
         return _sum(dxs), dparams
 
     def predict(params: Params, x: Arrays) -> Arrays:
@@ -100,11 +100,11 @@ def _merged(combinator: str, layers: tuple[Layer, ...], merge: Layer) -> Layer:
 
     def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
         gs = split(cache, g)
-        return _sum(ways.input_grad(params, cache[0], gs))
+        return _sum(ways.input_grad(params, taken(ways, cache, 0), gs))
 
     def grads(params: Params, cache: Cache, g: Arrays) -> Params:
         gs = split(cache, g)
-        return ways.grads(params, cache[0], gs)
+        return ways.grads(params, taken(ways, cache, 0), gs)
 
     def advance(params: Params, cache: Cache) -> Params:
         check_entries(combinator, "the cache", cache, 2)
@@ -112,7 +112,7 @@ def _merged(combinator: str, layers: tuple[Layer, ...], merge: Layer) -> Layer:
 
     def split(cache: Cache, g: Arrays) -> tuple[Arrays, ...]:
         check_entries(combinator, "the cache", cache, 2)
-        gs: tuple[Arrays, ...] = join.input_grad((), cache[1], g)
+        gs: tuple[Arrays, ...] = join.input_grad((), taken(join, cache, 1), g)
         return gs
 
     still = ways.advance is unchanged
@@ -125,6 +125,7 @@ def _merged(combinator: str, layers: tuple[Layer, ...], merge: Layer) -> Layer:
         input_grad,
         grads,
         unchanged if still else advance,
+        empties_cache=True,
     )
 
 

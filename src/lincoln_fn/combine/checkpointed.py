@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import tree
-from lincoln_fn.combine.parts import is_still, placed_parts
+from lincoln_fn.combine.parts import is_still, owned, placed_parts
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.record import record
@@ -66,7 +66,7 @@ def checkpointed(layer: Layer) -> Layer:
 
     def again(params: Params, cache: Kept) -> Cache:
         check_cache("checkpointed", cache, Kept)
-        return part.forward(params, cache.x)[1]
+        return owned(part, part.forward(params, cache.x)[1])
 
     return Layer(
         f"checkpointed({layer.name})",

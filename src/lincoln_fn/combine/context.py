@@ -133,5 +133,6 @@ def _handing_on(layer: Layer) -> Layer:
         return (dx[0], *tree.map(torch.add, dx[1:], g[1:]))
 
     return Layer(
-        layer.name, forward, backward, layer.init, predict, input_grad, grads, layer.advance
-    )
+        layer.name, forward, backward, layer.init, predict, input_grad, grads, layer.advance,
+        empties_cache=layer.empties_cache,
+    )  # fmt: skip

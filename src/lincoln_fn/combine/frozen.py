@@ -73,6 +73,7 @@ def frozen(layer: Layer) -> Layer:
         input_grad,
         grads,
         unchanged if is_still((layer,)) else advance,
+        empties_cache=layer.empties_cache,
         parts=(layer,),
         rebuild=lambda new_parts: frozen(*new_parts),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lincoln_fn.combine.parts import check_entries, is_still, placed_parts
+from collections.abc import Iterator
+
+from lincoln_fn.combine.parts import check_entries, is_still, placed_parts, taken
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 
@@ -58,8 +60,9 @@ def side_by_side(combinator: str, layers: tuple[Layer, ...]) -> Layer:
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         check(params=params, cache=cache, g=g)
-        rows = zip(parts, params, cache, g, strict=True)
-        results = [part.backward(p, c, g_i) for part, p, c, g_i in rows]
+        results = [
+            part.backward(p, taken(part, cache, i), g_i) for i, part, p, g_i in rows(params, g)
+        ]
         return tuple(dx for dx, _ in results), tuple(dparams for _, dparams in results)
 
     def predict(params: Params, x: Arrays) -> Arrays:
@@ -68,17 +71,20 @@ def side_by_side(combinator: str, layers: tuple[Layer, ...]) -> Layer:
 
     def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
         check(params=params, cache=cache, g=g)
-        rows = zip(parts, params, cache, g, strict=True)
-        return tuple(part.input_grad(p, c, g_i) for part, p, c, g_i in rows)
+        each = rows(params, g)
+        return tuple(part.input_grad(p, taken(part, cache, i), g_i) for i, part, p, g_i in each)
 
     def grads(params: Params, cache: Cache, g: Arrays) -> Params:
         check(params=params, cache=cache, g=g)
-        rows = zip(parts, params, cache, g, strict=True)
-        return tuple(part.grads(p, c, g_i) for part, p, c, g_i in rows)
+        each = rows(params, g)
+        return tuple(part.grads(p, taken(part, cache, i), g_i) for i, part, p, g_i in each)
 
     def advance(params: Params, cache: Cache) -> Params:
         check(params=params, cache=cache)
         return tuple(part.advance(p, c) for part, p, c in zip(parts, params, cache, strict=True))
+
+    def rows(params: Params, g: Arrays) -> Iterator[tuple[int, Layer, Params, Arrays]]:
+        return zip(range(count), parts, params, g, strict=True)
 
     def check(**tuples: object) -> None:
         for name, given in tuples.items():
@@ -93,4 +99,5 @@ def side_by_side(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         input_grad,
         grads,
         unchanged if is_still(layers) else advance,
+        empties_cache=True,
     )

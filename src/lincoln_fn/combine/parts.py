@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import ParamSpec
 
 from lincoln_fn import tree
-from lincoln_fn.layer import Layer, Params, unchanged
+from lincoln_fn.layer import Cache, Layer, Params, unchanged
 from lincoln_fn.record import State, brief
 from lincoln_fn.shapes import LayerError, placed
 
@@ -62,11 +62,12 @@ def _at(position: str, layer: Layer) -> Layer:
         grads=guarded("grads", layer.grads),
         advance=guarded("advance", layer.advance),
         descend=layer.descend and guarded("descend", layer.descend),
+        empties_cache=layer.empties_cache,
     )
 
 
 def check_entries(combinator: str, what: str, given: object, count: int) -> None:
-    """Check that there is one entry a part.
+    """Check that there is one entry a part, or that the cache is a list of such.
 
     Args:
         combinator: the composition's name.
@@ -82,9 +83,49 @@ def check_entries(combinator: str, what: str, given: object, count: int) -> None
         Traceback (most recent call last):
         lincoln_fn.shapes.LayerError: serial: expected params with 3 entries, got ((), ())
     """
-    if type(given) is not tuple or len(given) != count:
+    is_listed = type(given) is tuple or (what == "the cache" and type(given) is list)
+    if not (isinstance(given, tuple | list) and is_listed and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
         raise LayerError(combinator, f"expected {what} with {entries}, got {brief(given)}")
+
+
+def owned(layer: Layer, cache: Cache) -> Cache:
+    """Give a cache that nobody else holds the form in which a composition lets go of it.
+
+    Args:
+        layer: whose cache it is.
+        cache: what its `forward` returned.
+
+    Returns:
+        A list of the tuple's entries, if the layer empties such; else the cache.
+
+    Example:
+        >>> owned(lf.serial(lf.relu()), ("of the relu",)), owned(lf.relu(), "of the relu")
+        (['of the relu'], 'of the relu')
+    """
+    return list(cache) if layer.empties_cache and type(cache) is tuple else cache
+
+
+def taken(part: Layer, cache: Cache, i: int) -> Cache:
+    """Take a part's cache: out of a list for good, and then in such a form itself.
+
+    Args:
+        part: the part.
+        cache: the composition's; a tuple, or a list.
+        i: which entry is the part's.
+
+    Returns:
+        The entry.
+
+    Example:
+        >>> caches = ["first", ("second",)]
+        >>> taken(lf.serial(lf.relu()), caches, 1), caches
+        (['second'], ['first', None])
+    """
+    if type(cache) is not list:
+        return cache[i]
+    entry, cache[i] = cache[i], None
+    return owned(part, entry)
 
 
 def is_still(layers: Iterable[Layer]) -> bool:

@@ -13,6 +13,7 @@ from lincoln_fn.combine.parts import (
     is_trained,
     moved_along,
     placed_parts,
+    taken,
 )
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
@@ -104,7 +105,7 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         check_backward(params, cache)
         dparams = list(params)
         for i in range(count - 1, -1, -1):
-            g, dparams[i] = parts[i].backward(params[i], taken(cache, i), g)
+            g, dparams[i] = parts[i].backward(params[i], taken(parts[i], cache, i), g)
         return g, tuple(dparams)
 
     def predict(params: Params, x: Arrays) -> Arrays:
@@ -116,7 +117,7 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
     def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
         check_backward(params, cache)
         for i in range(count - 1, -1, -1):
-            g = parts[i].input_grad(params[i], cache[i], g)
+            g = parts[i].input_grad(params[i], taken(parts[i], cache, i), g)
         return g
 
     def grads(params: Params, cache: Cache, g: Arrays) -> Params:
@@ -124,9 +125,10 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         dparams = list(params)
         first = first_trained(params)
         for i in range(count - 1, first, -1):
-            g, dparams[i] = parts[i].backward(params[i], taken(cache, i), g)
+            g, dparams[i] = parts[i].backward(params[i], taken(parts[i], cache, i), g)
         if first < count:
-            dparams[first] = parts[first].grads(params[first], cache[first], g)
+            last = parts[first]
+            dparams[first] = last.grads(params[first], taken(last, cache, first), g)
         return tuple(dparams)
 
     def descend(
@@ -137,8 +139,10 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         first = first_trained(params)
         allowed = {"donate": True} if donate else {}
         for i in range(count - 1, first - 1, -1):
-            part, part_params, part_cache, part_g = parts[i], params[i], taken(cache, i), g
-            if part.descend is not None:
+            part, part_params, part_g = parts[i], params[i], g
+            part_cache = taken(part, cache, i)
+            # Of a composition, the two halves would go the same way twice.
+            if part.descend is not None and (i == first or not part.empties_cache):
                 g = part.input_grad(part_params, part_cache, g) if i > first else g
                 moved[i] = part.descend(part_params, part_cache, part_g, rate, **allowed)
                 continue
@@ -160,8 +164,7 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
 
     def check_backward(params: Params, cache: Cache) -> None:
         check_entries(combinator, "params", params, count)
-        if type(cache) is not list:
-            check_entries(combinator, "the cache", cache, count)
+        check_entries(combinator, "the cache", cache, count)
 
     return Layer(
         combinator,
@@ -173,25 +176,8 @@ def in_turn(combinator: str, layers: tuple[Layer, ...]) -> Layer:
         grads,
         unchanged if is_still(layers) else advance,
         descend if any(layer.descend for layer in layers) else None,
+        empties_cache=True,
     )
-
-
-def taken(cache: Cache, i: int) -> Cache:
-    """Take a part's cache: out of a list, whose owner lets each go when it has been used.
-
-    Args:
-        cache: a composition's; a tuple, or a list that ends with the entry.
-        i: which entry.
-
-    Returns:
-        The entry.
-
-    Example:
-        >>> caches = ["first", "second"]
-        >>> taken(caches, 1), caches
-        ('second', ['first'])
-    """
-    return cache.pop() if type(cache) is list else cache[i]
 
 
 def repeat(n: int, layer: Layer) -> Layer:

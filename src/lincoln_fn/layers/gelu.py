@@ -92,7 +92,9 @@ def backward(
         slope = slope.addcmul(slope * x, x, value=3 * CUBIC).mul_(SQRT_8_BY_PI)
     else:
         slope = (x * x).mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi))
-    return g * slope.add_(p), ()
+    slope.add_(p)
+    del p  # so that dx takes its memory
+    return g * slope, ()
 
 
 def _factor(x: Tensor, approximate: str) -> Tensor:
