@@ -21,17 +21,27 @@ aten = torch.ops.aten
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 
 
-def _named(
-    schema: str, kernel: Any
-) -> Any:  # Any: an operation, which torch has no public type for
+def named(schema: str, kernel: Any, like: Any = None) -> Any:  # Any: operations, of no public type
+    """Register an operation that Inductor does not know.
+
+    Args:
+        schema: its name, arguments and results, as torch writes them.
+        kernel: what computes it.
+        like: makes tensors like its results of tensors without numbers; None if the kernel does.
+
+    Returns:
+        The operation.
+    """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
-    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, kernel, "CPU" if like else "CompositeExplicitAutograd")
+    if like:
+        _LIBRARY.impl(name, like, "Meta")
     return getattr(torch.ops.lincoln_fn, name).default
 
 
 def _kept(kernel: Any) -> Any:  # Any: as above
-    return _named(str(kernel._schema).removeprefix("aten::"), kernel)
+    return named(str(kernel._schema).removeprefix("aten::"), kernel)
 
 
 _KEPT: Final = {
@@ -47,7 +57,7 @@ def _mm(a: Tensor, b: Tensor) -> Any:  # Any: as above
     return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
 
 
-mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = _named(
+mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = named(
     "mm(Tensor a, Tensor b) -> Tensor", _mm
 )
 

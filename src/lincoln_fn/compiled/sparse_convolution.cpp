@@ -1,0 +1,151 @@
+// The backward pass of a convolution before a max-pooling; sparse_convolution.py derives it, and
+// writes the constants of one shape above: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's
+// size, the number of FILTERS, the WINDOW of the pooling, and whether dx and dW are NEEDED.
+//
+// Channels lie last: g and places are (batch, WINDOWS, FILTERS), x and dx (batch, HEIGHT, WIDTH,
+// CHANNELS), weight and dw (FILTERS, KERNEL_H, KERNEL_W, CHANNELS). A line of a filter then meets a
+// piece of a line of x, number by number; it is taken in whole vectors, of which what is too much
+// meets zeros of the filter, or is left out of dw.
+
+#include <cstring>
+#include <vector>
+
+#include <omp.h>
+
+using Vec = at::vec::Vectorized<float>;
+
+constexpr int64_t divisor_up_to(int64_t most, int64_t n) {
+  while (n % most) most--;
+  return most;
+}
+
+constexpr int64_t LANES = Vec::size();
+constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
+constexpr int64_t ROWS_OUT = (HEIGHT + 2 * PADDING_H - KERNEL_H + 1) / WINDOW_H;
+constexpr int64_t COLUMNS_OUT = (WIDTH + 2 * PADDING_W - KERNEL_W + 1) / WINDOW_W;
+constexpr int64_t WINDOWS = ROWS_OUT * COLUMNS_OUT;
+constexpr int64_t VECTORS = (KERNEL_W * CHANNELS + LANES - 1) / LANES;
+constexpr int64_t ROW = VECTORS * LANES;
+constexpr int64_t FILTER = KERNEL_H * ROW;
+constexpr int64_t PLANE = (HEIGHT + 2 * PADDING_H) * LINE + ROW;
+
+// A tile of a filter stays in registers while all windows pass: AVX2 has 16, others 32.
+constexpr int64_t TILE = LANES == 8 ? 12 : 28;
+constexpr int64_t TILE_W = divisor_up_to(VECTORS < TILE ? VECTORS : TILE, VECTORS);
+constexpr int64_t MOST_H = TILE / TILE_W < KERNEL_H ? TILE / TILE_W : KERNEL_H;
+constexpr int64_t TILE_H = divisor_up_to(MOST_H, KERNEL_H);
+
+// Numbers that vectors begin with.
+struct Numbers {
+  std::vector<Vec> vectors;
+  explicit Numbers(int64_t count) : vectors((count + LANES - 1) / LANES, Vec(0)) {}
+  float* begin() { return reinterpret_cast<float*>(vectors.data()); }
+};
+
+// Of one example and filter, the gs that are not 0, and where in the padded plane each was taken.
+struct Gradients {
+  int64_t count;
+  float g[WINDOWS];
+  int64_t place[WINDOWS];
+
+  void take(const float* from, const int8_t* places) {
+    count = 0;
+    for (int64_t i = 0, window = 0; i < ROWS_OUT; i++) {
+      for (int64_t j = 0; j < COLUMNS_OUT; j++, window++) {
+        const int64_t own = places[window * FILTERS];
+        const int64_t row = i * WINDOW_H + own / WINDOW_W, column = j * WINDOW_W + own % WINDOW_W;
+        g[count] = from[window * FILTERS];
+        place[count] = row * LINE + column * CHANNELS;
+        count += g[count] != 0;
+      }
+    }
+  }
+};
+
+// Call function(of the filter, of the plane), the offsets of each tile.
+template <typename Function>
+void for_each_tile(const Function& function) {
+  for (int64_t i = 0; i < KERNEL_H; i += TILE_H)
+    for (int64_t j = 0; j < ROW; j += TILE_W * LANES) function(i * ROW + j, i * LINE + j);
+}
+
+// dW += the sum of g times the patch of x that it looked at.
+void add_to_dw(const Gradients& gs, const float* plane, float* dw) {
+  for_each_tile([&](int64_t in_filter, int64_t in_plane) {
+    Vec sum[TILE_H][TILE_W];
+    for (int64_t i = 0; i < TILE_H; i++)
+      for (int64_t j = 0; j < TILE_W; j++)
+        sum[i][j] = Vec::loadu(dw + in_filter + i * ROW + j * LANES);
+    for (int64_t k = 0; k < gs.count; k++) {
+      const float* x = plane + gs.place[k] + in_plane;
+      const Vec g(gs.g[k]);
+#pragma GCC unroll 28
+      for (int64_t i = 0; i < TILE_H; i++)
+#pragma GCC unroll 28
+        for (int64_t j = 0; j < TILE_W; j++)
+          sum[i][j] = at::vec::fmadd(g, Vec::loadu(x + i * LINE + j * LANES), sum[i][j]);
+    }
+    for (int64_t i = 0; i < TILE_H; i++)
+      for (int64_t j = 0; j < TILE_W; j++)
+        sum[i][j].store(dw + in_filter + i * ROW + j * LANES);
+  });
+}
+
+// dx += g W, for each g on the patch that it looked at.
+void add_to_dx(const Gradients& gs, const float* weight, float* dplane) {
+  for_each_tile([&](int64_t in_filter, int64_t in_plane) {
+    Vec w[TILE_H][TILE_W];
+    for (int64_t i = 0; i < TILE_H; i++)
+      for (int64_t j = 0; j < TILE_W; j++)
+        w[i][j] = Vec::loadu(weight + in_filter + i * ROW + j * LANES);
+    for (int64_t k = 0; k < gs.count; k++) {
+      float* dx = dplane + gs.place[k] + in_plane;
+      const Vec g(gs.g[k]);
+#pragma GCC unroll 28
+      for (int64_t i = 0; i < TILE_H; i++)
+#pragma GCC unroll 28
+        for (int64_t j = 0; j < TILE_W; j++) {
+          float* to = dx + i * LINE + j * LANES;
+          at::vec::fmadd(g, w[i][j], Vec::loadu(to)).store(to);
+        }
+    }
+  });
+}
+
+// Copy lines of a matrix whose rows lie apart.
+void copy_lines(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
+                int64_t length) {
+  for (int64_t i = 0; i < lines; i++)
+    std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
+}
+
+extern "C" void kernel(const float* g, const int8_t* places, const float* x, const float* weight,
+                       float* dx, float* dw, int64_t batch, int64_t threads) {
+  constexpr int64_t ALL = FILTERS * FILTER, LENGTH = KERNEL_W * CHANNELS, ACROSS = WIDTH * CHANNELS;
+  constexpr int64_t INSIDE = PADDING_H * LINE + PADDING_W * CHANNELS;
+  Numbers filters(ALL);
+  copy_lines(weight, LENGTH, filters.begin(), ROW, FILTERS * KERNEL_H, LENGTH);
+  std::vector<Numbers> sums(threads, Numbers(ALL));
+#pragma omp parallel num_threads(threads)
+  {
+    float* sum = sums[omp_get_thread_num()].begin();
+    Numbers plane(PLANE), dplane(PLANE);
+    std::vector<Gradients> gs(1);
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < batch; n++) {
+      copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
+      if (NEEDED_DX) std::memset(dplane.begin(), 0, PLANE * sizeof(float));
+      for (int64_t filter = 0; filter < FILTERS; filter++) {
+        gs[0].take(g + n * WINDOWS * FILTERS + filter, places + n * WINDOWS * FILTERS + filter);
+        if (NEEDED_DW) add_to_dw(gs[0], plane.begin(), sum + filter * FILTER);
+        if (NEEDED_DX) add_to_dx(gs[0], filters.begin() + filter * FILTER, dplane.begin());
+      }
+      if (NEEDED_DX)
+        copy_lines(dplane.begin() + INSIDE, LINE, dx + n * HEIGHT * ACROSS, ACROSS, HEIGHT, ACROSS);
+    }
+  }
+  if (!NEEDED_DW) return;
+  for (int64_t thread = 1; thread < threads; thread++)
+    for (int64_t i = 0; i < ALL; i++) sums[0].begin()[i] += sums[thread].begin()[i];
+  copy_lines(sums[0].begin(), ROW, dw, LENGTH, FILTERS * KERNEL_H, LENGTH);
+}
