@@ -126,4 +126,8 @@ def _suits(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argum
 
 def _is_backward(node: Node, window: Sequence[Any]) -> bool:  # Any: as above
     target = aten.max_pool2d_with_indices_backward.default
-    return node.target is target and [*node.args[2:-1]] == window
+    if node.target is not target or [*node.args[2:-1]] != window:
+        return False
+    g: Any = node.args[0]
+    # A g cut out of a tensor, whose beginning it is not, would be written from the beginning.
+    return bool(g.meta["val"].storage_offset() == 0)
