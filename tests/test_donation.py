@@ -13,10 +13,13 @@ from lincoln_fn.compiled.tracing import flatten, trace
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
+WIDE = lf.keys.normal(lf.Key(3), (6, 90))
 IMAGES = lf.keys.normal(lf.Key(1), (6, 2, 7, 8))
 LOSS = lf.losses.softmax_cross_entropy()
 NETS = {
     "dense": (lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3, bias=False)), X),
+    # So large that a compiled step adds its product to the first weight itself.
+    "wide": (lf.serial(lf.dense(100), lf.tanh(), lf.dense(3)), WIDE),
     "states": (lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(0.3), lf.dense(3)), X),
     "convolution": (
         lf.serial(lf.conv2d(3, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3)),
@@ -50,7 +53,7 @@ CASES = [(name, optimizer) for name in NETS for optimizer in OPTIMIZERS]
     ("name", "optimizer", "compiled"),
     [
         *((*case, False) for case in CASES),
-        *(pytest.param(*case, True, marks=compiles) for case in CASES[:9]),
+        *(pytest.param(*case, True, marks=compiles) for case in CASES[:12]),
     ],
     ids=str,
 )
@@ -117,14 +120,24 @@ def test_a_loss_of_several_numbers_is_refused_before_anything_is_written():
 
 def test_what_becomes_of_each_leaf_of_a_compiled_step():
     net, optimizer = NETS["states"][0], lf.optim.sgd(0.1)
-    step, state = begun(net, optimizer, X, False)
+    x, target = X[:4], TARGET[:4]
+    step, state = begun(net, optimizer, x, False)
     count = len(flatten(state)[0])
-    fates = written_over(trace(step, state, (X, TARGET)), count, small=False)
+    fates = written_over(trace(step, state, (x, target)), count, small=False)
     named = dict(zip(lf.tree.paths(state, states=True), fates, strict=True))
     assert named["params.0.weight"] == Fate(2, alpha=-0.1)
     assert named["params.0.bias"] == Fate(0)
     assert named["key.bits"] == Fate(0, kept=True)
     assert named["step"] == Fate(0)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(4, Fate(2, alpha=-0.1)), (5, Fate(0))])
+def test_factors_that_are_much_larger_than_the_weight_are_not_kept(rows, expected):
+    x, target = torch.ones(rows, 5), torch.ones(rows, 4)  # of 9 rows, beside 20 numbers
+    step, state = begun(lf.dense(4), lf.optim.sgd(0.1), x, False, lf.losses.mse())
+    traced = trace(step, state, (x, target))
+    weight, *_ = written_over(traced, len(flatten(state)[0]), small=False)
+    assert weight == expected
 
 
 @compiles

@@ -3,14 +3,15 @@
 Every leaf of the state whose successor is of the same kind is written over within the graph, in the
 pass that computes it; where the value turns out not to be finite, each keeps its old numbers. An
 update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
-Inductor would make the sum apart from W: ATen adds the product to W itself.
+Inductor would make the sum apart from W: ATen adds the product to W itself. Both factors live till
+then, so they must not be much larger than W.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
 
 aten = torch.ops.aten
+
+# How many times as large as a leaf the factors of a product that is added to it may be.
+_KEPT: Final = 2
 
 # A function of the leaves of (state, batch), whose list it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -78,7 +82,10 @@ def _is_added_to(leaf: Node, new: Any, small: bool) -> bool:  # Any: what a grap
     if not isinstance(new, Node) or new.target is not aten.addmm.default:
         return False
     is_sum = new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
-    return is_sum and better_way(new, small=small) is None
+    factors: Any = new.args[1:3]  # Any: as above
+    kept = sum(factor.meta["val"].numel() for factor in factors)
+    is_light = kept <= _KEPT * leaf.meta["val"].numel()
+    return is_sum and is_light and better_way(new, small=small) is None
 
 
 def _look_at(factors: Any, leaves: list[Node]) -> bool:  # Any: as above
