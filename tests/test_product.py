@@ -78,20 +78,39 @@ def test_which_products_suit():
     x, weight = ROWS["rows"], WEIGHTS["by rows"]
     assert _product.suits(x, weight)
     assert _product.suits(x, WEIGHTS["by columns"])
-    assert _product.suits(ROWS["columns"], WEIGHTS["by rows"])  # small beside the weight
-    assert not _product.suits(drawn(3, 12, 7).mT, weight)
+    # Columns are copied first, which counts unless the weight is 16 times as large.
+    assert _product.suits(ROWS["columns"], drawn(6, 32, 12))
+    assert not _product.suits(ROWS["columns"], drawn(6, 31, 12))
     assert not _product.suits(x, WEIGHTS["with gaps"])
     assert not _product.suits(x.double(), weight.double())
     assert not _product.suits(x.to("meta"), weight.to("meta"))
 
 
 def test_small_products_and_other_processors_keep_mkl(monkeypatch):
-    large = torch.empty(2048, 2048)
+    x, weight = torch.empty(2, 2048), torch.empty(1024, 2048)
     monkeypatch.setattr(_product, "HERE", True)
-    assert _product.suits(large, large)
-    assert not _product.suits(large[:1], large[:8])
+    assert _product.suits(x, weight)
+    assert not _product.suits(x, weight[1:])
     monkeypatch.setattr(_product, "HERE", False)
-    assert not _product.suits(large, large)
+    assert not _product.suits(x, weight)
+
+
+@has_onednn
+@pytest.mark.parametrize(
+    ("name", "has_vectors", "expected"),
+    [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False)],
+)
+def test_which_library_is_faster_depends_on_the_processor(monkeypatch, name, has_vectors, expected):
+    capabilities = {"cpu_name": name, "avx512_f": has_vectors}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert _product._is_faster_by_onednn() is expected
+    for library in (torch.backends.mkl, torch.backends.mkldnn):
+        with monkeypatch.context() as without:
+            without.setattr(library, "is_available", lambda: False)
+            assert not _product._is_faster_by_onednn()
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as of older versions of torch
+    assert not _product._is_faster_by_onednn()
 
 
 @has_onednn
@@ -102,8 +121,9 @@ def test_autograd_and_torch_func_see_the_product():
     y = _product.linear(x, learned)
     (slope,) = torch.autograd.grad(y.sum(), learned)
     torch.testing.assert_close(slope, x.sum(0).expand(40, 12))
-    with torch.no_grad():
+    with torch.no_grad(), Seen() as seen:
         assert not _product.linear(x, learned).requires_grad
+    assert ONEDNN in seen.names
     slopes = torch.func.grad(lambda x: _product.linear(x, weight).sum())(x)
     torch.testing.assert_close(slopes, weight.sum(0).expand(7, 12))
     with Seen() as seen:
@@ -144,6 +164,15 @@ def test_outer_is_the_product_row_by_row(rows, n_out):
     assert product.is_contiguous()
     exact = x.double().mT @ g.double()
     assert (product - exact).abs().max() <= 2e-6 * exact.abs().max() + 1e-6
+
+
+def test_which_products_are_narrow():
+    x, g = torch.empty(128, 64), torch.empty(128, 8)  # 2^16 multiply-adds
+    assert _product.is_narrow(x, g)
+    assert not _product.is_narrow(x[1:], g[1:])
+    assert not _product.is_narrow(x.to("meta"), g.to("meta"))
+    assert _product.is_narrow(torch.empty(8, 1024), torch.empty(8, 8))
+    assert not _product.is_narrow(torch.empty(1024, 8), torch.empty(1024, 8))
 
 
 def test_a_narrow_layer_descends_as_it_is_told():

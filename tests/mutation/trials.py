@@ -155,11 +155,12 @@ def users_of(path: Path) -> set[str]:
 
 
 def family_of(path: Path) -> set[Path]:
-    """List the test files named as the tables in cases/ are that speak of a module or its users."""
+    """List the test files named as a module is, or as tables in cases/ that speak of its users."""
     families = {"losses"}
     if path.parent.name == "layers":
         names = {user.rpartition(".")[2] for user in users_of(path)}
         named = re.compile(rf"(lf\.|\")\w*({'|'.join(names)})")
         tables = (TESTS / "cases").glob("*.py")
         families = {table.stem for table in tables if named.search(table.read_text())}
+        families.add(path.stem.lstrip("_"))
     return {file for family in families for file in TESTS.glob(f"test_{family}*.py")}
