@@ -133,7 +133,7 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
 
 @pytest.mark.parametrize(("rows", "expected"), [(4, Fate(2, alpha=-0.1)), (5, Fate(0))])
 def test_factors_that_are_much_larger_than_the_weight_are_not_kept(rows, expected):
-    x, target = torch.ones(rows, 5), torch.ones(rows, 4)  # of 9 rows, beside 20 numbers
+    x, target = torch.ones(rows, 5), torch.ones(rows, 4)  # 9 numbers a row; the weight has 20
     step, state = begun(lf.dense(4), lf.optim.sgd(0.1), x, False, lf.losses.mse())
     traced = trace(step, state, (x, target))
     weight, *_ = written_over(traced, len(flatten(state)[0]), small=False)

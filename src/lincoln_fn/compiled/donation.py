@@ -22,8 +22,8 @@ from lincoln_fn.compiled.tracing import Traced
 
 aten = torch.ops.aten
 
-# How many times as large as a leaf the factors of a product that is added to it may be.
-_KEPT: Final = 2
+# How large the factors of a product that is added to a leaf may be, both together.
+_TIMES_THE_LEAF: Final = 2
 
 # A function of the leaves of (state, batch), whose list it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -84,7 +84,7 @@ def _is_added_to(leaf: Node, new: Any, small: bool) -> bool:  # Any: what a grap
     is_sum = new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
     factors: Any = new.args[1:3]  # Any: as above
     kept = sum(factor.meta["val"].numel() for factor in factors)
-    is_light = kept <= _KEPT * leaf.meta["val"].numel()
+    is_light = kept <= _TIMES_THE_LEAF * leaf.meta["val"].numel()
     return is_sum and is_light and better_way(new, small=small) is None
 
 

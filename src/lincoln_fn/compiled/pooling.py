@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from lincoln_fn.compiled.written import written
+
 aten = torch.ops.aten
 
 # Of fewer channels, a vector would not be filled.
@@ -75,7 +77,7 @@ def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
     place = torch.full_like(y, len(parts) - 1, dtype=torch.int32)
     for i in range(len(parts) - 2, -1, -1):
         place = torch.where(parts[i] == y, i, place)
-    return _written(y).permute(0, 3, 1, 2), _written(place.to(torch.int8))
+    return written(y).permute(0, 3, 1, 2), written(place.to(torch.int8))
 
 
 def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
@@ -98,17 +100,9 @@ def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
     (kh, kw), (n, channels, height, width) = kernel, g.shape
     own = torch.arange(kh * kw, dtype=torch.int32, device=g.device).view(kh, 1, kw, 1)
     place = places.to(torch.int32)[:, :, None, :, None]
-    g = _written(g.permute(0, 2, 3, 1).contiguous())
+    g = written(g.permute(0, 2, 3, 1).contiguous())
     dx = torch.where(place == own, g[:, :, None, :, None], 0)
     return dx.reshape(n, height * kh, width * kw, channels).permute(0, 3, 1, 2)
-
-
-def _written(x: Tensor) -> Tensor:
-    """Have Inductor write a tensor to memory, and not make it again wherever it is used.
-
-    It does so for the sake of the strides, which are told.
-    """
-    return x.as_strided(x.shape, x.stride())
 
 
 def _suits(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
@@ -126,8 +120,4 @@ def _suits(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argum
 
 def _is_backward(node: Node, window: Sequence[Any]) -> bool:  # Any: as above
     target = aten.max_pool2d_with_indices_backward.default
-    if node.target is not target or [*node.args[2:-1]] != window:
-        return False
-    g: Any = node.args[0]
-    # A g cut out of a tensor, whose beginning it is not, would be written from the beginning.
-    return bool(g.meta["val"].storage_offset() == 0)
+    return node.target is target and [*node.args[2:-1]] == window
