@@ -19,7 +19,7 @@ _LARGEST_PIECE: Final = 2**25
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
     """Let this process keep freed memory for its next use, in place of handing it back at once.
 
-    A step whose tensors are large takes less time so: a convolutional network's a fifth to a half
+    A step whose tensors are large takes less time so: a small convolutional network's three tenths
     less. Whatever else runs in the process keeps its memory too. No result changes.
 
     Args:

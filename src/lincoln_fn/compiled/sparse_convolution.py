@@ -10,8 +10,9 @@ that the filter saw there,
 
 which are sums over windows and not over all places: of windows of 2 by 2 a quarter of the terms,
 and an eighth where a ReLU has set half of the gs to 0, whose terms are left out too. Compared with
-oneDNN's kernels, which multiply by each zero, that takes a third to a half of the time. The loop is
-in sparse_convolution.cpp; Inductor builds it for each shape, as it builds its own.
+oneDNN's kernels, which multiply by each zero, that takes down to a third of the time; for an x of
+one channel as long, but the zeros need not be written. The loop is in sparse_convolution.cpp;
+Inductor builds it for each shape, as it builds its own.
 """
 
 from __future__ import annotations
