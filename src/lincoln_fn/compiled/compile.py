@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled import pooling, products, scalars, sparse_convolution
+from lincoln_fn.compiled import lstm, pooling, products, scalars, sparse_convolution
 from lincoln_fn.compiled.donation import Flat, overwriting, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
@@ -125,6 +125,7 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     products.rewrite(traced.graph, small=small)
     pooling.rewrite(traced.graph)
     sparse_convolution.rewrite(traced.graph)
+    lstm.rewrite(traced.graph)
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     run = by_inductor(traced.graph, traced.inputs, small=small)

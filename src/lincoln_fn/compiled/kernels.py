@@ -1,8 +1,10 @@
 """Operations that a compiled step leaves to kernels made by hand, faster than Inductor's code.
 
 Inductor calls an operation that it does not know as it is, so each has a name here of its own.
-Max pooling over planes takes a quarter of the time so, forward and backward; large products take
-less by oneDNN, as layers/_product.py says.
+Max pooling over planes takes a quarter of the time so, forward and backward. The gradient of an
+embedding takes a third or less, and is added up in the same order every time, where Inductor's
+threads would add to the table as they come. Large products take less by oneDNN, as
+layers/_product.py says.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ _KEPT: Final = {
     for kernel in (
         aten.max_pool2d_with_indices.default,
         aten.max_pool2d_with_indices_backward.default,
+        aten.embedding_dense_backward.default,
     )
 }
 

@@ -12,14 +12,6 @@
 
 #include <omp.h>
 
-using Vec = at::vec::Vectorized<float>;
-
-constexpr int64_t divisor_up_to(int64_t most, int64_t n) {
-  while (n % most) most--;
-  return most;
-}
-
-constexpr int64_t LANES = Vec::size();
 constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
 constexpr int64_t ROWS_OUT = (HEIGHT + 2 * PADDING_H - KERNEL_H + 1) / WINDOW_H;
 constexpr int64_t COLUMNS_OUT = (WIDTH + 2 * PADDING_W - KERNEL_W + 1) / WINDOW_W;
@@ -29,11 +21,9 @@ constexpr int64_t ROW = VECTORS * LANES;
 constexpr int64_t FILTER = KERNEL_H * ROW;
 constexpr int64_t PLANE = (HEIGHT + 2 * PADDING_H) * LINE + ROW;
 
-// A tile of a filter stays in registers while all windows pass: AVX2 has 16, others 32.
-constexpr int64_t TILE = LANES == 8 ? 12 : 28;
-constexpr int64_t TILE_W = divisor_up_to(VECTORS < TILE ? VECTORS : TILE, VECTORS);
-constexpr int64_t MOST_H = TILE / TILE_W < KERNEL_H ? TILE / TILE_W : KERNEL_H;
-constexpr int64_t TILE_H = divisor_up_to(MOST_H, KERNEL_H);
+// A tile of a filter stays in registers while all windows pass.
+constexpr int64_t TILE_W = divisor_up_to(REGISTERS, VECTORS);
+constexpr int64_t TILE_H = divisor_up_to(REGISTERS / TILE_W, KERNEL_H);
 
 // Numbers that vectors begin with.
 struct Numbers {

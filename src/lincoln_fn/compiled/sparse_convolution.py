@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -29,6 +27,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import pooling
 from lincoln_fn.compiled.kernels import named
+from lincoln_fn.compiled.loops import built, lanes
 
 aten = torch.ops.aten
 
@@ -36,6 +35,8 @@ Size: TypeAlias = tuple[int, int]
 
 # Of smaller windows, too few terms are left out to make up for the scattered ones.
 _WINDOW: Final = 4
+# Of the loop: g, places, x, weight, dx and dW, the batch's size, and how many threads.
+_ARGUMENTS: Final = ("float*", "int8_t*", *["float*"] * 4, "int64_t", "int64_t")
 # Stride, dilation, whether transposed, output's padding and groups.
 _PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 
@@ -92,7 +93,8 @@ def _run(
     """Run the loop, all tensors with channels last: g (batch, rows, columns, filters) and so on."""
     dx, dw = _like(g, places, x, weight, padding, window, needed)
     (batch, height, width, channels), (filters, kernel_h, kernel_w, _) = x.shape, weight.shape
-    kernel = _built(
+    kernel = built(
+        "sparse_convolution", _ARGUMENTS,
         height=height, width=width, channels=channels, filters=filters,
         kernel_h=kernel_h, kernel_w=kernel_w, padding_h=padding[0], padding_w=padding[1],
         window_h=window[0], window_w=window[1], needed_dx=needed[0], needed_dw=needed[1],
@@ -111,19 +113,6 @@ def _like(
         for t, is_needed in zip((x, weight), needed, strict=True)
     )
     return dx, dw
-
-
-# A memo of what Inductor has built, by shape.
-@cache
-def _built(**constants: int) -> Callable[..., None]:
-    from torch._inductor.codecache import CppPythonBindingsCodeCache
-
-    lines = [f"constexpr int64_t {name.upper()} = {int(n)};" for name, n in constants.items()]
-    loop = Path(__file__).with_suffix(".cpp").read_text()
-    source = "\n".join(["#include <torch/csrc/inductor/cpp_prefix.h>", *lines, loop])
-    arguments = ["float*", "int8_t*", *["float*"] * 4, "int64_t", "int64_t"]
-    built: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(arguments, source)
-    return built
 
 
 _backward: Final[Callable[..., tuple[Tensor, Tensor]]] = named(
@@ -145,11 +134,9 @@ def _seen_through(node: Any) -> Any:  # Any: what a graph's argument may be
 
 def _suits(node: Node, pooled: Node) -> bool:
     """Tell whether a convolution is a plain one, windows are large, and there are vectors."""
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
-
     x: Any = node.args[1]  # Any: torch's type for an argument is a union
     window: Any = pooled.args[2]  # Any: as above
     stride, dilation, *others = (node.args[i] for i in (4, 6, 7, 8, 9))
     is_plain = [stride, dilation, *others] == _PLAIN
     is_known = x.meta["val"].dtype is torch.float32 and x.meta["val"].device.type == "cpu"
-    return is_plain and is_known and math.prod(window) >= _WINDOW and bool(pick_vec_isa())
+    return is_plain and is_known and math.prod(window) >= _WINDOW and lanes() > 0

@@ -3,8 +3,8 @@
 It computes what `_scan.py` does with the cell of `lstm.py`, step for step, in half the time: the
 gates' functions run on what a matrix product has just made, and the matrices are laid out for the
 products once for all steps. It knows float32 on the CPU, and no mask. A traced step has two
-operations of this library's own for it, which only this process knows; to be exported, a step is
-written down cell by cell.
+operations of this library's own for it, which only this process knows, and for which a compiled one
+may have loops (`compiled/lstm.py`); to be exported, a step is written down cell by cell.
 """
 
 from __future__ import annotations

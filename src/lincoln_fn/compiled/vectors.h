@@ -1,0 +1,74 @@
+// What the loops in C++ share: vectors, tiles of them in registers, and tanh. Above stands how many
+// LANES a vector has.
+
+#include <type_traits>
+
+using Vec = at::vec::Vectorized<float>;
+
+static_assert(LANES == Vec::size());
+
+constexpr int64_t divisor_up_to(int64_t most, int64_t n) {
+  if (most > n) most = n;
+  while (n % most) most--;
+  return most;
+}
+
+// Vectors that sums may stay in, beside the factors': AVX2 has 16 registers, others 32.
+constexpr int64_t REGISTERS = LANES == 8 ? 12 : 28;
+
+// sum += a w, for ROWS lines of a, `apart` in memory, and w of shape (length, VECTORS * LANES).
+template <int64_t ROWS, int64_t VECTORS>
+void add_product(const float* a, int64_t apart, const float* w, int64_t length,
+                 Vec (&sum)[ROWS][VECTORS]) {
+  for (int64_t i = 0; i < length; i++, w += VECTORS * LANES) {
+    Vec line[VECTORS];
+#pragma GCC unroll 28
+    for (int64_t v = 0; v < VECTORS; v++) line[v] = Vec::loadu(w + v * LANES);
+#pragma GCC unroll 28
+    for (int64_t r = 0; r < ROWS; r++) {
+      const Vec number(a[r * apart + i]);
+#pragma GCC unroll 28
+      for (int64_t v = 0; v < VECTORS; v++)
+        sum[r][v] = at::vec::fmadd(number, line[v], sum[r][v]);
+    }
+  }
+}
+
+template <int64_t ROWS, typename Function>
+void call_for(int64_t row, int64_t rows, const Function& function) {
+  if (rows == ROWS) function(row, std::integral_constant<int64_t, ROWS>());
+  else if constexpr (ROWS > 1) call_for<ROWS - 1>(row, rows, function);
+}
+
+// Call function(the first row, how many) for parts of equal size, up to MOST, a constant each.
+template <int64_t MOST, typename Function>
+void for_each_part(int64_t begin, int64_t end, const Function& function) {
+  const int64_t rows = end - begin, parts = (rows + MOST - 1) / MOST;
+  for (int64_t part = 0; part < parts; part++) {
+    const int64_t first = rows * part / parts, next = rows * (part + 1) / parts;
+    call_for<MOST>(begin + first, next - first, function);
+  }
+}
+
+// c_0 + c_1 x + c_2 x^2 + ..., of coefficients from the last to the first.
+template <size_t N>
+Vec polynomial(const float (&coefficients)[N], Vec x) {
+  Vec sum(coefficients[0]);
+#pragma GCC unroll 8
+  for (size_t i = 1; i < N; i++) sum = at::vec::fmadd(sum, x, Vec(coefficients[i]));
+  return sum;
+}
+
+// By the rational function of degree 13 over 6 that Eigen has, in a third of the C library's time and
+// within 5 units in the last place. x comes last, lest a tiny one lose digits.
+Vec tanh(Vec x) {
+  const Vec most(7.90531111f), near = at::vec::clamp(x, most.neg(), most), square = near * near;
+  const Vec odd = polynomial({-2.76076847742355e-16f, 2.00018790482477e-13f, -8.60467152213735e-11f,
+                              5.12229709037114e-08f, 1.48572235717979e-05f, 6.37261928875436e-04f,
+                              4.89352455891786e-03f},
+                             square);
+  const Vec even = polynomial({1.19825839466702e-06f, 1.18534705686654e-04f, 2.26843463243900e-03f,
+                               4.89352518554385e-03f},
+                              square);
+  return near * (odd / even);
+}

@@ -1,0 +1,177 @@
+"""A compiled step's loops for sequences of lstm compute what its cells do."""
+
+from operator import getitem
+
+import pytest
+import torch
+from test_compile import compiles
+from test_compile_rewrites import assert_same_after, drawn, targets, traced
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import lstm
+from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.layers import _scan
+from lincoln_fn.layers.lstm import FAMILY
+
+
+@pytest.fixture(autouse=True)
+def needs_vectors():
+    if not lanes():
+        pytest.skip("Inductor knows no vectors of this processor")
+
+
+def cells(batch, length, n_in, hidden):
+    """Give x, a cell's parameters, the first state, and gradients of y and of the last state."""
+    x = drawn(1, batch, length, n_in)
+    w_ih, w_hh = drawn(2, n_in, 4 * hidden) / 2, drawn(3, hidden, 4 * hidden) / hidden**0.5
+    b_ih, b_hh = drawn(4, 4 * hidden), drawn(5, 4 * hidden)
+    state = drawn(6, batch, hidden), drawn(7, batch, hidden)
+    g, dstate = drawn(8, batch, length, hidden), (drawn(9, batch, hidden), drawn(10, batch, hidden))
+    return x, (w_ih, w_hh, b_ih, b_hh), state, g, dstate
+
+
+def by_loops(x, params, state, g, dstate, reverse):
+    steps = x.transpose(0, 1)
+    y, last_h, last_c, notes = lstm.forward(steps, *params, *state, reverse)
+    kept = tuple(note.clone() for note in notes)  # for those that are given are written over
+    dx, dw_ih, dw_hh, db, dh, dc = lstm.backward(
+        steps, *params, *state, y, last_h, last_c, g, *dstate, reverse, kept
+    )
+    forward = y.transpose(0, 1), last_h, last_c
+    return (*forward, dx.transpose(0, 1), dw_ih.mT, dw_hh.mT, db, db, dh, dc)
+
+
+def by_cells(x, params, state, g, dstate, reverse):
+    """Compute the same step by step, in float64."""
+    x, params, state, g, dstate = lf.tree.map(torch.Tensor.double, (x, params, state, g, dstate))
+    cell = _scan.Cell(*params)
+    y, last, cache = _scan.scan(FAMILY.rule, cell, x, state, None, reverse)
+    dx, dcell, dfirst = _scan.scan_backward(FAMILY.rule, cell, cache, g, dstate)
+    return (y, *last, dx, *lf.tree.leaves(dcell), *dfirst)
+
+
+# Rows in parts of one size and of two; tiles of 1, 2, 3 and 4 vectors on the way back.
+@compiles
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("batch", [1, 2, 5, 26])
+def test_equal_the_cells(batch, vectors, reverse):
+    given = cells(batch, 4, 3, vectors * lanes())
+    for ours, exact in zip(by_loops(*given, reverse), by_cells(*given, reverse), strict=True):
+        assert ours.shape == exact.shape
+        assert (ours - exact).abs().max() <= 4e-6 * exact.abs().max()
+
+
+@compiles
+def test_one_step_alone():
+    given = cells(3, 1, 2, lanes())
+    for ours, exact in zip(by_loops(*given, True), by_cells(*given, True), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@compiles
+def test_any_number_of_threads_comes_to_the_same():
+    given = cells(7, 3, 2, lanes())
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(by_loops(*given, False))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for ours, first in zip(other, results[0], strict=True):
+            torch.testing.assert_close(ours, first, rtol=1e-5, atol=1e-5)
+
+
+@compiles
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30, 1.0, 90.0, 1e4, torch.inf])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_gates_at_the_extremes(size, sign):
+    number = sign * size
+    gates = gates_of(number)
+    exact = torch.tensor(number, dtype=torch.float64)
+    s, t = exact.sigmoid(), exact.tanh()
+    torch.testing.assert_close(gates.double(), torch.stack([s, s, t, s]), rtol=4e-7, atol=1e-38)
+
+
+def gates_of(*sums):
+    """Give the four gates where their sums are a number, or each its own."""
+    bias = torch.tensor(sums).expand(4).repeat_interleave(lanes())
+    zero = torch.zeros(1, lanes())
+    weights = torch.zeros(1, len(bias)), torch.zeros(lanes(), len(bias))
+    *_, (gates, _) = lstm.forward(
+        torch.ones(1, 1, 1), *weights, bias, 0 * zero[0, 0], zero, zero, False
+    )
+    return gates.view(4, lanes())[:, 0]
+
+
+@compiles
+@pytest.mark.parametrize("gate", range(4))
+def test_a_gate_that_is_not_a_number_stays_so(gate):
+    sums = [torch.nan if i == gate else 1.0 for i in range(4)]
+    assert gates_of(*sums).isnan().tolist() == [i == gate for i in range(4)]
+
+
+def sequence_net(hidden, **form):
+    return lf.serial(lf.lstm(hidden, **form), lf.flatten(), lf.dense(3))
+
+
+@compiles
+def test_they_take_the_place_of_onednn_s_kernel():
+    net = sequence_net(lanes(), num_layers=2, bidirectional=True)
+    graph, arguments = traced(net, drawn(1, 6, 4, 3))
+    assert_same_after(lstm.rewrite, graph, arguments)
+    called = targets(graph)
+    assert called.count(lstm.forward) == called.count(lstm.backward) == 4
+    assert not [target for target in map(str, called) if "lincoln_fn.lstm" in target]
+
+
+@compiles
+def test_a_compiled_step_is_the_step():
+    net, loss = sequence_net(2 * lanes()), lf.losses.softmax_cross_entropy()
+    x, target = drawn(1, 6, 4, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    for donate in (False, True):
+        step = lf.make_step(net, loss, lf.optim.adam(), donate=donate)
+        ours = theirs = lf.init_state(net, step.optimizer, lf.Key(0), x)
+        if donate:
+            ours = lf.tree.map(torch.clone, ours)
+        fast = lf.compile(step)
+        for _ in range(3):
+            ours, value = fast(ours, (x, target))
+            theirs, exact = step(theirs, (x, target))
+            torch.testing.assert_close(value, exact)
+        for a, b in zip(lf.tree.leaves(ours), lf.tree.leaves(theirs), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+OTHERS = {
+    "half a vector": (lambda: lanes() + lanes() // 2, (6, 4, 3)),
+    "one example": (lanes, (1, 4, 3)),
+    "a large matrix": (lanes, (6, 2, 2**15)),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_left_to_onednn(name):
+    hidden, shape = OTHERS[name]
+    graph, _ = traced(
+        sequence_net(hidden()), torch.zeros(shape), target=torch.zeros(shape[0]).long()
+    )
+    lstm.rewrite(graph)
+    assert lstm.forward not in targets(graph)
+
+
+@compiles
+def test_notes_that_are_read_twice_are_not_written_over():
+    graph, _ = traced(sequence_net(lanes()), drawn(1, 6, 4, 3))
+    kernel = torch.ops.lincoln_fn.lstm_backward.default
+    (reader,) = graph.graph.find_nodes(op="call_function", target=kernel)
+    with graph.graph.inserting_after(reader):
+        again = graph.graph.call_function(kernel, reader.args)
+    with graph.graph.inserting_after(again):
+        graph.graph.call_function(getitem, (again, 0))
+    lstm.rewrite(graph)
+    assert targets(graph).count(kernel) == 2
