@@ -54,7 +54,7 @@ def by_cells(x, params, state, g, dstate, reverse):
 @compiles
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("vectors", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("batch", [1, 2, 5, 26])
+@pytest.mark.parametrize("batch", [1, 2, 5, 17])
 def test_equal_the_cells(batch, vectors, reverse):
     given = cells(batch, 4, 3, vectors * lanes())
     for ours, exact in zip(by_loops(*given, reverse), by_cells(*given, reverse), strict=True):
@@ -86,14 +86,15 @@ def test_any_number_of_threads_comes_to_the_same():
 
 
 @compiles
-@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-30, 1.0, 90.0, 1e4, torch.inf])
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1.5e-37, 1.0, 90.0, 1e4, torch.inf])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_gates_at_the_extremes(size, sign):
     number = sign * size
     gates = gates_of(number)
-    exact = torch.tensor(number, dtype=torch.float64)
-    s, t = exact.sigmoid(), exact.tanh()
-    torch.testing.assert_close(gates.double(), torch.stack([s, s, t, s]), rtol=4e-7, atol=1e-38)
+    exact = torch.tensor(number).double()
+    sigmoids = exact.sigmoid().expand(3)
+    torch.testing.assert_close(gates[[0, 1, 3]].double(), sigmoids, rtol=4e-7, atol=1e-38)
+    torch.testing.assert_close(gates[2].double(), exact.tanh(), rtol=4e-7, atol=0)
 
 
 def gates_of(*sums):
