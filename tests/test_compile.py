@@ -146,6 +146,36 @@ def test_five_compiled_steps_are_five_eager_steps(steps, name):
         assert not any(mask.equal(other) for other in masks[:i])
 
 
+def spread():
+    """Give a user's layer that asks torch for variances, of a row and of all."""
+    return lf.Layer(
+        "spread()",
+        lambda params, x: (x * x.var(1, keepdim=True) + x.var(correction=0), None),
+        lambda params, cache, g: (g, ()),
+        lambda key, x: (),
+    )
+
+
+VARIANCES = {
+    "of many": (
+        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), spread()),
+        (2, 3, 24, 24),
+    ),
+    "of a single row": (lf.serial(lf.layer_norm(), spread()), (1, 7)),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", VARIANCES)
+def test_variances_are_compiled(name):
+    net, shape = VARIANCES[name]
+    x = keys.normal(lf.Key(0), shape)
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(1), x)
+    batch = x, keys.normal(lf.Key(2), (len(x), x[0].numel()))
+    assert_close(lf.compile(step)(state, batch), step(state, batch))
+
+
 BAD = {
     "a label too large": (X, T + 7),
     "a label below 0": (X, T - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiled.donation import Flat
+
+aten = torch.ops.aten
 
 _OPTIONS: Final = {
     # The caller has compared sizes and strides.
@@ -47,22 +50,48 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         # Imported here, for it takes longer than all the rest of the library.
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
-        from torch._inductor.decomposition import select_decomp_table
-        from torch._inductor.fx_passes.joint_graph import joint_graph_passes
 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
         options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
         with fake, torch.no_grad(), config.patch(options):
-            simpler = joint_graph_passes(make_fx(graph, select_decomp_table())(*inputs))
-            end = simpler.graph.output_node()
-            outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
-            end.args = (tuple(outputs),)
-            # Those whose strides are to be as traced, so that the next step is of the same kind.
-            end.meta["user_visible_output_idxs"] = [
-                i for i, output in enumerate(outputs) if isinstance(output, Node)
-            ]
+            simpler = _simpler(graph, inputs)
             compiled: Any = compile_fx_inner(simpler, inputs, is_inference=True)
             # Without what Inductor does around each call, to record it for its own use.
             run: Flat = compiled.current_callable
             return run
+
+
+def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
+    """Write a graph in the operations that Inductor knows best."""
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.fx_passes.joint_graph import joint_graph_passes
+
+    # Inductor's own single pass over the numbers fails without its propagation of indices.
+    # Any: operations, which torch has no public type for.
+    own: dict[Any, Any] = {aten.var_mean.correction: _var_mean, aten.var.correction: _var}
+    simpler: GraphModule = joint_graph_passes(
+        make_fx(graph, {**select_decomp_table(), **own})(*inputs)
+    )
+    end = simpler.graph.output_node()
+    outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
+    end.args = (tuple(outputs),)
+    # Those whose strides are to be as traced, so that the next step is of the same kind.
+    end.meta["user_visible_output_idxs"] = [
+        i for i, output in enumerate(outputs) if isinstance(output, Node)
+    ]
+    return simpler
+
+
+def _var_mean(
+    x: Tensor, dim: list[int] | None = None, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    dims = dim or list(range(x.ndim))
+    mean = x.mean(dims, keepdim=True)
+    count = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
+    var = (x - mean).square().sum(dims, keepdim=keepdim) / max(count, 0)
+    return var, mean if keepdim else mean.squeeze(tuple(dims))
+
+
+def _var(*args: Any, **kwargs: Any) -> Tensor:  # Any: those of _var_mean
+    return _var_mean(*args, **kwargs)[0]
