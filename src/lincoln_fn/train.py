@@ -125,8 +125,6 @@ class Step:
             )
         if not math.isfinite(value.item()):
             raise _non_finite(self.net, self.loss, state, batch[0])
-        if self.donate:
-            _empty(state, new_state)
         return new_state, value
 
 
@@ -181,7 +179,10 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
             opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
-        return TrainState(new_params, opt_state, state.key, state.step + 1), value
+        new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
+        if donate:
+            _empty(state, new_state)
+        return new_state, value
 
     pure = partial(run, False)
     return Step(net, loss, optimizer, donate, pure, partial(run, True) if donate else pure)

@@ -113,8 +113,8 @@ def overwriting(run: Flat, fates: list[Fate]) -> Flat:
 
     Returns:
         A function with the outputs of the step that was traced, of which those that are in the
-        memory of old leaves are new tensors. If the value is not finite it gives that alone, and
-        the old leaves have their old numbers.
+        memory of old leaves are new tensors, and the old ones are empty. If the value is not finite
+        it gives that alone, and the old leaves have their old numbers.
     """
 
     def call(leaves: list[Tensor]) -> Sequence[Tensor]:
@@ -123,12 +123,14 @@ def overwriting(run: Flat, fates: list[Fate]) -> Flat:
             return [value]
         made, outputs = iter(given), []
         for leaf, fate in zip(leaves, fates, strict=False):
-            if fate.outputs == 1:
-                outputs.append(next(made))
-            elif fate.outputs == 2:
-                outputs.append(leaf.detach().addmm_(next(made), next(made), alpha=fate.alpha))
-            else:
-                outputs.append(leaf if fate.kept else leaf.detach())
+            if fate.kept or fate.outputs == 1:
+                outputs.append(leaf if fate.kept else next(made))
+                continue
+            new = leaf.detach()
+            if fate.outputs == 2:
+                new.addmm_(next(made), next(made), alpha=fate.alpha)
+            leaf.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
+            outputs.append(new)
         return [*outputs, value]
 
     return call
