@@ -176,6 +176,15 @@ def test_variances_are_compiled(name):
     assert_close(lf.compile(step)(state, batch), step(state, batch))
 
 
+@compiles
+def test_a_mask_that_a_small_product_draws_is_the_eager_one():
+    net = lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1))
+    x = keys.normal(lf.Key(3), (2, 5, 6))
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    assert_close(lf.compile(step)(state, (x, x)), step(state, (x, x)))
+
+
 BAD = {
     "a label too large": (X, T + 7),
     "a label below 0": (X, T - 1),

@@ -23,6 +23,8 @@ _OPTIONS: Final = {
     # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with it,
     # the masks of dropout would be others.
     "constant_and_index_propagation": False,
+    # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.
+    "cpp.enable_floating_point_contract_flag": "off -fwrapv",
     # What is made again on the way back would be made at once, and kept till then.
     "reorder_for_locality": False,
     # A loop of fewer elements is done before a second thread has woken up.
