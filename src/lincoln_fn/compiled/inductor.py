@@ -27,6 +27,8 @@ _OPTIONS: Final = {
     "cpp.enable_floating_point_contract_flag": "off -fwrapv",
     # What is made again on the way back would be made at once, and kept till then.
     "reorder_for_locality": False,
+    # Loops and products are called from C++, for a call from Python takes as long as a small one.
+    "cpp_wrapper": True,
     # A loop of fewer elements is done before a second thread has woken up.
     "cpp.min_chunk_size": 4096,
 }
@@ -58,7 +60,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
         with fake, torch.no_grad(), config.patch(options):
             simpler = _simpler(graph, inputs)
-            compiled: Any = compile_fx_inner(simpler, inputs, is_inference=True)
+            compiled: Any = compile_fx_inner(simpler, inputs, is_inference=True, cpp_wrapper=True)
             # Without what Inductor does around each call, to record it for its own use.
             run: Flat = compiled.current_callable
             return run
