@@ -8,7 +8,6 @@
 
 constexpr int64_t VECTORS = divisor_up_to(4, HIDDEN / LANES);
 constexpr int64_t TILE = VECTORS * LANES;
-constexpr int64_t MOST_ROWS = REGISTERS / VECTORS < 6 ? REGISTERS / VECTORS : 6;
 
 struct Sequence {
   const float *g, *weight, *c, *first_c, *dh;
@@ -61,7 +60,7 @@ extern "C" void kernel(const float* g, const float* weight, const float* c, cons
   for (int64_t thread = 0; thread < threads; thread++)
     for (int64_t step = LENGTH - 1; step >= 0; step--)
       for (int64_t unit = 0; unit < HIDDEN; unit += TILE)
-        for_each_part<MOST_ROWS>(
+        for_each_part<rows_beside(VECTORS)>(
             batch * thread / threads, batch * (thread + 1) / threads, [&](int64_t row, auto rows) {
               sequence.take<rows>(step, row, unit, db + thread * 4 * HIDDEN);
             });

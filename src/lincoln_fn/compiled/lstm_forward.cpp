@@ -5,8 +5,6 @@
 // first h and c (batch, HIDDEN). weight is W_ih above W_hh, by tiles of LANES units: (HIDDEN / LANES,
 // N_IN + HIDDEN, 4, LANES). A tile's sums of the four gates stay in registers until y is made.
 
-constexpr int64_t MOST_ROWS = REGISTERS / 4 < 6 ? REGISTERS / 4 : 6;
-
 // That exponential is a fast one, but makes 0 of nan.
 Vec sigmoid(Vec x) {
   return Vec::blendv(Vec(1) / (Vec(1) + x.neg().exp_u20()), x, x.isnan());
@@ -51,7 +49,7 @@ extern "C" void kernel(const float* x, const float* weight, const float* bias, c
   for (int64_t thread = 0; thread < threads; thread++)
     for (int64_t step = 0; step < LENGTH; step++)
       for (int64_t unit = 0; unit < HIDDEN; unit += LANES)
-        for_each_part<MOST_ROWS>(
+        for_each_part<rows_beside(4)>(
             batch * thread / threads, batch * (thread + 1) / threads,
             [&](int64_t row, auto rows) { sequence.take<rows>(step, row, unit); });
 }

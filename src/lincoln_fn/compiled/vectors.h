@@ -16,6 +16,11 @@ constexpr int64_t divisor_up_to(int64_t most, int64_t n) {
 // Vectors that sums may stay in, beside the factors': AVX2 has 16 registers, others 32.
 constexpr int64_t REGISTERS = LANES == 8 ? 12 : 28;
 
+// How many lines of sums stay in registers, of some vectors each.
+constexpr int64_t rows_beside(int64_t vectors) {
+  return REGISTERS / vectors < 6 ? REGISTERS / vectors : 6;
+}
+
 // sum += a w, for ROWS lines of a, `apart` in memory, and w of shape (length, VECTORS * LANES).
 template <int64_t ROWS, int64_t VECTORS>
 void add_product(const float* a, int64_t apart, const float* w, int64_t length,
