@@ -7,7 +7,9 @@ With i, f, g, o the gates of step t, of which layers/lstm.py derives the gradien
 
 have to be taken step by step, and what follows of all da_t is a matrix product for each:
 
-    dx = da W_ih^T    dW_ih = x^T da    dW_hh = sum over t of h_{t-1}^T da_t    db = sum of da.
+    dx = da W_ih^T    dW = sum over t of [x_t h_{t-1}]^T da_t    db = sum of da,
+
+W being W_ih above W_hh.
 
 The steps are in lstm_forward.cpp and lstm_backward.cpp: a tile of sums over W stays in registers
 until the gates' functions have been applied, W is laid out by tiles once for all steps, and each
@@ -28,6 +30,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled.kernels import named
 from lincoln_fn.compiled.loops import built, lanes
+from lincoln_fn.compiled.products import product
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -120,11 +123,12 @@ def backward(
     given = (t.contiguous() for t in (g, w_hh.reshape(-1, tile, 4 * hidden).mT, cs, c, dh, dc))
     first_dc, db = _backward(*given, gates, reverse)
     da, steps, before = gates.flatten(0, 1), x.transpose(0, 1), y.transpose(0, 1)
-    # The h that each step began with.
+    # The x and the h that each step began with.
     parts = (before[:, 1:], h[:, None]) if reverse else (h[:, None], before[:, :-1])
-    before = torch.cat(parts, 1).flatten(0, 1)
-    dx = (da @ w_ih.contiguous().mT).view(steps.shape).transpose(0, 1)
-    dw_ih, dw_hh = steps.flatten(0, 1).mT @ da, before.mT @ da
+    begun = torch.cat([steps, torch.cat(parts, 1)], 2).flatten(0, 1)
+    dx = product(da, w_ih.contiguous().mT).view(steps.shape).transpose(0, 1)
+    dw = product(begun.mT.contiguous(), da)
+    dw_ih, dw_hh = dw[: len(w_ih)], dw[len(w_ih) :]
     return dx, dw_ih.mT, dw_hh.mT, db, gates[:, first] @ w_hh.mT, first_dc
 
 

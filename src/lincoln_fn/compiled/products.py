@@ -114,8 +114,24 @@ def transposed(a: Tensor, b: Tensor) -> Tensor:
         >>> transposed(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
         tensor([[11.]])
     """
-    product = mm_by_onednn if _product.suits(b.mT, a) else torch.mm
     return product(b.mT, a.mT).mT
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b by the library that takes less time for it.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        The product.
+
+    Example:
+        >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
+        tensor([[11.]])
+    """
+    return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
 
 
 def _added(c: Tensor, product: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
