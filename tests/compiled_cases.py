@@ -1,16 +1,21 @@
-"""Hold compiled steps to account: a step of every layer in the table, beside the eager one.
+"""Hold compiled steps to account: steps of every layer, loss and optimizer of the tests' tables.
 
-    python tests/compiled_cases.py                      every case: a quarter of an hour on a core
-    python tests/compiled_cases.py transformer norm     those with such a word in their name
+    python tests/compiled_cases.py                      all: half an hour on a core
+    python tests/compiled_cases.py transformer adam     those with such a word in their name
 
-It compares the loss and the new state in float32. The suite, run at every commit, compiles a
-dozen networks of many layers in its place.
+It compares three compiled steps' losses and states with eager ones'. The suite, run at every
+commit, compiles some dozens of networks in its place.
 """
 
 import sys
+from functools import partial
 
 import torch
 from cases import CASES
+from test_losses_table import TABLE as LOSSES
+from test_losses_table import to
+from test_optimizers import RICH, matrices, parameters
+from test_optimizers import TABLE as OPTIMIZERS
 
 import lincoln_fn as lf
 
@@ -28,16 +33,51 @@ def energy():
     return lf.Loss("energy()", values, backward)
 
 
-def differs(case):
-    """Tell how a case's compiled step differs from the eager one; None if it does not."""
-    x = lf.tree.map(lambda leaf: leaf.float() if leaf.is_floating_point() else leaf, case.x)
-    step = lf.make_step(case.layer, energy(), lf.optim.sgd(0.01))
-    state = lf.init_state(case.layer, step.optimizer, lf.Key(0), x)
-    batch = x, torch.zeros(1)
-    expected = lf.tree.leaves(step(state, batch), states=True)
+def given(params):
+    """Make a layer whose y is its params, which begin as these."""
+    return lf.Layer(
+        "given()",
+        lambda params, x: (params, ()),
+        lambda params, cache, g: (None, g),
+        lambda key, x: params,
+    )
+
+
+def everything():
+    """Give for each name a network, a loss, an optimizer and a batch."""
+    nothing = torch.zeros(1)
+    for case in CASES:
+        x = lf.tree.map(lambda leaf: leaf.float() if leaf.is_floating_point() else leaf, case.x)
+        yield str(case), (case.layer, energy(), lf.optim.sgd(0.01), (x, nothing))
+    for row in LOSSES:
+        prediction, target = to(torch.float64, row.prediction), to(torch.float64, row.target)
+        batch = nothing, target
+        yield str(row), (given(prediction), row.loss("mean"), lf.optim.sgd(0.01), batch)
+    optimizers = [(f"{make.__name__}({of})", make(**of)) for make, _, of in OPTIMIZERS]
+    optimizers += [(str(optimizer), optimizer) for optimizer in RICH]
+    for name, optimizer in optimizers:
+        net = given(parameters(torch.float64))
+        yield name, (net, energy(), optimizer, (nothing, nothing))
+    muon = given(tuple(matrices(torch.float64)))
+    yield "muon()", (muon, energy(), lf.optim.muon(), (nothing, nothing))
+
+
+def states(step, net, optimizer, batch):
+    """Give the numbers of three states, each after its loss."""
+    state, numbers = lf.init_state(net, optimizer, lf.Key(0), batch[0]), []
+    for _ in range(3):
+        state, value = step(state, batch)
+        numbers.append((value, lf.tree.leaves(state, states=True)))
+    return numbers
+
+
+def differs(net, loss, optimizer, batch):
+    """Tell how compiled steps differ from eager ones; None if they do not."""
+    step = lf.make_step(net, loss, optimizer)
+    run = partial(states, net=net, optimizer=optimizer, batch=batch)
+    expected = run(step)
     try:
-        given = lf.tree.leaves(lf.compile(step)(state, batch), states=True)
-        torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(run(lf.compile(step)), expected, rtol=1e-4, atol=1e-4)
     except Exception as error:  # whatever Inductor raises is a finding
         return f"{type(error).__name__}: {error}"
     return None
@@ -45,14 +85,18 @@ def differs(case):
 
 def main():
     words = sys.argv[1:]
-    cases = [case for case in CASES if not words or any(word in str(case) for word in words)]
+    chosen = {
+        name: parts
+        for name, parts in everything()
+        if not words or any(word in name for word in words)
+    }
     found = 0
-    for case in cases:
-        problem = differs(case)
+    for name, parts in chosen.items():
+        problem = differs(*parts)
         if problem:
             found += 1
-            print(f"{case}\n    {problem.splitlines()[0]}", flush=True)
-    print(f"{len(cases)} cases, {found} differ")
+            print(f"{name}\n    {problem.splitlines()[0]}", flush=True)
+    print(f"{len(chosen)} cases, {found} differ")
     return found > 0
 
 
