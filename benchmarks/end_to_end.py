@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -154,13 +155,15 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
         for name, runs in results.items():
             command = [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)]
             variables = KEEP_FREED_MEMORY if name == "torch tuned" else {}
-            done = subprocess.run(
-                command,
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment(**variables),
-            )
+            # Nothing is found that an earlier run compiled.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                done = subprocess.run(
+                    command,
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=environment(TORCHINDUCTOR_CACHE_DIR=folder, **variables),
+                )
             runs.append(json.loads(done.stdout.splitlines()[-1]))
     return results
 

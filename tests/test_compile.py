@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
@@ -174,6 +175,19 @@ def test_variances_are_compiled(name):
     state = lf.init_state(net, step.optimizer, lf.Key(1), x)
     batch = x, keys.normal(lf.Key(2), (len(x), x[0].numel()))
     assert_close(lf.compile(step)(state, batch), step(state, batch))
+
+
+@compiles
+def test_a_compiled_graph_is_found_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    net, optimizer = lf.serial(lf.dense(4), lf.lstm(16), lf.dense(3)), optim.adam()
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    x, target = keys.normal(lf.Key(2), (5, 7, 3)), torch.zeros(5, 7, 3)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for found in ("miss", "hit"):
+        before = counters["inductor"][f"fxgraph_cache_{found}"]
+        assert_close(lf.compile(step)(state, (x, target)), step(state, (x, target)))
+        assert counters["inductor"][f"fxgraph_cache_{found}"] == before + 1
 
 
 @compiles

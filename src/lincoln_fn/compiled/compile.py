@@ -24,8 +24,8 @@ def compile(step: Step) -> Step:
 
     The first call for each structure, shape, stride, dtype and device of the arguments traces the
     step, whatever layers it is made of, and compiles the graph, which takes seconds and a C++
-    compiler; the calls after it run that graph. A last batch that is smaller than the others is
-    compiled for itself.
+    compiler, or finds it on disk, where Inductor keeps what it has compiled; the calls after it run
+    that graph. A last batch that is smaller than the others is compiled for itself.
 
     Args:
         step: from `make_step`.

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._guards import detect_fake_mode
+from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiled.donation import Flat
+from lincoln_fn.compiled.loops import VECTORS
 
 aten = torch.ops.aten
 
@@ -31,6 +32,7 @@ _OPTIONS: Final = {
     "cpp_wrapper": True,
     # A loop of fewer elements is done before a second thread has woken up.
     "cpp.min_chunk_size": 4096,
+    **VECTORS,
 }
 
 
@@ -60,7 +62,11 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
         with fake, torch.no_grad(), config.patch(options):
             simpler = _simpler(graph, inputs)
-            compiled: Any = compile_fx_inner(simpler, inputs, is_inference=True, cpp_wrapper=True)
+            # The context says which sizes are numbers, without which no compiled graph is kept.
+            with tracing(TracingContext(fake)):
+                compiled: Any = compile_fx_inner(
+                    simpler, inputs, is_inference=True, cpp_wrapper=True
+                )
             # Without what Inductor does around each call, to record it for its own use.
             run: Flat = compiled.current_callable
             return run

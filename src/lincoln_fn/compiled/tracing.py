@@ -89,8 +89,7 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
 
     try:
         check_tensors("expected", leaves, (state, batch))
-        fake = (RunsHere if here else FakeTensorMode)(allow_non_fake_inputs=True)
-        with fake, torch.no_grad():
+        with _fakes(here=here), torch.no_grad():
             # A fake for each place: one tensor that stands in two of them need not do so again.
             inputs = tuple(map(_like, leaves))
             graph = make_fx(flat)(*inputs)
@@ -120,6 +119,18 @@ def check_tensors(expected: str, leaves: Sequence[object], arguments: Arrays) ->
             mend = "a number that changes from step to step has to be a tensor"
             problem = f"{expected} tensors alone, got {brief(leaf)} at {path}; {mend}"
             raise LayerError("step", problem)
+
+
+def _fakes(*, here: bool) -> FakeTensorMode:
+    """Make the mode in which a step is traced."""
+    if not here:
+        return FakeTensorMode(allow_non_fake_inputs=True)
+    # Imported here, for it takes as long as the rest of the library.
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Inductor keeps no compiled graph on disk without it. No shape depends on a tensor's numbers.
+    shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
+    return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
 
 
 def _like(leaf: Tensor) -> Tensor:
