@@ -175,6 +175,19 @@ def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
     assert pooling.pool not in targets(graph)
 
 
+@compiles
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_windows_cut_off_by_the_edge_are_averaged_over_what_is_there(n):
+    conv = (lf.conv1d, lf.conv2d, lf.conv3d)[n - 1]
+    pool = (lf.avg_pool1d, lf.avg_pool2d, lf.avg_pool3d)[n - 1]
+    net = lf.serial(conv(2, 1), pool(4, stride=3, ceil_mode=True))
+    step = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(1.0))
+    x = drawn(0, 3, 1, *(8,) * n)
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    batch = x, torch.zeros_like(net.predict(state.params, x))
+    assert_close(lf.compile(step)(state, batch), step(state, batch))
+
+
 def test_numbers_that_tensors_are_made_with_are_written_before():
     graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.adamw(0.1))
     assert len(graph.graph.find_nodes(op="call_function", target=aten.pow.Scalar)) == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -63,7 +66,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         with fake, torch.no_grad(), config.patch(options):
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.
-            with tracing(TracingContext(fake)):
+            with tracing(TracingContext(fake)), _silent_on_proxies():
                 compiled: Any = compile_fx_inner(
                     simpler, inputs, is_inference=True, cpp_wrapper=True
                 )
@@ -91,6 +94,21 @@ def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
         i for i, output in enumerate(outputs) if isinstance(output, Node)
     ]
     return simpler
+
+
+@contextmanager
+def _silent_on_proxies() -> Iterator[None]:
+    """Keep Inductor from logging a warning of each operation that it has no call for in C++."""
+    log = logging.getLogger("torch._inductor.ir")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "using proxy executor" not in str(record.msg)
+
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
 
 
 def _var_mean(

@@ -5,6 +5,9 @@ Max pooling over planes takes a quarter of the time so, forward and backward. Th
 embedding takes a third or less, and is added up in the same order every time, where Inductor's
 threads would add to the table as they come. Large products take less by oneDNN, as
 layers/_product.py says.
+
+The gradient of average pooling with ceil_mode is here because Inductor's is wrong: it divides by
+whole windows also where the last is cut off.
 """
 
 from __future__ import annotations
@@ -46,12 +49,16 @@ def _kept(kernel: Any) -> Any:  # Any: as above
     return named(str(kernel._schema).removeprefix("aten::"), kernel)
 
 
+_AVG_POOL_BACKWARD: Final = (aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
+# Which of its arguments is ceil_mode.
+_CEIL_MODE: Final = 5
 _KEPT: Final = {
     kernel: _kept(kernel)
     for kernel in (
         aten.max_pool2d_with_indices.default,
         aten.max_pool2d_with_indices_backward.default,
         aten.embedding_dense_backward.default,
+        *_AVG_POOL_BACKWARD,
     )
 }
 
@@ -73,5 +80,6 @@ def keep(graph: GraphModule) -> None:
     """
     for kernel, own in _KEPT.items():
         for node in graph.graph.find_nodes(op="call_function", target=kernel):
-            node.target = own
+            if kernel not in _AVG_POOL_BACKWARD or node.args[_CEIL_MODE]:
+                node.target = own
     graph.recompile()
