@@ -1,6 +1,6 @@
 """Hold compiled steps to account: steps of every layer, loss and optimizer of the tests' tables.
 
-    python tests/compiled_cases.py                      all: half an hour on a core
+    python tests/compiled_cases.py                      all: forty minutes on a core
     python tests/compiled_cases.py transformer adam     those with such a word in their name
 
 It compares three compiled steps' losses and states with eager ones'. The suite, run at every

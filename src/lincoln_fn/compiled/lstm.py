@@ -14,8 +14,8 @@ W being W_ih above W_hh.
 The steps are in lstm_forward.cpp and lstm_backward.cpp: a tile of sums over W stays in registers
 until the gates' functions have been applied, W is laid out by tiles once for all steps, and each
 thread has examples of its own, for which it waits for no other. On the way back the gates are
-written over by their gradients. That takes a seventh less time than oneDNN's kernel, which is eager
-steps', and keeps less than half of the memory.
+written over by their gradients. A training step takes a tenth to a sixth less time so than with
+oneDNN's kernel, which is eager steps', and less than half of the memory.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
         if way is not None:
             c, a, b = node.args
             with graph.graph.inserting_before(node):
-                product = graph.graph.call_function(way, (a, b))
-            node.target, node.args = _added, (c, product)
+                made = graph.graph.call_function(way, (a, b))
+            node.target, node.args = _added, (c, made)
     graph.recompile()
 
 
@@ -134,5 +134,5 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
 
 
-def _added(c: Tensor, product: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    return c * beta + product * alpha
+def _added(c: Tensor, made: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return c * beta + made * alpha
