@@ -10,6 +10,7 @@ from test_compile import compiles
 import lincoln_fn as lf
 from lincoln_fn.compiled.donation import Fate, written_over
 from lincoln_fn.compiled.tracing import flatten, trace
+from lincoln_fn.layers import _product
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
@@ -129,6 +130,32 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     assert named["params.0.bias"] == Fate(0)
     assert named["key.bits"] == Fate(0, kept=True)
     assert named["step"] == Fate(0)
+
+
+def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
+    monkeypatch.setattr(_product, "_BY_COLUMNS", 1)
+    step, state = begun(lf.dense(4), lf.optim.sgd(0.1), X, False)
+    traced = trace(step, state, (X[:4], TARGET[:4]))
+    fates = written_over(traced, len(flatten(state)[0]), small=False)
+    assert fates[0] == Fate(2, alpha=-0.1)
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+@pytest.mark.parametrize("donate", [False, True])
+def test_weights_by_columns_give_the_same_numbers_and_stay_so(donate, compiled, monkeypatch):
+    net, optimizer = NETS["wide"][0], OPTIMIZERS[0]
+    expected = lf.init_state(net, optimizer, lf.Key(2), WIDE)
+    monkeypatch.setattr(_product, "_BY_COLUMNS", 1)
+    state = lf.init_state(net, optimizer, lf.Key(2), WIDE)
+    step = lf.make_step(net, LOSS, optimizer, donate=donate)
+    run = lf.compile(step) if compiled else step
+    pure = lf.make_step(net, LOSS, optimizer)
+    for _ in range(3):
+        state, _ = run(state, (WIDE, TARGET))
+        expected, _ = pure(expected, (WIDE, TARGET))
+    assert [params.weight.stride() for params in state.params if params] == [(1, 90), (1, 100)]
+    for ours, theirs in zip(leaves(state), leaves(expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(4, Fate(2, alpha=-0.1)), (5, Fate(0))])

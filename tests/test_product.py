@@ -155,15 +155,54 @@ def test_a_traced_product_is_torch_s_own():
     assert ONEDNN in seen.names
 
 
+ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.contiguous().mT}
+
+
 @pytest.mark.parametrize("n_out", [1, 10, 15, 16])
 @pytest.mark.parametrize("rows", [1, 700])
-def test_outer_is_the_product_row_by_row(rows, n_out):
-    x, g = drawn(0, rows, 20), drawn(1, rows, n_out)
+@pytest.mark.parametrize("order", ORDERS)
+def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
+    x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
     assert _product.is_narrow(x, g) == (n_out < 16 and rows * 20 * n_out >= 2**16)
-    product = _product.outer(x, g)
-    assert product.is_contiguous()
+    product = _product.outer(x, g, like=weight)
+    assert product.stride() == weight.stride()
     exact = x.double().mT @ g.double()
-    assert (product - exact).abs().max() <= 2e-6 * exact.abs().max() + 1e-6
+    tolerance = 2e-6 * exact.abs().max() + 1e-6
+    assert (product - exact).abs().max() <= tolerance
+    kept = weight.clone()
+    added = _product.add_outer(weight, x, g, -0.5, None)
+    assert torch.equal(weight, kept)
+    assert added.stride() == weight.stride()
+    assert (added - (kept.double() - 0.5 * exact)).abs().max() <= tolerance
+    assert _product.add_outer(weight, x, g, -0.5, weight) is weight
+    assert torch.equal(weight, added)
+
+
+def test_large_weights_lie_by_columns():
+    weight = drawn(0, 512, 512)
+    columns = _product.laid_out(weight)
+    assert columns.stride() == (1, 512)
+    assert torch.equal(columns, weight)
+    assert _product.laid_out(weight[:-1]).stride() == (512, 1)
+    x = torch.empty(1, 512)
+    assert lf.dense(512).init(lf.Key(0), x).weight.stride() == (1, 512)
+    assert lf.dense(511).init(lf.Key(0), x).weight.stride() == (511, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "expected"),
+    [
+        ((4, 3), (1, 4), True),
+        ((4, 3), (1, 5), True),
+        ((4, 3), (3, 1), False),
+        ((4, 3), (1, 1), False),
+        ((4, 1), (1, 1), False),
+        ((1, 4), (1, 1), False),
+        ((1, 4), (4, 1), False),
+    ],
+)
+def test_which_weights_lie_by_columns(shape, stride, expected):
+    assert _product._lies_by_columns(torch.empty(20).as_strided(shape, stride)) is expected
 
 
 def test_which_products_are_narrow():
@@ -175,15 +214,17 @@ def test_which_products_are_narrow():
     assert not _product.is_narrow(torch.empty(1024, 8), torch.empty(1024, 8))
 
 
-def test_a_narrow_layer_descends_as_it_is_told():
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_narrow_layer_descends_as_it_is_told(order):
     x, g = drawn(0, 700, 20), drawn(1, 700, 10)
-    params = dense.Params(drawn(2, 20, 10), drawn(3, 10))
+    params = dense.Params(ORDERS[order](drawn(2, 20, 10)), drawn(3, 10))
     slopes = dense.grads(params, x, g)
     kept = [leaf.clone() for leaf in lf.tree.leaves(params)]
     moved = dense.descend(params, x, g, 0.1)
     for p, dp, new, old in zip(*map(lf.tree.leaves, (params, slopes, moved)), kept, strict=True):
         torch.testing.assert_close(new, old - 0.1 * dp)
         assert torch.equal(p, old)
+        assert new.stride() == dp.stride() == p.stride()
     donated = dense.descend(params, x, g, 0.1, donate=True)
     for p, new, other in zip(*map(lf.tree.leaves, (params, donated, moved)), strict=True):
         assert p.data_ptr() == new.data_ptr()

@@ -63,9 +63,14 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
         for holder, new in zip(holders[:count], successors, strict=True):
             if new is holder:
                 fates.append(Fate(0, kept=True))
-            elif _is_added_to(holder, new, small) and not _look_at(new.args[1:3], holders[:count]):
-                fates.append(Fate(2, alpha=float(new.kwargs.get("alpha", 1))))
-                outputs += new.args[1:3]
+            elif (added := _added_to(holder, new, small)) and not _look_at(added, holders[:count]):
+                factors: Any = added.args[1:3]  # Any: as above
+                alpha: Any = added.kwargs.get("alpha", 1)  # Any: as above
+                fates.append(Fate(2, alpha=float(alpha)))
+                if added is not new:  # (a b)^T = b^T a^T
+                    turned = [(factor, 0, 1) for factor in reversed(factors)]
+                    factors = [graph.call_function(aten.transpose.int, turn) for turn in turned]
+                outputs += factors
             elif _kind(holder) == _kind(new):
                 fates.append(Fate(0))
                 chosen = graph.call_function(aten.where.self, (is_finite, new, holder))
@@ -78,20 +83,26 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     return fates
 
 
-def _is_added_to(leaf: Node, new: Any, small: bool) -> bool:  # Any: what a graph may hold
-    if not isinstance(new, Node) or new.target is not aten.addmm.default:
-        return False
-    is_sum = new.args[0] is leaf and "beta" not in new.kwargs and _kind(new) == _kind(leaf)
-    factors: Any = new.args[1:3]  # Any: as above
+def _added_to(leaf: Node, new: Any, small: bool) -> Node | None:  # Any: what a graph may hold
+    """Find leaf + alpha a b; of a leaf that lies by columns, (leaf^T + alpha a b)^T."""
+    is_turned = isinstance(new, Node) and new.target is aten.transpose.int
+    added: Any = new.args[0] if is_turned else new  # Any: as above
+    if not isinstance(added, Node) or added.target is not aten.addmm.default:
+        return None
+    base: Any = added.args[0]  # Any: as above
+    if is_turned:
+        base = base.args[0] if base.target is aten.transpose.int else None
+    is_sum = base is leaf and "beta" not in added.kwargs and _kind(new) == _kind(leaf)
+    factors: Any = added.args[1:3]  # Any: as above
     kept = sum(factor.meta["val"].numel() for factor in factors)
     is_light = kept <= _TIMES_THE_LEAF * leaf.meta["val"].numel()
-    return is_sum and is_light and better_way(new, small=small) is None
+    return added if is_sum and is_light and better_way(added, small=small) is None else None
 
 
-def _look_at(factors: Any, leaves: list[Node]) -> bool:  # Any: as above
+def _look_at(product: Node, leaves: list[Node]) -> bool:
     """Tell whether a factor is a leaf of the state, which may be written over before it is used."""
-    for factor in factors:
-        base = factor
+    for factor in product.args[1:3]:
+        base: Any = factor  # Any: as above
         while getattr(base.target, "is_view", False):
             base = base.args[0]
         if base in leaves:

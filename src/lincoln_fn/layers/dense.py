@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._product import is_narrow, linear, outer
+from lincoln_fn.layers._product import add_outer, laid_out, linear, outer
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -50,7 +50,7 @@ def init(
         bias_init: draws the bias.
 
     Returns:
-        The parameters, in x's dtype and on its device.
+        The parameters, in x's dtype and on its device. A large weight lies by columns in memory.
 
     Raises:
         LayerError: if x is not a floating tensor with at least one axis.
@@ -62,7 +62,7 @@ def init(
     fans = Fans(x.shape[-1], n_out)
     weight_key, bias_key = key.near(x).split()
     return Params(
-        weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
+        laid_out(weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype)),
         bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
     )
 
@@ -172,7 +172,8 @@ def grads(
     """
     _check_backward(params, cache, g)
     x_rows, g_rows = _rows(cache), _rows(g)
-    return Params(outer(x_rows, g_rows), None if params.bias is None else g_rows.sum(0))
+    dweight = outer(x_rows, g_rows, like=params.weight)
+    return Params(dweight, None if params.bias is None else g_rows.sum(0))
 
 
 def descend(
@@ -206,12 +207,10 @@ def descend(
     _check_backward(params, cache, g)
     x_rows, g_rows = _rows(cache), _rows(g)
     weight, bias = params.weight, params.bias
-    taken = [weight.detach(), None if bias is None else bias.detach()] if donate else [None, None]
     if bias is not None:
-        bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=taken[1])
-    if is_narrow(x_rows, g_rows):
-        return Params(torch.sub(weight, outer(x_rows, g_rows), alpha=rate, out=taken[0]), bias)
-    return Params(torch.addmm(weight, x_rows.mT, g_rows, alpha=-rate, out=taken[0]), bias)
+        bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=bias.detach() if donate else None)
+    taken = weight.detach() if donate else None
+    return Params(add_outer(weight, x_rows, g_rows, -rate, out=taken), bias)
 
 
 def _rows(x: Tensor) -> Tensor:
