@@ -133,7 +133,7 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
 
 
 def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
-    monkeypatch.setattr(_product, "_BY_COLUMNS", 1)
+    monkeypatch.setattr(_product, "_LARGE", 1)
     step, state = begun(lf.dense(4), lf.optim.sgd(0.1), X, False)
     traced = trace(step, state, (X[:4], TARGET[:4]))
     fates = written_over(traced, len(flatten(state)[0]), small=False)
@@ -145,7 +145,7 @@ def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
 def test_weights_by_columns_give_the_same_numbers_and_stay_so(donate, compiled, monkeypatch):
     net, optimizer = NETS["wide"][0], OPTIMIZERS[0]
     expected = lf.init_state(net, optimizer, lf.Key(2), WIDE)
-    monkeypatch.setattr(_product, "_BY_COLUMNS", 1)
+    monkeypatch.setattr(_product, "_LARGE", 1)
     state = lf.init_state(net, optimizer, lf.Key(2), WIDE)
     step = lf.make_step(net, LOSS, optimizer, donate=donate)
     run = lf.compile(step) if compiled else step

@@ -36,6 +36,7 @@ NETS = [
     (lf.serial(lf.conv1d(4, 3, groups=1), lf.batch_norm(), lf.rrelu(), lf.flatten()), X),
     (lf.instance_norm(), X),
     (lf.layer_norm((-1, -1), elementwise_affine=False), X),
+    (lf.serial(lf.dense(16), lf.relu(), lf.dense(3)), X),
 ]
 
 
@@ -48,7 +49,10 @@ def test_there_and_back(net, x):
         again = to_state_dict(net, back)
         assert list(again) == list(named)
         assert all(torch.equal(again[name], named[name]) for name in named)
-        assert not any(leaf.is_meta for leaf in lf.tree.leaves(back, states=True))
+        leaves, of_init = lf.tree.leaves(back, states=True), lf.tree.leaves(params, states=True)
+        assert not any(leaf.is_meta for leaf in leaves)
+        orders = [[leaf.stride() for leaf in each] for each in (leaves, of_init)]
+        assert orders[0] == orders[1], "in the layer's own order in memory"
         torch.testing.assert_close(net.predict(back, x), net.predict(params, x))
     kept = zip(lf.tree.leaves(back, states=True), lf.tree.leaves(params, states=True), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in kept), "like gives the keys"

@@ -163,30 +163,39 @@ ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.cont
 @pytest.mark.parametrize("order", ORDERS)
 def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
     x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
-    assert _product.is_narrow(x, g) == (n_out < 16 and rows * 20 * n_out >= 2**16)
     product = _product.outer(x, g, like=weight)
     assert product.stride() == weight.stride()
     exact = x.double().mT @ g.double()
     tolerance = 2e-6 * exact.abs().max() + 1e-6
     assert (product - exact).abs().max() <= tolerance
     kept = weight.clone()
-    added = _product.add_outer(weight, x, g, -0.5, None)
+    added = _product.add_outer(weight, x, g, -0.5)
     assert torch.equal(weight, kept)
     assert added.stride() == weight.stride()
     assert (added - (kept.double() - 0.5 * exact)).abs().max() <= tolerance
-    assert _product.add_outer(weight, x, g, -0.5, weight) is weight
+    assert _product.add_outer(weight, x, g, -0.5, out=weight) is weight
     assert torch.equal(weight, added)
 
 
-def test_large_weights_lie_by_columns():
-    weight = drawn(0, 512, 512)
-    columns = _product.laid_out(weight)
-    assert columns.stride() == (1, 512)
-    assert torch.equal(columns, weight)
-    assert _product.laid_out(weight[:-1]).stride() == (512, 1)
-    x = torch.empty(1, 512)
-    assert lf.dense(512).init(lf.Key(0), x).weight.stride() == (1, 512)
-    assert lf.dense(511).init(lf.Key(0), x).weight.stride() == (511, 1)
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [
+        ((512, 512), True),
+        ((511, 512), False),
+        ((16, 15), True),
+        ((16, 16), False),
+        ((15, 15), False),
+        ((16, 1), False),  # both at once
+    ],
+)
+def test_large_and_narrow_weights_lie_by_columns(shape, columns):
+    n_in, n_out = shape
+    weight = drawn(0, *shape)
+    laid_out = _product.laid_out(weight)
+    assert torch.equal(laid_out, weight)
+    assert laid_out.stride() == ((1, n_in) if columns else (n_out, 1))
+    params = lf.dense(n_out).init(lf.Key(0), torch.empty(1, n_in))
+    assert params.weight.stride() == laid_out.stride()
 
 
 @pytest.mark.parametrize(
@@ -203,15 +212,6 @@ def test_large_weights_lie_by_columns():
 )
 def test_which_weights_lie_by_columns(shape, stride, expected):
     assert _product._lies_by_columns(torch.empty(20).as_strided(shape, stride)) is expected
-
-
-def test_which_products_are_narrow():
-    x, g = torch.empty(128, 64), torch.empty(128, 8)  # 2^16 multiply-adds
-    assert _product.is_narrow(x, g)
-    assert not _product.is_narrow(x[1:], g[1:])
-    assert not _product.is_narrow(x.to("meta"), g.to("meta"))
-    assert _product.is_narrow(torch.empty(8, 1024), torch.empty(8, 8))
-    assert not _product.is_narrow(torch.empty(1024, 8), torch.empty(1024, 8))
 
 
 @pytest.mark.parametrize("order", ORDERS)

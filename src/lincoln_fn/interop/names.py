@@ -53,11 +53,11 @@ class Slot(NamedTuple):
             tensor: torch's, of the shape that `joined` makes.
 
         Returns:
-            Ours, one for each of the fields, tensors of their own.
+            Ours, one for each of the fields, in the memory of torch's.
         """
-        parts = tensor.detach().chunk(len(self.fields)) if len(self.fields) > 1 else (tensor,)
-        laid_out = [part.detach().mT if self.transposed else part.detach() for part in parts]
-        return [part.clone(memory_format=torch.contiguous_format) for part in laid_out]
+        whole = tensor.detach()
+        parts = whole.chunk(len(self.fields)) if len(self.fields) > 1 else (whole,)
+        return [part.mT if self.transposed else part for part in parts]
 
     def below(self, name: str, path: str) -> Slot:
         """Give the same slot within a larger module and a larger tree.

@@ -106,9 +106,11 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
     numbers, paths = count(), iter(leaves)
 
     def filled(leaf: Tensor) -> Tensor:
+        own = found.get(next(paths))
+        if own is not None:  # a copy, in the leaf's order in memory
+            return torch.empty_like(leaf, dtype=own.dtype, device=own.device).copy_(own)
         # Nothing but keys is left on `meta`: whatever else is missing has been refused.
-        own = found.get(next(paths), leaf)
-        return key.fold_in(next(numbers)).bits if own.is_meta else own
+        return key.fold_in(next(numbers)).bits if leaf.is_meta else leaf
 
     return tree.map(filled, like, states=True)
 

@@ -5,14 +5,15 @@ without its vectors of 512 bits: there oneDNN, which torch has for convolutions,
 nine tenths of the time of a large product whose x lies row by row. Measured on a Zen 4; elsewhere,
 and for small products, MKL stays.
 
-dW = x^T g: MKL fills its vectors along a row of dW, and where that has fewer than 16 numbers, as
-with ten classes, (g^T x)^T takes a quarter to a half of the time.
+dW = x^T g: MKL fills its vectors along a row of dW in memory, and where that has fewer than 16
+numbers, as with ten classes, dW^T = g^T x takes a quarter to a half of the time. So a W of few
+outputs lies by columns, as torch's own does, and dW does as W.
 
-A large W lies by columns, as torch's own does: each thread then makes some columns of y and of the
-new W, and finds its part of W in its own cache, where it left it a step before. That is worth a
-tenth of the step of a 784-500-10 network where a processor makes products of float32 in bfloat16
-(`torch.set_float32_matmul_precision("medium")`), and 2 or 3 hundredths in float32. A small W lies
-by rows, which few examples prefer.
+So does a large W: each thread then makes some columns of y and of the new W, and finds its part of
+W in its own cache, where it left it a step before. That is worth a sixth of the step of a
+784-500-10 network where a processor makes products of float32 in bfloat16
+(`torch.set_float32_matmul_precision("medium")`), and a fiftieth in float32. Any other W lies by
+rows, which few examples prefer.
 """
 
 from __future__ import annotations
@@ -28,10 +29,8 @@ from torch.autograd.forward_ad import unpack_dual
 _LEAST: Final = 2**22
 # How many numbers of float32 a vector holds, at most.
 VECTOR: Final = 16
-# Multiply-adds below which a narrow product's own copy costs more than it saves.
-_LEAST_NARROW: Final = 2**16
-# Numbers from which on a weight lies by columns.
-_BY_COLUMNS: Final = 2**18
+# Numbers from which on a weight is a large one.
+_LARGE: Final = 2**18
 # By how much W is to be larger than x for a copy of x not to count.
 _WIDER: Final = 16
 
@@ -76,13 +75,15 @@ def laid_out(weight: Tensor) -> Tensor:
         weight: W of shape (n_in, n_out).
 
     Returns:
-        The same numbers: by columns if there are many, else as they are.
+        The same numbers: by columns if there are many, or few outputs; else by rows.
 
     Example:
-        >>> laid_out(torch.empty(784, 500)).stride(), laid_out(torch.empty(3, 4)).stride()
-        ((1, 784), (4, 1))
+        >>> laid_out(torch.empty(784, 500)).stride(), laid_out(torch.empty(30, 20)).stride()
+        ((1, 784), (20, 1))
     """
-    return weight.mT.contiguous().mT if weight.numel() >= _BY_COLUMNS else weight
+    n_in, n_out = weight.shape
+    is_narrow = n_out < VECTOR <= n_in
+    return weight.mT.contiguous().mT if is_narrow or n_in * n_out >= _LARGE else weight
 
 
 def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
@@ -101,12 +102,12 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
         tensor([[3.],
                 [6.]])
     """
-    if _lies_by_columns(like):
-        return (g.mT @ x).mT
-    return (g.mT @ x).mT.contiguous() if is_narrow(x, g) else x.mT @ g
+    return (g.mT @ x).mT if _lies_by_columns(like) else x.mT @ g
 
 
-def add_outer(weight: Tensor, x: Tensor, g: Tensor, alpha: float, out: Tensor | None) -> Tensor:
+def add_outer(
+    weight: Tensor, x: Tensor, g: Tensor, alpha: float, *, out: Tensor | None = None
+) -> Tensor:
     """Compute W + alpha x^T g, the product added as it is made; by columns, W^T + alpha g^T x.
 
     Args:
@@ -120,37 +121,15 @@ def add_outer(weight: Tensor, x: Tensor, g: Tensor, alpha: float, out: Tensor | 
         The sum, in W's order in memory.
 
     Example:
-        >>> x, g = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]])
-        >>> add_outer(torch.ones(2, 1), x, g, -1.0, None)
+        >>> add_outer(torch.ones(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]), -1.0)
         tensor([[-2.],
                 [-5.]])
     """
-    if _lies_by_columns(weight):
-        turned = None if out is None else out.mT
-        made = torch.addmm(weight.mT, g.mT, x, alpha=alpha, out=turned)
-        return made.mT if out is None else out
-    if is_narrow(x, g):
-        return torch.add(weight, outer(x, g, like=weight), alpha=alpha, out=out)
-    return torch.addmm(weight, x.mT, g, alpha=alpha, out=out)
-
-
-def is_narrow(x: Tensor, g: Tensor) -> bool:
-    """Tell whether `outer` makes the transposed product.
-
-    Args:
-        x: of shape (rows, n_in).
-        g: of shape (rows, n_out).
-
-    Returns:
-        True if a row of the product is shorter than a vector, and there is work enough.
-
-    Example:
-        >>> is_narrow(torch.ones(128, 500), torch.ones(128, 10))
-        True
-    """
-    n_out = g.shape[1]
-    is_short = n_out < VECTOR <= x.shape[1] and x.numel() * n_out >= _LEAST_NARROW
-    return is_short and x.device.type == "cpu"
+    if not _lies_by_columns(weight):
+        return torch.addmm(weight, x.mT, g, alpha=alpha, out=out)
+    turned = None if out is None else out.mT
+    made = torch.addmm(weight.mT, g.mT, x, alpha=alpha, out=turned)
+    return made.mT if out is None else out
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
