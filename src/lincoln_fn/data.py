@@ -88,7 +88,8 @@ class Batches:
         rows = slice(first, first + self.batch_size)
         if order is None:
             return tree.map(lambda array: array[rows], self.arrays)
-        return tree.map(lambda array: array.index_select(0, order[rows]), self.arrays)
+        chosen = order[rows]
+        return tree.map(lambda array: array.index_select(0, chosen), self.arrays)
 
 
 def batches(

@@ -181,7 +181,7 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
         new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
         if donate:
-            _empty(state, new_state)
+            _empty((params, state.opt_state), (new_params, opt_state))
         return new_state, value
 
     pure = partial(run, False)
@@ -196,11 +196,11 @@ def _check_unspent(state: TrainState) -> None:
             raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
 
 
-def _empty(old: TrainState, new: TrainState) -> None:
+def _empty(old: Arrays, new: Arrays) -> None:
     """Leave nothing in the tensors whose memory the next state has taken."""
-    both = (tree.leaves(state, states=True) for state in (old, new))
+    both = (tree.leaves(each, states=True) for each in (old, new))
     for before, after in zip(*both, strict=True):
-        if before is not after and before.numel() and before.data_ptr() == after.data_ptr():
+        if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
             before.set_()  # without arguments: to nothing
 
 
@@ -240,7 +240,7 @@ def train(
 def _examples(batch: Batch) -> int | None:
     x = batch[0] if type(batch) is tuple and batch else batch
     first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
-    return len(first) if isinstance(first, Tensor) and first.ndim else None
+    return first.shape[0] if isinstance(first, Tensor) and first.ndim else None
 
 
 def _non_finite(net: Layer, loss: Loss, state: TrainState, x: Arrays) -> NonFiniteError:

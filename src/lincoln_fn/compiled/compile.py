@@ -76,7 +76,9 @@ class CompiledRun:
     """
 
     step: Step
-    graphs: dict[Hashable, Compiled] = attrs.field(factory=dict, init=False)
+    graphs: dict[tuple[Kind, Structure, tuple[Hashable, ...], int], Compiled] = attrs.field(
+        factory=dict, init=False
+    )
     kinds: dict[Compiled, Kind] = attrs.field(factory=dict, init=False)
     made: WeakKeyDictionary[TrainState, tuple[Sequence[Tensor], Compiled]] = attrs.field(
         factory=WeakKeyDictionary, init=False
@@ -84,8 +86,8 @@ class CompiledRun:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
-        leaves, kind = self._in_a_row(state)
-        of_batch, structure = flatten(batch)
+        leaves, kind = self._leaves(state)
+        of_batch, structure = _in_a_row(batch)
         # A graph is compiled for a number of threads.
         key = kind, structure, _layouts(of_batch), torch.get_num_threads()
         compiled = self.graphs.get(key)
@@ -99,7 +101,7 @@ class CompiledRun:
         self.made[new_state] = outputs, compiled
         return new_state, value
 
-    def _in_a_row(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
+    def _leaves(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
         leaves, compiled = self.made.pop(state, ((), None))
         # A tensor that another step has written over has no memory left.
         if compiled is None or 0 in map(Tensor.data_ptr, leaves):
@@ -107,8 +109,20 @@ class CompiledRun:
             return leaves, Kind(structure, _layouts(leaves))
         kind = self.kinds.get(compiled)
         if kind is None:
-            kind = self.kinds[compiled] = Kind(compiled.returned, _layouts(leaves))
+            kind = Kind(compiled.returned, _layouts(leaves))
+            # The very kind that a graph is found by, if there is one: that is quicker to compare.
+            kind = self.kinds[compiled] = next(
+                (key[0] for key in self.graphs if key[0] == kind), kind
+            )
         return leaves, kind
+
+
+def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
+    """List a batch's tensors; of two, as most are, without asking for the structure."""
+    x, target = batch
+    if type(x) is Tensor and type(target) is Tensor:
+        return [x, target], None
+    return flatten(batch)
 
 
 def _layouts(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:

@@ -127,21 +127,21 @@ def overwriting(run: Flat, fates: list[Fate]) -> Flat:
         memory of old leaves are new tensors, and the old ones are empty. If the value is not finite
         it gives that alone, and the old leaves have their old numbers.
     """
+    moved = [(i, fate) for i, fate in enumerate(fates) if not fate.kept]
 
     def call(leaves: list[Tensor]) -> Sequence[Tensor]:
         *given, value = run(list(leaves))
         if not math.isfinite(value.item()):
             return [value]
-        made, outputs = iter(given), []
-        for leaf, fate in zip(leaves, fates, strict=False):
-            if fate.kept or fate.outputs == 1:
-                outputs.append(leaf if fate.kept else next(made))
+        made, outputs = iter(given), leaves[: len(fates)]
+        for i, fate in moved:
+            if fate.outputs == 1:
+                outputs[i] = next(made)
                 continue
-            new = leaf.detach()
+            outputs[i] = new = leaves[i].detach()
             if fate.outputs == 2:
                 new.addmm_(next(made), next(made), alpha=fate.alpha)
-            leaf.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
-            outputs.append(new)
+            leaves[i].set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
         return [*outputs, value]
 
     return call

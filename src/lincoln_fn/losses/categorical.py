@@ -113,8 +113,11 @@ def nll(
         return -weighed(z_c, picked.scale), picked
 
     def slope(kept: Picked, dl: Tensor | float) -> Tensor:
-        dz = torch.zeros_like(kept.z).scatter_(1, kept.index, -1)
-        return dz.mul_(weights_times(dl, kept.scale))
+        dl_c = weights_times(dl, kept.scale)
+        dz = torch.zeros_like(kept.z)
+        if isinstance(dl_c, Tensor):
+            return dz.scatter_(1, kept.index, -1).mul_(dl_c)
+        return dz.scatter_(1, kept.index, -dl_c)
 
     return reduced(
         "nll",

@@ -62,8 +62,7 @@ def pick(
     if target.is_floating_point() or target.is_complex():
         raise LayerError(name, f"expected target of class indices, got {target.dtype}")
     index = target.long().view(shape[0], 1, *shape[2:])
-    is_ignored = index == ignore_index
-    ignored = is_ignored if any_true(is_ignored) else None
+    ignored = _ignored(index, ignore_index)
     if ignored is not None:
         index = index.masked_fill(ignored, 0)
     try:
@@ -73,6 +72,18 @@ def pick(
         wrong = low if low < 0 else high
         raise LayerError(name, f"expected labels from 0 to {shape[1] - 1}, got {wrong}") from error
     return z_c, Picked(z, index, _scale(z, index, weights, ignored), ignored)
+
+
+def _ignored(index: Tensor, ignore_index: int) -> Tensor | None:
+    """Find the labels to ignore; None if there are none."""
+    try:
+        # One look at the least of them is quicker than to compare each.
+        if ignore_index < 0 <= index.min().item():
+            return None
+    except RuntimeError:  # there are no values to look at
+        pass
+    is_ignored = index == ignore_index
+    return is_ignored if any_true(is_ignored) else None
 
 
 def _scale(
