@@ -207,6 +207,17 @@ def test_takes_torchs_steps_in_float32(ours, theirs, options):
     assert_within(lf.tree.leaves(moved), expected, 1e-5, lf.tree.leaves(params))
 
 
+@pytest.mark.parametrize("optimizer", [*RICH, muon(0.1)], ids=str)
+def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
+    by_rows = [keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)]
+    by_columns = [by_rows[0].mT.contiguous().mT]
+    moved, state = steps_of(optimizer, by_columns, 5)
+    expected, _ = steps_of(optimizer, by_rows, 5)
+    torch.testing.assert_close(moved, expected, rtol=1e-12, atol=1e-12)
+    alike = [leaf for leaf in lf.tree.leaves(state, states=True) if leaf.shape == (5, 3)]
+    assert {leaf.stride() for leaf in [*moved, *alike]} == {(1, 5)}
+
+
 def test_the_table_lists_every_optimizer():
     listed = {ours.__name__ for ours, _, _ in TABLE} | {"lion", "muon", "by_path", "chain"}
     functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))

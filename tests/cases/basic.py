@@ -15,6 +15,9 @@ CASES = [
     Case(lf.dense(4), normal(1, 3), by_module(nn.Linear(3, 4), LINEAR)),
     Case(lf.dense(4), normal(2, 5, 3), by_module(nn.Linear(3, 4), LINEAR)),
     Case(lf.dense(1), normal(5, 3), by_module(nn.Linear(3, 1), LINEAR)),
+    # Weights of few outputs lie by columns.
+    Case(lf.dense(4), normal(5, 17), by_module(nn.Linear(17, 4), LINEAR)),
+    Case(lf.dense(4), normal(2, 5, 17), by_module(nn.Linear(17, 4), LINEAR)),
     Case(
         lf.dense(4, bias=False),
         normal(5, 3),

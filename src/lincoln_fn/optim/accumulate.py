@@ -65,7 +65,7 @@ def accumulate(k: int) -> Transform:
             params, kept = tree.map(
                 lambda new, old: torch.where(due, new, old), moved, (params, state.inner)
             )
-            total = tree.map(lambda s: s.masked_fill(due, 0), total)
+            total = tree.map(lambda s: torch.where(due, 0, s), total)
             return params, AccumulateState((state.count + 1) % k, total, kept)
 
         return Optimizer(inner.name, init, update)
