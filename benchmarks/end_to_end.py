@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +134,13 @@ def in_bfloat16(run: Callable[[], list[float]]) -> list[float]:
     return run()
 
 
-def tuned() -> list[float]:
-    """Train with torch, tuned."""
-    return run_torch(tuned=True)
-
-
 PROGRAMS: dict[str, Callable[[], list[float]]] = {
     "ours eager": run_ours,
-    "ours compiled": lambda: run_ours(compiled=True),
-    "ours eager, bfloat16": lambda: in_bfloat16(run_ours),
-    "torch eager": lambda: run_torch(tuned=False),
-    "torch tuned": tuned,
-    "torch tuned, bfloat16": lambda: in_bfloat16(tuned),
+    "ours compiled": partial(run_ours, compiled=True),
+    "ours eager, bfloat16": partial(in_bfloat16, run_ours),
+    "torch eager": partial(run_torch, tuned=False),
+    "torch tuned": partial(run_torch, tuned=True),
+    "torch tuned, bfloat16": partial(in_bfloat16, partial(run_torch, tuned=True)),
 }
 
 

@@ -86,7 +86,7 @@ class CompiledRun:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
-        leaves, kind = self._leaves(state)
+        leaves, kind = self._leaves_and_kind(state)
         of_batch, structure = _in_a_row(batch)
         # A graph is compiled for a number of threads.
         key = kind, structure, _layouts(of_batch), torch.get_num_threads()
@@ -101,7 +101,7 @@ class CompiledRun:
         self.made[new_state] = outputs, compiled
         return new_state, value
 
-    def _leaves(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
+    def _leaves_and_kind(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
         leaves, compiled = self.made.pop(state, ((), None))
         # A tensor that another step has written over has no memory left.
         if compiled is None or 0 in map(Tensor.data_ptr, leaves):

@@ -50,7 +50,8 @@ def init(
         bias_init: draws the bias.
 
     Returns:
-        The parameters, in x's dtype and on its device. A large weight lies by columns in memory.
+        The parameters, in x's dtype and on its device. A weight that is large, or of few outputs,
+        lies by columns in memory.
 
     Raises:
         LayerError: if x is not a floating tensor with at least one axis.
