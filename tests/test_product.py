@@ -173,8 +173,11 @@ def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
     assert torch.equal(weight, kept)
     assert added.stride() == weight.stride()
     assert (added - (kept.double() - 0.5 * exact)).abs().max() <= tolerance
-    assert _product.add_outer(weight, x, g, -0.5, out=weight) is weight
-    assert torch.equal(weight, added)
+    donated = _product.add_outer(weight, x, g, -0.5, donate=True)
+    assert donated is not weight
+    assert donated.data_ptr() == weight.data_ptr()
+    assert donated.stride() == weight.stride()
+    assert torch.equal(donated, added)
 
 
 @pytest.mark.parametrize(

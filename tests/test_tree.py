@@ -26,6 +26,26 @@ def test_states_are_seen_on_demand():
     assert tree.leaves(KEYED, states=True)[3] is KEYED[1]["key"].bits
 
 
+def test_children_are_the_trees_below():
+    first, nothing, inner = PARAMS
+    assert list(map(id, tree.children(PARAMS))) == [id(first), id(nothing), id(inner)]
+    assert list(map(id, tree.children(first))) == [id(first.weight), id(first.bias)]
+    assert tree.children({"b": 1, "a": [2, 3]}) == [[2, 3], 1]
+    assert tree.children([2, None]) == [2, None]
+    assert tree.children(KEYED[1]["key"]) == (KEYED[1]["key"].bits,)
+    assert not any(map(tree.children, ((), None, torch.ones(2), 3)))
+
+
+def test_children_leave_out_what_is_structure():
+    @lf.record
+    class Cache:
+        x: torch.Tensor
+        dim: int = lf.static()
+
+    x = torch.ones(2)
+    assert tree.children(Cache(x, 1)) == (x,)
+
+
 def test_map_makes_new_leaves_and_hands_states_through():
     mapped = tree.map(lambda leaf: leaf + 1, KEYED)
     assert mapped[1]["key"] is KEYED[1]["key"]

@@ -56,12 +56,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Give the batches from `start` to the end of the last epoch."""
-        order, order_epoch = None, None
-        for i in range(self.start, self.epochs * self.per_epoch):
-            epoch = i // self.per_epoch
-            if epoch != order_epoch:
-                order, order_epoch = self._order(epoch), epoch
-            yield self._take(i, order)
+        per_epoch = self.per_epoch
+        for epoch in range(self.start // per_epoch, self.epochs):
+            order = self._order(epoch)
+            for i in range(max(self.start - epoch * per_epoch, 0), per_epoch):
+                yield self._take(i, order)
 
     def at(self, i: int) -> Batch:
         """Give batch i, counted from the first batch of the first epoch.
@@ -76,7 +75,8 @@ class Batches:
             >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
             (tensor([4]), tensor([4]))
         """
-        return self._take(i, self._order(i // self.per_epoch))
+        epoch, i_in_epoch = divmod(i, self.per_epoch)
+        return self._take(i_in_epoch, self._order(epoch))
 
     def _order(self, epoch: int) -> Tensor | None:
         return (
@@ -84,7 +84,7 @@ class Batches:
         )
 
     def _take(self, i: int, order: Tensor | None) -> Batch:
-        first = i % self.per_epoch * self.batch_size
+        first = i * self.batch_size
         rows = slice(first, first + self.batch_size)
         if order is None:
             return tree.map(lambda array: array[rows], self.arrays)

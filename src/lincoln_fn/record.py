@@ -87,6 +87,7 @@ def record(cls: type[T]) -> type[T]:
     constants = tuple(a.name for a in fields if a.metadata.get("static"))
 
     read, read_constants = _reader(children), _reader(constants)
+    frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
     make = _maker(frozen, children + constants, constructs_itself)
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:

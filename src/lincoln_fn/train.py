@@ -198,10 +198,12 @@ def _check_unspent(state: TrainState) -> None:
 
 def _empty(old: Arrays, new: Arrays) -> None:
     """Leave nothing in the tensors whose memory the next state has taken."""
-    both = (tree.leaves(each, states=True) for each in (old, new))
-    for before, after in zip(*both, strict=True):
-        if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
-            before.set_()  # without arguments: to nothing
+    for before, after in zip(tree.children(old), tree.children(new), strict=True):
+        if isinstance(before, Tensor):
+            if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
+                before.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
+        elif before is not after:
+            _empty(before, after)
 
 
 def train(

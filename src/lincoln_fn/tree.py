@@ -7,7 +7,7 @@ this is optree's work; here are only the two views that `record` defines, and re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias, TypeVar
 
 import optree
@@ -64,6 +64,28 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
         [1, 2]
     """
     return optree.tree_leaves(tree, namespace=_view(states))
+
+
+def children(tree: Tree) -> Collection[Tree]:
+    """Give the trees right below a tree's root, for a walk that decides at each of them.
+
+    Args:
+        tree: any tree.
+
+    Returns:
+        A tuple's or list's entries, a dict's values in the order of their keys, a record's fields;
+        none of a leaf or None.
+
+    Example:
+        >>> children((1, (2, 3))), children(None)
+        ((1, (2, 3)), ())
+    """
+    if isinstance(tree, tuple | list):
+        return tree
+    if isinstance(tree, dict):
+        return [tree[key] for key in sorted(tree, key=str)]
+    of_record = getattr(type(tree), "__tree_children__", None)
+    return () if of_record is None else of_record(tree)
 
 
 def paths(tree: Tree, *, states: bool = False) -> list[str]:

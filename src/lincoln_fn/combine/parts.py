@@ -157,9 +157,9 @@ def is_trained(params: Params) -> bool:
         >>> is_trained(()), is_trained((torch.zeros(1),))
         (False, True)
     """
-    if (type(params) is tuple and not params) or isinstance(params, State):
-        return False
-    return bool(tree.leaves(params))
+    if isinstance(params, Tensor):
+        return True
+    return not isinstance(params, State) and any(map(is_trained, tree.children(params)))
 
 
 def moved_along(where: str, params: Params, dparams: Params, rate: float, donate: bool) -> Params:

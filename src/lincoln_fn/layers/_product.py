@@ -106,7 +106,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
 
 
 def add_outer(
-    weight: Tensor, x: Tensor, g: Tensor, alpha: float, *, out: Tensor | None = None
+    weight: Tensor, x: Tensor, g: Tensor, alpha: float, *, donate: bool = False
 ) -> Tensor:
     """Compute W + alpha x^T g, the product added as it is made; by columns, W^T + alpha g^T x.
 
@@ -115,21 +115,23 @@ def add_outer(
         x: of shape (rows, n_in).
         g: of shape (rows, n_out).
         alpha: what the product counts.
-        out: where to write the sum, in W's order in memory; None for new memory.
+        donate: whether W may be written over.
 
     Returns:
-        The sum, in W's order in memory.
+        The sum, in W's order in memory; of a donated W, in the same memory.
 
     Example:
         >>> add_outer(torch.ones(2, 1), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]), -1.0)
         tensor([[-2.],
                 [-5.]])
     """
-    if not _lies_by_columns(weight):
-        return torch.addmm(weight, x.mT, g, alpha=alpha, out=out)
-    turned = None if out is None else out.mT
-    made = torch.addmm(weight.mT, g.mT, x, alpha=alpha, out=turned)
-    return made.mT if out is None else out
+    turned = _lies_by_columns(weight)
+    base, a, b = (weight.mT, g.mT, x) if turned else (weight, x.mT, g)
+    if donate:
+        torch.addmm(base, a, b, alpha=alpha, out=base)
+        return weight.detach()
+    made = torch.addmm(base, a, b, alpha=alpha)
+    return made.mT if turned else made
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:

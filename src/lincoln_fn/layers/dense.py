@@ -210,12 +210,11 @@ def descend(
     weight, bias = params.weight, params.bias
     if bias is not None:
         bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=bias.detach() if donate else None)
-    taken = weight.detach() if donate else None
-    return Params(add_outer(weight, x_rows, g_rows, -rate, out=taken), bias)
+    return Params(add_outer(weight, x_rows, g_rows, -rate, donate=donate), bias)
 
 
 def _rows(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 def _check_backward(params: Params, cache: Tensor, g: Tensor) -> None:
