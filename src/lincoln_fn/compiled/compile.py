@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled import lstm, pooling, products, scalars, sparse_convolution
-from lincoln_fn.compiled.donation import Flat, overwriting, written_over
+from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.tracing import Structure, flatten, trace
@@ -59,10 +59,11 @@ class Kind:
 
 @attrs.frozen(eq=False)
 class Compiled:
-    """A graph, and the structure of what it returns."""
+    """A graph, the structure of what it returns, and what it does to a donated state's leaves."""
 
     graph: Flat
     returned: Structure
+    fates: list[Fate] | None
 
 
 @attrs.frozen(eq=False)
@@ -97,8 +98,14 @@ class CompiledRun:
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(value.item()):
             return self.step.pure(state, batch)
+        products: Sequence[Added] = ()
+        if compiled.fates is not None:
+            outputs, products = handed_over(leaves, outputs, compiled.fates)
         new_state: TrainState = compiled.returned.unflatten(outputs)
         self.made[new_state] = outputs, compiled
+        # Last, for what is read and written here drives all else out of the processor's caches.
+        for leaf, a, b, alpha in products:
+            leaf.addmm_(a, b, alpha=alpha)
         return new_state, value
 
     def _leaves_and_kind(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
@@ -143,4 +150,4 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     run = by_inductor(traced.graph, traced.inputs, small=small)
-    return Compiled(run if fates is None else overwriting(run, fates), traced.structure)
+    return Compiled(run, traced.structure, fates)

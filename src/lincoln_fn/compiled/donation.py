@@ -9,7 +9,6 @@ then, so they must not be much larger than W.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -39,6 +38,15 @@ class Fate(NamedTuple):
     outputs: int
     kept: bool = False
     alpha: float = 0.0
+
+
+class Added(NamedTuple):
+    """A product that is to be added to a leaf: leaf + alpha a b."""
+
+    leaf: Tensor
+    a: Tensor
+    b: Tensor
+    alpha: float
 
 
 def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
@@ -115,33 +123,29 @@ def _kind(node: Any) -> object:  # Any: what a graph's argument may be
     return made.shape, made.stride(), made.dtype, made.device
 
 
-def overwriting(run: Flat, fates: list[Fate]) -> Flat:
-    """Make the step's flat function of the compiled graph.
+def handed_over(
+    old: Sequence[Tensor], given: Sequence[Tensor], fates: Sequence[Fate]
+) -> tuple[list[Tensor], list[Added]]:
+    """Give the new state the memory that the graph has written over.
 
     Args:
-        run: the compiled graph.
-        fates: what becomes of each leaf of the state.
+        old: the leaves of the state; those written over are empty afterwards.
+        given: the outputs that the graph has for them, without the value.
+        fates: what becomes of each leaf.
 
     Returns:
-        A function with the outputs of the step that was traced, of which those that are in the
-        memory of old leaves are new tensors, and the old ones are empty. If the value is not finite
-        it gives that alone, and the old leaves have their old numbers.
+        The leaves of the new state, and the products still to be added to some of them.
     """
-    moved = [(i, fate) for i, fate in enumerate(fates) if not fate.kept]
-
-    def call(leaves: list[Tensor]) -> Sequence[Tensor]:
-        *given, value = run(list(leaves))
-        if not math.isfinite(value.item()):
-            return [value]
-        made, outputs = iter(given), leaves[: len(fates)]
-        for i, fate in moved:
-            if fate.outputs == 1:
-                outputs[i] = next(made)
-                continue
-            outputs[i] = new = leaves[i].detach()
-            if fate.outputs == 2:
-                new.addmm_(next(made), next(made), alpha=fate.alpha)
-            leaves[i].set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
-        return [*outputs, value]
-
-    return call
+    rest, new = iter(given), []
+    products: list[Added] = []
+    for leaf, fate in zip(old, fates, strict=True):
+        if fate.kept:
+            new.append(leaf)
+        elif fate.outputs == 1:
+            new.append(next(rest))
+        else:
+            new.append(leaf.detach())
+            leaf.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
+            if fate.outputs:
+                products.append(Added(new[-1], next(rest), next(rest), fate.alpha))
+    return new, products
