@@ -32,7 +32,8 @@ def targets(graph):
 
 
 def run(graph, arguments):
-    return graph(*lf.tree.leaves(arguments, states=True))
+    outputs = graph(*lf.tree.leaves(arguments, states=True))
+    return [outputs] if isinstance(outputs, torch.Tensor) else outputs
 
 
 def assert_same_after(rewrite, graph, arguments):
@@ -76,6 +77,29 @@ def test_narrow_products_are_transposed():
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
     # The logits alone: the layer itself makes dW^T of few classes, whose weight lies by columns.
     assert targets(graph).count(products.transposed) == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "loops"),
+    [
+        (((820, 10), (10, 16)), 1),
+        (((819, 10), (10, 16)), 0),  # fewer multiply-adds than 2^17
+        (((600, 15), (15, 500)), 1),
+        (((600, 16), (16, 500)), 0),
+        (((1024, 15), (15, 15)), 0),
+        (((32, 8), (8, 1024)), 1),
+        (((32, 8), (8, 1025)), 0),  # more numbers than stay near
+    ],
+)
+def test_thin_products_become_loops(shapes, loops):
+    a, b = (drawn(i, *shape) for i, shape in enumerate(shapes))
+    graph = make_fx(torch.mm)(a, b)
+    assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, (a, b))
+    assert targets(graph).count(products.looped) == loops
+    # Along whose rows the loop would not go through memory in order.
+    graph = make_fx(torch.mm)(a, b.mT.contiguous().mT)
+    products.rewrite(graph, small=False)
+    assert products.looped not in targets(graph)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")

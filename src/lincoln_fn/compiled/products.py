@@ -1,12 +1,14 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Three kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Four kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
 - those of a small step, where the call itself takes longest: written as the loops that they are,
-  which Inductor makes one with the loops around them.
+  which Inductor makes one with the loops around them;
+- thin ones, sums of a few terms such as the gradient that comes back from ten classes: written as
+  loops too, for to write the product down and read it again takes as long as to make it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ Way = Callable[[Tensor, Tensor], Tensor]
 # Multiply-adds up to which loops take less time than a call, and the dtypes that they sum up in.
 _LOOPED: Final = 2**16
 _DTYPES: Final = (torch.float32, torch.float64)
+# Multiply-adds from which on a thin product is worth a loop, and how many numbers its second factor
+# may have to stay in a core's nearest cache, for it is read again for each row.
+_THIN_FROM: Final = 2**17
+_NEAREST: Final = 2**13
 # Elements up to which a tensor is too small to be shared among threads.
 _ONE_THREAD: Final = 2**13
 
@@ -78,9 +84,19 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     a, b = (factor.meta["val"] for factor in factors)
     if small and a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED:
         return looped
-    if node.target is aten.mm.default and _product.suits(a, b.mT):
-        return mm_by_onednn
+    if node.target is aten.mm.default:
+        if _is_thin(a, b):
+            return looped
+        if _product.suits(a, b.mT):
+            return mm_by_onednn
     return transposed if b.shape[1] < _product.VECTOR <= len(a) else None
+
+
+def _is_thin(a: Tensor, b: Tensor) -> bool:
+    (terms, m), multiply_adds = b.shape, len(a) * b.numel()
+    is_near = b.numel() <= _NEAREST and b.stride(1) == 1
+    is_short = terms < _product.VECTOR <= m and a.dtype in _DTYPES
+    return is_short and is_near and multiply_adds >= _THIN_FROM
 
 
 def looped(a: Tensor, b: Tensor) -> Tensor:
