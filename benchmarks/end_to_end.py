@@ -34,7 +34,7 @@ from torch.nn import functional as F
 import lincoln_fn as lf
 from benchmarks.worker import KEEP_FREED_MEMORY, environment, hold_to
 
-EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 1000, 100, 0.003
+EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 5000, 100, 0.003
 MEAN, DEVIATION = 0.1307, 0.3081
 
 Images = tuple[Tensor, Tensor]
