@@ -78,14 +78,17 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
     """Write a graph in the operations that Inductor knows best."""
     from torch._inductor.decomposition import select_decomp_table
-    from torch._inductor.fx_passes.joint_graph import joint_graph_passes
+    from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
+    from torch._inductor.fx_passes.post_grad import remove_noop_ops
 
     # Inductor's own single pass over the numbers fails without its propagation of indices.
     # Any: operations, which torch has no public type for.
     own: dict[Any, Any] = {aten.var_mean.correction: _var_mean, aten.var.correction: _var}
-    simpler: GraphModule = joint_graph_passes(
-        make_fx(graph, {**select_decomp_table(), **own})(*inputs)
-    )
+    simpler = make_fx(graph, {**select_decomp_table(), **own})(*inputs)
+    # What joint_graph_passes does but for its patterns: to look for other writings of attention and
+    # the like, of which a step has none, takes a third of a second to begin with.
+    remove_noop_ops(simpler.graph)
+    constant_fold_uniform_value(simpler)
     end = simpler.graph.output_node()
     outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
     end.args = (tuple(outputs),)
