@@ -191,6 +191,26 @@ def test_a_compiled_graph_is_found_on_disk(monkeypatch, tmp_path):
 
 
 @compiles
+def test_a_layer_that_draws_from_torchs_generator_draws_the_same():
+    noisy = lf.Layer(
+        "noisy()", lambda p, x: (x + torch.rand_like(x), None), lambda p, cache, g: (g, ())
+    )
+    step = lf.make_step(
+        lf.serial(lf.dense(4), noisy, lf.dense(3)),
+        lf.losses.softmax_cross_entropy(),
+        lf.optim.sgd(0.1),
+    )
+    compiled, state = lf.compile(step), lf.init_state(step.net, step.optimizer, lf.Key(0), X)
+    compiled(state, (X, T))
+    values = []
+    for run in (step, compiled):
+        torch.manual_seed(3)
+        values.append([run(state, (X, T))[1] for _ in range(2)])
+    torch.testing.assert_close(values[1], values[0])
+    assert values[0][0] != values[0][1]
+
+
+@compiles
 def test_a_mask_that_a_small_product_draws_is_the_eager_one():
     net = lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1))
     x = keys.normal(lf.Key(3), (2, 5, 6))

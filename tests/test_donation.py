@@ -90,6 +90,36 @@ def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     )
 
 
+def test_what_is_not_written_over_stays_whole():
+    empty, kept = torch.empty(0, 3), torch.ones(3)
+
+    def descend(params, cache, g, rate, *, donate=False):
+        none, bias, moved = params
+        return none.clone(), bias, torch.sub(moved, g.sum(0), alpha=rate, out=moved.detach())
+
+    layer = lf.Layer(
+        "biased()",
+        lambda params, x: (x[:, :3] + params[1] + params[2], None),
+        lambda params, cache, g: (None, (torch.zeros(0, 3), g.sum(0), g.sum(0))),
+        lambda key, x: (empty, kept, torch.zeros(3)),
+        descend=descend,
+    )
+    step, state = begun(layer, lf.optim.sgd(0.1), X, False)
+    new, _ = step(state, (X, TARGET))
+    assert state.params[0].shape == (0, 3)
+    assert new.params[1] is kept
+    assert torch.equal(kept, torch.ones(3))
+    assert state.params[2].shape == (0,)
+
+
+def test_an_optimizer_that_writes_over_nothing_leaves_the_old_state_whole():
+    step, state = begun(NETS["dense"][0], lf.optim.adamw(0.01), X, False)
+    before = copied(state)
+    step(state, (X, TARGET))
+    for ours, theirs in zip(leaves(state), leaves(before), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("compiled", WAYS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[:2], ids=str)
 @pytest.mark.parametrize("problem", ["nan", "label"])

@@ -29,6 +29,8 @@ _OPTIONS: Final = {
     "constant_and_index_propagation": False,
     # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.
     "cpp.enable_floating_point_contract_flag": "off -fwrapv",
+    # A layer of the user's own that draws from torch's generator draws the same numbers so.
+    "fallback_random": True,
     # What is made again on the way back would be made at once, and kept till then.
     "reorder_for_locality": False,
     # Loops and products are called from C++, for a call from Python takes as long as a small one.
@@ -78,17 +80,13 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
     """Write a graph in the operations that Inductor knows best."""
     from torch._inductor.decomposition import select_decomp_table
-    from torch._inductor.fx_passes.joint_graph import constant_fold_uniform_value
-    from torch._inductor.fx_passes.post_grad import remove_noop_ops
 
     # Inductor's own single pass over the numbers fails without its propagation of indices.
     # Any: operations, which torch has no public type for.
     own: dict[Any, Any] = {aten.var_mean.correction: _var_mean, aten.var.correction: _var}
+    # Without Inductor's passes over joint graphs: they find nothing to do in a step, and look for
+    # other writings of attention and the like for a third of a second.
     simpler = make_fx(graph, {**select_decomp_table(), **own})(*inputs)
-    # What joint_graph_passes does but for its patterns: to look for other writings of attention and
-    # the like, of which a step has none, takes a third of a second to begin with.
-    remove_noop_ops(simpler.graph)
-    constant_fold_uniform_value(simpler)
     end = simpler.graph.output_node()
     outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
     end.args = (tuple(outputs),)
