@@ -1,5 +1,7 @@
 """Trees: maps, leaves, paths and structure, with states and without."""
 
+from collections import deque
+
 import pytest
 import torch
 
@@ -34,6 +36,22 @@ def test_children_are_the_trees_below():
     assert tree.children([2, None]) == [2, None]
     assert tree.children(KEYED[1]["key"]) == (KEYED[1]["key"].bits,)
     assert not any(map(tree.children, ((), None, torch.ones(2), 3)))
+
+
+def test_children_of_what_optree_alone_knows():
+    a, b = torch.ones(2), torch.zeros(3)
+    assert list(map(id, tree.children(deque([a, b])))) == [id(a), id(b)]
+    layer = lf.Layer(
+        "pair()",
+        lambda params, x: (x + params[0] * params[1], (params, x)),
+        lambda params, cache, g: (g, deque([(g * p).sum() for p in reversed(params)])),
+        lambda key, x: deque([torch.tensor(2.0), torch.tensor(3.0)]),
+    )
+    net = lf.serial(layer, lf.tanh())
+    x = torch.zeros(4)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    assert [leaf.item() for leaf in net.grads(params, cache, y * 0 + 1)[0]] != [2.0, 3.0]
 
 
 def test_children_leave_out_what_is_structure():

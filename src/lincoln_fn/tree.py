@@ -73,8 +73,8 @@ def children(tree: Tree) -> Collection[Tree]:
         tree: any tree.
 
     Returns:
-        A tuple's or list's entries, a dict's values in the order of their keys, a record's fields;
-        none of a leaf or None.
+        A tuple's or list's entries, a dict's values in the order of their keys, a record's fields,
+        what optree knows of any other kind; none of a leaf or None.
 
     Example:
         >>> children((1, (2, 3))), children(None)
@@ -85,7 +85,12 @@ def children(tree: Tree) -> Collection[Tree]:
     if isinstance(tree, dict):
         return [tree[key] for key in sorted(tree, key=str)]
     of_record = getattr(type(tree), "__tree_children__", None)
-    return () if of_record is None else of_record(tree)
+    if of_record is not None:
+        found: Collection[Tree] = of_record(tree)
+        return found
+    if tree is None or optree.tree_is_leaf(tree, namespace=EVERYTHING):
+        return ()
+    return optree.tree_flatten_one_level(tree, namespace=EVERYTHING)[0]
 
 
 def paths(tree: Tree, *, states: bool = False) -> list[str]:
