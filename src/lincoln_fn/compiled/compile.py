@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled import lstm, pooling, products, scalars, sparse_convolution
+from lincoln_fn.compiled import columns, lstm, pooling, products, scalars, sparse_convolution
 from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
@@ -143,6 +143,7 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     traced = trace(step, state, batch)
     small = products.is_small(traced.graph)
     fates = written_over(traced, len(flatten(state)[0]), small=small) if step.donate else None
+    columns.rewrite(traced.graph)
     products.rewrite(traced.graph, small=small)
     pooling.rewrite(traced.graph)
     sparse_convolution.rewrite(traced.graph)

@@ -85,14 +85,27 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     if small and a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED:
         return looped
     if node.target is aten.mm.default:
-        if _is_thin(a, b):
+        if is_thin(a, b):
             return looped
         if _product.suits(a, b.mT):
             return mm_by_onednn
     return transposed if b.shape[1] < _product.VECTOR <= len(a) else None
 
 
-def _is_thin(a: Tensor, b: Tensor) -> bool:
+def is_thin(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product is a sum of a few terms, and better made by a loop.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        True for fewer terms than a vector holds, if b lies by rows and in a core's nearest cache.
+
+    Example:
+        >>> is_thin(torch.ones(128, 10), torch.ones(10, 500))
+        True
+    """
     (terms, m), multiply_adds = b.shape, len(a) * b.numel()
     is_near = b.numel() <= _NEAREST and b.stride(1) == 1
     is_short = terms < _product.VECTOR <= m and a.dtype in _DTYPES
