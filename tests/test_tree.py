@@ -2,11 +2,13 @@
 
 from collections import deque
 
+import numpy as np
 import pytest
 import torch
 
 import lincoln_fn as lf
 from lincoln_fn import tree
+from lincoln_fn.combine.parts import is_trained
 
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.serial(lf.dense(2)))
 PARAMS = NET.init(lf.Key(0), torch.zeros(1, 3))
@@ -32,7 +34,7 @@ def test_children_are_the_trees_below():
     first, nothing, inner = PARAMS
     assert list(map(id, tree.children(PARAMS))) == [id(first), id(nothing), id(inner)]
     assert list(map(id, tree.children(first))) == [id(first.weight), id(first.bias)]
-    assert tree.children({"b": 1, "a": [2, 3]}) == [[2, 3], 1]
+    assert list(tree.children({"b": 1, "a": [2, 3]})) == [[2, 3], 1]
     assert tree.children([2, None]) == [2, None]
     assert tree.children(KEYED[1]["key"]) == (KEYED[1]["key"].bits,)
     assert not any(map(tree.children, ((), None, torch.ones(2), 3)))
@@ -52,6 +54,24 @@ def test_children_of_what_optree_alone_knows():
     params = net.init(lf.Key(0), x)
     y, cache = net.forward(params, x)
     assert [leaf.item() for leaf in net.grads(params, cache, y * 0 + 1)[0]] != [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("params", "trained"),
+    [
+        ((), False),
+        (None, False),
+        ({}, False),
+        (lf.Key(0), False),
+        (((), [None, {"key": lf.Key(0)}]), False),
+        (torch.ones(1), True),
+        (0.5, True),  # of a layer of one's own, that knows what to do with it
+        ({"a": (), "b": [np.ones(2)]}, True),
+        (PARAMS[0], True),
+    ],
+)
+def test_whatever_has_a_leaf_outside_of_a_state_is_trained(params, trained):
+    assert is_trained(params) is trained
 
 
 def test_children_leave_out_what_is_structure():

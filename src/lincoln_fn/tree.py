@@ -73,8 +73,8 @@ def children(tree: Tree) -> Collection[Tree]:
         tree: any tree.
 
     Returns:
-        A tuple's or list's entries, a dict's values in the order of their keys, a record's fields,
-        what optree knows of any other kind; none of a leaf or None.
+        A tuple's or list's entries, a record's fields, what optree finds in any other kind, in its
+        order; none of a leaf or None.
 
     Example:
         >>> children((1, (2, 3))), children(None)
@@ -82,8 +82,6 @@ def children(tree: Tree) -> Collection[Tree]:
     """
     if isinstance(tree, tuple | list):
         return tree
-    if isinstance(tree, dict):
-        return [tree[key] for key in sorted(tree, key=str)]
     of_record = getattr(type(tree), "__tree_children__", None)
     if of_record is not None:
         found: Collection[Tree] = of_record(tree)

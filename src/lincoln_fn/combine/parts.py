@@ -159,7 +159,10 @@ def is_trained(params: Params) -> bool:
     """
     if isinstance(params, Tensor):
         return True
-    return not isinstance(params, State) and any(map(is_trained, tree.children(params)))
+    if isinstance(params, State) or (type(params) is tuple and not params):
+        return False
+    below = tree.children(params)
+    return any(map(is_trained, below)) if below else bool(tree.leaves(params))
 
 
 def moved_along(where: str, params: Params, dparams: Params, rate: float, donate: bool) -> Params:
