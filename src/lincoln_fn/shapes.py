@@ -149,8 +149,7 @@ def check_cotangent(
         raise LayerError(layer, f"expected the cache of its own forward, got {brief(cached)}")
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
-    if g.dtype is not cached.dtype or g.device != cached.device:
-        check_like(layer, "g", g, cached)
+    check_like(layer, "g", g, cached)
     expected = cached.shape if shape is None else shape
     if g.shape != expected:
         raise LayerError(layer, f"expected g of shape {tuple(expected)}, got {tuple(g.shape)}")
