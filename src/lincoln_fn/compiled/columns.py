@@ -4,7 +4,7 @@ Where a layer has more features than there are examples, y^T = W^T x^T takes MKL
 than y = x W. So such a product is written that way, and y lies by columns in memory: each feature's
 numbers side by side. What is made of y element by element, up to the gradient that comes back to
 it, is then written with its tensors transposed, so that Inductor's loops go through memory in
-order, and threads share out the features as the product did. Numbers and shapes stay as they are.
+order. Numbers and shapes stay as they are.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def rewrite(graph: GraphModule) -> None:
     Args:
         graph: a traced step, which is changed.
     """
-    products = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
-    wide = [node for node in products if _is_wide(*_factors(node))]
+    made = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
+    wide = {node for node in made if _is_wide(*_factors(node))}
     shapes = {node.meta["val"].shape for node in wide}
     for node in graph.graph.nodes:
         if node.op != "call_function" or _shape(node) not in shapes:

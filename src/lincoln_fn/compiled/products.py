@@ -8,7 +8,7 @@ same numbers up to rounding:
 - those of a small step, where the call itself takes longest: written as the loops that they are,
   which Inductor makes one with the loops around them;
 - thin ones, sums of a few terms such as the gradient that comes back from ten classes: written as
-  loops too, for to write the product down and read it again takes as long as to make it.
+  loops too, which become one with the activation's derivative.
 """
 
 from __future__ import annotations
