@@ -6,10 +6,11 @@ A 784-500-10 network with sigmoid and log-softmax, batches of 128, SGD with 0.00
 losses, 5 epochs, and the accuracy on the 10,000 test images 23 times: every 100 steps, the last at
 the end. Each program runs in a process of its own, in turn; imports are not timed.
 
-ours reads the files by torchvision, as examples/mnist.py does, eager or compiled; torch eager is
-torch's tutorial with a DataLoader that transforms each image; torch tuned holds the images in
-memory, has a fused optimizer, and keeps freed memory as ours does. With bfloat16, torch is allowed
-to make products of float32 in bfloat16, where the processor has units for it.
+ours reads the files by torchvision, as examples/mnist.py does, eager or compiled; the ancestor is
+the notebook's library, and torch eager torch's tutorial, both with a DataLoader that transforms
+each image; torch tuned holds the images in memory, has a fused optimizer, and keeps freed memory as
+ours does. With bfloat16, torch is allowed to make products of float32 in bfloat16, where the
+processor has units for it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
+from benchmarks import ancestor
 from benchmarks.worker import KEEP_FREED_MEMORY, environment, hold_to
 
 EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 5000, 100, 0.003
@@ -75,31 +77,58 @@ def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
     return accuracies
 
 
+def run_ancestor(epochs: int = EPOCHS) -> list[float]:
+    """Train as the notebook's library does; give the accuracies."""
+    torch.manual_seed(0)
+    train, test = _loader(True), _loader(False)
+    weights = ancestor.init(784, 500, 10)
+    return _accuracies(
+        lambda x, target: ancestor.step(weights, x, target, LR),
+        lambda x: ancestor.forward(weights, x)[1],
+        lambda: iter(train),
+        test,
+        epochs,
+        len(train),
+    )
+
+
 def run_torch(tuned: bool, epochs: int = EPOCHS) -> list[float]:
     """Train with torch; give the accuracies."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(784, 500), nn.Sigmoid(), nn.Linear(500, 10), nn.LogSoftmax(1))
     optimizer = torch.optim.SGD(net.parameters(), LR, fused=tuned)
-    if tuned:
-        train, test = load(True), load(False)
-        batches: Callable[[], Iterator[Any]] = lambda: _shuffled(train)  # noqa: E731
-        test_batches: Any = list(zip(*(part.split(TEST_BATCH) for part in test), strict=True))
-        steps = epochs * -(-len(train[0]) // BATCH)
-    else:
-        loaders = [_loader(train) for train in (True, False)]
-        batches, test_batches = lambda: iter(loaders[0]), loaders[1]
-        steps = epochs * len(loaders[0])
-    accuracies, step, running = [], 0, 0.0
+
+    def step(x: Tensor, target: Tensor) -> float:
+        optimizer.zero_grad()
+        value = F.nll_loss(net(x), target, reduction="sum")
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    if not tuned:
+        train, test = _loader(True), _loader(False)
+        return _accuracies(step, net, lambda: iter(train), test, epochs, len(train))
+    images, test_images = load(True), load(False)
+    test_batches = list(zip(*(part.split(TEST_BATCH) for part in test_images), strict=True))
+    per_epoch = -(-len(images[0]) // BATCH)
+    return _accuracies(step, net, lambda: _shuffled(images), test_batches, epochs, per_epoch)
+
+
+def _accuracies(
+    step: Callable[[Tensor, Tensor], float],
+    predict: Callable[[Tensor], Tensor],
+    batches: Callable[[], Iterator[Any]],
+    test_batches: Any,
+    epochs: int,
+    per_epoch: int,
+) -> list[float]:
+    accuracies, number, running = [], 0, 0.0
     for _ in range(epochs):
         for x, target in batches():
-            optimizer.zero_grad()
-            value = F.nll_loss(net(x.flatten(1)), target, reduction="sum")
-            value.backward()
-            optimizer.step()
-            running += value.item()
-            step += 1
-            if measured_at(step, steps):
-                accuracies.append(_accuracy(net, test_batches))
+            running += step(x.flatten(1), target)
+            number += 1
+            if measured_at(number, epochs * per_epoch):
+                accuracies.append(_accuracy(predict, test_batches))
     return accuracies
 
 
@@ -119,11 +148,11 @@ def _loader(train: bool) -> Any:
     return torch.utils.data.DataLoader(data, batch_size=size, shuffle=train)
 
 
-def _accuracy(net: nn.Module, batches: Any) -> float:
+def _accuracy(predict: Callable[[Tensor], Tensor], batches: Any) -> float:
     right = count = 0
     with torch.no_grad():
         for x, target in batches:
-            right += int((net(x.flatten(1)).argmax(1) == target).sum())
+            right += int((predict(x.flatten(1)).argmax(1) == target).sum())
             count += len(target)
     return right / count
 
@@ -138,6 +167,7 @@ PROGRAMS: dict[str, Callable[[], list[float]]] = {
     "ours eager": run_ours,
     "ours compiled": partial(run_ours, compiled=True),
     "ours eager, bfloat16": partial(in_bfloat16, run_ours),
+    "ancestor": run_ancestor,
     "torch eager": partial(run_torch, tuned=False),
     "torch tuned": partial(run_torch, tuned=True),
     "torch tuned, bfloat16": partial(in_bfloat16, partial(run_torch, tuned=True)),

@@ -9,8 +9,9 @@ import attrs
 import pytest
 import torch
 
+import lincoln_fn as lf
 from benchmarks import __main__ as command
-from benchmarks import growth, memory, report, runner, worker
+from benchmarks import ancestor, growth, memory, report, runner, worker
 from benchmarks.peers import PEERS, AbsentError, Way, floor, ours
 from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS, char_lstm, dense_network, gpt, lenet
@@ -292,3 +293,24 @@ def test_end_to_end_measures_23_times():
     at = [step for step in range(1, steps + 1) if end_to_end.measured_at(step, steps)]
     assert len(at) == 23
     assert at[-1] == steps
+
+
+def test_the_ancestor_takes_the_same_step():
+    x, target = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 1, 2, 2, 1, 0])
+    net = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3), lf.log_softmax())
+    optimizer = lf.optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    weights = tuple(leaf.clone() for leaf in lf.tree.leaves(state.params))
+    for _ in range(3):
+        state, value = step(state, (x, target))
+        assert ancestor.step(weights, x, target, 0.1) == pytest.approx(value.item(), rel=1e-5)
+    for moved, of_ancestor in zip(lf.tree.leaves(state.params), weights, strict=True):
+        assert torch.allclose(moved, of_ancestor, atol=1e-6)
+
+
+def test_the_ancestor_begins_with_what_a_network_needs():
+    weights = ancestor.init(5, 4, 3)
+    assert [tuple(weight.shape) for weight in weights] == [(5, 4), (4,), (4, 3), (3,)]
+    p = ancestor.forward(weights, torch.ones(2, 5))[1].exp()
+    assert torch.allclose(p.sum(1), torch.ones(2))
