@@ -1,4 +1,6 @@
-"""How the process handles freed memory. An impure edge: the setting belongs to the whole process.
+"""Memory that a tensor gives up, and what the process does with freed memory.
+
+The second is an impure edge: the setting belongs to the whole process.
 
 On Linux the C library hands large pieces of memory back to the system as soon as they are free, and
 whoever needs them next, such as the next training step, pays for fresh ones, page by page.
@@ -9,11 +11,16 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+import torch
+from torch import Tensor
+
 # Parameters of mallopt, as glibc's malloc.h numbers them.
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 # The most that glibc takes for the second.
 _LARGEST_PIECE: Final = 2**25
+
+_NOTHING: Final = torch.empty(0)
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
@@ -42,3 +49,19 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
         return False
     # Pieces above the second threshold are handed back in any case.
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_PIECE) and mallopt(_TRIM_THRESHOLD, bytes))
+
+
+def give_up(tensor: Tensor) -> None:
+    """Leave nothing in a tensor whose memory another has taken.
+
+    Args:
+        tensor: is changed, to shape (0,), of whatever dtype.
+
+    Example:
+        >>> tensor = torch.ones(2, 3)
+        >>> give_up(tensor)
+        >>> tensor
+        tensor([])
+    """
+    # By `set_`, it would take an operation and a storage of its own.
+    tensor.data = _NOTHING if tensor.is_cpu else tensor.new_empty(0)

@@ -89,6 +89,8 @@ def record(cls: type[T]) -> type[T]:
     read, read_constants = _reader(children), _reader(constants)
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
     make = _maker(frozen, children + constants, constructs_itself)
+    if not constants:
+        frozen.__tree_make__ = staticmethod(make)  # for `compile`, of the fields' values
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
         return read(tree), read_constants(tree), children

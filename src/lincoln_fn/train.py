@@ -23,6 +23,7 @@ from lincoln_fn.data import Batch
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.memory import give_up
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, NonFiniteError
@@ -110,14 +111,18 @@ class Step:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise LayerError("step", f"expected a batch (x, target), got {brief(batch)}")
         # An x that requires a gradient would make autograd record the step, and every one after.
-        with torch.no_grad():
-            try:
-                new_state, value = self.run(state, (batch[0], batch[1]))
-            except Exception as error:
-                _check_unspent(state)
-                if isinstance(error, LayerError):
-                    self.net.forward(state.params, batch[0])  # names the place as the user has it
-                raise
+        # Set by hand, which a small step notices beside torch.no_grad().
+        recorded = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
+            new_state, value = self.run(state, (batch[0], batch[1]))
+        except Exception as error:
+            _check_unspent(state)
+            if isinstance(error, LayerError):
+                self.net.forward(state.params, batch[0])  # names the place as the user has it
+            raise
+        finally:
+            torch.set_grad_enabled(recorded)
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(
@@ -201,7 +206,7 @@ def _empty(old: Arrays, new: Arrays) -> None:
     for before, after in zip(tree.children(old), tree.children(new), strict=True):
         if isinstance(before, Tensor):
             if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
-                before.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
+                give_up(before)
         elif before is not after:
             _empty(before, after)
 

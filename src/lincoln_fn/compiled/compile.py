@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -14,7 +15,7 @@ from lincoln_fn.compiled import columns, lstm, pooling, products, scalars, spars
 from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
-from lincoln_fn.compiled.tracing import Structure, flatten, trace
+from lincoln_fn.compiled.tracing import Structure, builder, flatten, trace
 from lincoln_fn.data import Batch
 from lincoln_fn.train import Step, TrainState
 
@@ -49,51 +50,57 @@ def compile(step: Step) -> Step:
     return attrs.evolve(step, run=CompiledRun(step))
 
 
-@attrs.frozen(cache_hash=True)
-class Kind:
-    """The part of a state that a graph is made for: its structure, and its tensors' layouts."""
-
-    structure: Structure
-    layouts: tuple[Hashable, ...]
+# A batch's structure, None for two tensors; its tensors' layouts; and the number of threads.
+BatchKind: TypeAlias = tuple[Structure | None, tuple[Hashable, ...], int]
+# A state's structure, and its tensors' layouts.
+StateKind: TypeAlias = tuple[Structure, tuple[Hashable, ...]]
 
 
 @attrs.frozen(eq=False)
 class Compiled:
-    """A graph, the structure of what it returns, and what it does to a donated state's leaves."""
+    """A graph, and what it does to the leaves of a donated state.
+
+    `returned` is the structure of the state that it makes, and `build` puts such a state together.
+    `after` remembers the graphs for these states in turn, by the kind of the batch.
+    """
 
     graph: Flat
     returned: Structure
+    build: Callable[[Sequence[Tensor]], TrainState]
     fates: list[Fate] | None
+    after: dict[BatchKind, Compiled] = attrs.field(factory=dict, init=False)
 
 
 @attrs.frozen(eq=False)
 class CompiledRun:
     """The bare step, compiled.
 
-    It remembers a graph for each kind of arguments; the kind of the states that a graph makes; and
-    of each such state, until it is used or gone, its tensors in a row. These are memos and no
-    state: what they hold would be found anew, so no result depends on the calls before, only the
-    time does.
+    It remembers a graph for each kind of arguments, and of each state that a graph has made, until
+    it is used or gone, its tensors in a row. These are memos and no state: what they hold would be
+    found anew, so no result depends on the calls before, only the time does.
     """
 
     step: Step
-    graphs: dict[tuple[Kind, Structure, tuple[Hashable, ...], int], Compiled] = attrs.field(
-        factory=dict, init=False
-    )
-    kinds: dict[Compiled, Kind] = attrs.field(factory=dict, init=False)
+    graphs: dict[tuple[StateKind, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
     made: WeakKeyDictionary[TrainState, tuple[Sequence[Tensor], Compiled]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
-        leaves, kind = self._leaves_and_kind(state)
         of_batch, structure = _in_a_row(batch)
         # A graph is compiled for a number of threads.
-        key = kind, structure, _layouts(of_batch), torch.get_num_threads()
-        compiled = self.graphs.get(key)
-        if compiled is None:
-            compiled = self.graphs[key] = _compiled(self.step, state, batch)
+        kind = structure, _layouts(of_batch), torch.get_num_threads()
+        leaves, before = self.made.pop(state, ((), None))
+        # A tensor that another step has written over has no memory left.
+        if before is None or 0 in map(Tensor.data_ptr, leaves):
+            leaves, structure = flatten(state)
+            compiled = self._graph((structure, _layouts(leaves)), kind, state, batch)
+        elif kind in before.after:
+            compiled = before.after[kind]
+        else:
+            of_state = before.returned, _layouts(leaves)
+            compiled = before.after[kind] = self._graph(of_state, kind, state, batch)
         *outputs, value = compiled.graph([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(value.item()):
@@ -101,27 +108,20 @@ class CompiledRun:
         products: Sequence[Added] = ()
         if compiled.fates is not None:
             outputs, products = handed_over(leaves, outputs, compiled.fates)
-        new_state: TrainState = compiled.returned.unflatten(outputs)
+        new_state = compiled.build(outputs)
         self.made[new_state] = outputs, compiled
         # Last, for what is read and written here drives all else out of the processor's caches.
         for leaf, a, b, alpha in products:
             leaf.addmm_(a, b, alpha=alpha)
         return new_state, value
 
-    def _leaves_and_kind(self, state: TrainState) -> tuple[Sequence[Tensor], Kind]:
-        leaves, compiled = self.made.pop(state, ((), None))
-        # A tensor that another step has written over has no memory left.
-        if compiled is None or 0 in map(Tensor.data_ptr, leaves):
-            leaves, structure = flatten(state)
-            return leaves, Kind(structure, _layouts(leaves))
-        kind = self.kinds.get(compiled)
-        if kind is None:
-            kind = Kind(compiled.returned, _layouts(leaves))
-            # The very kind that a graph is found by, if there is one: that is quicker to compare.
-            kind = self.kinds[compiled] = next(
-                (key[0] for key in self.graphs if key[0] == kind), kind
-            )
-        return leaves, kind
+    def _graph(
+        self, of_state: StateKind, of_batch: BatchKind, state: TrainState, batch: Batch
+    ) -> Compiled:
+        compiled = self.graphs.get((of_state, of_batch))
+        if compiled is None:
+            compiled = self.graphs[of_state, of_batch] = _compiled(self.step, state, batch)
+        return compiled
 
 
 def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
@@ -151,4 +151,4 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     run = by_inductor(traced.graph, traced.inputs, small=small)
-    return Compiled(run, traced.structure, fates)
+    return Compiled(run, traced.structure, builder(traced.structure), fates)

@@ -18,6 +18,7 @@ from torch.fx import Node
 
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
+from lincoln_fn.memory import give_up
 
 aten = torch.ops.aten
 
@@ -138,14 +139,14 @@ def handed_over(
     """
     rest, new = iter(given), []
     products: list[Added] = []
-    for leaf, fate in zip(old, fates, strict=True):
-        if fate.kept:
+    for leaf, (outputs, kept, alpha) in zip(old, fates, strict=True):
+        if kept:
             new.append(leaf)
-        elif fate.outputs == 1:
+        elif outputs == 1:
             new.append(next(rest))
         else:
-            new.append(leaf.detach())
-            leaf.set_()  # type: ignore[call-overload]  # to nothing, which torch's types do not know
-            if fate.outputs:
-                products.append(Added(new[-1], next(rest), next(rest), fate.alpha))
+            new.append(leaf.data)
+            give_up(leaf)
+            if outputs:
+                products.append(Added(new[-1], next(rest), next(rest), alpha))
     return new, products
