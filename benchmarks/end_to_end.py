@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from benchmarks import ancestor
-from benchmarks.worker import KEEP_FREED_MEMORY, environment, hold_to
+from benchmarks.worker import environment, hold_to
 
 EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 5000, 100, 0.003
 MEAN, DEVIATION = 0.1307, 0.3081
@@ -61,8 +61,8 @@ def measured_at(step: int, steps: int) -> bool:
 
 def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
     """Train with lincoln_fn; give the accuracies."""
-    lf.keep_freed_memory()
     train, test = load(True), load(False)
+    lf.keep_freed_memory()  # of the steps, not of the files
     net = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
     optimizer = lf.optim.sgd(LR)
     step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer, donate=True)
@@ -109,6 +109,7 @@ def run_torch(tuned: bool, epochs: int = EPOCHS) -> list[float]:
         train, test = _loader(True), _loader(False)
         return _accuracies(step, net, lambda: iter(train), test, epochs, len(train))
     images, test_images = load(True), load(False)
+    lf.keep_freed_memory()  # as ours does
     test_batches = list(zip(*(part.split(TEST_BATCH) for part in test_images), strict=True))
     per_epoch = -(-len(images[0]) // BATCH)
     return _accuracies(step, net, lambda: _shuffled(images), test_batches, epochs, per_epoch)
@@ -189,7 +190,6 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
     for _ in range(rounds):
         for name, runs in results.items():
             command = [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)]
-            variables = KEEP_FREED_MEMORY if name.startswith("torch tuned") else {}
             # Nothing is found that an earlier run compiled.
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 done = subprocess.run(
@@ -197,7 +197,7 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
                     check=True,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env=environment(TORCHINDUCTOR_CACHE_DIR=folder, **variables),
+                    env=environment(TORCHINDUCTOR_CACHE_DIR=folder),
                 )
             runs.append(json.loads(done.stdout.splitlines()[-1]))
     return results

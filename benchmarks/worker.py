@@ -30,8 +30,9 @@ THREAD_VARIABLES = (
 
 # Read by glibc as a process starts: what lincoln_fn.keep_freed_memory tells it.
 KEEP_FREED_MEMORY = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TOP_PAD_": str(2**30),
+    "MALLOC_MMAP_MAX_": "0",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>

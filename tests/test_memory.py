@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import lincoln_fn as lf
 
-# Ten times, four pieces of 16 MiB are written to and freed; the pages asked for are counted.
+# Ten times, four pieces of so many MiB are written to and freed; the pages asked for are counted.
 PROGRAM = """
 import resource, sys, torch
 import lincoln_fn as lf
@@ -19,10 +20,10 @@ def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def use():
-    pieces = [torch.ones(2**22) for _ in range(4)]
+    pieces = [torch.ones(int(sys.argv[1]) * 2**18) for _ in range(4)]
 
-if "keep" in sys.argv:
-    assert lf.keep_freed_memory()
+if len(sys.argv) > 2:
+    assert lf.keep_freed_memory(int(sys.argv[2]) * 2**20)
 for _ in range(3):
     use()
 before = pages()
@@ -31,17 +32,69 @@ for _ in range(10):
 print(pages() - before)
 """
 
+# The flags of the mapping that new memory comes from, where the system tells them.
+FLAGS = """
+import torch, lincoln_fn as lf
+from pathlib import Path
+
+smaps = Path("/proc/self/smaps")
+if smaps.exists() and "VmFlags" in smaps.read_text():
+    assert lf.keep_freed_memory(2**26)
+    place = torch.empty(2**22).data_ptr() + 2**20
+    for line in smaps.read_text().splitlines():
+        word = line.split()[0]
+        if "-" in word:
+            begin, end = (int(side, 16) for side in word.split("-"))
+        elif word == "VmFlags:" and begin <= place < end:
+            print(*line.split()[1:])
+"""
+
+# A process that may not have as much as it wants to keep goes on as before.
+LIMITED = """
+import mmap, resource, torch
+import lincoln_fn as lf
+
+pages = int(open("/proc/self/statm").read().split()[0])
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + 2**29, hard))
+print(lf.keep_freed_memory(), torch.ones(2**24).sum().item())
+"""
+
 has_mallopt = hasattr(ctypes.pythonapi, "mallopt")
 
 
-@pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
-def test_kept_memory_is_not_asked_for_again():
-    def pages(*arguments: str) -> int:
-        command = [sys.executable, "-c", PROGRAM, *arguments]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def printed(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
+
+@pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
+@pytest.mark.parametrize("size", ["16", "40"], ids="{} MiB".format)
+def test_kept_memory_is_not_asked_for_again(size):
     # By a factor, for a system may hand out pages of two sizes.
-    assert 10 * pages("keep") < pages()
+    assert 10 * int(printed(PROGRAM, size, "1024")) < int(printed(PROGRAM, size))
+
+
+@pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
+def test_beyond_what_is_kept_the_rest_is_handed_back():
+    kept, usual = (int(printed(PROGRAM, "40", *arguments)) for arguments in (["80"], []))
+    assert 0.2 * usual < kept < 0.8 * usual
+
+
+@pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no large pages"
+)
+def test_kept_memory_lies_in_large_pages():
+    flags = printed(FLAGS).split()
+    if not flags:
+        pytest.skip("the system does not tell how memory lies")
+    assert "hg" in flags
+
+
+@pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
+def test_more_than_the_process_may_have_is_not_kept():
+    assert printed(LIMITED).split() == ["False", str(2.0**24)]
 
 
 @pytest.mark.parametrize("given", [-1, 2**31])
