@@ -35,6 +35,9 @@ _OPTIONS: Final = {
     "reorder_for_locality": False,
     # Loops and products are called from C++, for a call from Python takes as long as a small one.
     "cpp_wrapper": True,
+    # Loops that do not follow from each other stay apart: made one, they would keep the tensors of
+    # each until the last has run, a gradient till the next layer's.
+    "cpp.max_horizontal_fusion_size": 1,
     # A loop of fewer elements is done before a second thread has woken up.
     "cpp.min_chunk_size": 4096,
     **VECTORS,
