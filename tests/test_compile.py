@@ -1,6 +1,7 @@
 """Compiled steps: the same as eager for every kind of layer and optimizer, and the same errors."""
 
 import re
+from collections import deque, namedtuple
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.compiled.tracing import builder, flatten, trace
 from lincoln_fn.layers import dropout
-from lincoln_fn.record import State, record
+from lincoln_fn.record import State, record, static
 
 optim, schedules = lf.optim, lf.schedules
 
@@ -417,3 +418,39 @@ def test_erfc_is_traced_as_erf_in_single_precision_alone():
         given = lf.tree.map(moved, (state, (X, X[:, :3])), states=True)
         nodes = trace(step, *given).graph.graph.nodes
         assert {str(n.target) for n in nodes if "erf" in str(n.target)} == {expected}
+
+
+@record
+class Pair:
+    first: object
+    second: object
+
+
+@record
+class Named(Pair):
+    """A pair that its parent cannot make: with a name, which is no leaf."""
+
+    name: str = static(default="")
+
+
+Point = namedtuple("Point", "x y")
+TREES = {
+    "tensor": X,
+    "nothing": (),
+    "records": Pair(Named(X, T, "inner"), (Pair(T, None), X)),
+    "state": (lf.Key(3), X),
+    "one_entry": (Pair((X,), ()),),
+    "containers": {"list": [X, T], "deque": deque([T, X]), "a": Point(X, {"z": T, "b": X})},
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_is_put_together_as_it_was(name):
+    leaves, structure = flatten(TREES[name])
+    new = list(map(torch.clone, leaves))
+    built, found = builder(structure)(new), structure.unflatten(new)
+    assert type(built) is type(found)
+    assert repr(built) == repr(found)
+    of_built, structure_of_built = flatten(built)
+    assert structure_of_built == structure
+    assert all(ours is theirs for ours, theirs in zip(of_built, new, strict=True))

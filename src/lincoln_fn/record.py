@@ -89,8 +89,8 @@ def record(cls: type[T]) -> type[T]:
     read, read_constants = _reader(children), _reader(constants)
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
     make = _maker(frozen, children + constants, constructs_itself)
-    if not constants:
-        frozen.__tree_make__ = staticmethod(make)  # for `compile`, of the fields' values
+    # For `compile`: makes a record of its children alone.
+    frozen.__tree_make__ = None if constants else staticmethod(make)
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
         return read(tree), read_constants(tree), children
