@@ -94,13 +94,14 @@ class CompiledRun:
         leaves, before = self.made.pop(state, ((), None))
         # A tensor that another step has written over has no memory left.
         if before is None or 0 in map(Tensor.data_ptr, leaves):
-            leaves, structure = flatten(state)
-            compiled = self._graph((structure, _layouts(leaves)), kind, state, batch)
+            leaves, of_state = flatten(state)
+            compiled = self._graph((of_state, _layouts(leaves)), kind, state, batch)
         elif kind in before.after:
             compiled = before.after[kind]
         else:
-            of_state = before.returned, _layouts(leaves)
-            compiled = before.after[kind] = self._graph(of_state, kind, state, batch)
+            of_state = before.returned
+            compiled = self._graph((of_state, _layouts(leaves)), kind, state, batch)
+            before.after[kind] = compiled
         *outputs, value = compiled.graph([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(value.item()):

@@ -11,9 +11,8 @@ tracing and checks of numbers are not.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import optree
@@ -34,6 +33,9 @@ from lincoln_fn.train import Step, TrainState
 
 # Any: optree's class, whose constructor no type checker knows.
 Structure: TypeAlias = Any
+
+# How deep a tree is written out; Python reads a few hundred parentheses in each other.
+_DEEPEST: Final = 32
 
 
 @attrs.frozen(eq=False)
@@ -74,22 +76,29 @@ def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: 
         (5, {'a': 7})
     """
     names: dict[str, object] = {}
-    count = itertools.count()
 
-    def written(part: Structure) -> str:
+    def named(function: object) -> str:
+        names[f"make_{len(names)}"] = function
+        return f"make_{len(names) - 1}"
+
+    def written(part: Structure, first: int, depth: int = 0) -> str:
         if part.is_leaf():
-            return f"leaves[{next(count)}]"
-        entries = "".join(f"{written(child)}, " for child in part.children())
+            return f"leaves[{first}]"
+        if depth == _DEEPEST:
+            return f"{named(part.unflatten)}(leaves[{first}:{first + part.num_leaves}])"
+        entries = ""
+        for child in part.children():
+            entries += f"{written(child, first, depth + 1)}, "
+            first += child.num_leaves
         if part.type is tuple:
             return f"({entries})"
-        name = f"make_{len(names)}"
-        names[name] = make = getattr(part.type, "__tree_make__", None)
+        make = getattr(part.type, "__tree_make__", None)
         if make is not None:
-            return f"{name}({entries})"
-        names[name] = part.one_level().unflatten
-        return f"{name}(({entries}))"
+            return f"{named(make)}({entries})"
+        return f"{named(part.one_level().unflatten)}(({entries}))"
 
-    built: Callable[[Sequence[Tensor]], Any] = eval(f"lambda leaves: {written(structure)}", names)
+    source = f"lambda leaves: {written(structure, 0)}"
+    built: Callable[[Sequence[Tensor]], Any] = eval(source, names)
     return built
 
 
