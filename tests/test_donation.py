@@ -75,12 +75,13 @@ def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
 @pytest.mark.parametrize("compiled", WAYS)
 def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     step, state = begun(NETS["states"][0], lf.optim.sgd(0.1), X, compiled)
-    old = state.params[0].weight
+    old, count = state.params[0].weight, state.step
     place, key = old.data_ptr(), state.key
     new, _ = step(state, (X, TARGET))
     assert new.params[0].weight.data_ptr() == place
     assert new.params[0].weight.shape == (5, 4)
     assert old.shape == (0,)
+    assert (old.dtype, count.dtype) == (torch.float32, torch.int64)
     assert new.key.bits is key.bits
     with pytest.raises(lf.LayerError) as caught:
         step(state, (X, TARGET))

@@ -1,6 +1,4 @@
-"""Memory that a tensor gives up, and what the process does with freed memory.
-
-The second is an impure edge: the setting belongs to the whole process.
+"""How the process handles freed memory. An impure edge: the setting belongs to the whole process.
 
 On Linux the C library hands large pieces of memory back to the system as soon as they are free, and
 whoever needs them next, such as the next training step, pays for fresh ones, page by page.
@@ -12,9 +10,6 @@ import ctypes
 import mmap
 from typing import Final
 
-import torch
-from torch import Tensor
-
 # Parameters of mallopt, as glibc's malloc.h numbers them.
 _TOP_PAD: Final = -2
 _MMAP_MAX: Final = -4
@@ -22,8 +17,6 @@ _MMAP_MAX: Final = -4
 _USUAL_MAPPINGS: Final = 65536
 # Of <sys/mman.h>, in Linux.
 _MADV_HUGEPAGE: Final = 14
-
-_NOTHING: Final = torch.empty(0)
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
@@ -69,19 +62,3 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
     kept = mallopt(_TOP_PAD, bytes)
     free(begin)
     return bool(kept)
-
-
-def give_up(tensor: Tensor) -> None:
-    """Leave nothing in a tensor whose memory another has taken.
-
-    Args:
-        tensor: is changed, to shape (0,), of whatever dtype.
-
-    Example:
-        >>> tensor = torch.ones(2, 3)
-        >>> give_up(tensor)
-        >>> tensor
-        tensor([])
-    """
-    # By `set_`, it would take an operation and a storage of its own.
-    tensor.data = _NOTHING if tensor.is_cpu else tensor.new_empty(0)

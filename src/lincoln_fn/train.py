@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._spent import is_spent, spend
 from lincoln_fn.combine.parts import owned
 from lincoln_fn.combine.rearranged import rearranged
 from lincoln_fn.data import Batch
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, map_layers
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.memory import give_up
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, NonFiniteError
@@ -196,7 +196,7 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
 def _check_unspent(state: TrainState) -> None:
     paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
     for path, leaf in zip(paths, leaves, strict=True):
-        if isinstance(leaf, Tensor) and leaf.shape == (0,) and leaf.data_ptr() == 0:
+        if is_spent(leaf):
             problem = f"expected a state that no step has written over, got {path} empty"
             raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
 
@@ -206,7 +206,7 @@ def _empty(old: Arrays, new: Arrays) -> None:
     for before, after in zip(tree.children(old), tree.children(new), strict=True):
         if isinstance(before, Tensor):
             if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
-                give_up(before)
+                spend(before)
         elif before is not after:
             _empty(before, after)
 

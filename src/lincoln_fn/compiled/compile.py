@@ -96,8 +96,8 @@ class CompiledRun:
         if before is None or 0 in map(Tensor.data_ptr, leaves):
             leaves, of_state = flatten(state)
             compiled = self._graph((of_state, _layouts(leaves)), kind, state, batch)
-        elif kind in before.after:
-            compiled = before.after[kind]
+        elif (known := before.after.get(kind)) is not None:
+            compiled = known
         else:
             of_state = before.returned
             compiled = self._graph((of_state, _layouts(leaves)), kind, state, batch)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from lincoln_fn._spent import spend
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
-from lincoln_fn.memory import give_up
 
 aten = torch.ops.aten
 
@@ -146,7 +146,7 @@ def handed_over(
             new.append(next(rest))
         else:
             new.append(leaf.data)
-            give_up(leaf)
+            spend(leaf)
             if outputs:
                 products.append(Added(new[-1], next(rest), next(rest), alpha))
     return new, products

@@ -1,0 +1,43 @@
+"""Spent tensors: those of a donated state, whose memory the next state has taken."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_NOTHING: Final = torch.empty(0)
+
+
+def spend(tensor: Tensor) -> None:
+    """Leave nothing in a tensor, so that nobody takes its successor's numbers for its own.
+
+    Args:
+        tensor: is changed, to shape (0,).
+
+    Example:
+        >>> tensor = torch.ones(2, 3)
+        >>> spend(tensor)
+        >>> tensor, is_spent(tensor)
+        (tensor([]), True)
+    """
+    # By `set_`, it would take an operation and a storage of its own, which a small step notices.
+    is_usual = tensor.is_cpu and tensor.dtype is torch.float32
+    tensor.data = _NOTHING if is_usual else tensor.new_empty(0)
+
+
+def is_spent(leaf: object) -> bool:
+    """Tell whether a leaf is a spent tensor.
+
+    Args:
+        leaf: of a state.
+
+    Returns:
+        True for an empty tensor of one axis that has no memory.
+
+    Example:
+        >>> is_spent(torch.ones(0, 3)), is_spent(0.5)
+        (False, False)
+    """
+    return isinstance(leaf, Tensor) and leaf.shape == (0,) and leaf.data_ptr() == 0
