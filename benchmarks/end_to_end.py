@@ -15,6 +15,7 @@ processor has units for it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from benchmarks.worker import environment, hold_to
 
 EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 5000, 100, 0.003
 MEAN, DEVIATION = 0.1307, 0.3081
+STEPS = EPOCHS * -(-60_000 // BATCH)
 
 Images = tuple[Tensor, Tensor]
 
@@ -54,12 +56,12 @@ def load(train: bool) -> Images:
     return rows, data.targets
 
 
-def measured_at(step: int, steps: int) -> bool:
+def measured_at(step: int) -> bool:
     """Tell whether the accuracy is measured after a step: 23 times in 2345."""
-    return step == steps or (step % EVERY == 0 and step + EVERY <= steps)
+    return step == STEPS or (step % EVERY == 0 and step + EVERY <= STEPS)
 
 
-def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
+def run_ours(compiled: bool = False) -> list[float]:
     """Train with lincoln_fn; give the accuracies."""
     train, test = load(True), load(False)
     lf.keep_freed_memory()  # of the steps, not of the files
@@ -67,17 +69,17 @@ def run_ours(compiled: bool = False, epochs: int = EPOCHS) -> list[float]:
     optimizer = lf.optim.sgd(LR)
     step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer, donate=True)
     state = lf.init_state(net, optimizer, lf.Key(0), train[0])
-    batches = lf.data.batches(train, BATCH, key=state.key, epochs=epochs)
+    batches = lf.data.batches(train, BATCH, key=state.key, epochs=EPOCHS)
     test_batches = lf.data.batches(test, TEST_BATCH)
     accuracies = []
     for state, record in lf.train(lf.compile(step) if compiled else step, state, batches):
-        if measured_at(record.step, len(batches)):
+        if measured_at(record.step):
             metrics = {"accuracy": lf.metrics.accuracy}
             accuracies.append(lf.evaluate(net, state.params, test_batches, metrics)["accuracy"])
     return accuracies
 
 
-def run_ancestor(epochs: int = EPOCHS) -> list[float]:
+def run_ancestor() -> list[float]:
     """Train as the notebook's library does; give the accuracies."""
     torch.manual_seed(0)
     train, test = _loader(True), _loader(False)
@@ -85,14 +87,12 @@ def run_ancestor(epochs: int = EPOCHS) -> list[float]:
     return _accuracies(
         lambda x, target: ancestor.step(weights, x, target, LR),
         lambda x: ancestor.forward(weights, x)[1],
-        lambda: iter(train),
+        [train] * EPOCHS,
         test,
-        epochs,
-        len(train),
     )
 
 
-def run_torch(tuned: bool, epochs: int = EPOCHS) -> list[float]:
+def run_torch(tuned: bool) -> list[float]:
     """Train with torch; give the accuracies."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(784, 500), nn.Sigmoid(), nn.Linear(500, 10), nn.LogSoftmax(1))
@@ -107,29 +107,25 @@ def run_torch(tuned: bool, epochs: int = EPOCHS) -> list[float]:
 
     if not tuned:
         train, test = _loader(True), _loader(False)
-        return _accuracies(step, net, lambda: iter(train), test, epochs, len(train))
+        return _accuracies(step, net, [train] * EPOCHS, test)
     images, test_images = load(True), load(False)
     lf.keep_freed_memory()  # as ours does
     test_batches = list(zip(*(part.split(TEST_BATCH) for part in test_images), strict=True))
-    per_epoch = -(-len(images[0]) // BATCH)
-    return _accuracies(step, net, lambda: _shuffled(images), test_batches, epochs, per_epoch)
+    return _accuracies(step, net, (_shuffled(images) for _ in range(EPOCHS)), test_batches)
 
 
 def _accuracies(
     step: Callable[[Tensor, Tensor], float],
     predict: Callable[[Tensor], Tensor],
-    batches: Callable[[], Iterator[Any]],
-    test_batches: Any,
-    epochs: int,
-    per_epoch: int,
+    epochs: Iterable[Iterable[Any]],
+    test_batches: Iterable[Any],
 ) -> list[float]:
-    accuracies, number, running = [], 0, 0.0
-    for _ in range(epochs):
-        for x, target in batches():
-            running += step(x.flatten(1), target)
-            number += 1
-            if measured_at(number, epochs * per_epoch):
-                accuracies.append(_accuracy(predict, test_batches))
+    batches = itertools.chain.from_iterable(epochs)
+    accuracies = []
+    for number, (x, target) in enumerate(batches, start=1):
+        step(x.flatten(1), target)
+        if measured_at(number):
+            accuracies.append(_accuracy(predict, test_batches))
     return accuracies
 
 
