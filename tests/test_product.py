@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn.layers import _product, dense
+from lincoln_fn.layers._processor import is_amd_with
 
 has_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
@@ -100,17 +101,16 @@ def test_small_products_and_other_processors_keep_mkl(monkeypatch):
     ("name", "has_vectors", "expected"),
     [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False)],
 )
-def test_which_library_is_faster_depends_on_the_processor(monkeypatch, name, has_vectors, expected):
+def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vectors, expected):
     capabilities = {"cpu_name": name, "avx512_f": has_vectors}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    assert _product._is_faster_by_onednn() is expected
-    for library in (torch.backends.mkl, torch.backends.mkldnn):
-        with monkeypatch.context() as without:
-            without.setattr(library, "is_available", lambda: False)
-            assert not _product._is_faster_by_onednn()
+    assert is_amd_with("avx512_f") is expected
+    assert not is_amd_with("avx512_bf16")
+    with monkeypatch.context() as without:
+        without.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert not is_amd_with("avx512_f")
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # as of older versions of torch
-    assert not _product._is_faster_by_onednn()
+    assert not is_amd_with("avx512_f")
 
 
 @has_onednn

@@ -17,6 +17,7 @@ from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.tracing import Structure, builder, flatten, trace
 from lincoln_fn.data import Batch
+from lincoln_fn.layers._bfloat16 import is_allowed
 from lincoln_fn.train import Step, TrainState
 
 
@@ -50,8 +51,9 @@ def compile(step: Step) -> Step:
     return attrs.evolve(step, run=CompiledRun(step))
 
 
-# A batch's structure, None for two tensors; its tensors' layouts; and the number of threads.
-BatchKind: TypeAlias = tuple[Structure | None, tuple[Hashable, ...], int]
+# A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a
+# graph depends on: the number of threads, and whether products may be made in bfloat16.
+BatchKind: TypeAlias = tuple[Structure | None, tuple[Hashable, ...], int, bool]
 # A state's structure, and its tensors' layouts.
 StateKind: TypeAlias = tuple[Structure, tuple[Hashable, ...]]
 
@@ -89,8 +91,7 @@ class CompiledRun:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
         of_batch, structure = _in_a_row(batch)
-        # A graph is compiled for a number of threads.
-        kind = structure, _layouts(of_batch), torch.get_num_threads()
+        kind = structure, _layouts(of_batch), torch.get_num_threads(), is_allowed()
         leaves, before = self.made.pop(state, ((), None))
         # A tensor that another step has written over has no memory left.
         if before is None or 0 in map(Tensor.data_ptr, leaves):

@@ -1,9 +1,10 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Four kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Five kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
+- and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
 - those of a small step, where the call itself takes longest: written as the loops that they are,
   which Inductor makes one with the loops around them;
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled.kernels import mm_by_onednn
-from lincoln_fn.layers import _product
+from lincoln_fn.layers import _bfloat16, _product
 
 aten = torch.ops.aten
 
@@ -84,6 +85,8 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     a, b = (factor.meta["val"] for factor in factors)
     if small and a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED:
         return looped
+    if _bfloat16.suits(a, b):
+        return in_bfloat16
     if node.target is aten.mm.default:
         if is_thin(a, b):
             return looped
@@ -127,6 +130,23 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
         tensor([[11.]])
     """
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+
+
+def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b of factors cast to bfloat16.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        The product, in float32.
+
+    Example:
+        >>> in_bfloat16(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
+        tensor([[11.]])
+    """
+    return _bfloat16.mm(a, b).float()
 
 
 def transposed(a: Tensor, b: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ So does a large W: each thread then makes some columns of y and of the new W, an
 W in its own cache, where it left it a step before. That is worth a sixth of the step of a
 784-500-10 network where a processor makes products of float32 in bfloat16
 (`torch.set_float32_matmul_precision("medium")`), and a fiftieth in float32. Any other W lies by
-rows, which takes less time for small batches.
+rows, which takes less time for small batches. Where torch would not do so itself, _bfloat16.py
+does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.forward_ad import unpack_dual
 
+from lincoln_fn.layers import _bfloat16
+from lincoln_fn.layers._processor import is_amd_with
+
 # Multiply-adds below which a call of oneDNN costs more than it saves.
 _LEAST: Final = 2**22
 # How many numbers of float32 a vector holds, at most.
@@ -35,16 +39,8 @@ _LARGE: Final = 2**18
 _WIDER: Final = 16
 
 
-def _is_faster_by_onednn() -> bool:
-    has_both = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's
-    if not has_both or not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    processor = torch.cpu.get_capabilities()
-    return str(processor.get("cpu_name")).startswith("AMD") and bool(processor.get("avx512_f"))
-
-
 # Of the machine, and the same as long as the process lives.
-HERE: Final = _is_faster_by_onednn()
+HERE: Final = torch.backends.mkl.is_available() and is_amd_with("avx512_f")  # type: ignore[no-untyped-call]  # torch's
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -63,6 +59,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         tensor([[210.]])
     """
     if suits(x, weight) and _is_plain(x, weight, bias):
+        if _bfloat16.suits(x, weight.mT):
+            made = _bfloat16.mm(x, weight.mT)
+            return made.float() if bias is None else made + bias
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return y
     return torch.nn.functional.linear(x, weight, bias)
@@ -102,7 +101,11 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
         tensor([[3.],
                 [6.]])
     """
-    return (g.mT @ x).mT if _lies_by_columns(like) else x.mT @ g
+    turned = _lies_by_columns(like)
+    a, b = (g.mT, x) if turned else (x.mT, g)
+    is_cast = _bfloat16.suits(a, b) and _is_plain(a, b)
+    made = _bfloat16.mm(a, b).float() if is_cast else a @ b
+    return made.mT if turned else made
 
 
 def add_outer(
@@ -127,10 +130,13 @@ def add_outer(
     """
     turned = _lies_by_columns(weight)
     base, a, b = (weight.mT, g.mT, x) if turned else (weight, x.mT, g)
+    out = base if donate else None
+    if _bfloat16.suits(a, b) and _is_plain(base, a, b):
+        made = torch.add(base, _bfloat16.mm(a, b), alpha=alpha, out=out)
+    else:
+        made = torch.addmm(base, a, b, alpha=alpha, out=out)
     if donate:
-        torch.addmm(base, a, b, alpha=alpha, out=base)
         return weight.detach()
-    made = torch.addmm(base, a, b, alpha=alpha)
     return made.mT if turned else made
 
 
