@@ -9,12 +9,14 @@ the end. Each program runs in a process of its own, in turn; imports are not tim
 ours reads the files by torchvision, as examples/mnist.py does, eager or compiled; the ancestor is
 the notebook's library, and torch eager torch's tutorial, both with a DataLoader that transforms
 each image; torch tuned holds the images in memory, has a fused optimizer, and keeps freed memory as
-ours does. With bfloat16, torch is allowed to make products of float32 in bfloat16, where the
-processor has units for it.
+ours does. A compiled program compiles anew; run again, it finds on disk what it compiled before.
+With bfloat16, torch is allowed to make products of float32 in bfloat16, where the processor has
+units for it; with autocast, it is told to.
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -92,15 +94,20 @@ def run_ancestor() -> list[float]:
     )
 
 
-def run_torch(tuned: bool) -> list[float]:
+def run_torch(tuned: bool, compiled: bool = False) -> list[float]:
     """Train with torch; give the accuracies."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(784, 500), nn.Sigmoid(), nn.Linear(500, 10), nn.LogSoftmax(1))
     optimizer = torch.optim.SGD(net.parameters(), LR, fused=tuned)
 
+    def loss_of(x: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(net(x), target, reduction="sum")
+
+    loss = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
     def step(x: Tensor, target: Tensor) -> float:
         optimizer.zero_grad()
-        value = F.nll_loss(net(x), target, reduction="sum")
+        value = loss(x, target)
         value.backward()
         optimizer.step()
         return value.item()
@@ -154,20 +161,41 @@ def _accuracy(predict: Callable[[Tensor], Tensor], batches: Any) -> float:
     return right / count
 
 
-def in_bfloat16(run: Callable[[], list[float]]) -> list[float]:
+Program = Callable[[], list[float]]
+
+
+def in_bfloat16(run: Program) -> list[float]:
     """Run a program whose products torch may make in bfloat16; parameters stay in float32."""
     torch.set_float32_matmul_precision("medium")
     return run()
 
 
-PROGRAMS: dict[str, Callable[[], list[float]]] = {
+def in_autocast(run: Program) -> list[float]:
+    """Run a program whose products torch is to make in bfloat16; parameters stay in float32."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return run()
+
+
+_ours_compiled = partial(run_ours, compiled=True)
+_ours_compiled_bfloat16 = partial(in_bfloat16, _ours_compiled)
+_tuned = partial(run_torch, tuned=True)
+_torch_compiled = partial(_tuned, compiled=True)
+
+AGAIN = ", again"
+PROGRAMS: dict[str, Program] = {
     "ours eager": run_ours,
-    "ours compiled": partial(run_ours, compiled=True),
     "ours eager, bfloat16": partial(in_bfloat16, run_ours),
+    "ours compiled": _ours_compiled,
+    f"ours compiled{AGAIN}": _ours_compiled,
+    "ours compiled, bfloat16": _ours_compiled_bfloat16,
+    f"ours compiled, bfloat16{AGAIN}": _ours_compiled_bfloat16,
     "ancestor": run_ancestor,
     "torch eager": partial(run_torch, tuned=False),
-    "torch tuned": partial(run_torch, tuned=True),
-    "torch tuned, bfloat16": partial(in_bfloat16, partial(run_torch, tuned=True)),
+    "torch tuned": _tuned,
+    "torch tuned, bfloat16": partial(in_bfloat16, _tuned),
+    "torch tuned, autocast": partial(in_autocast, _tuned),
+    "torch compiled": _torch_compiled,
+    f"torch compiled{AGAIN}": _torch_compiled,
 }
 
 
@@ -175,7 +203,7 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
     """Run programs in turn, each time in a new process.
 
     Args:
-        names: of the programs.
+        names: of the programs; one that runs again comes after itself.
         rounds: how often each runs.
         threads: how many each may use.
 
@@ -184,30 +212,31 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name, runs in results.items():
-            command = [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)]
-            # Nothing is found that an earlier run compiled.
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # Nothing is found that another round or program compiled, but what it compiled itself.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            for name, runs in results.items():
                 done = subprocess.run(
-                    command,
+                    [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)],
                     check=True,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env=environment(TORCHINDUCTOR_CACHE_DIR=folder),
+                    env=environment(
+                        TORCHINDUCTOR_CACHE_DIR=str(Path(folder, name.removesuffix(AGAIN)))
+                    ),
                 )
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
     return results
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Make the table: seconds, their spread, and the last accuracy."""
-    lines = [f"{'program':22}{'seconds':>9}{'spread':>18}{'accuracy':>10}{'validations':>13}"]
+    lines = [f"{'program':31}{'seconds':>9}{'spread':>18}{'accuracy':>10}{'validations':>13}"]
     for name, runs in results.items():
         seconds = sorted(run["seconds"] for run in runs)
         spread = f"{seconds[0]:.2f} to {seconds[-1]:.2f}"
         accuracies = runs[0]["accuracies"]
         cells = f"{spread:>18}{accuracies[-1]:10.4f}{len(accuracies):13}"
-        lines.append(f"{name:22}{statistics.median(seconds):9.2f}{cells}")
+        lines.append(f"{name:31}{statistics.median(seconds):9.2f}{cells}")
     return "\n".join(lines)
 
 
@@ -216,6 +245,8 @@ def main(name: str, threads: int) -> None:
     torch.set_num_threads(threads)
     # Torch imports parts of itself when they are first needed; imports are not timed.
     torch.nn.functional.relu(torch.empty(1, device="meta"))
+    if "compiled" in name:
+        importlib.import_module("torch._inductor.compile_fx")
     began = time.perf_counter()
     accuracies = PROGRAMS[name]()
     seconds = time.perf_counter() - began
