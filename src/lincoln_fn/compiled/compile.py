@@ -11,7 +11,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled import columns, lstm, pooling, products, scalars, sparse_convolution
+from lincoln_fn.compiled import (
+    columns,
+    lstm,
+    lstm_of_codes,
+    pooling,
+    products,
+    scalars,
+    sparse_convolution,
+)
 from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
@@ -150,6 +158,7 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     pooling.rewrite(traced.graph)
     sparse_convolution.rewrite(traced.graph)
     lstm.rewrite(traced.graph)
+    lstm_of_codes.rewrite(traced.graph)
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     run = by_inductor(traced.graph, traced.inputs, small=small)

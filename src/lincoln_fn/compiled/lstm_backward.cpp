@@ -1,16 +1,17 @@
-// A sequence of long short-term memory, backward; lstm.py derives it, and writes the constants of
-// one shape above: LENGTH, HIDDEN, and whether time was REVERSEd.
+// A sequence of long short-term memory, backward; lstm_steps.py writes the constants of
+// one shape above: LENGTH, HIDDEN, how many ENTRIES there are, and whether time was REVERSEd.
 //
 // g and c are (batch, LENGTH, HIDDEN), first_c, dh and dc (batch, HIDDEN), gates (batch, LENGTH, 4,
-// HIDDEN); db is (threads, 4, HIDDEN), the sum of each thread's examples. weight is W_hh^T, by tiles
-// of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates go out as their gradients, and dc comes in as
-// the last state's and goes out as the first's.
+// HIDDEN), codes (batch, LENGTH); sums are (threads, ENTRIES, 4, HIDDEN), by code, of each thread's
+// examples. weight is W_hh^T, by tiles of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates go out as
+// their gradients, and dc comes in as the last state's and goes out as the first's.
 
 constexpr int64_t VECTORS = divisor_up_to(4, HIDDEN / LANES);
 constexpr int64_t TILE = VECTORS * LANES;
 
 struct Sequence {
   const float *g, *weight, *c, *first_c, *dh;
+  const int64_t* codes;
   float *dc, *gates;
 
   // Take a step of some rows, for the units of one tile.
@@ -33,7 +34,7 @@ struct Sequence {
         const float* old_c = step ? c + place_before * HIDDEN + own : first_c + first;
         const Vec dy = sum[r][v] + Vec::loadu(g + place * HIDDEN + own);
         differentiate(dy, Vec::loadu(c + place * HIDDEN + own), Vec::loadu(old_c), dc + first,
-                      gates + place * 4 * HIDDEN + own, sums + own);
+                      gates + place * 4 * HIDDEN + own, sums + codes[place] * 4 * HIDDEN + own);
       }
   }
 
@@ -53,15 +54,15 @@ struct Sequence {
 };
 
 extern "C" void kernel(const float* g, const float* weight, const float* c, const float* first_c,
-                       const float* dh, float* dc, float* gates, float* db, int64_t batch,
-                       int64_t threads) {
-  const Sequence sequence{g, weight, c, first_c, dh, dc, gates};
+                       const float* dh, const int64_t* codes, float* dc, float* gates,
+                       float* sums, int64_t batch, int64_t threads) {
+  const Sequence sequence{g, weight, c, first_c, dh, codes, dc, gates};
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t thread = 0; thread < threads; thread++)
     for (int64_t step = LENGTH - 1; step >= 0; step--)
       for (int64_t unit = 0; unit < HIDDEN; unit += TILE)
         for_each_part<rows_beside(VECTORS)>(
             batch * thread / threads, batch * (thread + 1) / threads, [&](int64_t row, auto rows) {
-              sequence.take<rows>(step, row, unit, db + thread * 4 * HIDDEN);
+              sequence.take<rows>(step, row, unit, sums + thread * ENTRIES * 4 * HIDDEN);
             });
 }

@@ -1,9 +1,10 @@
-// A sequence of long short-term memory, forward; lstm.py derives it, and writes the constants of one
+// A sequence of long short-term memory, forward; lstm_steps.py writes the constants of one
 // shape above: LENGTH, N_IN, HIDDEN, and whether time is REVERSEd.
 //
 // x is (batch, LENGTH, N_IN), gates (batch, LENGTH, 4, HIDDEN), y and c (batch, LENGTH, HIDDEN), the
 // first h and c (batch, HIDDEN). weight is W_ih above W_hh, by tiles of LANES units: (HIDDEN / LANES,
-// N_IN + HIDDEN, 4, LANES). A tile's sums of the four gates stay in registers until y is made.
+// N_IN + HIDDEN, 4, LANES). codes (batch, LENGTH) say which row of biases (entries, 4, HIDDEN) each
+// step begins with. A tile's sums of the four gates stay in registers until y is made.
 
 // That exponential is a fast one, but makes 0 of nan.
 Vec sigmoid(Vec x) {
@@ -11,7 +12,8 @@ Vec sigmoid(Vec x) {
 }
 
 struct Sequence {
-  const float *x, *weight, *bias, *first_h, *first_c;
+  const float *x, *weight, *biases, *first_h, *first_c;
+  const int64_t* codes;
   float *gates, *c, *y;
 
   // Take a step of some rows, for the units of one tile.
@@ -24,8 +26,10 @@ struct Sequence {
     const float* w_ih = weight + unit * (N_IN + HIDDEN) * 4;
     const float* w_hh = w_ih + N_IN * 4 * LANES;
     Vec sum[ROWS][4];
-    for (int64_t r = 0; r < ROWS; r++)
-      for (int64_t k = 0; k < 4; k++) sum[r][k] = Vec::loadu(bias + k * HIDDEN + unit);
+    for (int64_t r = 0; r < ROWS; r++) {
+      const float* bias = biases + codes[(row + r) * LENGTH + t] * 4 * HIDDEN + unit;
+      for (int64_t k = 0; k < 4; k++) sum[r][k] = Vec::loadu(bias + k * HIDDEN);
+    }
     add_product(x + (row * LENGTH + t) * N_IN, LENGTH * N_IN, w_ih, N_IN, sum);
     add_product(h, apart, w_hh, HIDDEN, sum);
     for (int64_t r = 0; r < ROWS; r++) {
@@ -41,10 +45,10 @@ struct Sequence {
   }
 };
 
-extern "C" void kernel(const float* x, const float* weight, const float* bias, const float* first_h,
-                       const float* first_c, float* gates, float* c, float* y, int64_t batch,
-                       int64_t threads) {
-  const Sequence sequence{x, weight, bias, first_h, first_c, gates, c, y};
+extern "C" void kernel(const float* x, const float* weight, const float* biases,
+                       const float* first_h, const float* first_c, const int64_t* codes,
+                       float* gates, float* c, float* y, int64_t batch, int64_t threads) {
+  const Sequence sequence{x, weight, biases, first_h, first_c, codes, gates, c, y};
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t thread = 0; thread < threads; thread++)
     for (int64_t step = 0; step < LENGTH; step++)
