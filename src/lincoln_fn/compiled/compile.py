@@ -15,6 +15,7 @@ from lincoln_fn.compiled import (
     columns,
     lstm,
     lstm_of_codes,
+    pooled_convolution,
     pooling,
     products,
     scalars,
@@ -157,6 +158,7 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     products.rewrite(traced.graph, small=small)
     pooling.rewrite(traced.graph)
     sparse_convolution.rewrite(traced.graph)
+    pooled_convolution.rewrite(traced.graph)
     lstm.rewrite(traced.graph)
     lstm_of_codes.rewrite(traced.graph)
     scalars.rewrite(traced.graph)

@@ -7,9 +7,6 @@
 // piece of a line of x, number by number; it is taken in whole vectors, of which what is too much
 // meets zeros of the filter, or is left out of dw.
 
-#include <cstring>
-#include <vector>
-
 #include <omp.h>
 
 constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
@@ -24,13 +21,6 @@ constexpr int64_t PLANE = (HEIGHT + 2 * PADDING_H) * LINE + ROW;
 // A tile of a filter stays in registers while all windows pass.
 constexpr int64_t TILE_W = divisor_up_to(REGISTERS, VECTORS);
 constexpr int64_t TILE_H = divisor_up_to(REGISTERS / TILE_W, KERNEL_H);
-
-// Numbers that vectors begin with.
-struct Numbers {
-  std::vector<Vec> vectors;
-  explicit Numbers(int64_t count) : vectors((count + LANES - 1) / LANES, Vec(0)) {}
-  float* begin() { return reinterpret_cast<float*>(vectors.data()); }
-};
 
 // Of one example and filter, the gs that are not 0, and where in the padded plane each was taken.
 struct Gradients {
@@ -100,13 +90,6 @@ void add_to_dx(const Gradients& gs, const float* weight, float* dplane) {
         }
     }
   });
-}
-
-// Copy lines of a matrix whose rows lie apart.
-void copy_lines(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
-                int64_t length) {
-  for (int64_t i = 0; i < lines; i++)
-    std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
 }
 
 extern "C" void kernel(const float* g, const int8_t* places, const float* x, const float* weight,

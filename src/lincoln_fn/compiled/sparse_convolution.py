@@ -38,7 +38,7 @@ _WINDOW: Final = 4
 # Of the loop: g, places, x, weight, dx and dW, the batch's size, and how many threads.
 _ARGUMENTS: Final = ("float*", "int8_t*", *["float*"] * 4, "int64_t", "int64_t")
 # Stride, dilation, whether transposed, output's padding and groups.
-_PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
+PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 
 
 def rewrite(graph: GraphModule) -> None:
@@ -137,6 +137,6 @@ def _suits(node: Node, pooled: Node) -> bool:
     x: Any = node.args[1]  # Any: torch's type for an argument is a union
     window: Any = pooled.args[2]  # Any: as above
     stride, dilation, *others = (node.args[i] for i in (4, 6, 7, 8, 9))
-    is_plain = [stride, dilation, *others] == _PLAIN
+    is_plain = [stride, dilation, *others] == PLAIN
     is_known = x.meta["val"].dtype is torch.float32 and x.meta["val"].device.type == "cpu"
     return is_plain and is_known and math.prod(window) >= _WINDOW and lanes() > 0

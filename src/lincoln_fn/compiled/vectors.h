@@ -1,7 +1,9 @@
-// What the loops in C++ share: vectors, tiles of them in registers, and tanh. Above stands how many
-// LANES a vector has.
+// What the loops in C++ share: vectors, tiles of them in registers, memory for them, and tanh. Above
+// stands how many LANES a vector has.
 
+#include <cstring>
 #include <type_traits>
+#include <vector>
 
 using Vec = at::vec::Vectorized<float>;
 
@@ -29,9 +31,12 @@ void add_product(const float* a, int64_t apart, const float* w, int64_t length,
     Vec line[VECTORS];
 #pragma GCC unroll 28
     for (int64_t v = 0; v < VECTORS; v++) line[v] = Vec::loadu(w + v * LANES);
+    // Lest GCC keep numbers of overlapping lines from turn to turn, in place of sums.
+    const float* column = a + i;
+    asm("" : "+r"(column));
 #pragma GCC unroll 28
     for (int64_t r = 0; r < ROWS; r++) {
-      const Vec number(a[r * apart + i]);
+      const Vec number(column[r * apart]);
 #pragma GCC unroll 28
       for (int64_t v = 0; v < VECTORS; v++)
         sum[r][v] = at::vec::fmadd(number, line[v], sum[r][v]);
@@ -53,6 +58,20 @@ void for_each_part(int64_t begin, int64_t end, const Function& function) {
     const int64_t first = rows * part / parts, next = rows * (part + 1) / parts;
     call_for<MOST>(begin + first, next - first, function);
   }
+}
+
+// Numbers that vectors begin with.
+struct Numbers {
+  std::vector<Vec> vectors;
+  explicit Numbers(int64_t count) : vectors((count + LANES - 1) / LANES, Vec(0)) {}
+  float* begin() { return reinterpret_cast<float*>(vectors.data()); }
+};
+
+// Copy lines of a matrix whose rows lie apart.
+inline void copy_lines(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
+                       int64_t length) {
+  for (int64_t i = 0; i < lines; i++)
+    std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
 }
 
 // c_0 + c_1 x + c_2 x^2 + ..., of coefficients from the last to the first.

@@ -1,0 +1,132 @@
+"""A convolution and the max-pooling behind it, in a compiled step, as one loop.
+
+    y = max over a window's places of (b + sum of W x over each place's patch)
+
+A window's sums stay in registers until the largest is known, so that what the convolution makes, a
+window's size larger than y, is neither written nor read. That pays where few numbers of x meet a
+filter, and the writing takes as long as the sums. The loop is in pooled_convolution.cpp; Inductor
+builds it for each shape, as it builds its own. The backward pass is sparse_convolution.py's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from lincoln_fn.compiled import pooling
+from lincoln_fn.compiled.kernels import named
+from lincoln_fn.compiled.loops import built, lanes
+from lincoln_fn.compiled.sparse_convolution import PLAIN, Size
+
+aten = torch.ops.aten
+
+# Numbers in a filter up to which the loop takes less time than oneDNN's kernel and one for pooling.
+_MOST: Final = 512
+# Of the loop: x, weight, bias, y and places, the batch's size, and how many threads.
+_ARGUMENTS: Final = (*["float*"] * 4, "int8_t*", "int64_t", "int64_t")
+
+
+def rewrite(graph: GraphModule) -> None:
+    """Put the loop in the place of convolutions that are only pooled, where it suits.
+
+    Args:
+        graph: a traced step after `pooling.rewrite`, which is changed.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
+        made = _convolution(node.args[0])
+        if made is not None and _suits(made):
+            given: Any = made.args  # Any: torch's type for an argument is a union
+            x, weight, bias, _, padding, *_ = given
+            node.target = pooled_convolution
+            node.args = (x, weight, bias, tuple(padding), node.args[1])
+    graph.recompile()
+
+
+def pooled_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Size, window: Size
+) -> tuple[Tensor, Tensor]:
+    """Compute what `pooling.pool` returns of a convolution's output.
+
+    Args:
+        x: of shape (batch, channels, height, width).
+        weight: of shape (filters, channels, kernel height, kernel width).
+        bias: of shape (filters,), or None.
+        padding: of x, on both sides of each axis.
+        window: of the pooling.
+
+    Returns:
+        y, and the places, int8, with channels last.
+    """
+    filters, tile = len(weight), _tile(len(weight))
+    tiles = weight.permute(0, 2, 3, 1).reshape(filters // tile, tile, -1).mT
+    bias = x.new_zeros(filters) if bias is None else bias
+    given = (t.contiguous() for t in (x.permute(0, 2, 3, 1), tiles, bias))
+    y, places = _forward(*given, weight.shape[2:], padding, window)
+    return y.permute(0, 3, 1, 2), places
+
+
+def _tile(filters: int) -> int:
+    return lanes() * math.gcd(2, filters // lanes())
+
+
+def _run(
+    x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
+    window: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Run the loop, x, y and places with channels last, and filters of some size by tiles."""
+    y, places = _like(x, tiles, bias, size, padding, window)
+    batch, height, width, channels = x.shape
+    kernel = built(
+        "pooled_convolution", _ARGUMENTS,
+        height=height, width=width, channels=channels, filters=len(bias),
+        kernel_h=size[0], kernel_w=size[1], padding_h=padding[0], padding_w=padding[1],
+        window_h=window[0], window_w=window[1],
+    )  # fmt: skip
+    given = (tensor.contiguous() for tensor in (x, tiles, bias))
+    kernel(*given, y, places, batch, min(torch.get_num_threads(), batch))
+    return y, places
+
+
+def _like(
+    x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
+    window: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    of_axes = zip(x.shape[1:3], size, padding, window, strict=True)
+    plane = [(length + 2 * pad - k + 1) // side for length, k, pad, side in of_axes]
+    y = x.new_empty(len(x), *plane, len(bias))
+    return y, torch.empty_like(y, dtype=torch.int8)
+
+
+_forward: Final[Callable[..., tuple[Tensor, Tensor]]] = named(
+    "pooled_convolution(Tensor x, Tensor tiles, Tensor bias, int[2] size, int[2] padding, "
+    "int[2] window) -> (Tensor, Tensor)",
+    _run,
+    _like,
+)
+
+
+def _convolution(pooled: Any) -> Node | None:  # Any: as above
+    """Find the convolution whose output is pooled, if nothing else looks at its numbers."""
+    node = pooled
+    while node.target is aten.permute.default and len(node.users) == 1:
+        node = node.args[0]
+    is_alone = sum(user.target is not aten.new_zeros.default for user in node.users) == 1
+    is_same = node.meta["val"].stride() == pooled.meta["val"].stride()
+    is_found = node.target is aten.convolution.default and is_alone and is_same
+    return node if is_found else None
+
+
+def _suits(node: Node) -> bool:
+    """Tell whether a convolution is a plain and light one, whose filters fill vectors."""
+    given: Any = node.args[:2]  # Any: as above
+    x, weight = (arg.meta["val"] for arg in given)
+    stride, dilation, *others = (node.args[i] for i in (3, 5, 6, 7, 8))
+    is_plain = [stride, dilation, *others] == PLAIN
+    is_known = x.dtype is torch.float32 and x.device.type == "cpu"
+    is_whole = lanes() > 0 and len(weight) % lanes() == 0
+    return bool(is_plain and is_known and is_whole and weight[0].numel() <= _MOST)

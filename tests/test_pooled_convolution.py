@@ -1,0 +1,144 @@
+"""A convolution and its max-pooling as one loop: the same numbers, and the same places."""
+
+import pytest
+import torch
+from test_compile import compiles
+from test_compile_rewrites import assert_same_after, drawn, targets, traced
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import pooled_convolution, pooling
+from lincoln_fn.compiled.loops import lanes
+
+aten = torch.ops.aten
+CHANNELS_LAST = torch.channels_last
+TARGET = torch.tensor([0, 1, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def needs_vectors():
+    if not lanes():
+        pytest.skip("Inductor knows no vectors of this processor")
+
+
+# The shapes of x and of a filter, how many vectors of filters, padding and window: one channel and
+# many, tiles of one vector and of two, lines of nothing but padding, windows wider than a tile.
+SHAPES = {
+    "one channel": ((5, 1, 10, 9), (3, 2), 1, (1, 2), (2, 2)),
+    "two vectors": ((3, 7, 7, 10), (2, 5), 2, (0, 1), (3, 2)),
+    "three vectors": ((2, 4, 6, 8), (1, 1), 3, (0, 0), (2, 4)),
+    "much padding": ((2, 3, 4, 3), (5, 5), 2, (4, 4), (2, 7)),
+    "a wide window": ((1, 2, 4, 32), (1, 1), 2, (0, 0), (1, 16)),
+}
+
+
+def arguments(name):
+    x_shape, kernel, vectors, padding, window = SHAPES[name]
+    filters = vectors * lanes()
+    x = drawn(1, *x_shape).to(memory_format=CHANNELS_LAST)
+    return x, drawn(2, filters, x_shape[1], *kernel), drawn(3, filters), padding, window
+
+
+@compiles
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("name", SHAPES)
+def test_is_pooling_of_the_convolution(name, has_bias):
+    x, weight, bias, padding, window = arguments(name)
+    bias = bias if has_bias else None
+    y, places = pooled_convolution.pooled_convolution(x, weight, bias, padding, window)
+    made = torch.conv2d(x, weight, bias, padding=padding).to(memory_format=CHANNELS_LAST)
+    expected, expected_places = pooling.pool(made, window)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(places, expected_places)
+    assert (y.stride(), places.stride()) == (expected.stride(), expected_places.stride())
+
+
+@compiles
+def test_the_first_of_equals_is_chosen_and_nan_stays():
+    x = torch.zeros(1, 1, 2, 6).to(memory_format=CHANNELS_LAST)
+    x[0, 0, 1, 1], x[0, 0, 0, 3] = 5.0, torch.nan
+    weight = torch.ones(lanes(), 1, 1, 1)
+    y, places = pooled_convolution.pooled_convolution(x, weight, None, (0, 0), (2, 2))
+    assert y[0, 0, 0].isnan().tolist() == [False, True, False]
+    assert y[0, 0, 0, [0, 2]].tolist() == [5.0, 0.0]
+    assert places[0, 0, [0, 2], 0].tolist() == [3, 0]
+
+
+@compiles
+def test_any_number_of_threads_gives_the_same():
+    given, results = arguments("one channel"), []
+    for threads in (1, 2, 7):
+        torch.set_num_threads(threads)
+        results.append(pooled_convolution.pooled_convolution(*given))
+    for y, places in results[1:]:
+        assert torch.equal(y, results[0][0])
+        assert torch.equal(places, results[0][1])
+
+
+def convolutional(*between, **form):
+    last = lf.serial(*between, lf.max_pool2d(2), lf.relu(), lf.flatten(), lf.dense(3))
+    return lf.serial(lf.conv2d(2 * lanes(), 3, padding=1, **form), *last.parts)
+
+
+def rewritten(graph):
+    pooling.rewrite(graph)
+    pooled_convolution.rewrite(graph)
+
+
+@compiles
+@pytest.mark.parametrize("bias", [True, False])
+def test_takes_the_convolution_s_place(bias):
+    graph, given = traced(convolutional(bias=bias), drawn(1, 4, 2, 8, 6), TARGET)
+    assert_same_after(rewritten, graph, given)
+    assert targets(graph).count(pooled_convolution.pooled_convolution) == 1
+    assert pooling.pool not in targets(graph)
+
+
+OTHERS = {
+    "stride": lambda: convolutional(stride=2),
+    "dilation": lambda: convolutional(dilation=2),
+    "groups": lambda: convolutional(groups=2),
+    "an activation that stays in front": lambda: convolutional(lf.tanh()),
+    "half a vector of filters": lambda: lf.serial(
+        lf.conv2d(lanes() + lanes() // 2, 3, padding=1), *convolutional().parts[1:]
+    ),
+    "used twice": lambda: lf.serial(
+        convolutional().parts[0],
+        lf.branch(lf.max_pool2d(2), lf.avg_pool2d(2), merge=lf.add()),
+        lf.flatten(),
+        lf.dense(3),
+    ),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", OTHERS)
+def test_which_convolutions_stay(name):
+    graph, given = traced(OTHERS[name](), drawn(1, 4, 2, 8, 8), TARGET)
+    assert_same_after(rewritten, graph, given)
+    assert aten.convolution.default in targets(graph)
+    assert pooled_convolution.pooled_convolution not in targets(graph)
+
+
+@compiles
+@pytest.mark.parametrize(("most", "count"), [(18, 1), (17, 0)])
+def test_a_filter_of_many_numbers_is_left_to_onednn(monkeypatch, most, count):
+    monkeypatch.setattr(pooled_convolution, "_MOST", most)
+    graph, _ = traced(convolutional(), drawn(1, 4, 2, 8, 6), TARGET)
+    rewritten(graph)
+    assert targets(graph).count(pooled_convolution.pooled_convolution) == count
+
+
+@compiles
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_compiled_step_is_the_step(donate):
+    net, loss, x = convolutional(), lf.losses.softmax_cross_entropy(), drawn(1, 4, 2, 8, 6)
+    step = lf.make_step(net, loss, lf.optim.sgd(0.1, momentum=0.9), donate=donate)
+    theirs = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    ours = lf.tree.map(torch.clone, theirs)
+    fast = lf.compile(step)
+    for _ in range(3):
+        ours, value = fast(ours, (x, TARGET))
+        theirs, exact = step(theirs, (x, TARGET))
+        torch.testing.assert_close(value, exact)
+    for a, b in zip(lf.tree.leaves(ours), lf.tree.leaves(theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
