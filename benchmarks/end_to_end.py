@@ -215,14 +215,13 @@ def measure(names: Sequence[str], rounds: int, threads: int) -> dict[str, list[d
         # Nothing is found that another round or program compiled, but what it compiled itself.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             for name, runs in results.items():
+                own = name.removesuffix(AGAIN).replace(" ", "-")  # Inductor knows no spaces
                 done = subprocess.run(
                     [sys.executable, "-m", "benchmarks.end_to_end", name, str(threads)],
                     check=True,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env=environment(
-                        TORCHINDUCTOR_CACHE_DIR=str(Path(folder, name.removesuffix(AGAIN)))
-                    ),
+                    env=environment(TORCHINDUCTOR_CACHE_DIR=str(Path(folder, own))),
                 )
                 runs.append(json.loads(done.stdout.splitlines()[-1]))
     return results

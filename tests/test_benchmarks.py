@@ -295,6 +295,17 @@ def test_end_to_end_measures_23_times():
     assert at[-1] == steps == 2345
 
 
+def test_what_runs_again_has_run_before():
+    end_to_end = pytest.importorskip("benchmarks.end_to_end", reason="needs torchvision")
+    seen = set()
+    for name, run in end_to_end.PROGRAMS.items():
+        first = name.removesuffix(end_to_end.AGAIN)
+        assert first == name or first in seen
+        assert end_to_end.PROGRAMS[first] is run
+        seen.add(name)
+    assert sum(name.endswith(end_to_end.AGAIN) for name in seen) == 3
+
+
 def test_the_ancestor_takes_the_same_step():
     x, target = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 1, 2, 2, 1, 0])
     net = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3), lf.log_softmax())

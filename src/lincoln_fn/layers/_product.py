@@ -38,7 +38,6 @@ _LARGE: Final = 2**18
 # By how much W is to be larger than x for a copy of x not to count.
 _WIDER: Final = 16
 
-
 # Of the machine, and the same as long as the process lives.
 HERE: Final = torch.backends.mkl.is_available() and is_amd_with("avx512_f")  # type: ignore[no-untyped-call]  # torch's
 
