@@ -4,6 +4,8 @@ import hypothesis
 import pytest
 import torch
 
+from lincoln_fn.compiled.loops import lanes
+
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(
     "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
@@ -15,3 +17,10 @@ hypothesis.settings.load_profile("lincoln")
 def one_thread():
     """Keep torch to one thread, since the tests run in parallel."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def needs_vectors():
+    """Skip where a compiled step has no loops in C++, for want of vectors."""
+    if not lanes():
+        pytest.skip("Inductor knows no vectors of this processor")

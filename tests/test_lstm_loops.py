@@ -4,7 +4,7 @@ from operator import getitem
 
 import pytest
 import torch
-from test_compile import compiles
+from test_compile import assert_compiles, compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
@@ -13,11 +13,7 @@ from lincoln_fn.compiled.loops import lanes
 from lincoln_fn.layers import _scan
 from lincoln_fn.layers.lstm import FAMILY
 
-
-@pytest.fixture(autouse=True)
-def needs_vectors():
-    if not lanes():
-        pytest.skip("Inductor knows no vectors of this processor")
+pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 
 def cells(batch, length, n_in, hidden):
@@ -130,21 +126,10 @@ def test_they_take_the_place_of_onednn_s_kernel():
 
 
 @compiles
-def test_a_compiled_step_is_the_step():
-    net, loss = sequence_net(2 * lanes()), lf.losses.softmax_cross_entropy()
+@pytest.mark.parametrize("donate", [False, True])
+def test_a_compiled_step_is_the_step(donate):
     x, target = drawn(1, 6, 4, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    for donate in (False, True):
-        step = lf.make_step(net, loss, lf.optim.adam(), donate=donate)
-        ours = theirs = lf.init_state(net, step.optimizer, lf.Key(0), x)
-        if donate:
-            ours = lf.tree.map(torch.clone, ours)
-        fast = lf.compile(step)
-        for _ in range(3):
-            ours, value = fast(ours, (x, target))
-            theirs, exact = step(theirs, (x, target))
-            torch.testing.assert_close(value, exact)
-        for a, b in zip(lf.tree.leaves(ours), lf.tree.leaves(theirs), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert_compiles(sequence_net(2 * lanes()), lf.optim.adam(), x, target, donate=donate)
 
 
 OTHERS = {

@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from test_compile import compiles
+from test_compile import assert_compiles, compiles
 from test_compile_rewrites import assert_same_after, drawn, run, targets, traced
-from test_lstm_loops import by_cells, cells, needs_vectors  # noqa: F401  # a fixture
+from test_lstm_loops import by_cells, cells
 
 import lincoln_fn as lf
 from lincoln_fn.compiled import lstm, lstm_of_codes
 from lincoln_fn.compiled.loops import lanes
 
 aten = torch.ops.aten
+pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 CODES = torch.tensor([[0, 2, 2, 5], [5, 1, 5, 0], [2, 2, 2, 2], [1, 5, 0, 0], [5, 5, 1, 1]])
 TARGET = torch.tensor([0, 1, 2, 1, 0])
@@ -114,17 +115,7 @@ def test_an_embedding_that_is_used_twice_stays():
 @compiles
 @pytest.mark.parametrize("donate", [False, True])
 def test_a_compiled_step_is_the_step(donate):
-    net, loss = reader(), lf.losses.softmax_cross_entropy()
-    step = lf.make_step(net, loss, lf.optim.adam(), donate=donate)
-    theirs = lf.init_state(net, step.optimizer, lf.Key(0), CODES)
-    ours = lf.tree.map(torch.clone, theirs)
-    fast = lf.compile(step)
-    for _ in range(3):
-        ours, value = fast(ours, (CODES, TARGET))
-        theirs, exact = step(theirs, (CODES, TARGET))
-        torch.testing.assert_close(value, exact)
-    for a, b in zip(lf.tree.leaves(ours), lf.tree.leaves(theirs), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert_compiles(reader(), lf.optim.adam(), CODES, TARGET, donate=donate)
 
 
 @compiles

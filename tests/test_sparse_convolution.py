@@ -7,16 +7,12 @@ from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
 from lincoln_fn.compiled import pooling, sparse_convolution
-from lincoln_fn.compiled.loops import lanes
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
 
 
-@pytest.fixture(autouse=True)
-def needs_vectors():
-    if not lanes():
-        pytest.skip("Inductor knows no vectors of this processor")
+pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 
 def pooled_convolution(i, x_shape, w_shape, padding, window, relu=True):

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Node
 from lincoln_fn.compiled import pooling
 from lincoln_fn.compiled.kernels import named
 from lincoln_fn.compiled.loops import built, lanes
-from lincoln_fn.compiled.sparse_convolution import PLAIN, Size
+from lincoln_fn.compiled.sparse_convolution import Size, is_plain
 
 aten = torch.ops.aten
 
@@ -125,8 +125,5 @@ def _suits(node: Node) -> bool:
     """Tell whether a convolution is a plain and light one, whose filters fill vectors."""
     given: Any = node.args[:2]  # Any: as above
     x, weight = (arg.meta["val"] for arg in given)
-    stride, dilation, *others = (node.args[i] for i in (3, 5, 6, 7, 8))
-    is_plain = [stride, dilation, *others] == PLAIN
-    is_known = x.dtype is torch.float32 and x.device.type == "cpu"
-    is_whole = lanes() > 0 and len(weight) % lanes() == 0
-    return bool(is_plain and is_known and is_whole and weight[0].numel() <= _MOST)
+    is_light = weight[0].numel() <= _MOST
+    return bool(is_light and is_plain(x, node.args[3:9]) and len(weight) % lanes() == 0)

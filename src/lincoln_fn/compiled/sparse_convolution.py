@@ -38,7 +38,7 @@ _WINDOW: Final = 4
 # Of the loop: g, places, x, weight, dx and dW, the batch's size, and how many threads.
 _ARGUMENTS: Final = ("float*", "int8_t*", *["float*"] * 4, "int64_t", "int64_t")
 # Stride, dilation, whether transposed, output's padding and groups.
-PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
+_PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 
 
 def rewrite(graph: GraphModule) -> None:
@@ -133,10 +133,22 @@ def _seen_through(node: Any) -> Any:  # Any: what a graph's argument may be
 
 
 def _suits(node: Node, pooled: Node) -> bool:
-    """Tell whether a convolution is a plain one, windows are large, and there are vectors."""
+    """Tell whether a convolution is a plain one, and windows are large."""
     x: Any = node.args[1]  # Any: torch's type for an argument is a union
     window: Any = pooled.args[2]  # Any: as above
-    stride, dilation, *others = (node.args[i] for i in (4, 6, 7, 8, 9))
-    is_plain = [stride, dilation, *others] == PLAIN
-    is_known = x.meta["val"].dtype is torch.float32 and x.meta["val"].device.type == "cpu"
-    return is_plain and is_known and math.prod(window) >= _WINDOW and lanes() > 0
+    return is_plain(x.meta["val"], node.args[4:10]) and math.prod(window) >= _WINDOW
+
+
+def is_plain(x: Tensor, form: Sequence[Any]) -> bool:  # Any: lists, a flag and a number
+    """Tell whether the loops know a convolution, and there are vectors for them.
+
+    Args:
+        x: what it takes.
+        form: stride, padding, dilation, whether transposed, output's padding and groups.
+
+    Returns:
+        True for float32 on the CPU, side by side and in one group.
+    """
+    stride, _, *others = form
+    is_known = x.dtype is torch.float32 and x.device.type == "cpu"
+    return [stride, *others] == _PLAIN and is_known and lanes() > 0

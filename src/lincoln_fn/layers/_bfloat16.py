@@ -53,9 +53,9 @@ def suits(a: Tensor, b: Tensor) -> bool:
     """
     if not HERE or a.numel() * b.shape[1] < _LEAST:
         return False
-    is_square = min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE
+    is_thick = min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE
     is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"
-    return is_square and is_known and is_allowed()
+    return is_thick and is_known and is_allowed()
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ So does a large W: each thread then makes some columns of y and of the new W, an
 W in its own cache, where it left it a step before. That is worth a sixth of the step of a
 784-500-10 network where a processor makes products of float32 in bfloat16
 (`torch.set_float32_matmul_precision("medium")`), and a fiftieth in float32. Any other W lies by
-rows, which takes less time for small batches. Where torch would not do so itself, _bfloat16.py
-does.
+rows, which takes less time for small batches. Where torch is allowed products in bfloat16, but does
+not make them, _bfloat16.py does.
 """
 
 from __future__ import annotations
