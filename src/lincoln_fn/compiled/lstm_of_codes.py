@@ -137,20 +137,18 @@ def _gradients(layer: Node, embedding: Node) -> list[tuple[Node, Node]] | None:
 
     A table with a padding_idx has another gradient.
     """
-    pairs = []
-    for dx in layer.users:
-        if dx.args[1] != 0:
-            continue
-        for user in dx.users:
-            for dtable in user.users:
-                given: Any = dtable.args  # Any: as above
-                is_gradient = dtable.target is aten.embedding_dense_backward.default
-                if not is_gradient or _turned_back(user) is not dx or given[3:] != (-1, False):
-                    return None
-                if not _is_same(given[1], embedding.args[1]):
-                    return None
-                pairs.append((dx, dtable))
-    return pairs
+    dxs = [made for made in layer.users if made.args[1] == 0]
+    turned = [(dx, user) for dx in dxs for user in dx.users]
+    pairs = [(dx, dtable) for dx, user in turned for dtable in user.users]
+    is_turned = all(_turned_back(user) is dx for dx, user in turned)
+    is_alone = all(_is_gradient(dtable, embedding.args[1]) for _, dtable in pairs)
+    return pairs if is_turned and is_alone else None
+
+
+def _is_gradient(node: Node, codes: Any) -> bool:  # Any: as above
+    given: Any = node.args  # Any: as above
+    is_found = node.target is aten.embedding_dense_backward.default and given[3:] == (-1, False)
+    return is_found and _is_same(given[1], codes)
 
 
 def _is_same(a: Any, b: Any) -> bool:  # Any: as above

@@ -147,7 +147,7 @@ def is_plain(x: Tensor, form: Sequence[Any]) -> bool:  # Any: lists, a flag and 
         form: stride, padding, dilation, whether transposed, output's padding and groups.
 
     Returns:
-        True for float32 on the CPU, side by side and in one group.
+        True for float32 on the CPU, without strides, dilation and groups.
     """
     stride, _, *others = form
     is_known = x.dtype is torch.float32 and x.device.type == "cpu"
