@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_compile import T, assert_close, compiles
+from torch._inductor.utils import fresh_cache
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
@@ -109,6 +110,43 @@ def test_large_products_are_made_by_onednn(monkeypatch):
     graph, arguments = traced(NET, drawn(0, 6, 5))
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
     assert targets(graph).count(mm_by_onednn) == 1
+
+
+@compiles
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
+    monkeypatch.setattr(_product, "HERE", True)
+    monkeypatch.setattr(_product, "_LARGE", 1 if by_columns else 10**6)
+    monkeypatch.setattr(_product, "_LEAST", 180_000)
+    x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
+    step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(NET, optimizer, lf.Key(0), x)
+    graph = trace(step, state, (x, T)).graph
+    products.rewrite(graph, small=products.is_small(graph))
+    assert targets(graph).count(mm_by_onednn) == 1
+    fast, expected = lf.compile(step), step(state, (x, T))
+    with fresh_cache():  # lest it be found on disk
+        assert_close(fast(state, (x, T)), expected)
+    # From Python, as Inductor would call it, it is out of reach now.
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    assert_close(fast(state, (x, T)), expected)
+
+
+def test_products_of_many_with_one_are_one():
+    x, target = drawn(0, 6, 5, 4).mT, torch.arange(24).view(6, 4) % 3
+    net = lf.serial(NET, lf.permute(0, 2, 1))
+    graph, arguments = traced(net, x, target)
+    assert targets(graph).count(aten.bmm.default) == 1
+    assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
+    assert targets(graph).count(aten.bmm.default) == 1
+    assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
+    assert targets(graph).count(products.shared) == 1
+    # Only what lies in a row is one without a copy.
+    for a, whole in ((x, False), (x.contiguous(), True)):
+        made = make_fx(products.shared)(a, drawn(1, 5, 7).expand(6, 5, 7))
+        assert targets(made).count(aten.mm.default) == whole
+        torch.testing.assert_close(made(a, drawn(1, 5, 7).expand(6, 5, 7)), a @ drawn(1, 5, 7))
 
 
 def test_products_of_other_dtypes_are_no_loops():

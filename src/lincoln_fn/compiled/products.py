@@ -1,11 +1,12 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Five kinds have a better way, of the
-same numbers up to rounding:
+Inductor leaves every product to MKL, by a call of its own. Six kinds have a better way, of the same
+numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
+- those of many matrices with one, such as of sequences with a dense layer's weight, by one product;
 - those of a small step, where the call itself takes longest: written as the loops that they are,
   which Inductor makes one with the loops around them;
 - thin ones, sums of a few terms such as the gradient that comes back from ten classes: written as
@@ -68,6 +69,10 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
             with graph.graph.inserting_before(node):
                 made = graph.graph.call_function(way, (a, b))
             node.target, node.args = _added, (c, made)
+    for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
+        second: Any = node.args[1]  # Any: torch's type for an argument is a union
+        if not small and second.meta["val"].stride(0) == 0:
+            node.target = shared
     graph.recompile()
 
 
@@ -130,6 +135,25 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
         tensor([[11.]])
     """
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+
+
+def shared(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b of many a and one b, as one product of all their rows if these lie in a row.
+
+    Args:
+        a: of shape (batch, n, k).
+        b: of shape (batch, k, m), of which all are the same.
+
+    Returns:
+        The products.
+
+    Example:
+        >>> shared(torch.ones(2, 1, 3), torch.ones(3, 1).expand(2, 3, 1)).flatten()
+        tensor([3., 3.])
+    """
+    if not a.is_contiguous():
+        return torch.bmm(a, b)
+    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], -1)
 
 
 def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
