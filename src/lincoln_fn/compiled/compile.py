@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled import (
+    attention,
     columns,
     lstm,
     lstm_of_codes,
@@ -161,6 +162,7 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     pooled_convolution.rewrite(traced.graph)
     lstm.rewrite(traced.graph)
     lstm_of_codes.rewrite(traced.graph)
+    attention.rewrite(traced.graph)
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     run = by_inductor(traced.graph, traced.inputs, small=small)

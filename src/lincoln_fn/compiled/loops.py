@@ -28,12 +28,15 @@ def lanes() -> int:
 
 # A memo of what has been built, by shape.
 @cache
-def built(name: str, arguments: tuple[str, ...], **constants: int) -> Callable[..., None]:
+def built(
+    name: str, arguments: tuple[str, ...], headers: tuple[str, ...] = (), **constants: int
+) -> Callable[..., None]:
     """Build the loop in a file of this folder, behind `vectors.h`.
 
     Args:
         name: the file's, without its ending.
         arguments: the types of its function's arguments, as C++ writes them.
+        headers: files of this folder that come between.
         constants: what the file takes for granted, in capitals there.
 
     Returns:
@@ -44,7 +47,7 @@ def built(name: str, arguments: tuple[str, ...], **constants: int) -> Callable[.
     constants = {"lanes": lanes(), **constants}
     lines = [f"constexpr int64_t {name.upper()} = {int(n)};" for name, n in constants.items()]
     here = Path(__file__).parent
-    texts = [(here / file).read_text() for file in ("vectors.h", f"{name}.cpp")]
+    texts = [(here / file).read_text() for file in ("vectors.h", *headers, f"{name}.cpp")]
     source = "\n".join(["#include <torch/csrc/inductor/cpp_prefix.h>", *lines, *texts])
     function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(arguments, source)
     return function

@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import lstm
 from lincoln_fn.compiled.lstm_steps import Tensors, begun_with, taken, taken_back
+from lincoln_fn.compiled.nodes import is_same
 from lincoln_fn.compiled.products import product
 
 aten = torch.ops.aten
@@ -148,13 +149,4 @@ def _gradients(layer: Node, embedding: Node) -> list[tuple[Node, Node]] | None:
 def _is_gradient(node: Node, codes: Any) -> bool:  # Any: as above
     given: Any = node.args  # Any: as above
     is_found = node.target is aten.embedding_dense_backward.default and given[3:] == (-1, False)
-    return is_found and _is_same(given[1], codes)
-
-
-def _is_same(a: Any, b: Any) -> bool:  # Any: as above
-    """Tell whether two nodes, or arguments of nodes, have the same numbers."""
-    if a is b or not isinstance(a, Node) or not isinstance(b, Node):
-        return bool(a == b)
-    parts = zip(a.args, b.args, strict=False)
-    is_alike = a.op == b.op == "call_function" and a.target is b.target and a.kwargs == b.kwargs
-    return is_alike and len(a.args) == len(b.args) and all(_is_same(*pair) for pair in parts)
+    return is_found and is_same(given[1], codes)

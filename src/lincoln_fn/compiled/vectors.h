@@ -23,25 +23,33 @@ constexpr int64_t rows_beside(int64_t vectors) {
   return REGISTERS / vectors < 6 ? REGISTERS / vectors : 6;
 }
 
-// sum += a w, for ROWS lines of a, `apart` in memory, and w of shape (length, VECTORS * LANES).
+// sum += a w, for ROWS lines of a, whose numbers are `apart` from line to line and `along` from one to
+// the next, and w of shape (length, VECTORS * LANES), whose lines are `line` apart.
 template <int64_t ROWS, int64_t VECTORS>
-void add_product(const float* a, int64_t apart, const float* w, int64_t length,
-                 Vec (&sum)[ROWS][VECTORS]) {
-  for (int64_t i = 0; i < length; i++, w += VECTORS * LANES) {
-    Vec line[VECTORS];
+void add_product(const float* a, int64_t apart, int64_t along, const float* w, int64_t line,
+                 int64_t length, Vec (&sum)[ROWS][VECTORS]) {
+  for (int64_t i = 0; i < length; i++, a += along, w += line) {
+    Vec numbers[VECTORS];
 #pragma GCC unroll 28
-    for (int64_t v = 0; v < VECTORS; v++) line[v] = Vec::loadu(w + v * LANES);
+    for (int64_t v = 0; v < VECTORS; v++) numbers[v] = Vec::loadu(w + v * LANES);
     // Lest GCC keep numbers of overlapping lines from turn to turn, in place of sums.
-    const float* column = a + i;
+    const float* column = a;
     asm("" : "+r"(column));
 #pragma GCC unroll 28
     for (int64_t r = 0; r < ROWS; r++) {
       const Vec number(column[r * apart]);
 #pragma GCC unroll 28
       for (int64_t v = 0; v < VECTORS; v++)
-        sum[r][v] = at::vec::fmadd(number, line[v], sum[r][v]);
+        sum[r][v] = at::vec::fmadd(number, numbers[v], sum[r][v]);
     }
   }
+}
+
+// The same, of lines without gaps.
+template <int64_t ROWS, int64_t VECTORS>
+void add_product(const float* a, int64_t apart, const float* w, int64_t length,
+                 Vec (&sum)[ROWS][VECTORS]) {
+  add_product(a, apart, 1, w, VECTORS * LANES, length, sum);
 }
 
 template <int64_t ROWS, typename Function>

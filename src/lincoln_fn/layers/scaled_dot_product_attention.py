@@ -127,8 +127,8 @@ def backward(
     query, key, value = cache.x[:3]
     mask = cache.x[3] if len(cache.x) == 4 else None
     check_cotangent(name, g, query, (*query.shape[:-1], value.shape[-1]))
-    dvalue = cache.weights.mT @ g
     dweights = g @ value.mT
+    dvalue = cache.weights.mT @ g
     scaled = query * cache.scale
     dscaled, dkey, dmask = scores_backward(dweights, cache.weights, scaled, key, mask)
     dquery = dscaled * cache.scale
