@@ -155,6 +155,11 @@ def up_to_the_next(q, k, v, g):
     return torch.softmax((q @ k.mT).masked_fill(~past, -math.inf), -1) @ v
 
 
+def the_first_for_all(q, k, v, g):
+    past = torch.ones(1, lanes(), dtype=torch.bool).tril()
+    return torch.softmax((q @ k.mT).masked_fill(~past, -math.inf), -1) @ v
+
+
 def weights_shown(q, k, v, g):
     weights = torch.softmax(q @ k.mT, -1)
     return weights @ v, weights
@@ -191,8 +196,8 @@ def dq_of_keys_turned(q, k, v, g):
 
 
 OTHERS_LIKE_IT = [
-    along_queries, up_to_the_next, weights_shown, scores_turned, scores_cut_otherwise, dq_alone,
-    dscores_shown, dq_of_keys_turned,
+    along_queries, up_to_the_next, the_first_for_all, weights_shown, scores_turned,
+    scores_cut_otherwise, dq_alone, dscores_shown, dq_of_keys_turned,
 ]  # fmt: skip
 
 

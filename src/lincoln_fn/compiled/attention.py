@@ -75,7 +75,7 @@ def _put(graph: GraphModule, found: Attention, gradients: Gradients) -> None:
 def _attention(weights: Node) -> Attention | None:
     """Find what a softmax is of, if that is q k^T along the keys, of all or causal."""
     scores: Any = weights.args[0]  # Any: torch's type for an argument is a union
-    is_causal = scores.target is aten.masked_fill.Scalar and _is_future(*scores.args[1:])
+    is_causal = scores.target is aten.masked_fill.Scalar and _is_future(*scores.args)
     product, is_turned = source_of(scores.args[0] if is_causal else scores)
     is_along_keys = weights.args[1] in (-1, weights.meta["val"].ndim - 1)
     if not is_along_keys or is_turned or product.target is not aten.bmm.default:
@@ -84,13 +84,14 @@ def _attention(weights: Node) -> Attention | None:
     return Attention(weights, q, keys, is_causal)
 
 
-def _is_future(mask: Any, value: Any) -> bool:  # Any: as above
-    """Tell whether a mask puts minus infinity above the diagonal."""
+def _is_future(scores: Any, mask: Any, value: Any) -> bool:  # Any: as above
+    """Tell whether a mask puts minus infinity above the diagonal of all scores."""
     if value != -math.inf or mask.target is not aten.bitwise_not.default:
         return False
     past = mask.args[0]
     is_past = past.target is aten.tril.default and len(past.args) == 1
-    return is_past and past.args[0].target is aten.ones.default
+    is_whole = mask.meta["val"].shape == scores.meta["val"].shape[-2:]
+    return is_past and is_whole and past.args[0].target is aten.ones.default
 
 
 def _suits(found: Attention, products: list[Node]) -> bool:
