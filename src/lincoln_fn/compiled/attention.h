@@ -14,11 +14,15 @@ constexpr int64_t seen_by(int64_t query) { return CAUSAL && query < KEYS ? query
 
 inline void lay_out(const float* from, int64_t features, float* tiles) {
   for (int64_t key = 0; key < KEYS; key += LANES)
-    for (int64_t feature = 0; feature < features; feature += LANES)
-      at::vec::transpose_mxn<float>(
-          from + key * features + feature, features,
-          tiles + (key / TILE * features + feature) * TILE + key % TILE, TILE,
-          std::min(LANES, KEYS - key), LANES);
+    for (int64_t feature = 0; feature < features; feature += LANES) {
+      const float* lines = from + key * features + feature;
+      float* columns = tiles + (key / TILE * features + feature) * TILE + key % TILE;
+      if (key + LANES <= KEYS)
+        at::vec::transpose_mxn<float, LANES, LANES>(lines, features, columns, TILE);
+      else
+        for (int64_t i = 0; key + i < KEYS; i++)
+          for (int64_t j = 0; j < LANES; j++) columns[j * TILE + i] = lines[i * features + j];
+    }
 }
 
 // The products of rows with all keys up to `end`.

@@ -75,7 +75,12 @@ mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = named(
 
 @cache
 def lower() -> None:
-    """Have Inductor call oneDNN from its own code in C++, where Python would take as long again."""
+    """Have Inductor call oneDNN from its own code in C++, where Python would take as long again.
+
+    Of a torch before 2.13, for which this has not been tried, Python goes on calling it.
+    """
+    if torch.__version__ < "2.13":
+        return
     from torch._inductor import ir, mkldnn_ir
     from torch._inductor.lowering import permute, register_lowering
 
