@@ -1,14 +1,15 @@
-// What attention's loops share; attention.py derives them, and writes the constants of one shape
+// What attention's loops share; attention_loops.py derives them, and writes the constants of one shape
 // above: the number of QUERIES and KEYS, how many FEATURES each has and how many a value, VALUES,
 // and whether attention is CAUSAL, query i seeing keys 0 to i alone.
 //
 // A head's numbers lie by rows: (QUERIES, FEATURES) and so on. Keys and values that are compared with
 // rows are laid out by tiles first, (WIDTH / TILE, FEATURES, TILE), filled up with zeros.
 
-constexpr int64_t TILE = 2 * LANES;
+constexpr int64_t VECTORS = 2;
+constexpr int64_t TILE = VECTORS * LANES;
 constexpr int64_t WIDTH = (KEYS + TILE - 1) / TILE * TILE;
-// Rows whose sums stay in registers, two vectors of each.
-constexpr int64_t MOST = REGISTERS / 2;
+// Rows whose sums stay in registers, a tile of each.
+constexpr int64_t MOST = REGISTERS / VECTORS;
 
 constexpr int64_t seen_by(int64_t query) { return CAUSAL && query < KEYS ? query + 1 : KEYS; }
 
@@ -29,11 +30,13 @@ inline void lay_out(const float* from, int64_t features, float* tiles) {
 template <int64_t ROWS>
 void compare(const float* rows, const float* tiles, int64_t features, int64_t end, float* products) {
   for (int64_t key = 0; key < end; key += TILE) {
-    Vec sum[ROWS][2];
-    for (int64_t r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = Vec(0);
+    Vec sum[ROWS][VECTORS];
+    for (int64_t r = 0; r < ROWS; r++)
+      for (int64_t v = 0; v < VECTORS; v++) sum[r][v] = Vec(0);
     add_product(rows, features, tiles + key * features, features, sum);
     for (int64_t r = 0; r < ROWS; r++)
-      for (int64_t v = 0; v < 2; v++) sum[r][v].store(products + r * WIDTH + key + v * LANES);
+      for (int64_t v = 0; v < VECTORS; v++)
+        sum[r][v].store(products + r * WIDTH + key + v * LANES);
   }
 }
 
@@ -47,10 +50,10 @@ inline Vec sum_of(Vec x) {
       at::vec::vec_reduce_all<float>([](const Vec& a, const Vec& b) { return a + b; }, x));
 }
 
-// Softmax, in the place of the scores, of which rows see only the first. Rows pass side by side,
-// lest each wait for its own sum.
+// In the place of the scores, of which rows see only the first. Rows pass side by side, lest each wait
+// for its own sum.
 template <int64_t ROWS>
-void soften(int64_t row, int64_t end, float* scores) {
+void softmax(int64_t row, int64_t end, float* scores) {
   const Vec first = Vec::arange(0, 1), nothing(-INFINITY);
   Vec most[ROWS], sum[ROWS];
   for (int64_t r = 0; r < ROWS; r++) {
@@ -87,7 +90,7 @@ template <int64_t ROWS>
 int64_t weigh(int64_t row, const float* queries, const float* keys, float* weights) {
   const int64_t end = (seen_by(row + ROWS - 1) + TILE - 1) / TILE * TILE;
   compare<ROWS>(queries + row * FEATURES, keys, FEATURES, end, weights);
-  soften<ROWS>(row, end, weights);
+  softmax<ROWS>(row, end, weights);
   return end;
 }
 
@@ -96,14 +99,14 @@ int64_t weigh(int64_t row, const float* queries, const float* keys, float* weigh
 template <int64_t ROWS, int64_t N>
 void combine(const float* a, int64_t apart, int64_t along, const float* w, int64_t length,
              float* made, bool is_added) {
-  constexpr int64_t VECTORS = divisor_up_to(2, N / LANES);
-  for (int64_t first = 0; first < N; first += VECTORS * LANES) {
-    Vec sum[ROWS][VECTORS];
+  constexpr int64_t ACROSS = divisor_up_to(VECTORS, N / LANES);
+  for (int64_t first = 0; first < N; first += ACROSS * LANES) {
+    Vec sum[ROWS][ACROSS];
     for (int64_t r = 0; r < ROWS; r++)
-      for (int64_t v = 0; v < VECTORS; v++)
+      for (int64_t v = 0; v < ACROSS; v++)
         sum[r][v] = is_added ? Vec::loadu(made + r * N + first + v * LANES) : Vec(0);
     add_product(a, apart, along, w + first, N, length, sum);
     for (int64_t r = 0; r < ROWS; r++)
-      for (int64_t v = 0; v < VECTORS; v++) sum[r][v].store(made + r * N + first + v * LANES);
+      for (int64_t v = 0; v < ACROSS; v++) sum[r][v].store(made + r * N + first + v * LANES);
   }
 }

@@ -43,14 +43,11 @@ def rewrite(graph: GraphModule) -> None:
     """
     for weights in graph.graph.find_nodes(op="call_function", target=aten._softmax.default):
         found = _attention(weights)
-        readers = list(readers_of(weights))
-        ys = [node for node, view, turned in readers if not turned and _is_product(node, view)]
-        dvs = [node for node, view, turned in readers if turned and _is_product(node, view)]
-        dscores = [node for node, *_ in readers if node.target is _DERIVED]
+        ys, dvs, others = _products_of(weights)
         if found is None or not _suits(found, ys + dvs):
             continue
-        gradients = _gradients(found, dvs, dscores)
-        if len(ys) + len(dvs) + len(dscores) != len(readers) or gradients is None:
+        gradients = _gradients(found, dvs, others)
+        if gradients is None:
             continue
         for y in ys:
             y.target, y.args = forward, (found.q, found.keys, y.args[1], found.is_causal)
@@ -100,28 +97,26 @@ def _suits(found: Attention, products: list[Node]) -> bool:
     if q.dtype is not torch.float32 or q.device.type != "cpu" or q.numel() == 0 or not lanes():
         return False
     widths = [q.shape[2], *(product.meta["val"].shape[2] for product in products)]
-    return all(n > 0 == n % lanes() for n in widths) and len(q) >= torch.get_num_threads()
+    is_whole = all(n > 0 and n % lanes() == 0 for n in widths)
+    return is_whole and len(q) >= torch.get_num_threads()
 
 
 def _gradients(
-    found: Attention, dvs: list[Node], dscores: list[Node]
+    found: Attention, dvs: list[Node], others: list[Node]
 ) -> Gradients | tuple[()] | None:
     """Find v^T, g, dq, dk and dv: none where nothing goes back; None if something else does."""
-    if not dvs and not dscores:
+    if not dvs and not others:
         return ()
-    if not len(dvs) == len(dscores) == 1:
+    if [len(dvs), *(node.target for node in others)] != [1, _DERIVED]:
         return None
-    (dv,), (derived,) = dvs, dscores
-    dweights, is_turned = source_of(derived.args[0])
-    readers = list(readers_of(derived))
-    dqs = [node for node, view, turned in readers if not turned and _is_product(node, view)]
-    dks = [node for node, view, turned in readers if turned and _is_product(node, view)]
-    if not len(dqs) == len(dks) == 1 or len(readers) != 2 or is_turned:
+    (dv,), (dscores,) = dvs, others
+    dweights, is_turned = source_of(dscores.args[0])
+    dqs, dks, rest = _products_of(dscores)
+    if is_turned or [len(dqs), len(dks), len(rest)] != [1, 1, 0]:
         return None
-    (dq,), (dk,) = dqs, dks
-    if dweights.target is not aten.bmm.default or derived.args[1] is not found.weights:
+    if dweights.target is not aten.bmm.default or dscores.args[1] is not found.weights:
         return None
-    g, values = dweights.args
+    (dq,), (dk,), (g, values) = dqs, dks, dweights.args
     are_own = (
         has_same_matrices(dv.args[1], g)
         and has_same_matrices(dk.args[1], found.q)
@@ -133,6 +128,12 @@ def _gradients(
     return (values, g, *made) if are_own and is_in_order else None
 
 
-def _is_product(node: Node, factor: Node) -> bool:
-    """Tell whether a node is a product whose first factor is the one given."""
-    return node.target is aten.bmm.default and node.args[0] is factor
+def _products_of(node: Node) -> tuple[list[Node], list[Node], list[Node]]:
+    """Find the products whose first factor a node is, plain or turned, and what else reads it."""
+    plain: list[Node] = []
+    turned: list[Node] = []
+    others: list[Node] = []
+    for reader, view, is_turned in readers_of(node):
+        is_product = reader.target is aten.bmm.default and reader.args[0] is view
+        (others if not is_product else turned if is_turned else plain).append(reader)
+    return plain, turned, others
