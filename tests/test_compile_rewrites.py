@@ -141,12 +141,13 @@ def test_products_of_many_with_one_are_one():
     assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
     assert targets(graph).count(aten.bmm.default) == 1
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
-    assert targets(graph).count(products.shared) == 1
+    assert targets(graph).count(products.many_with_one) == 1
     # Only what lies in a row is one without a copy.
     for a, whole in ((x, False), (x.contiguous(), True)):
-        made = make_fx(products.shared)(a, drawn(1, 5, 7).expand(6, 5, 7))
+        made = make_fx(products.many_with_one)(a, drawn(1, 5, 7).expand(6, 5, 7))
         assert targets(made).count(aten.mm.default) == whole
         torch.testing.assert_close(made(a, drawn(1, 5, 7).expand(6, 5, 7)), a @ drawn(1, 5, 7))
+    assert products.many_with_one(x[:0], drawn(1, 5, 7).expand(0, 5, 7)).shape == (0, 4, 7)
 
 
 def test_products_of_other_dtypes_are_no_loops():

@@ -12,8 +12,6 @@ from lincoln_fn.compiled.loops import lanes
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
 TARGET = torch.tensor([0, 1, 2, 1])
-
-
 pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 

@@ -10,8 +10,6 @@ from lincoln_fn.compiled import pooling, sparse_convolution
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
-
-
 pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 

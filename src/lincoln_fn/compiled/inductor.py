@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiled.donation import Flat
-from lincoln_fn.compiled.kernels import lower
+from lincoln_fn.compiled.kernels import lower_mm_by_onednn
 from lincoln_fn.compiled.loops import VECTORS
 
 aten = torch.ops.aten
@@ -66,7 +66,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
 
-        lower()
+        lower_mm_by_onednn()
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
         options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS

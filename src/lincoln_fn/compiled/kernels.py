@@ -74,10 +74,11 @@ mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = named(
 
 
 @cache
-def lower() -> None:
-    """Have Inductor call oneDNN from its own code in C++, where Python would take as long again.
+def lower_mm_by_onednn() -> None:
+    """Have Inductor call oneDNN from its own code in C++, and not by way of Python.
 
-    Of a torch before 2.13, for which this has not been tried, Python goes on calling it.
+    Inductor remembers it as long as the process lives. Of a torch before 2.13, for which it has not
+    been tried, Python goes on calling oneDNN.
     """
     if torch.__version__ < "2.13":
         return

@@ -72,7 +72,7 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
     for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
         second: Any = node.args[1]  # Any: torch's type for an argument is a union
         if not small and second.meta["val"].stride(0) == 0:
-            node.target = shared
+            node.target = many_with_one
     graph.recompile()
 
 
@@ -137,7 +137,7 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
-def shared(a: Tensor, b: Tensor) -> Tensor:
+def many_with_one(a: Tensor, b: Tensor) -> Tensor:
     """Compute a b of many a and one b, as one product of all their rows if these lie in a row.
 
     Args:
@@ -148,12 +148,12 @@ def shared(a: Tensor, b: Tensor) -> Tensor:
         The products.
 
     Example:
-        >>> shared(torch.ones(2, 1, 3), torch.ones(3, 1).expand(2, 3, 1)).flatten()
+        >>> many_with_one(torch.ones(2, 1, 3), torch.ones(3, 1).expand(2, 3, 1)).flatten()
         tensor([3., 3.])
     """
-    if not a.is_contiguous():
+    if len(a) == 0 or not a.is_contiguous():
         return torch.bmm(a, b)
-    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], -1)
+    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
 
 
 def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
