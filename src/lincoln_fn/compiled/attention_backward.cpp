@@ -44,14 +44,13 @@ struct Head {
 };
 
 extern "C" void kernel(const float* queries, const float* keys, const float* values, const float* g,
-                       float* dqueries, float* dkeys, float* dvalues, int64_t heads,
-                       int64_t threads) {
-#pragma omp parallel num_threads(threads)
+                       float* dqueries, float* dkeys, float* dvalues) {
+#pragma omp parallel num_threads(THREADS)
   {
     Numbers key_tiles(WIDTH * FEATURES), value_tiles(WIDTH * VALUES);
     Numbers weights(BLOCK * WIDTH), dscores(BLOCK * WIDTH);
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < heads; i++) {
+    for (int64_t i = 0; i < HEADS; i++) {
       const int64_t query = i * QUERIES, key = i * KEYS;
       const Head head{queries + query * FEATURES, keys + key * FEATURES, values + key * VALUES,
                       g + query * VALUES, key_tiles.begin(), value_tiles.begin(),

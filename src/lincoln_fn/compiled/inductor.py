@@ -16,7 +16,6 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiled.donation import Flat
-from lincoln_fn.compiled.kernels import lower_mm_by_onednn
 from lincoln_fn.compiled.loops import VECTORS
 
 aten = torch.ops.aten
@@ -66,10 +65,11 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
 
-        lower_mm_by_onednn()
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
-        options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
+        options = {**_OPTIONS, **_lowerings()}
+        if small:
+            options["cpp.threads"] = 1
         with fake, torch.no_grad(), config.patch(options):
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.
@@ -80,6 +80,16 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
             # Without what Inductor does around each call, to record it for its own use.
             run: Flat = compiled.current_callable
             return run
+
+
+def _lowerings() -> dict[str, object]:
+    """Have Inductor call this library's operations from C++; of a torch before 2.13, by Python."""
+    if torch.__version__ < "2.13":  # for which that has not been tried
+        return {}
+    from lincoln_fn.compiled.lowering import AsWritten, lower
+
+    lower()
+    return {"post_grad_custom_pre_pass": AsWritten()}
 
 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:

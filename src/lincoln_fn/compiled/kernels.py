@@ -13,7 +13,6 @@ whole windows also where the last is cut off.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Final
 
 import torch
@@ -71,29 +70,6 @@ def _mm(a: Tensor, b: Tensor) -> Any:  # Any: as above
 mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = named(
     "mm_by_onednn(Tensor a, Tensor b) -> Tensor", _mm
 )
-
-
-@cache
-def lower_mm_by_onednn() -> None:
-    """Have Inductor call oneDNN from its own code in C++, and not by way of Python.
-
-    Inductor remembers it as long as the process lives. Of a torch before 2.13, for which it has not
-    been tried, Python goes on calling oneDNN.
-    """
-    if torch.__version__ < "2.13":
-        return
-    from torch._inductor import ir, mkldnn_ir
-    from torch._inductor.lowering import permute, register_lowering
-
-    def lowered(a: Any, b: Any) -> Any:  # Any: Inductor's own tensors
-        x = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(a))
-        weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
-        size = [x.get_size()[0], weight.get_size()[0]]
-        layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
-        made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
-        return ir.TensorBox.create(made)
-
-    register_lowering(mm_by_onednn, type_promotion_kind=None)(lowered)
 
 
 def keep(graph: GraphModule) -> None:

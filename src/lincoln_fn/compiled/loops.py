@@ -1,14 +1,98 @@
-"""Loops in C++ that a compiled step calls, built for each shape as Inductor builds its own code."""
+"""Loops in C++ that a compiled step calls, built for each shape as Inductor builds its own code.
+
+Each is an operation for torch. Inductor writes its code into its own (lowering.py); a torch whose
+Inductor has not been tried calls it by way of Python, as tests do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiled.kernels import named
+
+T = TypeVar("T")
+
+# Of an operation's arguments: the tensors that its loop makes, and the constants it is built for.
+Like: TypeAlias = Callable[..., tuple[Tensor, ...]]
+Sizes: TypeAlias = Callable[..., dict[str, int]]
 
 # Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
 VECTORS: Final = {"cpp.vec_isa_ok": True}
+# Pointers to a tensor's numbers, as C++ writes them.
+POINTERS: Final = {torch.float32: "float*", torch.int64: "int64_t*", torch.int8: "int8_t*"}
+
+_INCLUDED: Final = ("torch/csrc/inductor/cpp_prefix.h", "cstring", "omp.h", "type_traits", "vector")
+
+
+@attrs.frozen
+class Loop:
+    """A loop in a file of this folder, `{name}.cpp`, behind `vectors.h` and other headers.
+
+    Its function takes the operation's tensors, each without gaps, and then those that it makes.
+    `like` and `sizes` are as `loop` takes them.
+    """
+
+    name: str
+    headers: tuple[str, ...]
+    like: Like
+    sizes: Sizes
+
+    def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
+        """Make the tensors."""
+        made = self.like(*given)
+        tensors = [x.contiguous() for x in given if isinstance(x, Tensor)] + list(made)
+        pointers = tuple([POINTERS[x.dtype] for x in tensors])
+        _built(self.code(given, "kernel"), pointers)(*tensors)
+        return result_of(made)
+
+    def code(self, given: tuple[Any, ...], function: str) -> str:  # Any: as above
+        """Write the loop for such arguments, as a function of some name."""
+        return _code((*self.headers, f"{self.name}.cpp"), function, **self.sizes(*given))
+
+
+# Filled as the modules are imported, each with its own; Any: operations, of no public type.
+LOOPS: Final[dict[Any, Loop]] = {}
+
+
+def loop(schema: str, like: Like, sizes: Sizes, headers: tuple[str, ...] = ()) -> Any:  # Any: above
+    """Register an operation that a loop computes.
+
+    Args:
+        schema: its name, which is the file's too, arguments and results, as torch writes them.
+        like: of its arguments, gives tensors like those that the loop makes.
+        sizes: of its arguments, gives what the loop takes for granted, in capitals there.
+        headers: files of this folder that come between `vectors.h` and the loop.
+
+    Returns:
+        The operation.
+    """
+    made = Loop(schema.partition("(")[0], headers, like, sizes)
+    operation = named(schema, made, lambda *given: result_of(like(*given)))
+    LOOPS[operation] = made
+    return operation
+
+
+def result_of(made: tuple[T, ...]) -> T | tuple[T, ...]:
+    """Give what an operation returns: one tensor as it is, and several as a tuple.
+
+    Args:
+        made: the tensors.
+
+    Returns:
+        The result.
+
+    Example:
+        >>> result_of((3,)), result_of((3, 4))
+        (3, (3, 4))
+    """
+    return made if len(made) > 1 else made[0]
 
 
 def lanes() -> int:
@@ -26,28 +110,28 @@ def lanes() -> int:
         return isa.nelements() if isa else 0
 
 
-# A memo of what has been built, by shape.
+# A memo of what has been written.
 @cache
-def built(
-    name: str, arguments: tuple[str, ...], headers: tuple[str, ...] = (), **constants: int
-) -> Callable[..., None]:
-    """Build the loop in a file of this folder, behind `vectors.h`.
+def _code(files: tuple[str, ...], function: str, **sizes: int) -> str:
+    """Write files in a namespace, behind their constants, and bring its function out of it."""
+    sizes = {"lanes": lanes(), **sizes}
+    here = Path(__file__).parent
+    *headers, own = ((here / file).read_text() for file in ("vectors.h", *files))
+    lines = [
+        *(f"#include <{file}>" for file in _INCLUDED),
+        f"namespace in_{function} {{",
+        *(f"constexpr int64_t {name.upper()} = {int(n)};" for name, n in sizes.items()),
+        *headers,
+        own.replace(" kernel(", f" {function}("),
+        f"}}\nusing in_{function}::{function};",
+    ]
+    return "\n".join(lines)
 
-    Args:
-        name: the file's, without its ending.
-        arguments: the types of its function's arguments, as C++ writes them.
-        headers: files of this folder that come between.
-        constants: what the file takes for granted, in capitals there.
 
-    Returns:
-        The function.
-    """
+# A memo of what has been built.
+@cache
+def _built(code: str, pointers: tuple[str, ...]) -> Callable[..., None]:
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 
-    constants = {"lanes": lanes(), **constants}
-    lines = [f"constexpr int64_t {name.upper()} = {int(n)};" for name, n in constants.items()]
-    here = Path(__file__).parent
-    texts = [(here / file).read_text() for file in ("vectors.h", *headers, f"{name}.cpp")]
-    source = "\n".join(["#include <torch/csrc/inductor/cpp_prefix.h>", *lines, *texts])
-    function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(arguments, source)
+    function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(pointers, code)
     return function

@@ -5,11 +5,11 @@ With i, f, g, o the gates of step t, of which layers/lstm.py derives the gradien
     [i f g o]_t = gates of (x_t W_ih + h_{t-1} W_hh + b),
     dh_{t-1}    = g_{t-1} + da_t W_hh^T.
 
-They are in lstm_forward.cpp and lstm_backward.cpp: a tile of sums over W stays in registers until
-the gates' functions have been applied, W is laid out by tiles once for all steps, and each thread
-has examples of its own, for which it waits for no other. On the way back the gates are written over
-by their gradients. There may be several b, of which each step has one, by a code: the loops of
-lstm.py have one b, those of lstm_of_codes.py one for each code.
+They are in lstm_steps.cpp and lstm_steps_backward.cpp: a tile of sums over W stays in registers
+until the gates' functions have been applied, W is laid out by tiles once for all steps, and each
+thread has examples of its own, for which it waits for no other. On the way back the gates are
+written over by their gradients. There may be several b, of which each step has one, by a code: the
+loops of lstm.py have one b, those of lstm_of_codes.py one for each code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled.kernels import named
-from lincoln_fn.compiled.loops import built, lanes
+from lincoln_fn.compiled.loops import lanes, loop
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
-# Of both loops: tensors, the batch's size, and how many threads.
-_ARGUMENTS: Final = (*["float*"] * 5, "int64_t*", *["float*"] * 3, "int64_t", "int64_t")
 # Vectors of units in a tile on the way back, at most.
 _TILE: Final = 4
 
@@ -80,7 +77,7 @@ def taken_back(
     tile = max(n for n in range(1, _TILE + 1) if hidden % (n * lanes()) == 0) * lanes()
     given = (t.contiguous() for t in (g, w_hh.reshape(-1, tile, 4 * hidden).mT, cs, c, dh, codes))
     first_dc, sums = _backward(*given, dc.contiguous(), gates, entries, reverse)
-    return gates.flatten(0, 1), sums, gates[:, first] @ w_hh.mT, first_dc
+    return gates.flatten(0, 1), sums.sum(0), gates[:, first] @ w_hh.mT, first_dc
 
 
 def begun_with(h: Tensor, y: Tensor, reverse: bool) -> Tensor:
@@ -103,19 +100,6 @@ def begun_with(h: Tensor, y: Tensor, reverse: bool) -> Tensor:
     return torch.cat((made[:, 1:], h[:, None]) if reverse else (h[:, None], made[:, :-1]), 1)
 
 
-def _run(
-    x: Tensor, tiles: Tensor, biases: Tensor, h: Tensor, c: Tensor, codes: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    gates, cs, y = _like(x, tiles, biases, h, c, codes, reverse)
-    (batch, length, n_in), hidden = x.shape, h.shape[1]
-    loop = built(
-        "lstm_forward", _ARGUMENTS, length=length, n_in=n_in, hidden=hidden, reverse=reverse
-    )
-    given = (tensor.contiguous() for tensor in (x, tiles, biases, h, c, codes))
-    loop(*given, gates, cs, y, batch, min(torch.get_num_threads(), batch))
-    return gates, cs, y
-
-
 def _like(
     x: Tensor, tiles: Tensor, biases: Tensor, h: Tensor, c: Tensor, codes: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,37 +108,49 @@ def _like(
     return gates, x.new_empty(batch, length, hidden), x.new_empty(batch, length, hidden)
 
 
-def _run_backward(
-    g: Tensor, tiles: Tensor, cs: Tensor, c: Tensor, dh: Tensor, codes: Tensor, dc: Tensor,
-    gates: Tensor, entries: int, reverse: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    batch, length, hidden = g.shape
-    constants = {"length": length, "hidden": hidden, "entries": entries, "reverse": reverse}
-    loop = built("lstm_backward", _ARGUMENTS, **constants)
-    threads = min(torch.get_num_threads(), batch)
-    given = (tensor.contiguous() for tensor in (g, tiles, cs, c, dh, codes))
-    first_dc = dc.clone(memory_format=torch.contiguous_format)
-    sums = g.new_zeros(threads, entries, 4 * hidden)
-    loop(*given, first_dc, gates, sums, batch, threads)
-    return first_dc, sums.sum(0)
+def _sizes(
+    x: Tensor, tiles: Tensor, biases: Tensor, h: Tensor, c: Tensor, codes: Tensor, reverse: bool
+) -> dict[str, int]:
+    (batch, length, n_in), hidden = x.shape, h.shape[1]
+    return {
+        "batch": batch, "length": length, "n_in": n_in, "hidden": hidden, "reverse": reverse,
+        "threads": _threads(batch),
+    }  # fmt: skip
 
 
 def _like_backward(
     g: Tensor, tiles: Tensor, cs: Tensor, c: Tensor, dh: Tensor, codes: Tensor, dc: Tensor,
     gates: Tensor, entries: int, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(dc), dc.new_empty(entries, 4 * dc.shape[1])
+    batch, _, hidden = g.shape
+    return torch.empty_like(dc), g.new_empty(_threads(batch), entries, 4 * hidden)
 
 
-_forward: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = named(
+def _sizes_backward(
+    g: Tensor, tiles: Tensor, cs: Tensor, c: Tensor, dh: Tensor, codes: Tensor, dc: Tensor,
+    gates: Tensor, entries: int, reverse: bool,
+) -> dict[str, int]:  # fmt: skip
+    batch, length, hidden = g.shape
+    return {
+        "batch": batch, "length": length, "hidden": hidden, "entries": entries,
+        "reverse": reverse, "threads": _threads(batch),
+    }  # fmt: skip
+
+
+def _threads(batch: int) -> int:
+    """Give each thread an example at least."""
+    return min(torch.get_num_threads(), batch)
+
+
+_forward: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = loop(
     "lstm_steps(Tensor x, Tensor tiles, Tensor biases, Tensor h, Tensor c, Tensor codes, "
     "bool reverse) -> (Tensor, Tensor, Tensor)",
-    _run,
     _like,
+    _sizes,
 )
-_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = named(
+_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = loop(
     "lstm_steps_backward(Tensor g, Tensor tiles, Tensor cs, Tensor c, Tensor dh, Tensor codes, "
     "Tensor dc, Tensor(a!) gates, int entries, bool reverse) -> (Tensor, Tensor)",
-    _run_backward,
     _like_backward,
+    _sizes_backward,
 )

@@ -53,13 +53,13 @@ void take(int64_t row, const float* x, const float* weight, const float* bias, f
 }
 
 extern "C" void kernel(const float* x, const float* weight, const float* bias, float* y,
-                       int8_t* places, int64_t batch, int64_t threads) {
+                       int8_t* places) {
   constexpr int64_t ACROSS = WIDTH * CHANNELS, INSIDE = PADDING_H * LINE + PADDING_W * CHANNELS;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(THREADS)
   {
     Numbers plane(PLANE);
 #pragma omp for schedule(static)
-    for (int64_t n = 0; n < batch; n++) {
+    for (int64_t n = 0; n < BATCH; n++) {
       copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
       for (int64_t filter = 0; filter < FILTERS; filter += TILE)
         for (int64_t row = 0; row < ROWS_OUT; row++)

@@ -4,8 +4,8 @@
 
 A window's sums stay in registers until the largest is known, so that what the convolution makes, a
 window's size larger than y, is neither written nor read. That pays where few numbers of x meet a
-filter, and the writing takes as long as the sums. The loop is in pooled_convolution.cpp; Inductor
-builds it for each shape, as it builds its own. The backward pass is sparse_convolution.py's.
+filter, and the writing takes as long as the sums. The loop is in pooled_convolution.cpp. The
+backward pass is sparse_convolution.py's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import pooling
-from lincoln_fn.compiled.kernels import named
-from lincoln_fn.compiled.loops import built, lanes
+from lincoln_fn.compiled.loops import lanes, loop
 from lincoln_fn.compiled.sparse_convolution import Size, is_plain
 
 aten = torch.ops.aten
 
 # Numbers in a filter up to which the loop takes less time than oneDNN's kernel and one for pooling.
 _MOST: Final = 512
-# Of the loop: x, weight, bias, y and places, the batch's size, and how many threads.
-_ARGUMENTS: Final = (*["float*"] * 4, "int8_t*", "int64_t", "int64_t")
 
 
 def rewrite(graph: GraphModule) -> None:
@@ -74,39 +71,36 @@ def _tile(filters: int) -> int:
     return lanes() * math.gcd(2, filters // lanes())
 
 
-def _run(
-    x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
-    window: Sequence[int],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Run the loop, x, y and places with channels last, and filters of some size by tiles."""
-    y, places = _like(x, tiles, bias, size, padding, window)
-    batch, height, width, channels = x.shape
-    kernel = built(
-        "pooled_convolution", _ARGUMENTS,
-        height=height, width=width, channels=channels, filters=len(bias),
-        kernel_h=size[0], kernel_w=size[1], padding_h=padding[0], padding_w=padding[1],
-        window_h=window[0], window_w=window[1],
-    )  # fmt: skip
-    given = (tensor.contiguous() for tensor in (x, tiles, bias))
-    kernel(*given, y, places, batch, min(torch.get_num_threads(), batch))
-    return y, places
-
-
 def _like(
     x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
     window: Sequence[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Make y and places, x and they with channels last, and filters of some size by tiles."""
     of_axes = zip(x.shape[1:3], size, padding, window, strict=True)
     plane = [(length + 2 * pad - k + 1) // side for length, k, pad, side in of_axes]
     y = x.new_empty(len(x), *plane, len(bias))
     return y, torch.empty_like(y, dtype=torch.int8)
 
 
-_forward: Final[Callable[..., tuple[Tensor, Tensor]]] = named(
+def _sizes(
+    x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
+    window: Sequence[int],
+) -> dict[str, int]:  # fmt: skip
+    batch, height, width, channels = x.shape
+    return {
+        "batch": batch, "height": height, "width": width, "channels": channels,
+        "filters": len(bias), "kernel_h": size[0], "kernel_w": size[1],
+        "padding_h": padding[0], "padding_w": padding[1],
+        "window_h": window[0], "window_w": window[1],
+        "threads": min(torch.get_num_threads(), batch),
+    }  # fmt: skip
+
+
+_forward: Final[Callable[..., tuple[Tensor, Tensor]]] = loop(
     "pooled_convolution(Tensor x, Tensor tiles, Tensor bias, int[2] size, int[2] padding, "
     "int[2] window) -> (Tensor, Tensor)",
-    _run,
     _like,
+    _sizes,
 )
 
 

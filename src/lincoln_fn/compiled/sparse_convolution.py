@@ -11,8 +11,8 @@ that the filter saw there,
 which are sums over windows and not over all places: of windows of 2 by 2 a quarter of the terms,
 and an eighth where a ReLU has set half of the gs to 0, whose terms are left out too. Compared with
 oneDNN's kernels, which multiply by each zero, that takes down to a third of the time; for an x of
-one channel as long, but the zeros need not be written. The loop is in sparse_convolution.cpp;
-Inductor builds it for each shape, as it builds its own.
+one channel as long, but the zeros need not be written. The loop is in
+sparse_convolution_backward.cpp.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import pooling
-from lincoln_fn.compiled.kernels import named
-from lincoln_fn.compiled.loops import built, lanes
+from lincoln_fn.compiled.loops import lanes, loop
 
 aten = torch.ops.aten
 
@@ -35,8 +34,6 @@ Size: TypeAlias = tuple[int, int]
 
 # Of smaller windows, too few terms are left out to make up for the scattered ones.
 _WINDOW: Final = 4
-# Of the loop: g, places, x, weight, dx and dW, the batch's size, and how many threads.
-_ARGUMENTS: Final = ("float*", "int8_t*", *["float*"] * 4, "int64_t", "int64_t")
 # Stride, dilation, whether transposed, output's padding and groups.
 _PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 
@@ -86,28 +83,11 @@ def convolution_backward(
     return dx.permute(0, 3, 1, 2), dw.permute(0, 3, 1, 2), g.sum((0, 2, 3))
 
 
-def _run(
-    g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int],
-    window: Sequence[int], needed: Sequence[bool],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Run the loop, all tensors with channels last: g (batch, rows, columns, filters) and so on."""
-    dx, dw = _like(g, places, x, weight, padding, window, needed)
-    (batch, height, width, channels), (filters, kernel_h, kernel_w, _) = x.shape, weight.shape
-    kernel = built(
-        "sparse_convolution", _ARGUMENTS,
-        height=height, width=width, channels=channels, filters=filters,
-        kernel_h=kernel_h, kernel_w=kernel_w, padding_h=padding[0], padding_w=padding[1],
-        window_h=window[0], window_w=window[1], needed_dx=needed[0], needed_dw=needed[1],
-    )  # fmt: skip
-    given = (tensor.contiguous() for tensor in (g, places, x, weight))
-    kernel(*given, dx, dw, batch, min(torch.get_num_threads(), batch))
-    return dx, dw
-
-
 def _like(
     g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int],
     window: Sequence[int], needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Make dx and dW, all with channels last: g (batch, rows, columns, filters) and so on."""
     dx, dw = (
         torch.empty_like(t) if is_needed else t.new_empty((0,) * 4)
         for t, is_needed in zip((x, weight), needed, strict=True)
@@ -115,11 +95,26 @@ def _like(
     return dx, dw
 
 
-_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = named(
+def _sizes(
+    g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int],
+    window: Sequence[int], needed: Sequence[bool],
+) -> dict[str, int]:  # fmt: skip
+    (batch, height, width, channels), (filters, kernel_h, kernel_w, _) = x.shape, weight.shape
+    return {
+        "batch": batch, "height": height, "width": width, "channels": channels,
+        "filters": filters, "kernel_h": kernel_h, "kernel_w": kernel_w,
+        "padding_h": padding[0], "padding_w": padding[1],
+        "window_h": window[0], "window_w": window[1],
+        "needed_dx": needed[0], "needed_dw": needed[1],
+        "threads": min(torch.get_num_threads(), batch),
+    }  # fmt: skip
+
+
+_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = loop(
     "sparse_convolution_backward(Tensor g, Tensor places, Tensor x, Tensor weight, "
     "int[2] padding, int[2] window, bool[2] needed) -> (Tensor, Tensor)",
-    _run,
     _like,
+    _sizes,
 )
 
 

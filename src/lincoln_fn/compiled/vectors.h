@@ -1,10 +1,6 @@
 // What the loops in C++ share: vectors, tiles of them in registers, memory for them, and tanh. Above
 // stands how many LANES a vector has.
 
-#include <cstring>
-#include <type_traits>
-#include <vector>
-
 using Vec = at::vec::Vectorized<float>;
 
 static_assert(LANES == Vec::size());

@@ -54,15 +54,19 @@ struct Sequence {
 };
 
 extern "C" void kernel(const float* g, const float* weight, const float* c, const float* first_c,
-                       const float* dh, const int64_t* codes, float* dc, float* gates,
-                       float* sums, int64_t batch, int64_t threads) {
+                       const float* dh, const int64_t* codes, const float* last_dc, float* gates,
+                       float* dc, float* sums) {
   const Sequence sequence{g, weight, c, first_c, dh, codes, dc, gates};
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t thread = 0; thread < threads; thread++)
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++) {
+    const int64_t begin = BATCH * thread / THREADS, end = BATCH * (thread + 1) / THREADS;
+    float* own = sums + thread * ENTRIES * 4 * HIDDEN;
+    std::memset(own, 0, ENTRIES * 4 * HIDDEN * sizeof(float));
+    std::memcpy(dc + begin * HIDDEN, last_dc + begin * HIDDEN, (end - begin) * HIDDEN * sizeof(float));
     for (int64_t step = LENGTH - 1; step >= 0; step--)
       for (int64_t unit = 0; unit < HIDDEN; unit += TILE)
-        for_each_part<rows_beside(VECTORS)>(
-            batch * thread / threads, batch * (thread + 1) / threads, [&](int64_t row, auto rows) {
-              sequence.take<rows>(step, row, unit, sums + thread * ENTRIES * 4 * HIDDEN);
-            });
+        for_each_part<rows_beside(VECTORS)>(begin, end, [&](int64_t row, auto rows) {
+          sequence.take<rows>(step, row, unit, own);
+        });
+  }
 }

@@ -47,13 +47,13 @@ struct Sequence {
 
 extern "C" void kernel(const float* x, const float* weight, const float* biases,
                        const float* first_h, const float* first_c, const int64_t* codes,
-                       float* gates, float* c, float* y, int64_t batch, int64_t threads) {
+                       float* gates, float* c, float* y) {
   const Sequence sequence{x, weight, biases, first_h, first_c, codes, gates, c, y};
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t thread = 0; thread < threads; thread++)
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++)
     for (int64_t step = 0; step < LENGTH; step++)
       for (int64_t unit = 0; unit < HIDDEN; unit += LANES)
         for_each_part<rows_beside(4)>(
-            batch * thread / threads, batch * (thread + 1) / threads,
+            BATCH * thread / THREADS, BATCH * (thread + 1) / THREADS,
             [&](int64_t row, auto rows) { sequence.take<rows>(step, row, unit); });
 }

@@ -1,12 +1,11 @@
 // Attention, forward; attention.h tells of the constants and of what is laid out how.
 
-extern "C" void kernel(const float* queries, const float* keys, const float* values, float* y,
-                       int64_t heads, int64_t threads) {
-#pragma omp parallel num_threads(threads)
+extern "C" void kernel(const float* queries, const float* keys, const float* values, float* y) {
+#pragma omp parallel num_threads(THREADS)
   {
     Numbers tiles(WIDTH * FEATURES), weights(MOST * WIDTH);
 #pragma omp for schedule(static)
-    for (int64_t head = 0; head < heads; head++) {
+    for (int64_t head = 0; head < HEADS; head++) {
       lay_out(keys + head * KEYS * FEATURES, FEATURES, tiles.begin());
       for_each_part<MOST>(0, QUERIES, [&](int64_t row, auto rows) {
         weigh<rows>(row, queries + head * QUERIES * FEATURES, tiles.begin(), weights.begin());

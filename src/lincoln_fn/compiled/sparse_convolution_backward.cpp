@@ -7,8 +7,6 @@
 // piece of a line of x, number by number; it is taken in whole vectors, of which what is too much
 // meets zeros of the filter, or is left out of dw.
 
-#include <omp.h>
-
 constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
 constexpr int64_t ROWS_OUT = (HEIGHT + 2 * PADDING_H - KERNEL_H + 1) / WINDOW_H;
 constexpr int64_t COLUMNS_OUT = (WIDTH + 2 * PADDING_W - KERNEL_W + 1) / WINDOW_W;
@@ -93,19 +91,19 @@ void add_to_dx(const Gradients& gs, const float* weight, float* dplane) {
 }
 
 extern "C" void kernel(const float* g, const int8_t* places, const float* x, const float* weight,
-                       float* dx, float* dw, int64_t batch, int64_t threads) {
+                       float* dx, float* dw) {
   constexpr int64_t ALL = FILTERS * FILTER, LENGTH = KERNEL_W * CHANNELS, ACROSS = WIDTH * CHANNELS;
   constexpr int64_t INSIDE = PADDING_H * LINE + PADDING_W * CHANNELS;
   Numbers filters(ALL);
   copy_lines(weight, LENGTH, filters.begin(), ROW, FILTERS * KERNEL_H, LENGTH);
-  std::vector<Numbers> sums(threads, Numbers(ALL));
-#pragma omp parallel num_threads(threads)
+  std::vector<Numbers> sums(THREADS, Numbers(ALL));
+#pragma omp parallel num_threads(THREADS)
   {
     float* sum = sums[omp_get_thread_num()].begin();
     Numbers plane(PLANE), dplane(PLANE);
     std::vector<Gradients> gs(1);
 #pragma omp for schedule(static)
-    for (int64_t n = 0; n < batch; n++) {
+    for (int64_t n = 0; n < BATCH; n++) {
       copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
       if (NEEDED_DX) std::memset(dplane.begin(), 0, PLANE * sizeof(float));
       for (int64_t filter = 0; filter < FILTERS; filter++) {
@@ -118,7 +116,7 @@ extern "C" void kernel(const float* g, const int8_t* places, const float* x, con
     }
   }
   if (!NEEDED_DW) return;
-  for (int64_t thread = 1; thread < threads; thread++)
+  for (int64_t thread = 1; thread < THREADS; thread++)
     for (int64_t i = 0; i < ALL; i++) sums[0].begin()[i] += sums[thread].begin()[i];
   copy_lines(sums[0].begin(), ROW, dw, LENGTH, FILTERS * KERNEL_H, LENGTH);
 }

@@ -1,0 +1,109 @@
+"""How Inductor calls this library's operations from its own code in C++.
+
+An operation that it does not know it would call by way of Python, which takes as long as a small
+loop does. A loop of this folder is written into its code; a product by oneDNN is called as torch's
+own are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._inductor import ir, mkldnn_ir
+from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor.lowering import empty_strided, permute, register_lowering
+from torch._inductor.virtualized import V
+
+from lincoln_fn.compiled.kernels import mm_by_onednn
+from lincoln_fn.compiled.loops import LOOPS, POINTERS, Loop, result_of
+
+
+@cache
+def lower() -> None:
+    """Tell Inductor, which remembers it as long as the process lives."""
+    register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
+    for operation, loop in LOOPS.items():
+        register_lowering(operation, type_promotion_kind=None)(partial(_looped, operation, loop))
+
+
+class AsWritten(CustomGraphPass):
+    """Changes no graph, but has Inductor find on disk only what was compiled by these files."""
+
+    def __call__(self, graph: torch.fx.Graph) -> None:
+        """Do nothing."""
+
+    def uuid(self) -> bytes:
+        """Give a number of the files."""
+        files = sorted(file for file in Path(__file__).parent.iterdir() if file.is_file())
+        return get_hash_for_files(tuple(map(str, files)))
+
+
+class Call(ir.ExternKernel):
+    """The call of a loop, which writes to some of the tensors that it takes."""
+
+    def __init__(
+        self,
+        name: str,
+        code: Callable[[str], str],
+        tensors: list[Any],  # Any: Inductor's own tensors
+        written: list[Any],  # Any: as above
+    ) -> None:
+        nowhere = ir.NoneLayout(device=torch.device("cpu"))
+        super().__init__(None, nowhere, self.unwrap_storage(tensors), ())
+        self.loop, self.code = name, code
+        self.name = V.graph.register_buffer(self)
+        V.graph.register_operation(self)
+        self.mutation_outputs = [ir.MutationOutput(nowhere, x, self) for x in written]
+
+    def codegen(self, wrapper: Any) -> None:  # Any: of no public type
+        """Write the call, and the loop if it is the first of its code."""
+        names, key = wrapper.src_to_kernel, self.code(self.loop)
+        if key not in names:
+            names[key] = f"{self.loop}_{wrapper.next_kernel_suffix()}"
+            code = self.code(names[key])
+            head = code[code.rindex('extern "C"') :].partition("{")[0]
+            wrapper.define_kernel(names[key], code, gpu=False, cpp_definition=f"{head};")
+        tensors: Any = self.inputs  # Any: Inductor's type for an input is a union
+        pointers = [
+            f"({POINTERS[x.get_dtype()]})({x.get_name()}.data_ptr()) + {x.get_layout().offset}"
+            for x in tensors
+        ]
+        wrapper.writeline(f"{names[key]}({', '.join(pointers)});")
+
+    def should_allocate(self) -> bool:
+        """Say no: what it makes is among what it takes."""
+        return False
+
+
+def _looped(operation: Any, loop: Loop, *given: Any) -> Any:  # Any: as above
+    is_tensor = [isinstance(x, ir.TensorBox) for x in given]
+    like = [_like(x) if is_one else x for x, is_one in zip(given, is_tensor, strict=True)]
+    made = tuple(
+        empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cpu") for x in loop.like(*like)
+    )
+    tensors, written = [], list(made)
+    for x, is_one, argument in zip(given, is_tensor, operation._schema.arguments, strict=True):
+        if is_one:
+            tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                written.append(tensors[-1])
+    Call(loop.name, partial(loop.code, tuple(like)), [*tensors, *made], written)
+    return result_of(made)
+
+
+def _like(x: Any) -> torch.Tensor:  # Any: as above
+    shape = [int(length) for length in x.get_size()]
+    return torch.empty(shape, dtype=x.get_dtype(), device="meta")
+
+
+def _product(a: Any, b: Any) -> Any:  # Any: as above
+    x = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(a))
+    weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
+    size = [x.get_size()[0], weight.get_size()[0]]
+    layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
+    made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
+    return ir.TensorBox.create(made)

@@ -1,0 +1,127 @@
+"""Inductor writes the loops into its own code, and calls nothing by way of Python for them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_compile import assert_compiles, compiles
+from test_compile_rewrites import drawn
+from torch._inductor.utils import fresh_cache
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import attention_loops, lowering
+from lincoln_fn.compiled.inductor import by_inductor
+from lincoln_fn.compiled.loops import Loop, lanes
+
+pytestmark = [
+    compiles,
+    pytest.mark.usefixtures("needs_vectors"),
+    pytest.mark.skipif(
+        torch.__version__ < "2.13", reason="Python calls the loops of older torches"
+    ),
+]
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Collect the names of the loops that are written, and let Python call none."""
+    names = []
+
+    def fail(*given):
+        raise AssertionError("called by way of Python")
+
+    code = Loop.code
+
+    def noted(self, given, function):
+        if function != self.name:  # by which code is looked up
+            names.append(self.name)
+        return code(self, given, function)
+
+    with fresh_cache():
+        monkeypatch.setattr(Loop, "__call__", fail)
+        monkeypatch.setattr(Loop, "code", noted)
+        yield names
+
+
+def convolutional():
+    conv = lf.conv2d(2 * lanes(), 3, padding=1)
+    layers = conv, lf.max_pool2d(2), lf.relu(), lf.flatten(), lf.dense(3)
+    return lf.serial(*layers), drawn(0, 5, 2, 8, 6)
+
+
+def attentive():
+    block = lf.transformer_encoder_block(2, 9, 0.0, "gelu", norm_first=True, is_causal=True)
+    layers = lf.dense(2 * lanes()), lf.repeat(2, block), lf.flatten(), lf.dense(3)
+    return lf.serial(*layers), drawn(1, 5, 7, 4)
+
+
+def recurrent():
+    layers = lf.lstm(lanes(), num_layers=2), lf.flatten(), lf.dense(3)
+    return lf.serial(*layers), drawn(2, 5, 7, 4)
+
+
+def reading():
+    codes = torch.arange(35).view(5, 7) % 6
+    return lf.serial(lf.embedding(6, 4), lf.lstm(lanes()), lf.flatten(), lf.dense(3)), codes
+
+
+# Each is written once, however often it is called: of two blocks alike, and of two layers of an
+# LSTM on the way back, whose sizes are the same.
+NETS = {
+    convolutional: ["pooled_convolution", "sparse_convolution_backward"],
+    attentive: ["attention", "attention_backward"],
+    recurrent: ["lstm_steps", "lstm_steps", "lstm_steps_backward"],
+    reading: ["lstm_steps", "lstm_steps_backward"],
+}
+
+
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.__name__)
+def test_loops_of_a_step_are_called_from_its_code(net, donate, written):
+    layer, x = net()
+    assert_compiles(layer, lf.optim.adam(), x, torch.arange(5) % 3, donate=donate)
+    assert sorted(written) == NETS[net]
+
+
+def test_the_gates_that_are_written_over_are_told(written, monkeypatch):
+    counts, init = {}, lowering.Call.__init__
+
+    def noted(self, name, code, tensors, changed):
+        counts[name] = len(changed)
+        init(self, name, code, tensors, changed)
+
+    monkeypatch.setattr(lowering.Call, "__init__", noted)
+    layer, x = reading()
+    assert_compiles(layer, lf.optim.sgd(0.1), x, torch.arange(5) % 3, donate=False)
+    assert counts == {"lstm_steps": 3, "lstm_steps_backward": 3}
+
+
+def test_a_loop_takes_parts_of_tensors(written):
+    def attend(stacked):
+        q, k, v = stacked[1:]
+        return [attention_loops.forward(q, k.mT, v, False)]
+
+    stacked = drawn(3, 4, 2, 5, lanes())
+    fakes = FakeTensorMode(shape_env=ShapeEnv())
+    fake = fakes.from_tensor(stacked, static_shapes=True)
+    with fakes:
+        graph = make_fx(attend)(fake)
+    (y,) = by_inductor(graph, (fake,), small=False)([stacked])
+    q, k, v = stacked[1:].double()
+    torch.testing.assert_close(y.double(), torch.softmax(q @ k.mT, -1) @ v, rtol=1e-5, atol=1e-6)
+    assert written == ["attention"]
+
+
+def test_what_is_on_disk_was_compiled_by_the_same_files(monkeypatch, tmp_path):
+    here, seen = Path(lowering.__file__).parent, [lowering.AsWritten().uuid()]
+    for name, more in (("same", ""), ("other", "// Another.\n")):
+        folder = shutil.copytree(here, tmp_path / name)
+        with (folder / "vectors.h").open("a") as file:
+            file.write(more)
+        monkeypatch.setattr(lowering, "__file__", str(folder / "lowering.py"))
+        seen.append(lowering.AsWritten().uuid())
+    assert seen[1] == seen[0] != seen[2]
