@@ -57,6 +57,22 @@ def test_the_products_of_a_small_step_become_loops():
     assert targets(graph).count(products.looped) == count
 
 
+@pytest.mark.parametrize(
+    ("b", "copied"),
+    [
+        (drawn(1, 3, 30).mT, True),
+        (drawn(1, 3, 49).mT, False),  # of longer columns than three vectors
+        (drawn(1, 30, 3), False),
+        (drawn(1, 1, 10).mT, False),
+    ],
+)
+def test_a_loop_goes_along_the_rows_of_its_second_factor(b, copied):
+    a = drawn(2, 4, len(b))
+    graph = make_fx(products.looped)(a, b)
+    assert (aten.clone.default in targets(graph)) == copied
+    torch.testing.assert_close(graph(a, b), a @ b)
+
+
 def test_products_of_plain_sgd_become_loops_with_their_sum():
     graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.sgd(0.1))
     assert targets(graph).count(aten.addmm.default) == 2

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled.kernels import mm_by_onednn
+from lincoln_fn.compiled.written import written
 from lincoln_fn.layers import _bfloat16, _product
 
 aten = torch.ops.aten
@@ -123,6 +124,9 @@ def is_thin(a: Tensor, b: Tensor) -> bool:
 def looped(a: Tensor, b: Tensor) -> Tensor:
     """Compute a b as a sum of products.
 
+    A b that lies by columns is copied first, for along its columns each sum would be a vector's, to
+    be added up by itself; but not one of columns so long that these are fewer steps.
+
     Args:
         a: of shape (n, k).
         b: of shape (k, m).
@@ -134,7 +138,10 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
         >>> looped(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
         tensor([[11.]])
     """
-    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+    terms, m = b.shape
+    is_copied = b.stride(0) == 1 < m and terms <= m * _product.VECTOR
+    rows = written(b.contiguous()) if is_copied else b
+    return (a.unsqueeze(-1) * rows.unsqueeze(-3)).sum(-2)
 
 
 def many_with_one(a: Tensor, b: Tensor) -> Tensor:
