@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_compile import assert_compiles, compiles
 from test_compile_rewrites import drawn
+from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -116,12 +117,25 @@ def test_a_loop_takes_parts_of_tensors(written):
     assert written == ["attention"]
 
 
-def test_what_is_on_disk_was_compiled_by_the_same_files(monkeypatch, tmp_path):
-    here, seen = Path(lowering.__file__).parent, [lowering.AsWritten().uuid()]
+def test_a_graph_that_other_files_compiled_is_not_found(monkeypatch):
+    net, optimizer, x, missed = lf.dense(3), lf.optim.sgd(0.1), drawn(4, 5, 2), []
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    with fresh_cache():
+        for digest in ("one", "one", "other"):
+            monkeypatch.setattr(lowering, "digest", lambda digest=digest: digest)
+            before = counters["inductor"]["fxgraph_cache_miss"]
+            lf.compile(step)(state, (x, torch.zeros(5, 3)))
+            missed.append(counters["inductor"]["fxgraph_cache_miss"] - before)
+    assert missed == [1, 0, 1]
+
+
+def test_the_digest_is_of_what_the_files_say(monkeypatch, tmp_path):
+    here, seen = Path(lowering.__file__).parent, [lowering.digest()]
     for name, more in (("same", ""), ("other", "// Another.\n")):
         folder = shutil.copytree(here, tmp_path / name)
         with (folder / "vectors.h").open("a") as file:
             file.write(more)
         monkeypatch.setattr(lowering, "__file__", str(folder / "lowering.py"))
-        seen.append(lowering.AsWritten().uuid())
+        seen.append(lowering.digest())
     assert seen[1] == seen[0] != seen[2]

@@ -67,10 +67,8 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
-        options = {**_OPTIONS, **_lowerings()}
-        if small:
-            options["cpp.threads"] = 1
-        with fake, torch.no_grad(), config.patch(options):
+        options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
+        with fake, torch.no_grad(), config.patch(options), _lowered():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.
             with tracing(TracingContext(fake)), _silent_on_proxies():
@@ -82,14 +80,19 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
             return run
 
 
-def _lowerings() -> dict[str, object]:
+@contextmanager
+def _lowered() -> Iterator[None]:
     """Have Inductor call this library's operations from C++; of a torch before 2.13, by Python."""
     if torch.__version__ < "2.13":  # for which that has not been tried
-        return {}
-    from lincoln_fn.compiled.lowering import AsWritten, lower
+        yield
+        return
+    from lincoln_fn.compiled.lowering import digest, lower
 
     lower()
-    return {"post_grad_custom_pre_pass": AsWritten()}
+    # A graph that another version of this library compiled is not to be found.
+    config: Any = torch.compiler.config  # Any: its functions are put in as it is imported
+    with config.patch(cache_key_tag=config.cache_key_tag + digest()):
+        yield
 
 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch._inductor import ir, mkldnn_ir
-from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor.custom_graph_pass import get_hash_for_files
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 
@@ -30,16 +30,10 @@ def lower() -> None:
         register_lowering(operation, type_promotion_kind=None)(partial(_looped, operation, loop))
 
 
-class AsWritten(CustomGraphPass):
-    """Changes no graph, but has Inductor find on disk only what was compiled by these files."""
-
-    def __call__(self, graph: torch.fx.Graph) -> None:
-        """Do nothing."""
-
-    def uuid(self) -> bytes:
-        """Give a number of the files."""
-        files = sorted(file for file in Path(__file__).parent.iterdir() if file.is_file())
-        return get_hash_for_files(tuple(map(str, files)))
+def digest() -> str:
+    """Give a number of this folder's files, which write the code that Inductor keeps on disk."""
+    files = sorted(file for file in Path(__file__).parent.iterdir() if file.is_file())
+    return get_hash_for_files(tuple(map(str, files))).hex()
 
 
 class Call(ir.ExternKernel):
