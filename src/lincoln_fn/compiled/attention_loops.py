@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from lincoln_fn.compiled.loops import loop
+from lincoln_fn.compiled.loops import loop, threads_for
 
 _HEADERS: Final = ("attention.h",)
 
@@ -74,7 +73,7 @@ def _sizes(q: Tensor, k: Tensor, v: Tensor, *others: Tensor | bool) -> dict[str,
     (heads, queries, features), (keys, values), is_causal = q.shape, v.shape[1:], others[-1]
     return {
         "heads": heads, "queries": queries, "keys": keys, "features": features, "values": values,
-        "causal": bool(is_causal), "threads": min(torch.get_num_threads(), heads),
+        "causal": bool(is_causal), "threads": threads_for(heads),
     }  # fmt: skip
 
 

@@ -95,6 +95,18 @@ def result_of(made: tuple[T, ...]) -> T | tuple[T, ...]:
     return made if len(made) > 1 else made[0]
 
 
+def threads_for(count: int) -> int:
+    """Choose how many threads share examples, or heads, that do not wait for each other.
+
+    Args:
+        count: how many there are.
+
+    Returns:
+        As many as torch has, but no more than there are.
+    """
+    return min(torch.get_num_threads(), count)
+
+
 def lanes() -> int:
     """Count the float32 numbers in one of the processor's vectors.
 

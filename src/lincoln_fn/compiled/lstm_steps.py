@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled.loops import lanes, loop
+from lincoln_fn.compiled.loops import lanes, loop, threads_for
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -114,7 +114,7 @@ def _sizes(
     (batch, length, n_in), hidden = x.shape, h.shape[1]
     return {
         "batch": batch, "length": length, "n_in": n_in, "hidden": hidden, "reverse": reverse,
-        "threads": _threads(batch),
+        "threads": threads_for(batch),
     }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _like_backward(
     gates: Tensor, entries: int, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     batch, _, hidden = g.shape
-    return torch.empty_like(dc), g.new_empty(_threads(batch), entries, 4 * hidden)
+    return torch.empty_like(dc), g.new_empty(threads_for(batch), entries, 4 * hidden)
 
 
 def _sizes_backward(
@@ -133,13 +133,8 @@ def _sizes_backward(
     batch, length, hidden = g.shape
     return {
         "batch": batch, "length": length, "hidden": hidden, "entries": entries,
-        "reverse": reverse, "threads": _threads(batch),
+        "reverse": reverse, "threads": threads_for(batch),
     }  # fmt: skip
-
-
-def _threads(batch: int) -> int:
-    """Give each thread an example at least."""
-    return min(torch.get_num_threads(), batch)
 
 
 _forward: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = loop(

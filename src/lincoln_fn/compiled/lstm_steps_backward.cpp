@@ -1,10 +1,10 @@
 // A sequence of long short-term memory, backward; lstm_steps.py writes the constants of
 // one shape above: LENGTH, HIDDEN, how many ENTRIES there are, and whether time was REVERSEd.
 //
-// g and c are (batch, LENGTH, HIDDEN), first_c, dh and dc (batch, HIDDEN), gates (batch, LENGTH, 4,
-// HIDDEN), codes (batch, LENGTH); sums are (threads, ENTRIES, 4, HIDDEN), by code, of each thread's
-// examples. weight is W_hh^T, by tiles of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates go out as
-// their gradients, and dc comes in as the last state's and goes out as the first's.
+// g and c are (batch, LENGTH, HIDDEN), first_c, dh, last_dc and dc (batch, HIDDEN), gates (batch,
+// LENGTH, 4, HIDDEN), codes (batch, LENGTH); sums are (threads, ENTRIES, 4, HIDDEN), by code, of each
+// thread's examples. weight is W_hh^T, by tiles of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates go
+// out as their gradients; dc begins as last_dc and goes out as the first state's.
 
 constexpr int64_t VECTORS = divisor_up_to(4, HIDDEN / LANES);
 constexpr int64_t TILE = VECTORS * LANES;

@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import pooling
 from lincoln_fn.compiled.loops import lanes, loop
-from lincoln_fn.compiled.sparse_convolution import Size, is_plain
+from lincoln_fn.compiled.sparse_convolution import Size, is_plain, sizes_of
 
 aten = torch.ops.aten
 
@@ -86,14 +86,7 @@ def _sizes(
     x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
     window: Sequence[int],
 ) -> dict[str, int]:  # fmt: skip
-    batch, height, width, channels = x.shape
-    return {
-        "batch": batch, "height": height, "width": width, "channels": channels,
-        "filters": len(bias), "kernel_h": size[0], "kernel_w": size[1],
-        "padding_h": padding[0], "padding_w": padding[1],
-        "window_h": window[0], "window_w": window[1],
-        "threads": min(torch.get_num_threads(), batch),
-    }  # fmt: skip
+    return {"filters": len(bias), **sizes_of(x, size, padding, window)}
 
 
 _forward: Final[Callable[..., tuple[Tensor, Tensor]]] = loop(

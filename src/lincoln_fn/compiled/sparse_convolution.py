@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import pooling
-from lincoln_fn.compiled.loops import lanes, loop
+from lincoln_fn.compiled.loops import lanes, loop, threads_for
 
 aten = torch.ops.aten
 
@@ -99,14 +99,31 @@ def _sizes(
     g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int],
     window: Sequence[int], needed: Sequence[bool],
 ) -> dict[str, int]:  # fmt: skip
-    (batch, height, width, channels), (filters, kernel_h, kernel_w, _) = x.shape, weight.shape
+    filters, *size, _ = weight.shape
+    of_weight = {"filters": filters, "needed_dx": needed[0], "needed_dw": needed[1]}
+    return {**of_weight, **sizes_of(x, size, padding, window)}
+
+
+def sizes_of(
+    x: Tensor, size: Sequence[int], padding: Sequence[int], window: Sequence[int]
+) -> dict[str, int]:
+    """Give what both loops of a pooled convolution take for granted.
+
+    Args:
+        x: with channels last.
+        size: of the kernel.
+        padding: of x, on both sides of each axis.
+        window: of the pooling.
+
+    Returns:
+        The constants.
+    """
+    batch, height, width, channels = x.shape
     return {
         "batch": batch, "height": height, "width": width, "channels": channels,
-        "filters": filters, "kernel_h": kernel_h, "kernel_w": kernel_w,
+        "kernel_h": size[0], "kernel_w": size[1],
         "padding_h": padding[0], "padding_w": padding[1],
-        "window_h": window[0], "window_w": window[1],
-        "needed_dx": needed[0], "needed_dw": needed[1],
-        "threads": min(torch.get_num_threads(), batch),
+        "window_h": window[0], "window_w": window[1], "threads": threads_for(batch),
     }  # fmt: skip
 
 

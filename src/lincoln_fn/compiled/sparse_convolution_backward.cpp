@@ -47,13 +47,16 @@ void for_each_tile(const Function& function) {
     for (int64_t j = 0; j < ROW; j += TILE_W * LANES) function(i * ROW + j, i * LINE + j);
 }
 
+inline void load(const float* filter, Vec (&tile)[TILE_H][TILE_W]) {
+  for (int64_t i = 0; i < TILE_H; i++)
+    for (int64_t j = 0; j < TILE_W; j++) tile[i][j] = Vec::loadu(filter + i * ROW + j * LANES);
+}
+
 // dW += the sum of g times the patch of x that it looked at.
 void add_to_dw(const Gradients& gs, const float* plane, float* dw) {
   for_each_tile([&](int64_t in_filter, int64_t in_plane) {
     Vec sum[TILE_H][TILE_W];
-    for (int64_t i = 0; i < TILE_H; i++)
-      for (int64_t j = 0; j < TILE_W; j++)
-        sum[i][j] = Vec::loadu(dw + in_filter + i * ROW + j * LANES);
+    load(dw + in_filter, sum);
     for (int64_t k = 0; k < gs.count; k++) {
       const float* x = plane + gs.place[k] + in_plane;
       const Vec g(gs.g[k]);
@@ -73,9 +76,7 @@ void add_to_dw(const Gradients& gs, const float* plane, float* dw) {
 void add_to_dx(const Gradients& gs, const float* weight, float* dplane) {
   for_each_tile([&](int64_t in_filter, int64_t in_plane) {
     Vec w[TILE_H][TILE_W];
-    for (int64_t i = 0; i < TILE_H; i++)
-      for (int64_t j = 0; j < TILE_W; j++)
-        w[i][j] = Vec::loadu(weight + in_filter + i * ROW + j * LANES);
+    load(weight + in_filter, w);
     for (int64_t k = 0; k < gs.count; k++) {
       float* dx = dplane + gs.place[k] + in_plane;
       const Vec g(gs.g[k]);
