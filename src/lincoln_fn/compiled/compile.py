@@ -16,6 +16,7 @@ from lincoln_fn.compiled import (
     columns,
     lstm,
     lstm_of_codes,
+    on_disk,
     pooled_convolution,
     pooling,
     products,
@@ -25,7 +26,8 @@ from lincoln_fn.compiled import (
 from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
-from lincoln_fn.compiled.tracing import Structure, builder, flatten, trace
+from lincoln_fn.compiled.on_disk import Made
+from lincoln_fn.compiled.tracing import Structure, Traced, builder, flatten, guarded, write_down
 from lincoln_fn.data import Batch
 from lincoln_fn.layers._bfloat16 import is_allowed
 from lincoln_fn.train import Step, TrainState
@@ -36,7 +38,7 @@ def compile(step: Step) -> Step:
 
     The first call for each structure, shape, stride, dtype and device of the arguments traces the
     step, whatever layers it is made of, and compiles the graph, which takes seconds and a C++
-    compiler, or finds it on disk, where Inductor keeps what it has compiled; the calls after it run
+    compiler, or finds it on disk, where an earlier process has compiled it; the calls after it run
     that graph. A last batch that is smaller than the others is compiled for itself.
 
     Args:
@@ -152,9 +154,20 @@ def _layouts(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:
 
 
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
-    traced = trace(step, state, batch)
+    traced = write_down(step, state, batch)
+    place = on_disk.place(traced, donate=step.donate)
+    made = on_disk.find(place)
+    if made is None:
+        made = _made(step, traced, len(flatten(state)[0]))
+        on_disk.keep(place, made)
+    return Compiled(made.run, traced.structure, builder(traced.structure), made.fates)
+
+
+def _made(step: Step, traced: Traced, count: int) -> Made:
+    """Compile what a step was written down as; `count` is the number of the state's leaves."""
+    traced = guarded(step, traced)
     small = products.is_small(traced.graph)
-    fates = written_over(traced, len(flatten(state)[0]), small=small) if step.donate else None
+    fates = written_over(traced, count, small=small) if step.donate else None
     columns.rewrite(traced.graph)
     products.rewrite(traced.graph, small=small)
     pooling.rewrite(traced.graph)
@@ -165,5 +178,4 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     attention.rewrite(traced.graph)
     scalars.rewrite(traced.graph)
     keep(traced.graph)
-    run = by_inductor(traced.graph, traced.inputs, small=small)
-    return Compiled(run, traced.structure, builder(traced.structure), fates)
+    return Made(by_inductor(traced.graph, traced.inputs, small=small), fates)

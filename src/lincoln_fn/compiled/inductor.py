@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiled.donation import Flat
 from lincoln_fn.compiled.loops import VECTORS
+from lincoln_fn.compiled.on_disk import digest, library_of
 
 aten = torch.ops.aten
 
@@ -76,7 +77,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
                     simpler, inputs, is_inference=True, cpp_wrapper=True
                 )
             # Without what Inductor does around each call, to record it for its own use.
-            run: Flat = compiled.current_callable
+            run: Flat = library_of(compiled) or compiled.current_callable
             return run
 
 
@@ -86,7 +87,7 @@ def _lowered() -> Iterator[None]:
     if torch.__version__ < "2.13":  # for which that has not been tried
         yield
         return
-    from lincoln_fn.compiled.lowering import digest, lower
+    from lincoln_fn.compiled.lowering import lower
 
     lower()
     # A graph that another version of this library compiled is not to be found.

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch._inductor import ir, mkldnn_ir
-from torch._inductor.custom_graph_pass import get_hash_for_files
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 
@@ -28,12 +26,6 @@ def lower() -> None:
     register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
     for operation, loop in LOOPS.items():
         register_lowering(operation, type_promotion_kind=None)(partial(_looped, operation, loop))
-
-
-def digest() -> str:
-    """Give a number of this folder's files, which write the code that Inductor keeps on disk."""
-    files = sorted(file for file in Path(__file__).parent.iterdir() if file.is_file())
-    return get_hash_for_files(tuple(map(str, files))).hex()
 
 
 class Call(ir.ExternKernel):

@@ -18,6 +18,7 @@ import attrs
 import optree
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -121,6 +122,25 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
         LayerError: as the step does on the same arguments; else if a part of it cannot be traced.
         NonFiniteError: as the step does.
     """
+    return guarded(step, write_down(step, state, batch, here=here))
+
+
+def write_down(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
+    """Trace a step as it is, with its operations in place and no index looked at.
+
+    Args:
+        step: as for `trace`, as all the rest.
+        state: likewise.
+        batch: likewise.
+        here: likewise.
+
+    Returns:
+        The graph, which is not to run on tensors that hold numbers.
+
+    Raises:
+        LayerError: as `trace` does.
+        NonFiniteError: likewise.
+    """
     leaves, structure = flatten((state, batch))
     returned: list[Structure] = []
 
@@ -139,13 +159,34 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
             # A fake for each place: one tensor that stands in two of them need not do so again.
             inputs = tuple(map(_like, leaves))
             graph = make_fx(flat)(*inputs)
-            _drop_unanswered(graph)
-            graph = make_fx(_guarded(graph))(*inputs)
     except Exception as error:
         # What is wrong with the arguments, the step itself says better.
         attrs.evolve(step, donate=False, run=step.pure)(state, batch)
         raise _untraceable(step, error) from error
+    _drop_unanswered(graph)
     return Traced(graph, inputs, returned[0])
+
+
+def guarded(step: Step, traced: Traced) -> Traced:
+    """Keep every index of a step in range, and write its operations anew without those in place.
+
+    Args:
+        step: the step.
+        traced: what it was written down as.
+
+    Returns:
+        The graph, which makes the value nan if an index was out of range.
+
+    Raises:
+        LayerError: if a part of the step cannot be traced so.
+    """
+    fakes = detect_fake_mode(traced.inputs)
+    assert fakes is not None  # for the inputs are fake
+    try:
+        with fakes, torch.no_grad():
+            return attrs.evolve(traced, graph=make_fx(_guarded(traced.graph))(*traced.inputs))
+    except Exception as error:
+        raise _untraceable(step, error) from error
 
 
 def check_tensors(expected: str, leaves: Sequence[object], arguments: Arrays) -> None:

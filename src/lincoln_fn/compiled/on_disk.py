@@ -1,0 +1,184 @@
+"""Compiled steps found on disk by what a step was written down as, without Inductor.
+
+Inductor finds its own code on disk, but only once a step has been rewritten for it, and it prepares
+as if it had to compile: it is imported, hashes torch's files and runs the C++ preprocessor, two
+seconds for the first graph of a process. What a step is written down as when it is traced, with
+what is told of it below, decides all that follows. So a note on disk says, by a hash of that, which
+library Inductor built of it in the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiled.donation import Fate, Flat
+from lincoln_fn.compiled.tracing import Traced
+from lincoln_fn.layers._bfloat16 import is_allowed
+
+_ENTRY: Final = "inductor_entry_cpp"
+# Whose operations do not change but with torch's version, or this library's files.
+_KNOWN: Final = ("aten", "prims", "prim", "mkldnn", "lincoln_fn", "_operator")
+_FILES: Final = (".py", ".cpp", ".h")
+_HERE: Final = Path(__file__).parents[1]
+
+
+class Made(NamedTuple):
+    """A compiled graph, and what it does to each leaf of a donated state."""
+
+    run: Flat
+    fates: list[Fate] | None
+
+
+@attrs.frozen
+class Library:
+    """A graph in a library that Inductor has built; a function of the graph's inputs."""
+
+    file: Path
+    entry: Callable[[list[Any]], list[Any]]  # Any: handles of tensors, which Python cannot look at
+
+    def __call__(self, inputs: list[Tensor]) -> Sequence[Tensor]:
+        """Run the graph, and empty the list."""
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(inputs)
+        inputs.clear()
+        return torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self.entry(handles))
+
+
+def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no public type
+    """Find the library that a graph's function, as Inductor gives it, calls.
+
+    Args:
+        compiled: Inductor's result.
+
+    Returns:
+        The library, which is all that the function needs; None if there is more to it.
+    """
+    if torch.__version__ < "2.13" or compiled.constants:
+        return None
+    # Any: of a library that no type checker has read.
+    entry: Any = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
+    if getattr(entry, "__name__", None) != _ENTRY:
+        return None
+    return Library(Path(entry.__self__.__file__), entry)
+
+
+def place(traced: Traced, *, donate: bool) -> Path | None:
+    """Say where the note on a step is, or is to be.
+
+    Args:
+        traced: the step, as it was written down.
+        donate: whether it is to write over its state.
+
+    Returns:
+        The path; None if what it is compiled to depends on more than is told here.
+    """
+    # Imported here, as tracing does, for it takes as long as the rest of the library.
+    from torch._inductor import config
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    settings: Any = config  # Any: its functions are put in as it is imported
+    nodes = traced.graph.graph.nodes
+    if (
+        torch.__version__ < "2.13"
+        or settings.force_disable_caches
+        or not all(x.device.type == "cpu" for x in traced.inputs)
+        or any(node.op in ("get_attr", "call_module") for node in nodes)
+        or not all(_is_known(node.target) for node in nodes if node.op == "call_function")
+    ):
+        return None
+    told = (
+        str(torch.__version__),
+        torch.version.git_version,
+        sys.implementation.cache_tag,
+        digest(),
+        settings.get_hash(),
+        sorted(torch.cpu.get_capabilities().items()),
+        torch.get_num_threads(),
+        is_allowed(),
+        donate,
+        [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
+        traced.graph.code,
+    )
+    name = hashlib.sha256(repr(told).encode()).hexdigest()
+    return Path(cache_dir(), "lincoln_fn", f"{name}.json")
+
+
+def find(place: Path | None) -> Made | None:
+    """Load the graph that a note is on.
+
+    Args:
+        place: where the note would be.
+
+    Returns:
+        The graph; None if there is no such note, or not its library any more.
+    """
+    if place is None or not place.exists():
+        return None
+    note = json.loads(place.read_text())
+    file = place.parents[1] / note["library"]
+    if not file.exists():
+        return None
+    # The library asks for this address as it is loaded.
+    address: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
+    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
+        address._torchinductor_pyobject_tensor_data_ptr
+    )
+    loader = ExtensionFileLoader(f"{file.stem}.{_ENTRY}", str(file))
+    module = module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
+    loader.exec_module(module)
+    fates = note["fates"]
+    return Made(
+        Library(file, getattr(module, _ENTRY)),
+        None if fates is None else [Fate(*fate) for fate in fates],
+    )
+
+
+def keep(place: Path | None, made: Made) -> None:
+    """Write the note on a graph, if it is in a library.
+
+    Args:
+        place: where the note is to be.
+        made: the graph.
+    """
+    if place is None or not isinstance(made.run, Library):
+        return
+    library = os.path.relpath(made.run.file, place.parents[1])
+    place.parent.mkdir(exist_ok=True)
+    # Whole or not at all, for another process may look now.
+    new = place.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps({"library": library, "fates": made.fates}))
+    new.replace(place)
+
+
+# A memo: the files stay as they are while the process lives.
+@cache
+def digest(folder: Path = _HERE) -> str:
+    """Give a number of this library's files, which decide what a step is compiled to.
+
+    Args:
+        folder: where they are.
+
+    Returns:
+        The number, in hexadecimal.
+    """
+    sha = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in _FILES):
+        sha.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return sha.hexdigest()
+
+
+def _is_known(target: Any) -> bool:  # Any: what a graph may call
+    return getattr(target, "namespace", target.__module__) in _KNOWN

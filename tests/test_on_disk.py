@@ -1,0 +1,200 @@
+"""A compiled step is found on disk by what it was written down as, and by nothing else."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_compile import compiles
+from test_compile_rewrites import drawn
+from torch._inductor import config
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch._inductor.utils import fresh_cache
+from torch.testing import assert_close
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import on_disk
+from lincoln_fn.compiled.inductor import by_inductor
+from lincoln_fn.compiled.tracing import write_down
+
+pytestmark = [
+    compiles,
+    pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches have not been tried"),
+]
+
+X, T = drawn(4, 5, 8), torch.arange(5) % 3
+PLACE, COMPILE = on_disk.place, sys.modules["lincoln_fn.compiled.compile"]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Collect the graphs that Inductor compiles; in a folder that is empty at first."""
+    graphs = []
+
+    def noted(graph, inputs, *, small):
+        graphs.append(graph)
+        return by_inductor(graph, inputs, small=small)
+
+    with fresh_cache():
+        monkeypatch.setattr(COMPILE, "by_inductor", noted)
+        monkeypatch.setattr(on_disk, "place", PLACE)
+        yield graphs
+
+
+NET = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3))
+# Of a wide layer a product is added to W outside the graph: a fate that a note has to tell.
+WIDE = lf.serial(lf.dense(2048), lf.relu(), lf.dense(3))
+LOSS, SGD = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
+
+
+def example(net=NET, loss=LOSS, optimizer=SGD, donate=False):
+    step = lf.make_step(net, loss, optimizer, donate=donate)
+    return step, lf.init_state(net, optimizer, lf.Key(0), X)
+
+
+def assert_steps(step, state, batch=(X, T)):
+    """Compile a step anew, and take two steps as the eager one does."""
+    fast, slow = lf.compile(step), lf.make_step(step.net, step.loss, step.optimizer)
+    ours = lf.tree.map(torch.clone, state, states=True)
+    theirs = lf.tree.map(torch.clone, state, states=True)
+    for _ in range(2):
+        ours, value = fast(ours, batch)
+        theirs, expected = slow(theirs, batch)
+        leaves = (lf.tree.leaves(given, states=True) for given in (ours, theirs))
+        assert_close(value, expected, rtol=1e-5, atol=1e-6)
+        assert_close(list(next(leaves)), list(next(leaves)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize(
+    ("net", "optimizer"), [(WIDE, SGD), (NET, lf.optim.adam(0.01))], ids=["wide", "adam"]
+)
+def test_a_step_is_found_and_is_the_same(compiled, net, optimizer, donate):
+    step, state = example(net, LOSS, optimizer, donate)
+    for _ in range(2):
+        assert_steps(step, state)
+        assert len(compiled) == 1
+
+
+def note_of(step, state, batch=(X, T)):
+    return PLACE(write_down(step, state, batch), donate=step.donate)
+
+
+def test_what_differs_has_another_note(monkeypatch):
+    given = example()
+    notes = [
+        note_of(*given),
+        note_of(*example(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)))),
+        note_of(*example(optimizer=lf.optim.sgd(0.2))),
+        note_of(*example(donate=True)),
+        note_of(*given, (X[:4], T[:4])),
+        note_of(*given, (X.mT.contiguous().mT, T)),
+        note_of(*given, (X, T.int())),
+    ]
+    torch.set_num_threads(2)
+    notes.append(note_of(*given))
+    torch.set_num_threads(1)
+    with config.patch({"cpp.min_chunk_size": 64}):
+        notes.append(note_of(*given))
+    for name, value in (("is_allowed", True), ("digest", "of other files")):
+        with monkeypatch.context() as patched:
+            patched.setattr(on_disk, name, lambda value=value: value)
+            notes.append(note_of(*given))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+        notes.append(note_of(*given))
+    assert None not in notes
+    assert len(set(notes)) == len(notes)
+    assert note_of(*example()) == notes[0]
+
+
+def test_nothing_is_found_where_caches_are_forbidden(compiled):
+    for expected in (1, 2):
+        with config.patch(force_disable_caches=True):
+            assert_steps(*example())
+        assert len(compiled) == expected
+
+
+def test_a_library_that_is_gone_is_built_anew(compiled):
+    step, state = example()
+    assert_steps(step, state)
+    (note,) = Path(cache_dir(), "lincoln_fn").iterdir()
+    on_disk.find(note).run.file.unlink()
+    assert on_disk.find(note) is None
+    assert_steps(step, state)
+    assert len(compiled) == 2
+
+
+@torch.library.custom_op("test_on_disk::halved", mutates_args=())
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+@halved.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def halving():
+    """A user's layer that calls an operation of the user's own, which may be another tomorrow."""
+    return lf.Layer(
+        "halving()",
+        lambda params, x: (halved(x), None),
+        lambda params, cache, g: (halved(g), ()),
+        lambda key, x: (),
+    )
+
+
+# No graph's code shows the numbers of a tensor that a loss or a layer holds.
+UNTOLD = {
+    "numbers": (NET, lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5]))),
+    "an operation": (lf.serial(lf.dense(3), halving()), LOSS),
+}
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_what_a_note_does_not_tell_has_none(compiled, name):
+    step, state = example(*UNTOLD[name])
+    assert_steps(step, state)
+    assert note_of(step, state) is None
+    assert not Path(cache_dir(), "lincoln_fn").exists()
+
+
+def test_the_digest_is_of_what_the_files_say(tmp_path):
+    here, seen = Path(lf.__file__).parent, [on_disk.digest()]
+    for name, file, more in (
+        ("same", "layers/dense.py", ""),
+        ("other", "layers/dense.py", "# Another.\n"),
+        ("others", "compiled/vectors.h", "// Another.\n"),
+    ):
+        folder = shutil.copytree(here, tmp_path / name)
+        with (folder / file).open("a") as file:
+            file.write(more)
+        seen.append(on_disk.digest(folder))
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 3
+
+
+TRAIN = """
+import sys, torch, lincoln_fn as lf
+net, optimizer, x = lf.dense(2), lf.optim.sgd(0.1), torch.ones(4, 3)
+step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer, donate=True))
+state = lf.init_state(net, optimizer, lf.Key(0), x)
+for _ in range(2):
+    state, value = step(state, (x, torch.ones(4, 2)))
+print(value.item(), "torch._inductor.compile_fx" in sys.modules)
+"""
+
+
+def test_another_process_finds_it_without_inductor(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", TRAIN], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert told[0][1] == "True"
+    assert told[1] == [told[0][0], "False"]
