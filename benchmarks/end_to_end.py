@@ -11,7 +11,8 @@ the notebook's library, and torch eager torch's tutorial, both with a DataLoader
 each image; torch tuned holds the images in memory, has a fused optimizer, and keeps freed memory as
 ours does. A compiled program compiles anew; run again, it finds on disk what it compiled before.
 With bfloat16, torch is allowed to make products of float32 in bfloat16, where the processor has
-units for it; with autocast, it is told to.
+units for it. With autocast torch is told to, and with in_dtype so are ours, and the images are kept
+in bfloat16; parameters stay in float32 everywhere.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ def folder() -> Path:
     return Path(os.environ.get("LINCOLN_FN_DATA", "~/.cache/lincoln_fn")).expanduser()
 
 
-def load(train: bool) -> Images:
+def load(train: bool, dtype: torch.dtype = torch.float32) -> Images:
     """Read images as rows of 784 numbers, of mean 0 and variance 1, and their labels."""
     data = torchvision.datasets.MNIST(folder(), train=train)
-    rows = data.data.flatten(1).float().sub_(255 * MEAN).div_(255 * DEVIATION)
+    rows = data.data.flatten(1).to(dtype).sub_(255 * MEAN).div_(255 * DEVIATION)
     return rows, data.targets
 
 
@@ -63,14 +64,16 @@ def measured_at(step: int) -> bool:
     return step == STEPS or (step % EVERY == 0 and step + EVERY <= STEPS)
 
 
-def run_ours(compiled: bool = False) -> list[float]:
-    """Train with lincoln_fn; give the accuracies."""
-    train, test = load(True), load(False)
+def run_ours(compiled: bool = False, dtype: torch.dtype = torch.float32) -> list[float]:
+    """Train with lincoln_fn, images and the layers up to the logits in a dtype."""
+    train, test = load(True, dtype), load(False, dtype)
     lf.keep_freed_memory()  # of the steps, not of the files
-    net = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
-    optimizer = lf.optim.sgd(LR)
+    layers = lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10))
+    if dtype is not torch.float32:
+        layers = lf.in_dtype(layers, dtype, torch.float32)
+    net, optimizer = lf.serial(layers, lf.log_softmax()), lf.optim.sgd(LR)
     step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer, donate=True)
-    state = lf.init_state(net, optimizer, lf.Key(0), train[0])
+    state = lf.init_state(net, optimizer, lf.Key(0), train[0][:BATCH].float())
     batches = lf.data.batches(train, BATCH, key=state.key, epochs=EPOCHS)
     test_batches = lf.data.batches(test, TEST_BATCH)
     accuracies = []
@@ -94,8 +97,10 @@ def run_ancestor() -> list[float]:
     )
 
 
-def run_torch(tuned: bool, compiled: bool = False) -> list[float]:
-    """Train with torch; give the accuracies."""
+def run_torch(
+    tuned: bool, compiled: bool = False, dtype: torch.dtype = torch.float32
+) -> list[float]:
+    """Train with torch, tuned with images of a dtype; give the accuracies."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(784, 500), nn.Sigmoid(), nn.Linear(500, 10), nn.LogSoftmax(1))
     optimizer = torch.optim.SGD(net.parameters(), LR, fused=tuned)
@@ -115,7 +120,7 @@ def run_torch(tuned: bool, compiled: bool = False) -> list[float]:
     if not tuned:
         train, test = _loader(True), _loader(False)
         return _accuracies(step, net, [train] * EPOCHS, test)
-    images, test_images = load(True), load(False)
+    images, test_images = load(True, dtype), load(False, dtype)
     lf.keep_freed_memory()  # as ours does
     test_batches = list(zip(*(part.split(TEST_BATCH) for part in test_images), strict=True))
     return _accuracies(step, net, (_shuffled(images) for _ in range(EPOCHS)), test_batches)
@@ -181,6 +186,8 @@ _ours_compiled = partial(run_ours, compiled=True)
 _ours_compiled_bfloat16 = partial(in_bfloat16, _ours_compiled)
 _tuned = partial(run_torch, tuned=True)
 _torch_compiled = partial(_tuned, compiled=True)
+_ours_in_dtype = partial(run_ours, dtype=torch.bfloat16)
+_ours_compiled_in_dtype = partial(_ours_in_dtype, compiled=True)
 
 AGAIN = ", again"
 PROGRAMS: dict[str, Program] = {
@@ -190,11 +197,14 @@ PROGRAMS: dict[str, Program] = {
     f"ours compiled{AGAIN}": _ours_compiled,
     "ours compiled, bfloat16": _ours_compiled_bfloat16,
     f"ours compiled, bfloat16{AGAIN}": _ours_compiled_bfloat16,
+    "ours eager, in_dtype": _ours_in_dtype,
+    "ours compiled, in_dtype": _ours_compiled_in_dtype,
+    f"ours compiled, in_dtype{AGAIN}": _ours_compiled_in_dtype,
     "ancestor": run_ancestor,
     "torch eager": partial(run_torch, tuned=False),
     "torch tuned": _tuned,
     "torch tuned, bfloat16": partial(in_bfloat16, _tuned),
-    "torch tuned, autocast": partial(in_autocast, _tuned),
+    "torch tuned, autocast": partial(in_autocast, partial(_tuned, dtype=torch.bfloat16)),
     "torch compiled": _torch_compiled,
     f"torch compiled{AGAIN}": _torch_compiled,
 }

@@ -41,6 +41,23 @@ def test_it_equals_the_layer_on_cast_numbers():
         assert torch.equal(ours, wanted.float())
 
 
+def test_y_has_the_dtype_that_is_asked_for():
+    layer = lf.in_dtype(INNER, torch.bfloat16, torch.float32)
+    params, x = layer.init(lf.Key(1), X), X.bfloat16()
+    y, cache = layer.forward(params, x)
+    of_floats, cache_of_floats = LOW.forward(params, X)
+    assert y.dtype is torch.float32
+    assert torch.equal(y, of_floats)
+    assert torch.equal(layer.predict(params, x), of_floats)
+    g = lf.keys.normal(lf.Key(2), tuple(y.shape))
+    dx, dparams = layer.backward(params, cache, g)
+    expected_dx, expected = LOW.backward(params, cache_of_floats, g)
+    assert dx.dtype is torch.bfloat16
+    assert torch.equal(dx.float(), expected_dx)
+    assert dtypes(dparams) == {torch.float32}
+    assert all(map(torch.equal, lf.tree.leaves(dparams), lf.tree.leaves(expected)))
+
+
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
 def test_small_steps_are_not_lost(compiled):
     optimizer = lf.optim.sgd(1e-4)
@@ -71,11 +88,16 @@ def test_its_name_makes_it_again_and_other_parts_stay_in_it():
     assert str(LOW) == f"in_dtype({INNER}, torch.bfloat16)"
     relu = LOW.rebuild((lf.relu(),))
     assert str(relu) == "in_dtype(relu(), torch.bfloat16)"
+    wider = lf.in_dtype(INNER, torch.bfloat16, torch.float32).rebuild((lf.relu(),))
+    assert str(wider) == "in_dtype(relu(), torch.bfloat16, torch.float32)"
+    assert wider.predict((), X.bfloat16()).dtype is torch.float32
 
 
 def test_errors():
     with pytest.raises(ValueError, match=r"in_dtype: expected a floating dtype, got torch\.int64"):
         lf.in_dtype(INNER, torch.int64)
+    with pytest.raises(ValueError, match=r"in_dtype: expected a floating dtype, got torch\.bool"):
+        lf.in_dtype(INNER, torch.bfloat16, torch.bool)
     with pytest.raises(lf.LayerError, match=r"in_dtype\[0\] serial\[0\] dense\(32\): expected x"):
         LOW.forward(LOW.init(lf.Key(0), X), X[:, :3])
     params = LOW.init(lf.Key(0), X)

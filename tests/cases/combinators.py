@@ -85,4 +85,5 @@ CASES = [
     ),
     Case(lf.checkpointed(BLOCK), normal(5, 3), dense_relu_dense),
     Case(lf.in_dtype(BLOCK, torch.float64), normal(5, 3), dense_relu_dense),
+    Case(lf.in_dtype(BLOCK, torch.float64, torch.float64), normal(5, 3), dense_relu_dense),
 ]

@@ -25,7 +25,7 @@ class InDtypeCache:
     outside: torch.dtype = static()
 
 
-def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
+def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = None) -> Layer:
     """Compute a layer in another dtype, such as bfloat16, whose products a processor has units for.
 
     Derivation. A cast rounds, and is the identity but for that: as in torch, its derivative counts
@@ -35,14 +35,16 @@ def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
 
     Args:
         layer: the layer.
-        dtype: a floating dtype; x and the parameters are cast to it, y and the gradients to x's
-            own, or where x holds no floats to that of the parameters.
+        dtype: a floating dtype; x and the parameters are cast to it, y and dx to x's own, or where
+            x holds no floats to that of the parameters, and dparams to theirs.
+        out_dtype: y's dtype, if it is not to be x's: float32, say, for images that are kept in
+            bfloat16.
 
     Returns:
         The layer, with the layer's own params.
 
     Raises:
-        ValueError: if dtype is not floating.
+        ValueError: if a dtype is not floating.
         LayerError: from its functions, if the layer raises one.
 
     Example:
@@ -51,15 +53,16 @@ def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
         >>> net.predict(net.init(lf.Key(0), x), x).dtype
         torch.float32
     """
-    if not dtype.is_floating_point:
-        raise ValueError(f"in_dtype: expected a floating dtype, got {dtype}")
+    for given in (dtype, out_dtype or dtype):
+        if not given.is_floating_point:
+            raise ValueError(f"in_dtype: expected a floating dtype, got {given}")
     (part,) = placed_parts("in_dtype", (layer,))
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         outside = _dtype_of(x, params)
         inside = cast(params, dtype)
         y, cache = part.forward(inside, cast(x, dtype))
-        return cast(y, outside), InDtypeCache(inside, cache, outside)
+        return cast(y, out_dtype or outside), InDtypeCache(inside, cache, outside)
 
     def backward(params: Params, cache: InDtypeCache, g: Arrays) -> tuple[Arrays, Params]:
         check_cache("in_dtype", cache, InDtypeCache)
@@ -68,7 +71,7 @@ def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
 
     def predict(params: Params, x: Arrays) -> Arrays:
         y = part.predict(cast(params, dtype), cast(x, dtype))
-        return cast(y, _dtype_of(x, params))
+        return cast(y, out_dtype or _dtype_of(x, params))
 
     def input_grad(params: Params, cache: InDtypeCache, g: Arrays) -> Arrays:
         check_cache("in_dtype", cache, InDtypeCache)
@@ -83,7 +86,7 @@ def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
         return _like(part.advance(params, cache.cache), params, states=True)
 
     return Layer(
-        f"in_dtype({layer.name}, {dtype})",
+        f"in_dtype({layer.name}, {dtype}{f', {out_dtype}' if out_dtype else ''})",
         forward,
         backward,
         part.init,
@@ -92,7 +95,7 @@ def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
         grads,
         unchanged if is_still((layer,)) else advance,
         parts=(layer,),
-        rebuild=lambda new_parts: in_dtype(new_parts[0], dtype),
+        rebuild=lambda new_parts: in_dtype(new_parts[0], dtype, out_dtype),
     )
 
 
