@@ -40,7 +40,7 @@ import lincoln_fn as lf
 from benchmarks import ancestor
 from benchmarks.worker import environment, hold_to
 
-EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 5000, 100, 0.003
+EPOCHS, BATCH, TEST_BATCH, EVERY, LR = 5, 128, 2000, 100, 0.003
 MEAN, DEVIATION = 0.1307, 0.3081
 STEPS = EPOCHS * -(-60_000 // BATCH)
 

@@ -1,8 +1,9 @@
 """Activations by columns, in a compiled step whose layers are wider than its batch is long.
 
 Where a layer has more features than there are examples, y^T = W^T x^T takes MKL a tenth less time
-than y = x W. So such a product is written that way, and y lies by columns in memory: each feature's
-numbers side by side. What is made of y element by element, up to the gradient that comes back to
+than y = x W; and where the product is made in bfloat16 by a loop of this library's, the loop makes
+y^T. So such a product is written that way, and y lies by columns in memory: each feature's numbers
+side by side. What is made of y element by element, up to the gradient that comes back to
 it, is then written with its tensors transposed, so that Inductor's loops go through memory in
 order. Numbers and shapes stay as they are.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from lincoln_fn.compiled import bfloat16_products
 from lincoln_fn.compiled.products import is_thin, looped, transposed
 from lincoln_fn.layers import _product
 
@@ -40,7 +42,8 @@ def rewrite(graph: GraphModule) -> None:
         if node.op != "call_function" or _shape(node) not in shapes:
             continue
         if node in wide:
-            node.target = transposed
+            in_bfloat16 = bfloat16_products.makes(*_factors(node))
+            node.target = bfloat16_products.product if in_bfloat16 else transposed
         elif node.target is aten.mm.default and is_thin(*_factors(node)):
             node.target = _looped
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
@@ -60,7 +63,8 @@ def _shape(node: Node) -> object:
 
 def _is_wide(x: Tensor, weight: Tensor) -> bool:
     is_wide = weight.shape[1] > len(x) and _LEAST <= weight.numel() <= _MOST
-    return is_wide and x.dtype is torch.float32 and not _product.HERE
+    is_quicker = not _product.HERE or bfloat16_products.makes(x, weight)
+    return is_wide and x.dtype is torch.float32 and is_quicker
 
 
 def _looped(a: Tensor, b: Tensor) -> Tensor:

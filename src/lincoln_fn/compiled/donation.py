@@ -4,7 +4,8 @@ Every leaf of the state whose successor is of the same kind is written over with
 pass that computes it; where the value turns out not to be finite, each keeps its old numbers. An
 update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
 Inductor would make the sum apart from W: ATen adds the product to W itself. Both factors live till
-then, so they must not be much larger than W.
+then, so they must not be much larger than W. A product in bfloat16 is added to W within the graph,
+by a loop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from lincoln_fn._spent import spend
+from lincoln_fn.compiled.bfloat16_products import adds, update
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
 
@@ -72,7 +74,12 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
         for holder, new in zip(holders[:count], successors, strict=True):
             if new is holder:
                 fates.append(Fate(0, kept=True))
-            elif (added := _added_to(holder, new, small)) and not _look_at(added, holders[:count]):
+            elif (added := _added_to(holder, new)) and _is_update(added, holders[:count]):
+                base, a, b = _nodes(added)
+                scaled = graph.call_function(aten.mul.Tensor, (a, added.kwargs.get("alpha", 1)))
+                graph.call_function(update, (base, scaled, b, is_finite))
+                fates.append(Fate(0))
+            elif added and _stays_out(added, holder, holders[:count], small=small):
                 factors: Any = added.args[1:3]  # Any: as above
                 alpha: Any = added.kwargs.get("alpha", 1)  # Any: as above
                 fates.append(Fate(2, alpha=float(alpha)))
@@ -92,7 +99,7 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     return fates
 
 
-def _added_to(leaf: Node, new: Any, small: bool) -> Node | None:  # Any: what a graph may hold
+def _added_to(leaf: Node, new: Any) -> Node | None:  # Any: what a graph may hold
     """Find leaf + alpha a b; of a leaf that lies by columns, (leaf^T + alpha a b)^T."""
     is_turned = isinstance(new, Node) and new.target is aten.transpose.int
     added: Any = new.args[0] if is_turned else new  # Any: as above
@@ -102,10 +109,21 @@ def _added_to(leaf: Node, new: Any, small: bool) -> Node | None:  # Any: what a 
     if is_turned:
         base = base.args[0] if base.target is aten.transpose.int else None
     is_sum = base is leaf and "beta" not in added.kwargs and _kind(new) == _kind(leaf)
-    factors: Any = added.args[1:3]  # Any: as above
-    kept = sum(factor.meta["val"].numel() for factor in factors)
+    return added if is_sum else None
+
+
+def _is_update(added: Node, leaves: list[Node]) -> bool:
+    """Tell whether a loop adds the product to its leaf within the graph."""
+    return adds(*(node.meta["val"] for node in _nodes(added))) and not _look_at(added, leaves)
+
+
+def _stays_out(added: Node, leaf: Node, leaves: list[Node], *, small: bool) -> bool:
+    """Tell whether the product is to be added to its leaf outside of the graph."""
+    _, a, b = _nodes(added)
+    kept = a.meta["val"].numel() + b.meta["val"].numel()
     is_light = kept <= _TIMES_THE_LEAF * leaf.meta["val"].numel()
-    return added if is_sum and is_light and better_way(added, small=small) is None else None
+    is_plain = better_way(added, small=small) is None
+    return is_light and is_plain and not _look_at(added, leaves)
 
 
 def _look_at(product: Node, leaves: list[Node]) -> bool:
@@ -117,6 +135,10 @@ def _look_at(product: Node, leaves: list[Node]) -> bool:
         if base in leaves:
             return True
     return False
+
+
+def _nodes(product: Node) -> Any:  # Any: torch's type for a node's arguments is a long union
+    return product.args
 
 
 def _kind(node: Any) -> object:  # Any: what a graph's argument may be

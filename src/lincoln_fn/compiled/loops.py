@@ -26,9 +26,22 @@ Sizes: TypeAlias = Callable[..., dict[str, int]]
 # Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
 VECTORS: Final = {"cpp.vec_isa_ok": True}
 # Pointers to a tensor's numbers, as C++ writes them.
-POINTERS: Final = {torch.float32: "float*", torch.int64: "int64_t*", torch.int8: "int8_t*"}
+POINTERS: Final = {
+    torch.float32: "float*",
+    torch.int64: "int64_t*",
+    torch.int8: "int8_t*",
+    torch.bool: "bool*",
+}
 
-_INCLUDED: Final = ("torch/csrc/inductor/cpp_prefix.h", "cstring", "omp.h", "type_traits", "vector")
+_INCLUDED: Final = (
+    "torch/csrc/inductor/cpp_prefix.h",
+    "ATen/native/CPUBlas.h",
+    "cstring",
+    "memory",
+    "omp.h",
+    "type_traits",
+    "vector",
+)
 
 
 @attrs.frozen
@@ -79,8 +92,8 @@ def loop(schema: str, like: Like, sizes: Sizes, headers: tuple[str, ...] = ()) -
     return operation
 
 
-def result_of(made: tuple[T, ...]) -> T | tuple[T, ...]:
-    """Give what an operation returns: one tensor as it is, and several as a tuple.
+def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
+    """Give what an operation returns: one tensor as it is, several as a tuple, and None for none.
 
     Args:
         made: the tensors.
@@ -89,10 +102,10 @@ def result_of(made: tuple[T, ...]) -> T | tuple[T, ...]:
         The result.
 
     Example:
-        >>> result_of((3,)), result_of((3, 4))
-        (3, (3, 4))
+        >>> result_of((3,)), result_of((3, 4)), result_of(())
+        (3, (3, 4), None)
     """
-    return made if len(made) > 1 else made[0]
+    return made[0] if len(made) == 1 else made or None
 
 
 def threads_for(count: int) -> int:

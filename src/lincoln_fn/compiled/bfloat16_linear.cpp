@@ -1,0 +1,30 @@
+// y^T = W x^T of numbers rounded to bfloat16; bfloat16_products.py writes the constants of one shape
+// above. x is (ROWS, N_IN), weight (N_OUT, N_IN) and y^T (N_OUT, ROWS).
+//
+// Each thread has some of W's lines, and rounds a few at a time, just before they are multiplied, so
+// that these never leave the core's own cache.
+
+constexpr int64_t TERMS = even(N_IN);
+
+extern "C" void kernel(const float* x, const float* weight, float* y) {
+  const Rounded twos(TERMS * ROWS);
+#pragma omp parallel num_threads(THREADS)
+  {
+    const Rounded lines(LINES * TERMS);
+#pragma omp for
+    for (int64_t i = 0; i < ROWS; i += TURNED) {
+      const int64_t count = std::min(TURNED, ROWS - i);
+      round_lines(x + i * N_IN, count, N_IN, lines);
+      // Two numbers of bfloat16 are moved as if they were one of float32.
+      at::vec::transpose_mxn<float>(lines.pairs(), TERMS / 2, twos.pairs() + i, ROWS, count, TERMS / 2);
+    }
+    const Lines own;
+    for (int64_t i = own.begin; i < own.end; i += LINES) {
+      const int64_t count = std::min(LINES, own.end - i);
+      round_lines(weight + i * N_IN, count, N_IN, lines);
+      at::native::cpublas::brgemm(count, ROWS, TERMS, TERMS, ROWS, ROWS, false, lines, twos,
+                                  y + i * ROWS);
+    }
+    at::native::cpublas::brgemm_release();
+  }
+}

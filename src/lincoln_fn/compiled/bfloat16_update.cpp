@@ -1,0 +1,28 @@
+// W + g^T x of numbers rounded to bfloat16, in W's own memory; bfloat16_products.py writes the constants
+// of one shape above. weight is (N_OUT, N_IN), g^T (N_OUT, ROWS) and x (ROWS, N_IN). If the step is not
+// finite, W stays as it is.
+//
+// Each thread has some of W's lines, the same as forward. The sums are added to W as they are made.
+
+constexpr int64_t TERMS = even(ROWS);
+constexpr int64_t LENGTH = even(N_IN);
+
+extern "C" void kernel(float* weight, const float* g, const float* x, const bool* is_finite) {
+  if (!*is_finite) return;
+  const Rounded rows(ROWS * LENGTH);
+#pragma omp parallel num_threads(THREADS)
+  {
+#pragma omp for
+    for (int64_t i = 0; i < ROWS; i++) round_lines(x + i * N_IN, 1, N_IN, rows + i * LENGTH);
+    const Lines own;
+    const Rounded lines((own.end - own.begin) * TERMS), twos(BLOCK * TERMS);
+    round_lines(g + own.begin * ROWS, own.end - own.begin, ROWS, lines);
+    for (int64_t i = 0; i < N_IN; i += BLOCK) {
+      const int64_t width = std::min(BLOCK, N_IN - i);
+      at::vec::pack_vnni2(rows + i, twos.begin(), LENGTH, ROWS, width);
+      at::native::cpublas::brgemm(own.end - own.begin, width, TERMS, TERMS, width, N_IN, true, lines,
+                                  twos, weight + own.begin * N_IN + i);
+    }
+    at::native::cpublas::brgemm_release();
+  }
+}

@@ -1,0 +1,158 @@
+"""Products in bfloat16 by loops: those of the rounded factors, with sums in float32."""
+
+import pytest
+import torch
+from test_bfloat16 import medium  # noqa: F401  # a fixture
+from test_compile import compiles
+from test_compile_rewrites import drawn
+from torch.testing import assert_close
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import bfloat16_products, columns
+from lincoln_fn.compiled.bfloat16_products import adds, makes, product, update
+from lincoln_fn.compiled.donation import written_over
+from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.layers import _product
+
+
+def has_kernel():
+    processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return processor.get("avx512_bf16") and torch.__version__ >= "2.13" and lanes() == 16
+
+
+pytestmark = [
+    compiles,
+    pytest.mark.skipif(not has_kernel(), reason="no processor with AVX512-BF16, or an older torch"),
+]
+# Rows, features in and out: whole blocks and parts of them, odd numbers, and one of each.
+SHAPES = [(128, 784, 500), (97, 130, 65), (64, 33, 130), (5, 7, 3), (2, 64, 65), (1, 1, 1)]
+YES = torch.tensor(True)
+
+
+def rounded(x):
+    return x.bfloat16().double()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_are_those_of_rounded_factors(shape, threads):
+    rows, n_in, n_out = shape
+    x, weight, g = drawn(0, rows, n_in), drawn(1, n_out, n_in), drawn(2, n_out, rows)
+    torch.set_num_threads(threads)
+    y = product(x, weight.mT)
+    assert y.shape == (rows, n_out)
+    assert y.mT.is_contiguous()
+    assert_close(y.double(), rounded(x) @ rounded(weight).mT, rtol=1e-5, atol=1e-4)
+    updated = weight.clone()
+    update(updated, g, x, YES)
+    expected = weight.double() + rounded(g) @ rounded(x)
+    assert_close(updated.double(), expected, rtol=1e-5, atol=1e-4)
+    # Rounding moves numbers by more than that.
+    assert (y.double() - x.double() @ weight.mT.double()).abs().max() > 1e-3 or rows < 3
+    kept = updated.clone()
+    update(updated, g, x, ~YES)
+    assert torch.equal(updated, kept)
+
+
+def test_extremes():
+    x = torch.tensor([[1e4, -1e4], [1e-40, -0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
+    weight = torch.tensor([[1e4, 1.0]])
+    y = product(x, weight.mT)
+    expected = (x.bfloat16().float() @ weight.bfloat16().float().mT)[:, 0]
+    assert_close(y[:, 0], expected, rtol=1e-6, atol=1e-30, equal_nan=True)
+
+
+@pytest.mark.usefixtures("medium")
+def test_which_products_suit(monkeypatch):
+    x, weight, g = torch.empty(128, 784), torch.empty(500, 784), torch.empty(500, 128)
+    by_rows = torch.empty(784, 500)
+    assert makes(x, weight.mT)
+    assert adds(weight, g, x)
+    assert adds(weight, g.mT.contiguous().mT, x)
+    # W or x that lies otherwise; x too large for a cache, or too small, or of another dtype.
+    for bad_x, bad_weight in (
+        (x, by_rows.mT),
+        (x.mT.contiguous().mT, weight),
+        (torch.empty(512, 784), weight),
+        (torch.empty(63, 784), weight),
+        (x.double(), weight.double()),
+    ):
+        assert not makes(bad_x, bad_weight.mT)
+        assert not adds(bad_weight, torch.empty(500, len(bad_x), dtype=bad_x.dtype), bad_x)
+    monkeypatch.setattr(bfloat16_products, "lanes", lambda: 8)
+    assert not makes(x, weight.mT)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
+    assert not makes(x, weight.mT)
+    assert not adds(weight, g, x)
+
+
+NETS = {
+    "sigmoid": lf.serial(lf.dense(128), lf.sigmoid(), lf.dense(3)),
+    "deep": lf.serial(lf.dense(128), lf.tanh(), lf.dense(120), lf.gelu(), lf.dense(3)),
+    "no bias": lf.serial(lf.dense(128, bias=False), lf.relu(), lf.dense(3)),
+    "residual": lf.serial(lf.dense(128), lf.residual(lf.dense(128)), lf.dense(3)),
+}
+X, T = drawn(0, 70, 90), torch.arange(70) % 3
+
+
+@pytest.fixture
+def small(medium, monkeypatch):  # noqa: F811  # the fixture above
+    """Take weights of a test's size for large ones, which lie by columns and are multiplied so."""
+    monkeypatch.setattr(_product, "_LARGE", 2**13)
+    monkeypatch.setattr(columns, "_LEAST", 2**13)
+
+
+def steps(name, optimizer, donate):
+    step = lf.make_step(NETS[name], lf.losses.softmax_cross_entropy(), optimizer, donate=donate)
+    return step, lf.init_state(NETS[name], optimizer, lf.Key(0), X)
+
+
+def targets_of(step, state):
+    traced = trace(step, state, (X, T))
+    if step.donate:
+        written_over(traced, len(lf.tree.leaves(state, states=True)), small=False)
+    columns.rewrite(traced.graph)
+    return [node.target for node in traced.graph.graph.nodes]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_a_step_is_the_eager_one_in_bfloat16(name, donate):
+    step, state = steps(name, lf.optim.sgd(0.1), donate)
+    products, updates = {"deep": (2, 2), "residual": (2, 1)}.get(name, (1, 1))
+    targets = targets_of(step, state)
+    assert targets.count(product) == products
+    assert targets.count(update) == (updates if donate else 0)
+    compiled = lf.compile(step)
+    exact = lf.make_step(step.net, step.loss, step.optimizer)
+    ours, theirs = state, lf.tree.map(torch.clone, state, states=True)
+    for _ in range(3):
+        theirs, expected = exact(theirs, (X, T))
+        ours, value = compiled(ours, (X, T))
+        assert_close(value, expected, rtol=1e-2, atol=1e-2)
+        leaves = (lf.tree.leaves(given, states=True) for given in (ours, theirs))
+        for mine, its in zip(*leaves, strict=True):
+            assert mine.stride() == its.stride()
+            assert_close(mine, its, rtol=1e-2, atol=2e-3)
+    assert len(compiled.run.graphs) == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_momentum_has_the_product_and_no_update():
+    step, state = steps("sigmoid", lf.optim.sgd(0.1, momentum=0.9), True)
+    targets = targets_of(step, state)
+    assert targets.count(product) == 1
+    assert targets.count(update) == 0
+
+
+@pytest.mark.usefixtures("small")
+def test_a_step_that_is_not_finite_leaves_its_state():
+    step, state = steps("sigmoid", lf.optim.sgd(0.1), True)
+    compiled, kept = lf.compile(step), lf.tree.map(torch.clone, state, states=True)
+    with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
+        compiled(state, (X * torch.inf, T))
+    leaves = (lf.tree.leaves(given, states=True) for given in (state, kept))
+    assert all(map(torch.equal, *leaves))
