@@ -7,7 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_NOTHING: Final = torch.empty(0)
+# Of the dtypes that most states have; a tensor of no numbers may stand for any.
+_NOTHING: Final = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.int64)}
 
 
 def spend(tensor: Tensor) -> None:
@@ -23,8 +24,8 @@ def spend(tensor: Tensor) -> None:
         (tensor([]), True)
     """
     # By `set_`, it would take an operation and a storage of its own, which a small step notices.
-    is_usual = tensor.is_cpu and tensor.dtype is torch.float32
-    tensor.data = _NOTHING if is_usual else tensor.new_empty(0)
+    nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
+    tensor.data = tensor.new_empty(0) if nothing is None else nothing
 
 
 def is_spent(leaf: object) -> bool:

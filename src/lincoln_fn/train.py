@@ -113,7 +113,7 @@ class Step:
         # An x that requires a gradient would make autograd record the step, and every one after.
         # Set by hand, which a small step notices beside torch.no_grad().
         recorded = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
+        torch._C._set_grad_enabled(False)
         try:
             new_state, value = self.run(state, (batch[0], batch[1]))
         except Exception as error:
@@ -122,7 +122,7 @@ class Step:
                 self.net.forward(state.params, batch[0])  # names the place as the user has it
             raise
         finally:
-            torch.set_grad_enabled(recorded)
+            torch._C._set_grad_enabled(recorded)
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(
