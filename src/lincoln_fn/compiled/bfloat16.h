@@ -16,7 +16,6 @@ struct Rounded {
   explicit Rounded(int64_t count) : numbers(new Low[count]) {}
   Low* begin() const { return numbers.get(); }
   operator Low*() const { return begin(); }
-  float* pairs() const { return reinterpret_cast<float*>(begin()); }
 };
 
 // The lines of W that a thread has.

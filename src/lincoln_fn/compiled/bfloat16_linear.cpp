@@ -15,8 +15,11 @@ extern "C" void kernel(const float* x, const float* weight, float* y) {
     for (int64_t i = 0; i < ROWS; i += TURNED) {
       const int64_t count = std::min(TURNED, ROWS - i);
       round_lines(x + i * N_IN, count, N_IN, lines);
-      // Two numbers of bfloat16 are moved as if they were one of float32.
-      at::vec::transpose_mxn<float>(lines.pairs(), TERMS / 2, twos.pairs() + i, ROWS, count, TERMS / 2);
+      // Two numbers of bfloat16 are moved as one.
+      const int32_t* from = reinterpret_cast<const int32_t*>(lines.begin());
+      int32_t* to = reinterpret_cast<int32_t*>(twos.begin()) + i;
+      for (int64_t k = 0; k < TERMS / 2; k++)
+        for (int64_t j = 0; j < count; j++) to[k * ROWS + j] = from[j * (TERMS / 2) + k];
     }
     const Lines own;
     for (int64_t i = own.begin; i < own.end; i += LINES) {
