@@ -19,9 +19,9 @@ struct Rounded {
 };
 
 // The lines of W that a thread has.
-struct Lines {
-  int64_t begin = N_OUT * omp_get_thread_num() / THREADS;
-  int64_t end = N_OUT * (omp_get_thread_num() + 1) / THREADS;
+struct Part {
+  int64_t begin = N_OUT * omp_get_thread_num() / omp_get_num_threads();
+  int64_t end = N_OUT * (omp_get_thread_num() + 1) / omp_get_num_threads();
 };
 
 // Round lines; behind each of odd length comes a zero.

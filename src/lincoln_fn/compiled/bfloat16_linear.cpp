@@ -15,13 +15,11 @@ extern "C" void kernel(const float* x, const float* weight, float* y) {
     for (int64_t i = 0; i < ROWS; i += TURNED) {
       const int64_t count = std::min(TURNED, ROWS - i);
       round_lines(x + i * N_IN, count, N_IN, lines);
-      // Two numbers of bfloat16 are moved as one.
-      const int32_t* from = reinterpret_cast<const int32_t*>(lines.begin());
-      int32_t* to = reinterpret_cast<int32_t*>(twos.begin()) + i;
-      for (int64_t k = 0; k < TERMS / 2; k++)
-        for (int64_t j = 0; j < count; j++) to[k * ROWS + j] = from[j * (TERMS / 2) + k];
+      for (int64_t k = 0; k < TERMS; k += 2)
+        for (int64_t j = 0; j < count; j++)
+          std::memcpy(twos + k * ROWS + 2 * (i + j), lines + j * TERMS + k, 2 * sizeof(Low));
     }
-    const Lines own;
+    const Part own;
     for (int64_t i = own.begin; i < own.end; i += LINES) {
       const int64_t count = std::min(LINES, own.end - i);
       round_lines(weight + i * N_IN, count, N_IN, lines);

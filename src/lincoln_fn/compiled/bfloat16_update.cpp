@@ -14,7 +14,7 @@ extern "C" void kernel(float* weight, const float* g, const float* x, const bool
   {
 #pragma omp for
     for (int64_t i = 0; i < ROWS; i++) round_lines(x + i * N_IN, 1, N_IN, rows + i * LENGTH);
-    const Lines own;
+    const Part own;
     const Rounded lines((own.end - own.begin) * TERMS), twos(BLOCK * TERMS);
     round_lines(g + own.begin * ROWS, own.end - own.begin, ROWS, lines);
     for (int64_t i = 0; i < N_IN; i += BLOCK) {
