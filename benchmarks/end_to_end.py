@@ -186,8 +186,7 @@ _ours_compiled = partial(run_ours, compiled=True)
 _ours_compiled_bfloat16 = partial(in_bfloat16, _ours_compiled)
 _tuned = partial(run_torch, tuned=True)
 _torch_compiled = partial(_tuned, compiled=True)
-_ours_in_dtype = partial(run_ours, dtype=torch.bfloat16)
-_ours_compiled_in_dtype = partial(_ours_in_dtype, compiled=True)
+_ours_compiled_in_dtype = partial(_ours_compiled, dtype=torch.bfloat16)
 
 AGAIN = ", again"
 PROGRAMS: dict[str, Program] = {
@@ -197,7 +196,6 @@ PROGRAMS: dict[str, Program] = {
     f"ours compiled{AGAIN}": _ours_compiled,
     "ours compiled, bfloat16": _ours_compiled_bfloat16,
     f"ours compiled, bfloat16{AGAIN}": _ours_compiled_bfloat16,
-    "ours eager, in_dtype": _ours_in_dtype,
     "ours compiled, in_dtype": _ours_compiled_in_dtype,
     f"ours compiled, in_dtype{AGAIN}": _ours_compiled_in_dtype,
     "ancestor": run_ancestor,

@@ -30,4 +30,4 @@ def needs_vectors():
 @pytest.fixture(autouse=True)
 def no_notes(monkeypatch):
     """Have no compiled step found by a note on disk, which does not tell what a test patches."""
-    monkeypatch.setattr(on_disk, "place", lambda traced, donate: None)
+    monkeypatch.setattr(on_disk, "note_on", lambda traced, donate: None)

@@ -12,7 +12,8 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiled.tracing import builder, flatten, trace
+from lincoln_fn.compiled.structures import builder, flatten
+from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record, static
 

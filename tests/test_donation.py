@@ -9,7 +9,8 @@ from test_compile import compiles
 
 import lincoln_fn as lf
 from lincoln_fn.compiled.donation import Fate, written_over
-from lincoln_fn.compiled.tracing import flatten, trace
+from lincoln_fn.compiled.structures import flatten
+from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import _product
 
 X = lf.keys.normal(lf.Key(0), (6, 5))

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 X, T = drawn(4, 5, 8), torch.arange(5) % 3
-PLACE, COMPILE = on_disk.place, sys.modules["lincoln_fn.compiled.compile"]
+NOTE_ON, COMPILE = on_disk.note_on, sys.modules["lincoln_fn.compiled.compile"]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def compiled(monkeypatch):
 
     with fresh_cache():
         monkeypatch.setattr(COMPILE, "by_inductor", noted)
-        monkeypatch.setattr(on_disk, "place", PLACE)
+        monkeypatch.setattr(on_disk, "note_on", NOTE_ON)
         yield graphs
 
 
@@ -79,7 +79,7 @@ def test_a_step_is_found_and_is_the_same(compiled, net, optimizer, donate):
 
 
 def note_of(step, state, batch=(X, T)):
-    return PLACE(write_down(step, state, batch), donate=step.donate)
+    return NOTE_ON(write_down(step, state, batch), donate=step.donate)
 
 
 def test_what_differs_has_another_note(monkeypatch):
@@ -98,6 +98,12 @@ def test_what_differs_has_another_note(monkeypatch):
     torch.set_num_threads(1)
     with config.patch({"cpp.min_chunk_size": 64}):
         notes.append(note_of(*given))
+    torch.use_deterministic_algorithms(True)
+    notes.append(note_of(*given))
+    torch.use_deterministic_algorithms(False)
+    torch.set_default_dtype(torch.float64)
+    notes.append(note_of(*given))
+    torch.set_default_dtype(torch.float32)
     for name, value in (("is_allowed", True), ("digest", "of other files")):
         with monkeypatch.context() as patched:
             patched.setattr(on_disk, name, lambda value=value: value)

@@ -27,7 +27,8 @@ from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.on_disk import Made
-from lincoln_fn.compiled.tracing import Structure, Traced, builder, flatten, guarded, write_down
+from lincoln_fn.compiled.structures import Structure, builder, flatten
+from lincoln_fn.compiled.tracing import Traced, guarded, write_down
 from lincoln_fn.data import Batch
 from lincoln_fn.layers._bfloat16 import is_allowed
 from lincoln_fn.train import Step, TrainState
@@ -155,11 +156,11 @@ def _layouts(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:
 
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     traced = write_down(step, state, batch)
-    place = on_disk.place(traced, donate=step.donate)
-    made = on_disk.find(place)
+    note = on_disk.note_on(traced, donate=step.donate)
+    made = on_disk.find(note)
     if made is None:
         made = _made(step, traced, len(flatten(state)[0]))
-        on_disk.keep(place, made)
+        on_disk.keep(note, made)
     return Compiled(made.run, traced.structure, builder(traced.structure), made.fates)
 
 

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn.compiled.tracing import flatten, trace
+from lincoln_fn.compiled.structures import flatten
+from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.data import Batch
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import Step, TrainState

@@ -75,7 +75,7 @@ def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no publi
     return Library(Path(entry.__self__.__file__), entry)
 
 
-def place(traced: Traced, *, donate: bool) -> Path | None:
+def note_on(traced: Traced, *, donate: bool) -> Path | None:
     """Say where the note on a step is, or is to be.
 
     Args:
@@ -85,7 +85,7 @@ def place(traced: Traced, *, donate: bool) -> Path | None:
     Returns:
         The path; None if what it is compiled to depends on more than is told here.
     """
-    # Imported here, as tracing does, for it takes as long as the rest of the library.
+    # Imported here, for it takes as long as the rest of the library.
     from torch._inductor import config
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -107,6 +107,8 @@ def place(traced: Traced, *, donate: bool) -> Path | None:
         settings.get_hash(),
         sorted(torch.cpu.get_capabilities().items()),
         torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
         is_allowed(),
         donate,
         [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
@@ -116,19 +118,19 @@ def place(traced: Traced, *, donate: bool) -> Path | None:
     return Path(cache_dir(), "lincoln_fn", f"{name}.json")
 
 
-def find(place: Path | None) -> Made | None:
+def find(note: Path | None) -> Made | None:
     """Load the graph that a note is on.
 
     Args:
-        place: where the note would be.
+        note: where it would be.
 
     Returns:
         The graph; None if there is no such note, or not its library any more.
     """
-    if place is None or not place.exists():
+    if note is None or not note.exists():
         return None
-    note = json.loads(place.read_text())
-    file = place.parents[1] / note["library"]
+    told = json.loads(note.read_text())
+    file = note.parents[1] / told["library"]
     if not file.exists():
         return None
     # The library asks for this address as it is loaded.
@@ -139,28 +141,28 @@ def find(place: Path | None) -> Made | None:
     loader = ExtensionFileLoader(f"{file.stem}.{_ENTRY}", str(file))
     module = module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
     loader.exec_module(module)
-    fates = note["fates"]
+    fates = told["fates"]
     return Made(
         Library(file, getattr(module, _ENTRY)),
         None if fates is None else [Fate(*fate) for fate in fates],
     )
 
 
-def keep(place: Path | None, made: Made) -> None:
+def keep(note: Path | None, made: Made) -> None:
     """Write the note on a graph, if it is in a library.
 
     Args:
-        place: where the note is to be.
+        note: where it is to be.
         made: the graph.
     """
-    if place is None or not isinstance(made.run, Library):
+    if note is None or not isinstance(made.run, Library):
         return
-    library = os.path.relpath(made.run.file, place.parents[1])
-    place.parent.mkdir(exist_ok=True)
+    library = os.path.relpath(made.run.file, note.parents[1])
+    note.parent.mkdir(exist_ok=True)
     # Whole or not at all, for another process may look now.
-    new = place.with_suffix(f".{os.getpid()}")
+    new = note.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps({"library": library, "fates": made.fates}))
-    new.replace(place)
+    new.replace(note)
 
 
 # A memo: the files stay as they are while the process lives.
