@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_compile import compiles
 from test_compile_rewrites import drawn, run, targets, traced
+from torch.fx import Graph
 
 import lincoln_fn as lf
 from lincoln_fn.compiled import products
@@ -135,6 +136,26 @@ def test_a_donated_update_stays_in_the_graph():
     in_bfloat16 = products_handed_out()
     torch.set_float32_matmul_precision("highest")
     assert products_handed_out() == in_bfloat16 + 1
+
+
+@pytest.mark.usefixtures("medium")
+def test_a_flat_product_that_is_added_is_a_loop():
+    def way(a, b):
+        graph = Graph()
+        factors = [graph.placeholder(name) for name in "ab"]
+        for node, value in zip(factors, (a, b), strict=True):
+            node.meta["val"] = value
+        added = graph.call_function(torch.ops.aten.addmm.default, (None, *factors))
+        return products.better_way(added, small=False)
+
+    g, x = drawn(0, 3, 70), drawn(1, 70, 80)
+    assert way(g, x) is products.looped
+    assert way(drawn(0, 16, 70), x) is None
+    assert way(g, drawn(1, 70, 15)) is not products.looped
+    assert way(g.int(), x.int()) is None
+    assert way(torch.empty(15, 1000), torch.empty(1000, 80)) is None
+    torch.set_float32_matmul_precision("highest")
+    assert way(g, x) is None
 
 
 @compiles

@@ -1,7 +1,7 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Six kinds have a better way, of the same
-numbers up to rounding:
+Inductor leaves every product to MKL, by a call of its own. Seven kinds have a better way, of the
+same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
@@ -10,7 +10,9 @@ numbers up to rounding:
 - those of a small step, where the call itself takes longest: written as the loops that they are,
   which Inductor makes one with the loops around them;
 - thin ones, sums of a few terms such as the gradient that comes back from ten classes: written as
-  loops too, which become one with the activation's derivative.
+  loops too, which become one with the activation's derivative;
+- flat ones, of a few lines such as the update of ten classes' weight: likewise, beside products in
+  bfloat16.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ _DTYPES: Final = (torch.float32, torch.float64)
 # may have to stay in a core's nearest cache, for it is read again for each row.
 _THIN_FROM: Final = 2**17
 _NEAREST: Final = 2**13
+# Multiply-adds up to which a flat product is worth a loop.
+_FLAT: Final = 2**20
 # Elements up to which a tensor is too small to be shared among threads.
 _ONE_THREAD: Final = 2**13
 
@@ -93,6 +97,8 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return looped
     if _bfloat16.suits(a, b):
         return in_bfloat16
+    if node.target is aten.addmm.default and is_flat(a, b):
+        return looped
     if node.target is aten.mm.default:
         if is_thin(a, b):
             return looped
@@ -119,6 +125,26 @@ def is_thin(a: Tensor, b: Tensor) -> bool:
     is_near = b.numel() <= _NEAREST and b.stride(1) == 1
     is_short = terms < _product.VECTOR <= m and a.dtype in _DTYPES
     return is_short and is_near and multiply_adds >= _THIN_FROM
+
+
+def is_flat(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product to be added has few lines, as the update of ten classes' weight has.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        True for fewer lines than a vector holds, and not too many terms, if torch is allowed to
+        make it in bfloat16, which it leaves to oneDNN: a loop takes less time than that call.
+
+    Example:
+        >>> is_flat(torch.ones(16, 128), torch.ones(128, 500))
+        False
+    """
+    is_light = a.numel() * b.shape[1] <= _FLAT
+    is_flat = len(a) < _product.VECTOR <= b.shape[1] and a.dtype in _DTYPES
+    return is_flat and is_light and _bfloat16.is_allowed()
 
 
 def looped(a: Tensor, b: Tensor) -> Tensor:
