@@ -14,16 +14,14 @@ from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.loops import lanes
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import _product
-
-
-def has_kernel():
-    processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return processor.get("avx512_bf16") and torch.__version__ >= "2.13" and lanes() == 16
-
+from lincoln_fn.layers._processor import is_amd_with
 
 pytestmark = [
     compiles,
-    pytest.mark.skipif(not has_kernel(), reason="no processor with AVX512-BF16, or an older torch"),
+    pytest.mark.skipif(
+        not (is_amd_with("avx512_bf16") and torch.__version__ >= "2.13" and lanes() == 16),
+        reason="no AMD processor with vectors of bfloat16, or an older torch",
+    ),
 ]
 # Rows, features in and out: whole blocks and parts of them, odd numbers, and one of each.
 SHAPES = [(128, 784, 500), (97, 130, 65), (64, 33, 130), (5, 7, 3), (2, 64, 65), (1, 1, 1)]

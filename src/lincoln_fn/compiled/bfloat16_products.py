@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.compiled.loops import lanes, loop, threads_for
 from lincoln_fn.layers import _bfloat16
+from lincoln_fn.layers._processor import is_amd_with
 
 _HEADERS: Final = ("bfloat16.h",)
 # Numbers of x that fit in a core's own cache, in bfloat16, beside some lines of W.
@@ -74,9 +75,8 @@ def _is_near(x: Tensor) -> bool:
 
 
 def _is_here() -> bool:
-    if torch.__version__ < "2.13":  # for which that has not been tried
-        return False
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16")) and lanes() == _LANES
+    is_tried = torch.__version__ >= "2.13" and is_amd_with("avx512_bf16")
+    return is_tried and lanes() == _LANES
 
 
 def _like(x: Tensor, weight: Tensor) -> tuple[Tensor]:
