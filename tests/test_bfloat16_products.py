@@ -78,9 +78,9 @@ def test_which_products_suit(monkeypatch):
     ):
         assert not makes(bad_x, bad_weight.mT)
         assert not adds(bad_weight, torch.empty(500, len(bad_x), dtype=bad_x.dtype), bad_x)
-    monkeypatch.setattr(bfloat16_products, "lanes", lambda: 8)
-    assert not makes(x, weight.mT)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(bfloat16_products, "lanes", lambda: 8)
+        assert not makes(x, weight.mT)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
     assert not makes(x, weight.mT)
     assert not adds(weight, g, x)

@@ -98,12 +98,15 @@ def test_what_differs_has_another_note(monkeypatch):
     torch.set_num_threads(1)
     with config.patch({"cpp.min_chunk_size": 64}):
         notes.append(note_of(*given))
-    torch.use_deterministic_algorithms(True)
-    notes.append(note_of(*given))
-    torch.use_deterministic_algorithms(False)
-    torch.set_default_dtype(torch.float64)
-    notes.append(note_of(*given))
-    torch.set_default_dtype(torch.float32)
+    for change, other, usual in (
+        (torch.use_deterministic_algorithms, True, False),
+        (torch.set_default_dtype, torch.float64, torch.float32),
+    ):
+        change(other)
+        try:
+            notes.append(note_of(*given))
+        finally:
+            change(usual)
     for name, value in (("is_allowed", True), ("digest", "of other files")):
         with monkeypatch.context() as patched:
             patched.setattr(on_disk, name, lambda value=value: value)
@@ -116,9 +119,10 @@ def test_what_differs_has_another_note(monkeypatch):
     assert note_of(*example()) == notes[0]
 
 
-def test_nothing_is_found_where_caches_are_forbidden(compiled):
+@pytest.mark.parametrize("forbidden", [{"force_disable_caches": True}, {"fx_graph_cache": False}])
+def test_nothing_is_found_where_caches_are_forbidden(compiled, forbidden):
     for expected in (1, 2):
-        with config.patch(force_disable_caches=True):
+        with config.patch(forbidden):
             assert_steps(*example())
         assert len(compiled) == expected
 

@@ -4,10 +4,6 @@
 
 using Low = at::BFloat16;
 
-constexpr int64_t BLOCK = 64;   // how many columns of the second factor are laid by twos at a time,
-constexpr int64_t LINES = 48;   // how many lines of W rounded,
-constexpr int64_t TURNED = 16;  // and how many lines of x turned
-
 constexpr int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 
 // Memory for rounded numbers, which holds nothing yet.

@@ -5,6 +5,8 @@
 // that these never leave the core's own cache.
 
 constexpr int64_t TERMS = even(N_IN);
+constexpr int64_t LINES = 48;   // how many lines of W are rounded at a time,
+constexpr int64_t TURNED = 16;  // and how many rows of x turned
 
 extern "C" void kernel(const float* x, const float* weight, float* y) {
   const Rounded twos(TERMS * ROWS);

@@ -6,6 +6,7 @@
 
 constexpr int64_t TERMS = even(ROWS);
 constexpr int64_t LENGTH = even(N_IN);
+constexpr int64_t BLOCK = 64;  // how many columns of x are laid by twos at a time
 
 extern "C" void kernel(float* weight, const float* g, const float* x, const bool* is_finite) {
   if (!*is_finite) return;

@@ -3,9 +3,9 @@
 Where a layer has more features than there are examples, y^T = W^T x^T takes MKL a tenth less time
 than y = x W; and where the product is made in bfloat16 by a loop of this library's, the loop makes
 y^T. So such a product is written that way, and y lies by columns in memory: each feature's numbers
-side by side. What is made of y element by element, up to the gradient that comes back to
-it, is then written with its tensors transposed, so that Inductor's loops go through memory in
-order. Numbers and shapes stay as they are.
+side by side. What is made of y element by element, up to the gradient that comes back to it, is
+then written with its tensors transposed, so that Inductor's loops go through memory in order.
+Numbers and shapes stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import bfloat16_products
-from lincoln_fn.compiled.products import is_thin, looped, transposed
+from lincoln_fn.compiled.products import Way, is_thin, looped, transposed
 from lincoln_fn.layers import _product
 
 aten = torch.ops.aten
@@ -36,14 +36,13 @@ def rewrite(graph: GraphModule) -> None:
         graph: a traced step, which is changed.
     """
     made = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
-    wide = {node for node in made if _is_wide(*_factors(node))}
+    wide = {node: way for node in made if (way := _way(*_factors(node)))}
     shapes = {node.meta["val"].shape for node in wide}
     for node in graph.graph.nodes:
         if node.op != "call_function" or _shape(node) not in shapes:
             continue
         if node in wide:
-            in_bfloat16 = bfloat16_products.makes(*_factors(node))
-            node.target = bfloat16_products.product if in_bfloat16 else transposed
+            node.target = wide[node]
         elif node.target is aten.mm.default and is_thin(*_factors(node)):
             node.target = _looped
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
@@ -61,10 +60,14 @@ def _shape(node: Node) -> object:
     return getattr(node.meta.get("val"), "shape", None)
 
 
-def _is_wide(x: Tensor, weight: Tensor) -> bool:
+def _way(x: Tensor, weight: Tensor) -> Way | None:
+    """Choose how a product is made by columns; None where it stays by rows."""
     is_wide = weight.shape[1] > len(x) and _LEAST <= weight.numel() <= _MOST
-    is_quicker = not _product.HERE or bfloat16_products.makes(x, weight)
-    return is_wide and x.dtype is torch.float32 and is_quicker
+    if not is_wide or x.dtype is not torch.float32:
+        return None
+    if bfloat16_products.makes(x, weight):
+        return bfloat16_products.product
+    return None if _product.HERE else transposed
 
 
 def _looped(a: Tensor, b: Tensor) -> Tensor:

@@ -74,15 +74,14 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
         for holder, new in zip(holders[:count], successors, strict=True):
             if new is holder:
                 fates.append(Fate(0, kept=True))
-            elif (added := _added_to(holder, new)) and _is_update(added, holders[:count]):
-                base, a, b = _nodes(added)
-                scaled = graph.call_function(aten.mul.Tensor, (a, added.kwargs.get("alpha", 1)))
-                graph.call_function(update, (base, scaled, b, is_finite))
+            elif (added := _added_to(holder, new, holders[:count])) and _is_added_within(added):
+                base, *factors = added.args
+                factors[0] = graph.call_function(aten.mul.Tensor, (factors[0], _alpha(added)))
+                graph.call_function(update, (base, *factors, is_finite))
                 fates.append(Fate(0))
-            elif added and _stays_out(added, holder, holders[:count], small=small):
-                factors: Any = added.args[1:3]  # Any: as above
-                alpha: Any = added.kwargs.get("alpha", 1)  # Any: as above
-                fates.append(Fate(2, alpha=float(alpha)))
+            elif added and _is_added_outside(added, small=small):
+                fates.append(Fate(2, alpha=float(_alpha(added))))
+                factors = list(added.args[1:])
                 if added is not new:  # (a b)^T = b^T a^T
                     turned = [(factor, 0, 1) for factor in reversed(factors)]
                     factors = [graph.call_function(aten.transpose.int, turn) for turn in turned]
@@ -99,7 +98,8 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     return fates
 
 
-def _added_to(leaf: Node, new: Any) -> Node | None:  # Any: what a graph may hold
+# Any: what a graph may hold, and a node whose arguments torch's type says too little of.
+def _added_to(leaf: Node, new: Any, leaves: list[Node]) -> Any:
     """Find leaf + alpha a b; of a leaf that lies by columns, (leaf^T + alpha a b)^T."""
     is_turned = isinstance(new, Node) and new.target is aten.transpose.int
     added: Any = new.args[0] if is_turned else new  # Any: as above
@@ -109,21 +109,22 @@ def _added_to(leaf: Node, new: Any) -> Node | None:  # Any: what a graph may hol
     if is_turned:
         base = base.args[0] if base.target is aten.transpose.int else None
     is_sum = base is leaf and "beta" not in added.kwargs and _kind(new) == _kind(leaf)
-    return added if is_sum else None
+    return added if is_sum and not _look_at(added, leaves) else None
 
 
-def _is_update(added: Node, leaves: list[Node]) -> bool:
-    """Tell whether a loop adds the product to its leaf within the graph."""
-    return adds(*(node.meta["val"] for node in _nodes(added))) and not _look_at(added, leaves)
+def _alpha(added: Node) -> Any:  # Any: a number, as torch's type for an argument does not say
+    return added.kwargs.get("alpha", 1)
 
 
-def _stays_out(added: Node, leaf: Node, leaves: list[Node], *, small: bool) -> bool:
-    """Tell whether the product is to be added to its leaf outside of the graph."""
-    _, a, b = _nodes(added)
-    kept = a.meta["val"].numel() + b.meta["val"].numel()
-    is_light = kept <= _TIMES_THE_LEAF * leaf.meta["val"].numel()
-    is_plain = better_way(added, small=small) is None
-    return is_light and is_plain and not _look_at(added, leaves)
+def _is_added_within(added: Any) -> bool:  # Any: as above
+    """Tell whether a loop adds the product to its leaf, within the graph."""
+    return adds(*(node.meta["val"] for node in added.args))
+
+
+def _is_added_outside(added: Any, *, small: bool) -> bool:  # Any: as above
+    """Tell whether ATen is to add the product to its leaf, outside of the graph."""
+    leaf, *factors = (node.meta["val"].numel() for node in added.args)
+    return sum(factors) <= _TIMES_THE_LEAF * leaf and better_way(added, small=small) is None
 
 
 def _look_at(product: Node, leaves: list[Node]) -> bool:
@@ -135,10 +136,6 @@ def _look_at(product: Node, leaves: list[Node]) -> bool:
         if base in leaves:
             return True
     return False
-
-
-def _nodes(product: Node) -> Any:  # Any: torch's type for a node's arguments is a long union
-    return product.args
 
 
 def _kind(node: Any) -> object:  # Any: what a graph's argument may be

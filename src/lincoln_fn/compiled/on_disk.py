@@ -1,10 +1,10 @@
-"""Compiled steps found on disk by what a step was written down as, without Inductor.
+"""Compiled steps found on disk by what a step was written down as, without Inductor's compiler.
 
 Inductor finds its own code on disk, but only once a step has been rewritten for it, and it prepares
-as if it had to compile: it is imported, hashes torch's files and runs the C++ preprocessor, two
-seconds for the first graph of a process. What a step is written down as when it is traced, with
-what is told of it below, decides all that follows. So a note on disk says, by a hash of that, which
-library Inductor built of it in the end.
+as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
+preprocessor, two seconds for the first graph of a process. What a step is written down as when it
+is traced, with what is told of it below, decides all that follows. So a note on disk says, by a
+hash of that, which library Inductor built of it in the end.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     if (
         torch.__version__ < "2.13"
         or settings.force_disable_caches
+        or not settings.fx_graph_cache
         or not all(x.device.type == "cpu" for x in traced.inputs)
         or any(node.op in ("get_attr", "call_module") for node in nodes)
         or not all(_is_known(node.target) for node in nodes if node.op == "call_function")

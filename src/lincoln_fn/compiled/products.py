@@ -97,7 +97,7 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return looped
     if _bfloat16.suits(a, b):
         return in_bfloat16
-    if node.target is aten.addmm.default and is_flat(a, b):
+    if node.target is aten.addmm.default and _is_flat(a, b):
         return looped
     if node.target is aten.mm.default:
         if is_thin(a, b):
@@ -127,24 +127,14 @@ def is_thin(a: Tensor, b: Tensor) -> bool:
     return is_short and is_near and multiply_adds >= _THIN_FROM
 
 
-def is_flat(a: Tensor, b: Tensor) -> bool:
+def _is_flat(a: Tensor, b: Tensor) -> bool:
     """Tell whether a product to be added has few lines, as the update of ten classes' weight has.
 
-    Args:
-        a: of shape (n, k).
-        b: of shape (k, m).
-
-    Returns:
-        True for fewer lines than a vector holds, and not too many terms, if torch is allowed to
-        make it in bfloat16, which it leaves to oneDNN: a loop takes less time than that call.
-
-    Example:
-        >>> is_flat(torch.ones(16, 128), torch.ones(128, 500))
-        False
+    Only if torch is allowed to make it in bfloat16: it leaves it to oneDNN then, whose call takes
+    longer than a loop.
     """
-    is_light = a.numel() * b.shape[1] <= _FLAT
-    is_flat = len(a) < _product.VECTOR <= b.shape[1] and a.dtype in _DTYPES
-    return is_flat and is_light and _bfloat16.is_allowed()
+    has_few = len(a) < _product.VECTOR <= b.shape[1] and a.numel() * b.shape[1] <= _FLAT
+    return has_few and a.dtype in _DTYPES and _bfloat16.is_allowed()
 
 
 def looped(a: Tensor, b: Tensor) -> Tensor:

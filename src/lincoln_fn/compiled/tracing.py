@@ -68,17 +68,17 @@ def write_down(step: Step, state: TrainState, batch: Batch, *, here: bool = True
     """Trace a step as it is, with its operations in place and no index looked at.
 
     Args:
-        step: as for `trace`, as all the rest.
-        state: likewise.
-        batch: likewise.
-        here: likewise.
+        step: of which `pure` is traced.
+        state: of which only structure, shapes, strides, dtypes and devices count.
+        batch: as the state.
+        here: whether the graph is to run in this process, and may hold this library's operations.
 
     Returns:
         The graph, which is not to run on tensors that hold numbers.
 
     Raises:
-        LayerError: as `trace` does.
-        NonFiniteError: likewise.
+        LayerError: as the step does on the same arguments; else if a part of it cannot be traced.
+        NonFiniteError: as the step does.
     """
     leaves, structure = flatten((state, batch))
     returned: list[Structure] = []
