@@ -22,7 +22,7 @@ _MADV_HUGEPAGE: Final = 14
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
     """Let this process keep freed memory for its next use, in place of handing it back at once.
 
-    A step whose tensors are large takes less time so: an eager convolutional network's a quarter
+    A step whose tensors are large takes less time so: an eager convolutional network's a third
     less, a compiled transformer's a seventh. What is kept lies in large pages, where Linux
     has them for those who ask. Some systems take long to find those, so data that fill many are
     better read before the call. Whatever else runs in the process keeps its memory too. No result
