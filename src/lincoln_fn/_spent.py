@@ -24,8 +24,24 @@ def spend(tensor: Tensor) -> None:
         (tensor([]), True)
     """
     # By `set_`, it would take an operation and a storage of its own, which a small step notices.
+    tensor.data = nothing_like(tensor)
+
+
+def nothing_like(tensor: Tensor) -> Tensor:
+    """Give what is left in a tensor when it is spent.
+
+    Args:
+        tensor: of any shape.
+
+    Returns:
+        A tensor of no numbers, of the same dtype and device.
+
+    Example:
+        >>> nothing_like(torch.ones(2, 3))
+        tensor([])
+    """
     nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
-    tensor.data = tensor.new_empty(0) if nothing is None else nothing
+    return tensor.new_empty(0) if nothing is None else nothing
 
 
 def is_spent(leaf: object) -> bool:

@@ -88,9 +88,9 @@ def record(cls: type[T]) -> type[T]:
 
     read, read_constants = _reader(children), _reader(constants)
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
+    # For `compile`, which makes a record of its children alone by these.
+    frozen.__tree_setters__ = None if constants else _setters(frozen, children)
     make = _maker(frozen, children + constants, constructs_itself)
-    # For `compile`: makes a record of its children alone.
-    frozen.__tree_make__ = None if constants else staticmethod(make)
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
         return read(tree), read_constants(tree), children
@@ -118,6 +118,12 @@ def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     return read if len(names) > 1 else lambda tree: (read(tree),)
 
 
+# Any: a record class, and the values of its fields.
+def _setters(cls: Any, names: tuple[str, ...]) -> tuple[Callable[[object, Any], None], ...]:
+    """List the functions that set fields of a record that is being made."""
+    return tuple(getattr(cls, name).__set__ for name in names)
+
+
 def _maker(
     cls: Any,  # Any: a record class
     names: tuple[str, ...],
@@ -134,7 +140,7 @@ def _maker(
     if in_order and not (checks or constructs_itself or hasattr(cls, "__attrs_post_init__")):
         constructor: Callable[..., Any] = cls
         return constructor
-    write = tuple(getattr(cls, name).__set__ for name in names)
+    write = _setters(cls, names)
 
     def make(*values: object) -> Any:  # Any: as above
         made = object.__new__(cls)

@@ -23,7 +23,7 @@ from lincoln_fn.compiled import (
     scalars,
     sparse_convolution,
 )
-from lincoln_fn.compiled.donation import Added, Fate, Flat, handed_over, written_over
+from lincoln_fn.compiled.donation import Added, Flat, Handover, handover, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.on_disk import Made
@@ -73,7 +73,7 @@ StateKind: TypeAlias = tuple[Structure, tuple[Hashable, ...]]
 
 @attrs.frozen(eq=False)
 class Compiled:
-    """A graph, and what it does to the leaves of a donated state.
+    """A graph, and what hands a donated state's memory over to the next.
 
     `returned` is the structure of the state that it makes, and `build` puts such a state together.
     `after` remembers the graphs for these states in turn, by the kind of the batch.
@@ -82,7 +82,7 @@ class Compiled:
     graph: Flat
     returned: Structure
     build: Callable[[Sequence[Tensor]], TrainState]
-    fates: list[Fate] | None
+    hand_over: Handover | None
     after: dict[BatchKind, Compiled] = attrs.field(factory=dict, init=False)
 
 
@@ -121,8 +121,8 @@ class CompiledRun:
         if not math.isfinite(value.item()):
             return self.step.pure(state, batch)
         products: Sequence[Added] = ()
-        if compiled.fates is not None:
-            outputs, products = handed_over(leaves, outputs, compiled.fates)
+        if compiled.hand_over is not None:
+            outputs, products = compiled.hand_over(leaves, outputs)
         new_state = compiled.build(outputs)
         self.made[new_state] = outputs, compiled
         # Last, for what is read and written here drives all else out of the processor's caches.
@@ -156,12 +156,14 @@ def _layouts(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:
 
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     traced = write_down(step, state, batch)
+    leaves, _ = flatten(state)
     note = on_disk.note_on(traced, donate=step.donate)
     made = on_disk.find(note)
     if made is None:
-        made = _made(step, traced, len(flatten(state)[0]))
+        made = _made(step, traced, len(leaves))
         on_disk.keep(note, made)
-    return Compiled(made.run, traced.structure, builder(traced.structure), made.fates)
+    hand_over = None if made.fates is None else handover(made.fates, leaves)
+    return Compiled(made.run, traced.structure, builder(traced.structure), hand_over)
 
 
 def _made(step: Step, traced: Traced, count: int) -> Made:

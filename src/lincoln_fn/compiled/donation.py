@@ -10,14 +10,16 @@ by a loop.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from lincoln_fn._spent import spend
+from lincoln_fn._spent import nothing_like
 from lincoln_fn.compiled.bfloat16_products import adds, update
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.tracing import Traced
@@ -26,6 +28,10 @@ aten = torch.ops.aten
 
 # How large the factors of a product that is added to a leaf may be, both together.
 _TIMES_THE_LEAF: Final = 2
+
+# Any: a descriptor, as torch's type for it does not say.
+_data: Any = Tensor.data
+_get_data, _set_data = _data.__get__, _data.__set__
 
 # A function of the leaves of (state, batch), whose list it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -143,29 +149,47 @@ def _kind(node: Any) -> object:  # Any: what a graph's argument may be
     return made.shape, made.stride(), made.dtype, made.device
 
 
-def handed_over(
-    old: Sequence[Tensor], given: Sequence[Tensor], fates: Sequence[Fate]
-) -> tuple[list[Tensor], list[Added]]:
-    """Give the new state the memory that the graph has written over.
+# Of the old leaves, and of the graph's outputs for them: the new leaves, and the products.
+Handover: TypeAlias = Callable[
+    [Sequence[Tensor], Sequence[Tensor]], tuple[list[Tensor], list[Added]]
+]
+
+
+def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
+    """Write down once what gives every new state the memory that the graph has written over.
 
     Args:
-        old: the leaves of the state; those written over are empty afterwards.
-        given: the outputs that the graph has for them, without the value.
         fates: what becomes of each leaf.
+        leaves: of a state, of which only dtype and device count.
 
     Returns:
-        The leaves of the new state, and the products still to be added to some of them.
+        (old, outputs) -> (new, products): of the leaves of the state, of which those written over
+        are empty afterwards, and of the outputs that the graph has for them, without the value, the
+        leaves of the new state, and the products still to be added to some of them.
     """
-    rest, new = iter(given), []
-    products: list[Added] = []
-    for leaf, (outputs, kept, alpha) in zip(old, fates, strict=True):
-        if kept:
-            new.append(leaf)
-        elif outputs == 1:
-            new.append(next(rest))
-        else:
-            new.append(leaf.data)
-            spend(leaf)
-            if outputs:
-                products.append(Added(new[-1], next(rest), next(rest), alpha))
-    return new, products
+    kept, given, products = [], [], []
+    of_outputs = 0
+    for place, fate in enumerate(fates):
+        if fate.kept:
+            kept.append(place)
+        elif fate.outputs == 1:
+            given.append((place, of_outputs))
+        elif fate.outputs == 2:
+            products.append((place, of_outputs, fate.alpha))
+        of_outputs += fate.outputs
+    is_written = [not fate.kept and fate.outputs != 1 for fate in fates]
+    nothing = [nothing_like(leaf) for leaf in compress(leaves, is_written)]
+
+    def handed_over(
+        old: Sequence[Tensor], outputs: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Added]]:
+        # By maps, for a small step notices a loop over its leaves.
+        new = list(map(_get_data, old))
+        deque(map(_set_data, compress(old, is_written), nothing), maxlen=0)
+        for place in kept:
+            new[place] = old[place]
+        for place, i in given:
+            new[place] = outputs[i]
+        return new, [Added(new[p], outputs[i], outputs[i + 1], alpha) for p, i, alpha in products]
+
+    return handed_over
