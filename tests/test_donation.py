@@ -1,5 +1,6 @@
 """A step that may write over its state gives the same numbers, and fails without having written."""
 
+import operator
 import sys
 import weakref
 
@@ -8,7 +9,7 @@ import torch
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiled.donation import Fate, written_over
+from lincoln_fn.compiled.donation import Added, Fate, handover, written_over
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.layers import _product
@@ -162,6 +163,22 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     assert named["params.0.bias"] == Fate(0)
     assert named["key.bits"] == Fate(0, kept=True)
     assert named["step"] == Fate(0)
+
+
+def test_each_leaf_is_handed_over_as_its_fate_says():
+    old = [torch.full((n,), float(n)) for n in range(1, 6)]
+    a, given, b, c = (torch.ones(n) for n in range(4))
+    fates = [Fate(2, alpha=0.5), Fate(1), Fate(0, kept=True), Fate(0), Fate(2, alpha=2.0)]
+    places = [leaf.data_ptr() for leaf in old]
+    new, products = handover(fates, old)(old, [a, b, given, c, b])
+    assert new[1] is given
+    assert new[2] is old[2]
+    assert [new[i].data_ptr() for i in (0, 3, 4)] == [places[i] for i in (0, 3, 4)]
+    assert [leaf.tolist() for leaf in old] == [[], [2.0, 2.0], [3.0, 3.0, 3.0], [], []]
+    expected = [Added(new[0], a, b, 0.5), Added(new[4], c, b, 2.0)]
+    for ours, theirs in zip(products, expected, strict=True):
+        assert all(map(operator.is_, ours[:3], theirs[:3]))
+        assert ours.alpha == theirs.alpha
 
 
 def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
