@@ -6,6 +6,9 @@ using Low = at::BFloat16;
 
 constexpr int64_t even(int64_t n) { return (n + 1) / 2 * 2; }
 
+// A number of x or g, which may be rounded already.
+using X = std::conditional_t<IS_ROUNDED, Low, float>;
+
 // Memory for rounded numbers, which holds nothing yet.
 struct Rounded {
   std::unique_ptr<Low[]> numbers;
@@ -20,7 +23,14 @@ struct Part {
   int64_t end = N_OUT * (omp_get_thread_num() + 1) / omp_get_num_threads();
 };
 
-// Round lines; behind each of odd length comes a zero.
+// Lines that are rounded are copied; behind each of odd length comes a zero.
+inline void round_lines(const Low* from, int64_t lines, int64_t length, Low* to) {
+  for (int64_t i = 0; i < lines; i++, from += length, to += even(length)) {
+    std::memcpy(to, from, length * sizeof(Low));
+    if (length % 2) to[length] = Low(0);
+  }
+}
+
 inline void round_lines(const float* from, int64_t lines, int64_t length, Low* to) {
   using Two = at::vec::VectorizedN<float, 2>;
   for (int64_t i = 0; i < lines; i++, from += length, to += even(length)) {

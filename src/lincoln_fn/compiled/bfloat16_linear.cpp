@@ -1,5 +1,5 @@
 // y^T = W x^T of numbers rounded to bfloat16; bfloat16_products.py writes the constants of one shape
-// above. x is (ROWS, N_IN), weight (N_OUT, N_IN) and y^T (N_OUT, ROWS).
+// above. x is (ROWS, N_IN), and may be rounded already, weight (N_OUT, N_IN) and y^T (N_OUT, ROWS).
 //
 // Each thread has some of W's lines, and rounds a few at a time, just before they are multiplied, so
 // that these never leave the core's own cache.
@@ -8,7 +8,7 @@ constexpr int64_t TERMS = even(N_IN);
 constexpr int64_t LINES = 48;   // how many lines of W are rounded at a time,
 constexpr int64_t TURNED = 16;  // and how many rows of x turned
 
-extern "C" void kernel(const float* x, const float* weight, float* y) {
+extern "C" void kernel(const void* x, const float* weight, float* y) {
   const Rounded twos(TERMS * ROWS);
 #pragma omp parallel num_threads(THREADS)
   {
@@ -16,7 +16,7 @@ extern "C" void kernel(const float* x, const float* weight, float* y) {
 #pragma omp for
     for (int64_t i = 0; i < ROWS; i += TURNED) {
       const int64_t count = std::min(TURNED, ROWS - i);
-      round_lines(x + i * N_IN, count, N_IN, lines);
+      round_lines(static_cast<const X*>(x) + i * N_IN, count, N_IN, lines);
       for (int64_t k = 0; k < TERMS; k += 2)
         for (int64_t j = 0; j < count; j++)
           std::memcpy(twos + k * ROWS + 2 * (i + j), lines + j * TERMS + k, 2 * sizeof(Low));

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import bfloat16_products
+from lincoln_fn.compiled.nodes import rounded_from
 from lincoln_fn.compiled.products import Way, is_thin, looped, transposed
 from lincoln_fn.layers import _product
 
@@ -36,38 +37,43 @@ def rewrite(graph: GraphModule) -> None:
         graph: a traced step, which is changed.
     """
     made = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
-    wide = {node: way for node in made if (way := _way(*_factors(node)))}
+    factors = {node: _factors(node) for node in made}
+    wide = {node: way for node in made if (way := _way(*map(_value, factors[node])))}
     shapes = {node.meta["val"].shape for node in wide}
     for node in graph.graph.nodes:
         if node.op != "call_function" or _shape(node) not in shapes:
             continue
         if node in wide:
-            node.target = wide[node]
-        elif node.target is aten.mm.default and is_thin(*_factors(node)):
+            node.target, node.args = wide[node], factors[node]
+        elif node.target is aten.mm.default and is_thin(*map(_value, node.args)):
             node.target = _looped
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
             node.target = _turned(node.target)
     graph.recompile()
 
 
-def _factors(product: Node) -> tuple[Tensor, Tensor]:
-    factors: Any = product.args  # Any: torch's type for a node's arguments is a long union
-    a, b = (factor.meta["val"] for factor in factors)
-    return a, b
+def _value(node: Any) -> Tensor:  # Any: torch's type for a node's arguments is a long union
+    value: Tensor = node.meta["val"]
+    return value
 
 
 def _shape(node: Node) -> object:
     return getattr(node.meta.get("val"), "shape", None)
 
 
+def _factors(product: Node) -> tuple[Any, Any]:  # Any: as above
+    """Give what a product is made of: of a weight that is rounded for it, the weight itself."""
+    x, weight = product.args
+    return x, rounded_from(weight) or weight
+
+
 def _way(x: Tensor, weight: Tensor) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
-    is_wide = weight.shape[1] > len(x) and _LEAST <= weight.numel() <= _MOST
-    if not is_wide or x.dtype is not torch.float32:
+    if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
         return bfloat16_products.product
-    return None if _product.HERE else transposed
+    return None if _product.HERE or x.dtype is not torch.float32 else transposed
 
 
 def _looped(a: Tensor, b: Tensor) -> Tensor:

@@ -17,11 +17,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import Graph, Node
 
 from lincoln_fn._spent import nothing_like
 from lincoln_fn.compiled.bfloat16_products import adds, update
+from lincoln_fn.compiled.nodes import kind_of
 from lincoln_fn.compiled.products import better_way
+from lincoln_fn.compiled.sums import Sum, sum_for
 from lincoln_fn.compiled.tracing import Traced
 
 aten = torch.ops.aten
@@ -78,75 +80,54 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     with graph.inserting_before(end):
         is_finite = graph.call_function(aten.isfinite.default, (value,))
         for holder, new in zip(holders[:count], successors, strict=True):
-            if new is holder:
-                fates.append(Fate(0, kept=True))
-            elif (added := _added_to(holder, new, holders[:count])) and _is_added_within(added):
-                base, *factors = added.args
-                factors[0] = graph.call_function(aten.mul.Tensor, (factors[0], _alpha(added)))
-                graph.call_function(update, (base, *factors, is_finite))
-                fates.append(Fate(0))
-            elif added and _is_added_outside(added, small=small):
-                fates.append(Fate(2, alpha=float(_alpha(added))))
-                factors = list(added.args[1:])
-                if added is not new:  # (a b)^T = b^T a^T
-                    turned = [(factor, 0, 1) for factor in reversed(factors)]
-                    factors = [graph.call_function(aten.transpose.int, turn) for turn in turned]
-                outputs += factors
-            elif _kind(holder) == _kind(new):
-                fates.append(Fate(0))
-                chosen = graph.call_function(aten.where.self, (is_finite, new, holder))
-                graph.call_function(aten.copy_.default, (holder, chosen))
-            else:
-                fates.append(Fate(1))
-                outputs.append(new)
+            added = sum_for(holder, new, holders[:count])
+            fate, made = _settled(graph, holder, new, added, is_finite, small=small)
+            fates.append(fate)
+            outputs += made
     end.args = ((*outputs, value),)
     traced.graph.recompile()
     return fates
 
 
-# Any: what a graph may hold, and a node whose arguments torch's type says too little of.
-def _added_to(leaf: Node, new: Any, leaves: list[Node]) -> Any:
-    """Find leaf + alpha a b; of a leaf that lies by columns, (leaf^T + alpha a b)^T."""
-    is_turned = isinstance(new, Node) and new.target is aten.transpose.int
-    added: Any = new.args[0] if is_turned else new  # Any: as above
-    if not isinstance(added, Node) or added.target is not aten.addmm.default:
-        return None
-    base: Any = added.args[0]  # Any: as above
-    if is_turned:
-        base = base.args[0] if base.target is aten.transpose.int else None
-    is_sum = base is leaf and "beta" not in added.kwargs and _kind(new) == _kind(leaf)
-    return added if is_sum and not _look_at(added, leaves) else None
+# Any: what a graph may hold.
+def _settled(
+    graph: Graph, leaf: Node, new: Any, added: Sum | None, is_finite: Node, *, small: bool
+) -> tuple[Fate, tuple[Node, ...]]:
+    """Write what becomes of a leaf into the graph; give the outputs that are for it, too."""
+    if new is leaf:
+        return Fate(0, kept=True), ()
+    if added and _is_added_within(leaf, added):
+        weight = _turned(graph, leaf) if added.is_turned else leaf
+        a = graph.call_function(aten.mul.Tensor, (added.a, added.alpha))
+        graph.call_function(update, (weight, a, added.b, is_finite))
+        return Fate(0), ()
+    if added and _is_added_outside(leaf, added, small=small):
+        fate = Fate(2, alpha=float(added.alpha))
+        if added.is_turned:  # (a b)^T = b^T a^T
+            return fate, (_turned(graph, added.b), _turned(graph, added.a))
+        return fate, (added.a, added.b)
+    if kind_of(leaf) != kind_of(new):
+        return Fate(1), (new,)
+    chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
+    graph.call_function(aten.copy_.default, (leaf, chosen))
+    return Fate(0), ()
 
 
-def _alpha(added: Node) -> Any:  # Any: a number, as torch's type for an argument does not say
-    return added.kwargs.get("alpha", 1)
+def _turned(graph: Graph, matrix: Node) -> Node:
+    return graph.call_function(aten.transpose.int, (matrix, 0, 1))
 
 
-def _is_added_within(added: Any) -> bool:  # Any: as above
+def _is_added_within(leaf: Node, added: Sum) -> bool:
     """Tell whether a loop adds the product to its leaf, within the graph."""
-    return adds(*(node.meta["val"] for node in added.args))
+    weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
+    return adds(weight.mT if added.is_turned else weight, a, b)
 
 
-def _is_added_outside(added: Any, *, small: bool) -> bool:  # Any: as above
+def _is_added_outside(leaf: Node, added: Sum, *, small: bool) -> bool:
     """Tell whether ATen is to add the product to its leaf, outside of the graph."""
-    leaf, *factors = (node.meta["val"].numel() for node in added.args)
-    return sum(factors) <= _TIMES_THE_LEAF * leaf and better_way(added, small=small) is None
-
-
-def _look_at(product: Node, leaves: list[Node]) -> bool:
-    """Tell whether a factor is a leaf of the state, which may be written over before it is used."""
-    for factor in product.args[1:3]:
-        base: Any = factor  # Any: as above
-        while getattr(base.target, "is_view", False):
-            base = base.args[0]
-        if base in leaves:
-            return True
-    return False
-
-
-def _kind(node: Any) -> object:  # Any: what a graph's argument may be
-    made = node.meta["val"]
-    return made.shape, made.stride(), made.dtype, made.device
+    weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
+    is_near = a.numel() + b.numel() <= _TIMES_THE_LEAF * weight.numel()
+    return a.dtype is weight.dtype and is_near and better_way(added.node, small=small) is None
 
 
 # Of the old leaves, and of the graph's outputs for them: the new leaves, and the products.

@@ -28,6 +28,7 @@ VECTORS: Final = {"cpp.vec_isa_ok": True}
 # Pointers to a tensor's numbers, as C++ writes them.
 POINTERS: Final = {
     torch.float32: "float*",
+    torch.bfloat16: "at::BFloat16*",
     torch.int64: "int64_t*",
     torch.int8: "int8_t*",
     torch.bool: "bool*",

@@ -11,7 +11,20 @@ from torch.fx import Node
 aten = torch.ops.aten
 
 _VIEWS: Final = (aten.view.default, aten._unsafe_view.default, aten.expand.default)
-_TURN: Final = aten.transpose.int
+_TURNS: Final = (aten.transpose.int, aten.t.default)
+
+
+def kind_of(node: Any) -> object:  # Any: what a graph's argument may be
+    """Tell what a node's tensor is like.
+
+    Args:
+        node: whose value is a tensor.
+
+    Returns:
+        Shape, strides, dtype and device, to be compared.
+    """
+    made = node.meta["val"]
+    return made.shape, made.stride(), made.dtype, made.device
 
 
 def is_same(a: Any, b: Any) -> bool:  # Any: what a graph's argument may be
@@ -43,7 +56,7 @@ def readers_of(node: Node, turned: bool = False) -> Iterator[tuple[Node, Node, b
     """
     for user in node.users:
         if _is_view(user):
-            yield from readers_of(user, turned ^ (user.target is _TURN))
+            yield from readers_of(user, turned ^ (user.target in _TURNS))
         else:
             yield user, node, turned
 
@@ -59,9 +72,26 @@ def source_of(node: Any) -> tuple[Any, bool]:  # Any: what a graph's argument ma
     """
     turned = False
     while _is_view(node):
-        turned ^= node.target is _TURN
+        turned ^= node.target in _TURNS
         node = node.args[0]
     return node, turned
+
+
+def rounded_from(node: Any) -> Node | None:  # Any: as above
+    """Find what a node shows rounded to bfloat16.
+
+    Args:
+        node: whose value has matrices on its last two axes.
+
+    Returns:
+        The node of the same matrices in float32; None if there is none, or it shows them turned.
+    """
+    source, turned = source_of(node)
+    if turned or source.target is not aten._to_copy.default:
+        return None
+    before: Node = source.args[0]
+    dtypes = before.meta["val"].dtype, source.meta["val"].dtype
+    return before if dtypes == (torch.float32, torch.bfloat16) else None
 
 
 def has_same_matrices(a: Any, b: Any, turned: bool = False) -> bool:  # Any: as above
@@ -81,11 +111,13 @@ def has_same_matrices(a: Any, b: Any, turned: bool = False) -> bool:  # Any: as 
 
 def _is_view(node: Node) -> bool:
     """Tell whether a node shows the same matrices as its argument, or each of them turned."""
-    if node.target not in (*_VIEWS, _TURN):
+    if node.target not in (*_VIEWS, *_TURNS):
         return False
     of: Any = node.args[0]  # Any: torch's type for an argument is a union
     before, after = of.meta["val"], node.meta["val"]
-    if node.target is _TURN:
+    if node.target is aten.t.default:
+        return bool(before.ndim == 2)
+    if node.target is aten.transpose.int:
         axes: Any = node.args[1:]  # Any: as above
         return {axis % before.ndim for axis in axes} == {before.ndim - 2, before.ndim - 1}
     return bool(before.shape[-2:] == after.shape[-2:] and before.numel() == after.numel())

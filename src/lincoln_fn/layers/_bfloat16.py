@@ -51,11 +51,26 @@ def suits(a: Tensor, b: Tensor) -> bool:
         >>> suits(torch.ones(2, 3), torch.ones(3, 4))
         False
     """
+    return is_large(a, b) and a.dtype is b.dtype is torch.float32 and is_allowed()
+
+
+def is_large(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product is worth a way of its own in bfloat16 here.
+
+    Args:
+        a: of shape (..., k).
+        b: of shape (k, m).
+
+    Returns:
+        True for a large one, where the processor is such.
+
+    Example:
+        >>> is_large(torch.ones(2, 3), torch.ones(3, 4))
+        False
+    """
     if not HERE or a.numel() * b.shape[1] < _LEAST:
         return False
-    is_thick = min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE
-    is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"
-    return is_thick and is_known and is_allowed()
+    return min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE and a.device.type == "cpu"
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
