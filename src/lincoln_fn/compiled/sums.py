@@ -1,9 +1,9 @@
 """Updates in a compiled step that add one product to a leaf of the state.
 
-    W + alpha a b                 as a dense layer descends in one sum,
-    W - rate float32((a b)^T)     as an optimizer does with a gradient that was made in bfloat16,
+    W + alpha a b             as a dense layer descends in one sum,
+    W - rate float32(a b)     as an optimizer does, of a gradient that was made in bfloat16,
 
-and the same of a W that lies by columns, whose transposed numbers the sum is made of.
+and the same by W^T, of a W that lies by columns.
 """
 
 from __future__ import annotations
