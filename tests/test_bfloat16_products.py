@@ -133,7 +133,7 @@ def targets_of(step, state):
     traced = trace(step, state, (X, T))
     if step.donate:
         written_over(traced, len(lf.tree.leaves(state, states=True)), small=False)
-    columns.rewrite(traced.graph)
+    columns.rewrite(traced.graph, small=False)
     return [node.target for node in traced.graph.graph.nodes]
 
 

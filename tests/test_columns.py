@@ -1,5 +1,7 @@
 """Activations by columns: the same numbers, in a compiled step whose layers are wide."""
 
+import functools
+
 import pytest
 import torch
 from test_compile import assert_close, compiles
@@ -36,7 +38,7 @@ def turned(graph):
 @pytest.mark.parametrize("name", NETS)
 def test_the_graph_has_the_same_numbers(name):
     graph, arguments = traced(NETS[name], X, T)
-    assert_same_after(columns.rewrite, graph, arguments)
+    assert_same_after(functools.partial(columns.rewrite, small=False), graph, arguments)
     wide = {"wide after wide": 3, "residual": 3}.get(name, 1)  # forward, and back to the first
     assert targets(graph).count(products.transposed) == wide
     # What batch_norm and prelu are made of is not known element by element here.
@@ -45,7 +47,7 @@ def test_the_graph_has_the_same_numbers(name):
 
 def test_a_thin_gradient_comes_back_by_columns():
     graph, _ = traced(NETS["sigmoid"], X, T)
-    columns.rewrite(graph)
+    columns.rewrite(graph, small=False)
     looped = graph.graph.find_nodes(op="call_function", target=columns._looped)
     assert [tuple(node.meta["val"].shape) for node in looped] == [(6, 100)]
     made = columns._looped(drawn(1, 6, 3), drawn(2, 3, 100))
@@ -66,15 +68,15 @@ def test_a_thin_gradient_comes_back_by_columns():
 )
 def test_which_products_are_wide(shapes, dtype, count, monkeypatch):
     x, weight = (torch.empty(shape, dtype=dtype) for shape in shapes)
-    assert columns._way(x, weight) is (products.transposed if count else None)
+    assert columns._way(x, weight, small=False) is (products.transposed if count else None)
     monkeypatch.setattr(_product, "HERE", True)
-    assert columns._way(x, weight) is None
+    assert columns._way(x, weight, small=False) is None
 
 
 def test_operations_of_other_shapes_stay():
     graph, _ = traced(NETS["sigmoid"], X, T)
     before = targets(graph)
-    columns.rewrite(graph)
+    columns.rewrite(graph, small=False)
     kept = [old for old, new in zip(before, targets(graph), strict=True) if old is new]
     assert aten.sigmoid.default not in kept
     assert before.count(aten.exp.default) == kept.count(aten.exp.default) == 1  # of the loss
@@ -122,3 +124,29 @@ def test_compiled_steps_are_eager_ones(name):
         assert_close((state, value), (expected, wanted))
     strides = [leaf.stride() for leaf in lf.tree.leaves(state.params)]
     assert strides == [leaf.stride() for leaf in lf.tree.leaves(expected.params)]
+
+
+SMALL = {
+    # The network, the shape of x, and how many products lie by columns.
+    "logistic": (lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), (20, 30), 1),
+    "deep": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(7), lf.silu(), lf.dense(1)), (16, 5), 3),
+    "few examples": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(1)), (15, 5), 0),
+    "a vector of features": (lf.serial(lf.dense(16), lf.tanh(), lf.dense(1)), (20, 5), 0),
+    "one input": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(1)), (20, 1), 0),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_narrow_products_of_a_small_step_lie_by_columns(name):
+    net, shape, count = SMALL[name]
+    graph, arguments = traced(net, drawn(0, *shape), drawn(1, shape[0], 1), lf.losses.mse())
+    assert_same_after(functools.partial(columns.rewrite, small=True), graph, arguments)
+    assert targets(graph).count(columns._narrow) == count
+    assert bool(turned(graph)) == bool(count)
+
+
+def test_a_narrow_product_lies_by_columns():
+    a, b = drawn(1, 20, 5), drawn(2, 5, 3)
+    made = columns._narrow(a, b)
+    assert made.stride() == (1, 20)
+    torch.testing.assert_close(made, a @ b)

@@ -1,11 +1,12 @@
-"""Activations by columns, in a compiled step whose layers are wider than its batch is long.
+"""Activations by columns, in a compiled step where they are made in less time so.
 
 Where a layer has more features than there are examples, y^T = W^T x^T takes MKL a tenth less time
 than y = x W; and where the product is made in bfloat16 by a loop of this library's, the loop makes
 y^T. So such a product is written that way, and y lies by columns in memory: each feature's numbers
-side by side. What is made of y element by element, up to the gradient that comes back to it, is
-then written with its tensors transposed, so that Inductor's loops go through memory in order.
-Numbers and shapes stay as they are.
+side by side. In a small step, whose products are loops, y lies so where it has fewer features than
+a vector has lanes: of examples there are enough to fill it. What is made of y element by element,
+up to the gradient that comes back to it, is then written with its tensors transposed, so that
+Inductor's loops go through memory in order. Numbers and shapes stay as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import bfloat16_products
 from lincoln_fn.compiled.nodes import rounded_from
-from lincoln_fn.compiled.products import Way, is_thin, looped, transposed
+from lincoln_fn.compiled.products import Way, is_light, is_thin, looped, transposed
 from lincoln_fn.layers import _product
 
 aten = torch.ops.aten
@@ -30,21 +31,22 @@ _LEAST: Final = 2**18
 _MOST: Final = 2**20
 
 
-def rewrite(graph: GraphModule) -> None:
+def rewrite(graph: GraphModule, *, small: bool) -> None:
     """Put products, and what is made of them element by element, by columns.
 
     Args:
         graph: a traced step, which is changed.
+        small: whether the step is small, and makes loops of its products.
     """
     made = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
     factors = {node: _factors(node) for node in made}
-    wide = {node: way for node in made if (way := _way(*map(_value, factors[node])))}
-    shapes = {node.meta["val"].shape for node in wide}
+    turned = {node: way for node in made if (way := _way(*map(_value, factors[node]), small=small))}
+    shapes = {node.meta["val"].shape for node in turned}
     for node in graph.graph.nodes:
         if node.op != "call_function" or _shape(node) not in shapes:
             continue
-        if node in wide:
-            node.target, node.args = wide[node], factors[node]
+        if node in turned:
+            node.target, node.args = turned[node], factors[node]
         elif node.target is aten.mm.default and is_thin(*map(_value, node.args)):
             node.target = _looped
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
@@ -67,13 +69,20 @@ def _factors(product: Node) -> tuple[Any, Any]:  # Any: as above
     return x, rounded_from(weight) or weight
 
 
-def _way(x: Tensor, weight: Tensor) -> Way | None:
+def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
+    if small:
+        is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
+        return _narrow if is_narrow and len(weight) > 1 and is_light(x, weight) else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
         return bfloat16_products.product
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
+
+
+def _narrow(a: Tensor, b: Tensor) -> Tensor:
+    return looped(b.mT, a.mT).mT
 
 
 def _looped(a: Tensor, b: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ def _made(step: Step, traced: Traced, count: int) -> Made:
     traced = guarded(step, traced)
     small = products.is_small(traced.graph)
     fates = written_over(traced, count, small=small) if step.donate else None
-    columns.rewrite(traced.graph)
+    columns.rewrite(traced.graph, small=small)
     products.rewrite(traced.graph, small=small)
     pooling.rewrite(traced.graph)
     sparse_convolution.rewrite(traced.graph)

@@ -93,7 +93,7 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     """
     factors: Any = node.args[-2:]  # Any: torch's type for a node's arguments is a long union
     a, b = (factor.meta["val"] for factor in factors)
-    if small and a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED:
+    if small and is_light(a, b):
         return looped
     if _bfloat16.suits(a, b):
         return in_bfloat16
@@ -105,6 +105,23 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         if _product.suits(a, b.mT):
             return mm_by_onednn
     return transposed if b.shape[1] < _product.VECTOR <= len(a) else None
+
+
+def is_light(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product has so few terms that a loop takes less time than a call.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        True for one of floats of up to 65536 multiply-adds.
+
+    Example:
+        >>> is_light(torch.ones(128, 30), torch.ones(30, 10))
+        True
+    """
+    return a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED
 
 
 def is_thin(a: Tensor, b: Tensor) -> bool:
