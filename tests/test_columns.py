@@ -132,6 +132,7 @@ SMALL = {
     "deep": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(7), lf.silu(), lf.dense(1)), (16, 5), 3),
     "few examples": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(1)), (15, 5), 0),
     "a vector of features": (lf.serial(lf.dense(16), lf.tanh(), lf.dense(1)), (20, 5), 0),
+    "many multiply-adds": (lf.serial(lf.dense(10), lf.tanh(), lf.dense(1)), (128, 60), 0),
     "one input": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(1)), (20, 1), 0),
 }
 
