@@ -40,13 +40,13 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
     """
     made = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
     factors = {node: _factors(node) for node in made}
-    turned = {node: way for node in made if (way := _way(*map(_value, factors[node]), small=small))}
-    shapes = {node.meta["val"].shape for node in turned}
+    ways = {node: way for node in made if (way := _way(*map(_value, factors[node]), small=small))}
+    shapes = {node.meta["val"].shape for node in ways}
     for node in graph.graph.nodes:
         if node.op != "call_function" or _shape(node) not in shapes:
             continue
-        if node in turned:
-            node.target, node.args = turned[node], factors[node]
+        if node in ways:
+            node.target, node.args = ways[node], factors[node]
         elif node.target is aten.mm.default and is_thin(*map(_value, node.args)):
             node.target = _looped
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
@@ -73,7 +73,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
     if small:
         is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
-        return _narrow if is_narrow and len(weight) > 1 and is_light(x, weight) else None
+        return _looped if is_narrow and len(weight) > 1 and is_light(x, weight) else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
@@ -81,12 +81,8 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
 
 
-def _narrow(a: Tensor, b: Tensor) -> Tensor:
-    return looped(b.mT, a.mT).mT
-
-
 def _looped(a: Tensor, b: Tensor) -> Tensor:
-    return looped(b.mT, a.mT.contiguous()).mT
+    return looped(b.mT, a.mT).mT
 
 
 def _turned(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
