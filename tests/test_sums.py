@@ -39,7 +39,7 @@ NOT_FOUND = {
     "of a leaf's rows": lambda w, v, a, b: torch.addmm(w, v[:, :3], b),
     "of a leaf's columns": lambda w, v, a, b: torch.addmm(w, a, v[:3]),
     "of another kind": lambda w, v, a, b: torch.addmm(w, a, b).mT,
-    "by two roundings of another leaf": lambda w, v, a, b: v - low(a, b).float() * 0.3,
+    "in bfloat16, of another leaf": lambda w, v, a, b: v - low(a, b).float() * 0.3,
     "by a rate that is a tensor": lambda w, v, a, b: w - low(a, b).float() * a.sum(),
     "with no rate": lambda w, v, a, b: w - low(a, b).float(),
     "with no cast": lambda w, v, a, b: w - (a @ b) * 0.3,

@@ -30,7 +30,7 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
 def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: a tree of its kind
     """Write the function that puts a tree together again, as attrs writes a record's constructor.
 
-    It takes a third of the time that optree takes, which is made for whatever tree comes, and
+    It takes two fifths of the time that optree takes, which is made for whatever tree comes, and
     makes records without a call of their constructors: a small network's step notices.
 
     Args:
