@@ -23,21 +23,38 @@ struct Part {
   int64_t end = N_OUT * (omp_get_thread_num() + 1) / omp_get_num_threads();
 };
 
+inline void round_line(const Low* from, int64_t length, Low* to) {
+  std::memcpy(to, from, length * sizeof(Low));
+}
+
+inline void round_line(const float* from, int64_t length, Low* to) {
+  using Two = at::vec::VectorizedN<float, 2>;
+  int64_t j = 0;
+  for (; j + 2 * LANES <= length; j += 2 * LANES)
+    at::vec::convert<Low, 1, float, 2>(Two::loadu(from + j)).store(to + j);
+  for (; j < length; j++) to[j] = Low(from[j]);
+}
+
 // Lines that are rounded are copied; behind each of odd length comes a zero.
-inline void round_lines(const Low* from, int64_t lines, int64_t length, Low* to) {
+template <typename Number>
+void round_lines(const Number* from, int64_t lines, int64_t length, Low* to) {
   for (int64_t i = 0; i < lines; i++, from += length, to += even(length)) {
-    std::memcpy(to, from, length * sizeof(Low));
+    round_line(from, length, to);
     if (length % 2) to[length] = Low(0);
   }
 }
 
-inline void round_lines(const float* from, int64_t lines, int64_t length, Low* to) {
-  using Two = at::vec::VectorizedN<float, 2>;
-  for (int64_t i = 0; i < lines; i++, from += length, to += even(length)) {
-    int64_t j = 0;
-    for (; j + 2 * LANES <= length; j += 2 * LANES)
-      at::vec::convert<Low, 1, float, 2>(Two::loadu(from + j)).store(to + j);
-    for (; j < length; j++) to[j] = Low(from[j]);
-    if (length % 2) to[length] = Low(0);
-  }
+// Lines as they lie, if they are rounded and of even length; else behind `to`.
+template <typename Number>
+const Low* ready_lines(const Number* from, int64_t lines, int64_t length, Low* to) {
+  if constexpr (std::is_same_v<Number, Low>)
+    if (length % 2 == 0) return from;
+  round_lines(from, lines, length, to);
+  return to;
+}
+
+// Lines of even length become columns, laid by twos; `apart` is how many columns there are in all.
+inline void turn_by_twos(const Low* from, int64_t lines, int64_t length, Low* to, int64_t apart) {
+  at::vec::transpose_mxn(reinterpret_cast<const float*>(from), length / 2,
+                         reinterpret_cast<float*>(to), apart, lines, length / 2);
 }

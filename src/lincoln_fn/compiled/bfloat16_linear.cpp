@@ -16,10 +16,8 @@ extern "C" void kernel(const void* x, const float* weight, float* y) {
 #pragma omp for
     for (int64_t i = 0; i < ROWS; i += TURNED) {
       const int64_t count = std::min(TURNED, ROWS - i);
-      round_lines(static_cast<const X*>(x) + i * N_IN, count, N_IN, lines);
-      for (int64_t k = 0; k < TERMS; k += 2)
-        for (int64_t j = 0; j < count; j++)
-          std::memcpy(twos + k * ROWS + 2 * (i + j), lines + j * TERMS + k, 2 * sizeof(Low));
+      const X* from = static_cast<const X*>(x) + i * N_IN;
+      turn_by_twos(ready_lines(from, count, N_IN, lines), count, TERMS, twos + 2 * i, ROWS);
     }
     const Part own;
     for (int64_t i = own.begin; i < own.end; i += LINES) {

@@ -25,7 +25,7 @@ from lincoln_fn.compiled.loops import lanes, loop, threads_for
 from lincoln_fn.layers import _bfloat16
 from lincoln_fn.layers._processor import is_amd_with
 
-_HEADERS: Final = ("bfloat16.h",)
+HEADERS: Final = ("bfloat16.h",)
 # Numbers of x that fit in a core's own cache, in bfloat16, beside some lines of W.
 _NEAR: Final = 2**18
 # Lanes of the vectors that the loops are written for.
@@ -44,7 +44,7 @@ def makes(x: Tensor, weight: Tensor) -> bool:
     """
     is_asked_for = (x.dtype, weight.dtype) == (torch.bfloat16, torch.float32)
     suits = _bfloat16.is_large(x, weight) if is_asked_for else _bfloat16.suits(x, weight)
-    return suits and weight.mT.is_contiguous() and _is_near(x) and _is_here()
+    return suits and weight.mT.is_contiguous() and _is_near(x) and is_here()
 
 
 def adds(weight: Tensor, g: Tensor, x: Tensor) -> bool:
@@ -60,7 +60,7 @@ def adds(weight: Tensor, g: Tensor, x: Tensor) -> bool:
     """
     is_asked_for = g.dtype is x.dtype is torch.bfloat16 and weight.dtype is torch.float32
     suits = _bfloat16.is_large(g, x) if is_asked_for else _bfloat16.suits(g, x)
-    return suits and weight.is_contiguous() and _is_near(x) and _is_here()
+    return suits and weight.is_contiguous() and _is_near(x) and is_here()
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -76,13 +76,18 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     return _linear(x, weight.mT).mT.to(x.dtype)
 
 
-def _is_near(x: Tensor) -> bool:
-    return x.is_contiguous() and x.numel() <= _NEAR
+def is_here() -> bool:
+    """Tell whether this processor, and torch, are such as the loops are written for.
 
-
-def _is_here() -> bool:
+    Returns:
+        True on an AMD processor with vectors of bfloat16, with torch 2.13 or later.
+    """
     is_tried = torch.__version__ >= "2.13" and is_amd_with("avx512_bf16")
     return is_tried and lanes() == _LANES
+
+
+def _is_near(x: Tensor) -> bool:
+    return x.is_contiguous() and x.numel() <= _NEAR
 
 
 def _like(x: Tensor, weight: Tensor) -> tuple[Tensor]:
@@ -102,12 +107,12 @@ def _sizes(x: Tensor, weight: Tensor) -> dict[str, int]:
 
 
 _linear: Final[Callable[[Tensor, Tensor], Tensor]] = loop(
-    "bfloat16_linear(Tensor x, Tensor weight) -> Tensor", _like, _sizes, _HEADERS
+    "bfloat16_linear(Tensor x, Tensor weight) -> Tensor", _like, _sizes, HEADERS
 )
 # W^T, g^T, x, and whether the step is finite: if it is not, W stays as it is.
 update: Final[Callable[[Tensor, Tensor, Tensor, Tensor], None]] = loop(
     "bfloat16_update(Tensor(a!) weight, Tensor g, Tensor x, Tensor is_finite) -> ()",
     lambda weight, g, x, is_finite: (),
     lambda weight, g, x, is_finite: _sizes(x, weight),
-    _HEADERS,
+    HEADERS,
 )

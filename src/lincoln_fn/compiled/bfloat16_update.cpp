@@ -21,13 +21,15 @@ extern "C" void kernel(float* weight, const void* g, const void* x, const bool* 
         round_lines(static_cast<const X*>(x) + i * N_IN, 1, N_IN, made + i * LENGTH);
     }
     const Part own;
-    const Rounded lines((own.end - own.begin) * TERMS), twos(BLOCK * TERMS);
-    round_lines(static_cast<const X*>(g) + own.begin * ROWS, own.end - own.begin, ROWS, lines);
+    const int64_t count = own.end - own.begin;
+    const Rounded made_lines(count * TERMS), twos(BLOCK * TERMS);
+    const X* from = static_cast<const X*>(g) + own.begin * ROWS;
+    const Low* lines = ready_lines(from, count, ROWS, made_lines);
     for (int64_t i = 0; i < N_IN; i += BLOCK) {
       const int64_t width = std::min(BLOCK, N_IN - i);
       at::vec::pack_vnni2(rows + i, twos.begin(), LENGTH, ROWS, width);
-      at::native::cpublas::brgemm(own.end - own.begin, width, TERMS, TERMS, width, N_IN, true, lines,
-                                  twos, weight + own.begin * N_IN + i);
+      at::native::cpublas::brgemm(count, width, TERMS, TERMS, width, N_IN, true, lines, twos,
+                                  weight + own.begin * N_IN + i);
     }
     at::native::cpublas::brgemm_release();
   }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import bfloat16_products
+from lincoln_fn.compiled import bfloat16_products, bfloat16_small
 from lincoln_fn.compiled.nodes import rounded_from
 from lincoln_fn.compiled.products import Way, is_light, is_thin, looped, transposed
 from lincoln_fn.layers import _product
@@ -47,8 +47,8 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
             continue
         if node in ways:
             node.target, node.args = ways[node], factors[node]
-        elif node.target is aten.mm.default and is_thin(*map(_value, node.args)):
-            node.target = _looped
+        elif node.target is aten.mm.default:
+            node.target = _way_back(*map(_value, node.args)) or node.target
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
             node.target = _turned(node.target)
     graph.recompile()
@@ -79,6 +79,13 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     if bfloat16_products.makes(x, weight):
         return bfloat16_products.product
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
+
+
+def _way_back(a: Tensor, b: Tensor) -> Way | None:
+    """Choose how the gradient of such a product is made by columns; None where it is by rows."""
+    if bfloat16_small.makes(a, b):
+        return bfloat16_small.transposed
+    return _looped if is_thin(a, b) else None
 
 
 def _looped(a: Tensor, b: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Seven kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Eight kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
+- small ones in bfloat16, by a loop of this library's;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
 - those of many matrices with one, such as of sequences with a dense layer's weight, by one product;
 - those of a small step, where the call itself takes longest: written as the loops that they are,
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from lincoln_fn.compiled import bfloat16_small
 from lincoln_fn.compiled.kernels import mm_by_onednn
 from lincoln_fn.compiled.written import written
 from lincoln_fn.layers import _bfloat16, _product
@@ -99,12 +101,15 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return in_bfloat16
     if node.target is aten.addmm.default and _is_flat(a, b):
         return looped
+    is_narrow = b.shape[1] < _product.VECTOR <= len(a)
     if node.target is aten.mm.default:
+        if bfloat16_small.makes(a, b):
+            return bfloat16_small.transposed if is_narrow else bfloat16_small.product
         if is_thin(a, b):
             return looped
         if _product.suits(a, b.mT):
             return mm_by_onednn
-    return transposed if b.shape[1] < _product.VECTOR <= len(a) else None
+    return transposed if is_narrow else None
 
 
 def is_light(a: Tensor, b: Tensor) -> bool:
