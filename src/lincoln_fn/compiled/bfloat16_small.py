@@ -2,8 +2,8 @@
 
 `in_dtype` makes such ones, as of a layer of ten classes. Torch leaves them to oneDNN, whose call
 takes longer than the product does: with those of ten classes made by the loop, in
-bfloat16_small.cpp, the step of a 784-500-10 network with 128 examples takes a fourteenth less time.
-Measured on a Zen 4.
+bfloat16_small.cpp, the step of a 784-500-10 network with 128 examples takes a fourteenth less time,
+and that of five layers of 64 features or fewer half of it. Measured on a Zen 4.
 """
 
 from __future__ import annotations
