@@ -48,9 +48,9 @@ def test_the_graph_has_the_same_numbers(name):
 def test_a_thin_gradient_comes_back_by_columns():
     graph, _ = traced(NETS["sigmoid"], X, T)
     columns.rewrite(graph, small=False)
-    looped = graph.graph.find_nodes(op="call_function", target=columns._looped)
+    looped = graph.graph.find_nodes(op="call_function", target=products.looped_by_columns)
     assert [tuple(node.meta["val"].shape) for node in looped] == [(6, 100)]
-    made = columns._looped(drawn(1, 6, 3), drawn(2, 3, 100))
+    made = products.looped_by_columns(drawn(1, 6, 3), drawn(2, 3, 100))
     assert made.stride() == (1, 6)
     torch.testing.assert_close(made, drawn(1, 6, 3) @ drawn(2, 3, 100))
 
@@ -142,5 +142,5 @@ def test_narrow_products_of_a_small_step_lie_by_columns(name):
     net, shape, count = SMALL[name]
     graph, arguments = traced(net, drawn(0, *shape), drawn(1, shape[0], 1), lf.losses.mse())
     assert_same_after(functools.partial(columns.rewrite, small=True), graph, arguments)
-    assert targets(graph).count(columns._looped) == count
+    assert targets(graph).count(products.looped_by_columns) == count
     assert bool(turned(graph)) == bool(count)

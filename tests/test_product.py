@@ -214,7 +214,7 @@ def test_large_and_narrow_weights_lie_by_columns(shape, columns):
     ],
 )
 def test_which_weights_lie_by_columns(shape, stride, expected):
-    assert _product._lies_by_columns(torch.empty(20).as_strided(shape, stride)) is expected
+    assert _product.lies_by_columns(torch.empty(20).as_strided(shape, stride)) is expected
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.compiled.bfloat16_products import HEADERS, is_here
 from lincoln_fn.compiled.loops import loop, threads_for
+from lincoln_fn.layers._product import lies_by_columns
 
 # Multiply-adds up to which the call takes longer than they do.
 _MOST: Final = 2**20
@@ -47,26 +48,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         The product, in bfloat16, with sums in float32.
     """
-    a_is_turned, b_is_turned = _lies_by_columns(a), _lies_by_columns(b) and len(b) % 2 == 0
+    a_is_turned, b_is_turned = lies_by_columns(a), lies_by_columns(b) and len(b) % 2 == 0
     given = a.mT if a_is_turned else a, b.mT if b_is_turned else b
     return _product(*given, a_is_turned, b_is_turned)
-
-
-def transposed(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b as (b^T a^T)^T.
-
-    Args:
-        a: of shape (n, k), in bfloat16.
-        b: of shape (k, m), in bfloat16.
-
-    Returns:
-        The product, which lies by columns.
-    """
-    return product(b.mT, a.mT).mT
-
-
-def _lies_by_columns(x: Tensor) -> bool:
-    return x.mT.is_contiguous() and not x.is_contiguous()
 
 
 def _like(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> tuple[Tensor]:

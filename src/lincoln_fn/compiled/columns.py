@@ -20,7 +20,14 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled import bfloat16_products, bfloat16_small
 from lincoln_fn.compiled.nodes import rounded_from
-from lincoln_fn.compiled.products import Way, is_light, is_thin, looped, transposed
+from lincoln_fn.compiled.products import (
+    Way,
+    is_light,
+    is_thin,
+    looped_by_columns,
+    small_by_columns,
+    transposed,
+)
 from lincoln_fn.layers import _product
 
 aten = torch.ops.aten
@@ -73,7 +80,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
     if small:
         is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
-        return _looped if is_narrow and len(weight) > 1 and is_light(x, weight) else None
+        return looped_by_columns if is_narrow and len(weight) > 1 and is_light(x, weight) else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
@@ -84,12 +91,8 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
 def _way_back(a: Tensor, b: Tensor) -> Way | None:
     """Choose how the gradient of such a product is made by columns; None where it is by rows."""
     if bfloat16_small.makes(a, b):
-        return bfloat16_small.transposed
-    return _looped if is_thin(a, b) else None
-
-
-def _looped(a: Tensor, b: Tensor) -> Tensor:
-    return looped(b.mT, a.mT).mT
+        return small_by_columns
+    return looped_by_columns if is_thin(a, b) else None
 
 
 def _turned(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:

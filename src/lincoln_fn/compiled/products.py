@@ -104,7 +104,7 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     is_narrow = b.shape[1] < _product.VECTOR <= len(a)
     if node.target is aten.mm.default:
         if bfloat16_small.makes(a, b):
-            return bfloat16_small.transposed if is_narrow else bfloat16_small.product
+            return small_by_columns if is_narrow else bfloat16_small.product
         if is_thin(a, b):
             return looped
         if _product.suits(a, b.mT):
@@ -218,23 +218,6 @@ def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
     return _bfloat16.mm(a, b).float()
 
 
-def transposed(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b as (b^T a^T)^T.
-
-    Args:
-        a: of shape (n, k).
-        b: of shape (k, m).
-
-    Returns:
-        The product.
-
-    Example:
-        >>> transposed(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]])
-    """
-    return product(b.mT, a.mT).mT
-
-
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Compute a b by the library that takes less time for it.
 
@@ -250,6 +233,31 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         tensor([[11.]])
     """
     return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
+
+
+def by_columns(way: Way) -> Way:
+    """Make a way to compute a b as (b^T a^T)^T.
+
+    Args:
+        way: how b^T a^T is computed.
+
+    Returns:
+        A function of a and b, whose product lies by columns.
+
+    Example:
+        >>> by_columns(torch.mm)(torch.ones(2, 3), torch.ones(3, 5)).stride()
+        (1, 2)
+    """
+
+    def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+        return way(b.mT, a.mT).mT
+
+    return transposed_product
+
+
+transposed: Final = by_columns(product)
+looped_by_columns: Final = by_columns(looped)
+small_by_columns: Final = by_columns(bfloat16_small.product)
 
 
 def _added(c: Tensor, made: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:

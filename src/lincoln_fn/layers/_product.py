@@ -84,6 +84,22 @@ def laid_out(weight: Tensor) -> Tensor:
     return weight.mT.contiguous().mT if is_narrow or n_in * n_out >= _LARGE else weight
 
 
+def lies_by_columns(matrix: Tensor) -> bool:
+    """Tell whether the numbers of each column lie in a row in memory, and those of a row do not.
+
+    Args:
+        matrix: of shape (n, m).
+
+    Returns:
+        False if it lies by rows, has one row, or lies otherwise.
+
+    Example:
+        >>> lies_by_columns(torch.empty(3, 2).mT), lies_by_columns(torch.empty(2, 3))
+        (True, False)
+    """
+    return matrix.stride(0) == 1 and matrix.stride(1) >= len(matrix) > 1
+
+
 def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
     """Compute x^T g, the sum over rows of their outer products.
 
@@ -100,7 +116,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
         tensor([[3.],
                 [6.]])
     """
-    turned = _lies_by_columns(like)
+    turned = lies_by_columns(like)
     a, b = (g.mT, x) if turned else (x.mT, g)
     is_cast = _bfloat16.suits(a, b) and _is_plain(a, b)
     made = _bfloat16.mm(a, b).float() if is_cast else a @ b
@@ -127,7 +143,7 @@ def add_outer(
         tensor([[-2.],
                 [-5.]])
     """
-    turned = _lies_by_columns(weight)
+    turned = lies_by_columns(weight)
     base, a, b = (weight.mT, g.mT, x) if turned else (weight, x.mT, g)
     out = base if donate else None
     if _bfloat16.suits(a, b) and _is_plain(base, a, b):
@@ -161,10 +177,6 @@ def suits(x: Tensor, weight: Tensor) -> bool:
     is_quick = x.stride(-1) == 1 or x.numel() * _WIDER <= n_out * n_in
     # Of a matrix with gaps oneDNN makes the product number by number.
     return is_known and is_quick and weight.stride() in ((n_in, 1), (1, n_out))
-
-
-def _lies_by_columns(weight: Tensor) -> bool:
-    return weight.stride(0) == 1 and weight.stride(1) >= len(weight) > 1
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
