@@ -7,7 +7,7 @@ from torch._inductor.utils import fresh_cache
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import pooling, products, scalars
+from lincoln_fn.compiled import pooling, products, scalars, small_products, ways
 from lincoln_fn.compiled.for_inductor import _chosen
 from lincoln_fn.compiled.kernels import keep, mm_by_onednn
 from lincoln_fn.compiled.tracing import trace
@@ -48,13 +48,18 @@ def assert_same_after(rewrite, graph, arguments):
 NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
 
 
+@pytest.fixture
+def _no_small_products(monkeypatch):
+    monkeypatch.setattr(small_products, "_MOST", {})
+
+
 def test_the_products_of_a_small_step_become_loops():
     graph, arguments = traced(NET, drawn(0, 6, 5))
     assert products.is_small(graph)
     count = targets(graph).count(aten.mm.default)
     assert count == 5
     assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
-    assert targets(graph).count(products.looped) == count
+    assert targets(graph).count(ways.looped) == count
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_the_products_of_a_small_step_become_loops():
 )
 def test_a_loop_goes_along_the_rows_of_its_second_factor(b, copied):
     a = drawn(2, 4, len(b))
-    graph = make_fx(products.looped)(a, b)
+    graph = make_fx(ways.looped)(a, b)
     assert (aten.clone.default in targets(graph)) == copied
     torch.testing.assert_close(graph(a, b), a @ b)
 
@@ -83,17 +88,18 @@ def test_products_of_plain_sgd_become_loops_with_their_sum():
 def test_a_large_step_has_no_loops():
     graph, _ = traced(NET, drawn(0, 6, 5))
     products.rewrite(graph, small=False)
-    assert products.looped not in targets(graph)
+    assert ways.looped not in targets(graph)
     graph, _ = traced(NET, drawn(0, 6, 5000))
     assert not products.is_small(graph)
 
 
+@pytest.mark.usefixtures("_no_small_products")
 def test_narrow_products_are_transposed():
     x, target = drawn(0, 40, 30), torch.arange(40) % 3
     graph, arguments = traced(NET, x, target)
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
     # The logits alone: the layer itself makes dW^T of few classes, whose weight lies by columns.
-    assert targets(graph).count(products.transposed) == 1
+    assert targets(graph).count(ways.transposed) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,13 +118,14 @@ def test_thin_products_become_loops(shapes, loops):
     a, b = (drawn(i, *shape) for i, shape in enumerate(shapes))
     graph = make_fx(torch.mm)(a, b)
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, (a, b))
-    assert targets(graph).count(products.looped) == loops
+    assert targets(graph).count(ways.looped) == loops
     # Along whose rows the loop would not go through memory in order.
     graph = make_fx(torch.mm)(a, b.mT.contiguous().mT)
     products.rewrite(graph, small=False)
-    assert products.looped not in targets(graph)
+    assert ways.looped not in targets(graph)
 
 
+@pytest.mark.usefixtures("_no_small_products")
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_large_products_are_made_by_onednn(monkeypatch):
     monkeypatch.setattr(_product, "HERE", True)
@@ -149,6 +156,7 @@ def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
     assert_close(fast(state, (x, T)), expected)
 
 
+@pytest.mark.usefixtures("_no_small_products")
 def test_products_of_many_with_one_are_one():
     x, target = drawn(0, 6, 5, 4).mT, torch.arange(24).view(6, 4) % 3
     net = lf.serial(NET, lf.permute(0, 2, 1))
@@ -157,13 +165,13 @@ def test_products_of_many_with_one_are_one():
     assert_same_after(lambda graph: products.rewrite(graph, small=True), graph, arguments)
     assert targets(graph).count(aten.bmm.default) == 1
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
-    assert targets(graph).count(products.many_with_one) == 1
+    assert targets(graph).count(ways.many_with_one) == 1
     # Only what lies in a row is one without a copy.
     for a, whole in ((x, False), (x.contiguous(), True)):
-        made = make_fx(products.many_with_one)(a, drawn(1, 5, 7).expand(6, 5, 7))
+        made = make_fx(ways.many_with_one)(a, drawn(1, 5, 7).expand(6, 5, 7))
         assert targets(made).count(aten.mm.default) == whole
         torch.testing.assert_close(made(a, drawn(1, 5, 7).expand(6, 5, 7)), a @ drawn(1, 5, 7))
-    assert products.many_with_one(x[:0], drawn(1, 5, 7).expand(0, 5, 7)).shape == (0, 4, 7)
+    assert ways.many_with_one(x[:0], drawn(1, 5, 7).expand(0, 5, 7)).shape == (0, 4, 7)
 
 
 def test_products_of_other_dtypes_are_no_loops():
@@ -171,7 +179,7 @@ def test_products_of_other_dtypes_are_no_loops():
         a, b = torch.ones(2, 3, dtype=dtype), torch.ones(3, 4, dtype=dtype)
         graph = make_fx(torch.mm)(a, b)
         products.rewrite(graph, small=True)
-        assert targets(graph).count(products.looped) == expected
+        assert targets(graph).count(ways.looped) == expected
 
 
 def images(*shape):

@@ -18,16 +18,10 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import bfloat16_products, bfloat16_small
+from lincoln_fn.compiled import bfloat16_products, small_products
 from lincoln_fn.compiled.nodes import rounded_from
-from lincoln_fn.compiled.products import (
-    Way,
-    is_light,
-    is_thin,
-    looped_by_columns,
-    small_by_columns,
-    transposed,
-)
+from lincoln_fn.compiled.products import is_light, is_thin
+from lincoln_fn.compiled.ways import Way, looped_by_columns, small_by_columns, transposed
 from lincoln_fn.layers import _product
 
 aten = torch.ops.aten
@@ -55,7 +49,7 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
         if node in ways:
             node.target, node.args = ways[node], factors[node]
         elif node.target is aten.mm.default:
-            node.target = _way_back(*map(_value, node.args)) or node.target
+            node.target = _way_back(*map(_value, node.args), small=small) or node.target
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
             node.target = _turned(node.target)
     graph.recompile()
@@ -80,7 +74,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
     if small:
         is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
-        return looped_by_columns if is_narrow and len(weight) > 1 and is_light(x, weight) else None
+        return _way_back(x, weight, small=True) if is_narrow and len(weight) > 1 else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
@@ -88,11 +82,11 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
 
 
-def _way_back(a: Tensor, b: Tensor) -> Way | None:
+def _way_back(a: Tensor, b: Tensor, *, small: bool) -> Way | None:
     """Choose how the gradient of such a product is made by columns; None where it is by rows."""
-    if bfloat16_small.makes(a, b):
-        return small_by_columns
-    return looped_by_columns if is_thin(a, b) else None
+    if is_light(a, b) if small else is_thin(a, b):
+        return looped_by_columns
+    return small_by_columns if small_products.makes(a, b) else None
 
 
 def _turned(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:

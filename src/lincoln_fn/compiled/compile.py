@@ -179,6 +179,7 @@ def _made(step: Step, traced: Traced, count: int) -> Made:
     lstm.rewrite(traced.graph)
     lstm_of_codes.rewrite(traced.graph)
     attention.rewrite(traced.graph)
+    products.rewrite_many(traced.graph)
     scalars.rewrite(traced.graph)
     keep(traced.graph)
     return Made(by_inductor(traced.graph, traced.inputs, small=small), fates)

@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from lincoln_fn._spent import nothing_like
+from lincoln_fn.compiled import small_products
 from lincoln_fn.compiled.bfloat16_products import adds, update
 from lincoln_fn.compiled.nodes import kind_of
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.sums import Sum, sum_for
 from lincoln_fn.compiled.tracing import Traced
+from lincoln_fn.compiled.ways import small_by_columns
 
 aten = torch.ops.aten
 
@@ -126,8 +128,11 @@ def _is_added_within(leaf: Node, added: Sum) -> bool:
 def _is_added_outside(leaf: Node, added: Sum, *, small: bool) -> bool:
     """Tell whether ATen is to add the product to its leaf, outside of the graph."""
     weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
-    is_near = a.numel() + b.numel() <= _TIMES_THE_LEAF * weight.numel()
-    return a.dtype is weight.dtype and is_near and better_way(added.node, small=small) is None
+    if a.dtype is not weight.dtype or a.numel() + b.numel() > _TIMES_THE_LEAF * weight.numel():
+        return False
+    # In a larger step, a small product's own loop gains less than a tensor for its result costs.
+    others = () if small else (small_products.product, small_by_columns)
+    return better_way(added.node, small=small) in (None, *others)
 
 
 # Of the old leaves, and of the graph's outputs for them: the new leaves, and the products.

@@ -87,12 +87,17 @@ def _lowered() -> Iterator[None]:
     if torch.__version__ < "2.13":  # for which that has not been tried
         yield
         return
-    from lincoln_fn.compiled.lowering import lower
+    from torch._inductor import config as options
+
+    from lincoln_fn.compiled.lowering import WithoutOrderings, lower
 
     lower()
     # A graph that another version of this library compiled is not to be found.
     config: Any = torch.compiler.config  # Any: its functions are put in as it is imported
-    with config.patch(cache_key_tag=config.cache_key_tag + digest()):
+    with (
+        config.patch(cache_key_tag=config.cache_key_tag + digest()),
+        options.patch({"_pre_fusion_custom_pass": WithoutOrderings()}),
+    ):
         yield
 
 

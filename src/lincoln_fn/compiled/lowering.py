@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch._inductor import ir, mkldnn_ir
+from torch._inductor.custom_graph_pass import CustomSchedulerPass
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 
@@ -29,7 +30,10 @@ def lower() -> None:
 
 
 class Call(ir.ExternKernel):
-    """The call of a loop, which writes to some of the tensors that it takes."""
+    """The call of a loop, which writes to some of the tensors that it takes.
+
+    If it makes one tensor, it is that tensor for Inductor, whose loops may then write over it.
+    """
 
     def __init__(
         self,
@@ -37,9 +41,12 @@ class Call(ir.ExternKernel):
         code: Callable[[str], str],
         tensors: list[Any],  # Any: Inductor's own tensors
         written: list[Any],  # Any: as above
+        made: torch.Tensor | None,
     ) -> None:
-        nowhere = ir.NoneLayout(device=torch.device("cpu"))
-        super().__init__(None, nowhere, self.unwrap_storage(tensors), ())
+        cpu = torch.device("cpu")
+        nowhere = ir.NoneLayout(device=cpu)
+        layout = nowhere if made is None else ir.FixedLayout(cpu, made.dtype, [*made.shape])
+        super().__init__(None, layout, self.unwrap_storage(tensors), ())
         self.loop, self.code = name, code
         self.name = V.graph.register_buffer(self)
         V.graph.register_operation(self)
@@ -53,7 +60,7 @@ class Call(ir.ExternKernel):
             code = self.code(names[key])
             head = code[code.rindex('extern "C"') :].partition("{")[0]
             wrapper.define_kernel(names[key], code, gpu=False, cpp_definition=f"{head};")
-        tensors: Any = self.inputs  # Any: Inductor's type for an input is a union
+        tensors: Any = [*self.inputs, *[self] * self.should_allocate()]  # Any: a union of types
         pointers = [
             f"({POINTERS[x.get_dtype()]})({x.get_name()}.data_ptr()) + {x.get_layout().offset}"
             for x in tensors
@@ -61,29 +68,35 @@ class Call(ir.ExternKernel):
         wrapper.writeline(f"{names[key]}({', '.join(pointers)});")
 
     def should_allocate(self) -> bool:
-        """Say no: what it makes is among what it takes."""
-        return False
+        """Say whether it makes a tensor that is not among those that it takes."""
+        return not isinstance(self.layout, ir.NoneLayout)
 
 
 def _looped(operation: Any, loop: Loop, *given: Any) -> Any:  # Any: as above
     is_tensor = [isinstance(x, ir.TensorBox) for x in given]
     like = [_like(x) if is_one else x for x, is_one in zip(given, is_tensor, strict=True)]
-    made = tuple(
-        empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cpu") for x in loop.like(*like)
-    )
-    tensors, written = [], list(made)
+    made = loop.like(*like)
+    tensors, written = [], []
     for x, is_one, argument in zip(given, is_tensor, operation._schema.arguments, strict=True):
         if is_one:
             tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
             if argument.alias_info is not None and argument.alias_info.is_write:
                 written.append(tensors[-1])
-    Call(loop.name, partial(loop.code, tuple(like)), [*tensors, *made], written)
-    return result_of(made)
+    code = partial(loop.code, tuple(like))
+    if len(made) == 1 and not written:
+        return ir.TensorBox.create(Call(loop.name, code, tensors, [], made[0]))
+    empty = tuple([_empty(x) for x in made])
+    Call(loop.name, code, [*tensors, *empty], [*empty, *written], None)
+    return result_of(empty)
 
 
 def _like(x: Any) -> torch.Tensor:  # Any: as above
     shape = [int(length) for length in x.get_size()]
     return torch.empty(shape, dtype=x.get_dtype(), device="meta")
+
+
+def _empty(like: torch.Tensor) -> Any:  # Any: as above
+    return empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
 
 
 def _product(a: Any, b: Any) -> Any:  # Any: as above
@@ -93,3 +106,22 @@ def _product(a: Any, b: Any) -> Any:  # Any: as above
     layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
     made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
     return ir.TensorBox.create(made)
+
+
+class WithoutOrderings(CustomSchedulerPass):
+    """Forgets which loops only have to come after the one that makes a tensor.
+
+    Inductor takes such a loop, which writes over what went into the tensor, for a reader of it, and
+    would not let the last that does read it write over it.
+    """
+
+    def __call__(self, nodes: list[Any]) -> list[Any]:  # Any: of no public type
+        """Forget them; the order itself stays, for it is kept elsewhere too."""
+        for node in nodes:
+            for made in node.get_outputs():
+                made.users = [user for user in made.users if not user.is_weak]
+        return nodes
+
+    def uuid(self) -> str:
+        """Name it for Inductor's cache."""
+        return "lincoln_fn"

@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiled.loops import lanes
 from lincoln_fn.compiled.lstm_steps import Tensors, begun_with, taken, taken_back
-from lincoln_fn.compiled.products import product
+from lincoln_fn.compiled.ways import product
 
 lincoln = torch.ops.lincoln_fn
 

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Node
 from lincoln_fn.compiled import lstm
 from lincoln_fn.compiled.lstm_steps import Tensors, begun_with, taken, taken_back
 from lincoln_fn.compiled.nodes import is_same
-from lincoln_fn.compiled.products import product
+from lincoln_fn.compiled.ways import product
 
 aten = torch.ops.aten
 

@@ -1,40 +1,49 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Eight kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Nine kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
-- small ones in bfloat16, by a loop of this library's;
+- small ones, and many of small matrices, by a loop of this library's;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
 - those of many matrices with one, such as of sequences with a dense layer's weight, by one product;
-- those of a small step, where the call itself takes longest: written as the loops that they are,
-  which Inductor makes one with the loops around them;
+- tiny ones in a small step: written as the loops that they are, which Inductor makes one with the
+  loops around them;
 - thin ones, sums of a few terms such as the gradient that comes back from ten classes: written as
   loops too, which become one with the activation's derivative;
 - flat ones, of a few lines such as the update of ten classes' weight: likewise, beside products in
-  bfloat16.
+  bfloat16;
+- those that something is added to, such as the momentum: they stay apart from the sum, of which
+  Inductor would make one call, with a tensor for what is added and another for the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import bfloat16_small
+from lincoln_fn.compiled import small_products
 from lincoln_fn.compiled.kernels import mm_by_onednn
-from lincoln_fn.compiled.written import written
+from lincoln_fn.compiled.ways import (
+    Way,
+    apart,
+    in_bfloat16,
+    looped,
+    many_with_one,
+    small_by_columns,
+    transposed,
+)
 from lincoln_fn.layers import _bfloat16, _product
 
 aten = torch.ops.aten
 
-Way = Callable[[Tensor, Tensor], Tensor]
-
-# Multiply-adds up to which loops take less time than a call, and the dtypes that they sum up in.
+# Multiply-adds up to which Inductor's loops take less time than a loop of this library's, and than
+# a call; and the dtypes that they sum up in.
+_TINY: Final = 2**13
 _LOOPED: Final = 2**16
 _DTYPES: Final = (torch.float32, torch.float64)
 # Multiply-adds from which on a thin product is worth a loop, and how many numbers its second factor
@@ -68,7 +77,9 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
         small: whether the step is small.
     """
     for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
-        node.target = better_way(node, small=small) or node.target
+        is_added_to = any(user.target is aten.add.Tensor for user in node.users)
+        rest = apart if is_added_to else node.target
+        node.target = better_way(node, small=small) or rest
     for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
         way = better_way(node, small=small)
         if way is not None:
@@ -80,6 +91,20 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
         second: Any = node.args[1]  # Any: torch's type for an argument is a union
         if not small and second.meta["val"].stride(0) == 0:
             node.target = many_with_one
+    graph.recompile()
+
+
+def rewrite_many(graph: GraphModule) -> None:
+    """Put loops in the place of products of many small matrices.
+
+    Args:
+        graph: a traced step whose attention has been rewritten, for that is found by such products;
+            it is changed.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
+        factors: Any = node.args  # Any: torch's type for an argument is a union
+        if small_products.makes(*(factor.meta["val"] for factor in factors)):
+            node.target = small_products.product
     graph.recompile()
 
 
@@ -101,32 +126,33 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return in_bfloat16
     if node.target is aten.addmm.default and _is_flat(a, b):
         return looped
-    is_narrow = b.shape[1] < _product.VECTOR <= len(a)
-    if node.target is aten.mm.default:
-        if bfloat16_small.makes(a, b):
-            return small_by_columns if is_narrow else bfloat16_small.product
-        if is_thin(a, b):
-            return looped
-        if _product.suits(a, b.mT):
-            return mm_by_onednn
+    is_product, is_narrow = node.target is aten.mm.default, b.shape[1] < _product.VECTOR <= len(a)
+    if is_product and is_thin(a, b):
+        return looped
+    if small_products.makes(a, b) and (is_product or a.dtype is torch.float32):
+        return small_by_columns if is_narrow else small_products.product
+    if is_product and _product.suits(a, b.mT):
+        return mm_by_onednn
     return transposed if is_narrow else None
 
 
 def is_light(a: Tensor, b: Tensor) -> bool:
-    """Tell whether a product has so few terms that a loop takes less time than a call.
+    """Tell whether a product has so few terms that Inductor's loops are best for it.
 
     Args:
         a: of shape (n, k).
         b: of shape (k, m).
 
     Returns:
-        True for one of floats of up to 65536 multiply-adds.
+        True for one of floats of up to 65536 multiply-adds; of up to 8192, where there is a loop
+        of this library's for it.
 
     Example:
-        >>> is_light(torch.ones(128, 30), torch.ones(30, 10))
+        >>> is_light(torch.ones(128, 10), torch.ones(10, 1))
         True
     """
-    return a.dtype in _DTYPES and a.numel() * b.shape[1] <= _LOOPED
+    most = _TINY if small_products.makes(a, b) else _LOOPED
+    return a.dtype in _DTYPES and a.numel() * b.shape[1] <= most
 
 
 def is_thin(a: Tensor, b: Tensor) -> bool:
@@ -157,107 +183,6 @@ def _is_flat(a: Tensor, b: Tensor) -> bool:
     """
     has_few = len(a) < _product.VECTOR <= b.shape[1] and a.numel() * b.shape[1] <= _FLAT
     return has_few and a.dtype in _DTYPES and _bfloat16.is_allowed()
-
-
-def looped(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b as a sum of products.
-
-    A b that lies by columns is copied first, for along its columns each sum would be a vector's, to
-    be added up by itself; but not one of columns so long that these are fewer steps.
-
-    Args:
-        a: of shape (n, k).
-        b: of shape (k, m).
-
-    Returns:
-        The product.
-
-    Example:
-        >>> looped(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]])
-    """
-    terms, m = b.shape
-    is_copied = b.stride(0) == 1 < m and terms <= m * _product.VECTOR
-    rows = written(b.contiguous()) if is_copied else b
-    return (a.unsqueeze(-1) * rows.unsqueeze(-3)).sum(-2)
-
-
-def many_with_one(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b of many a and one b, as one product of all their rows if these lie in a row.
-
-    Args:
-        a: of shape (batch, n, k).
-        b: of shape (batch, k, m), of which all are the same.
-
-    Returns:
-        The products.
-
-    Example:
-        >>> many_with_one(torch.ones(2, 1, 3), torch.ones(3, 1).expand(2, 3, 1)).flatten()
-        tensor([3., 3.])
-    """
-    if len(a) == 0 or not a.is_contiguous():
-        return torch.bmm(a, b)
-    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
-
-
-def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b of factors cast to bfloat16.
-
-    Args:
-        a: of shape (n, k).
-        b: of shape (k, m).
-
-    Returns:
-        The product, in float32.
-
-    Example:
-        >>> in_bfloat16(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]])
-    """
-    return _bfloat16.mm(a, b).float()
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b by the library that takes less time for it.
-
-    Args:
-        a: of shape (n, k).
-        b: of shape (k, m).
-
-    Returns:
-        The product.
-
-    Example:
-        >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]])
-    """
-    return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
-
-
-def by_columns(way: Way) -> Way:
-    """Make a way to compute a b as (b^T a^T)^T.
-
-    Args:
-        way: how b^T a^T is computed.
-
-    Returns:
-        A function of a and b, whose product lies by columns.
-
-    Example:
-        >>> by_columns(torch.mm)(torch.ones(2, 3), torch.ones(3, 5)).stride()
-        (1, 2)
-    """
-
-    def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-        return way(b.mT, a.mT).mT
-
-    return transposed_product
-
-
-transposed: Final = by_columns(product)
-looped_by_columns: Final = by_columns(looped)
-small_by_columns: Final = by_columns(bfloat16_small.product)
 
 
 def _added(c: Tensor, made: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:

@@ -1,4 +1,4 @@
-// y = a b of numbers that are rounded to bfloat16 already, a small product; bfloat16_small.py writes
+// y = a b of numbers that are rounded to bfloat16 already, a small product; small_products.py writes
 // the constants of one shape above. a is (ROWS, N_IN), b (N_IN, N_OUT) and y (ROWS, N_OUT), but a is
 // given as (N_IN, ROWS) if A_IS_TURNED, and b as (N_OUT, N_IN) if B_IS_TURNED, which takes an even N_IN.
 //
