@@ -145,14 +145,3 @@ def test_narrow_products_of_a_small_step_lie_by_columns(name):
     assert_same_after(functools.partial(columns.rewrite, small=True), graph, arguments)
     assert targets(graph).count(ways.looped_by_columns) == count
     assert bool(turned(graph)) == bool(count)
-
-
-def test_small_products_of_a_small_step_lie_by_columns(monkeypatch):
-    monkeypatch.undo()
-    # The layer's own is too large for Inductor's loops; the gradient comes back by one of them.
-    x, weight = drawn(0, 128, 30), drawn(1, 30, 10)
-    assert columns._way(x, weight, small=True) is ways.small_by_columns
-    assert columns._way_back(drawn(2, 128, 1), weight.mT[:1], small=True) is ways.looped_by_columns
-    made = ways.small_by_columns(x, weight)
-    assert made.mT.is_contiguous()
-    torch.testing.assert_close(made, x @ weight)

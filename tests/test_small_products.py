@@ -9,15 +9,26 @@ from torch.testing import assert_close
 
 import lincoln_fn as lf
 from benchmarks import memory
-from lincoln_fn.compiled import products, small_products
+from lincoln_fn.compiled import columns, products, small_products
 from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.small_products import makes, product
 from lincoln_fn.compiled.tracing import trace
-from lincoln_fn.compiled.ways import apart, looped, many_with_one, small_by_columns
+from lincoln_fn.compiled.ways import (
+    apart,
+    looped,
+    looped_by_columns,
+    many_with_one,
+    small_by_columns,
+)
 
 aten = torch.ops.aten
 
-pytestmark = compiles
+pytestmark = [
+    compiles,
+    pytest.mark.skipif(
+        torch.__version__ < "2.13", reason="Python calls the loops of older torches"
+    ),
+]
 
 # Rows, terms and columns: whole tiles and parts of them, fewer columns than a vector has numbers,
 # odd numbers, and one of each.
@@ -32,13 +43,13 @@ def laid(x, by_columns):
 @pytest.mark.parametrize("by_columns", ORDERS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_product_is_that_of_float64(shape, by_columns):
-    rows, terms, columns = shape
+    rows, terms, count = shape
     # One matrix, and three in a batch.
     for batch in ((), (3,)):
         a = laid(drawn(0, *batch, rows, terms), by_columns[0])
-        b = laid(drawn(1, *batch, terms, columns), by_columns[1])
+        b = laid(drawn(1, *batch, terms, count), by_columns[1])
         made = product(a, b)
-        assert (made.shape, made.dtype) == ((*batch, rows, columns), torch.float32)
+        assert (made.shape, made.dtype) == ((*batch, rows, count), torch.float32)
         assert made.is_contiguous()
         assert_close(made, (a.double() @ b.double()).float())
 
@@ -50,8 +61,8 @@ def test_factors_with_gaps():
 
 def test_extremes():
     a = torch.tensor([[1e4, -1e4], [1e-40, -0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
-    for columns in (1, 40):
-        b = torch.tensor([[1e4], [1.0]]).expand(2, columns).contiguous()
+    for count in (1, 40):
+        b = torch.tensor([[1e4], [1.0]]).expand(2, count).contiguous()
         assert_close(product(a, b), a @ b, equal_nan=True)
 
 
@@ -146,6 +157,16 @@ def test_compiled_steps_are_eager_ones(optimizer):
         assert_close(value, wanted)
     for ours, theirs in zip(*(lf.tree.leaves(s.params) for s in (state, expected)), strict=True):
         assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_small_products_of_a_small_step_lie_by_columns():
+    # The layer's own is too large for Inductor's loops; the gradient comes back by one of them.
+    x, weight = drawn(0, 128, 30), drawn(1, 30, 10)
+    assert columns._way(x, weight, small=True) is small_by_columns
+    assert columns._way_back(drawn(2, 128, 1), weight.mT[:1], small=True) is looped_by_columns
+    made = small_by_columns(x, weight)
+    assert made.mT.is_contiguous()
+    assert_close(made, x @ weight)
 
 
 def test_a_product_that_is_added_to_stays_apart(monkeypatch):

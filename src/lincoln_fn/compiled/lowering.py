@@ -60,7 +60,8 @@ class Call(ir.ExternKernel):
             code = self.code(names[key])
             head = code[code.rindex('extern "C"') :].partition("{")[0]
             wrapper.define_kernel(names[key], code, gpu=False, cpp_definition=f"{head};")
-        tensors: Any = [*self.inputs, *[self] * self.should_allocate()]  # Any: a union of types
+        own = [self] if self.should_allocate() else []
+        tensors: Any = [*self.inputs, *own]  # Any: Inductor's type for an input is a union
         pointers = [
             f"({POINTERS[x.get_dtype()]})({x.get_name()}.data_ptr()) + {x.get_layout().offset}"
             for x in tensors
@@ -119,7 +120,9 @@ class WithoutOrderings(CustomSchedulerPass):
         """Forget them; the order itself stays, for it is kept elsewhere too."""
         for node in nodes:
             for made in node.get_outputs():
-                made.users = [user for user in made.users if not user.is_weak]
+                # A view of what is written over would be lost.
+                if not made.get_aliases():
+                    made.users = [user for user in made.users if not user.is_weak]
         return nodes
 
     def uuid(self) -> str:

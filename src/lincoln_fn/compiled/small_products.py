@@ -36,14 +36,15 @@ def makes(a: Tensor, b: Tensor) -> bool:
 
     Returns:
         True for a small one: in float32 one of at most 1024 terms, in bfloat16 one of matrices, if
-        the processor is such.
+        the processor is such. Not before torch 2.13, which would call the loops by way of Python.
     """
     multiply_adds = a.numel() * b.shape[-1]
     if not (a.dtype is b.dtype and 0 < multiply_adds <= _MOST.get(a.dtype, 0)):
         return False
     if a.dtype is torch.bfloat16:
         return a.ndim == 2 and is_here()
-    return a.device.type == "cpu" and a.shape[-1] <= _TERMS and lanes() > 0
+    is_called = torch.__version__ >= "2.13" and a.device.type == "cpu" and lanes() > 0
+    return is_called and a.shape[-1] <= _TERMS
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
