@@ -163,7 +163,7 @@ def test_small_products_of_a_small_step_lie_by_columns():
     # The layer's own is too large for Inductor's loops; the gradient comes back by one of them.
     x, weight = drawn(0, 128, 30), drawn(1, 30, 10)
     assert columns._way(x, weight, small=True) is small_by_columns
-    assert columns._way_back(drawn(2, 128, 1), weight.mT[:1], small=True) is looped_by_columns
+    assert columns._loop(drawn(2, 128, 1), weight.mT[:1], small=True) is looped_by_columns
     made = small_by_columns(x, weight)
     assert made.mT.is_contiguous()
     assert_close(made, x @ weight)

@@ -87,8 +87,8 @@ def test_a_compiled_step_makes_its_small_products_so():
 
 def test_a_gradient_comes_back_by_columns():
     a, b = low(0, 6, 3), low(1, 3, 100)
-    assert columns._way_back(a, b, small=False) is small_by_columns
-    assert columns._way_back(a.double(), b.double(), small=False) is None
+    assert columns._loop(a, b, small=False) is small_by_columns
+    assert columns._loop(a.double(), b.double(), small=False) is None
     made = small_by_columns(a, b)
     assert made.mT.is_contiguous()
     assert_close(made, a @ b, rtol=2**-8, atol=1e-5)

@@ -49,7 +49,7 @@ def rewrite(graph: GraphModule, *, small: bool) -> None:
         if node in ways:
             node.target, node.args = ways[node], factors[node]
         elif node.target is aten.mm.default:
-            node.target = _way_back(*map(_value, node.args), small=small) or node.target
+            node.target = _loop(*map(_value, node.args), small=small) or node.target
         elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
             node.target = _turned(node.target)
     graph.recompile()
@@ -74,7 +74,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
     if small:
         is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
-        return _way_back(x, weight, small=True) if is_narrow and len(weight) > 1 else None
+        return _loop(x, weight, small=True) if is_narrow and len(weight) > 1 else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
     if bfloat16_products.makes(x, weight):
@@ -82,8 +82,8 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
 
 
-def _way_back(a: Tensor, b: Tensor, *, small: bool) -> Way | None:
-    """Choose how the gradient of such a product is made by columns; None where it is by rows."""
+def _loop(a: Tensor, b: Tensor, *, small: bool) -> Way | None:
+    """Choose the loop that makes a product by columns; None where it stays by rows."""
     if is_light(a, b) if small else is_thin(a, b):
         return looped_by_columns
     return small_by_columns if small_products.makes(a, b) else None

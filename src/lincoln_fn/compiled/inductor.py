@@ -69,7 +69,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
         options = {**_OPTIONS, "cpp.threads": 1} if small else _OPTIONS
-        with fake, torch.no_grad(), config.patch(options), _lowered():
+        with fake, torch.no_grad(), config.patch(options), _extended():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.
             with tracing(TracingContext(fake)), _silent_on_proxies():
@@ -82,14 +82,18 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
 
 @contextmanager
-def _lowered() -> Iterator[None]:
-    """Have Inductor call this library's operations from C++; of a torch before 2.13, by Python."""
-    if torch.__version__ < "2.13":  # for which that has not been tried
+def _extended() -> Iterator[None]:
+    """Have Inductor call this library's operations from C++, and write over what is read no more.
+
+    A torch before 2.13, with which neither has been tried, calls them by way of Python.
+    """
+    if torch.__version__ < "2.13":
         yield
         return
     from torch._inductor import config as options
 
-    from lincoln_fn.compiled.lowering import WithoutOrderings, lower
+    from lincoln_fn.compiled.in_place import WithoutOrderings
+    from lincoln_fn.compiled.lowering import lower
 
     lower()
     # A graph that another version of this library compiled is not to be found.

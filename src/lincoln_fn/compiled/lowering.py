@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch._inductor import ir, mkldnn_ir
-from torch._inductor.custom_graph_pass import CustomSchedulerPass
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 
@@ -107,24 +106,3 @@ def _product(a: Any, b: Any) -> Any:  # Any: as above
     layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
     made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
     return ir.TensorBox.create(made)
-
-
-class WithoutOrderings(CustomSchedulerPass):
-    """Forgets which loops only have to come after the one that makes a tensor.
-
-    Inductor takes such a loop, which writes over what went into the tensor, for a reader of it, and
-    would not let the last that does read it write over it.
-    """
-
-    def __call__(self, nodes: list[Any]) -> list[Any]:  # Any: of no public type
-        """Forget them; the order itself stays, for it is kept elsewhere too."""
-        for node in nodes:
-            for made in node.get_outputs():
-                # A view of what is written over would be lost.
-                if not made.get_aliases():
-                    made.users = [user for user in made.users if not user.is_weak]
-        return nodes
-
-    def uuid(self) -> str:
-        """Name it for Inductor's cache."""
-        return "lincoln_fn"

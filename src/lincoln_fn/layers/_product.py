@@ -88,7 +88,7 @@ def lies_by_columns(matrix: Tensor) -> bool:
     """Tell whether the numbers of each column lie in a row in memory, and those of a row do not.
 
     Args:
-        matrix: of shape (n, m).
+        matrix: of shape (n, m), or many of shape (..., n, m).
 
     Returns:
         False if it lies by rows, has one row, or lies otherwise.
@@ -97,7 +97,7 @@ def lies_by_columns(matrix: Tensor) -> bool:
         >>> lies_by_columns(torch.empty(3, 2).mT), lies_by_columns(torch.empty(2, 3))
         (True, False)
     """
-    return matrix.stride(0) == 1 and matrix.stride(1) >= len(matrix) > 1
+    return matrix.stride(-2) == 1 and matrix.stride(-1) >= matrix.shape[-2] > 1
 
 
 def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
