@@ -11,7 +11,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import attention_loops, inductor, lowering
+from lincoln_fn.compiled import (
+    attention_loops,
+    inductor,
+    lowering,
+    product_updates,
+    small_products,
+)
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.loops import Loop, lanes
 
@@ -101,6 +107,24 @@ def test_the_gates_that_are_written_over_are_told(written, monkeypatch):
     assert_compiles(layer, lf.optim.sgd(0.1), x, torch.arange(5) % 3, donate=False)
     # A small product is a tensor of its own.
     assert counts == {"lstm_steps": 3, "lstm_steps_backward": 3, SMALL: 0}
+
+
+def test_an_update_is_written_once_for_all_layers_alike(written, monkeypatch):
+    counts, init = [], lowering.Call.__init__
+
+    def noted(self, name, code, tensors, changed, made):
+        counts.append((name, len(changed)))
+        init(self, name, code, tensors, changed, made)
+
+    monkeypatch.setattr(lowering.Call, "__init__", noted)
+    monkeypatch.setattr(product_updates, "_LEAST", 1)
+    monkeypatch.setattr(small_products, "_MOST", {})
+    layers = lf.repeat(2, lf.serial(lf.dense(64), lf.tanh())), lf.dense(3)
+    net, x = lf.serial(*layers), drawn(4, 5, 64)
+    optimizer = lf.optim.sgd(0.1, momentum=0.9)
+    assert_compiles(net, optimizer, x, torch.arange(5) % 3, donate=True)
+    assert written == ["product_update"]
+    assert counts == 2 * [("product_update", 2)]
 
 
 def test_a_loop_takes_parts_of_tensors(written):

@@ -20,8 +20,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from lincoln_fn._spent import nothing_like
-from lincoln_fn.compiled import small_products
-from lincoln_fn.compiled.bfloat16_products import adds, update
+from lincoln_fn.compiled import bfloat16_products, product_updates, small_products
 from lincoln_fn.compiled.nodes import kind_of
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.sums import Sum, sum_for
@@ -81,7 +80,15 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     fates = []
     with graph.inserting_before(end):
         is_finite = graph.call_function(aten.isfinite.default, (value,))
+        updates = product_updates.updates(graph, holders[:count], successors)
+        changed = {leaf for update in updates for leaf in update.leaves}
+        # First, for they read numbers that the others write over.
+        for update in updates:
+            product_updates.write(graph, update, is_finite)
         for holder, new in zip(holders[:count], successors, strict=True):
+            if holder in changed:
+                fates.append(Fate(0))
+                continue
             added = sum_for(holder, new, holders[:count])
             fate, made = _settled(graph, holder, new, added, is_finite, small=small)
             fates.append(fate)
@@ -101,7 +108,7 @@ def _settled(
     if added and _is_added_within(leaf, added):
         weight = _turned(graph, leaf) if added.is_turned else leaf
         a = graph.call_function(aten.mul.Tensor, (added.a, added.alpha))
-        graph.call_function(update, (weight, a, added.b, is_finite))
+        graph.call_function(bfloat16_products.update, (weight, a, added.b, is_finite))
         return Fate(0), ()
     if added and _is_added_outside(leaf, added, small=small):
         fate = Fate(2, alpha=float(added.alpha))
@@ -122,7 +129,7 @@ def _turned(graph: Graph, matrix: Node) -> Node:
 def _is_added_within(leaf: Node, added: Sum) -> bool:
     """Tell whether a loop adds the product to its leaf, within the graph."""
     weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
-    return adds(weight.mT if added.is_turned else weight, a, b)
+    return bfloat16_products.adds(weight.mT if added.is_turned else weight, a, b)
 
 
 def _is_added_outside(leaf: Node, added: Sum, *, small: bool) -> bool:

@@ -6,7 +6,7 @@ Inductor has not been tried calls it by way of Python, as tests do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -22,12 +22,15 @@ T = TypeVar("T")
 # Of an operation's arguments: the tensors that its loop makes, and the constants it is built for.
 Like: TypeAlias = Callable[..., tuple[Tensor, ...]]
 Sizes: TypeAlias = Callable[..., dict[str, int]]
+# Of its arguments too: a part of the loop's code.
+Kernel: TypeAlias = Callable[..., str]
 
 # Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
 VECTORS: Final = {"cpp.vec_isa_ok": True}
 # Pointers to a tensor's numbers, as C++ writes them.
 POINTERS: Final = {
     torch.float32: "float*",
+    torch.float64: "double*",
     torch.bfloat16: "at::BFloat16*",
     torch.int64: "int64_t*",
     torch.int8: "int8_t*",
@@ -50,32 +53,41 @@ class Loop:
     """A loop in a file of this folder, `{name}.cpp`, behind `vectors.h` and other headers.
 
     Its function takes the operation's tensors, each without gaps, and then those that it makes.
-    `like` and `sizes` are as `loop` takes them.
+    `like`, `sizes` and `kernel` are as `loop` takes them.
     """
 
     name: str
     headers: tuple[str, ...]
     like: Like
     sizes: Sizes
+    kernel: Kernel | None
 
     def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
         """Make the tensors."""
         made = self.like(*given)
-        tensors = [x.contiguous() for x in given if isinstance(x, Tensor)] + list(made)
+        tensors = [x.contiguous() for x in flat(given) if isinstance(x, Tensor)] + list(made)
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
         _built(self.code(given, "kernel"), pointers)(*tensors)
         return result_of(made)
 
     def code(self, given: tuple[Any, ...], function: str) -> str:  # Any: as above
         """Write the loop for such arguments, as a function of some name."""
-        return _code((*self.headers, f"{self.name}.cpp"), function, **self.sizes(*given))
+        files = *self.headers, f"{self.name}.cpp"
+        kernel = self.kernel(*given) if self.kernel else ""
+        return _code(files, kernel, function, **self.sizes(*given))
 
 
 # Filled as the modules are imported, each with its own; Any: operations, of no public type.
 LOOPS: Final[dict[Any, Loop]] = {}
 
 
-def loop(schema: str, like: Like, sizes: Sizes, headers: tuple[str, ...] = ()) -> Any:  # Any: above
+def loop(
+    schema: str,
+    like: Like,
+    sizes: Sizes,
+    headers: tuple[str, ...] = (),
+    kernel: Kernel | None = None,
+) -> Any:  # Any: as above
     """Register an operation that a loop computes.
 
     Args:
@@ -83,11 +95,12 @@ def loop(schema: str, like: Like, sizes: Sizes, headers: tuple[str, ...] = ()) -
         like: of its arguments, gives tensors like those that the loop makes.
         sizes: of its arguments, gives what the loop takes for granted, in capitals there.
         headers: files of this folder that come between `vectors.h` and the loop.
+        kernel: of its arguments, writes the loop's function; None if it stands in the file.
 
     Returns:
         The operation.
     """
-    made = Loop(schema.partition("(")[0], headers, like, sizes)
+    made = Loop(schema.partition("(")[0], headers, like, sizes, kernel)
     operation = named(schema, made, lambda *given: result_of(like(*given)))
     LOOPS[operation] = made
     return operation
@@ -107,6 +120,23 @@ def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
         (3, (3, 4), None)
     """
     return made[0] if len(made) == 1 else made or None
+
+
+def flat(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
+    """List arguments of an operation one by one, of which some may be lists.
+
+    Args:
+        given: the arguments.
+
+    Returns:
+        Each that is no list, and each that is in one.
+
+    Example:
+        >>> list(flat((1, [2, 3], "4")))
+        [1, 2, 3, '4']
+    """
+    for one in given:
+        yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
 def threads_for(count: int) -> int:
@@ -138,7 +168,7 @@ def lanes() -> int:
 
 # A memo of what has been written.
 @cache
-def _code(files: tuple[str, ...], function: str, **sizes: int) -> str:
+def _code(files: tuple[str, ...], kernel: str, function: str, **sizes: int) -> str:
     """Write files in a namespace, behind their constants, and bring its function out of it."""
     sizes = {"lanes": lanes(), **sizes}
     here = Path(__file__).parent
@@ -148,7 +178,7 @@ def _code(files: tuple[str, ...], function: str, **sizes: int) -> str:
         f"namespace in_{function} {{",
         *(f"constexpr int64_t {name.upper()} = {int(n)};" for name, n in sizes.items()),
         *headers,
-        own.replace(" kernel(", f" {function}("),
+        (own + kernel).replace(" kernel(", f" {function}("),
         f"}}\nusing in_{function}::{function};",
     ]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 
 from lincoln_fn.compiled.kernels import mm_by_onednn
-from lincoln_fn.compiled.loops import LOOPS, POINTERS, Loop, result_of
+from lincoln_fn.compiled.loops import LOOPS, POINTERS, Loop, flat, result_of
 
 
 @cache
@@ -73,16 +73,16 @@ class Call(ir.ExternKernel):
 
 
 def _looped(operation: Any, loop: Loop, *given: Any) -> Any:  # Any: as above
-    is_tensor = [isinstance(x, ir.TensorBox) for x in given]
-    like = [_like(x) if is_one else x for x, is_one in zip(given, is_tensor, strict=True)]
+    like = tuple([[*map(_like, x)] if isinstance(x, (list, tuple)) else _like(x) for x in given])
     made = loop.like(*like)
     tensors, written = [], []
-    for x, is_one, argument in zip(given, is_tensor, operation._schema.arguments, strict=True):
-        if is_one:
-            tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                written.append(tensors[-1])
-    code = partial(loop.code, tuple(like))
+    for one_or_more, argument in zip(given, operation._schema.arguments, strict=True):
+        for x in flat((one_or_more,)):
+            if isinstance(x, ir.TensorBox):
+                tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.append(tensors[-1])
+    code = partial(loop.code, like)
     if len(made) == 1 and not written:
         return ir.TensorBox.create(Call(loop.name, code, tensors, [], made[0]))
     empty = tuple([_empty(x) for x in made])
@@ -90,7 +90,9 @@ def _looped(operation: Any, loop: Loop, *given: Any) -> Any:  # Any: as above
     return result_of(empty)
 
 
-def _like(x: Any) -> torch.Tensor:  # Any: as above
+def _like(x: Any) -> Any:  # Any: as above
+    if not isinstance(x, ir.TensorBox):
+        return x
     shape = [int(length) for length in x.get_size()]
     return torch.empty(shape, dtype=x.get_dtype(), device="meta")
 

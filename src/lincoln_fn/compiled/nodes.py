@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -75,6 +75,21 @@ def source_of(node: Any) -> tuple[Any, bool]:  # Any: what a graph's argument ma
         turned ^= node.target in _TURNS
         node = node.args[0]
     return node, turned
+
+
+def shows(node: Any, others: Sequence[Node]) -> bool:  # Any: as above
+    """Tell whether a node is a view of one of some others, or one of them.
+
+    Args:
+        node: whose value is a tensor.
+        others: such nodes.
+
+    Returns:
+        True if it shows numbers of another, whole or in part.
+    """
+    while getattr(node.target, "is_view", False):
+        node = node.args[0]
+    return node in others
 
 
 def rounded_from(node: Any) -> Node | None:  # Any: as above

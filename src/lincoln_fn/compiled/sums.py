@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.fx import Node
 
-from lincoln_fn.compiled.nodes import kind_of, source_of
+from lincoln_fn.compiled.nodes import kind_of, shows, source_of
 
 aten = torch.ops.aten
 
@@ -42,7 +42,7 @@ def sum_for(leaf: Node, new: Any, leaves: list[Node]) -> Sum | None:  # Any: wha
     if not isinstance(new, Node) or kind_of(new) != kind_of(leaf) or leaf.meta["val"].ndim != 2:
         return None
     found = _in_one(leaf, new) or _in_bfloat16(leaf, new)
-    return None if found is None or _shows(found.a, leaves) or _shows(found.b, leaves) else found
+    return None if found is None or shows(found.a, leaves) or shows(found.b, leaves) else found
 
 
 def _in_one(leaf: Node, new: Node) -> Sum | None:
@@ -73,9 +73,3 @@ def _in_bfloat16(leaf: Node, new: Node) -> Sum | None:
 
 def _is(node: Any, operation: object) -> bool:  # Any: what a graph's argument may be
     return isinstance(node, Node) and node.target is operation
-
-
-def _shows(factor: Any, leaves: list[Node]) -> bool:  # Any: as above
-    while getattr(factor.target, "is_view", False):
-        factor = factor.args[0]
-    return factor in leaves

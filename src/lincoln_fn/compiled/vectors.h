@@ -19,6 +19,15 @@ constexpr int64_t rows_beside(int64_t vectors) {
   return REGISTERS / vectors < 6 ? REGISTERS / vectors : 6;
 }
 
+// Have GCC keep a number in a register, which it may not where sums fill nearly all of them.
+inline void hold(Vec& number) {
+#ifdef __x86_64__
+  std::conditional_t<LANES == 16, __m512, __m256> held = number;
+  asm("" : "+v"(held));
+  number = held;
+#endif
+}
+
 // sum += a w, for ROWS lines of a, whose numbers are `apart` from line to line and `along` from one to
 // the next, and w of shape (length, VECTORS * LANES), whose lines are `line` apart.
 template <int64_t ROWS, int64_t VECTORS>
@@ -27,7 +36,10 @@ void add_product(const float* a, int64_t apart, int64_t along, const float* w, i
   for (int64_t i = 0; i < length; i++, a += along, w += line) {
     Vec numbers[VECTORS];
 #pragma GCC unroll 28
-    for (int64_t v = 0; v < VECTORS; v++) numbers[v] = Vec::loadu(w + v * LANES);
+    for (int64_t v = 0; v < VECTORS; v++) {
+      numbers[v] = Vec::loadu(w + v * LANES);
+      if constexpr (VECTORS > 1 && VECTORS * (ROWS + 1) < REGISTERS + 4) hold(numbers[v]);
+    }
     // Lest GCC keep numbers of overlapping lines from turn to turn, in place of sums.
     const float* column = a;
     asm("" : "+r"(column));

@@ -1,0 +1,266 @@
+"""Updates of one product: which are found, what the loop makes of them, and steps that use it."""
+
+import pytest
+import torch
+from test_compile import compiles
+from test_compile_rewrites import drawn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing import assert_close
+
+import lincoln_fn as lf
+from lincoln_fn.compiled import product_updates
+from lincoln_fn.compiled.donation import Fate, written_over
+from lincoln_fn.compiled.product_updates import makes, updates, write
+from lincoln_fn.compiled.structures import flatten
+from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.layers import _bfloat16, _product
+
+pytestmark = [
+    compiles,
+    pytest.mark.usefixtures("needs_vectors"),
+    pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch makes no such updates"),
+]
+
+
+@pytest.fixture
+def _of_any_size(monkeypatch):
+    monkeypatch.setattr(product_updates, "_LEAST", 1)
+    monkeypatch.setattr(product_updates, "_SIDE", 1)
+    monkeypatch.setattr(product_updates, "_LARGE", 1)
+
+
+def momentum(w, b, a, c, rate):
+    moved = 0.9 * b + a @ c
+    return w - rate * moved, moved
+
+
+def adam(w, m, v, a, c, rate):
+    dw = a @ c
+    m = torch.lerp(m, dw, 0.1)
+    v = torch.addcmul(0.99 * v, dw, dw, value=0.01)
+    return torch.addcdiv(w, m, (v.sqrt() + 1e-3) * rate, value=-1.5), m, v
+
+
+def all_known(w, v, a, c, rate):
+    dw = a @ c
+    largest = torch.maximum(w.abs(), -dw)
+    smallest = torch.minimum(largest / 3, v)
+    return torch.lerp(dw, smallest, 0.75) - 2.5 * v + rate, dw
+
+
+def by_columns(w, b, a, c, rate):
+    moved = 0.9 * b + (c.mT @ a.mT).mT
+    return w - rate * moved, moved
+
+
+def graph_of(update, given):
+    return make_fx(update, tracing_mode="fake")(*given).graph
+
+
+def found_in(graph, leaves):
+    """Find updates in a graph whose first inputs are leaves, and whose outputs follow these."""
+    holders = graph.find_nodes(op="placeholder")[:leaves]
+    return updates(graph, holders, graph.output_node().args[0])
+
+
+def carried_out(update, given, leaves, is_finite=True):
+    """Carry out an update by the loop, in the memory of its leaves."""
+    graph = graph_of(update, given)
+    (found,) = found_in(graph, leaves)
+    end = graph.output_node()
+    with graph.inserting_before(end):
+        yes = graph.call_function(torch.tensor, (is_finite,))
+        write(graph, found, yes)
+    end.args = (None,)
+    torch.fx.GraphModule({}, graph)(*given)
+
+
+# Rows, terms and columns: one tile and many, whole ones and parts, and one of each.
+SHAPES = [(64, 128, 96), (45, 33, 70), (3, 5, 7), (1, 1, 1)]
+FACTORS = {
+    "a turned": (lambda a: a.mT.contiguous().mT, lambda c: c),
+    "b turned": (lambda a: a, lambda c: c.mT.contiguous().mT),
+}
+
+
+@pytest.mark.usefixtures("_of_any_size")
+@pytest.mark.parametrize("factors", FACTORS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("update", [momentum, adam], ids=lambda update: update.__name__)
+def test_the_loop_makes_what_the_operations_make(update, shape, factors):
+    rows, terms, columns = shape
+    count = {momentum: 2, adam: 3}[update]
+    lay_a, lay_c = FACTORS[factors]
+    leaves = [drawn(i, rows, columns).abs() for i in range(count)]
+    a, c = lay_a(drawn(5, rows, terms)), lay_c(drawn(6, terms, columns))
+    given = (*leaves, a, c, torch.tensor(0.3, dtype=torch.float64))
+    expected = update(*(x.double() for x in given))
+    torch.set_num_threads(2 if factors == "a turned" else 1)
+    before = [x.clone() for x in given]
+    carried_out(update, given, count, is_finite=False)
+    for x, same in zip(given, before, strict=True):
+        assert torch.equal(x, same)
+    carried_out(update, given, count)
+    for leaf, wanted in zip(leaves, expected, strict=True):
+        assert_close(leaf.double(), wanted, rtol=1e-4, atol=1e-4)
+    for x, same in zip(given[count:], before[count:], strict=True):
+        assert torch.equal(x, same)
+
+
+@pytest.mark.usefixtures("_of_any_size")
+def test_leaves_by_columns_stay_so():
+    leaves = [drawn(i, 33, 20).mT for i in range(2)]
+    given = (*leaves, drawn(5, 20, 9), drawn(6, 9, 33), torch.tensor(0.3))
+    expected = momentum(*(x.double() for x in given))
+    graph = graph_of(by_columns, given)
+    (found,) = found_in(graph, 2)
+    assert found.are_turned
+    carried_out(by_columns, given, 2)
+    for leaf, wanted in zip(leaves, expected, strict=True):
+        assert leaf.stride() == (1, 20)
+        assert_close(leaf.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_of_any_size")
+def test_each_known_operation():
+    leaves = [drawn(i, 10, 40) for i in range(2)]
+    given = (*leaves, drawn(5, 10, 9), drawn(6, 9, 40), torch.tensor(3))
+    expected = all_known(*(x.double() for x in given))
+    carried_out(all_known, given, 2)
+    for leaf, wanted in zip(leaves, expected, strict=True):
+        assert_close(leaf.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_of_any_size")
+def test_extremes_are_as_torch_makes_them():
+    # Of one term, so that no sum is rounded: zero, denormal, huge, infinite, and no number.
+    a = torch.tensor([[0.0], [1e-20], [1e20], [-1e4]])
+    c = torch.tensor([[0.0, 1.0, -1e-20, 1e25, torch.inf, torch.nan, 1e4, 3e-3]])
+    given = tuple(torch.zeros(4, 8) for _ in range(3))
+    given = (*given, a, c, torch.tensor(1.0))
+    expected = adam(*(x.clone() for x in given))
+    carried_out(adam, given, 3)
+    for leaf, wanted in zip(given[:3], expected, strict=True):
+        assert_close(leaf, wanted, rtol=1e-6, atol=0, equal_nan=True)
+
+
+NOT_FOUND = {
+    "the gradient's norm": lambda w, v, a, c: (lambda dw: (w - dw / dw.norm(), v))(a @ c),
+    "a row": lambda w, v, a, c: (w - a @ c + v[0], v),
+    "another tensor": lambda w, v, a, c: (w - (a @ c) * v.exp(), v),
+    "an unknown operation": lambda w, v, a, c: (w - (a @ c).exp(), v),
+    "an infinite number": lambda w, v, a, c: (w - (a @ c) * float("inf"), v),
+    "another leaf that changes otherwise": lambda w, v, a, c: (w - a @ c * v, v.exp()),
+    "a leaf that lies otherwise": lambda w, v, a, c: ((w - a @ c).mT.contiguous().mT, v),
+    "two views of the gradient": lambda w, v, a, c: (
+        lambda dw: (w - dw, v.mT.mT + dw.view(5, 4).view(4, 5))
+    )(a @ c),
+    "no leaf": lambda w, v, a, c: (w, v, a @ c),
+    "a leaf in the product": lambda w, v, a, c: (w - v[:, :3] @ c, v),
+    "in double precision": lambda w, v, a, c: (w - (a.double() @ c.double()).float(), v),
+}
+
+
+@pytest.mark.usefixtures("_of_any_size")
+@pytest.mark.parametrize("name", NOT_FOUND)
+def test_another_update_is_not_found(name):
+    given = drawn(0, 4, 5), drawn(1, 4, 5), drawn(2, 4, 3), drawn(3, 3, 5)
+    graph = graph_of(NOT_FOUND[name], given)
+    holders = graph.find_nodes(op="placeholder")[:2]
+    assert updates(graph, holders, graph.output_node().args[0][:2]) == []
+
+
+def test_which_products_suit(monkeypatch):
+    def suits(rows, terms, columns, leaves=2, dtype=torch.float32, device="cpu"):
+        a = torch.empty(rows, terms, dtype=dtype, device=device)
+        return makes(a, a.new_empty(terms, columns), leaves)
+
+    assert suits(500, 128, 784)
+    assert suits(64, 128, 2**7)
+    assert suits(500, 85, 784, leaves=3)
+    assert not suits(500, 86, 784, leaves=3)
+    assert suits(2**11, 1024, 2**11, leaves=3)
+    for shape in (
+        (63, 128, 2**10),
+        (2**10, 128, 63),
+        (64, 127, 2**7),
+        (500, 129, 784),
+        (2**11, 1025, 2**11),
+        (2**11, 1024, 2**11 - 1),
+    ):
+        assert not suits(*shape)
+    assert not suits(500, 128, 784, dtype=torch.float64)
+    assert not suits(500, 128, 784, device="meta")
+    monkeypatch.setattr(product_updates, "lanes", lambda: 0)
+    assert not suits(500, 128, 784)
+
+
+@pytest.mark.parametrize(
+    ("precision", "rounded"), [("highest", False), ("high", True), ("medium", True)]
+)
+def test_torch_is_left_products_that_it_may_round(precision, rounded):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert _bfloat16.may_round() is rounded
+        assert makes(torch.empty(500, 128), torch.empty(128, 784), 2) is not rounded
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+# What a dense layer's updates are found to change, with W by rows or by columns.
+X, TARGET = drawn(0, 6, 5), torch.tensor([0, 2, 1, 1, 2, 0])
+LOSS = lf.losses.softmax_cross_entropy()
+NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
+
+
+def fates_of(optimizer):
+    step = lf.make_step(NET, LOSS, optimizer, donate=True)
+    state = lf.init_state(NET, optimizer, lf.Key(2), X)
+    traced = trace(step, state, (X, TARGET))
+    fates = written_over(traced, len(flatten(state)[0]), small=False)
+    return fates, [str(node.target) for node in traced.graph.graph.nodes]
+
+
+@pytest.mark.usefixtures("_of_any_size")
+@pytest.mark.parametrize("large", [1, 2**18])
+def test_the_updates_of_a_step_are_found(large, monkeypatch):
+    monkeypatch.setattr(_product, "_LARGE", large)
+    fates, made = fates_of(lf.optim.adamw(0.01))
+    assert sum("_change" in name for name in made) == 2
+    assert set(fates) == {Fate(0), Fate(0, kept=True)}
+
+
+FUSED = ["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "nadam", "adamax"]
+
+
+@pytest.mark.usefixtures("_of_any_size")
+@pytest.mark.parametrize("name", FUSED)
+def test_the_optimizers_whose_updates_are_found(name):
+    make = getattr(lf.optim, name)
+    optimizer = make(0.01, momentum=0.9) if name == "sgd" else make(0.01)
+    assert sum("_change" in name for name in fates_of(optimizer)[1]) == 2
+
+
+@pytest.mark.usefixtures("_of_any_size")
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lf.optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lf.optim.adamw(0.01, amsgrad=True),
+        lf.optim.chain(lf.optim.ema(0.9), lf.optim.adam(0.01)),
+    ],
+    ids=str,
+)
+def test_steps_make_what_the_pure_step_makes(optimizer):
+    step = lf.make_step(NET, LOSS, optimizer)
+    compiled = lf.compile(lf.make_step(NET, LOSS, optimizer, donate=True))
+    expected = lf.init_state(NET, optimizer, lf.Key(2), X)
+    state = lf.tree.map(torch.clone, expected, states=True)
+    for _ in range(3):
+        state, value = compiled(state, (X, TARGET))
+        expected, wanted = step(expected, (X, TARGET))
+        assert_close(value, wanted)
+    leaves = (lf.tree.leaves(x, states=True) for x in (state, expected))
+    for ours, theirs in zip(*leaves, strict=True):
+        assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
