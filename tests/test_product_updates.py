@@ -170,6 +170,21 @@ def test_another_update_is_not_found(name):
     assert updates(graph, holders, graph.output_node().args[0][:2]) == []
 
 
+@pytest.mark.usefixtures("_of_any_size")
+def test_a_leaf_that_lies_otherwise_or_has_more_axes_does_not_change_so():
+    factors = drawn(2, 4, 3), drawn(3, 3, 5), torch.tensor(0.3)
+    by_rows, turned, more = drawn(0, 4, 5), drawn(1, 5, 4).mT, drawn(1, 2, 4, 5)
+    for leaves, count in (
+        ((by_rows, by_rows), 1),
+        ((by_rows, turned), 0),
+        ((turned, turned), 0),
+        ((more, more), 0),
+        ((by_rows, more), 0),
+    ):
+        graph = graph_of(momentum, (*leaves, *factors))
+        assert len(found_in(graph, 2)) == count
+
+
 def test_which_products_suit(monkeypatch):
     def suits(rows, terms, columns, leaves=2, dtype=torch.float32, device="cpu"):
         a = torch.empty(rows, terms, dtype=dtype, device=device)

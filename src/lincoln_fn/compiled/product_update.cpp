@@ -96,7 +96,8 @@ void add_up(const float* a, const float* b, int64_t line, int64_t column, Tile& 
 }
 
 // Lay a and b so that what a tile needs of each term lies side by side: the lines of some parts of a,
-// and, by all threads together, the columns of b, with zeros behind the last.
+// and, by all threads together, the columns of b. Behind the last come zeros, lest what lies there be
+// denormal, and slow.
 inline void lay_lines(const float* a, int64_t begin, int64_t end, float* to) {
   for (int64_t part = begin; part < end; part++)
     call_with_lines(part, [&](auto count) {

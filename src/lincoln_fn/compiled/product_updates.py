@@ -112,7 +112,8 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     gradient = _gradient(product)
     made = _made_of(gradient)
     changed = {leaf: new for leaf, new in zip(leaves, successors, strict=True) if new in made}
-    if not changed or any(kind_of(leaf) != kind_of(new) for leaf, new in changed.items()):
+    kinds = {kind_of(node) for node in (gradient, *changed, *changed.values())}
+    if not changed or len(kinds) > 1:
         return None
     a, b = (factor.meta["val"] for factor in factors)
     if not makes(a, b, len(changed)):
@@ -145,7 +146,7 @@ def _made_of(gradient: Node) -> set[Node]:
     made = {gradient}
     for node in gradient.graph.nodes:
         if node.op != "output" and not made.isdisjoint(node.all_input_nodes):
-            if not _is_alike(node, gradient):
+            if not is_known(node):
                 return set()
             made.add(node)
     return made
@@ -165,16 +166,11 @@ def _needed(
                 continue
             if value.ndim == 0 and value.dtype in _NUMBERS:
                 numbers.append(given)
-            elif _is_alike(given, gradient):
+            elif is_known(given):
                 needed.add(given)
             else:
                 return None
     return [node for node in gradient.graph.nodes if node in needed], numbers
-
-
-def _is_alike(node: Node, gradient: Node) -> bool:
-    """Tell whether a node is made element by element, of a gradient's shape."""
-    return is_known(node) and node.meta["val"].shape == gradient.meta["val"].shape
 
 
 @has_side_effect
