@@ -132,6 +132,13 @@ def test_each_known_operation():
 
 
 @pytest.mark.usefixtures("_of_any_size")
+def test_a_mean_that_forgets_all_keeps_no_rounding():
+    mean, a, c = torch.full((2, 3), 1e9), drawn(5, 2, 1), drawn(6, 1, 3)
+    carried_out(lambda mean, a, c: (torch.lerp(mean, a @ c, 1.0),), (mean, a, c), 1)
+    assert_close(mean, a @ c)
+
+
+@pytest.mark.usefixtures("_of_any_size")
 def test_extremes_are_as_torch_makes_them():
     # Of one term, so that no sum is rounded: zero, denormal, huge, infinite, and no number.
     a = torch.tensor([[0.0], [1e-20], [1e20], [-1e4]])

@@ -25,7 +25,7 @@ _FORMULAS: Final[dict[Any, str]] = {
     aten.addcmul.default: "at::vec::fmadd({value} * {1}, {2}, {0})",
     aten.addcdiv.default: "{0} + {value} * {1} / {2}",
 }
-# From the nearer end, as torch does.
+# From the nearer end, as torch does, lest the farther one's digits be lost.
 _LERP: Final = (
     "at::vec::fmadd({2}, {1} - {0}, {0})",
     "at::vec::fmadd({2} - Vec(1.0f), {1} - {0}, {1})",
@@ -39,12 +39,8 @@ def is_known(node: Node) -> bool:
         node: of a traced step.
 
     Returns:
-        True if it makes a tensor of float32 by one of the operations that optimizers are made of,
-        and its numbers are finite.
+        True if it is one of those that optimizers are made of, and its numbers are finite.
     """
-    value = node.meta.get("val")
-    if not isinstance(value, torch.Tensor) or value.dtype is not torch.float32:
-        return False
     given = [*node.args, *node.kwargs.values()]
     numbers = [x for x in given if not isinstance(x, Node)]
     is_finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
