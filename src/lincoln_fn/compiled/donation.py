@@ -5,7 +5,7 @@ pass that computes it; where the value turns out not to be finite, each keeps it
 update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
 Inductor would make the sum apart from W: ATen adds the product to W itself. Both factors live till
 then, so they must not be much larger than W. A product in bfloat16 is added to W within the graph,
-by a loop.
+by a loop; and by a loop what else is made of a large product, as product_updates.py says.
 """
 
 from __future__ import annotations
