@@ -418,6 +418,21 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
             refusing(state, (X, X[:, :2]))
 
 
+@compiles
+def test_each_precision_of_products_has_a_graph_of_its_own():
+    net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), optim.sgd(0.1)
+    compiled = lf.compile(lf.make_step(net, loss, optimizer))
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "high", "medium", "high"):
+            torch.set_float32_matmul_precision(precision)
+            compiled(state, (X, T))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(compiled.run.graphs) == 3
+
+
 def test_erfc_is_traced_as_erf_in_single_precision_alone():
     net, optimizer = lf.serial(lf.dense(3), lf.gelu()), optim.sgd(0.1)
     step = lf.make_step(net, lf.losses.mse(), optimizer)

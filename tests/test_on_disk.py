@@ -107,7 +107,7 @@ def test_what_differs_has_another_note(monkeypatch):
             notes.append(note_of(*given))
         finally:
             change(usual)
-    for name, value in (("may_round", True), ("digest", "of other files")):
+    for name, value in (("precision", "bf16"), ("digest", "of other files")):
         with monkeypatch.context() as patched:
             patched.setattr(on_disk, name, lambda value=value: value)
             notes.append(note_of(*given))

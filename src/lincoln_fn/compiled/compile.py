@@ -30,7 +30,7 @@ from lincoln_fn.compiled.on_disk import Made
 from lincoln_fn.compiled.structures import Structure, builder, flatten
 from lincoln_fn.compiled.tracing import Traced, guarded, write_down
 from lincoln_fn.data import Batch
-from lincoln_fn.layers._bfloat16 import may_round
+from lincoln_fn.layers._bfloat16 import precision
 from lincoln_fn.train import Step, TrainState
 
 
@@ -65,8 +65,8 @@ def compile(step: Step) -> Step:
 
 
 # A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a
-# graph depends on: the number of threads, and whether products may be made in bfloat16.
-BatchKind: TypeAlias = tuple[Structure | None, tuple[Hashable, ...], int, bool]
+# graph depends on: the number of threads, and how precise products are to be.
+BatchKind: TypeAlias = tuple[Structure | None, tuple[Hashable, ...], int, str]
 # A state's structure, and its tensors' layouts.
 StateKind: TypeAlias = tuple[Structure, tuple[Hashable, ...]]
 
@@ -104,7 +104,7 @@ class CompiledRun:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
         of_batch, structure = _in_a_row(batch)
-        kind = structure, _layouts(of_batch), torch.get_num_threads(), may_round()
+        kind = structure, _layouts(of_batch), torch.get_num_threads(), precision()
         leaves, before = self.made.pop(state, ((), None))
         # A tensor that another step has written over has no memory left.
         if before is None or 0 in map(Tensor.data_ptr, leaves):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lincoln_fn.compiled.donation import Fate, Flat
 from lincoln_fn.compiled.tracing import Traced
-from lincoln_fn.layers._bfloat16 import may_round
+from lincoln_fn.layers._bfloat16 import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
 # Whose operations do not change but with torch's version, or this library's files.
@@ -110,7 +110,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(),
-        may_round(),
+        precision(),
         donate,
         [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
         traced.graph.code,

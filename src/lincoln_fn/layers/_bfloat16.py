@@ -25,8 +25,8 @@ _SIDE: Final = 64
 HERE: Final = is_amd_with("avx512_bf16")
 
 # What torch is told for oneDNN's products: "bf16" or "tf32", or of a torch before 2.9 "medium" or
-# "high".
-_precision: Final = (
+# "high", where it may round their factors.
+precision: Final = (
     partial(torch._C._get_fp32_precision_getter, "mkldnn", "matmul")
     if hasattr(torch._C, "_get_fp32_precision_getter")
     else torch.get_float32_matmul_precision
@@ -35,12 +35,12 @@ _precision: Final = (
 
 def is_allowed() -> bool:
     """Tell whether products are to be made in bfloat16 here, as torch is set now."""
-    return HERE and _precision() in ("bf16", "medium")
+    return HERE and precision() in ("bf16", "medium")
 
 
 def may_round() -> bool:
     """Tell whether torch may round what it makes products of, as it is set now."""
-    return _precision() in ("bf16", "medium", "tf32", "high")
+    return precision() in ("bf16", "medium", "tf32", "high")
 
 
 def suits(a: Tensor, b: Tensor) -> bool:
