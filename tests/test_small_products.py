@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import lincoln_fn as lf
 from benchmarks import memory
-from lincoln_fn.compiled import columns, products, small_products
+from lincoln_fn.compiled import columns, loops, products, small_products
 from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.small_products import makes, product
 from lincoln_fn.compiled.tracing import trace
@@ -83,7 +83,7 @@ def test_which_products_are_small(monkeypatch):
     assert not makes(a.double(), b.double())
     assert not makes(a, b.double())
     assert not makes(a.to("meta"), b.to("meta"))
-    monkeypatch.setattr(small_products, "lanes", lambda: 0)
+    monkeypatch.setattr(loops, "lanes", lambda: 0)
     assert not makes(a, b)
 
 

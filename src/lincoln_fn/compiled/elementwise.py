@@ -47,7 +47,7 @@ def is_known(node: Node) -> bool:
     return is_finite and set(node.kwargs) <= {"value"} and _formula(node) is not None
 
 
-def written(
+def in_cpp(
     operations: Sequence[Node], names: Mapping[Node, str]
 ) -> tuple[list[str], dict[Node, str]]:
     """Write operations, each as a constant of its own.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Of an operation's arguments: the tensors that its loop makes, and the constants it is built for.
 Like: TypeAlias = Callable[..., tuple[Tensor, ...]]
 Sizes: TypeAlias = Callable[..., dict[str, int]]
-# Of its arguments too: a part of the loop's code.
+# Of its arguments too: the function in C++ that a loop is called by.
 Kernel: TypeAlias = Callable[..., str]
 
 # Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
@@ -149,6 +149,19 @@ def threads_for(count: int) -> int:
         As many as torch has, but no more than there are.
     """
     return min(torch.get_num_threads(), count)
+
+
+def are_called_for(x: Tensor) -> bool:
+    """Tell whether a compiled step calls loops from its own code, for tensors such as one.
+
+    Args:
+        x: the tensor.
+
+    Returns:
+        True on a CPU with vectors that Inductor knows; not before torch 2.13, which would call them
+        by way of Python.
+    """
+    return torch.__version__ >= "2.13" and x.device.type == "cpu" and lanes() > 0
 
 
 def lanes() -> int:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.bfloat16_products import HEADERS, is_here
-from lincoln_fn.compiled.loops import lanes, loop, threads_for
+from lincoln_fn.compiled.loops import are_called_for, loop, threads_for
 from lincoln_fn.layers._product import lies_by_columns
 
 # Multiply-adds up to which the loops take less time.
@@ -37,15 +37,14 @@ def makes(a: Tensor, b: Tensor) -> bool:
 
     Returns:
         True for a small one: in float32 one of at most 1024 terms, in bfloat16 one of matrices, if
-        the processor is such. Not before torch 2.13, which would call the loops by way of Python.
+        the processor is such.
     """
     multiply_adds = a.numel() * b.shape[-1]
     if not (a.dtype is b.dtype and 0 < multiply_adds <= _MOST.get(a.dtype, 0)):
         return False
     if a.dtype is torch.bfloat16:
         return a.ndim == 2 and is_here()
-    is_called = torch.__version__ >= "2.13" and a.device.type == "cpu" and lanes() > 0
-    return is_called and a.shape[-1] <= _TERMS
+    return a.shape[-1] <= _TERMS and are_called_for(a)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
