@@ -114,7 +114,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     pairs = zip(leaves, successors, strict=True)
     changed = {leaf: new for leaf, new in pairs if new in shown or new in made}
     # One kind, so that all show the product in one way, and lie as the leaves do.
-    kinds = {kind_of(node) for node in (*shown, *changed, *changed.values())}
+    kinds = {kind_of(node) for node in (*shown, *changed)}
     if not changed or len(kinds) > 1:
         return None
     factors: Any = product.args  # Any: torch's type for an argument is a union
