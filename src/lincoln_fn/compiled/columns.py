@@ -1,12 +1,12 @@
 """Activations by columns, in a compiled step where they are made in less time so.
 
-Where a layer has more features than there are examples, y^T = W^T x^T takes MKL a tenth less time
-than y = x W; and where the product is made in bfloat16 by a loop of this library's, the loop makes
-y^T. So such a product is written that way, and y lies by columns in memory: each feature's numbers
-side by side. In a small step, whose products are loops, y lies so where it has fewer features than
-a vector has lanes: of examples there are enough to fill it. What is made of y element by element,
-up to the gradient that comes back to it, is then written with its tensors transposed, so that
-Inductor's loops go through memory in order. Numbers and shapes stay as they are.
+Where a layer has more features than there are examples, y^T = W^T x^T takes a tenth less time than
+y = x W, by MKL or by a loop of this library's; and in bfloat16 it is y^T that the loop makes. So
+such a product is written that way, and y lies by columns in memory: each feature's numbers side by
+side. In a small step, whose products are loops, y lies so where it has fewer features than a vector
+has lanes: of examples there are enough to fill it. What is made of y element by element, up to the
+gradient that comes back to it, is then written with its tensors transposed, so that Inductor's
+loops go through memory in order. Numbers and shapes stay as they are.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import bfloat16_products, small_products
+from lincoln_fn.compiled import bfloat16_products, row_products, small_products
 from lincoln_fn.compiled.nodes import rounded_from
 from lincoln_fn.compiled.products import is_light, is_thin
-from lincoln_fn.compiled.ways import Way, looped_by_columns, small_by_columns, transposed
+from lincoln_fn.compiled.ways import (
+    Way,
+    looped_by_columns,
+    row_by_columns,
+    small_by_columns,
+    transposed,
+)
 from lincoln_fn.layers import _product
 
 aten = torch.ops.aten
@@ -79,6 +85,8 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
         return None
     if bfloat16_products.makes(x, weight):
         return bfloat16_products.product
+    if row_products.makes(x, weight):
+        return row_by_columns
     return None if _product.HERE or x.dtype is not torch.float32 else transposed
 
 

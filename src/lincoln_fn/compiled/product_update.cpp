@@ -3,36 +3,11 @@
 // TERMS) and b (TERMS, COLUMNS), but a is given as (TERMS, ROWS) if A_IS_TURNED, and b as (COLUMNS,
 // TERMS) if B_IS_TURNED.
 //
-// A tile of the product has two vectors of some lines, whose sums stay in registers until they are
-// whole. The leaves change by it while the sums of the next tile are added up: divisions and square
-// roots take long, but leave room for those. Each thread has some lines of the leaves, always the same,
-// and goes through them in blocks of columns, for which b stays in its core's cache.
+// The leaves change by a tile of the product while the sums of the next one are added up: divisions and
+// square roots take long, but leave room for those.
 
-constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES, MOST = REGISTERS / VECTORS;
-constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
-// Parts of the lines, as many for each thread, with FEW lines or one more.
-constexpr int64_t PARTS = (ROWS + MOST * THREADS - 1) / (MOST * THREADS) * THREADS;
-constexpr int64_t FEW = ROWS / PARTS;
 // Steps of adding a tile up, between which the leaves change.
 constexpr int64_t STEPS = 4;
-// Shares of the terms, by which the threads lay b.
-constexpr int64_t SHARES = 4 * THREADS;
-// Tiles side by side whose columns of b are half a megabyte.
-constexpr int64_t BLOCK = std::max<int64_t>(1, (1 << 17) / (TERMS * WIDTH));
-
-constexpr int64_t line_of(int64_t part) { return ROWS * part / PARTS; }
-
-// Call a function of how many lines a part has, a constant.
-template <typename Function>
-void call_with_lines(int64_t part, const Function& function) {
-  if (line_of(part + 1) - line_of(part) == FEW) function(std::integral_constant<int64_t, FEW>());
-  else function(std::integral_constant<int64_t, std::min(FEW + 1, MOST)>());
-}
-
-// One line of b in a tile, whose memory is not written to before it is laid.
-struct alignas(64) Line {
-  float numbers[WIDTH];
-};
 
 // The sums of a tile, from which the leaves have not changed yet.
 struct Tile {
@@ -95,53 +70,29 @@ void add_up(const float* a, const float* b, int64_t line, int64_t column, Tile& 
   tile.line = line, tile.lines = LINES, tile.column = column;
 }
 
-// Lay a and b so that what a tile needs of each term lies side by side: the lines of some parts of a,
-// and, by all threads together, the columns of b. Behind the last come zeros, lest what lies there be
-// denormal, and slow.
-inline void lay_lines(const float* a, int64_t begin, int64_t end, float* to) {
-  for (int64_t part = begin; part < end; part++)
+// Lay the lines of some parts of a so that what a tile needs of each term lies side by side.
+inline void lay_lines(const float* a, Parts parts, float* to) {
+  for (int64_t part = parts.begin; part < parts.end; part++)
     call_with_lines(part, [&](auto count) {
       constexpr int64_t LINES = count.value;
       const int64_t line = line_of(part);
       float* own = to + line * TERMS;
       if (A_IS_TURNED) copy_lines(a + line, ROWS, own, LINES, TERMS, LINES);
-      else at::vec::transpose_mxn(a + line * TERMS, TERMS, own, LINES, int(LINES), int(TERMS));
+      else turn(a + line * TERMS, TERMS, own, LINES, LINES, TERMS);
     });
-}
-inline void lay_columns(const float* b, float* to) {
-#pragma omp for
-  for (int64_t part = 0; part < SHARES; part++)
-    for (int64_t column = 0; column < COLUMNS; column += WIDTH) {
-      const int64_t first = TERMS * part / SHARES, terms = TERMS * (part + 1) / SHARES - first;
-      const int64_t width = std::min(WIDTH, COLUMNS - column);
-      const float* from = b + (B_IS_TURNED ? column * TERMS + first : first * COLUMNS + column);
-      float* own = to + column * TERMS + first * WIDTH;
-      if (width < WIDTH) std::memset(own, 0, terms * WIDTH * sizeof(float));
-      if (B_IS_TURNED) at::vec::transpose_mxn(from, TERMS, own, WIDTH, int(width), int(terms));
-      else if (width == WIDTH) copy_lines(from, COLUMNS, own, WIDTH, terms, WIDTH);
-      else copy_lines(from, COLUMNS, own, WIDTH, terms, width);
-    }
 }
 
 template <typename Change>
 void change(const float* a, const float* b, float* const* leaves, const Change& change) {
-  const std::unique_ptr<float[]> lines(new float[ROWS * TERMS]);
-  const std::unique_ptr<Line[]> columns(new Line[ACROSS * TERMS]);
+  const std::unique_ptr<float[]> of_a(new float[ROWS * TERMS]);
 #pragma omp parallel num_threads(THREADS)
   {
-    const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    const int64_t begin = PARTS * thread / threads, end = PARTS * (thread + 1) / threads;
-    lay_lines(a, begin, end, lines.get());
-    lay_columns(b, columns[0].numbers);
+    const Parts parts = own_parts();
+    lay_lines(a, parts, of_a.get());
     Tile tile;
-    for (int64_t first = 0; first < ACROSS; first += BLOCK)
-      for (int64_t part = begin; part < end; part++)
-        for (int64_t i = first; i < std::min(first + BLOCK, ACROSS); i++)
-          call_with_lines(part, [&](auto count) {
-            const int64_t line = line_of(part);
-            add_up<count.value>(lines.get() + line * TERMS, columns[i * TERMS].numbers, line,
-                                i * WIDTH, tile, leaves, change);
-          });
+    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid) {
+      add_up<lines.value>(of_a.get() + line * TERMS, laid, line, column, tile, leaves, change);
+    });
     change_some(tile, 0, tile.lines * VECTORS, leaves, change);
   }
 }

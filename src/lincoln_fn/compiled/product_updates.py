@@ -30,7 +30,7 @@ aten = torch.ops.aten
 # what follows it.
 _LEAST: Final = 2**20
 _SIDE: Final = 64
-# It does if a sum has at most so many terms for all leaves, or if each leaf has so many numbers.
+# It does if a sum has at most so many terms, or if each leaf has so many numbers.
 _FEW: Final = 2**8
 _LARGE: Final = 2**22
 # Terms of a sum up to which they are added one after another in float32.
@@ -85,23 +85,22 @@ def write(graph: Graph, update: Update, is_finite: Node) -> None:
     graph.call_function(_change, given)
 
 
-def makes(a: Tensor, b: Tensor, leaves: int) -> bool:
+def makes(a: Tensor, b: Tensor) -> bool:
     """Tell whether the loop is to change leaves by a product.
 
     Args:
         a: of shape (n, k).
         b: of shape (k, m).
-        leaves: how many there are.
 
     Returns:
-        True for a large one in float32 whose sums have few terms, for two leaves at most 128; or at
-        most 1024 if it has 4 million numbers. But not if torch may round its factors.
+        True for a large one in float32 whose sums have at most 256 terms, or at most 1024 if it has
+        4 million numbers. But not if torch may round its factors.
     """
     if not a.dtype is b.dtype is torch.float32 or _bfloat16.may_round():
         return False
     (rows, terms), columns = a.shape, b.shape[1]
     is_large = min(rows, columns) >= _SIDE and rows * terms * columns >= _LEAST
-    most = _MOST if rows * columns >= _LARGE else _FEW // leaves
+    most = _MOST if rows * columns >= _LARGE else _FEW
     return is_large and terms <= most and are_called_for(a)
 
 
@@ -120,7 +119,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     factors: Any = product.args  # Any: torch's type for an argument is a union
     a, b = (factor.meta["val"] for factor in factors)
     needed = _needed(product.graph, made, {*shown, *changed})
-    if needed is None or not makes(a, b, len(changed)) or any(shows(x, leaves) for x in factors):
+    if needed is None or not makes(a, b) or any(shows(x, leaves) for x in factors):
         return None
     operations, numbers = needed
     names = dict.fromkeys(shown, "product")
@@ -224,5 +223,6 @@ _changed: Final[Callable[..., None]] = loop(
     "Tensor(a!)[] leaves, Tensor[] numbers, str formulas) -> ()",
     lambda *given: (),
     _sizes,
-    kernel=_kernel,
+    ("tiles.h",),
+    _kernel,
 )

@@ -19,7 +19,7 @@ struct Columns {
     if (COLUMNS < LANES) std::memset(numbers, 0, sizeof(numbers));
   }
   void copy(const float* b) {
-    if (B_IS_TURNED) at::vec::transpose_mxn(b, TERMS, numbers, LANES, int(WIDTH), int(TERMS));
+    if (B_IS_TURNED) turn(b, TERMS, numbers, LANES, WIDTH, TERMS);
     else copy_lines(b, COLUMNS, numbers, LANES, TERMS, WIDTH);
   }
 };
