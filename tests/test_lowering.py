@@ -1,5 +1,7 @@
 """Inductor writes the loops into its own code, and calls nothing by way of Python for them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from test_compile import assert_compiles, compiles
@@ -14,6 +16,7 @@ import lincoln_fn as lf
 from lincoln_fn.compiled import (
     attention_loops,
     inductor,
+    loops,
     lowering,
     product_updates,
     small_products,
@@ -154,3 +157,11 @@ def test_a_graph_that_other_files_compiled_is_not_found(monkeypatch):
             lf.compile(step)(state, (x, torch.zeros(5, 3)))
             missed.append(counters["inductor"]["fxgraph_cache_miss"] - before)
     assert missed == [1, 0, 1]
+
+
+def test_no_loop_asks_which_thread_runs_it():
+    files = [
+        file for file in Path(loops.__file__).parent.iterdir() if file.suffix in (".cpp", ".h")
+    ]
+    assert len(files) > 9
+    assert not [file.name for file in files if "omp_" in file.read_text()]

@@ -19,8 +19,9 @@ struct Rounded {
 
 // The lines of W that a thread has.
 struct Part {
-  int64_t begin = N_OUT * omp_get_thread_num() / omp_get_num_threads();
-  int64_t end = N_OUT * (omp_get_thread_num() + 1) / omp_get_num_threads();
+  int64_t begin, end;
+  explicit Part(int64_t thread)
+      : begin(N_OUT * thread / THREADS), end(N_OUT * (thread + 1) / THREADS) {}
 };
 
 inline void round_line(const Low* from, int64_t length, Low* to) {

@@ -19,12 +19,15 @@ extern "C" void kernel(const void* x, const float* weight, float* y) {
       const X* from = static_cast<const X*>(x) + i * N_IN;
       turn_by_twos(ready_lines(from, count, N_IN, lines), count, TERMS, twos + 2 * i, ROWS);
     }
-    const Part own;
-    for (int64_t i = own.begin; i < own.end; i += LINES) {
-      const int64_t count = std::min(LINES, own.end - i);
-      round_lines(weight + i * N_IN, count, N_IN, lines);
-      at::native::cpublas::brgemm(count, ROWS, TERMS, TERMS, ROWS, ROWS, false, lines, twos,
-                                  y + i * ROWS);
+#pragma omp for schedule(static)
+    for (int64_t thread = 0; thread < THREADS; thread++) {
+      const Part own(thread);
+      for (int64_t i = own.begin; i < own.end; i += LINES) {
+        const int64_t count = std::min(LINES, own.end - i);
+        round_lines(weight + i * N_IN, count, N_IN, lines);
+        at::native::cpublas::brgemm(count, ROWS, TERMS, TERMS, ROWS, ROWS, false, lines, twos,
+                                    y + i * ROWS);
+      }
     }
     at::native::cpublas::brgemm_release();
   }

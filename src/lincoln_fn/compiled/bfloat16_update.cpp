@@ -20,16 +20,19 @@ extern "C" void kernel(float* weight, const void* g, const void* x, const bool* 
       for (int64_t i = 0; i < ROWS; i++)
         round_lines(static_cast<const X*>(x) + i * N_IN, 1, N_IN, made + i * LENGTH);
     }
-    const Part own;
-    const int64_t count = own.end - own.begin;
-    const Rounded made_lines(count * TERMS), twos(BLOCK * TERMS);
-    const X* from = static_cast<const X*>(g) + own.begin * ROWS;
-    const Low* lines = ready_lines(from, count, ROWS, made_lines);
-    for (int64_t i = 0; i < N_IN; i += BLOCK) {
-      const int64_t width = std::min(BLOCK, N_IN - i);
-      at::vec::pack_vnni2(rows + i, twos.begin(), LENGTH, ROWS, width);
-      at::native::cpublas::brgemm(count, width, TERMS, TERMS, width, N_IN, true, lines, twos,
-                                  weight + own.begin * N_IN + i);
+#pragma omp for schedule(static)
+    for (int64_t thread = 0; thread < THREADS; thread++) {
+      const Part own(thread);
+      const int64_t count = own.end - own.begin;
+      const Rounded made_lines(count * TERMS), twos(BLOCK * TERMS);
+      const X* from = static_cast<const X*>(g) + own.begin * ROWS;
+      const Low* lines = ready_lines(from, count, ROWS, made_lines);
+      for (int64_t i = 0; i < N_IN; i += BLOCK) {
+        const int64_t width = std::min(BLOCK, N_IN - i);
+        at::vec::pack_vnni2(rows + i, twos.begin(), LENGTH, ROWS, width);
+        at::native::cpublas::brgemm(count, width, TERMS, TERMS, width, N_IN, true, lines, twos,
+                                    weight + own.begin * N_IN + i);
+      }
     }
     at::native::cpublas::brgemm_release();
   }

@@ -2,6 +2,10 @@
 
 Each is an operation for torch. Inductor writes its code into its own (lowering.py); a torch whose
 Inductor has not been tried calls it by way of Python, as tests do.
+
+A loop gives each thread a share by its number, and never asks which thread it runs on. Built by
+Clang, it has threads of Clang's own OpenMP, and the question would go to torch's, which answers all
+of them alike.
 """
 
 from __future__ import annotations
@@ -42,7 +46,6 @@ _INCLUDED: Final = (
     "ATen/native/CPUBlas.h",
     "cstring",
     "memory",
-    "omp.h",
     "type_traits",
     "vector",
 )

@@ -85,9 +85,9 @@ inline void lay_lines(const float* a, Parts parts, float* to) {
 template <typename Change>
 void change(const float* a, const float* b, float* const* leaves, const Change& change) {
   const std::unique_ptr<float[]> of_a(new float[ROWS * TERMS]);
-#pragma omp parallel num_threads(THREADS)
-  {
-    const Parts parts = own_parts();
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++) {
+    const Parts parts = parts_of(thread);
     lay_lines(a, parts, of_a.get());
     Tile tile;
     for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid) {

@@ -45,13 +45,14 @@ void write(const float* sums, float* y, int64_t line, int64_t column, int64_t wi
 }
 
 extern "C" void kernel(const float* a, const float* b, float* y) {
-#pragma omp parallel num_threads(THREADS)
-  for_each_tile(b, own_parts(), [&](auto lines, int64_t line, int64_t column, const float* laid) {
-    constexpr int64_t LINES = lines.value;
-    const int64_t width = std::min(WIDTH, COLUMNS - column);
-    float sums[LANES * WIDTH];
-    fetch<LINES>(y, line, column, width);
-    make_tile<LINES>(a + line * TERMS, laid, sums);
-    write<LINES>(sums, y, line, column, width);
-  });
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++)
+    for_each_tile(b, parts_of(thread), [&](auto lines, int64_t line, int64_t column, const float* laid) {
+      constexpr int64_t LINES = lines.value;
+      const int64_t width = std::min(WIDTH, COLUMNS - column);
+      float sums[LANES * WIDTH];
+      fetch<LINES>(y, line, column, width);
+      make_tile<LINES>(a + line * TERMS, laid, sums);
+      write<LINES>(sums, y, line, column, width);
+    });
 }

@@ -22,11 +22,10 @@ inline const Low* lines_of(const Low* a, int64_t begin, int64_t count, Low* to) 
 }
 
 extern "C" void kernel(const at::BFloat16* a, const at::BFloat16* b, at::BFloat16* y) {
-#pragma omp parallel num_threads(THREADS)
-  {
-    const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    const int64_t begin = BLOCKS * thread / threads * BLOCK;
-    const int64_t width = std::min(BLOCKS * (thread + 1) / threads * BLOCK, N_OUT) - begin;
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++) {
+    const int64_t begin = BLOCKS * thread / THREADS * BLOCK;
+    const int64_t width = std::min(BLOCKS * (thread + 1) / THREADS * BLOCK, N_OUT) - begin;
     const Rounded lines(LINES * TERMS), twos(TERMS * width);
     const std::unique_ptr<float[]> sums(new float[LINES * width]);
     if (B_IS_TURNED) turn_by_twos(b + begin * N_IN, width, N_IN, twos, width);

@@ -98,13 +98,12 @@ extern "C" void kernel(const float* g, const int8_t* places, const float* x, con
   Numbers filters(ALL);
   copy_lines(weight, LENGTH, filters.begin(), ROW, FILTERS * KERNEL_H, LENGTH);
   std::vector<Numbers> sums(THREADS, Numbers(ALL));
-#pragma omp parallel num_threads(THREADS)
-  {
-    float* sum = sums[omp_get_thread_num()].begin();
+#pragma omp parallel for num_threads(THREADS) schedule(static)
+  for (int64_t thread = 0; thread < THREADS; thread++) {
+    float* sum = sums[thread].begin();
     Numbers plane(PLANE), dplane(PLANE);
     std::vector<Gradients> gs(1);
-#pragma omp for schedule(static)
-    for (int64_t n = 0; n < BATCH; n++) {
+    for (int64_t n = BATCH * thread / THREADS; n < BATCH * (thread + 1) / THREADS; n++) {
       copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
       if (NEEDED_DX) std::memset(dplane.begin(), 0, PLANE * sizeof(float));
       for (int64_t filter = 0; filter < FILTERS; filter++) {

@@ -46,9 +46,8 @@ inline void lay_columns(const float* b, int64_t begin, int64_t end, float* to) {
 struct Parts {
   int64_t begin, end;
 };
-inline Parts own_parts() {
-  const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-  return {PARTS * thread / threads, PARTS * (thread + 1) / threads};
+inline Parts parts_of(int64_t thread) {
+  return {PARTS * thread / THREADS, PARTS * (thread + 1) / THREADS};
 }
 
 // Call function(how many lines, a constant; the first; the first column; columns of b, laid) for each
