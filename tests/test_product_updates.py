@@ -22,6 +22,11 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _by_mkl(monkeypatch):
+    monkeypatch.setattr(_product, "MKL", True)
+
+
 @pytest.fixture
 def _of_any_size(monkeypatch):
     monkeypatch.setattr(product_updates, "_LEAST", 1)
@@ -220,6 +225,9 @@ def test_which_products_suit(monkeypatch):
         assert not suits(*shape)
     assert not suits(500, 128, 784, dtype=torch.float64)
     assert not suits(500, 128, 784, device="meta")
+    monkeypatch.setattr(_product, "MKL", False)
+    assert not suits(500, 128, 784)
+    monkeypatch.setattr(_product, "MKL", True)
     monkeypatch.setattr(loops, "lanes", lambda: 0)
     assert not suits(500, 128, 784)
 

@@ -26,6 +26,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _by_mkl(monkeypatch):
     monkeypatch.setattr(_product, "HERE", False)
+    monkeypatch.setattr(_product, "MKL", True)
 
 
 @pytest.fixture
@@ -108,9 +109,11 @@ def test_which_products_suit(monkeypatch):
     assert not makes(a.mT.contiguous().mT, b.mT)
     assert not makes(a, torch.empty(500, 785)[:, 1:].mT)
     assert not makes(a, b.mT.double())
-    monkeypatch.setattr(_product, "HERE", True)
-    assert not makes(a, b.mT)  # oneDNN takes less time
-    monkeypatch.setattr(_product, "HERE", False)
+    for name, elsewhere in (("HERE", True), ("MKL", False)):
+        before = getattr(_product, name)
+        monkeypatch.setattr(_product, name, elsewhere)
+        assert not makes(a, b.mT)
+        monkeypatch.setattr(_product, name, before)
     monkeypatch.setattr(loops, "lanes", lambda: 0)
     assert not makes(a, b.mT)
 

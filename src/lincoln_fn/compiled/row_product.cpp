@@ -38,19 +38,21 @@ template <int64_t LINES>
 void write(const float* sums, float* y, int64_t line, int64_t column, int64_t width) {
   if (!IS_TURNED) return copy_lines(sums, WIDTH, y + line * COLUMNS + column, COLUMNS, LINES, width);
   for (int64_t i = 0; i < width; i += LANES) {
+    const int64_t count = std::min(LANES, width - i);
     float* place = y + (column + i) * ROWS + line;
-    if (width - i >= LANES) turn_block(sums + i, WIDTH, place, ROWS, LINES);
-    else at::vec::transpose_mxn(sums + i, WIDTH, place, ROWS, int(LINES), int(width - i));
+    if (LINES <= LANES && count == LANES) turn_block(sums + i, WIDTH, place, ROWS, LINES);
+    else at::vec::transpose_mxn(sums + i, WIDTH, place, ROWS, int(LINES), int(count));
   }
 }
 
 extern "C" void kernel(const float* a, const float* b, float* y) {
 #pragma omp parallel for num_threads(THREADS) schedule(static)
   for (int64_t thread = 0; thread < THREADS; thread++)
-    for_each_tile(b, parts_of(thread), [&](auto lines, int64_t line, int64_t column, const float* laid) {
+    for_each_tile(b, parts_of(thread), [&](auto lines, int64_t line, int64_t column,
+                                           const float* laid) {
       constexpr int64_t LINES = lines.value;
       const int64_t width = std::min(WIDTH, COLUMNS - column);
-      float sums[LANES * WIDTH];
+      float sums[std::max(MOST, LANES) * WIDTH];
       fetch<LINES>(y, line, column, width);
       make_tile<LINES>(a + line * TERMS, laid, sums);
       write<LINES>(sums, y, line, column, width);

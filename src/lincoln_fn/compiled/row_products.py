@@ -38,10 +38,11 @@ def makes(a: Tensor, b: Tensor) -> bool:
         b: of shape (k, m).
 
     Returns:
-        True for a large one in float32, if a lies by rows and b by columns; but not if torch may
-        round its factors, nor where oneDNN takes less time than MKL.
+        True for a large one in float32 that MKL would make, if a lies by rows and b by columns; but
+        not if torch may round its factors.
     """
-    if not a.dtype is b.dtype is torch.float32 or _bfloat16.may_round():
+    is_known = _product.MKL and a.dtype is b.dtype is torch.float32
+    if not is_known or _bfloat16.may_round():
         return False
     (n, k), m = a.shape, b.shape[1]
     side, least = min(n, m), _TURNED_FROM if n < m else 1

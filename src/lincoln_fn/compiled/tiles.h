@@ -1,7 +1,7 @@
 // Products a b in float32 of shape (ROWS, COLUMNS), by tiles that have two vectors of some lines each,
 // whose sums stay in registers until they are whole; two registers more than in other loops are left,
-// for GCC may keep constants there, and factors in memory. a is (ROWS, TERMS); b is (TERMS, COLUMNS), but
-// given as (COLUMNS, TERMS) if B_IS_TURNED.
+// for GCC may keep constants there, and factors in memory. a is (ROWS, TERMS); b is (TERMS, COLUMNS),
+// but given as (COLUMNS, TERMS) if B_IS_TURNED.
 //
 // Each thread has some lines, always the same, and finds what it keeps of them in its core's cache. It
 // goes through them in blocks of columns, for which a copy of b stays there too: its own, for one that

@@ -90,7 +90,7 @@ inline void copy_lines(const float* from, int64_t apart, float* to, int64_t to_a
     std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
 }
 
-#ifdef __AVX512F__
+#ifdef CPU_CAPABILITY_AVX512
 // Of four lines that lie `apart`, four numbers each.
 inline __m512 load_fours(const float* from, int64_t apart) {
   __m512 numbers = _mm512_castps128_ps512(_mm_loadu_ps(from));
