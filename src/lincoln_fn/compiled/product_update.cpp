@@ -9,6 +9,8 @@
 // Steps of adding a tile up, between which the leaves change.
 constexpr int64_t STEPS = 4;
 
+static_assert(CHAINS == 1);
+
 // The sums of a tile, from which the leaves have not changed yet.
 struct Tile {
   float sums[MOST * WIDTH];
@@ -90,7 +92,7 @@ void change(const float* a, const float* b, float* const* leaves, const Change& 
     const Parts parts = parts_of(thread);
     lay_lines(a, parts, of_a.get());
     Tile tile;
-    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid) {
+    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid, Terms) {
       add_up<lines.value>(of_a.get() + line * TERMS, laid, line, column, tile, leaves, change);
     });
     change_some(tile, 0, tile.lines * VECTORS, leaves, change);

@@ -2,25 +2,20 @@
 // (ROWS, COLUMNS), or as its transpose if IS_TURNED; row_products.py writes the constants of one shape
 // above. Only b is copied: a is read number by number where it lies.
 
-// Parts of the terms, of which up to 1024 are added one after another.
-constexpr int64_t CHAINS = (TERMS + 1023) / 1024;
-
+// Add the sums of some terms to a tile's, or begin with them.
 template <int64_t LINES>
-void make_tile(const float* a, const float* b, float* sums) {
-  for (int64_t chain = 0; chain < CHAINS; chain++) {
-    const int64_t begin = TERMS * chain / CHAINS, end = TERMS * (chain + 1) / CHAINS;
-    Vec sum[LINES][VECTORS];
+void add_up(const float* a, const float* b, Terms terms, float* sums) {
+  Vec sum[LINES][VECTORS];
 #pragma GCC unroll 28
-    for (int64_t i = 0; i < LINES; i++) sum[i][0] = sum[i][1] = Vec(0);
-    add_product(a + begin, TERMS, 1, b + begin * WIDTH, WIDTH, end - begin, sum);
+  for (int64_t i = 0; i < LINES; i++) sum[i][0] = sum[i][1] = Vec(0);
+  add_product(a + terms.begin, TERMS, 1, b, WIDTH, terms.count, sum);
 #pragma GCC unroll 28
-    for (int64_t i = 0; i < LINES; i++)
+  for (int64_t i = 0; i < LINES; i++)
 #pragma GCC unroll 2
-      for (int64_t v = 0; v < VECTORS; v++) {
-        float* place = sums + i * WIDTH + v * LANES;
-        (chain ? Vec::loadu(place) + sum[i][v] : sum[i][v]).store(place);
-      }
-  }
+    for (int64_t v = 0; v < VECTORS; v++) {
+      float* place = sums + i * WIDTH + v * LANES;
+      (terms.begin ? Vec::loadu(place) + sum[i][v] : sum[i][v]).store(place);
+    }
 }
 
 // Fetch the memory that a tile is to be written to, for that takes long if it lies far apart.
@@ -47,14 +42,20 @@ void write(const float* sums, float* y, int64_t line, int64_t column, int64_t wi
 
 extern "C" void kernel(const float* a, const float* b, float* y) {
 #pragma omp parallel for num_threads(THREADS) schedule(static)
-  for (int64_t thread = 0; thread < THREADS; thread++)
-    for_each_tile(b, parts_of(thread), [&](auto lines, int64_t line, int64_t column,
-                                           const float* laid) {
+  for (int64_t thread = 0; thread < THREADS; thread++) {
+    const Parts parts = parts_of(thread);
+    // Of a block's tiles, one behind the other; a tile that is turned is read as if it were square.
+    const int64_t first = line_of(parts.begin), lines = line_of(parts.end) - first + LANES;
+    const std::unique_ptr<Line[]> sums(new Line[lines * BLOCK]);
+    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid,
+                                Terms terms) {
       constexpr int64_t LINES = lines.value;
       const int64_t width = std::min(WIDTH, COLUMNS - column);
-      float sums[std::max(MOST, LANES) * WIDTH];
-      fetch<LINES>(y, line, column, width);
-      make_tile<LINES>(a + line * TERMS, laid, sums);
-      write<LINES>(sums, y, line, column, width);
+      const int64_t place = (line - first) * BLOCK + column / WIDTH % BLOCK * LINES;
+      const bool is_last = terms.begin + terms.count == TERMS;
+      if (is_last) fetch<LINES>(y, line, column, width);
+      add_up<LINES>(a + line * TERMS, laid, terms, sums[place].numbers);
+      if (is_last) write<LINES>(sums[place].numbers, y, line, column, width);
     });
+  }
 }

@@ -4,16 +4,17 @@
 // but given as (COLUMNS, TERMS) if B_IS_TURNED.
 //
 // Each thread has some lines, always the same, and finds what it keeps of them in its core's cache. It
-// goes through them in blocks of columns, for which a copy of b stays there too: its own, for one that
-// threads write together they wait for.
+// goes through them for a block of b's columns at a time, and up to 1024 of their terms, of which a copy
+// stays there too: its own, for one that threads write together they wait for.
 
 constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES, MOST = (REGISTERS - 2) / VECTORS;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
 // Parts of the lines, as many for each thread, with FEW lines or one more.
 constexpr int64_t PARTS = (ROWS + MOST * THREADS - 1) / (MOST * THREADS) * THREADS;
 constexpr int64_t FEW = ROWS / PARTS;
-// Tiles side by side whose columns of b are half a megabyte.
-constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 17) / (TERMS * WIDTH)));
+// Parts of the terms, and tiles side by side for which such a part of b is half a megabyte.
+constexpr int64_t CHAINS = (TERMS + 1023) / 1024, LONGEST = (TERMS + CHAINS - 1) / CHAINS;
+constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 17) / (LONGEST * WIDTH)));
 
 constexpr int64_t line_of(int64_t part) { return ROWS * part / PARTS; }
 
@@ -29,17 +30,21 @@ struct alignas(64) Line {
   float numbers[WIDTH];
 };
 
-// Lay columns of b so that what a tile needs of each term lies side by side. Behind the last come
+// Terms of a sum.
+struct Terms {
+  int64_t begin, count;
+};
+
+// Lay a tile's columns of b so that what it needs of each term lies side by side. Behind the last come
 // zeros, lest what lies there be denormal, and slow.
-inline void lay_columns(const float* b, int64_t begin, int64_t end, float* to) {
-  for (int64_t i = begin; i < end; i++, to += TERMS * WIDTH) {
-    const int64_t column = i * WIDTH, width = std::min(WIDTH, COLUMNS - column);
-    const float* from = b + column * (B_IS_TURNED ? TERMS : 1);
-    if (width < WIDTH) std::memset(to, 0, TERMS * WIDTH * sizeof(float));
-    if (B_IS_TURNED) turn(from, TERMS, to, WIDTH, width, TERMS);
-    else if (width == WIDTH) copy_lines(from, COLUMNS, to, WIDTH, TERMS, WIDTH);
-    else copy_lines(from, COLUMNS, to, WIDTH, TERMS, width);
-  }
+inline void lay_columns(const float* b, int64_t column, Terms terms, float* to) {
+  const int64_t width = std::min(WIDTH, COLUMNS - column);
+  const float* from = B_IS_TURNED ? b + column * TERMS + terms.begin
+                                  : b + terms.begin * COLUMNS + column;
+  if (width < WIDTH) std::memset(to, 0, terms.count * WIDTH * sizeof(float));
+  if (B_IS_TURNED) turn(from, TERMS, to, WIDTH, width, terms.count);
+  else if (width == WIDTH) copy_lines(from, COLUMNS, to, WIDTH, terms.count, WIDTH);
+  else copy_lines(from, COLUMNS, to, WIDTH, terms.count, width);
 }
 
 // The parts whose lines a thread has.
@@ -50,18 +55,21 @@ inline Parts parts_of(int64_t thread) {
   return {PARTS * thread / THREADS, PARTS * (thread + 1) / THREADS};
 }
 
-// Call function(how many lines, a constant; the first; the first column; columns of b, laid) for each
-// tile of some parts.
+// Call function(how many lines, a constant; the first; the first column; columns of b, laid; of which
+// terms) for each tile of some parts, for one part of the terms after another.
 template <typename Function>
 void for_each_tile(const float* b, Parts parts, const Function& function) {
-  const std::unique_ptr<Line[]> columns(new Line[BLOCK * TERMS]);
-  for (int64_t first = 0; first < ACROSS; first += BLOCK) {
-    const int64_t next = std::min(first + BLOCK, ACROSS);
-    lay_columns(b, first, next, columns[0].numbers);
-    for (int64_t part = parts.begin; part < parts.end; part++)
-      for (int64_t i = first; i < next; i++)
-        call_with_lines(part, [&](auto lines) {
-          function(lines, line_of(part), i * WIDTH, columns[(i - first) * TERMS].numbers);
-        });
-  }
+  const std::unique_ptr<Line[]> columns(new Line[BLOCK * LONGEST]);
+  for (int64_t first = 0; first < ACROSS; first += BLOCK)
+    for (int64_t chain = 0; chain < CHAINS; chain++) {
+      const int64_t next = std::min(first + BLOCK, ACROSS), begin = TERMS * chain / CHAINS;
+      const Terms terms{begin, TERMS * (chain + 1) / CHAINS - begin};
+      const auto place_of = [&](int64_t i) { return columns[(i - first) * LONGEST].numbers; };
+      for (int64_t i = first; i < next; i++) lay_columns(b, i * WIDTH, terms, place_of(i));
+      for (int64_t part = parts.begin; part < parts.end; part++)
+        for (int64_t i = first; i < next; i++)
+          call_with_lines(part, [&](auto lines) {
+            function(lines, line_of(part), i * WIDTH, place_of(i), terms);
+          });
+    }
 }
