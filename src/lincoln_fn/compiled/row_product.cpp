@@ -45,8 +45,8 @@ extern "C" void kernel(const float* a, const float* b, float* y) {
   for (int64_t thread = 0; thread < THREADS; thread++) {
     const Parts parts = parts_of(thread);
     // Of a block's tiles, one behind the other; a tile that is turned is read as if it were square.
-    const int64_t first = line_of(parts.begin), lines = line_of(parts.end) - first + LANES;
-    const std::unique_ptr<Line[]> sums(new Line[lines * BLOCK]);
+    const int64_t first = line_of(parts.begin), count = line_of(parts.end) - first;
+    const std::unique_ptr<Line[]> sums(new Line[(count + LANES) * BLOCK]);
     for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid,
                                 Terms terms) {
       constexpr int64_t LINES = lines.value;

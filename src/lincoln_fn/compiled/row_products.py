@@ -21,10 +21,8 @@ from lincoln_fn.layers import _bfloat16, _product
 # Rows and columns, and multiply-adds, from which on the loop takes less time.
 _SIDE: Final = 32
 _LEAST: Final = 2**19
-# Terms from which on it does so although it turns what it makes, and up to which one tile's columns
-# stay in a core's cache.
+# Terms from which on it does so although it turns what it makes.
 _TURNED_FROM: Final = 2**8
-_MOST: Final = 2**13
 # Vectors that a tile has, and the share of them that is to be filled.
 _VECTORS: Final = 2
 _FILLED: Final = 0.75
@@ -46,7 +44,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
         return False
     (n, k), m = a.shape, b.shape[1]
     side, least = min(n, m), _TURNED_FROM if n < m else 1
-    if side < _SIDE or n * k * m < _LEAST or not least <= k <= _MOST:
+    if side < _SIDE or n * k * m < _LEAST or k < least:
         return False
     if not (a.is_contiguous() and b.mT.is_contiguous() and are_called_for(a)):
         return False
