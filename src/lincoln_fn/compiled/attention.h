@@ -18,8 +18,7 @@ inline void lay_out(const float* from, int64_t features, float* tiles) {
     for (int64_t feature = 0; feature < features; feature += LANES) {
       const float* lines = from + key * features + feature;
       float* columns = tiles + (key / TILE * features + feature) * TILE + key % TILE;
-      if (key + LANES <= KEYS)
-        at::vec::transpose_mxn<float, LANES, LANES>(lines, features, columns, TILE);
+      if (key + LANES <= KEYS) turn_block(lines, features, columns, TILE, LANES);
       else
         for (int64_t i = 0; key + i < KEYS; i++)
           for (int64_t j = 0; j < LANES; j++) columns[j * TILE + i] = lines[i * features + j];

@@ -56,6 +56,6 @@ const Low* ready_lines(const Number* from, int64_t lines, int64_t length, Low* t
 
 // Lines of even length become columns, laid by twos; `apart` is how many columns there are in all.
 inline void turn_by_twos(const Low* from, int64_t lines, int64_t length, Low* to, int64_t apart) {
-  at::vec::transpose_mxn(reinterpret_cast<const float*>(from), length / 2,
-                         reinterpret_cast<float*>(to), apart, lines, length / 2);
+  turn(reinterpret_cast<const float*>(from), length / 2, reinterpret_cast<float*>(to), apart, lines,
+       length / 2);
 }

@@ -1,7 +1,7 @@
 """Activations by columns, in a compiled step where they are made in less time so.
 
-Where a layer has more features than there are examples, y^T = W^T x^T takes a tenth less time than
-y = x W, by MKL or by a loop of this library's; and in bfloat16 it is y^T that the loop makes. So
+Where a layer has more features than there are examples, y^T = W^T x^T takes less time than y = x W,
+by MKL a tenth, by a loop of this library's a twentieth; and in bfloat16 the loop makes y^T. So
 such a product is written that way, and y lies by columns in memory: each feature's numbers side by
 side. In a small step, whose products are loops, y lies so where it has fewer features than a vector
 has lanes: of examples there are enough to fill it. What is made of y element by element, up to the

@@ -21,7 +21,7 @@ from torch.fx import Graph, Node, has_side_effect
 from lincoln_fn.compiled.elementwise import in_cpp, is_known
 from lincoln_fn.compiled.loops import POINTERS, are_called_for, loop, threads_for
 from lincoln_fn.compiled.nodes import kind_of, readers_of, shows
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.layers import _product
 from lincoln_fn.layers._product import lies_by_columns
 
 aten = torch.ops.aten
@@ -93,11 +93,10 @@ def makes(a: Tensor, b: Tensor) -> bool:
         b: of shape (k, m).
 
     Returns:
-        True for a large one in float32 that MKL would make, whose sums have at most 256 terms, or
-        at most 1024 if it has 4 million numbers. But not if torch may round its factors.
+        True for a large one in float32 whose sums have at most 256 terms, or at most 1024 if it has
+        4 million numbers.
     """
-    is_known = _product.MKL and a.dtype is b.dtype is torch.float32
-    if not is_known or _bfloat16.may_round():
+    if not _product.is_in_float32(a, b):
         return False
     (rows, terms), columns = a.shape, b.shape[1]
     is_large = min(rows, columns) >= _SIDE and rows * terms * columns >= _LEAST

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.loops import are_called_for, lanes, loop, threads_for
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.layers import _product
 
 # Rows and columns, and multiply-adds, from which on the loop takes less time.
 _SIDE: Final = 32
@@ -36,11 +35,9 @@ def makes(a: Tensor, b: Tensor) -> bool:
         b: of shape (k, m).
 
     Returns:
-        True for a large one in float32 that MKL would make, if a lies by rows and b by columns; but
-        not if torch may round its factors.
+        True for a large one in float32 that MKL would make, if a lies by rows and b by columns.
     """
-    is_known = _product.MKL and a.dtype is b.dtype is torch.float32
-    if not is_known or _bfloat16.may_round():
+    if not _product.is_in_float32(a, b):
         return False
     (n, k), m = a.shape, b.shape[1]
     side, least = min(n, m), _TURNED_FROM if n < m else 1

@@ -100,7 +100,7 @@ inline __m512 load_fours(const float* from, int64_t apart) {
 }
 
 // Transpose LANES lines of LANES numbers, and write the numbers of the first `lines` of them. at::vec's
-// takes several times as long, for it puts whole lines together rather than fours of them.
+// takes twice as long.
 inline void turn_block(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines) {
 #pragma GCC unroll 4
   for (int64_t i = 0; i < LANES; i += 4) {

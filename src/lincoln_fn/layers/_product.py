@@ -157,6 +157,23 @@ def add_outer(
     return made.mT if turned else made
 
 
+def is_in_float32(a: Tensor, b: Tensor) -> bool:
+    """Tell whether a product is one that MKL makes, unless another way is faster, as it stands.
+
+    Args:
+        a: of shape (n, k).
+        b: of shape (k, m).
+
+    Returns:
+        True for factors in float32, which torch may not round, where torch has MKL.
+
+    Example:
+        >>> is_in_float32(torch.ones(2, 3).double(), torch.ones(3, 4))
+        False
+    """
+    return MKL and a.dtype is b.dtype is torch.float32 and not _bfloat16.may_round()
+
+
 def suits(x: Tensor, weight: Tensor) -> bool:
     """Tell whether oneDNN takes less time for a product on this machine.
 
