@@ -18,11 +18,17 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import bfloat16_products, row_products, small_products
+from lincoln_fn.compiled import (
+    bfloat16_products,
+    float16_products,
+    row_products,
+    small_products,
+)
 from lincoln_fn.compiled.nodes import rounded_from
 from lincoln_fn.compiled.products import is_light, is_thin
 from lincoln_fn.compiled.ways import (
     Way,
+    float16_by_columns,
     looped_by_columns,
     row_by_columns,
     small_by_columns,
@@ -85,6 +91,8 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
         return None
     if bfloat16_products.makes(x, weight):
         return bfloat16_products.product
+    if float16_products.makes(x, weight):
+        return float16_by_columns
     if row_products.makes(x, weight):
         return row_by_columns
     return None if _product.HERE or x.dtype is not torch.float32 else transposed

@@ -4,8 +4,9 @@ Every leaf of the state whose successor is of the same kind is written over with
 pass that computes it; where the value turns out not to be finite, each keeps its old numbers. An
 update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
 Inductor would make the sum apart from W: ATen adds the product to W itself. Both factors live till
-then, so they must not be much larger than W. A product in bfloat16 is added to W within the graph,
-by a loop; and by a loop what else is made of a large product, as product_updates.py says.
+then, so they must not be much larger than W. A product in bfloat16 or float16 is added to W by a
+loop, within the graph; and by a loop what else is made of a large product, as product_updates.py
+says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from lincoln_fn._spent import nothing_like
-from lincoln_fn.compiled import bfloat16_products, product_updates, small_products
+from lincoln_fn.compiled import (
+    bfloat16_products,
+    float16_products,
+    product_updates,
+    small_products,
+)
 from lincoln_fn.compiled.nodes import kind_of
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.sums import Sum, sum_for
@@ -38,6 +44,10 @@ _get_data, _set_data = _data.__get__, _data.__set__
 
 # A function of the leaves of (state, batch), whose list it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
+
+
+# A function of a weight, two factors, and whether the step is finite.
+Update: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 class Fate(NamedTuple):
@@ -105,10 +115,11 @@ def _settled(
     """Write what becomes of a leaf into the graph; give the outputs that are for it, too."""
     if new is leaf:
         return Fate(0, kept=True), ()
-    if added and _is_added_within(leaf, added):
+    update = _update_by_loop(leaf, added) if added else None
+    if added and update:
         weight = _turned(graph, leaf) if added.is_turned else leaf
         a = graph.call_function(aten.mul.Tensor, (added.a, added.alpha))
-        graph.call_function(bfloat16_products.update, (weight, a, added.b, is_finite))
+        graph.call_function(update, (weight, a, added.b, is_finite))
         return Fate(0), ()
     if added and _is_added_outside(leaf, added, small=small):
         fate = Fate(2, alpha=float(added.alpha))
@@ -126,10 +137,12 @@ def _turned(graph: Graph, matrix: Node) -> Node:
     return graph.call_function(aten.transpose.int, (matrix, 0, 1))
 
 
-def _is_added_within(leaf: Node, added: Sum) -> bool:
-    """Tell whether a loop adds the product to its leaf, within the graph."""
+def _update_by_loop(leaf: Node, added: Sum) -> Update | None:
+    """Choose the loop that adds the product to its leaf; None if there is none."""
     weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
-    return bfloat16_products.adds(weight.mT if added.is_turned else weight, a, b)
+    given = weight.mT if added.is_turned else weight, a, b
+    loops = (bfloat16_products, float16_products)
+    return next((loop.update for loop in loops if loop.adds(*given)), None)
 
 
 def _is_added_outside(leaf: Node, added: Sum, *, small: bool) -> bool:

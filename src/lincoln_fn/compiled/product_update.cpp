@@ -73,11 +73,11 @@ void add_up(const float* a, const float* b, int64_t line, int64_t column, Tile& 
 }
 
 // Lay the lines of some parts of a so that what a tile needs of each term lies side by side.
-inline void lay_lines(const float* a, Parts parts, float* to) {
+inline void lay_lines(const float* a, Range parts, float* to) {
   for (int64_t part = parts.begin; part < parts.end; part++)
-    call_with_lines(part, [&](auto count) {
+    Parts::call_with_lines(part, [&](auto count) {
       constexpr int64_t LINES = count.value;
-      const int64_t line = line_of(part);
+      const int64_t line = Parts::lines(part).begin;
       float* own = to + line * TERMS;
       if (A_IS_TURNED) copy_lines(a + line, ROWS, own, LINES, TERMS, LINES);
       else turn(a + line * TERMS, TERMS, own, LINES, LINES, TERMS);
@@ -89,10 +89,10 @@ void change(const float* a, const float* b, float* const* leaves, const Change& 
   const std::unique_ptr<float[]> of_a(new float[ROWS * TERMS]);
 #pragma omp parallel for num_threads(THREADS) schedule(static)
   for (int64_t thread = 0; thread < THREADS; thread++) {
-    const Parts parts = parts_of(thread);
+    const Range parts = share_of(thread, THREADS, Parts::COUNT);
     lay_lines(a, parts, of_a.get());
     Tile tile;
-    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid, Terms) {
+    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid, Range) {
       add_up<lines.value>(of_a.get() + line * TERMS, laid, line, column, tile, leaves, change);
     });
     change_some(tile, 0, tile.lines * VECTORS, leaves, change);

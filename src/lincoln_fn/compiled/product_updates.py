@@ -223,6 +223,6 @@ _changed: Final[Callable[..., None]] = loop(
     "Tensor(a!)[] leaves, Tensor[] numbers, str formulas) -> ()",
     lambda *given: (),
     _sizes,
-    ("tiles.h",),
+    ("parts.h", "tiles.h"),
     _kernel,
 )

@@ -1,11 +1,12 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Ten kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Eleven kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
 - elsewhere those of rows with rows, such as y of a large W, by a loop, as row_products.py says;
-- and in bfloat16 where torch allows it, as layers/_bfloat16.py says;
+- and in bfloat16 where torch allows it, as layers/_bfloat16.py says, or with more digits in
+  float16, as float16_products.py says;
 - small ones, and many of small matrices, by a loop of this library's;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
 - those of many matrices with one, such as of sequences with a dense layer's weight, by one product;
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiled import row_products, small_products
+from lincoln_fn.compiled import float16_products, row_products, small_products
 from lincoln_fn.compiled.kernels import mm_by_onednn
 from lincoln_fn.compiled.ways import (
     Way,
@@ -132,6 +133,8 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return looped
     if small_products.makes(a, b) and (is_product or a.dtype is torch.float32):
         return small_by_columns if is_narrow else small_products.product
+    if float16_products.makes(a, b):
+        return float16_products.product
     if row_products.makes(a, b):
         return row_products.product
     if is_product and _product.suits(a, b.mT):

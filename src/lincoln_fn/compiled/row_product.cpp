@@ -4,11 +4,11 @@
 
 // Add the sums of some terms to a tile's, or begin with them.
 template <int64_t LINES>
-void add_up(const float* a, const float* b, Terms terms, float* sums) {
+void add_up(const float* a, const float* b, Range terms, float* sums) {
   Vec sum[LINES][VECTORS];
 #pragma GCC unroll 28
   for (int64_t i = 0; i < LINES; i++) sum[i][0] = sum[i][1] = Vec(0);
-  add_product(a + terms.begin, TERMS, 1, b, WIDTH, terms.count, sum);
+  add_product(a + terms.begin, TERMS, 1, b, WIDTH, terms.count(), sum);
 #pragma GCC unroll 28
   for (int64_t i = 0; i < LINES; i++)
 #pragma GCC unroll 2
@@ -43,16 +43,16 @@ void write(const float* sums, float* y, int64_t line, int64_t column, int64_t wi
 extern "C" void kernel(const float* a, const float* b, float* y) {
 #pragma omp parallel for num_threads(THREADS) schedule(static)
   for (int64_t thread = 0; thread < THREADS; thread++) {
-    const Parts parts = parts_of(thread);
+    const Range parts = share_of(thread, THREADS, Parts::COUNT);
     // Of a block's tiles, one behind the other; a tile that is turned is read as if it were square.
-    const int64_t first = line_of(parts.begin), count = line_of(parts.end) - first;
+    const int64_t first = Parts::lines(parts.begin).begin, count = Parts::lines(parts.end).begin - first;
     const std::unique_ptr<Line[]> sums(new Line[(count + LANES) * BLOCK]);
     for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid,
-                                Terms terms) {
+                                Range terms) {
       constexpr int64_t LINES = lines.value;
       const int64_t width = std::min(WIDTH, COLUMNS - column);
       const int64_t place = (line - first) * BLOCK + column / WIDTH % BLOCK * LINES;
-      const bool is_last = terms.begin + terms.count == TERMS;
+      const bool is_last = terms.begin + terms.count() == TERMS;
       if (is_last) fetch<LINES>(y, line, column, width);
       add_up<LINES>(a + line * TERMS, laid, terms, sums[place].numbers);
       if (is_last) write<LINES>(sums[place].numbers, y, line, column, width);

@@ -78,5 +78,8 @@ def _sizes(a: Tensor, b: Tensor, is_turned: bool) -> dict[str, int]:
 
 
 _made: Final[Callable[[Tensor, Tensor, bool], Tensor]] = loop(
-    "row_product(Tensor a, Tensor b, bool is_turned) -> Tensor", _like, _sizes, ("tiles.h",)
+    "row_product(Tensor a, Tensor b, bool is_turned) -> Tensor",
+    _like,
+    _sizes,
+    ("parts.h", "tiles.h"),
 )

@@ -9,67 +9,43 @@
 
 constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES, MOST = (REGISTERS - 2) / VECTORS;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
-// Parts of the lines, as many for each thread, with FEW lines or one more.
-constexpr int64_t PARTS = (ROWS + MOST * THREADS - 1) / (MOST * THREADS) * THREADS;
-constexpr int64_t FEW = ROWS / PARTS;
+using Parts = PartsOf<MOST, THREADS>;
 // Parts of the terms, and tiles side by side for which such a part of b is half a megabyte.
 constexpr int64_t CHAINS = (TERMS + 1023) / 1024, LONGEST = (TERMS + CHAINS - 1) / CHAINS;
 constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 17) / (LONGEST * WIDTH)));
-
-constexpr int64_t line_of(int64_t part) { return ROWS * part / PARTS; }
-
-// Call a function of how many lines a part has, a constant.
-template <typename Function>
-void call_with_lines(int64_t part, const Function& function) {
-  if (line_of(part + 1) - line_of(part) == FEW) function(std::integral_constant<int64_t, FEW>());
-  else function(std::integral_constant<int64_t, std::min(FEW + 1, MOST)>());
-}
 
 // One line of b in a tile, whose memory is not written to before it is laid.
 struct alignas(64) Line {
   float numbers[WIDTH];
 };
 
-// Terms of a sum.
-struct Terms {
-  int64_t begin, count;
-};
-
 // Lay a tile's columns of b so that what it needs of each term lies side by side. Behind the last come
 // zeros, lest what lies there be denormal, and slow.
-inline void lay_columns(const float* b, int64_t column, Terms terms, float* to) {
+inline void lay_columns(const float* b, int64_t column, Range terms, float* to) {
   const int64_t width = std::min(WIDTH, COLUMNS - column);
   const float* from = B_IS_TURNED ? b + column * TERMS + terms.begin
                                   : b + terms.begin * COLUMNS + column;
-  if (width < WIDTH) std::memset(to, 0, terms.count * WIDTH * sizeof(float));
-  if (B_IS_TURNED) turn(from, TERMS, to, WIDTH, width, terms.count);
-  else if (width == WIDTH) copy_lines(from, COLUMNS, to, WIDTH, terms.count, WIDTH);
-  else copy_lines(from, COLUMNS, to, WIDTH, terms.count, width);
-}
-
-// The parts whose lines a thread has.
-struct Parts {
-  int64_t begin, end;
-};
-inline Parts parts_of(int64_t thread) {
-  return {PARTS * thread / THREADS, PARTS * (thread + 1) / THREADS};
+  if (width < WIDTH) std::memset(to, 0, terms.count() * WIDTH * sizeof(float));
+  if (B_IS_TURNED) turn(from, TERMS, to, WIDTH, width, terms.count());
+  else if (width == WIDTH) copy_lines(from, COLUMNS, to, WIDTH, terms.count(), WIDTH);
+  else copy_lines(from, COLUMNS, to, WIDTH, terms.count(), width);
 }
 
 // Call function(how many lines, a constant; the first; the first column; columns of b, laid; of which
 // terms) for each tile of some parts, for one part of the terms after another.
 template <typename Function>
-void for_each_tile(const float* b, Parts parts, const Function& function) {
+void for_each_tile(const float* b, Range parts, const Function& function) {
   const std::unique_ptr<Line[]> columns(new Line[BLOCK * LONGEST]);
   for (int64_t first = 0; first < ACROSS; first += BLOCK)
     for (int64_t chain = 0; chain < CHAINS; chain++) {
-      const int64_t next = std::min(first + BLOCK, ACROSS), begin = TERMS * chain / CHAINS;
-      const Terms terms{begin, TERMS * (chain + 1) / CHAINS - begin};
+      const int64_t next = std::min(first + BLOCK, ACROSS);
+      const Range terms = share_of(chain, CHAINS, TERMS);
       const auto place_of = [&](int64_t i) { return columns[(i - first) * LONGEST].numbers; };
       for (int64_t i = first; i < next; i++) lay_columns(b, i * WIDTH, terms, place_of(i));
       for (int64_t part = parts.begin; part < parts.end; part++)
         for (int64_t i = first; i < next; i++)
-          call_with_lines(part, [&](auto lines) {
-            function(lines, line_of(part), i * WIDTH, place_of(i), terms);
+          Parts::call_with_lines(part, [&](auto lines) {
+            function(lines, Parts::lines(part).begin, i * WIDTH, place_of(i), terms);
           });
     }
 }

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiled import row_products, small_products
+from lincoln_fn.compiled import float16_products, row_products, small_products
 from lincoln_fn.compiled.kernels import mm_by_onednn
 from lincoln_fn.compiled.written import written
 from lincoln_fn.layers import _bfloat16, _product
@@ -108,6 +108,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """
     if small_products.makes(a, b):
         return small_products.product(a, b)
+    if float16_products.makes(a, b):
+        return float16_products.product(a, b)
     if row_products.makes(a, b):
         return row_products.product(a, b)
     return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
@@ -137,3 +139,4 @@ transposed: Final = by_columns(product)
 looped_by_columns: Final = by_columns(looped)
 small_by_columns: Final = by_columns(small_products.product)
 row_by_columns: Final = by_columns(row_products.product)
+float16_by_columns: Final = by_columns(float16_products.product)

@@ -33,9 +33,14 @@ precision: Final = (
 )
 
 
+def is_medium() -> bool:
+    """Tell whether torch may round factors to bfloat16, as it is set now."""
+    return precision() in ("bf16", "medium")
+
+
 def is_allowed() -> bool:
     """Tell whether products are to be made in bfloat16 here, as torch is set now."""
-    return HERE and precision() in ("bf16", "medium")
+    return HERE and is_medium()
 
 
 def may_round() -> bool:
