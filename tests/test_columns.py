@@ -104,7 +104,7 @@ def test_a_gradient_leaves_the_graph_by_columns():
     compiled, state = lf.compile(step), lf.init_state(net, optimizer, lf.Key(0), X)
     state, _ = compiled(state, (X, T))
     (made,) = compiled.run.graphs.values()
-    x, g, *_ = made.graph([*lf.tree.leaves(state, states=True), X, T])
+    x, g, *_ = made.run([*lf.tree.leaves(state, states=True), X, T])
     assert (x.shape, g.shape) == ((90, 6), (6, 100))
     assert g.stride() == (1, 6)
 

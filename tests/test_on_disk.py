@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import lincoln_fn as lf
 from lincoln_fn.compiled import on_disk
 from lincoln_fn.compiled.inductor import by_inductor
-from lincoln_fn.compiled.tracing import write_down
+from lincoln_fn.compiled.tracing import of_step, write_down
 
 pytestmark = [
     compiles,
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 X, T = drawn(4, 5, 8), torch.arange(5) % 3
-NOTE_ON, COMPILE = on_disk.note_on, sys.modules["lincoln_fn.compiled.compile"]
+NOTE_ON, GRAPHS = on_disk.note_on, sys.modules["lincoln_fn.compiled.graphs"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def compiled(monkeypatch):
         return by_inductor(graph, inputs, small=small)
 
     with fresh_cache():
-        monkeypatch.setattr(COMPILE, "by_inductor", noted)
+        monkeypatch.setattr(GRAPHS, "by_inductor", noted)
         monkeypatch.setattr(on_disk, "note_on", NOTE_ON)
         yield graphs
 
@@ -79,7 +79,7 @@ def test_a_step_is_found_and_is_the_same(compiled, net, optimizer, donate):
 
 
 def note_of(step, state, batch=(X, T)):
-    return NOTE_ON(write_down(step, state, batch), donate=step.donate)
+    return NOTE_ON(write_down(of_step(step), state, batch), donate=step.donate)
 
 
 def test_what_differs_has_another_note(monkeypatch):

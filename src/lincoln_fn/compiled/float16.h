@@ -32,15 +32,11 @@ struct Scales {
   Vec to, back;
 };
 inline Scales scales_for(__m512i largest) {
-  const auto constant = [](int n) { return _mm512_set1_epi32(n); };
-  const __m512i exponent = _mm512_srli_epi32(largest, 23);
-  const __mmask16 is_finite = _mm512_cmplt_epi32_mask(exponent, constant(255));
-  const __m512i own = _mm512_max_epi32(exponent, constant(POWER));
-  const __m512i one = constant(127);
-  const __m512i to = _mm512_mask_sub_epi32(one, is_finite, constant(253 + POWER), own);
-  const __m512i back = _mm512_mask_sub_epi32(one, is_finite, own, constant(POWER - 1));
   const auto power = [](__m512i n) { return Vec(_mm512_castsi512_ps(_mm512_slli_epi32(n, 23))); };
-  return {power(to), power(back)};
+  const __m512i least = _mm512_set1_epi32(POWER);
+  const __m512i exponent = _mm512_max_epi32(_mm512_srli_epi32(largest, 23), least);
+  const __m512i back = _mm512_sub_epi32(exponent, _mm512_set1_epi32(POWER - 1));
+  return {power(_mm512_sub_epi32(_mm512_set1_epi32(254), back)), power(back)};
 }
 
 inline void store(Vec x, Half* to) {

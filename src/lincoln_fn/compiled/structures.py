@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias
 
 import optree
@@ -13,6 +13,7 @@ from lincoln_fn.record import EVERYTHING
 
 # Any: optree's class, whose constructor no type checker knows.
 Structure: TypeAlias = Any
+Layouts: TypeAlias = tuple[Hashable, ...]
 
 
 def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
@@ -25,6 +26,26 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
         The leaves, and the structure that puts them together again.
     """
     return optree.tree_flatten(given, namespace=EVERYTHING)
+
+
+def layouts(leaves: Sequence[Tensor]) -> Layouts:
+    """Tell how tensors lie in memory, which a compiled graph depends on.
+
+    Args:
+        leaves: the tensors.
+
+    Returns:
+        Shape, strides, dtype and device of each; nothing at all if one is no tensor, which tracing
+        refuses.
+
+    Example:
+        >>> layouts([torch.ones(2)])
+        ((torch.Size([2]), (1,), torch.float32, device(type='cpu')),)
+    """
+    try:
+        return tuple([(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves])
+    except AttributeError:
+        return ()
 
 
 def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: a tree of its kind

@@ -1,8 +1,9 @@
-"""Tracing: a training step as one flat graph of tensor operations, for compiling and exporting.
+"""Tracing: a step, or a prediction, as one flat graph of tensor operations.
 
     flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
+    flat(*leaves of (params, x)) -> leaves of (y, 0)
 
-`make_fx` runs the step on fake tensors, which have a shape and a dtype but no numbers, and writes
+`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and writes
 down each operation. Python code runs once, while tracing: what it computes of numbers and shapes
 stands in the graph as a constant, and what it asks of a tensor's numbers has no answer. That is why
 everything that changes from step to step is a tensor leaf, and why checks of shapes are made while
@@ -12,6 +13,7 @@ tracing and checks of numbers are not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import optree
@@ -34,8 +36,38 @@ from lincoln_fn.train import Step, TrainState
 
 
 @attrs.frozen(eq=False)
+class Program:
+    """What is traced: `pure` is a function of two trees, to another tree and one number.
+
+    `plain` is the function that users call, and says what is wrong with its arguments. The errors
+    name the whole by `name`, what does the work by `where`, the tree by `result`, and what makes
+    the number by `of_value`.
+    """
+
+    name: str
+    where: str
+    result: str
+    of_value: str
+    pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
+    plain: Callable[[Any, Any], object]  # Any: as above
+
+
+def of_step(step: Step) -> Program:
+    """Say how a step is traced.
+
+    Args:
+        step: the step.
+
+    Returns:
+        The program, of a state and a batch.
+    """
+    plain = attrs.evolve(step, donate=False, run=step.pure)
+    return Program(str(step), "step", "the new state", step.loss.name, step.pure, plain)
+
+
+@attrs.frozen(eq=False)
 class Traced:
-    """A step's graph, fake tensors like its inputs, and the structure of the new state."""
+    """A program's graph, fake tensors like its inputs, and the structure of what it makes."""
 
     graph: GraphModule
     inputs: tuple[Tensor, ...]
@@ -61,63 +93,66 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
         LayerError: as the step does on the same arguments; else if a part of it cannot be traced.
         NonFiniteError: as the step does.
     """
-    return guarded(step, write_down(step, state, batch, here=here))
+    program = of_step(step)
+    return guarded(program, write_down(program, state, batch, here=here))
 
 
-def write_down(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
-    """Trace a step as it is, with its operations in place and no index looked at.
+def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
+    """Trace a program as it is, with its operations in place and no index looked at.
 
     Args:
-        step: of which `pure` is traced.
-        state: of which only structure, shapes, strides, dtypes and devices count.
-        batch: as the state.
+        program: of which `pure` is traced.
+        first: its first argument, of which only structure, shapes, strides, dtypes and devices
+            count.
+        second: its second, as the first.
         here: whether the graph is to run in this process, and may hold this library's operations.
 
     Returns:
         The graph, which is not to run on tensors that hold numbers.
 
     Raises:
-        LayerError: as the step does on the same arguments; else if a part of it cannot be traced.
-        NonFiniteError: as the step does.
+        LayerError: as the program does on the same arguments; else if a part of it cannot be
+            traced.
+        NonFiniteError: as a step does.
     """
-    leaves, structure = flatten((state, batch))
+    leaves, structure = flatten((first, second))
     returned: list[Structure] = []
 
     def flat(*inputs: Tensor) -> list[Tensor]:
-        new_state, value = step.pure(*optree.tree_unflatten(structure, inputs))
-        outputs, of_state = flatten(new_state)
-        returned.append(of_state)
-        check_tensors("expected the new state to be", outputs, new_state)
+        made, value = program.pure(*optree.tree_unflatten(structure, inputs))
+        outputs, of_made = flatten(made)
+        returned.append(of_made)
+        check_tensors(program.where, f"expected {program.result} to be", outputs, made)
         if value.ndim:
-            raise LayerError(step.loss.name, "expected one number to descend")
+            raise LayerError(program.of_value, "expected one number to descend")
         return [*outputs, value]
 
     try:
-        check_tensors("expected", leaves, (state, batch))
+        check_tensors(program.where, "expected", leaves, (first, second))
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: one tensor that stands in two of them need not do so again.
             inputs = tuple(map(_like, leaves))
             graph = make_fx(flat)(*inputs)
     except Exception as error:
-        # What is wrong with the arguments, the step itself says better.
-        attrs.evolve(step, donate=False, run=step.pure)(state, batch)
-        raise _untraceable(step, error) from error
+        # What is wrong with the arguments, the program itself says better.
+        program.plain(first, second)
+        raise _untraceable(program, error) from error
     _drop_unanswered(graph)
     return Traced(graph, inputs, returned[0])
 
 
-def guarded(step: Step, traced: Traced) -> Traced:
-    """Keep every index of a step in range, and write its operations anew without those in place.
+def guarded(program: Program, traced: Traced) -> Traced:
+    """Keep every index in range, and write the operations anew without those in place.
 
     Args:
-        step: the step.
+        program: the program.
         traced: what it was written down as.
 
     Returns:
         The graph, which makes the value nan if an index was out of range.
 
     Raises:
-        LayerError: if a part of the step cannot be traced so.
+        LayerError: if a part of the program cannot be traced so.
     """
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # for the inputs are fake
@@ -125,13 +160,14 @@ def guarded(step: Step, traced: Traced) -> Traced:
         with fakes, torch.no_grad():
             return attrs.evolve(traced, graph=make_fx(_guarded(traced.graph))(*traced.inputs))
     except Exception as error:
-        raise _untraceable(step, error) from error
+        raise _untraceable(program, error) from error
 
 
-def check_tensors(expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
+def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
     """Check that leaves are tensors.
 
     Args:
+        where: what the error names.
         expected: how the error begins.
         leaves: the leaves.
         arguments: the tree that they are of, which gives their names.
@@ -144,11 +180,11 @@ def check_tensors(expected: str, leaves: Sequence[object], arguments: Arrays) ->
             path = tree.paths(arguments, states=True)[i]
             mend = "a number that changes from step to step has to be a tensor"
             problem = f"{expected} tensors alone, got {brief(leaf)} at {path}; {mend}"
-            raise LayerError("step", problem)
+            raise LayerError(where, problem)
 
 
 def _fakes(*, here: bool) -> FakeTensorMode:
-    """Make the mode in which a step is traced."""
+    """Make the mode in which a program is traced."""
     if not here:
         return FakeTensorMode(allow_non_fake_inputs=True)
     # Imported here, for it takes as long as the rest of the library.
@@ -163,13 +199,13 @@ def _like(leaf: Tensor) -> Tensor:
     return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
 
 
-def _untraceable(step: Step, error: Exception) -> LayerError:
-    where, problem = str(step), f"{type(error).__name__}: {error}"
+def _untraceable(program: Program, error: Exception) -> LayerError:
+    where, problem = program.name, f"{type(error).__name__}: {error}"
     if isinstance(error, LayerError):
         where, problem = error.where, error.problem
     mend = (
         "write it in tensor operations, torch.where in place of if, without numpy, item() or "
-        "tolist(); or use the step as it is"
+        f"tolist(); or use the {program.where} as it is"
     )
     return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
 

@@ -59,7 +59,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> linear(torch.tensor([[10.0, 100.0]]), torch.tensor([[1.0, 2.0]]))
         tensor([[210.]])
     """
-    if suits(x, weight) and _is_plain(x, weight, bias):
+    if suits(x, weight) and is_plain(x, weight, bias):
         if _bfloat16.suits(x, weight.mT):
             made = _bfloat16.mm(x, weight.mT)
             return made.float() if bias is None else made + bias
@@ -120,7 +120,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
     """
     turned = lies_by_columns(like)
     a, b = (g.mT, x) if turned else (x.mT, g)
-    is_cast = _bfloat16.suits(a, b) and _is_plain(a, b)
+    is_cast = _bfloat16.suits(a, b) and is_plain(a, b)
     made = _bfloat16.mm(a, b).float() if is_cast else a @ b
     return made.mT if turned else made
 
@@ -148,7 +148,7 @@ def add_outer(
     turned = lies_by_columns(weight)
     base, a, b = (weight.mT, g.mT, x) if turned else (weight, x.mT, g)
     out = base if donate else None
-    if _bfloat16.suits(a, b) and _is_plain(base, a, b):
+    if _bfloat16.suits(a, b) and is_plain(base, a, b):
         made = torch.add(base, _bfloat16.mm(a, b), alpha=alpha, out=out)
     else:
         made = torch.addmm(base, a, b, alpha=alpha, out=out)
@@ -198,10 +198,21 @@ def suits(x: Tensor, weight: Tensor) -> bool:
     return is_known and is_quick and weight.stride() in ((n_in, 1), (1, n_out))
 
 
-def _is_plain(*tensors: Tensor | None) -> bool:
-    """Tell whether nobody but the caller sees the product: no autograd, torch.func or tracer.
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Tell whether nobody but the caller sees what is made: no autograd, torch.func or tracer.
 
-    oneDNN's operation has no derivative there; torch would go on without one, and without a word.
+    oneDNN's operation, and a compiled graph, have no derivative there; torch would go on without
+    one, and without a word.
+
+    Args:
+        tensors: what it is made of.
+
+    Returns:
+        True if it may be made in any way that gives the right numbers.
+
+    Example:
+        >>> is_plain(torch.ones(2)), is_plain(torch.ones(2, requires_grad=True))
+        (True, False)
     """
     if torch.compiler.is_compiling():
         return False

@@ -1,0 +1,68 @@
+"""A program's graph, traced, put in faster ways, and compiled or found on disk."""
+
+from __future__ import annotations
+
+from lincoln_fn.compiled import (
+    attention,
+    columns,
+    lstm,
+    lstm_of_codes,
+    on_disk,
+    pooled_convolution,
+    pooling,
+    products,
+    scalars,
+    sparse_convolution,
+)
+from lincoln_fn.compiled.donation import written_over
+from lincoln_fn.compiled.inductor import by_inductor
+from lincoln_fn.compiled.kernels import keep
+from lincoln_fn.compiled.on_disk import Made
+from lincoln_fn.compiled.structures import Structure
+from lincoln_fn.compiled.tracing import Program, Traced, guarded, write_down
+from lincoln_fn.layer import Arrays
+
+
+def compiled(
+    program: Program, first: Arrays, second: Arrays, *, donated: int = 0
+) -> tuple[Made, Structure]:
+    """Compile a program for arguments like those given.
+
+    Args:
+        program: of which `pure` is compiled.
+        first: its first argument.
+        second: its second.
+        donated: how many leaves, of the first, the graph may write over.
+
+    Returns:
+        The graph, and the structure of what it makes beside the number.
+
+    Raises:
+        LayerError: as the program does on the same arguments; else if a part of it cannot be
+            traced.
+        NonFiniteError: as a step does.
+    """
+    traced = write_down(program, first, second)
+    note = on_disk.note_on(traced, donate=donated > 0)
+    made = on_disk.find(note)
+    if made is None:
+        made = _made(guarded(program, traced), donated)
+        on_disk.keep(note, made)
+    return made, traced.structure
+
+
+def _made(traced: Traced, donated: int) -> Made:
+    small = products.is_small(traced.graph)
+    fates = written_over(traced, donated, small=small) if donated else None
+    columns.rewrite(traced.graph, small=small)
+    products.rewrite(traced.graph, small=small)
+    pooling.rewrite(traced.graph)
+    sparse_convolution.rewrite(traced.graph)
+    pooled_convolution.rewrite(traced.graph)
+    lstm.rewrite(traced.graph)
+    lstm_of_codes.rewrite(traced.graph)
+    attention.rewrite(traced.graph)
+    products.rewrite_many(traced.graph)
+    scalars.rewrite(traced.graph)
+    keep(traced.graph)
+    return Made(by_inductor(traced.graph, traced.inputs, small=small), fates)
