@@ -7,11 +7,11 @@ time as of float32, and half as many of bfloat16. So
     y = a b,               product
     W becomes W + a b,     update, of a donated W
 
-are made by float16.h, which keeps 11 bits of each number. Lines and columns are scaled by powers of
-two, for float16 has a small range, and no more than 32 terms are added in it before float32 takes
-over: of random numbers the error is two fifths of bfloat16's. A product takes 0.6 to 0.9 of the
-time that MKL takes in float32, and the step of a 784-500-10 network with 128 examples four fifths.
-Measured on a Xeon.
+are made by float16.h. float16_rounding.h keeps 11 bits of each number, and scales lines and columns
+by powers of two, for float16 has a small range; no more than 32 terms are added in it before
+float32 takes over. Of random numbers the error is two fifths of bfloat16's. A product takes 0.6 to
+0.9 of the time that MKL takes in float32, and the step of a 784-500-10 network with 128 examples
+four fifths. Measured on a Xeon.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIDE: Final = 32
 _LANES: Final = 16
 # Columns that a tile has.
 _WIDTH: Final = 64
-_HEADERS: Final = ("parts.h", "float16.h")
+_HEADERS: Final = ("parts.h", "float16_rounding.h", "float16.h")
 
 
 def makes(a: Tensor, b: Tensor) -> bool:
