@@ -94,7 +94,7 @@ def test_extremes():
         (31.999, 31.999),
     ):
         made = product(a * ones, b * ones.mT.contiguous())
-        assert_close(made, torch.full((3, 3), a * b * 200), rtol=2**-8, atol=1e-44)
+        assert_close(made, torch.full((3, 3), a * b * 200), rtol=0.01, atol=1e-44)
     a = torch.tensor([[torch.inf, 1.0], [1.0, torch.nan], [3e38, 1.0], [3.0, 0.0]])
     b = torch.tensor([[1.0, -2.0, 0.0], [1.0, 4.0, 5.0]])
     for by_columns in (False, True):

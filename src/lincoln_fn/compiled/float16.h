@@ -2,14 +2,14 @@
 // lines each. a is (ROWS, TERMS), but given as (TERMS, ROWS) if A_IS_TURNED; b is (TERMS, COLUMNS), but
 // given as (COLUMNS, TERMS) if B_IS_TURNED.
 //
-// Each line of a and each column of b is rounded by itself. Sums of up to 32 terms are made in float16, in
+// Each line of a and each column of b is rounded by itself. Sums of up to 48 terms are made in float16, in
 // which they have room, and added up in float32.
 //
 // Threads share a's lines, or b's columns if these are more, so that each finds what it had of the larger
 // factor a step before in its core's cache. Of the other each makes a copy of its own.
 
 constexpr int64_t HALVES = 32, VECTORS = 2, WIDTH = VECTORS * HALVES, MOST = 13;
-constexpr int64_t LONGEST_SUM = 32;
+constexpr int64_t LONGEST_SUM = 48;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
 using Parts = PartsOf<MOST, BY_COLUMNS ? 1 : THREADS>;
 // Parts of the terms, and tiles side by side for which such a part of b is half a megabyte.
