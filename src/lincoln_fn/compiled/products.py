@@ -1,6 +1,6 @@
 """Matrix products in a compiled step, each in the way that takes the least time.
 
-Inductor leaves every product to MKL, by a call of its own. Eleven kinds have a better way, of the
+Inductor leaves every product to MKL, by a call of its own. Ten kinds have a better way, of the
 same numbers up to rounding:
 
 - large ones, by oneDNN where that is faster, as layers/_product.py says;
