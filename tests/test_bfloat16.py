@@ -39,6 +39,32 @@ def assert_rounded(given, product, offset=0.0):
     assert (error <= ROUNDING * product.abs() + 1e-5).all()
 
 
+def assert_moves_alike(step, state, batch, *, atol, apart):
+    """Take three steps compiled, as the eager ones up to a part of the way."""
+    compiled, exact = lf.compile(step), lf.make_step(step.net, step.loss, step.optimizer)
+    begun = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
+    ours, theirs = state, lf.tree.map(torch.clone, state, states=True)
+    for _ in range(3):
+        theirs, expected = exact(theirs, batch)
+        ours, value = compiled(ours, batch)
+        torch.testing.assert_close(value, expected, rtol=atol, atol=atol)
+    leaves = (lf.tree.leaves(given, states=True) for given in (ours, theirs))
+    for mine, its, old in zip(*leaves, begun, strict=True):
+        assert mine.stride() == its.stride()
+        assert (its - mine).double().norm() <= apart * (its - old).double().norm()
+    assert len(compiled.run.graphs) == 1
+
+
+def assert_keeps_its_state(step, state, batch):
+    """Refuse a batch that is not finite, with the state as it was."""
+    compiled, kept = lf.compile(step), lf.tree.map(torch.clone, state, states=True)
+    x, target = batch
+    with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
+        compiled(state, (x * torch.inf, target))
+    leaves = (lf.tree.leaves(given, states=True) for given in (state, kept))
+    assert all(map(torch.equal, *leaves))
+
+
 @pytest.mark.usefixtures("medium")
 @pytest.mark.parametrize("x", [X, X.view(7, 10, 90)], ids=["rows", "batches"])
 @pytest.mark.parametrize("bias", [B, None], ids=["bias", "no bias"])

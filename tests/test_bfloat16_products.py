@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from test_bfloat16 import medium  # noqa: F401  # a fixture
+from test_bfloat16 import (
+    assert_keeps_its_state,
+    assert_moves_alike,
+    medium,  # noqa: F401  # a fixture
+)
 from test_compile import compiles
 from test_compile_rewrites import drawn
 from torch.testing import assert_close
@@ -149,20 +153,7 @@ def test_a_step_is_the_eager_one_in_bfloat16(name, donate, dtype):
     targets = targets_of(step, state)
     assert targets.count(product) == products
     assert targets.count(update) == (updates if donate else 0)
-    compiled = lf.compile(step)
-    exact = lf.make_step(step.net, step.loss, step.optimizer)
-    begun = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
-    ours, theirs = state, lf.tree.map(torch.clone, state, states=True)
-    for _ in range(3):
-        theirs, expected = exact(theirs, (X, T))
-        ours, value = compiled(ours, (X, T))
-        assert_close(value, expected, rtol=1e-2, atol=1e-2)
-    leaves = (lf.tree.leaves(given, states=True) for given in (ours, theirs))
-    for mine, its, old in zip(*leaves, begun, strict=True):
-        assert mine.stride() == its.stride()
-        moved, apart = (its - old).double().norm(), (its - mine).double().norm()
-        assert apart <= 0.05 * moved
-    assert len(compiled.run.graphs) == 1
+    assert_moves_alike(step, state, (X, T), atol=1e-2, apart=0.05)
 
 
 @pytest.mark.usefixtures("small")
@@ -176,8 +167,4 @@ def test_momentum_has_the_product_and_no_update():
 @pytest.mark.usefixtures("small")
 def test_a_step_that_is_not_finite_leaves_its_state():
     step, state = steps("sigmoid", lf.optim.sgd(0.1), True)
-    compiled, kept = lf.compile(step), lf.tree.map(torch.clone, state, states=True)
-    with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
-        compiled(state, (X * torch.inf, T))
-    leaves = (lf.tree.leaves(given, states=True) for given in (state, kept))
-    assert all(map(torch.equal, *leaves))
+    assert_keeps_its_state(step, state, (X, T))

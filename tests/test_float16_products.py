@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_bfloat16 import assert_keeps_its_state, assert_moves_alike
 from test_compile import compiles
 from test_compile_rewrites import drawn, run, targets, traced
 from torch.testing import assert_close
@@ -35,12 +36,10 @@ def _here(monkeypatch):
     """A processor without AMX, and leave to round."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_fp16": True})
     monkeypatch.setattr(_bfloat16, "HERE", False)
-    float16_products.is_here.cache_clear()
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     yield
     torch.set_float32_matmul_precision(before)
-    float16_products.is_here.cache_clear()
 
 
 def lying(x, by_columns):
@@ -136,12 +135,10 @@ def test_which_products_suit(monkeypatch):
     assert not adds(weight.mT.contiguous().mT, a, b)
     for found in ({}, {"avx512_fp16": False}, {"avx512_fp16": True, "amx_bf16": True}):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
-        float16_products.is_here.cache_clear()
         assert not suits(128, 784, 500)
     monkeypatch.undo()
     for lanes in (8, 0):
         monkeypatch.setattr(float16_products, "lanes", lambda lanes=lanes: lanes)
-        float16_products.is_here.cache_clear()
         assert not suits(128, 784, 500)
 
 
@@ -177,28 +174,14 @@ def test_a_step_makes_its_products_so(donate):
     # y of both, and dx of the second layer; the others are added to W.
     assert made.count(float16_by_columns) == 3
     assert made.count(update if donate else product) == 2
-    exact = lf.make_step(NET, step.loss, step.optimizer)
-    theirs, ours, fast = state, lf.tree.map(torch.clone, state, states=True), lf.compile(step)
-    begun = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
-    for _ in range(3):
-        theirs, expected = exact(theirs, (X, T))
-        ours, value = fast(ours, (X, T))
-        assert_close(value, expected, rtol=2e-3, atol=2e-3)
-    leaves = (lf.tree.leaves(given, states=True) for given in (ours, theirs))
-    for mine, its, old in zip(*leaves, begun, strict=True):
-        assert mine.stride() == its.stride()
-        assert (its - mine).double().norm() <= 0.01 * (its - old).double().norm()
+    assert_moves_alike(step, state, (X, T), atol=2e-3, apart=0.01)
 
 
 @pytest.mark.usefixtures("small")
 def test_a_step_that_is_not_finite_leaves_its_state():
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1), donate=True)
     state = lf.init_state(NET, step.optimizer, lf.Key(0), X)
-    compiled, kept = lf.compile(step), lf.tree.map(torch.clone, state, states=True)
-    with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
-        compiled(state, (X * torch.inf, T))
-    leaves = (lf.tree.leaves(given, states=True) for given in (state, kept))
-    assert all(map(torch.equal, *leaves))
+    assert_keeps_its_state(step, state, (X, T))
 
 
 @pytest.mark.usefixtures("small")

@@ -46,10 +46,6 @@ _get_data, _set_data = _data.__get__, _data.__set__
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
-# A function of a weight, two factors, and whether the step is finite.
-Update: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-
-
 class Fate(NamedTuple):
     """What becomes of a leaf of the state.
 
@@ -137,8 +133,13 @@ def _turned(graph: Graph, matrix: Node) -> Node:
     return graph.call_function(aten.transpose.int, (matrix, 0, 1))
 
 
-def _update_by_loop(leaf: Node, added: Sum) -> Update | None:
-    """Choose the loop that adds the product to its leaf; None if there is none."""
+def _update_by_loop(
+    leaf: Node, added: Sum
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], None] | None:
+    """Choose the loop that adds the product to its leaf; None if there is none.
+
+    It takes the leaf, the factors, and whether the step is finite.
+    """
     weight, a, b = (node.meta["val"] for node in (leaf, added.a, added.b))
     given = weight.mT if added.is_turned else weight, a, b
     loops = (bfloat16_products, float16_products)

@@ -12,8 +12,7 @@ constexpr int64_t HALVES = 32, VECTORS = 2, WIDTH = VECTORS * HALVES, MOST = 13;
 constexpr int64_t LONGEST_SUM = 48;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
 using Parts = PartsOf<MOST, BY_COLUMNS ? 1 : THREADS>;
-// Parts of the terms, and tiles side by side for which such a part of b is half a megabyte.
-constexpr int64_t CHAINS = (TERMS + 1023) / 1024, LONGEST = (TERMS + CHAINS - 1) / CHAINS;
+// Tiles side by side for which a chain of b's terms is half a megabyte.
 constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 18) / (LONGEST * WIDTH)));
 // Between terms of one line in a copy of a, and between its lines.
 constexpr int64_t ALONG = A_IS_TURNED ? LANES : 1;

@@ -1,5 +1,8 @@
-// What threads share: ranges of numbers, and parts of the ROWS lines of a product, for which sums stay in
-// registers.
+// What products by tiles share: ranges, chains of their TERMS, and parts of their ROWS lines for which sums
+// stay in registers.
+
+// Chains of up to 1024 terms.
+constexpr int64_t CHAINS = (TERMS + 1023) / 1024, LONGEST = (TERMS + CHAINS - 1) / CHAINS;
 
 struct Range {
   int64_t begin, end;

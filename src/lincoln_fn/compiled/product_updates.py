@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.fx import Graph, Node, has_side_effect
 
 from lincoln_fn.compiled.elementwise import in_cpp, is_known
+from lincoln_fn.compiled.factors import as_they_lie
 from lincoln_fn.compiled.loops import POINTERS, are_called_for, loop, threads_for
 from lincoln_fn.compiled.nodes import kind_of, readers_of, shows
 from lincoln_fn.layers import _product
-from lincoln_fn.layers._product import lies_by_columns
 
 aten = torch.ops.aten
 
@@ -173,9 +173,7 @@ def _change(
     numbers: list[Tensor],
     formulas: str,
 ) -> None:
-    a_is_turned, b_is_turned = lies_by_columns(a), lies_by_columns(b)
-    factors = a.mT if a_is_turned else a, b.mT if b_is_turned else b
-    _changed(*factors, a_is_turned, b_is_turned, is_finite, leaves, numbers, formulas)
+    _changed(*as_they_lie(a, b), is_finite, leaves, numbers, formulas)
 
 
 def _sizes(

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.bfloat16_products import HEADERS, is_here
+from lincoln_fn.compiled.factors import as_they_lie, product_like
 from lincoln_fn.compiled.loops import are_called_for, loop, threads_for
-from lincoln_fn.layers._product import lies_by_columns
 
 # Multiply-adds up to which the loops take less time.
 _MOST: Final = {torch.float32: 2**19, torch.bfloat16: 2**20}
@@ -57,21 +57,17 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         The product, with sums in float32.
     """
-    a_is_turned, b_is_turned = lies_by_columns(a), lies_by_columns(b)
-    if a.dtype is torch.bfloat16:
-        b_is_turned &= len(b) % 2 == 0
-    made = _in_float32 if a.dtype is torch.float32 else _in_bfloat16
-    given = a.mT if a_is_turned else a, b.mT if b_is_turned else b
-    return made(*given, a_is_turned, b_is_turned)
+    if a.dtype is torch.float32:
+        return _in_float32(*as_they_lie(a, b))
+    return _in_bfloat16(*as_they_lie(a, b.contiguous() if len(b) % 2 else b))
 
 
 def _like(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> tuple[Tensor]:
-    lines, columns = a.shape[-1 if a_is_turned else -2], b.shape[-2 if b_is_turned else -1]
-    return (a.new_empty(*a.shape[:-2], lines, columns),)
+    return (product_like(a, b, a_is_turned, b_is_turned),)
 
 
 def _sizes(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> dict[str, int]:
-    (made,) = _like(a, b, a_is_turned, b_is_turned)
+    made = product_like(a, b, a_is_turned, b_is_turned)
     rows, columns = made.shape[-2:]
     return {
         "batch": math.prod(made.shape[:-2]),

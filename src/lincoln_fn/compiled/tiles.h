@@ -10,8 +10,7 @@
 constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES, MOST = (REGISTERS - 2) / VECTORS;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
 using Parts = PartsOf<MOST, THREADS>;
-// Parts of the terms, and tiles side by side for which such a part of b is half a megabyte.
-constexpr int64_t CHAINS = (TERMS + 1023) / 1024, LONGEST = (TERMS + CHAINS - 1) / CHAINS;
+// Tiles side by side for which a chain of b's terms is half a megabyte.
 constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 17) / (LONGEST * WIDTH)));
 
 // One line of b in a tile, whose memory is not written to before it is laid.

@@ -1,0 +1,48 @@
+"""The factors of a product as loops take them: by rows, and turned if they lie by columns."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lincoln_fn.layers._product import lies_by_columns
+
+
+def as_they_lie(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool, bool]:
+    """Show two factors by rows, without a copy where they lie by columns.
+
+    Args:
+        a: of shape (..., n, k).
+        b: of shape (..., k, m).
+
+    Returns:
+        a and b, or their transposes; and whether each is turned.
+
+    Example:
+        >>> import torch
+        >>> a, b, *are_turned = as_they_lie(torch.ones(3, 2).mT, torch.ones(3, 5))
+        >>> a.shape, b.shape, are_turned
+        (torch.Size([3, 2]), torch.Size([3, 5]), [True, False])
+    """
+    a_is_turned, b_is_turned = lies_by_columns(a), lies_by_columns(b)
+    return a.mT if a_is_turned else a, b.mT if b_is_turned else b, a_is_turned, b_is_turned
+
+
+def product_like(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> Tensor:
+    """Make a tensor for the product of factors that may be turned.
+
+    Args:
+        a: of shape (..., n, k), or (..., k, n) if it is turned.
+        b: of shape (..., k, m), or (..., m, k) if it is turned.
+        a_is_turned: whether a is.
+        b_is_turned: whether b is.
+
+    Returns:
+        A tensor of shape (..., n, m), with a's dtype, which holds nothing yet.
+
+    Example:
+        >>> import torch
+        >>> product_like(torch.ones(3, 2), torch.ones(3, 5), True, False).shape
+        torch.Size([2, 5])
+    """
+    lines, columns = a.shape[-1 if a_is_turned else -2], b.shape[-2 if b_is_turned else -1]
+    return a.new_empty(*a.shape[:-2], lines, columns)
