@@ -112,7 +112,7 @@ def test_a_prediction_that_is_no_tensor_is_refused():
 
 
 def test_autograd_and_torch_func_see_the_layer(monkeypatch):
-    monkeypatch.setattr(prediction, "compiled", lambda *given: 1 / 0)
+    monkeypatch.setattr(prediction, "graph_of", lambda *given: 1 / 0)
     fast, x = lf.compile(NET), X.clone().requires_grad_()
     fast.predict(PARAMS, x).sum().backward()
     ours, x.grad = x.grad, None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import attrs
 import torch
@@ -87,6 +87,7 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
     return TrainState(params, optimizer.init(params), run_key, step)
 
 
+@final
 @attrs.frozen(eq=False, repr=False)
 class Step:
     """A training step; made by `make_step`.

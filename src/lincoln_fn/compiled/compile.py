@@ -1,13 +1,13 @@
 """Compiled steps: forward, loss, backward, advance and update as one graph, by torch's Inductor.
 
-And compiled predictions, of prediction.py.
+`compile` compiles predictions too, which prediction.py runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, overload
+from typing import TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.donation import Added, Flat, Handover, handover
-from lincoln_fn.compiled.graphs import compiled
+from lincoln_fn.compiled.graphs import graph_of
 from lincoln_fn.compiled.prediction import CompiledPrediction
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
 from lincoln_fn.compiled.tracing import of_step
@@ -24,12 +24,10 @@ from lincoln_fn.layer import Layer
 from lincoln_fn.layers._bfloat16 import precision
 from lincoln_fn.train import Step, TrainState
 
+Whole = TypeVar("Whole", Step, Layer)
 
-@overload
-def compile(whole: Step) -> Step: ...
-@overload
-def compile(whole: Layer) -> Layer: ...
-def compile(whole: Step | Layer) -> Step | Layer:
+
+def compile(whole: Whole) -> Whole:
     """Compile a training step, or a layer's prediction: the same numbers, up to rounding, sooner.
 
     The first call for each structure, shape, stride, dtype and device of the arguments traces the
@@ -56,11 +54,11 @@ def compile(whole: Step | Layer) -> Step | Layer:
         >>> compile(lf.make_step(net, loss, optimizer)), compile(net)
         (make_step(dense(1), mse(), sgd(0.1)), dense(1))
     """
-    if isinstance(whole, Layer):
-        is_made = isinstance(whole.predict, CompiledPrediction)
-        return whole if is_made else whole.replace(predict=CompiledPrediction(whole))
-    is_made = isinstance(whole.run, CompiledRun)
-    return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
+    if isinstance(whole, Step):
+        is_made = isinstance(whole.run, CompiledRun)
+        return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
+    is_made = isinstance(whole.predict, CompiledPrediction)
+    return whole if is_made else whole.replace(predict=CompiledPrediction(whole))
 
 
 # A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a
@@ -148,7 +146,7 @@ def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
 
 def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
     leaves, _ = flatten(state)
-    made, structure = compiled(
+    made, structure = graph_of(
         of_step(step), state, batch, donated=len(leaves) if step.donate else 0
     )
     hand_over = None if made.fates is None else handover(made.fates, leaves)

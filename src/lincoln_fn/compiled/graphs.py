@@ -23,10 +23,10 @@ from lincoln_fn.compiled.tracing import Program, Traced, guarded, write_down
 from lincoln_fn.layer import Arrays
 
 
-def compiled(
+def graph_of(
     program: Program, first: Arrays, second: Arrays, *, donated: int = 0
 ) -> tuple[Made, Structure]:
-    """Compile a program for arguments like those given.
+    """Compile a program for arguments like those given, or find its graph on disk.
 
     Args:
         program: of which `pure` is compiled.

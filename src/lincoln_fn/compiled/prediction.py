@@ -13,7 +13,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.combine.rearranged import rearranged
 from lincoln_fn.compiled.donation import Flat
-from lincoln_fn.compiled.graphs import compiled
+from lincoln_fn.compiled.graphs import graph_of
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
 from lincoln_fn.compiled.tracing import Program
 from lincoln_fn.layer import Arrays, Layer, Params
@@ -50,7 +50,7 @@ class CompiledPrediction:
             return self.layer.predict(params, x)
         kind = structure, layouts(leaves), torch.get_num_threads(), precision()
         if kind not in self.graphs:
-            made, of_y = compiled(_program(self.layer), params, x)
+            made, of_y = graph_of(_program(self.layer), params, x)
             self.graphs[kind] = made.run, builder(of_y)
         run, build = self.graphs[kind]
         with torch.no_grad():
@@ -66,4 +66,4 @@ def _program(layer: Layer) -> Program:
         # The number is 0, or nan if an index is out of range.
         return fast.predict(params, x), torch.zeros((), device=tree.leaves(x)[0].device)
 
-    return Program(str(layer), "layer", "the prediction", str(layer), pure, layer.predict)
+    return Program(str(layer), "layer", "the prediction", pure, layer.predict)

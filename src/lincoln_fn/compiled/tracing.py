@@ -40,14 +40,12 @@ class Program:
     """What is traced: `pure` is a function of two trees, to another tree and one number.
 
     `plain` is the function that users call, and says what is wrong with its arguments. The errors
-    name the whole by `name`, what does the work by `where`, the tree by `result`, and what makes
-    the number by `of_value`.
+    name the whole by `name`, what does the work by `where`, and the tree by `result`.
     """
 
     name: str
     where: str
     result: str
-    of_value: str
     pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
     plain: Callable[[Any, Any], object]  # Any: as above
 
@@ -61,8 +59,15 @@ def of_step(step: Step) -> Program:
     Returns:
         The program, of a state and a batch.
     """
+
+    def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        new_state, value = step.pure(state, batch)
+        if value.ndim:
+            raise LayerError(step.loss.name, "expected one number to descend")
+        return new_state, value
+
     plain = attrs.evolve(step, donate=False, run=step.pure)
-    return Program(str(step), "step", "the new state", step.loss.name, step.pure, plain)
+    return Program(str(step), "step", "the new state", pure, plain)
 
 
 @attrs.frozen(eq=False)
@@ -123,8 +128,6 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
         outputs, of_made = flatten(made)
         returned.append(of_made)
         check_tensors(program.where, f"expected {program.result} to be", outputs, made)
-        if value.ndim:
-            raise LayerError(program.of_value, "expected one number to descend")
         return [*outputs, value]
 
     try:
