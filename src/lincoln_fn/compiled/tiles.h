@@ -5,13 +5,16 @@
 //
 // Each thread has some lines, always the same, and finds what it keeps of them in its core's cache. It
 // goes through them for a block of b's columns at a time, and up to 1024 of their terms, of which a copy
-// stays there too: its own, for one that threads write together they wait for.
+// stays there too: its own, for one that threads write together they wait for. Where its lines of a stay
+// there from block to block, blocks are small, lest copies drive out what it keeps.
 
 constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES, MOST = (REGISTERS - 2) / VECTORS;
 constexpr int64_t ACROSS = (COLUMNS + WIDTH - 1) / WIDTH;
 using Parts = PartsOf<MOST, THREADS>;
-// Tiles side by side for which a chain of b's terms is half a megabyte.
-constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, (1 << 17) / (LONGEST * WIDTH)));
+// Tiles side by side for which a chain of b's terms is half a megabyte; or an eighth of one, if each
+// thread's lines of a are a megabyte at most.
+constexpr int64_t COPIED = ROWS * TERMS <= THREADS << 18 ? 1 << 15 : 1 << 17;
+constexpr int64_t BLOCK = std::max<int64_t>(1, std::min(ACROSS, COPIED / (LONGEST * WIDTH)));
 
 // One line of b in a tile, whose memory is not written to before it is laid.
 struct alignas(64) Line {
