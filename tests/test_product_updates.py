@@ -80,8 +80,9 @@ def carried_out(update, given, leaves, is_finite=True):
     torch.fx.GraphModule({}, graph)(*given)
 
 
-# Rows, terms and columns: one tile and many, whole ones and parts, and one of each.
-SHAPES = [(64, 128, 96), (45, 33, 70), (3, 5, 7), (1, 1, 1)]
+# Rows, terms and columns: one tile and many, whole ones and parts, of which one has a line less than
+# the one before; and one of each.
+SHAPES = [(64, 128, 96), (86, 20, 33), (45, 33, 70), (3, 5, 7), (1, 1, 1)]
 FACTORS = {
     "a turned": (lambda a: a.mT.contiguous().mT, lambda c: c),
     "b turned": (lambda a: a, lambda c: c.mT.contiguous().mT),
