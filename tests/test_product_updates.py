@@ -80,7 +80,7 @@ def carried_out(update, given, leaves, is_finite=True):
     torch.fx.GraphModule({}, graph)(*given)
 
 
-# Rows, terms and columns: one tile and many, whole ones and parts, of which one has a line less than
+# Rows, terms and columns: one tile and many, whole ones and parts, one of them a line shorter than
 # the one before; and one of each.
 SHAPES = [(64, 128, 96), (86, 20, 33), (45, 33, 70), (3, 5, 7), (1, 1, 1)]
 FACTORS = {
