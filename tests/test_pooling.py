@@ -296,8 +296,8 @@ def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
     x = normal(2, 3, 7, 9)
     for module, options in ((max_pool, {"dilation": 1}), (avg_pool, {})):
         y, _ = module.forward((), x, kernel_size=(3, 3), stride=2, padding=1, **options)
-        spelled, _ = module.forward((), x, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))
-        assert torch.equal(y, spelled)
+        call_repr, _ = module.forward((), x, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))
+        assert torch.equal(y, call_repr)
     assert lp_pool.forward((), x, norm_type=2, kernel_size=(2, 2))[0].shape == (2, 3, 3, 4)
     assert adaptive_max_pool.forward((), x, output_size=(None, 2))[0].shape == (2, 3, 7, 2)
 

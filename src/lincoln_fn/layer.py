@@ -172,6 +172,29 @@ def _backward_dparams(
     return backward(params, cache, g)[1]
 
 
+def is_derived(layer: Layer, name: str) -> bool:
+    """Return whether a function of a layer is the default, derived from another of its functions.
+
+    Args:
+        layer: the layer.
+        name: "predict", "input_grad" or "grads".
+
+    Returns:
+        False if the layer was given a function of its own.
+
+    Example:
+        >>> is_derived(lf.tanh(), "grads"), is_derived(lf.dense(3), "grads")
+        (True, False)
+    """
+    function = getattr(layer, name)
+    source, derived = {
+        "predict": (layer.forward, _forward_output),
+        "input_grad": (layer.backward, _backward_dx),
+        "grads": (layer.backward, _backward_dparams),
+    }[name]
+    return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
+
+
 def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     """Replace every single layer of a composition, however deeply nested.
 
@@ -191,8 +214,8 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
 
 
-def spelled(function: str, *arguments: object, **options: tuple[object, object]) -> str:
-    """Spell the call that makes a layer, loss or optimizer, leaving out what has its default.
+def call_repr(function: str, *arguments: object, **options: tuple[object, object]) -> str:
+    """Write the call that makes a layer, loss or optimizer, without arguments at their defaults.
 
     Args:
         function: the name of the function called.
@@ -203,7 +226,7 @@ def spelled(function: str, *arguments: object, **options: tuple[object, object])
         The code.
 
     Example:
-        >>> spelled("dense", 500, bias=(True, True)), spelled("softmax", dim=(1, -1))
+        >>> call_repr("dense", 500, bias=(True, True)), call_repr("softmax", dim=(1, -1))
         ('dense(500)', 'softmax(dim=1)')
     """
     shown = [repr(value) for value in arguments]

@@ -25,7 +25,7 @@ from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import in_turn, serial
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, spelled
+from lincoln_fn.layer import Arrays, Layer, Params, call_repr
 from lincoln_fn.nn import activations, dropouts, rectifiers
 from lincoln_fn.nn.attention import multi_head_attention
 from lincoln_fn.nn.linear import dense
@@ -234,4 +234,4 @@ def _spelled(function: str, num_heads: int, style: _Style, is_causal: tuple[bool
         expected = "expected activation relu or gelu"
         raise ValueError(f"{function}: {expected}, got {style.activation!r}")
     options = dict(zip(style._fields, zip(style, _Style(), strict=True), strict=True))
-    return spelled(function, num_heads, **options, is_causal=is_causal)
+    return call_repr(function, num_heads, **options, is_causal=is_causal)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn import keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 
 
 def constant(value: float) -> Initializer:
@@ -141,4 +141,4 @@ def truncated_normal(
         return unit.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high).to(dtype)
 
     options = {"mean": (mean, 0.0), "low": (low, -2.0), "high": (high, 2.0)}
-    return Initializer(spelled("truncated_normal", std, **options), draw)
+    return Initializer(call_repr("truncated_normal", std, **options), draw)

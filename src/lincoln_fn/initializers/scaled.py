@@ -12,7 +12,7 @@ from torch import Tensor
 from lincoln_fn import keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
 
@@ -55,7 +55,7 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
         glorot_uniform(gain=2.0)
     """
     return _scaled(
-        spelled("glorot_uniform", gain=(gain, 1.0)),
+        call_repr("glorot_uniform", gain=(gain, 1.0)),
         "uniform",
         lambda fans: 2 * gain**2 / max(fans.n_in + fans.n_out, 1),
     )
@@ -80,7 +80,7 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
         glorot_normal(gain=2.0)
     """
     return _scaled(
-        spelled("glorot_normal", gain=(gain, 1.0)),
+        call_repr("glorot_normal", gain=(gain, 1.0)),
         "normal",
         lambda fans: 2 * gain**2 / max(fans.n_in + fans.n_out, 1),
     )
@@ -208,7 +208,7 @@ def _he(kind: str, mode: Mode, nonlinearity: str, negative_slope: float) -> Init
     if mode not in get_args(Mode):
         raise ValueError(f"he_{kind}: expected mode fan_in or fan_out, got {mode!r}")
     square = gain(nonlinearity, negative_slope) ** 2
-    name = spelled(
+    name = call_repr(
         f"he_{kind}",
         mode=(mode, "fan_in"),
         nonlinearity=(nonlinearity, "relu"),

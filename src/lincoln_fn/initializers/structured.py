@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn import keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
@@ -50,7 +50,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         signed: Tensor = q * torch.where(r.diagonal() < 0, -gain, gain)
         return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
-    return Initializer(spelled("orthogonal", gain=(gain, 1.0)), draw)
+    return Initializer(call_repr("orthogonal", gain=(gain, 1.0)), draw)
 
 
 def identity() -> Initializer:
@@ -108,7 +108,7 @@ def dirac(groups: int = 1) -> Initializer:
                 weight[(group * out + i, i, *middle)] = 1
         return weight
 
-    return Initializer(spelled("dirac", groups=(groups, 1)), draw)
+    return Initializer(call_repr("dirac", groups=(groups, 1)), draw)
 
 
 def sparse(sparsity: float, std: float = 0.01) -> Initializer:
@@ -144,7 +144,7 @@ def sparse(sparsity: float, std: float = 0.01) -> Initializer:
         silent = order < math.ceil(sparsity * shape[0])
         return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
 
-    return Initializer(spelled("sparse", sparsity, std=(std, 0.01)), draw)
+    return Initializer(call_repr("sparse", sparsity, std=(std, 0.01)), draw)
 
 
 def _check_matrix(name: str, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""The hyperparameters of convolutions: checked, and spelled out axis by axis."""
+"""The hyperparameters of convolutions: checked, and call_repr out axis by axis."""
 
 from __future__ import annotations
 

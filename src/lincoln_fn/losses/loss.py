@@ -25,7 +25,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Arrays, Cache, spelled
+from lincoln_fn.layer import Arrays, Cache, call_repr
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_like
 
@@ -131,7 +131,7 @@ def reduced(
             return slope(cache.kept, g)
         return slope(cache.kept, g / (math.prod(cache.shape) if cache.n is None else cache.n))
 
-    return Loss(spelled(name, reduction=(reduction, "mean"), **options), forward, backward)
+    return Loss(call_repr(name, reduction=(reduction, "mean"), **options), forward, backward)
 
 
 def _check_given(

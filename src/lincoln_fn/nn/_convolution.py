@@ -6,7 +6,7 @@ from functools import partial
 
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._conv_axes import conv_axes, conv_transpose_axes
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.nn.build import layer_of
@@ -31,7 +31,7 @@ def conv(
     layer = f"conv{n}d"
     kernel = _checked(layer, n, out_channels, kernel_size, groups)
     conv_axes(layer, kernel, stride, padding, dilation, padding_mode)
-    name = spelled(
+    name = call_repr(
         layer, out_channels, kernel_size,
         stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1), groups=(groups, 1),
         bias=(bias, True), padding_mode=(padding_mode, "zeros"),
@@ -65,7 +65,7 @@ def conv_transpose(
     layer = f"conv_transpose{n}d"
     kernel = _checked(layer, n, out_channels, kernel_size, groups)
     conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
-    name = spelled(
+    name = call_repr(
         layer, out_channels, kernel_size,
         stride=(stride, 1), padding=(padding, 0), output_padding=(output_padding, 0),
         groups=(groups, 1), bias=(bias, True), dilation=(dilation, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = [
@@ -77,7 +77,7 @@ def softmax(dim: int = -1) -> Layer:
         >>> softmax(), softmax(dim=1)
         (softmax(), softmax(dim=1))
     """
-    return layer_of(spelled("softmax", dim=(dim, -1)), layers.softmax, dim=dim)
+    return layer_of(call_repr("softmax", dim=(dim, -1)), layers.softmax, dim=dim)
 
 
 def log_softmax(dim: int = -1) -> Layer:
@@ -93,7 +93,7 @@ def log_softmax(dim: int = -1) -> Layer:
         >>> log_softmax(), log_softmax(dim=1)
         (log_softmax(), log_softmax(dim=1))
     """
-    return layer_of(spelled("log_softmax", dim=(dim, -1)), layers.log_softmax, dim=dim)
+    return layer_of(call_repr("log_softmax", dim=(dim, -1)), layers.log_softmax, dim=dim)
 
 
 def softmin(dim: int = -1) -> Layer:
@@ -109,7 +109,7 @@ def softmin(dim: int = -1) -> Layer:
         >>> softmin(), softmin(dim=1)
         (softmin(), softmin(dim=1))
     """
-    return layer_of(spelled("softmin", dim=(dim, -1)), layers.softmin, dim=dim)
+    return layer_of(call_repr("softmin", dim=(dim, -1)), layers.softmin, dim=dim)
 
 
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
@@ -131,7 +131,7 @@ def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate none or tanh, got {approximate!r}")
-    name = spelled("gelu", approximate=(approximate, "none"))
+    name = call_repr("gelu", approximate=(approximate, "none"))
     return layer_of(name, layers.gelu, approximate=approximate)
 
 
@@ -182,7 +182,7 @@ def softplus(beta: float = 1.0, threshold: float = layers.softplus.EXACT_PAST) -
     if not beta > 0:
         raise ValueError(f"softplus: expected beta above 0, got {beta}")
     default = layers.softplus.EXACT_PAST
-    name = spelled("softplus", beta=(beta, 1.0), threshold=(threshold, default))
+    name = call_repr("softplus", beta=(beta, 1.0), threshold=(threshold, default))
     return layer_of(name, layers.softplus, beta=beta, threshold=threshold)
 
 
@@ -225,4 +225,4 @@ def glu(dim: int = -1) -> Layer:
         >>> glu(), glu(dim=1)
         (glu(), glu(dim=1))
     """
-    return layer_of(spelled("glu", dim=(dim, -1)), layers.glu, dim=dim)
+    return layer_of(call_repr("glu", dim=(dim, -1)), layers.glu, dim=dim)

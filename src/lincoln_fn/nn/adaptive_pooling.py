@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = [
@@ -33,7 +33,7 @@ def global_avg_pool(*, keepdim: bool = False) -> Layer:
         (global_avg_pool(), global_avg_pool(keepdim=True))
     """
     return layer_of(
-        spelled("global_avg_pool", keepdim=(keepdim, False)), layers.global_avg_pool,
+        call_repr("global_avg_pool", keepdim=(keepdim, False)), layers.global_avg_pool,
         keepdim=keepdim,
     )  # fmt: skip
 
@@ -147,4 +147,4 @@ def _adaptive(family: str, n: int, module: ModuleType, output_size: OutputSize) 
         raise ValueError(
             f"{layer}: expected output_size of {n} numbers of at least 1, got {output_size}"
         )
-    return layer_of(spelled(layer, output_size), module, output_size=sizes)
+    return layer_of(call_repr(layer, output_size), module, output_size=sizes)

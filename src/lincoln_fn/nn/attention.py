@@ -6,7 +6,7 @@ from functools import partial
 
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.layer import Layer, spelled, unchanged
+from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["multi_head_attention", "scaled_dot_product_attention"]
@@ -30,7 +30,7 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
         >>> scaled_dot_product_attention(), scaled_dot_product_attention(is_causal=True)
         (scaled_dot_product_attention(), scaled_dot_product_attention(is_causal=True))
     """
-    name = spelled(
+    name = call_repr(
         "scaled_dot_product_attention", is_causal=(is_causal, False), scale=(scale, None)
     )
     return layer_of(name, layers.scaled_dot_product_attention, is_causal=is_causal, scale=scale)
@@ -79,7 +79,7 @@ def multi_head_attention(
         raise ValueError(f"multi_head_attention: expected num_heads of at least 1, got {num_heads}")
     if not 0 <= dropout <= 1:
         raise ValueError(f"multi_head_attention: expected dropout from 0 to 1, got {dropout}")
-    name = spelled(
+    name = call_repr(
         "multi_head_attention",
         num_heads,
         dropout=(dropout, 0.0),

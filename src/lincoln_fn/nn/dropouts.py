@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = [
@@ -139,4 +139,4 @@ def _dropout(name: str, module: ModuleType, p: float, **hyperparameters: int) ->
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: expected p from 0 to 1, got {p}")
     init = layers.dropout.init
-    return layer_of(spelled(name, p=(p, 0.5)), module, init=init, p=p, **hyperparameters)
+    return layer_of(call_repr(name, p=(p, 0.5)), module, init=init, p=p, **hyperparameters)

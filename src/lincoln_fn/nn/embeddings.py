@@ -8,7 +8,7 @@ import torch
 
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, normal
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["embedding", "positional_embedding", "sinusoidal_positions"]
@@ -60,7 +60,7 @@ def embedding(
         weight_init=weight_init,
         dtype=dtype,
     )
-    name = spelled(
+    name = call_repr(
         "embedding",
         num_embeddings,
         embedding_dim,
@@ -92,7 +92,7 @@ def positional_embedding(max_len: int, *, weight_init: Initializer = _POSITION_I
     if max_len < 1:
         raise ValueError(f"positional_embedding: expected max_len of at least 1, got {max_len}")
     init = partial(layers.positional_embedding.init, max_len=max_len, weight_init=weight_init)
-    name = spelled("positional_embedding", max_len, weight_init=(weight_init, _POSITION_INIT))
+    name = call_repr("positional_embedding", max_len, weight_init=(weight_init, _POSITION_INIT))
     return layer_of(name, layers.positional_embedding, init)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["bilinear", "dense"]
@@ -45,7 +45,7 @@ def dense(
     init = partial(
         layers.dense.init, n_out=n_out, bias=bias, weight_init=weight_init, bias_init=bias_init
     )
-    name = spelled(
+    name = call_repr(
         "dense",
         n_out,
         bias=(bias, True),
@@ -89,7 +89,7 @@ def bilinear(
         weight_init=weight_init,
         bias_init=bias_init,
     )
-    name = spelled(
+    name = call_repr(
         "bilinear",
         out_features,
         bias=(bias, True),

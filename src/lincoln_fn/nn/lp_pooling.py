@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import window_of
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.nn.build import layer_of
@@ -96,7 +96,7 @@ def _lp_pool(
     if not 1 <= norm_type < inf:
         raise ValueError(f"{layer}: expected norm_type from 1 to below infinity, got {norm_type}")
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = spelled(
+    name = call_repr(
         layer, norm_type, kernel_size, stride=(stride, None), ceil_mode=(ceil_mode, False)
     )
     window = window_of(layer, kernel, stride, 0, 1, ceil_mode)

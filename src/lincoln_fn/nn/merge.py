@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["add", "concatenate", "identity", "multiply"]
@@ -48,7 +48,7 @@ def concatenate(dim: int = -1) -> Layer:
         >>> concatenate().predict((), (torch.zeros(1), torch.ones(2)))
         tensor([0., 1., 1.])
     """
-    return layer_of(spelled("concatenate", dim=(dim, -1)), layers.concatenate, dim=dim)
+    return layer_of(call_repr("concatenate", dim=(dim, -1)), layers.concatenate, dim=dim)
 
 
 def identity() -> Layer:

@@ -7,7 +7,7 @@ from functools import partial
 from types import ModuleType
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled, unchanged
+from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.nn.build import layer_of
 
 __all__ = [
@@ -107,7 +107,7 @@ def layer_norm(
     """
     _check_eps("layer_norm", eps)
     sizes = _sizes("layer_norm", normalized_shape)
-    name = spelled(
+    name = call_repr(
         "layer_norm",
         *_unless_default(sizes),
         eps=(eps, 1e-5),
@@ -149,7 +149,7 @@ def rms_norm(
     if eps is not None:
         _check_eps("rms_norm", eps)
     sizes = _sizes("rms_norm", normalized_shape)
-    name = spelled(
+    name = call_repr(
         "rms_norm",
         *_unless_default(sizes),
         eps=(eps, None),
@@ -182,7 +182,7 @@ def group_norm(num_groups: int, eps: float = 1e-5, affine: bool = True) -> Layer
     if num_groups < 1:
         raise ValueError(f"group_norm: expected num_groups of at least 1, got {num_groups}")
     _check_eps("group_norm", eps)
-    name = spelled("group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True))
+    name = call_repr("group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True))
     init = partial(layers.group_norm.init, num_groups=num_groups, affine=affine)
     return layer_of(name, layers.group_norm, init=init, num_groups=num_groups, eps=eps)
 
@@ -210,7 +210,7 @@ def local_response_norm(
     """
     if size < 1:
         raise ValueError(f"local_response_norm: expected size of at least 1, got {size}")
-    name = spelled("local_response_norm", size, alpha=(alpha, 1e-4), beta=(beta, 0.75), k=(k, 1.0))
+    name = call_repr("local_response_norm", size, alpha=(alpha, 1e-4), beta=(beta, 0.75), k=(k, 1.0))
     return layer_of(name, layers.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
 
 
@@ -227,7 +227,7 @@ def _with_running(
     _check_eps(function, eps)
     if momentum is not None and not 0 <= momentum <= 1:
         raise ValueError(f"{function}: expected momentum from 0 to 1 or None, got {momentum}")
-    name = spelled(
+    name = call_repr(
         function,
         eps=(eps, 1e-5),
         momentum=(momentum, 0.1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.nn.build import layer_of
 
@@ -288,5 +288,5 @@ def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float | None
         raise ValueError(f"{layer}: expected padding of at least 0, got {padding!r}")
     shown = (padding,) if value is None else (padding, value)
     return layer_of(
-        spelled(layer, *shown), layers.pad, padding=sizes, mode=mode, value=value or 0.0
+        call_repr(layer, *shown), layers.pad, padding=sizes, mode=mode, value=value or 0.0
     )

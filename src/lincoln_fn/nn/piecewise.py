@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["hardshrink", "hardsigmoid", "hardswish", "hardtanh", "softshrink", "threshold"]
@@ -28,7 +28,7 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
     """
     if not min_val < max_val:
         raise ValueError(f"hardtanh: expected min_val below max_val, got {min_val} and {max_val}")
-    name = spelled("hardtanh", min_val=(min_val, -1.0), max_val=(max_val, 1.0))
+    name = call_repr("hardtanh", min_val=(min_val, -1.0), max_val=(max_val, 1.0))
     return layer_of(name, layers.hardtanh, min_val=min_val, max_val=max_val)
 
 
@@ -76,7 +76,7 @@ def hardshrink(lambd: float = 0.5) -> Layer:
     """
     if not lambd >= 0:
         raise ValueError(f"hardshrink: expected lambd of at least 0, got {lambd}")
-    return layer_of(spelled("hardshrink", lambd=(lambd, 0.5)), layers.hardshrink, lambd=lambd)
+    return layer_of(call_repr("hardshrink", lambd=(lambd, 0.5)), layers.hardshrink, lambd=lambd)
 
 
 def softshrink(lambd: float = 0.5) -> Layer:
@@ -97,7 +97,7 @@ def softshrink(lambd: float = 0.5) -> Layer:
     """
     if not lambd >= 0:
         raise ValueError(f"softshrink: expected lambd of at least 0, got {lambd}")
-    return layer_of(spelled("softshrink", lambd=(lambd, 0.5)), layers.softshrink, lambd=lambd)
+    return layer_of(call_repr("softshrink", lambd=(lambd, 0.5)), layers.softshrink, lambd=lambd)
 
 
 def threshold(threshold: float, value: float) -> Layer:
@@ -114,5 +114,5 @@ def threshold(threshold: float, value: float) -> Layer:
         >>> threshold(0.1, 20.0)
         threshold(0.1, 20.0)
     """
-    name = spelled("threshold", threshold, value)
+    name = call_repr("threshold", threshold, value)
     return layer_of(name, layers.threshold, threshold=threshold, value=value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import window_of
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.nn.build import layer_of
@@ -183,7 +183,7 @@ def _max_pool(
 ) -> Layer:
     layer = f"max_pool{n}d"
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = spelled(
+    name = call_repr(
         layer, kernel_size,
         stride=(stride, None), padding=(padding, 0), dilation=(dilation, 1),
         ceil_mode=(ceil_mode, False),
@@ -205,7 +205,7 @@ def _avg_pool(
     if divisor_override == 0:
         raise ValueError(f"{layer}: expected divisor_override other than 0, got 0")
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = spelled(
+    name = call_repr(
         layer, kernel_size,
         stride=(stride, None), padding=(padding, 0), ceil_mode=(ceil_mode, False),
         count_include_pad=(count_include_pad, True), divisor_override=(divisor_override, None),

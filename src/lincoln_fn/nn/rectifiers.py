@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.nn.build import layer_of
 
 __all__ = ["celu", "elu", "leaky_relu", "prelu", "relu", "relu6", "rrelu", "selu"]
@@ -50,7 +50,7 @@ def leaky_relu(negative_slope: float = 0.01) -> Layer:
         >>> leaky_relu(), leaky_relu(0.2)
         (leaky_relu(), leaky_relu(negative_slope=0.2))
     """
-    name = spelled("leaky_relu", negative_slope=(negative_slope, 0.01))
+    name = call_repr("leaky_relu", negative_slope=(negative_slope, 0.01))
     return layer_of(name, layers.leaky_relu, negative_slope=negative_slope)
 
 
@@ -73,7 +73,7 @@ def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
     """
     if num_parameters < 1:
         raise ValueError(f"prelu: expected num_parameters of at least 1, got {num_parameters}")
-    name = spelled("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
+    name = call_repr("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
     init_params = partial(layers.prelu.init, num_parameters=num_parameters, init=init)
     return layer_of(name, layers.prelu, init_params)
 
@@ -97,7 +97,7 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """
     if not lower <= upper:
         raise ValueError(f"rrelu: expected lower at most upper, got {lower} and {upper}")
-    name = spelled("rrelu", lower=(lower, 1 / 8), upper=(upper, 1 / 3))
+    name = call_repr("rrelu", lower=(lower, 1 / 8), upper=(upper, 1 / 3))
     return layer_of(name, layers.rrelu, layers.rrelu.init, lower=lower, upper=upper)
 
 
@@ -114,7 +114,7 @@ def elu(alpha: float = 1.0) -> Layer:
         >>> elu(), elu(0.5)
         (elu(), elu(alpha=0.5))
     """
-    return layer_of(spelled("elu", alpha=(alpha, 1.0)), layers.elu, alpha=alpha)
+    return layer_of(call_repr("elu", alpha=(alpha, 1.0)), layers.elu, alpha=alpha)
 
 
 def selu() -> Layer:
@@ -148,4 +148,4 @@ def celu(alpha: float = 1.0) -> Layer:
     """
     if not alpha > 0:
         raise ValueError(f"celu: expected alpha above 0, got {alpha}")
-    return layer_of(spelled("celu", alpha=(alpha, 1.0)), layers.celu, alpha=alpha)
+    return layer_of(call_repr("celu", alpha=(alpha, 1.0)), layers.celu, alpha=alpha)

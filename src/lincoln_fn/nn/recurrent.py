@@ -7,7 +7,7 @@ from types import ModuleType
 
 from lincoln_fn import layers
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._recurrent import Form
 from lincoln_fn.nn.build import layer_of
 
@@ -143,7 +143,7 @@ def _recurrent(module: ModuleType, name: str, form: Form, **hyperparameters: str
         number = getattr(form, what)
         if number < 1:
             raise ValueError(f"{name}: expected {what} of at least 1, got {number}")
-    spelling = spelled(
+    spelling = call_repr(
         name,
         form.hidden_size,
         num_layers=(form.num_layers, 1),

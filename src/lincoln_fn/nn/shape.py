@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Layer, spelled
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.nn.build import layer_of
 
@@ -26,7 +26,7 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
         >>> flatten(), flatten(2)
         (flatten(), flatten(start_dim=2))
     """
-    name = spelled("flatten", start_dim=(start_dim, 1), end_dim=(end_dim, -1))
+    name = call_repr("flatten", start_dim=(start_dim, 1), end_dim=(end_dim, -1))
     return layer_of(name, layers.flatten, start_dim=start_dim, end_dim=end_dim)
 
 
@@ -48,7 +48,7 @@ def unflatten(dim: int, unflattened_size: Sizes) -> Layer:
         unflatten(1, (2, -1))
     """
     sizes = _open("unflatten", "unflattened_size", unflattened_size)
-    name = spelled("unflatten", dim, sizes)
+    name = call_repr("unflatten", dim, sizes)
     return layer_of(name, layers.unflatten, dim=dim, unflattened_size=sizes)
 
 
@@ -69,7 +69,7 @@ def reshape(*shape: int) -> Layer:
         reshape(1, 28, 28)
     """
     return layer_of(
-        spelled("reshape", *shape), layers.reshape, shape=_open("reshape", "shape", shape)
+        call_repr("reshape", *shape), layers.reshape, shape=_open("reshape", "shape", shape)
     )
 
 
@@ -86,7 +86,7 @@ def permute(*dims: int) -> Layer:
         >>> permute(0, 2, 3, 1)
         permute(0, 2, 3, 1)
     """
-    return layer_of(spelled("permute", *dims), layers.permute, dims=dims)
+    return layer_of(call_repr("permute", *dims), layers.permute, dims=dims)
 
 
 def pixel_shuffle(upscale_factor: int) -> Layer:
@@ -107,7 +107,7 @@ def pixel_shuffle(upscale_factor: int) -> Layer:
     """
     _check_factor("pixel_shuffle", "upscale_factor", upscale_factor)
     return layer_of(
-        spelled("pixel_shuffle", upscale_factor),
+        call_repr("pixel_shuffle", upscale_factor),
         layers.pixel_shuffle,
         upscale_factor=upscale_factor,
     )
@@ -131,7 +131,7 @@ def pixel_unshuffle(downscale_factor: int) -> Layer:
     """
     _check_factor("pixel_unshuffle", "downscale_factor", downscale_factor)
     return layer_of(
-        spelled("pixel_unshuffle", downscale_factor),
+        call_repr("pixel_unshuffle", downscale_factor),
         layers.pixel_unshuffle,
         downscale_factor=downscale_factor,
     )
@@ -175,7 +175,7 @@ def upsample(
         raise ValueError(f"upsample: expected mode in {layers.upsample.MODES}, got {mode!r}")
     if align_corners and mode.startswith("nearest"):
         raise ValueError(f"upsample: expected no align_corners with mode={mode!r}")
-    name = spelled(
+    name = call_repr(
         "upsample",
         size=(size, None),
         scale_factor=(scale_factor, None),

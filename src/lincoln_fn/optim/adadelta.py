@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, rate, require, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -73,7 +73,7 @@ def adadelta(
         params, *kept = walk("adadelta", rule, params, grads, state.square, state.moved)
         return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
 
-    name = spelled(
+    name = call_repr(
         "adadelta",
         lr,
         rho=(rho, 0.9),

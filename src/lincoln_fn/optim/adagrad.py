@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended_over, rate, require, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -77,7 +77,7 @@ def adagrad(
         params, s = walk("adagrad", rule, params, grads, state.total)
         return params, AdagradState(state.step + 1, s)
 
-    name = spelled(
+    name = call_repr(
         "adagrad",
         lr,
         lr_decay=(lr_decay, 0.0),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, rate, shrunk, slope
 from lincoln_fn.optim.walk import Columns, Rule, apply, no_steps, walk_lists, zeros_like
@@ -135,7 +135,7 @@ def _adam(name: str, lr: LearningRate, settings: _Settings, amsgrad: bool) -> Op
         params, *kept = walk_lists(name, moved, params, grads, state.m, state.v, state.v_max)
         return params, AdamState(step, *kept)
 
-    spelling = spelled(
+    spelling = call_repr(
         name,
         lr,
         betas=(betas, (0.9, 0.999)),

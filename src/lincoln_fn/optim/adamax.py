@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, rate, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -73,7 +73,7 @@ def adamax(
         params, *kept = walk("adamax", rule, params, grads, state.m, state.u)
         return params, AdamaxState(step, *kept)
 
-    name = spelled(
+    name = call_repr(
         "adamax",
         lr,
         betas=(betas, (0.9, 0.999)),

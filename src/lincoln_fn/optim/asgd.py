@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, rate, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -74,7 +74,7 @@ def asgd(
         params, average = walk("asgd", rule, params, grads, state.average)
         return params, AsgdState(state.step + 1, average)
 
-    name = spelled(
+    name = call_repr(
         "asgd",
         lr,
         lambd=(lambd, 1e-4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, rate, shrunk
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -71,7 +71,7 @@ def lion(
         params, m = walk("lion", rule, params, grads, state.m)
         return params, LionState(None if state.step is None else state.step + 1, m)
 
-    name = spelled(
+    name = call_repr(
         "lion",
         lr,
         betas=(betas, (0.9, 0.99)),

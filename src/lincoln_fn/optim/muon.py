@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, rate, require, shrunk
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -113,7 +113,7 @@ def muon(
         params, b = walk("muon", rule, params, grads, state.momentum)
         return params, MuonState(None if state.step is None else state.step + 1, b)
 
-    name = spelled(
+    name = call_repr(
         "muon",
         lr,
         weight_decay=(weight_decay, 0.1),

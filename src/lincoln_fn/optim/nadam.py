@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, rate, require, shrunk, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -90,7 +90,7 @@ def nadam(
         params, *kept = walk("nadam", rule, params, grads, state.m, state.v)
         return params, NadamState(step, product, *kept)
 
-    name = spelled(
+    name = call_repr(
         "nadam",
         lr,
         betas=(betas, (0.9, 0.999)),

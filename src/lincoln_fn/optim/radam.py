@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, rate, shrunk, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -85,7 +85,7 @@ def radam(
         params, *kept = walk("radam", rule, params, grads, state.m, state.v)
         return params, RadamState(step, *kept)
 
-    name = spelled(
+    name = call_repr(
         "radam",
         lr,
         betas=(betas, (0.9, 0.999)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import check_common, descended, descended_over, rate, require, slope
 from lincoln_fn.optim.walk import no_steps, walk, zeros_like
@@ -96,7 +96,7 @@ def rmsprop(
         params, *kept = walk("rmsprop", rule, params, grads, *trees)
         return params, RmspropState(None if state.step is None else state.step + 1, *kept)
 
-    name = spelled(
+    name = call_repr(
         "rmsprop",
         lr,
         alpha=(alpha, 0.99),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.optim.rules import check_common, require
 from lincoln_fn.optim.walk import walk, zeros_like
@@ -72,7 +72,7 @@ def rprop(
         params, *kept = walk("rprop", rule, params, grads, state.last, state.size)
         return params, RpropState(*kept)
 
-    name = spelled(
+    name = call_repr(
         "rprop",
         lr,
         etas=(etas, (0.5, 1.2)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import check_common, descended, rate, require, slope
 from lincoln_fn.optim.walk import Columns, no_steps, walk, walk_lists, zeros_like
@@ -92,7 +92,7 @@ def sgd(
         now, pairs = rate(lr, None), zip(*lists, strict=True)
         return [[descended(p, slope(p, dp, weight_decay, maximize), now) for p, dp in pairs]]
 
-    name = spelled(
+    name = call_repr(
         "sgd",
         lr,
         momentum=(momentum, 0.0),

@@ -16,7 +16,7 @@ import attrs
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn.layer import Params, spelled
+from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.rules import require
 
@@ -73,7 +73,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             break
     if optimizer is None:
         raise ValueError(f"chain: expected transforms and then one optimizer, got {parts}")
-    return Optimizer(spelled("chain", *parts), optimizer.init, optimizer.update)
+    return Optimizer(call_repr("chain", *parts), optimizer.init, optimizer.update)
 
 
 def _on_gradients(name: str, change: Callable[[Params, Params], Params]) -> Transform:
@@ -184,4 +184,4 @@ def weight_decay(factor: float, mask: Mask | None = None) -> Transform:
         chosen = iter([mask(path) for path in tree.paths(params)])
         return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
 
-    return _on_gradients(spelled("weight_decay", factor, mask=(mask, None)), decayed)
+    return _on_gradients(call_repr("weight_decay", factor, mask=(mask, None)), decayed)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 
@@ -71,7 +71,7 @@ def one_cycle(
             rate = torch.where(step >= begin, along(start, end, share), rate)
         return rate
 
-    name = spelled(
+    name = call_repr(
         "one_cycle",
         max_lr,
         total_steps,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 from lincoln_fn.schedules.single import linear
@@ -74,7 +74,7 @@ def linear_warmup(
         full = then((step - steps).clamp(min=0)) if callable(then) else then
         return rise.at(step) * full
 
-    name = spelled("linear_warmup", then, steps, start_factor=(start_factor, 1 / 3))
+    name = call_repr("linear_warmup", then, steps, start_factor=(start_factor, 1 / 3))
     return Schedule(name, at)
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import spelled
+from lincoln_fn.layer import call_repr
 from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 
@@ -53,7 +53,7 @@ def exponential(lr: float, gamma: float, every: int = 1, staircase: bool = False
         times = step / every
         return lr * gamma ** (times.floor() if staircase else times)
 
-    name = spelled("exponential", lr, gamma, every=(every, 1), staircase=(staircase, False))
+    name = call_repr("exponential", lr, gamma, every=(every, 1), staircase=(staircase, False))
     return Schedule(name, at)
 
 
@@ -106,7 +106,7 @@ def polynomial(lr: float, steps: int, power: float = 1.0) -> Schedule:
     def at(step: Tensor) -> Tensor:
         return lr * (1 - (step / steps).clamp(max=1)) ** power
 
-    return Schedule(spelled("polynomial", lr, steps, power=(power, 1.0)), at)
+    return Schedule(call_repr("polynomial", lr, steps, power=(power, 1.0)), at)
 
 
 def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
@@ -137,4 +137,4 @@ def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
     def at(step: Tensor) -> Tensor:
         return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())
 
-    return Schedule(spelled("cosine", lr, steps, lr_min=(lr_min, 0.0)), at)
+    return Schedule(call_repr("cosine", lr, steps, lr_min=(lr_min, 0.0)), at)
