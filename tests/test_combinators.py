@@ -203,7 +203,7 @@ def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
 
 PARAMS = lf.dense(4).init(lf.Key(0), X)
 ERRORS = [
-    (lf.residual(lf.dense(4)), (PARAMS, ()), X, "residual merge[0] add(): expected inputs of one"),
+    (lf.residual(lf.dense(4)), (PARAMS, ()), X, "residual[2] add(): expected inputs of one"),
     (lf.residual(lf.dense(4)), PARAMS, X, "residual: expected params with 2 entries, got Params("),
     (
         lf.parallel(lf.dense(4)),
@@ -250,9 +250,9 @@ def test_a_cache_or_cotangent_of_another_composition_is_refused():
     layer = lf.branch(lf.dense(4), lf.dense(4))
     params = layer.init(lf.Key(0), X)
     _, cache = layer.forward(params, X)
-    with pytest.raises(lf.LayerError, match=r"branch merge\[0\] add\(\): expected g of shape"):
+    with pytest.raises(lf.LayerError, match=r"branch\[2\] add\(\): expected g of shape"):
         layer.backward(params, cache, normal(6, 3))
-    with pytest.raises(lf.LayerError, match="branch: expected the cache with 2 entries"):
+    with pytest.raises(lf.LayerError, match="branch: expected the cache with 3 entries"):
         layer.backward(params, (), normal(6, 4))
     kept = lf.checkpointed(lf.dense(4))
     with pytest.raises(lf.LayerError, match="checkpointed: expected the cache of its own"):

@@ -110,7 +110,7 @@ def test_every_layer_has_its_path_and_every_use_its_number(name):
         for position in filter(None, record.path.split(".")):
             layer = layer.parts[int(position)]
         assert layer.name == record.name
-        assert layer.rebuild is None
+        assert layer.composition is None
     uses = [(record.path, record.use) for record in records]
     assert len(set(uses)) == len(uses)
     assert all(use == 1 or (path, use - 1) in uses for path, use in uses)
@@ -137,39 +137,35 @@ def test_a_frozen_layer_has_a_gradient_and_no_dparams():
     assert records[1].dparams_norm > 0
 
 
-def test_where_no_backward_pass_comes_by_there_is_no_gradient():
+def test_frozen_parts_have_a_gradient_each_and_no_dparams():
     net = lf.frozen(lf.tied(lf.embedding(7, 3), lf.dense(3)))
     x = torch.tensor([1, 2])
     records = trace(net, net.init(lf.Key(0), x), x, SQUARES, None)
-    assert [record.gradient for record in records] == [None, None]
-    assert [record.gradient_norm for record in records] == [None, None]
-    assert records.gradient_norms() == {}
+    assert [record.gradient.shape for record in records] == [(2, 3), (2, 3), (2, 7)]
+    assert [record.dparams_norm for record in records] == [None, None, None]
 
 
 # Compositions of one's own
 
 
-def in_two_halves(first, second):
-    """Make `serial` of two layers that keeps the input of each, and runs each again, last first."""
+def in_two_halves(*parts):
+    """Make `serial` of layers that keeps the input of each, and runs each again, last first."""
 
-    def forward(params, x):
-        h = first.forward(params[0], x)[0]
-        return second.forward(params[1], h)[0], (x, h)
+    def there(visit, params, x):
+        kept = []
+        for i, entry in enumerate(params):
+            kept.append(x)
+            x = visit(i, entry, x)[0]
+        return x, tuple(kept)
 
-    def backward(params, cache, g):
-        x, h = cache
-        dh, dsecond = second.backward(params[1], second.forward(params[1], h)[1], g)
-        dx, dfirst = first.backward(params[0], first.forward(params[0], x)[1], dh)
-        return dx, (dfirst, dsecond)
+    def back(visit, params, cache, g):
+        records = [None] * len(params)
+        for i in reversed(range(len(params))):
+            again = visit.parts[i].forward(params[i], cache[i])[1]
+            g, records[i] = visit(i, params[i], again, g)
+        return g, tuple(records)
 
-    return lf.Layer(
-        f"in_two_halves({first}, {second})",
-        forward,
-        backward,
-        init=lf.serial(first, second).init,
-        parts=(first, second),
-        rebuild=lambda parts: in_two_halves(*parts),
-    )
+    return lf.walk.composition("in_two_halves", parts, there, back)
 
 
 def test_parts_that_are_run_again_in_another_order_are_told_apart():
@@ -184,33 +180,11 @@ def test_parts_that_are_run_again_in_another_order_are_told_apart():
         assert record.dparams_norm == expected.dparams_norm
 
 
-def in_two_runs(layer, dx_first):
-    """Make a layer that runs again for one of dx and dparams, and once more for the other."""
-
-    def again(params, x):
-        return layer.forward(params, x)[1]
-
-    def backward(params, x, g):
-        dx = layer.input_grad(params, again(params, x), g) if dx_first else None
-        dparams = layer.grads(params, again(params, x), g)
-        return dx if dx_first else layer.input_grad(params, again(params, x), g), dparams
-
-    return lf.Layer(
-        f"in_two_runs({layer})",
-        forward=lambda params, x: (layer.forward(params, x)[0], x),
-        backward=backward,
-        init=layer.init,
-        parts=(layer,),
-        rebuild=lambda parts: in_two_runs(*parts, dx_first),
-    )
-
-
 @pytest.mark.parametrize("inner", [lf.dense(4), lf.shared(lf.dense(4))], ids=str)
-@pytest.mark.parametrize("dx_first", [True, False])
-def test_a_part_that_is_run_again_twice_is_told_of_once(inner, dx_first):
+def test_each_use_of_a_part_that_is_run_again_is_recorded_once(inner):
     x = (X, 2 * X) if inner.parts else X
     xs = (x, (3 * X, 4 * X)) if inner.parts else (X, 2 * X)
-    net, plain = lf.shared(in_two_runs(inner, dx_first)), lf.shared(lf.checkpointed(inner))
+    net, plain = lf.shared(lf.checkpointed(inner)), lf.shared(inner)
     params = plain.init(lf.Key(0), xs)
     again, once = (trace(layer, params, xs, SQUARES, None) for layer in (net, plain))
     assert len(again) == len(once) == (4 if inner.parts else 2)
@@ -221,19 +195,14 @@ def test_a_part_that_is_run_again_twice_is_told_of_once(inner, dx_first):
 
 
 def test_a_layer_that_is_run_in_backward_alone_has_no_record():
-    def with_surrogate(layer, surrogate):
-        def backward(params, x, g):
-            return surrogate.backward((), surrogate.forward((), x)[1], g)
+    def there(visit, params, x):
+        return visit(0, (), x)[0], x
 
-        return lf.Layer(
-            "with_surrogate()",
-            forward=lambda params, x: (layer.forward((), x)[0], x),
-            backward=backward,
-            parts=(layer, surrogate),
-            rebuild=lambda parts: with_surrogate(*parts),
-        )
+    def back(visit, params, x, g):
+        return visit(1, (), visit.parts[1].forward((), x)[1], g)
 
-    (record,) = trace(with_surrogate(lf.hardtanh(), lf.tanh()), (), X, SQUARES, None)
+    net = lf.walk.composition("with_surrogate", (lf.hardtanh(), lf.tanh()), there, back)
+    (record,) = trace(net, (), X, SQUARES, None)
     assert (record.name, record.gradient) == ("hardtanh()", None)
 
 

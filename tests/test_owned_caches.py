@@ -1,4 +1,4 @@
-"""Compositions let go of a cache that nobody else holds, and leave one alone that somebody does."""
+"""Compositions free a cache that nobody else holds part by part, and leave any other alone."""
 
 import weakref
 
@@ -8,7 +8,8 @@ from cases.case import normal
 from test_combinators import STATEFUL, X
 
 import lincoln_fn as lf
-from lincoln_fn.combine.parts import owned
+from lincoln_fn.walk import gradients
+from lincoln_fn.walk.parts import owned
 
 
 def watched(made, alive):
@@ -58,14 +59,14 @@ HOLDERS = {
 
 @pytest.mark.parametrize("way", ["backward", "input_grad"])
 @pytest.mark.parametrize("name", HOLDERS)
-def test_an_owned_cache_is_let_go_part_by_part(name, way):
+def test_an_owned_cache_is_freed_part_by_part(name, way):
     hold, expected = HOLDERS[name]
     made, alive = [], []
     net = hold(*(watched(made, alive) for _ in range(3)))
     params = net.init(lf.Key(0), X)
     made.clear()
     y, cache = net.forward(params, X)
-    cache = owned(net, cache)
+    cache = owned(cache)
     getattr(net, way)(params, cache, torch.ones_like(y))
     assert alive == expected
     assert not any(ref() for ref in made)
@@ -82,14 +83,14 @@ def test_the_gradients_are_those_of_a_cache_that_is_kept(name, way):
     run = getattr(net, way)
     expected = run(params, cache, g)
     again = run(params, cache, g)
-    ours = run(params, owned(net, cache), g)
+    ours = run(params, owned(cache), g)
     for trees in (again, ours):
         leaves = (lf.tree.leaves(tree) for tree in (trees, expected))
         for given, wanted in zip(*leaves, strict=True):
             assert torch.equal(given, wanted)
 
 
-def test_checkpointed_lets_go_of_what_it_has_made_again():
+def test_checkpointed_frees_what_it_has_made_again():
     made, alive = [], []
     net = lf.checkpointed(lf.serial(*(watched(made, alive) for _ in range(3))))
     params = net.init(lf.Key(0), X)
@@ -106,9 +107,23 @@ def test_a_layer_of_one_s_own_gets_its_own_tuple():
 
     own = lf.Layer("own()", lambda params, x: (x, (x, x)), backward)
     for layer in (own, lf.serial(lf.relu()).replace(forward=own.forward, backward=backward)):
-        net = lf.serial(layer, lf.relu())
-        y, cache = net.forward(((), ()), X)
-        net.backward(((), ()), owned(net, cache), y)
+        for net in (layer, lf.serial(layer, lf.relu()), lf.frozen(layer), lf.shared(layer)):
+            x = (X, X) if net.name.startswith("shared") else X
+            params = net.init(lf.Key(0), x)
+            y, cache = net.forward(params, x)
+            gradients(net, params, owned(cache), y)
+
+
+def test_an_entry_that_is_taken_twice_is_refused_by_name():
+    def back(visit, params, cache, g):
+        assert cache[0] is not None
+        return visit(0, params[0], cache[0], g)
+
+    net = lf.walk.composition("mine", (lf.dense(2),), lf.serial().composition.there, back)
+    params = net.init(lf.Key(0), X)
+    y, cache = net.forward(params, X)
+    with pytest.raises(LookupError, match=r"entry 0 .* was taken before; take each entry once"):
+        gradients(net, params, cache, y)
 
 
 def test_a_list_of_another_length_is_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.combine.rearranged import rearranged
+from lincoln_fn.fastpath.rearranged import rearranged
 
 POOLS = [
     lf.max_pool2d(2),

@@ -51,6 +51,8 @@ def test_it_is_printed_as_a_table():
         "0.0.0      dense(2000)  (5, 2000)          8,000            0         30,000",
         "0.0.1      tanh()       (5, 2000)              0       40,000              0",
         "0.0.2      dense(3)     (5, 3)             6,003            0         30,000",
+        "0.1      identity()     (5, 3)                 0            0              0",
+        "0.2      add()          (5, 3)                 0            0              0",
         "1      frozen           (5, 1)                 0           60             15",
         "1.0      dense(1)       (5, 1)                 0           60             15",
         "────────────────────────────────────────────────────────────────────────────",
@@ -149,10 +151,11 @@ def test_products_with_a_vector_count(product, expected):
     assert summary(layer, torch.zeros(3)).total.multiply_adds == expected
 
 
-def test_what_a_composition_computes_itself_counts_as_its_own():
+def test_the_scores_of_a_tied_embedding_are_a_layer_without_parameters_of_their_own():
     net = lf.tied(lf.embedding(11, 4), lf.dense(4))
     table = summary(net, torch.zeros(2, 3, dtype=torch.int64))
-    assert [layer.multiply_adds for layer in table.layers] == [0, 6 * 4 * 4]
+    assert [layer.multiply_adds for layer in table.layers] == [0, 6 * 4 * 4, 6 * 4 * 11]
+    assert [layer.parameters for layer in table.layers] == [11 * 4, 4 * 4 + 4, 0]
     assert table.total.multiply_adds == 6 * 4 * 4 + 6 * 4 * 11
 
 

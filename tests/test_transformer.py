@@ -199,7 +199,7 @@ def test_errors_of_compositions_say_where():
         (
             lf.with_context(lf.add(), lf.add()),
             SEQUENCE,
-            "with_context[0] add(): expected x to be (input, *context), got float64[2, 5, 6]",
+            "with_context: expected x to be (input, *context), got float64[2, 5, 6]",
         ),
         (
             lf.select(1),

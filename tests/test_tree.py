@@ -8,7 +8,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn import tree
-from lincoln_fn.combine.parts import is_trained
+from lincoln_fn.walk import is_trained
 
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.serial(lf.dense(2)))
 PARAMS = NET.init(lf.Key(0), torch.zeros(1, 3))

@@ -23,6 +23,7 @@ from lincoln_fn import (
     streams,
     testing,
     tree,
+    walk,
 )
 from lincoln_fn.combine import (
     branch,
@@ -42,6 +43,7 @@ from lincoln_fn.combine import (
 )
 from lincoln_fn.compiled import compile, export_step  # noqa: A004  # torch's users expect it
 from lincoln_fn.evaluate import evaluate
+from lincoln_fn.fastpath import fast
 from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, map_layers
@@ -53,6 +55,7 @@ from lincoln_fn.record import State, record, static
 from lincoln_fn.shapes import LayerError, NonFiniteError
 from lincoln_fn.summary import summary
 from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
+from lincoln_fn.walk import Site, cotangents, grads_at
 
 __version__ = "0.1.0"
 
@@ -64,6 +67,7 @@ __all__ = [
     "Loss",
     "NonFiniteError",
     "Optimizer",
+    "Site",
     "State",
     "StepRecord",
     "TrainState",
@@ -71,11 +75,14 @@ __all__ = [
     "checkpoint",
     "checkpointed",
     "compile",
+    "cotangents",
     "data",
     "evaluate",
     "export_step",
+    "fast",
     "fit",
     "frozen",
+    "grads_at",
     "in_dtype",
     "init_state",
     "initializers",
@@ -107,6 +114,7 @@ __all__ = [
     "transformer_decoder_block",
     "transformer_encoder_block",
     "tree",
+    "walk",
     "with_context",
     *nn.__all__,
 ]

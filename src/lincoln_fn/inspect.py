@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._table import table
-from lincoln_fn._visits import Visit, visits
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.walks import BackWalker, Wants, there
 
 
 @attrs.frozen
@@ -147,40 +148,92 @@ def trace(
         >>> [(layer.path, layer.name, brief(layer.gradient)) for layer in records]
         [('0', 'dense(2)', 'float32[2, 2]'), ('1', 'relu()', 'float32[2, 2]')]
     """
-
-    def turn(prediction: Arrays) -> Arrays:
-        value, cache = loss.forward(prediction, target)
+    uses: list[_Use] = []
+    with torch.no_grad():
+        prediction, cache = there(partial(_going, uses), net, params, x, advance=_advance)
+        value, loss_cache = loss.forward(prediction, target)
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
-        return loss.backward(cache)
-
-    with torch.no_grad():
-        seen, gradients = visits(net, params, x, turn)
-    uses: Counter[str] = Counter()
+        g = loss.backward(loss_cache)
+        walker = BackWalker(partial(_coming, uses), skip=None, owns_cache=False, advance=_advance)
+        walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    counts: Counter[str] = Counter()
     records = []
-    for number, visit in seen.items():
-        if visit.layer.rebuild is None:
-            uses[visit.path] += 1
-            g, dparams = gradients.get(number, (None, None))
-            records.append(_recorded(visit, uses[visit.path], g, dparams, unit_axis))
+    for use in uses:
+        counts[use.path] += 1
+        records.append(_recorded(use, counts[use.path], unit_axis))
     return Trace(records)
 
 
-def _recorded(
-    visit: Visit, use: int, g: Arrays, dparams: Params, unit_axis: int | None
-) -> LayerTrace:
+@attrs.define(eq=False)
+class _Use:
+    """One use of a single layer. The walk back fills in what the walk there could not know."""
+
+    path: str
+    layer: Layer
+    y: Arrays
+    g: Arrays = None
+    dparams: Params = None
+    came_by: bool = False
+
+
+@attrs.frozen(eq=False)
+class _Watched:
+    """A layer's cache, and the use that it is of."""
+
+    use: _Use
+    cache: Cache
+
+
+def _going(
+    uses: list[_Use], layer: Layer, path: str, params: Params, x: Arrays
+) -> tuple[Arrays, _Watched]:
+    y, cache = layer.forward(params, x)
+    uses.append(_Use(path, layer, y))
+    return y, _Watched(uses[-1], cache)
+
+
+def _coming(
+    uses: list[_Use],
+    layer: Layer,
+    path: str,
+    params: Params,
+    watched: object,
+    g: Arrays,
+    wants: Wants,
+) -> tuple[Arrays, None]:
+    use: _Use | None
+    if isinstance(watched, _Watched):
+        use, cache = watched.use, watched.cache
+    else:  # what `checkpointed` made again is of the next use of that path
+        use = next((use for use in uses if use.path == path and not use.came_by), None)
+        cache = watched
+    if wants.dparams:
+        dx, dparams = layer.backward(params, cache, g)
+    else:
+        dx, dparams = layer.input_grad(params, cache, g), None
+    if use is not None:
+        use.g, use.dparams, use.came_by = g, dparams, True
+    return dx, None
+
+
+def _advance(layer: Layer, params: Params, watched: object) -> Params:
+    return layer.advance(params, watched.cache if isinstance(watched, _Watched) else watched)
+
+
+def _recorded(use: _Use, number: int, unit_axis: int | None) -> LayerTrace:
     return LayerTrace(
-        path=visit.path,
-        name=visit.layer.name,
-        use=use,
-        output=visit.y,
-        gradient=g,
-        output_norm=_norm(visit.y),
-        gradient_norm=_norm(g),
-        dparams_norm=_norm(dparams),
-        dead=_dead_share(visit.y, unit_axis),
-        non_finite=_first_non_finite("output", visit.y) or _first_non_finite("gradient", g),
+        path=use.path,
+        name=use.layer.name,
+        use=number,
+        output=use.y,
+        gradient=use.g,
+        output_norm=_norm(use.y),
+        gradient_norm=_norm(use.g),
+        dparams_norm=_norm(use.dparams),
+        dead=_dead_share(use.y, unit_axis),
+        non_finite=_first_non_finite("output", use.y) or _first_non_finite("gradient", use.g),
     )
 
 

@@ -8,9 +8,19 @@
     dx      = layer.input_grad(params, cache, g)    default: backward(params, cache, g)[0]
     dparams = layer.grads(params, cache, g)         default: backward(params, cache, g)[1]
     params  = layer.advance(params, cache)          default: params unchanged
-    params  = layer.descend(params, cache, g, rate) default: None, there is no faster way
 
-`params` is in each of them what `forward` was given.
+These seven functions are the whole protocol. In each of them
+
+    params   is what `forward` was given: a frozen record, or a tuple of such; () if there are none
+    x        is a floating tensor, or a tuple of inputs
+    y        is the output
+    cache    is what `forward` returned beside y: all that `backward` needs
+    g        is dL/dy, of y's shape, dtype and device
+    dx       is dL/dx, and mirrors x: None stands for an input that has no gradient
+    dparams  is dL/dparams, and mirrors params: a `State` stands in it unchanged
+
+Nothing that comes in, goes out or is cached is changed in place. A wrong argument raises
+`LayerError`, which names the layer, what it expected and what it was given.
 
 A `Layer` is a frozen record of these functions. It holds no parameters and remembers nothing:
 whoever calls `forward` keeps the cache and hands it to `backward`.
@@ -20,11 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
 from lincoln_fn.keys import Key
+
+if TYPE_CHECKING:
+    from lincoln_fn.walk.composition import Composition
 
 # Any: each layer has its own records, and a composition holds tuples of them; Python's types have
 # no name for "what this layer's forward returned".
@@ -81,13 +94,8 @@ class Layer:
         input_grad: (params, cache, g) -> dx, where nobody needs dparams.
         grads: (params, cache, g) -> dparams, where nobody needs dx.
         advance: (params, cache) -> params with the next running statistics or key.
-        descend: (params, cache, g, rate) -> params - rate dparams, where that takes less than
-            making dparams first; None where it does not. With the keyword `donate=True` it may
-            write over params, and returns tensors that share their memory.
-        empties_cache: whether the functions that go backward also take a cache whose tuples are
-            lists, for good: they let go of each part's as they go. `combine.parts.owned` makes it.
-        parts: the layers that a composition is made of.
-        rebuild: makes the same composition of other parts; None for a single layer.
+        composition: of a layer made of layers, how they are strung together; None for a single
+            layer. `lincoln_fn.walk.composition` makes it.
 
     Example:
         >>> double = Layer(
@@ -113,10 +121,31 @@ class Layer:
         lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
-    descend: Callable[..., Params] | None = None
-    empties_cache: bool = False
-    parts: tuple[Layer, ...] = ()
-    rebuild: Callable[[tuple[Layer, ...]], Layer] | None = None
+    composition: Composition | None = None
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers that a composition is made of; () for a single layer."""
+        return self.composition.parts if self.composition else ()
+
+    def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
+        """Make the same composition of other parts; a name or `init` of its own stays.
+
+        Args:
+            parts: one for each of the old ones.
+
+        Returns:
+            The composition.
+
+        Example:
+            >>> lf.serial(lf.dense(3), lf.relu()).rebuild((lf.dense(3), lf.tanh()))
+            serial(dense(3), tanh())
+        """
+        assert self.composition is not None, "a single layer has no parts"
+        made = self.composition.rebuild(parts)
+        own_name = {} if self.name == self.composition.call(self.parts) else {"name": self.name}
+        own_init = {} if self.init == self.composition.initialise else {"init": self.init}
+        return made.replace(**own_name, **own_init) if own_name or own_init else made
 
     def __repr__(self) -> str:
         return self.name
@@ -124,9 +153,11 @@ class Layer:
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 
-        A new `backward` brings its own default `grads`, `input_grad`, `descend` and
-        `empties_cache`, and a new `forward` its own default `predict`, unless they are given too:
-        the old ones belong to the old rule.
+        A new `forward` brings its own default `predict`, and a new `backward` its own default
+        `grads` and `input_grad`, unless they are given too. A new half alone, `grads` or
+        `input_grad`, makes a new `backward` of both halves. A composition of which a function but
+        `init` is replaced is a single layer from then on: no walk reaches its parts, for what they
+        do there is no longer known.
 
         Args:
             **changes: new values by field name.
@@ -140,12 +171,26 @@ class Layer:
             (-2, ())
         """
         kept = {field.name: getattr(self, field.name) for field in attrs.fields(Layer)}
+        if not changes.keys() <= {"name", "init", "composition"}:
+            kept["composition"] = None
         if "forward" in changes:
             del kept["predict"]
         if "backward" in changes:
-            for name in ("grads", "input_grad", "descend", "empties_cache"):
-                del kept[name]
+            del kept["grads"], kept["input_grad"]
+        elif "grads" in changes or "input_grad" in changes:
+            halves = {**kept, **changes}
+            kept["backward"] = partial(_both, halves["input_grad"], halves["grads"])
         return Layer(**{**kept, **changes})
+
+
+def _both(
+    input_grad: Callable[[Params, Cache, Arrays], Arrays],
+    grads: Callable[[Params, Cache, Arrays], Params],
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+) -> tuple[Arrays, Params]:
+    return input_grad(params, cache, g), grads(params, cache, g)
 
 
 def _forward_output(
@@ -209,7 +254,7 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))
         other()
     """
-    if net.rebuild is None:
+    if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
 

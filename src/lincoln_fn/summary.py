@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,10 +13,10 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn import tree
-from lincoln_fn._paths import map_with_paths
 from lincoln_fn._table import table
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.walks import there
 
 # Any: a tuple of sizes, or a tuple of shapes for an output of several tensors.
 Shape: TypeAlias = Any
@@ -137,7 +137,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
         counts = parameters, states, cache_bytes, visit.multiply_adds
         layers.append(LayerSummary(visit.path, visit.layer.name, shape, *counts))
     total = layers[0]
-    return Summary(tuple(layers if net.rebuild is None else layers[1:]), total)
+    return Summary(tuple(layers if net.composition is None else layers[1:]), total)
 
 
 @attrs.frozen(eq=False)
@@ -166,18 +166,20 @@ def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
     vectors[torch.ops.aten.dot] = _vector_flops
     counter = FlopCounterMode(display=False, custom_mapping=vectors)
 
-    def watched(path: str, layer: Layer) -> Layer:
-        def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-            begun, first, flops = next(numbers), len(ended), counter.get_total_flops()
-            y, cache = layer.forward(params, x)
-            multiply_adds = (counter.get_total_flops() - flops) // 2
-            ended.append(_Visit(path, layer, begun, first, params, y, cache, multiply_adds))
-            return y, cache
+    def visit(
+        layer: Layer, path: str, params: Params, run: Callable[[], tuple[Arrays, Cache]]
+    ) -> tuple[Arrays, Cache]:
+        begun, first, flops = next(numbers), len(ended), counter.get_total_flops()
+        y, cache = run()
+        multiply_adds = (counter.get_total_flops() - flops) // 2
+        ended.append(_Visit(path, layer, begun, first, params, y, cache, multiply_adds))
+        return y, cache
 
-        return layer.replace(forward=forward, predict=layer.predict)
+    def leaf(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        return visit(layer, path, params, lambda: layer.forward(params, x))
 
     with counter:
-        map_with_paths(watched, net).forward(params, x)
+        there(leaf, net, params, x, around=visit)
     return ended
 
 

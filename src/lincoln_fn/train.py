@@ -18,15 +18,18 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._spent import is_spent, spend
-from lincoln_fn.combine.parts import owned
-from lincoln_fn.combine.rearranged import rearranged
 from lincoln_fn.data import Batch
+from lincoln_fn.fastpath import fast as faster
+from lincoln_fn.fastpath.sgd import plain_rate, sgd_walk
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, map_layers
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, NonFiniteError
+from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.walks import there
 
 
 @record
@@ -134,7 +137,9 @@ class Step:
         return new_state, value
 
 
-def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = False) -> Step:
+def make_step(
+    net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = False, fast: bool = True
+) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
     Args:
@@ -145,6 +150,7 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
             and memory in large networks. Then the tensors written over are empty afterwards, so
             that a state used twice is an error; whoever keeps a state keeps a copy. No tensor may
             stand in two places of the state, and other trees must not need its numbers.
+        fast: whether `lf.fast(net)` takes the steps, which computes the same in less time.
 
     Returns:
         The step, a pure function of what is left to it. It raises `LayerError` for a batch that
@@ -160,28 +166,26 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = Fa
         >>> state.step
         tensor(1)
     """
-    fast = rearranged(net)
+    net_run = faster(net) if fast else net
+    lr = plain_rate(optimizer)
 
     def run(donate: bool, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         x, target = batch
         params = state.params
-        prediction, cache = fast.forward(params, x)
+        prediction, cache = net_run.forward(params, x)
         value, loss_cache = loss.forward(prediction, target)
         if donate and not (value.ndim == 0 and math.isfinite(value.item())):
             return state, value  # which is refused: nothing may be written yet
-        handed = [loss.backward(loss_cache)]
-        advanced = fast.advance(params, cache)
-        # Nobody else holds g or the caches: both are let go on the way back.
+        g = loss.backward(loss_cache)
+        advanced = net_run.advance(params, cache)
+        # Nobody else holds the caches: each is freed when the walk has passed its layer.
         del prediction, loss_cache
-        cache = owned(fast, cache)
-        if fast.descend is None or optimizer.rate is None:
-            dparams = fast.grads(params, cache, handed.pop())
+        cache = owned(cache)
+        if lr is None:
+            dparams = gradients(net_run, params, cache, g)
             new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
         else:
-            if donate:
-                new_params = fast.descend(params, cache, handed.pop(), optimizer.rate, donate=True)
-            else:
-                new_params = fast.descend(params, cache, handed.pop(), optimizer.rate)
+            new_params = sgd_walk(net_run, params, cache, g, lr, donate=donate)
             opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
@@ -252,25 +256,22 @@ def _examples(batch: Batch) -> int | None:
 
 
 def _non_finite(net: Layer, loss: Loss, state: TrainState, x: Arrays) -> NonFiniteError:
-    """Find where a loss stopped being finite, by running the network again, watched."""
+    """Find where a loss stopped being finite, by running the network again."""
     where = f"step {int(state.step) + 1}"
     if not _all_finite(x):
         return NonFiniteError(where, "x holds values that are not finite")
 
-    def watched(layer: Layer) -> Layer:
-        def forward(params: Params, x: Arrays) -> tuple[Arrays, object]:
-            y, cache = layer.forward(params, x)
-            if not _all_finite(y):
-                paths = zip(tree.paths(params), tree.leaves(params), strict=True)
-                bad = [path for path, leaf in paths if not _all_finite(leaf)]
-                of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
-                raise NonFiniteError(layer.name, f"the output is not finite{of}")
-            return y, cache
-
-        return layer.replace(forward=forward)
+    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        if not _all_finite(y):
+            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
+            bad = [path for path, leaf in paths if not _all_finite(leaf)]
+            of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
+            raise NonFiniteError(layer.name, f"the output is not finite{of}")
+        return y, cache
 
     try:
-        map_layers(watched, net).forward(state.params, x)
+        there(visit, net, state.params, x)
     except NonFiniteError as error:
         return NonFiniteError(f"{where}: {error.where}", error.problem)
     return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")

@@ -1,4 +1,13 @@
-"""One input to several layers, and their outputs merged into one."""
+"""One input to several layers, and their outputs merged into one: y = merge(layer_1(x), ...).
+
+Derivation. The merge makes of g one g_i for each branch, and branch i makes of it dx_i. x enters
+through every branch, so
+
+    dx = sum_i dx_i
+
+The merge is a part like the branches, the last one. It has no parameters, so params have no entry
+for it.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +16,45 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn.combine.parallel import side_by_side
-from lincoln_fn.combine.parts import check_entries, placed_parts, taken
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.nn.merge import add, identity
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+    """Give x to every branch, and merge what comes out."""
+    count = len(visit.parts) - 1
+    check_entries(visit.label, "params", params, count)
+    results = [visit(i, entry, x) for i, entry in enumerate(params)]
+    y, merged = visit(count, (), tuple(h for h, _ in results))
+    return y, (*(record for _, record in results), merged)
+
+
+def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Give each branch its g, and add up what they make of it."""
+    count = len(visit.parts) - 1
+    check_entries(visit.label, "params", params, count)
+    check_entries(visit.label, "the cache", cache, count + 1)
+    gs, merged = visit(count, (), cache[count], g)
+    results = [visit(i, entry, cache[i], gs[i]) for i, entry in enumerate(params)]
+    dx = reduce(partial(tree.map, torch.add), [dx for dx, _ in results])
+    return dx, (*(record for _, record in results), merged)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    return tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts[:-1]))
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    """Return whether part i is the merge: its dx is what the branches train with."""
+    return i == len(params)
 
 
 def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """Give one input to several layers, and merge their outputs: y = merge(layer_1(x), ...).
-
-    Derivation. The merge layer makes of g one g_i for each branch, and branch i makes of it dx_i.
-    x enters through every branch, so dx = sum_i dx_i.
 
     Args:
         *layers: the branches, at least one.
@@ -26,7 +62,8 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
             default, `multiply()`, `concatenate(dim)`, or one of your own.
 
     Returns:
-        The layer. Its params and dparams are tuples with one entry a branch.
+        The layer. Its params and dparams are tuples with one entry a branch, its caches have one
+        more, the merge's.
 
     Raises:
         ValueError: if there is no branch.
@@ -37,27 +74,30 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
         >>> net.predict(((), ()), torch.tensor([-2.0, 3.0]))
         tensor([-0., 9.])
     """
-    merge = add() if merge is None else merge
-    shown = [layer.name for layer in layers]
-    shown += [] if merge.name == "add()" else [f"merge={merge.name}"]
-    return _merged("branch", layers, merge).replace(
-        name=f"branch({', '.join(shown)})",
-        parts=(*layers, merge),
-        rebuild=lambda new_parts: branch(*new_parts[:-1], merge=new_parts[-1]),
+    if not layers:
+        raise ValueError("branch: expected at least one layer, got none")
+    parts = (*layers, add() if merge is None else merge)
+    return composition(
+        "branch", parts, _there, _back, init=_init, needs_dx=_needs_dx, call=_branch_call
     )
+
+
+def _branch_call(parts: tuple[Layer, ...]) -> str:
+    *shown, merge = (part.name for part in parts)
+    shown += [] if merge == "add()" else [f"merge={merge}"]
+    return f"branch({', '.join(shown)})"
 
 
 def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
     """Add a layer's output to its input: y = layer(x) + x, or + shortcut(x).
-
-    Derivation. dx = (what layer makes of g) + g, the second term through the shortcut if any.
 
     Args:
         layer: whose output has x's shape, or the shortcut's output's.
         shortcut: another way for x, such as a projection; None leaves x as it is.
 
     Returns:
-        The layer: `branch(layer, shortcut)`. Its params are (layer's, shortcut's).
+        The layer: `branch(layer, shortcut)`. Its params are (layer's, shortcut's); its parts are
+        the layer, the shortcut, `identity()` where there is none, and `add()`.
 
     Raises:
         LayerError: from its functions, if a part raises one, or the shapes do not fit together.
@@ -66,68 +106,16 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
         >>> residual(lf.relu()).predict(((), ()), torch.tensor([-2.0, 3.0]))
         tensor([-2.,  6.])
     """
-    shown = layer.name if shortcut is None else f"{layer.name}, {shortcut.name}"
-    ways = (layer, identity() if shortcut is None else shortcut)
-    return _merged("residual", ways, add()).replace(
-        name=f"residual({shown})",
-        parts=(layer,) if shortcut is None else ways,
-        rebuild=lambda new_parts: residual(*new_parts),
+    parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
+    return composition(
+        "residual", parts, _there, _back, init=_init, needs_dx=_needs_dx, call=_residual_call
     )
 
 
-def _merged(combinator: str, layers: tuple[Layer, ...], merge: Layer) -> Layer:
-    if not layers:
-        raise ValueError(f"{combinator}: expected at least one layer, got none")
-    ways = side_by_side(combinator, layers)
-    (join,) = placed_parts(f"{combinator} merge", (merge,))
-    count = len(layers)
-
-    def init(key: Key, x: Arrays) -> Params:
-        return ways.init(key, (x,) * count)
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        ys, cache = ways.forward(params, (x,) * count)
-        y, join_cache = join.forward((), ys)
-        return y, (cache, join_cache)
-
-    def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        gs = split(cache, g)
-        dxs, dparams = ways.backward(params, taken(ways, cache, 0), gs)
-        return _sum(dxs), dparams
-
-    def predict(params: Params, x: Arrays) -> Arrays:
-        return join.predict((), ways.predict(params, (x,) * count))
-
-    def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
-        gs = split(cache, g)
-        return _sum(ways.input_grad(params, taken(ways, cache, 0), gs))
-
-    def grads(params: Params, cache: Cache, g: Arrays) -> Params:
-        gs = split(cache, g)
-        return ways.grads(params, taken(ways, cache, 0), gs)
-
-    def advance(params: Params, cache: Cache) -> Params:
-        check_entries(combinator, "the cache", cache, 2)
-        return ways.advance(params, cache[0])
-
-    def split(cache: Cache, g: Arrays) -> tuple[Arrays, ...]:
-        check_entries(combinator, "the cache", cache, 2)
-        gs: tuple[Arrays, ...] = join.input_grad((), taken(join, cache, 1), g)
-        return gs
-
-    still = ways.advance is unchanged
-    return Layer(
-        combinator,
-        forward,
-        backward,
-        init,
-        predict,
-        input_grad,
-        grads,
-        unchanged if still else advance,
-        empties_cache=True,
-    )
+def _residual_call(parts: tuple[Layer, ...]) -> str:
+    layer, shortcut, _ = parts
+    shown = (layer,) if shortcut is _STRAIGHT else (layer, shortcut)
+    return f"residual({', '.join(part.name for part in shown)})"
 
 
-def _sum(dxs: tuple[Arrays, ...]) -> Arrays:
-    return reduce(partial(tree.map, torch.add), dxs)
+_STRAIGHT = identity()

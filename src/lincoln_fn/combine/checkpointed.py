@@ -1,13 +1,20 @@
-"""A layer that keeps its input alone, and runs again when its cache is needed."""
+"""A layer that keeps its input alone, and runs again when its cache is needed.
+
+`forward` is pure. Run again with the same params it gives the same cache, with the same dropout
+masks, whatever happened in between. (Chen et al., "Training Deep Nets with Sublinear Memory Cost",
+2016.)
+"""
 
 from __future__ import annotations
 
 from lincoln_fn import tree
-from lincoln_fn.combine.parts import is_still, owned, placed_parts
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
@@ -21,12 +28,38 @@ class Kept:
     advanced: Params
 
 
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
+    """Keep x, and let go of what the layer made for its backward."""
+    y, record = visit(0, params, x)
+    is_still = visit.parts[0].advance is unchanged
+    return y, Kept(x, None if is_still else visit.advance(0, params, record))
+
+
+def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
+    """Run forward again, and then back."""
+    check_cache("checkpointed", cache, Kept)
+    return visit(0, params, owned(visit.parts[0].forward(params, cache.x)[1]), g)
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    return visit(0, params, records)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    return parts[0].init(key, x)
+
+
+def _advance(visit: VisitThere, params: Params, cache: Kept) -> Params:
+    check_cache("checkpointed", cache, Kept)
+    return tree.map(lambda _, trained: trained, cache.advanced, params)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
 def checkpointed(layer: Layer) -> Layer:
     """Trade time for memory: keep x alone, and run forward again within backward.
-
-    `forward` is pure, so running it again with the same params gives the same cache, with the same
-    dropout masks, whatever happened in between. (Chen et al., "Training Deep Nets with Sublinear
-    Memory Cost", 2016.)
 
     Args:
         layer: the layer, such as a block of several in a deep network.
@@ -41,42 +74,7 @@ def checkpointed(layer: Layer) -> Layer:
         >>> checkpointed(lf.tanh()).forward((), torch.zeros(2))[1]
         Kept(x=float32[2], advanced=None)
     """
-    (part,) = placed_parts("checkpointed", (layer,))
-    still = is_still((layer,))
-
-    def init(key: Key, x: Arrays) -> Params:
-        return part.init(key, x)
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Kept]:
-        y, cache = part.forward(params, x)
-        return y, Kept(x, None if still else part.advance(params, cache))
-
-    def backward(params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Params]:
-        return part.backward(params, again(params, cache), g)
-
-    def input_grad(params: Params, cache: Kept, g: Arrays) -> Arrays:
-        return part.input_grad(params, again(params, cache), g)
-
-    def grads(params: Params, cache: Kept, g: Arrays) -> Params:
-        return part.grads(params, again(params, cache), g)
-
-    def advance(params: Params, cache: Kept) -> Params:
-        check_cache("checkpointed", cache, Kept)
-        return tree.map(lambda _, trained: trained, cache.advanced, params)
-
-    def again(params: Params, cache: Kept) -> Cache:
-        check_cache("checkpointed", cache, Kept)
-        return owned(part, part.forward(params, cache.x)[1])
-
-    return Layer(
-        f"checkpointed({layer.name})",
-        forward,
-        backward,
-        init,
-        part.predict,
-        input_grad,
-        grads,
-        unchanged if still else advance,
-        parts=(layer,),
-        rebuild=lambda new_parts: checkpointed(*new_parts),
-    )
+    return composition(
+        "checkpointed", (layer,), _there, _back,
+        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+    )  # fmt: skip

@@ -1,4 +1,11 @@
-"""Layers one after the other that all see the same further inputs, and picking among inputs."""
+"""Layers one after the other that all see the same further inputs, and picking among inputs.
+
+Derivation of `with_context`. With x = (h_0, c) and h_i = layer_i((h_(i-1), c)), layer i makes of
+g_i a pair of dh_(i-1) and dc_i. The context c enters every layer, so
+
+    g_(i-1) = dh_(i-1)
+    dc = sum_i dc_i
+"""
 
 from __future__ import annotations
 
@@ -6,10 +13,57 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.combine.serial import in_turn
+from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.walk.composition import composition, on_meta
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+    """Hand each layer's output to the next, the context beside it."""
+    h, *context = _with_context(x)
+    check_entries(visit.label, "params", params, len(visit.parts))
+    records = []
+    for i, entry in enumerate(params):
+        h, record = visit(i, entry, (h, *context))
+        records.append(record)
+    return h, tuple(records)
+
+
+def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Hand each layer's dh to the one before it, and add up what they make of the context."""
+    count = len(visit.parts)
+    check_entries(visit.label, "params", params, count)
+    check_entries(visit.label, "the cache", cache, count)
+    records = [None] * count
+    dx = (g,)
+    for i in reversed(range(count)):
+        behind = dx
+        dx, records[i] = visit(i, params[i], cache[i], behind and behind[0])
+        if dx is not None and i < count - 1:
+            dx = (dx[0], *tree.map(torch.add, dx[1:], behind[1:]))
+    return dx, tuple(records)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    made: list[Params] = []
+    for i, part in enumerate(parts):
+        x = _with_context(x)
+        made.append(part.init(key.fold_in(i), x))
+        if i < len(parts) - 1:
+            x = on_meta(x)
+            x = (part.predict(on_meta(made[i]), x), *x[1:])
+    return tuple(made)
+
+
+def _with_context(x: Arrays) -> tuple[Arrays, ...]:
+    if type(x) is not tuple or len(x) < 2:
+        raise LayerError("with_context", f"expected x to be (input, *context), got {brief(x)}")
+    return x
 
 
 def with_context(*layers: Layer) -> Layer:
@@ -17,9 +71,6 @@ def with_context(*layers: Layer) -> Layer:
 
     With x = (h_0, *c), where the context c is one entry or more, such as a mask or an encoder's
     output, h_i = layer_i((h_{i-1}, *c)) and y = h_n.
-
-    Derivation. Layer i makes of g_i a tuple (dh_{i-1}, *dc_i), and g_{i-1} = dh_{i-1}. c enters
-    every layer, so dc = sum_i dc_i.
 
     Args:
         *layers: the parts, first to last, at least one. Each takes the whole tuple; a layer that
@@ -39,12 +90,14 @@ def with_context(*layers: Layer) -> Layer:
     """
     if not layers:
         raise ValueError("with_context: expected at least one layer, got none")
-    in_context = (*map(_handing_on, layers[:-1]), layers[-1])
-    return in_turn("with_context", in_context).replace(
-        name=f"with_context({', '.join(layer.name for layer in layers)})",
-        parts=layers,
-        rebuild=lambda new_parts: with_context(*new_parts),
-    )
+    return composition("with_context", layers, _there, _back, init=_init, needs_dx=needs_dx)
+
+
+@record
+class Selected:
+    """What there was to select from."""
+
+    x: tuple[Arrays, ...]
 
 
 def select(*entries: int) -> Layer:
@@ -91,48 +144,5 @@ def select(*entries: int) -> Layer:
     return Layer(name, forward, backward)
 
 
-@record
-class Selected:
-    """What there was to select from."""
-
-    x: tuple[Arrays, ...]
-
-
 def _zero(x: Tensor) -> Tensor | None:
     return torch.zeros_like(x) if x.is_floating_point() else None
-
-
-def _handing_on(layer: Layer) -> Layer:
-    """Make y = (layer(x), *context), so that the next layer has the context too."""
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        context = of(x)
-        h, cache = layer.forward(params, x)
-        return (h, *context), cache
-
-    def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        dx, dparams = layer.backward(params, cache, g[0])
-        return summed(dx, g), dparams
-
-    def predict(params: Params, x: Arrays) -> Arrays:
-        return (layer.predict(params, x), *of(x))
-
-    def input_grad(params: Params, cache: Cache, g: Arrays) -> Arrays:
-        return summed(layer.input_grad(params, cache, g[0]), g)
-
-    def grads(params: Params, cache: Cache, g: Arrays) -> Params:
-        return layer.grads(params, cache, g[0])
-
-    def of(x: Arrays) -> tuple[Arrays, ...]:
-        if type(x) is not tuple or len(x) < 2:
-            raise LayerError("with_context", f"expected x to be (input, *context), got {brief(x)}")
-        context: tuple[Arrays, ...] = x[1:]
-        return context
-
-    def summed(dx: Arrays, g: Arrays) -> Arrays:
-        return (dx[0], *tree.map(torch.add, dx[1:], g[1:]))
-
-    return Layer(
-        layer.name, forward, backward, layer.init, predict, input_grad, grads, layer.advance,
-        empties_cache=layer.empties_cache,
-    )  # fmt: skip

@@ -1,12 +1,17 @@
-"""A layer that is used but not trained."""
+"""A layer that is used but not trained.
+
+Its parameters count as a state, so no gradient of them is ever computed: `backward` computes dx
+alone, `grads` nothing at all. Running statistics and keys still advance.
+"""
 
 from __future__ import annotations
 
-from lincoln_fn.combine.parts import is_still, placed_parts
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import State, record
 from lincoln_fn.shapes import check_params
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
@@ -16,11 +21,38 @@ class FrozenParams(State):
     params: Params
 
 
+def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
+    """Use the layer as it is."""
+    check_params("frozen", params, FrozenParams)
+    return visit(0, params.params, x)
+
+
+def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Ask the layer for dx alone."""
+    check_params("frozen", params, FrozenParams)
+    return visit(0, params.params, cache, g, train=False)
+
+
+def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
+    check_params("frozen", params, FrozenParams)
+    return params
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
+    return FrozenParams(parts[0].init(key, x))
+
+
+def _advance(visit: VisitThere, params: FrozenParams, cache: Cache) -> FrozenParams:
+    check_params("frozen", params, FrozenParams)
+    return FrozenParams(visit.advance(0, params.params, cache))
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
 def frozen(layer: Layer) -> Layer:
     """Use a layer without training it.
-
-    Its parameters count as a state, so no gradient of them is ever computed: `backward` computes dx
-    alone, `grads` nothing at all. Running statistics and keys still advance.
 
     Args:
         layer: the layer.
@@ -36,44 +68,7 @@ def frozen(layer: Layer) -> Layer:
         >>> lf.tree.paths(net.init(lf.Key(0), torch.zeros(1, 3)))
         ['2.weight', '2.bias']
     """
-    (part,) = placed_parts("frozen", (layer,))
-
-    def init(key: Key, x: Arrays) -> FrozenParams:
-        return FrozenParams(part.init(key, x))
-
-    def forward(params: FrozenParams, x: Arrays) -> tuple[Arrays, Cache]:
-        check_params("frozen", params, FrozenParams)
-        return part.forward(params.params, x)
-
-    def backward(params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, FrozenParams]:
-        return input_grad(params, cache, g), params
-
-    def predict(params: FrozenParams, x: Arrays) -> Arrays:
-        check_params("frozen", params, FrozenParams)
-        return part.predict(params.params, x)
-
-    def input_grad(params: FrozenParams, cache: Cache, g: Arrays) -> Arrays:
-        check_params("frozen", params, FrozenParams)
-        return part.input_grad(params.params, cache, g)
-
-    def grads(params: FrozenParams, cache: Cache, g: Arrays) -> FrozenParams:
-        check_params("frozen", params, FrozenParams)
-        return params
-
-    def advance(params: FrozenParams, cache: Cache) -> FrozenParams:
-        check_params("frozen", params, FrozenParams)
-        return FrozenParams(part.advance(params.params, cache))
-
-    return Layer(
-        f"frozen({layer.name})",
-        forward,
-        backward,
-        init,
-        predict,
-        input_grad,
-        grads,
-        unchanged if is_still((layer,)) else advance,
-        empties_cache=layer.empties_cache,
-        parts=(layer,),
-        rebuild=lambda new_parts: frozen(*new_parts),
-    )
+    return composition(
+        "frozen", (layer,), _there, _back,
+        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+    )  # fmt: skip

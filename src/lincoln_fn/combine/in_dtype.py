@@ -1,17 +1,25 @@
-"""A layer that computes in another dtype than its parameters are kept in."""
+"""A layer that computes in another dtype than its parameters are kept in.
+
+Derivation. A cast rounds, and is the identity but for that: as in torch, its derivative counts as
+1. So g is cast on its way in, and dx and dparams on their way out. The parameters that an optimizer
+moves stay in their own dtype, so that small steps are not lost, and so do running statistics.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.combine.parts import is_still, placed_parts
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 T = TypeVar("T")
 
@@ -25,13 +33,50 @@ class InDtypeCache:
     outside: torch.dtype = static()
 
 
+def _there(
+    visit: VisitThere,
+    params: Params,
+    x: Arrays,
+    *,
+    dtype: torch.dtype,
+    out_dtype: torch.dtype | None,
+) -> tuple[Arrays, InDtypeCache]:
+    """Cast x and the parameters on their way in, and y on its way out."""
+    outside = _dtype_of(x, params)
+    inside = cast(params, dtype)
+    y, record = visit(0, inside, cast(x, dtype))
+    return cast(y, out_dtype or outside), InDtypeCache(inside, record, outside)
+
+
+def _back(
+    visit: VisitBack, params: Params, cache: InDtypeCache, g: Arrays, *, dtype: torch.dtype
+) -> tuple[Arrays, Record]:
+    """Cast g on its way in, and dx on its way out."""
+    check_cache("in_dtype", cache, InDtypeCache)
+    dx, record = visit(0, cache.params, cache.cache, cast(g, dtype))
+    return cast(dx, cache.outside), record
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Cast dparams to the dtypes of params."""
+    return _like(visit(0, params, records), params)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    return parts[0].init(key, x)
+
+
+def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
+    check_cache("in_dtype", cache, InDtypeCache)
+    return _like(visit.advance(0, params, cache.cache), params, states=True)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
 def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = None) -> Layer:
     """Compute a layer in another dtype, such as bfloat16, whose products a processor has units for.
-
-    Derivation. A cast rounds, and is the identity but for that: as in torch, its derivative counts
-    as 1, so g is cast on its way in, and dx and dparams on their way out. The parameters that an
-    optimizer moves stay in their own dtype, so that small steps are not lost, and so do running
-    statistics.
 
     Args:
         layer: the layer.
@@ -56,47 +101,21 @@ def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = N
     for given in (dtype, out_dtype or dtype):
         if not given.is_floating_point:
             raise ValueError(f"in_dtype: expected a floating dtype, got {given}")
-    (part,) = placed_parts("in_dtype", (layer,))
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        outside = _dtype_of(x, params)
-        inside = cast(params, dtype)
-        y, cache = part.forward(inside, cast(x, dtype))
-        return cast(y, out_dtype or outside), InDtypeCache(inside, cache, outside)
-
-    def backward(params: Params, cache: InDtypeCache, g: Arrays) -> tuple[Arrays, Params]:
-        check_cache("in_dtype", cache, InDtypeCache)
-        dx, dparams = part.backward(cache.params, cache.cache, cast(g, dtype))
-        return cast(dx, cache.outside), _like(dparams, params)
-
-    def predict(params: Params, x: Arrays) -> Arrays:
-        y = part.predict(cast(params, dtype), cast(x, dtype))
-        return cast(y, out_dtype or _dtype_of(x, params))
-
-    def input_grad(params: Params, cache: InDtypeCache, g: Arrays) -> Arrays:
-        check_cache("in_dtype", cache, InDtypeCache)
-        return cast(part.input_grad(cache.params, cache.cache, cast(g, dtype)), cache.outside)
-
-    def grads(params: Params, cache: InDtypeCache, g: Arrays) -> Params:
-        check_cache("in_dtype", cache, InDtypeCache)
-        return _like(part.grads(cache.params, cache.cache, cast(g, dtype)), params)
-
-    def advance(params: Params, cache: InDtypeCache) -> Params:
-        check_cache("in_dtype", cache, InDtypeCache)
-        return _like(part.advance(params, cache.cache), params, states=True)
-
-    return Layer(
-        f"in_dtype({layer.name}, {dtype}{f', {out_dtype}' if out_dtype else ''})",
-        forward,
-        backward,
-        part.init,
-        predict,
-        input_grad,
-        grads,
-        unchanged if is_still((layer,)) else advance,
-        parts=(layer,),
-        rebuild=lambda new_parts: in_dtype(new_parts[0], dtype, out_dtype),
+    return composition(
+        "in_dtype",
+        (layer,),
+        partial(_there, dtype=dtype, out_dtype=out_dtype),
+        partial(_back, dtype=dtype),
+        gather=_gather,
+        init=_init,
+        advance=_advance,
+        needs_dx=_needs_dx,
+        call=partial(_call, dtype=dtype, out_dtype=out_dtype),
     )
+
+
+def _call(parts: tuple[Layer, ...], *, dtype: torch.dtype, out_dtype: torch.dtype | None) -> str:
+    return f"in_dtype({parts[0].name}, {dtype}{f', {out_dtype}' if out_dtype else ''})"
 
 
 def cast(arrays: T, dtype: torch.dtype) -> T:
@@ -126,7 +145,7 @@ def _like(given: Params, params: Params, *, states: bool = False) -> Params:
 
 
 def _dtype_of(x: Arrays, params: Params) -> torch.dtype:
-    """Give the dtype outside: that of x's floats, or where it has none of the parameters'."""
+    """Return the dtype outside: that of x's floats, or where it has none of the parameters'."""
     leaves = (*tree.leaves(x), *tree.leaves(params))
     floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
     return next(floats, torch.get_default_dtype())

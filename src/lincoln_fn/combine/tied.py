@@ -1,28 +1,113 @@
-"""An embedding whose matrix is also the output layer's."""
+"""An embedding whose matrix is also the output layer's: y = body(E[x]) E^T.
+
+Derivation. With h = body(E[x]), the scores are a layer like any other, y = h E^T, so
+
+    y_j = sum_i h_i E_(ji)
+    dh = g E
+    dE = g^T h    summed over all rows
+
+E gathers a gradient from both of its places: this one, and what the embedding makes of the body's
+dx. (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
+"""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-import attrs
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine.parts import check_entries
-from lincoln_fn.combine.serial import in_turn
-from lincoln_fn.layer import Cache, Layer, Params, unchanged
+from lincoln_fn import tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError, check_cotangent
+from lincoln_fn.walk.composition import VisitRecord, composition, init_in_turn
+from lincoln_fn.walk.parts import check_entries, is_trained
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
-Indices: TypeAlias = Int[Tensor, "*batch"]
+Features: TypeAlias = Float[Tensor, "*batch n_features"]
 Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
+
+
+def _scores_forward(params: Params, h: Features) -> tuple[Logits, Features]:
+    """Compute y = h E^T."""
+    y: Tensor = h @ params.weight.mT
+    return y, h
+
+
+def _scores_backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
+    """Compute dh = g E and dE = g^T h."""
+    return _scores_input_grad(params, h, g), _scores_grads(params, h, g)
+
+
+def _scores_input_grad(params: Params, h: Features, g: Logits) -> Features:
+    """Compute dh = g E."""
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
+    dh: Tensor = g @ params.weight
+    return dh
+
+
+def _scores_grads(params: Params, h: Features, g: Logits) -> Params:
+    """Compute dE = g^T h, and zeros for whatever else the embedding has."""
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
+    dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
+
+    def gradient(leaf: Tensor) -> Tensor:
+        return dweight if leaf is params.weight else torch.zeros_like(leaf)
+
+    return tree.map(gradient, params)
+
+
+SCORES = Layer(
+    "scores()",
+    _scores_forward,
+    _scores_backward,
+    input_grad=_scores_input_grad,
+    grads=_scores_grads,
+)
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
+    """Embed x, run the body, and score its output by the embedding's matrix."""
+    check_entries("tied", "params", params, 2)
+    h, embedded = visit(0, params[0], x)
+    h, inside = visit(1, params[1], h)
+    n_features = params[0].weight.shape[1]
+    if h.shape[-1:] != (n_features,):
+        got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
+        raise LayerError("tied[1] " + visit.parts[1].name, f"expected its output to have {got}")
+    y, scored = visit(2, params[0], h)
+    return y, (embedded, inside, scored)
+
+
+def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Arrays, Record]:
+    """Go back through the scores, the body and the embedding."""
+    check_entries("tied", "params", params, 2)
+    check_entries("tied", "the cache", cache, 3)
+    g, scored = visit(2, params[0], cache[2], g)
+    g, inside = visit(1, params[1], cache[1], g)
+    dx, embedded = visit(0, params[0], cache[0], g)
+    return dx, (embedded, inside, scored)
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Add up the embedding's gradients from both of its places."""
+    embedded, scored = visit(0, params[0], records[0]), visit(2, params[0], records[2])
+    return tree.map(torch.add, embedded, scored), visit(1, params[1], records[1])
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    return init_in_turn(parts[:2], key, x)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    """Return whether part i has something to train in front of it: not so the embedding."""
+    return i > 0 and is_trained(params[0] if i == 1 else params)
 
 
 def tied(embedding: Layer, body: Layer) -> Layer:
     """Embed indices, run a body, and score every index by the same matrix: y = body(E[x]) E^T.
-
-    Derivation. With h = body(E[x]), y_j = sum_i h_i E_ji, so dh = g E, and E gathers a gradient
-    from both of its places: dE = g^T h, summed over all rows, + what the embedding makes of the
-    body's dx. (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 
     Args:
         embedding: a layer whose params have a `weight` of shape (n_embeddings, n_features), such as
@@ -31,7 +116,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
 
     Returns:
         The layer, from indices (...) to logits (..., n_embeddings). Its params are those of the
-        embedding and of the body.
+        embedding and of the body; its parts are these and the scores.
 
     Raises:
         LayerError: from its functions, if a part raises one, or the body's output has another
@@ -43,60 +128,11 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([1, 3, 10])
     """
-    inside = in_turn("tied", (embedding, body))
+    return composition(
+        "tied", (embedding, body, SCORES), _there, _back,
+        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call,
+    )  # fmt: skip
 
-    def forward(params: Params, x: Indices) -> tuple[Logits, Cache]:
-        h, cache = inside.forward(params, x)
-        return scores(params, h), (cache, h)
 
-    def backward(params: Params, cache: Cache, g: Logits) -> tuple[None, Params]:
-        check(params, cache, g)
-        dx, dparams = inside.backward(params, cache[0], g @ params[0].weight)
-        return dx, with_scores(dparams, cache[1], g)
-
-    def predict(params: Params, x: Indices) -> Logits:
-        return scores(params, inside.predict(params, x))
-
-    def input_grad(params: Params, cache: Cache, g: Logits) -> None:
-        """Give nothing: indices have no gradient."""
-
-    def grads(params: Params, cache: Cache, g: Logits) -> Params:
-        check(params, cache, g)
-        dparams = inside.grads(params, cache[0], g @ params[0].weight)
-        return with_scores(dparams, cache[1], g)
-
-    def advance(params: Params, cache: Cache) -> Params:
-        check_entries("tied", "the cache", cache, 2)
-        return inside.advance(params, cache[0])
-
-    def scores(params: Params, h: Tensor) -> Logits:
-        n_features = params[0].weight.shape[1]
-        if h.shape[-1:] != (n_features,):
-            got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
-            raise LayerError("tied[1] " + body.name, f"expected its output to have {got}")
-        y: Tensor = h @ params[0].weight.mT
-        return y
-
-    def with_scores(dparams: Params, h: Tensor, g: Logits) -> Params:
-        g_rows, h_rows = g.reshape(-1, g.shape[-1]), h.reshape(-1, h.shape[-1])
-        dweight = dparams[0].weight + g_rows.mT @ h_rows
-        return attrs.evolve(dparams[0], weight=dweight), dparams[1]
-
-    def check(params: Params, cache: Cache, g: Logits) -> None:
-        check_entries("tied", "params", params, 2)
-        check_entries("tied", "the cache", cache, 2)
-        h = cache[1]
-        check_cotangent("tied", g, h, (*h.shape[:-1], len(params[0].weight)))
-
-    return Layer(
-        f"tied({embedding.name}, {body.name})",
-        forward,
-        backward,
-        inside.init,
-        predict,
-        input_grad,
-        grads,
-        unchanged if inside.advance is unchanged else advance,
-        parts=(embedding, body),
-        rebuild=lambda new_parts: tied(*new_parts),
-    )
+def _call(parts: tuple[Layer, ...]) -> str:
+    return f"tied({parts[0].name}, {parts[1].name})"

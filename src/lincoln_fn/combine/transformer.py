@@ -18,12 +18,13 @@ together, from x = (target, source), are
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
-from lincoln_fn.combine.serial import in_turn, serial
+from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr
 from lincoln_fn.nn import activations, dropouts, rectifiers
@@ -33,6 +34,7 @@ from lincoln_fn.nn.merge import identity
 from lincoln_fn.nn.normalisation import layer_norm
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.walk.composition import composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 _ACTIVATIONS = {"relu": rectifiers.relu, "gelu": activations.gelu}
@@ -88,7 +90,7 @@ def transformer_encoder_block(
         torch.Size([2, 5, 8])
     """
     style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
-    name = _spelled("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
+    name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
         name,
         _completed(1, 2),
@@ -138,7 +140,7 @@ def transformer_decoder_block(
         torch.Size([2, 5, 8])
     """
     style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
-    name = _spelled("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
+    name = _block_call("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
     sublayers = with_context(
         _attention(num_heads, style, is_causal, (0, 2)),
         _attention(num_heads, style, False, (0, 1, 1, 3)),
@@ -164,23 +166,31 @@ def _feed_forward(style: _Style) -> Layer:
         dense(style.dim_feedforward, bias=style.bias),
         _ACTIVATIONS[style.activation](),
         _dropout(style),
-        dense(1, bias=style.bias).replace(name="dense(features)"),
+        dense(1, bias=style.bias).replace(
+            name="dense(features)", init=partial(_init_features, bias=style.bias)
+        ),
         _dropout(style),
     )
     first = (_norm(style),) if style.norm_first else ()
-    return _last(style, residual(serial(*first, _back_to_features(style.bias, *layers))))
+    return _last(style, residual(serial(*first, _sized(*layers))))
 
 
-def _back_to_features(bias: bool, *layers: Layer) -> Layer:
+def _sized(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
+    return composition("serial", layers, there, back, init=_init_sized, needs_dx=needs_dx)
 
-    def init(key: Key, x: Arrays) -> Params:
-        sized = layers[3].replace(init=dense(x.shape[-1], bias=bias).init)
-        return serial(*layers[:3], sized, *layers[4:]).init(key, x)
 
-    return serial(*layers).replace(
-        init=init, rebuild=lambda new_parts: _back_to_features(bias, *new_parts)
-    )
+def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    """Make the params in turn; a layer that has taken the fourth's place makes its own."""
+    *first, fourth, last = parts
+    init = getattr(fourth.init, "function", fourth.init)
+    if isinstance(init, partial) and init.func is _init_features:
+        fourth = fourth.replace(init=partial(init, n_out=x.shape[-1]))
+    return init_in_turn((*first, fourth, last), key, x)
+
+
+def _init_features(key: Key, x: Arrays, *, bias: bool, n_out: int = 1) -> Params:
+    return dense(n_out, bias=bias).init(key, x)
 
 
 def _norm(style: _Style) -> Layer:
@@ -224,12 +234,17 @@ def _completed(least: int, most: int) -> Layer:
 
 
 def _block(name: str, *layers: Layer) -> Layer:
-    return in_turn(name.partition("(")[0], layers).replace(
-        name=name, parts=layers, rebuild=lambda new_parts: _block(name, *new_parts)
+    label = name.partition("(")[0]
+    return composition(
+        label, layers, there, back, needs_dx=needs_dx, call=partial(_named, name=name)
     )
 
 
-def _spelled(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
+def _named(parts: tuple[Layer, ...], *, name: str) -> str:
+    return name
+
+
+def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
     if style.activation not in _ACTIVATIONS:
         expected = "expected activation relu or gelu"
         raise ValueError(f"{function}: {expected}, got {style.activation!r}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.combine.rearranged import rearranged
+from lincoln_fn.fastpath import fast
 from lincoln_fn.compiled.donation import Flat
 from lincoln_fn.compiled.graphs import graph_of
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
@@ -60,7 +60,7 @@ class CompiledPrediction:
 
 
 def _program(layer: Layer) -> Program:
-    fast = rearranged(layer)
+    fast = fast(layer)
 
     def pure(params: Params, x: Arrays) -> tuple[Arrays, Tensor]:
         # The number is 0, or nan if an index is out of range.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lincoln_fn.fastpath.rearranged import rearranged
 from lincoln_fn.fastpath.twin import Function, Twin
 from lincoln_fn.layer import Layer, map_layers
 
@@ -28,7 +29,7 @@ def fast(net: Layer) -> Layer:
         >>> fast(net)
         serial(dense(10), relu())
     """
-    return map_layers(_faster, net)
+    return map_layers(_faster, rearranged(net))
 
 
 def _faster(layer: Layer) -> Layer:

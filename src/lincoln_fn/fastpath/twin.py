@@ -32,6 +32,7 @@ class Twin:
         input_grad: (params, cache, g) -> dx.
         grads: (params, cache, g) -> dparams.
         init: (key, x, **hyperparameters) -> params, the formula's in another memory layout.
+        advance: (params, cache) -> params, where the cache is another than the formula's.
     """
 
     formula: ModuleType
@@ -41,6 +42,7 @@ class Twin:
     input_grad: Function | None = None
     grads: Function | None = None
     init: Function | None = None
+    advance: Function | None = None
 
     def matches(self, layer: Layer) -> bool:
         """Return whether every function of a layer is the formula's own.
@@ -59,11 +61,16 @@ class Twin:
 
         def is_own(name: str) -> bool:
             function = _unbound(getattr(layer, name))
+            # A layer whose hyperparameters leave it no state, batch norm without statistics, say.
+            if name == "advance" and function is unchanged:
+                return True
             if hasattr(self.formula, name):
                 return function is getattr(self.formula, name)
-            return function is unchanged if name == "advance" else is_derived(layer, name)
+            return name != "advance" and is_derived(layer, name)
 
-        return all(map(is_own, ("forward", "backward", "predict", "input_grad", "grads", "advance")))
+        return all(
+            map(is_own, ("forward", "backward", "predict", "input_grad", "grads", "advance"))
+        )
 
     def of(self, layer: Layer) -> Layer:
         """Make a layer of the faster functions.
@@ -77,11 +84,16 @@ class Twin:
         changes = {
             name: _bound_like(getattr(layer, name), function)
             for name, function in attrs.asdict(self, recurse=False).items()
-            if function is not None and name != "formula"
+            if function is not None and name != "formula" and self._has_own(layer, name)
         }
         if self.forward is not None and self.predict is None and hasattr(self.formula, "predict"):
             changes["predict"] = layer.predict
         return layer.replace(**changes)
+
+    def _has_own(self, layer: Layer, name: str) -> bool:
+        """Return whether a function may take the layer's place: these two only of its own."""
+        own = _unbound(getattr(layer, name))
+        return name not in ("init", "advance") or own is getattr(self.formula, name)
 
 
 def _unbound(function: Function) -> Function:

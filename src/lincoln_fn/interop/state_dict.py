@@ -26,9 +26,9 @@ from lincoln_fn.shapes import LayerError
 
 # How the params of a composition are made of its parts'.
 _COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
-    **dict.fromkeys(("serial", "repeat", "parallel", "with_context", "tied"), tuple),
-    "branch": lambda parts: tuple(parts[:-1]),  # the last one merges, and has no parameters
-    "residual": lambda parts: (parts[0], parts[1] if len(parts) > 1 else ()),
+    **dict.fromkeys(("serial", "repeat", "parallel", "with_context"), tuple),
+    # The last part, which merges or scores, has no parameters of its own.
+    **dict.fromkeys(("branch", "residual", "tied"), lambda parts: tuple(parts[:-1])),
     "frozen": lambda parts: FrozenParams(parts[0]),
     "shared": lambda parts: parts[0],
     "checkpointed": lambda parts: parts[0],

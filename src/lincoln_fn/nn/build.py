@@ -19,8 +19,8 @@ def layer_of(
 
     Args:
         name: the code that makes the layer.
-        module: has `forward` and `backward`, and `predict`, `input_grad`, `grads`, `advance`,
-            `descend` where they differ from the default. Its `predict` takes the same
+        module: has `forward` and `backward`, and `predict`, `input_grad`, `grads`, `advance`
+            where they differ from the default. Its `predict` takes the same
             hyperparameters as `forward`.
         init: (key, x) -> params.
         **hyperparameters: bound to `forward`, and to `predict` if there is one.
@@ -35,7 +35,7 @@ def layer_of(
                 [0.5000]])
     """
     optional = {}
-    for function in ("predict", "input_grad", "grads", "advance", "descend"):
+    for function in ("predict", "input_grad", "grads", "advance"):
         if hasattr(module, function):
             optional[function] = getattr(module, function)
     forward = module.forward

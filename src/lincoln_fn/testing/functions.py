@@ -10,9 +10,6 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.testing.diagnosis import GradientError, close
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 
-RATE = 0.75
-
-
 class Results(NamedTuple):
     """What forward and backward gave, and the cotangent between them."""
 
@@ -26,7 +23,7 @@ class Results(NamedTuple):
 def check_other_functions(
     layer: Layer, params: Params, x: Arrays, results: Results, predict_is_forward: bool | None
 ) -> None:
-    """Check predict, input_grad, grads, advance and descend against forward and backward.
+    """Check predict, input_grad, grads and advance against forward and backward.
 
     Args:
         layer: the layer.
@@ -58,11 +55,6 @@ def check_other_functions(
     if expected and not close_trees(predicted, y):
         raise GradientError(f"{layer.name}: predict differs from forward")
     _check_advanced(layer, params, twice("advance", lambda: layer.advance(params, cache)))
-    descend = layer.descend
-    if descend is not None:
-        moved = twice("descend", lambda: descend(params, cache, g, RATE))
-        if not close_trees(moved, tree.map(lambda p, dp: p - RATE * dp, params, dparams)):
-            raise GradientError(f"{layer.name}: descend differs from params - rate dparams")
 
 
 def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:

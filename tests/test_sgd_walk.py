@@ -1,4 +1,4 @@
-"""Descending while the gradients are made gives what making them first gives."""
+"""Plain SGD as the walk back goes gives what making the gradients first gives."""
 
 import attrs
 import pytest
@@ -7,6 +7,7 @@ from cases.case import normal
 from torch.utils.flop_counter import FlopCounterMode
 
 import lincoln_fn as lf
+from lincoln_fn.fastpath.sgd import plain_rate
 
 X, TARGET = normal(6, 5), torch.tensor([0, 2, 1, 1, 0, 2])
 NETS = {
@@ -23,13 +24,13 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_a_step_is_the_same_with_and_without(name):
     net, loss, optimizer = NETS[name], lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.5)
-    assert net.descend is not None
-    assert optimizer.rate == 0.5
+    assert plain_rate(optimizer) == 0.5
     state = lf.init_state(net, optimizer, lf.Key(1), X)
     fused = other = lf.tree.map(
         lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, state, states=True
     )
-    plainly = attrs.evolve(optimizer, rate=None)
+    plainly = attrs.evolve(optimizer, update=lambda *trees: optimizer.update(*trees))
+    assert plain_rate(plainly) is None
     for _ in range(3):
         fused, _ = lf.make_step(net, loss, optimizer)(fused, (X.double(), TARGET))
         other, _ = lf.make_step(net, loss, plainly)(other, (X.double(), TARGET))
@@ -52,7 +53,7 @@ def test_a_step_is_the_same_with_and_without(name):
     ids=str,
 )
 def test_only_plain_descent_has_a_rate(optimizer):
-    assert optimizer.rate is None
+    assert plain_rate(optimizer) is None
 
 
 def test_a_step_makes_no_product_that_it_does_not_need():
@@ -65,21 +66,46 @@ def test_a_step_makes_no_product_that_it_does_not_need():
     assert counter.get_total_flops() == 2 * 6 * (2 * 5 * 40 + 3 * 40 * 3)
 
 
-def test_a_new_backward_drops_the_old_descent():
-    layer = lf.dense(3)
-    assert layer.replace(name="mine()").descend is layer.descend
-    assert layer.replace(backward=layer.backward).descend is None
+@pytest.mark.parametrize("half", ["backward", "grads", "input_grad"])
+def test_a_rule_of_ones_own_is_obeyed_wherever_it_stands(half):
+    dense = lf.dense(3)
+
+    def doubled(params, cache, g):
+        return lf.tree.map(lambda leaf: 2 * leaf, getattr(dense, half)(params, cache, g))
+
+    own = dense.replace(**{half: doubled})
+    for optimizer in (lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9), lf.optim.adam(0.1)):
+        for net in (lf.serial(lf.dense(4), own), lf.serial(lf.dense(4), lf.serial(own))):
+            state = lf.init_state(net, optimizer, lf.Key(0), X)
+            step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+            new, _ = step(state, (X, TARGET))
+            y, cache = net.forward(state.params, X)
+            g = lf.losses.softmax_cross_entropy()
+            dy = g.backward(g.forward(y, TARGET)[1])
+            _, dparams = net.backward(state.params, cache, dy)
+            expected, _ = optimizer.update(state.params, dparams, state.opt_state)
+            for ours, wanted in zip(
+                lf.tree.leaves(new.params), lf.tree.leaves(expected), strict=True
+            ):
+                torch.testing.assert_close(ours, wanted)
 
 
-def test_a_descent_that_is_not_along_the_gradient_is_found():
-    layer = lf.dense(3)
-    uphill = layer.replace(
-        descend=lambda params, cache, g, rate: layer.descend(params, cache, g, -rate)
+def test_a_rule_of_ones_own_for_a_composition_is_obeyed():
+    x, target = normal(5, 2, 6, 6), torch.tensor([0, 1, 1, 0, 1])
+    block = lf.serial(lf.conv2d(3, 3), lf.relu(), lf.max_pool2d(2))
+    still = block.replace(
+        backward=lambda params, cache, g: (
+            torch.zeros_like(x),
+            lf.tree.map(torch.ones_like, params),
+        )
     )
-    with pytest.raises(
-        lf.testing.GradientError, match=r"dense\(3\): descend differs from params - "
+    net, optimizer = lf.serial(still, lf.flatten(), lf.dense(2)), lf.optim.sgd(1.0)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    new, _ = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)(state, (x, target))
+    for old, moved in zip(
+        lf.tree.leaves(state.params[0]), lf.tree.leaves(new.params[0]), strict=True
     ):
-        lf.testing.check_layer(uphill, layer.init(lf.Key(0), X), X)
+        torch.testing.assert_close(moved, old - 1)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +138,6 @@ def test_the_first_layer_makes_no_dx_even_if_it_cannot_descend():
     dense = lf.dense(4)
     first = dense.replace(backward=refused, grads=dense.grads)
     net, optimizer = lf.serial(first, lf.dense(3)), lf.optim.sgd(0.1)
-    assert first.descend is None
     state = lf.init_state(net, optimizer, lf.Key(0), X)
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
     moved = step(state, (X, TARGET))[0].params[0].weight

@@ -1,8 +1,16 @@
-"""The same function in an order that takes less time."""
+"""The same network in an order that takes less time: ReLU behind max-pooling.
+
+Derivation. ReLU never falls, so the largest of a window's ReLUs is the ReLU of its largest:
+max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same x_i: where the largest is above 0,
+the largest ReLU is the same element's; where it is not, nothing goes back in either order. Behind
+the pooling there are fewer elements, a quarter for windows of 2 x 2.
+
+Parameters stay where they are, for neither layer has any; only the caches differ.
+"""
 
 from __future__ import annotations
 
-from lincoln_fn.combine.serial import is_serial
+from lincoln_fn.combine.serial import there
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers import adaptive_max_pool, max_pool, relu
 
@@ -10,13 +18,7 @@ from lincoln_fn.layers import adaptive_max_pool, max_pool, relu
 def rearranged(net: Layer) -> Layer:
     """Move every ReLU behind the max-pooling that follows it.
 
-    Derivation. ReLU never falls, so the largest of a window's ReLUs is the ReLU of its largest:
-    max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same x_i: where the largest is
-    above 0, the largest ReLU is the same element's; where it is not, nothing goes back in either
-    order. Behind the pooling there are fewer elements, a quarter for windows of 2 x 2.
-
-    Parameters stay where they are, for neither layer has any; only the caches differ. A layer
-    with functions of the user's own stays where it is.
+    A layer or a composition with functions of the user's own stays where it is.
 
     Args:
         net: the network.
@@ -29,10 +31,10 @@ def rearranged(net: Layer) -> Layer:
         >>> rearranged(lf.serial(lf.conv2d(8, 3), lf.relu(), lf.max_pool2d(2)))
         serial(conv2d(8, 3), max_pool2d(2), relu())
     """
-    if net.rebuild is None:
+    if net.composition is None:
         return net
     parts = [rearranged(part) for part in net.parts]
-    if is_serial(net):
+    if net.composition.there is there:
         for i in range(len(parts) - 1):
             if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):
                 parts[i], parts[i + 1] = parts[i + 1], parts[i]
@@ -47,4 +49,5 @@ def _is_relu(layer: Layer) -> bool:
 def _is_max_pool(layer: Layer) -> bool:
     forward = getattr(layer.forward, "func", layer.forward)
     pairs = ((pool.forward, pool.backward) for pool in (max_pool, adaptive_max_pool))
-    return (forward, layer.backward) in pairs
+    gives_indices = getattr(layer.forward, "keywords", {}).get("return_indices", False)
+    return (forward, layer.backward) in pairs and not gives_indices

@@ -1,0 +1,142 @@
+"""Plain SGD as the walk back goes: W - lr dW, the product added to W as it is made.
+
+The gradient of a large matrix is as large as the matrix. Added to W as it is computed, it takes no
+memory of its own, and no second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layers import dense
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.composition import Composition, gather_entries
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.visits import Record
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+# By a layer's `grads`: (params, cache, g, lr, donate=) -> params. Any: each has its own.
+_UPDATES: Final[dict[Callable[..., Any], Callable[..., Any]]] = {dense.grads: dense.descend}
+
+
+def plain_rate(optimizer: Optimizer) -> float | None:
+    """Return the learning rate, if an optimizer's update is params - lr grads and nothing else.
+
+    Args:
+        optimizer: any.
+
+    Returns:
+        The number; None for any other optimizer.
+
+    Example:
+        >>> plain_rate(lf.optim.sgd(0.1)), plain_rate(lf.optim.sgd(0.1, momentum=0.9))
+        (0.1, None)
+    """
+    return optimizer.rate
+
+
+def sgd_walk(
+    net: Layer, params: Params, cache: Cache, g: Arrays, lr: float, *, donate: bool = False
+) -> Params:
+    """Walk back through a network, and update each layer as the walk comes by.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` returned, which nobody else holds.
+        g: dL/dy.
+        lr: the learning rate.
+        donate: whether params may be updated in place.
+
+    Returns:
+        The new parameters; of donated ones, in the same memory.
+
+    Raises:
+        LayerError: as `grads` does, or if the gradients do not mirror the parameters.
+    """
+    walker = BackWalker(
+        partial(_updated, lr=lr, donate=donate),
+        skip=_unchanged,
+        owns_cache=True,
+        gather=_gathered,
+        enters=_has_entries,
+    )
+    new_params: Params = walker.run(net, "", params, cache, g, Wants(False, True))[1]
+    return new_params
+
+
+def _updated(
+    layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants,
+    *, lr: float, donate: bool,
+) -> tuple[Arrays, Params]:  # fmt: skip
+    update = _UPDATES.get(layer.grads)
+    if update is not None:
+        dx = layer.input_grad(params, cache, g) if wants.dx else None
+        return dx, update(params, cache, g, lr, donate=donate)
+    if wants.dx:
+        dx, dparams = layer.backward(params, cache, g)
+    else:
+        dx, dparams = None, gradients(layer, params, cache, g)
+    if not is_trained(params):
+        return dx, params
+    return dx, stepped(layer.name, params, dparams, lr, donate)
+
+
+def _unchanged(layer: Layer, path: str, params: Params) -> Params:
+    return params
+
+
+def _gathered(composition: Composition, params: Params, records: Record) -> Params:
+    return composition.gather(lambda i, entry, new: new, params, records)
+
+
+def _has_entries(layer: Layer) -> bool:
+    """Return whether each parameter of a composition is used once, by the part of its entry."""
+    return layer.composition is not None and layer.composition.gather is gather_entries
+
+
+def stepped(where: str, params: Params, dparams: Params, lr: float, donate: bool) -> Params:
+    """Compute params - lr dparams.
+
+    Args:
+        where: the layer's name.
+        params: its parameters.
+        dparams: their gradients.
+        lr: the learning rate.
+        donate: whether params may be updated in place.
+
+    Returns:
+        The new parameters; of donated ones, in the same memory.
+
+    Raises:
+        LayerError: if the gradients do not mirror the parameters.
+
+    Example:
+        >>> stepped("mine", (torch.tensor([3.0]),), (torch.tensor([2.0]),), 0.5, False)
+        (tensor([2.]),)
+    """
+
+    def new(p: Tensor, dp: object) -> Tensor:
+        if not isinstance(dp, Tensor) or p.shape != dp.shape:
+            shapes = f"{tuple(p.shape)}, got {brief(dp)}"
+            raise LayerError(where, f"expected a gradient of its parameter's shape {shapes}")
+        return torch.sub(p, dp, alpha=lr, out=p.detach() if donate else None)
+
+    try:
+        return tree.map(new, params, dparams)
+    except ValueError as error:
+        if isinstance(error, LayerError):
+            raise
+        raise LayerError(
+            where, f"expected gradients of the parameters' structure; {error}"
+        ) from error

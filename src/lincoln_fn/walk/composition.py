@@ -1,0 +1,230 @@
+"""A layer made of layers, from two loops.
+
+    there(visit, params, x) -> (y, cache)              visit(i, params, x) -> (y, record)
+    back(visit, params, cache, g) -> (dx, records)     visit(i, params, cache, g) -> (dx, record)
+
+`visit` does at part i whatever the walk is for. The loops say in which order the parts are visited
+and how x, y, g and dx go from one to the next. What `there` returns beside y is made of the
+visitor's records, and so is what `back` returns beside dx: in `forward` the records are caches, in
+`backward` the gradients of the parts' parameters.
+
+The loops may read `visit.label`, the composition's name in errors, and `visit.parts`. If a part is
+used several times, `visit.advance(i, params, record)` moves its state on between the uses. A part
+that is not trained is visited with `train=False`. If nobody needs a part's dx, it is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.walk.parts import placed_parts
+from lincoln_fn.walk.visits import (
+    BackwardVisit,
+    ForwardVisit,
+    GradsVisit,
+    InputGradVisit,
+    PredictVisit,
+    Record,
+    VisitBack,
+    VisitThere,
+)
+
+T = TypeVar("T")
+There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
+Back: TypeAlias = Callable[[VisitBack, Params, Cache, Arrays], tuple[Arrays, Record]]
+VisitRecord: TypeAlias = Callable[[int, Params, Record], Params]
+Gather: TypeAlias = Callable[[VisitRecord, Params, Record], Params]
+Init: TypeAlias = Callable[[tuple[Layer, ...], Key, Arrays], Params]
+Advance: TypeAlias = Callable[[VisitThere, Params, Cache], Params]
+
+
+def composition(
+    label: str,
+    parts: tuple[Layer, ...],
+    there: There,
+    back: Back,
+    *,
+    gather: Gather | None = None,
+    init: Init | None = None,
+    advance: Advance | None = None,
+    needs_dx: Callable[[int, Params], bool] | None = None,
+    call: Callable[[tuple[Layer, ...]], str] | None = None,
+) -> Layer:
+    """Make a layer of layers.
+
+    Args:
+        label: the combinator's name, such as "serial"; errors and the default name begin with it.
+        parts: the layers.
+        there: the loop from input to output, as the module says.
+        back: the loop from output to input.
+        gather: (visit, params, records) -> dparams, where visit(i, params, record) makes the
+            gradient of one use of part i. It puts the records of `back` into the structure of
+            params, and adds up those of a parameter that is used several times. Default: params
+            are a tuple with an entry a part, and so are the records.
+        init: (parts, key, x) -> params. Default: one part after the other, with a key
+            each, and the output of the part before.
+        advance: (visit, params, cache) -> params, where visit.advance(i, params, cache) advances
+            part i. Default: entry by entry.
+        needs_dx: (i, params) -> whether the dx of part i goes to a part that has something to
+            train. Then it is computed even if nobody needs the composition's dx. Default: always.
+        call: parts -> the code that makes the composition, its name. Default: `label(part, part)`.
+
+    Returns:
+        The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
+
+    Example:
+        >>> def there(visit, params, x):  # y = inner(outer(x)), with one tuple of params
+        ...     h, first = visit(0, params[0], x)
+        ...     y, second = visit(1, params[1], h)
+        ...     return y, (first, second)
+        >>> def back(visit, params, cache, g):
+        ...     g, second = visit(1, params[1], cache[1], g)
+        ...     dx, first = visit(0, params[0], cache[0], g)
+        ...     return dx, (first, second)
+        >>> composition("both", (lf.dense(4), lf.tanh()), there, back)
+        both(dense(4), tanh())
+    """
+    made = Composition(
+        label,
+        parts,
+        there,
+        back,
+        gather or gather_entries,
+        init or init_in_turn,
+        advance or _advance_entries,
+        needs_dx or _always,
+        call or partial(_call, label),
+    )
+    is_still = all(part.advance is unchanged for part in parts)
+    return Layer(
+        made.call(parts),
+        made.forward,
+        made.backward,
+        made.initialise,
+        made.predict,
+        made.input_grad,
+        made.grads,
+        unchanged if is_still else made.advanced,
+        made,
+    )
+
+
+def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Give entry i of a tuple of params to part i."""
+    pairs = enumerate(zip(params, records, strict=False))
+    return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
+
+
+def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    """Make the params of each part from the output of the part before it.
+
+    Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
+    """
+    made: list[Params] = []
+    for i, part in enumerate(parts):
+        made.append(part.init(key.fold_in(i), x))
+        x = part.predict(on_meta(made[i]), on_meta(x))
+    return tuple(made)
+
+
+def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    pairs = enumerate(zip(params, cache, strict=False))
+    return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
+
+
+def _always(i: int, params: Params) -> bool:
+    return True
+
+
+def _call(label: str, parts: tuple[Layer, ...]) -> str:
+    return f"{label}({', '.join(part.name for part in parts)})"
+
+
+@attrs.frozen(eq=False)
+class Composition:
+    """How a layer is made of its parts; `composition` explains the fields."""
+
+    label: str
+    parts: tuple[Layer, ...]
+    there: There
+    back: Back
+    gather: Gather
+    init: Init
+    advance: Advance
+    needs_dx: Callable[[int, Params], bool]
+    call: Callable[[tuple[Layer, ...]], str]
+    placed: tuple[Layer, ...] = attrs.field(init=False)
+
+    @placed.default
+    def _place(self) -> tuple[Layer, ...]:
+        return placed_parts(self.label, self.parts)
+
+    def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        """Walk there, with each part's `forward`."""
+        return self.there(ForwardVisit(self.label, self.placed), params, x)
+
+    def predict(self, params: Params, x: Arrays) -> Arrays:
+        """Walk there, with each part's `predict`."""
+        return self.there(PredictVisit(self.label, self.placed), params, x)[0]
+
+    def initialise(self, key: Key, x: Arrays) -> Params:
+        """Make the parts' params."""
+        return self.init(self.placed, key, x)
+
+    def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+        """Walk back, with each part's `backward`."""
+        dx, records = self.back(BackwardVisit(self.label, self.placed), params, cache, g)
+        return dx, self.gather(_itself, params, records)
+
+    def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
+        """Walk back, with each part's `input_grad`."""
+        return self.back(InputGradVisit(self.label, self.placed), params, cache, g)[0]
+
+    def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
+        """Walk back, and compute no dx that only the composition's own dx would need."""
+        needs_dx = partial(self._passes_dx, params)
+        visit = GradsVisit(self.label, self.placed, needs_dx)
+        return self.gather(_itself, params, self.back(visit, params, cache, g)[1])
+
+    def _passes_dx(self, params: Params, i: int) -> bool:
+        return self.needs_dx(i, params)
+
+    def advanced(self, params: Params, cache: Cache) -> Params:
+        """Advance each part."""
+        return self.advance(ForwardVisit(self.label, self.placed), params, cache)
+
+    def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
+        """Make the same composition of other parts."""
+        return composition(
+            self.label,
+            parts,
+            self.there,
+            self.back,
+            gather=self.gather,
+            init=self.init,
+            advance=self.advance,
+            needs_dx=self.needs_dx,
+            call=self.call,
+        )
+
+
+def _itself(i: int, params: Params, record: Record) -> Params:
+    return record
+
+
+def on_meta(arrays: T) -> T:
+    """Give a tree of tensors the device `meta`, where they have shapes and no numbers."""
+
+    # What is no tensor is left for the layer to refuse.
+    def moved(leaf: object) -> object:
+        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
+
+    return tree.map(moved, arrays, states=True)

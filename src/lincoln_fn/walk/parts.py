@@ -1,0 +1,175 @@
+"""The parts of a composition: errors that name their place, and checks of tuples of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Cache, Layer, Params, unchanged
+from lincoln_fn.record import State, brief
+from lincoln_fn.shapes import LayerError, placed
+
+R = TypeVar("R")
+
+
+def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Make layers whose errors name their place in a composition.
+
+    Args:
+        label: the composition's name, such as "serial".
+        layers: its parts.
+
+    Returns:
+        The parts, with functions that raise `LayerError`s from "serial[0] dense(10)" and the like.
+
+    Example:
+        >>> part, = placed_parts("serial", [lf.dense(2)])
+        >>> part.init(lf.Key(0), torch.zeros(()))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: serial[0] dense(2): expected x of shape (..., n_in), got ()
+    """
+    return tuple(_placed(f"{label}[{i}]", layer) for i, layer in enumerate(layers))
+
+
+def _placed(position: str, layer: Layer) -> Layer:
+    def at(name: str) -> Any:  # Any: a function of the protocol
+        function = getattr(layer, name)
+        return function if function is unchanged else Placed(position, layer.name, name, function)
+
+    functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
+    return layer.replace(**{name: at(name) for name in functions}, composition=layer.composition)
+
+
+@attrs.frozen(eq=False)
+class Placed:
+    """A function whose errors name the place of the part that it belongs to.
+
+    Args:
+        position: of the part, such as "serial[0]".
+        layer: the part's name, such as "dense(10)".
+        doing: what the function does, such as "forward".
+        function: the function.
+    """
+
+    position: str
+    layer: str
+    doing: str
+    function: Callable[..., Any]  # Any: of every protocol function and visitor
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:  # Any: as the function has them
+        """Call the function."""
+        try:
+            return self.function(*arguments, **options)
+        except LayerError as error:
+            raise placed(error, self.position, self.layer) from error
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            given = brief(arguments[-1])
+            problem = f"{self.doing} raised {type(error).__name__} on {given}: {error}"
+            raise LayerError(f"{self.position} {self.layer}", problem) from error
+
+
+def check_entries(label: str, what: str, given: object, count: int) -> None:
+    """Check that a tuple has one entry a part.
+
+    Args:
+        label: the composition's name.
+        what: what has the entries.
+        given: the tuple given.
+        count: how many parts there are.
+
+    Raises:
+        LayerError: if it is no tuple, or one of another length.
+
+    Example:
+        >>> check_entries("serial", "params", ((), ()), 3)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: serial: expected params with 3 entries, got ((), ())
+    """
+    is_tuple = type(given) is tuple or type(given) is Owned
+    if not (isinstance(given, tuple | Owned) and is_tuple and len(given) == count):
+        entries = "1 entry" if count == 1 else f"{count} entries"
+        raise LayerError(label, f"expected {what} with {entries}, got {brief(given)}")
+
+
+class Owned:
+    """A composition's cache that nobody else holds: an entry is freed when it is taken.
+
+    It reads like the tuple that it was made of, once. A training step owns its caches; so the
+    memory of each part's cache is free as soon as the walk back has passed the part.
+
+    Args:
+        entries: the caches of the parts.
+
+    Example:
+        >>> cache = Owned(("first", "second"))
+        >>> cache[1], len(cache)
+        ('second', 2)
+        >>> cache[1]
+        Traceback (most recent call last):
+        LookupError: entry 1 of an owned cache was taken before; take each entry once
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Iterable[Any]) -> None:  # Any: caches
+        self._entries = list(entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, i: int) -> Any:  # Any: a cache
+        entry, self._entries[i] = self._entries[i], _TAKEN
+        if entry is _TAKEN:
+            raise LookupError(f"entry {i} of an owned cache was taken before; take each entry once")
+        return owned(entry)
+
+    def __repr__(self) -> str:
+        return brief(whole(self))
+
+
+_TAKEN = object()
+
+
+def owned(cache: Cache) -> Cache:
+    """Make a tuple that nobody else holds an `Owned` cache; any other cache stays as it is.
+
+    Example:
+        >>> len(owned(("first", "second"))), owned("first")
+        (2, 'first')
+    """
+    return Owned(cache) if type(cache) is tuple else cache
+
+
+def whole(cache: Cache) -> Cache:
+    """Make an `Owned` cache the tuple that `forward` returned; any other cache stays as it is.
+
+    Example:
+        >>> whole(owned(("first", "second")))
+        ('first', 'second')
+    """
+    return tuple(cache._entries) if type(cache) is Owned else cache
+
+
+def is_trained(params: Params) -> bool:
+    """Return whether parameters have a leaf that an optimizer moves.
+
+    Args:
+        params: of any layer.
+
+    Returns:
+        False for the empty tuple, for a `State`, and for trees of nothing else.
+
+    Example:
+        >>> is_trained(()), is_trained((torch.zeros(1),))
+        (False, True)
+    """
+    if isinstance(params, Tensor):
+        return True
+    if isinstance(params, State) or (type(params) is tuple and not params):
+        return False
+    below = tree.children(params)
+    return any(map(is_trained, below)) if below else bool(tree.leaves(params))

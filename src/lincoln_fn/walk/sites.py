@@ -1,0 +1,118 @@
+"""dx now, dparams later: the walk back in two halves.
+
+`cotangents` sends g back through a network and records at each single layer what its gradient is
+made of: a `Site`. `grads_at` makes the gradients of the sites. Both together compute what
+`backward` computes, to the bit, and no product twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, is_derived
+from lincoln_fn.record import record, static
+from lincoln_fn.walk.visits import Record
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+
+@record
+class Site:
+    """One use of one layer, as the walk back came by.
+
+    Args:
+        layer: the layer.
+        path: its place in the network, such as "2.0".
+        params: its parameters.
+        cache: its cache.
+        g: dL/dy of this use; None if dx of the network was not wanted and nothing in front of the
+            layer, nor the layer, has anything to train.
+        dparams: the gradient of this use, if it was made together with dx, as norms and recurrent
+            layers do; else None.
+    """
+
+    layer: Layer = static()
+    path: str = static()
+    params: Params
+    cache: Cache
+    g: Arrays
+    dparams: Params | None
+
+
+def cotangents(
+    net: Layer, params: Params, cache: Cache, g: Arrays, *, dx: bool = True
+) -> tuple[Arrays, Any]:  # Any: a tree of sites
+    """Compute dx of a network, and what the gradients of its parameters are made of.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy.
+        dx: whether the network's own dx is wanted. If not, the walk ends at the first layer that
+            has something to train.
+
+    Returns:
+        dx (None if it is not wanted), and a tree with one `Site` for each use of each single layer:
+        a tuple with an entry a part, or a use, for each composition.
+
+    Raises:
+        LayerError: as `backward` does.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> dx, sites = cotangents(net, params, net.forward(params, x)[1], torch.ones(1, 2))
+        >>> [(site.path, site.layer.name, site.g.shape) for site in sites]
+        [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
+    """
+    walker = BackWalker(_site, skip=_untouched, owns_cache=False)
+    return walker.run(net, "", params, cache, g, Wants(dx, True))
+
+
+def _site(
+    layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+) -> tuple[Arrays, Site]:
+    shares = is_derived(layer, "grads") or is_derived(layer, "input_grad")
+    if shares and wants.dparams:
+        dx, dparams = layer.backward(params, cache, g)
+        return (dx if wants.dx else None), Site(layer, path, params, cache, g, dparams)
+    dx = layer.input_grad(params, cache, g) if wants.dx else None
+    return dx, Site(layer, path, params, cache, g, None)
+
+
+def _untouched(layer: Layer, path: str, params: Params) -> Site:
+    return Site(layer, path, params, None, None, params)
+
+
+def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree of sites
+    """Compute the gradients of a network's parameters from its sites.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        sites: what `cotangents` returned.
+
+    Returns:
+        dparams: the bits that `net.grads` returns.
+
+    Raises:
+        LayerError: as `grads` does.
+
+    Example:
+        >>> net, x = lf.dense(2), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> _, sites = cotangents(net, params, net.forward(params, x)[1], torch.ones(1, 2))
+        >>> grads_at(net, params, sites).bias
+        tensor([1., 1.])
+    """
+    return _grads(net, params, sites)
+
+
+def _grads(layer: Layer, params: Params, sites: Record) -> Params:
+    if isinstance(sites, Site) and sites.layer is layer:
+        if sites.dparams is not None:
+            return sites.dparams
+        return layer.grads(sites.params, sites.cache, sites.g)
+    made = layer.composition
+    assert made is not None, "a single layer has one site"
+    return made.gather(lambda i, entry, site: _grads(made.parts[i], entry, site), params, sites)

@@ -1,0 +1,131 @@
+"""The visitors of the protocol's own walks: what `forward`, `backward` and others do at a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.parts import is_trained, whole
+
+# Any: whatever a visitor makes of a part, and what a loop makes of these.
+Record: TypeAlias = Any
+
+
+class VisitThere(Protocol):
+    """What the loop `there` is given."""
+
+    @property
+    def label(self) -> str:
+        """The composition's name in errors."""
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The parts, whose errors name their place."""
+
+    def __call__(self, i: int, params: Params, x: Arrays, /) -> tuple[Arrays, Record]:
+        """Visit part i."""
+
+    def advance(self, i: int, params: Params, record: Record, /) -> Params:
+        """Move the state of part i on."""
+
+
+class VisitBack(Protocol):
+    """What the loop `back` is given."""
+
+    @property
+    def label(self) -> str:
+        """The composition's name in errors."""
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The parts, whose errors name their place."""
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, /, train: bool = True
+    ) -> tuple[Arrays, Record]:
+        """Visit part i."""
+
+    def advance(self, i: int, params: Params, cache: Cache, /) -> Params:
+        """Move the state of part i on."""
+
+
+@attrs.frozen(eq=False)
+class Visit:
+    """What the visitors of the protocol's own walks have in common."""
+
+    label: str
+    parts: tuple[Layer, ...]
+
+    def advance(self, i: int, params: Params, record: Record) -> Params:
+        """Move the state of part i on."""
+        return self.parts[i].advance(params, record)
+
+
+class ForwardVisit(Visit):
+    """Compute y and the cache of part i."""
+
+    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        """Visit part i."""
+        return self.parts[i].forward(params, x)
+
+
+class PredictVisit(Visit):
+    """Compute y of part i, and keep nothing."""
+
+    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, None]:
+        """Visit part i."""
+        return self.parts[i].predict(params, x), None
+
+    def advance(self, i: int, params: Params, record: Record) -> Params:
+        """Leave the state of part i as it is."""
+        return params
+
+
+class BackwardVisit(Visit):
+    """Compute dx and dparams of part i."""
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Params]:
+        """Visit part i."""
+        part = self.parts[i]
+        if train:
+            return part.backward(params, _for(part, cache), g)
+        return part.input_grad(params, _for(part, cache), g), None
+
+
+class InputGradVisit(Visit):
+    """Compute dx of part i."""
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, None]:
+        """Visit part i."""
+        part = self.parts[i]
+        return part.input_grad(params, _for(part, cache), g), None
+
+
+@attrs.frozen(eq=False)
+class GradsVisit(BackwardVisit):
+    """Compute dparams of part i, and dx where a part with something to train needs it."""
+
+    needs_dx: Callable[[int], bool]
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Params]:
+        """Visit part i."""
+        if self.needs_dx(i):
+            return super().__call__(i, params, cache, g, train)
+        if train and is_trained(params):
+            part = self.parts[i]
+            return None, part.grads(params, _for(part, cache), g)
+        return None, params
+
+
+def _for(part: Layer, cache: Cache) -> Cache:
+    """Give a single layer the cache of its own forward; a composition takes an owned one too."""
+    return whole(cache) if part.composition is None else cache

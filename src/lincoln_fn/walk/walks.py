@@ -1,0 +1,257 @@
+"""The two walks through a network, for a visitor of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.parts import Placed, is_trained, owned, whole
+from lincoln_fn.walk.visits import Record
+
+ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
+BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
+# How a state moves on between two uses of one layer, of what the visitor recorded of the first.
+Advance: TypeAlias = Callable[[Layer, Params, Record], Params]
+# Any: (y, record), as the walk through the composition returns them.
+Around: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
+
+
+def _advance(layer: Layer, params: Params, record: Record) -> Params:
+    return layer.advance(params, record)
+
+
+# Any: as `Around` says.
+def _straight(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
+    return walk()
+
+
+def there(
+    visit: ThereVisitor,
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    *,
+    advance: Advance = _advance,
+    around: Around = _straight,
+) -> tuple[Arrays, Record]:
+    """Walk through a network from input to output, and visit every single layer.
+
+    Args:
+        visit: (layer, path, params, x) -> (y, record). A path such as "2.0" is that of the first
+            part of the third part; "" is the network's own.
+        net: the network.
+        params: its parameters.
+        x: its input.
+        advance: (layer, params, record) -> params: moves the state of a single layer on between two
+            uses of it, if records are not caches.
+        around: (layer, path, params, walk) -> walk(): what is done around each composition.
+
+    Returns:
+        y, and the records in the structure of the network's cache. If they are caches, they are the
+        cache.
+
+    Raises:
+        LayerError: as the layers and the visitor raise it, with the place.
+
+    Example:
+        >>> net = lf.serial(lf.relu(), lf.residual(lf.tanh()))
+        >>> def shown(layer, path, params, x):
+        ...     print(path, layer)
+        ...     return layer.forward(params, x)
+        >>> y, cache = there(shown, net, net.init(lf.Key(0), torch.ones(2)), torch.ones(2))
+        0 relu()
+        1.0 tanh()
+        1.1 identity()
+        1.2 add()
+    """
+    walker = _Walker(visit, advance, around)
+    return walker.run(net, "", params, x)
+
+
+@attrs.frozen(eq=False)
+class _Walker:
+    """The visitor, and what else a walk there needs at each layer."""
+
+    visit: ThereVisitor
+    advance: Advance
+    around: Around
+
+    def run(self, layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+        """Visit a layer, or all that it is made of."""
+        made = layer.composition
+        if made is None:
+            return self.visit(layer, path, params, x)
+        visit = _Parts(made, path, self.run, self.advance)
+        result: tuple[Arrays, Record] = self.around(
+            layer, path, params, lambda: made.there(visit, params, x)
+        )
+        return result
+
+
+@attrs.frozen(eq=False)
+class _Parts:
+    """The visitor that the loop of one composition is given, on the way there."""
+
+    composition: Composition
+    path: str
+    run: Callable[..., Any]  # Any: a walker's `run`
+    advance_layer: Advance
+
+    @property
+    def label(self) -> str:
+        """The composition's name in errors."""
+        return self.composition.label
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The parts, whose errors name their place."""
+        return self.composition.placed
+
+    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+        """Visit part i."""
+        part, path = self.composition.parts[i], inside(self.path, i)
+        result: tuple[Arrays, Record] = self.at(i, "forward")(part, path, params, x)
+        return result
+
+    def advance(self, i: int, params: Params, record: Record) -> Params:
+        """Move the state of part i on."""
+        part = self.composition.parts[i]
+        made = part.composition
+        if part.advance is unchanged:
+            return params
+        if made is None:
+            return self.advance_layer(part, params, whole(record))
+        within = _Parts(made, inside(self.path, i), self.run, self.advance_layer)
+        return made.advance(within, params, record)
+
+    def at(self, i: int, doing: str) -> Placed:
+        """Return the walker's `run`, with errors that name the place of part i."""
+        name = self.composition.parts[i].name
+        return Placed(f"{self.label}[{i}]", name, doing, self.run)
+
+
+def inside(path: str, i: int) -> str:
+    """Return the path of part i of the composition at a path."""
+    return f"{path}.{i}" if path else str(i)
+
+
+def back(
+    visit: BackVisitor,
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+    *,
+    advance: Advance = _advance,
+) -> tuple[Arrays, Record]:
+    """Walk through a network from output to input, and visit every single layer.
+
+    Args:
+        visit: (layer, path, params, cache, g) -> (dx, record). dx goes on to the layers in front.
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward`, or `there`, returned beside y.
+        g: dL/dy.
+        advance: as `there` takes it.
+
+    Returns:
+        dx, and the records: a composition's are a tuple with an entry for each part, or for each
+        use of a part.
+
+    Raises:
+        LayerError: as the layers and the visitor raise it, with the place.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> def norm_of_g(layer, path, params, cache, g):
+        ...     return layer.input_grad(params, cache, g), g.norm()
+        >>> dx, norms = back(norm_of_g, net, params, net.forward(params, x)[1], torch.ones(1, 2))
+        >>> norms[1]
+        tensor(1.4142)
+    """
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Record]:
+        return visit(layer, path, params, cache, g)
+
+    walker = BackWalker(leaf, skip=None, owns_cache=False, advance=advance)
+    return walker.run(net, "", params, cache, g, Wants(True, True))
+
+
+@attrs.frozen
+class Wants:
+    """What is wanted of a layer on the way back."""
+
+    dx: bool
+    dparams: bool
+
+
+def _kept(composition: Composition, params: Params, records: Record) -> Record:
+    return records
+
+
+def _every(layer: Layer) -> bool:
+    return True
+
+
+@attrs.frozen(eq=False)
+class BackWalker:
+    """A walk back.
+
+    Args:
+        leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
+        skip: (layer, path, params) -> record, for a part of which nothing is wanted; None visits
+            it all the same.
+        owns_cache: whether nobody else holds the caches: each is freed when its part is done.
+        advance: as `there` takes it.
+        gather: (composition, params, records) -> record of the composition.
+        enters: whether the walk goes into a composition; if not, it is a leaf.
+    """
+
+    leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
+    skip: Callable[[Layer, str, Params], Record] | None
+    owns_cache: bool
+    advance: Advance = _advance
+    gather: Callable[[Composition, Params, Record], Record] = _kept
+    enters: Callable[[Layer], bool] = _every
+
+    def run(
+        self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Record]:
+        """Visit a layer, or all that it is made of."""
+        made = layer.composition
+        if made is None or not self.enters(layer):
+            return self.leaf(layer, path, params, whole(cache), g, wants)
+        if self.owns_cache:
+            cache = owned(cache)
+        visit = _PartsBack(made, path, self.run, self.advance, self, params, wants)
+        dx, records = made.back(visit, params, cache, g)
+        return (dx if wants.dx else None), self.gather(made, params, records)
+
+
+@attrs.frozen(eq=False)
+class _PartsBack(_Parts):
+    """The visitor that the loop of one composition is given, on the way back."""
+
+    walker: BackWalker
+    params: Params
+    wants: Wants
+
+    def __call__(  # type: ignore[override]  # as the loop back calls it
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Record]:
+        """Visit part i."""
+        part, path = self.composition.parts[i], inside(self.path, i)
+        dparams = self.wants.dparams and train
+        dx = self.wants.dx or (self.wants.dparams and self.composition.needs_dx(i, self.params))
+        if self.walker.skip is not None and not dx and not (dparams and is_trained(params)):
+            return None, self.walker.skip(part, path, params)
+        wants = Wants(dx, dparams)
+        result: tuple[Arrays, Record] = self.at(i, "backward")(part, path, params, cache, g, wants)
+        return result
