@@ -6,7 +6,7 @@
     python tests/mutate.py --list                               what would be tried
 
 A mutant is one small mistake in the code that gradients pass through: `backward`, `grads`,
-`input_grad`, the losses' `slope`, and whatever of layers/ and losses/ they call. Its kind is one of
+`input_grad`, the losses' `count`, and whatever of layers/ and losses/ they call. Its kind is one of
 
     sign        a sum for a difference, a minus dropped or added
     term        one term of a sum or one factor of a product alone; x for exp(x) and the like

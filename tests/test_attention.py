@@ -370,10 +370,12 @@ def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():
     params = layer.init(lf.Key(0), x)
     y, cache = layer.forward(params, x)
     mask = keys.bernoulli(params.dropout.key, (2, 2, 5, 5), 0.6)
-    assert torch.equal(cache.dropped.mask, mask)
+    assert torch.equal(cache.heads.dropped.mask, mask)
     assert 0 < int(mask.sum()) < mask.numel()
-    scores = (cache.q @ cache.k.mT).masked_fill(~x[1][:, None, None], -INF)
-    heads = (torch.softmax(scores, -1) * mask / 0.6 @ cache.v).transpose(1, 2).reshape(2, 5, 6)
+    scores = (cache.heads.q @ cache.heads.k.mT).masked_fill(~x[1][:, None, None], -INF)
+    heads = (
+        (torch.softmax(scores, -1) * mask / 0.6 @ cache.heads.v).transpose(1, 2).reshape(2, 5, 6)
+    )
     close(y, heads @ params.output.weight + params.output.bias)
     whole = MHA(2)
     plain = multi_head_attention.Params(params.query, params.key, params.value, params.output, None)
@@ -536,7 +538,7 @@ def test_errors_of_params_cache_and_g():
     name = "scaled_dot_product_attention"
     for arguments, message in (
         ((1, other, y), "expected params (), got 1"),
-        (((), cache.merged, y), f"{own}, got float64[2, 5, 6]"),
+        (((), cache.output, y), f"{own}, got float64[2, 5, 6]"),
         (((), other, y), "expected g of shape (2, 5, 3), got (2, 5, 6)"),
     ):
         with pytest.raises(lf.LayerError) as error:

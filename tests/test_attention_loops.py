@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import lincoln_fn as lf
 from lincoln_fn.compiled import attention, attention_loops
 from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.fastpath import fast
 
 aten = torch.ops.aten
 pytestmark = pytest.mark.usefixtures("needs_vectors")
@@ -122,7 +123,7 @@ def test_they_take_the_place_of_attention(net, x, is_causal):
 
 def chained(q, k, v, g):
     """Give the gradients of attention whose keys and values are another's y."""
-    layer = lf.layers.scaled_dot_product_attention
+    layer = fast(lf.scaled_dot_product_attention())
     y, first = layer.forward((), (q, k, v))
     _, second = layer.forward((), (q, y, y))
     (dq, dkeys, dvalues, *_), _ = layer.backward((), second, g)

@@ -10,7 +10,8 @@ import lincoln_fn as lf
 from lincoln_fn.compiled import products, small_products, ways
 from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.tracing import trace
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath import product as libraries
 
 X, W, B, G = drawn(0, 70, 90), drawn(1, 80, 90), drawn(2, 80), drawn(3, 70, 80)
 # Half a unit in the last of bfloat16's 8 places.
@@ -20,8 +21,9 @@ ROUNDING = 2.0**-8
 @pytest.fixture
 def medium(monkeypatch):
     """A processor that has vectors of bfloat16, for products of any size, and leave to use them."""
-    monkeypatch.setattr(_bfloat16, "HERE", True)
-    monkeypatch.setattr(_bfloat16, "_LEAST", 1)
+    monkeypatch.setattr(bfloat16, "HERE", True)
+    monkeypatch.setattr(bfloat16, "_LEAST", 1)
+    monkeypatch.setattr(libraries, "_LEAST_WIDE", 1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     yield
@@ -69,9 +71,9 @@ def assert_keeps_its_state(step, state, batch):
 @pytest.mark.parametrize("x", [X, X.view(7, 10, 90)], ids=["rows", "batches"])
 @pytest.mark.parametrize("bias", [B, None], ids=["bias", "no bias"])
 def test_linear(monkeypatch, x, bias):
-    monkeypatch.setattr(_product, "HERE", True)
-    monkeypatch.setattr(_product, "_LEAST", 1)
-    y = _product.linear(x, W, bias)
+    monkeypatch.setattr(libraries, "HERE", True)
+    monkeypatch.setattr(libraries, "_LEAST_OF_ONEDNN", 1)
+    y = libraries.linear(x, W, bias)
     assert y.shape == (*x.shape[:-1], 80)
     assert_rounded(y, rounded(x, W.mT), 0.0 if bias is None else bias)
     assert (y - torch.nn.functional.linear(x, W, bias)).abs().max() > 1e-3
@@ -82,13 +84,13 @@ def test_linear(monkeypatch, x, bias):
 def test_gradient_and_update_of_a_weight(order):
     weight = W.mT if order == "by columns" else W.mT.contiguous()
     kept, product = weight.clone(), rounded(X.mT, G)
-    dweight = _product.outer(X, G, like=weight)
+    dweight = libraries.outer(X, G, like=weight)
     assert_rounded(dweight, product)
     assert (dweight - X.mT @ G).abs().max() > 1e-3
-    moved = _product.add_outer(weight, X, G, -0.5)
+    moved = libraries.add_outer(weight, X, G, -0.5)
     assert torch.equal(weight, kept)
     assert_rounded(moved, -0.5 * product, kept)
-    donated = _product.add_outer(weight.clone(), X, G, -0.5, donate=True)
+    donated = libraries.add_outer(weight.clone(), X, G, -0.5, donate=True)
     assert torch.equal(donated, moved)
     for made in (dweight, moved, donated):
         assert made.stride() == weight.stride()
@@ -97,37 +99,37 @@ def test_gradient_and_update_of_a_weight(order):
 @pytest.mark.usefixtures("medium")
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_torch_must_allow_it(precision):
-    assert _bfloat16.is_allowed()
+    assert bfloat16.is_allowed()
     torch.set_float32_matmul_precision(precision)
-    assert not _bfloat16.is_allowed()
-    assert torch.equal(_product.outer(X, G, like=W.mT.contiguous()), X.mT @ G)
+    assert not bfloat16.is_allowed()
+    assert torch.equal(libraries.outer(X, G, like=W.mT.contiguous()), X.mT @ G)
 
 
 @pytest.mark.usefixtures("medium")
 def test_which_products_suit(monkeypatch):
-    assert _bfloat16.suits(torch.empty(64, 64), torch.empty(64, 64))
-    assert _bfloat16.suits(torch.empty(8, 8, 64), torch.empty(64, 64))
+    assert bfloat16.is_faster(torch.empty(64, 64), torch.empty(64, 64))
+    assert bfloat16.is_faster(torch.empty(8, 8, 64), torch.empty(64, 64))
     for rows, n_in, n_out in ((63, 64, 64), (64, 63, 64), (64, 64, 63)):
-        assert not _bfloat16.suits(torch.empty(rows, n_in), torch.empty(n_in, n_out))
-    assert not _bfloat16.suits(X.double(), W.mT.double())
-    assert not _bfloat16.suits(X.to("meta"), W.mT.to("meta"))
-    monkeypatch.setattr(_bfloat16, "_LEAST", 2**24)
-    assert _bfloat16.suits(torch.empty(256, 256), torch.empty(256, 256))
-    assert not _bfloat16.suits(torch.empty(255, 256), torch.empty(256, 256))
-    assert not _bfloat16.suits(torch.empty(0, 0), torch.empty(0, 2**24))
-    monkeypatch.setattr(_bfloat16, "HERE", False)
-    assert not _bfloat16.suits(torch.empty(256, 256), torch.empty(256, 256))
+        assert not bfloat16.is_faster(torch.empty(rows, n_in), torch.empty(n_in, n_out))
+    assert not bfloat16.is_faster(X.double(), W.mT.double())
+    assert not bfloat16.is_faster(X.to("meta"), W.mT.to("meta"))
+    monkeypatch.setattr(bfloat16, "_LEAST", 2**24)
+    assert bfloat16.is_faster(torch.empty(256, 256), torch.empty(256, 256))
+    assert not bfloat16.is_faster(torch.empty(255, 256), torch.empty(256, 256))
+    assert not bfloat16.is_faster(torch.empty(0, 0), torch.empty(0, 2**24))
+    monkeypatch.setattr(bfloat16, "HERE", False)
+    assert not bfloat16.is_faster(torch.empty(256, 256), torch.empty(256, 256))
 
 
 @pytest.mark.usefixtures("medium")
 def test_autograd_and_torch_func_see_torch_s_own_product():
     learned = X.clone().requires_grad_()
-    product = _product.outer(learned, G, like=W.mT.contiguous())
+    product = libraries.outer(learned, G, like=W.mT.contiguous())
     assert torch.equal(product, X.mT @ G)
     assert product.requires_grad
     weight = W.mT.contiguous()
     with torch.no_grad():
-        by_vmap = torch.func.vmap(lambda g: _product.add_outer(weight, X, g, 1.0))(G[None])
+        by_vmap = torch.func.vmap(lambda g: libraries.add_outer(weight, X, g, 1.0))(G[None])
     torch.testing.assert_close(by_vmap[0], weight + X.mT @ G)
 
 

@@ -42,6 +42,8 @@ def numbered(function):
 
 
 RELU, DENSE = lf.relu(), lf.dense(4)
+# A half that is replaced alone would make a backward of its own.
+OWN = {"backward": DENSE.backward, "input_grad": DENSE.input_grad}
 
 IMPURE = {
     "forward changes x": (
@@ -73,7 +75,7 @@ IMPURE = {
         "backward changed params.bias in place",
     ),
     "grads changes g": (
-        DENSE.replace(grads=in_place(2, torch.neg_)(DENSE.grads)),
+        DENSE.replace(**OWN, grads=in_place(2, torch.neg_)(DENSE.grads)),
         "grads changed g in place",
     ),
     "advance changes params": (
@@ -93,19 +95,19 @@ IMPURE = {
         "a second backward gives something else",
     ),
     "grads differs": (
-        DENSE.replace(grads=lambda params, cache, g: lf.tree.map(torch.zeros_like, params)),
+        DENSE.replace(**OWN, grads=lambda params, cache, g: lf.tree.map(torch.zeros_like, params)),
         "grads differs from backward(...)[1]",
     ),
     "grads of another structure": (
-        DENSE.replace(grads=lambda params, cache, g: ()),
+        DENSE.replace(**OWN, grads=lambda params, cache, g: ()),
         "grads differs from backward(...)[1]",
     ),
     "input_grad differs": (
-        RELU.replace(input_grad=lambda params, cache, g: 2 * g),
+        RELU.replace(backward=RELU.backward, input_grad=lambda params, cache, g: 2 * g),
         "input_grad differs from backward(...)[0]",
     ),
     "input_grad changes g": (
-        RELU.replace(input_grad=in_place(2, torch.neg_)(RELU.input_grad)),
+        RELU.replace(backward=RELU.backward, input_grad=in_place(2, torch.neg_)(RELU.input_grad)),
         "input_grad changed g in place",
     ),
     "predict differs": (

@@ -9,7 +9,7 @@ from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
 from lincoln_fn.compiled import columns, products, small_products, ways
-from lincoln_fn.layers import _product
+from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
 
@@ -28,7 +28,7 @@ NETS = {
 def _as_if_large(monkeypatch):
     monkeypatch.setattr(columns, "_LEAST", 9000)
     monkeypatch.setattr(products, "_THIN_FROM", 1)
-    monkeypatch.setattr(_product, "HERE", False)
+    monkeypatch.setattr(product, "HERE", False)
     monkeypatch.setattr(small_products, "_MOST", {})
 
 
@@ -70,7 +70,7 @@ def test_a_thin_gradient_comes_back_by_columns():
 def test_which_products_are_wide(shapes, dtype, count, monkeypatch):
     x, weight = (torch.empty(shape, dtype=dtype) for shape in shapes)
     assert columns._way(x, weight, small=False) is (ways.transposed if count else None)
-    monkeypatch.setattr(_product, "HERE", True)
+    monkeypatch.setattr(product, "HERE", True)
     assert columns._way(x, weight, small=False) is None
 
 
@@ -129,7 +129,7 @@ def test_compiled_steps_are_eager_ones(name):
 
 SMALL = {
     # The network, the shape of x, and how many products lie by columns, forward and back.
-    "logistic": (lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), (20, 30), 2),
+    "logistic": (lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), (20, 30), 3),  # and dW
     "deep": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(7), lf.silu(), lf.dense(1)), (16, 5), 4),
     "few examples": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(1)), (15, 5), 0),
     "a vector of features": (lf.serial(lf.dense(16), lf.tanh(), lf.dense(1)), (20, 5), 0),

@@ -131,10 +131,10 @@ def assert_close(given, expected):
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 
-def assert_compiles(net, optimizer, x, target, *, donate):
+def assert_compiles(net, optimizer, x, target, *, donate, layout=lambda state: state):
     """Compare three compiled steps with three eager ones."""
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, donate=donate)
-    theirs = lf.init_state(net, optimizer, lf.Key(0), x)
+    theirs = layout(lf.init_state(net, optimizer, lf.Key(0), x))
     ours = lf.tree.map(torch.clone, theirs, states=True)
     fast = lf.compile(step)
     for _ in range(3):

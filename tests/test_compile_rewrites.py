@@ -12,7 +12,7 @@ from lincoln_fn.compiled.for_inductor import _chosen
 from lincoln_fn.compiled.kernels import keep, mm_by_onednn
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.compiled.written import written
-from lincoln_fn.layers import _product
+from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
 
@@ -21,10 +21,19 @@ def drawn(i, *shape):
     return lf.keys.normal(lf.Key(i), shape)
 
 
-def traced(net, x, target=T, loss=None, optimizer=None):
+def column_major(state, least=1):
+    """Give a state's matrices of so many numbers another layout, as `lf.fast(net).init` may."""
+
+    def turned(leaf):
+        return leaf.mT.contiguous().mT if leaf.ndim == 2 and leaf.numel() >= least else leaf
+
+    return lf.tree.map(turned, state, states=True)
+
+
+def traced(net, x, target=T, loss=None, optimizer=None, layout=lambda state: state):
     optimizer = optimizer or lf.optim.sgd(0.1, momentum=0.9)
     step = lf.make_step(net, loss or lf.losses.softmax_cross_entropy(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    state = layout(lf.init_state(net, optimizer, lf.Key(0), x))
     return trace(step, state, (x, target)).graph, (state, (x, target))
 
 
@@ -98,7 +107,11 @@ def test_narrow_products_are_transposed():
     x, target = drawn(0, 40, 30), torch.arange(40) % 3
     graph, arguments = traced(NET, x, target)
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
-    # The logits alone: the layer itself makes dW^T of few classes, whose weight lies by columns.
+    # The logits, and dW of few classes.
+    assert targets(graph).count(ways.transposed) == 2
+    graph, arguments = traced(NET, x, target, layout=column_major)
+    assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
+    # The layer itself makes dW^T of a column-major weight.
     assert targets(graph).count(ways.transposed) == 1
 
 
@@ -119,8 +132,11 @@ def test_thin_products_become_loops(shapes, loops):
     graph = make_fx(torch.mm)(a, b)
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, (a, b))
     assert targets(graph).count(ways.looped) == loops
-    # Along whose rows the loop would not go through memory in order.
+    # A column-major b, as W^T of few outputs is, is copied; one with gaps is left to ATen.
     graph = make_fx(torch.mm)(a, b.mT.contiguous().mT)
+    products.rewrite(graph, small=False)
+    assert targets(graph).count(ways.looped) == loops
+    graph = make_fx(torch.mm)(a, b.repeat_interleave(2, 1)[:, ::2])
     products.rewrite(graph, small=False)
     assert ways.looped not in targets(graph)
 
@@ -128,8 +144,8 @@ def test_thin_products_become_loops(shapes, loops):
 @pytest.mark.usefixtures("_no_small_products")
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_large_products_are_made_by_onednn(monkeypatch):
-    monkeypatch.setattr(_product, "HERE", True)
-    monkeypatch.setattr(_product, "_LEAST", 600)
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 600)
     graph, arguments = traced(NET, drawn(0, 6, 5))
     assert_same_after(lambda graph: products.rewrite(graph, small=False), graph, arguments)
     assert targets(graph).count(mm_by_onednn) == 1
@@ -139,12 +155,12 @@ def test_large_products_are_made_by_onednn(monkeypatch):
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 @pytest.mark.parametrize("by_columns", [False, True])
 def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
-    monkeypatch.setattr(_product, "HERE", True)
-    monkeypatch.setattr(_product, "_LARGE", 1 if by_columns else 10**6)
-    monkeypatch.setattr(_product, "_LEAST", 180_000)
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 180_000)
     x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
     state = lf.init_state(NET, optimizer, lf.Key(0), x)
+    state = column_major(state) if by_columns else state
     graph = trace(step, state, (x, T)).graph
     products.rewrite(graph, small=products.is_small(graph))
     assert targets(graph).count(mm_by_onednn) == 1
@@ -259,6 +275,16 @@ def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
     graph, _ = pooled(lf.Layer("indexed()", forward, backward))
     pooling.rewrite(graph)
     assert pooling.pool not in targets(graph)
+
+
+@compiles
+def test_fractional_windows_of_a_volume_are_those_of_its_axes():
+    net = lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2)))
+    step = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(1.0))
+    x = drawn(0, 2, 3, 5, 6, 7)
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    batch = x, torch.zeros_like(net.predict(state.params, x))
+    assert_close(lf.compile(step)(state, batch), step(state, batch))
 
 
 @compiles

@@ -1,18 +1,17 @@
 """A step that may write over its state gives the same numbers, and fails without having written."""
 
 import operator
-import sys
 import weakref
 
 import pytest
 import torch
 from test_compile import compiles
+from test_compile_rewrites import column_major
 
 import lincoln_fn as lf
 from lincoln_fn.compiled.donation import Added, Fate, handover, written_over
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
-from lincoln_fn.layers import _product
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
@@ -94,23 +93,21 @@ def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
 
 
 def test_what_is_not_written_over_stays_whole():
+    @lf.record
+    class Kept(lf.State):
+        value: torch.Tensor
+
     empty, kept = torch.empty(0, 3), torch.ones(3)
-
-    def descend(params, cache, g, rate, *, donate=False):
-        none, bias, moved = params
-        return none.clone(), bias, torch.sub(moved, g.sum(0), alpha=rate, out=moved.detach())
-
     layer = lf.Layer(
         "biased()",
-        lambda params, x: (x[:, :3] + params[1] + params[2], None),
-        lambda params, cache, g: (None, (torch.zeros(0, 3), g.sum(0), g.sum(0))),
-        lambda key, x: (empty, kept, torch.zeros(3)),
-        descend=descend,
+        lambda params, x: (x[:, :3] + params[1].value + params[2], None),
+        lambda params, cache, g: (None, (torch.zeros(0, 3), params[1], g.sum(0))),
+        lambda key, x: (empty, Kept(kept), torch.zeros(3)),
     )
     step, state = begun(layer, lf.optim.sgd(0.1), X, False)
     new, _ = step(state, (X, TARGET))
     assert state.params[0].shape == (0, 3)
-    assert new.params[1] is kept
+    assert new.params[1].value is kept
     assert torch.equal(kept, torch.ones(3))
     assert state.params[2].shape == (0,)
 
@@ -181,9 +178,9 @@ def test_each_leaf_is_handed_over_as_its_fate_says():
         assert ours.alpha == theirs.alpha
 
 
-def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
-    monkeypatch.setattr(_product, "_LARGE", 1)
+def test_a_product_is_added_to_a_column_major_weight():
     step, state = begun(lf.dense(4), lf.optim.sgd(0.1), X, False)
+    state = column_major(state)
     traced = trace(step, state, (X[:4], TARGET[:4]))
     fates = written_over(traced, len(flatten(state)[0]), small=False)
     assert fates[0] == Fate(2, alpha=-0.1)
@@ -191,11 +188,10 @@ def test_a_product_is_added_to_a_weight_that_lies_by_columns(monkeypatch):
 
 @pytest.mark.parametrize("compiled", WAYS)
 @pytest.mark.parametrize("donate", [False, True])
-def test_weights_by_columns_give_the_same_numbers_and_stay_so(donate, compiled, monkeypatch):
+def test_column_major_weights_give_the_same_numbers_and_stay_so(donate, compiled):
     net, optimizer = NETS["wide"][0], OPTIMIZERS[0]
     expected = lf.init_state(net, optimizer, lf.Key(2), WIDE)
-    monkeypatch.setattr(_product, "_LARGE", 1)
-    state = lf.init_state(net, optimizer, lf.Key(2), WIDE)
+    state = column_major(copied(expected))
     step = lf.make_step(net, LOSS, optimizer, donate=donate)
     run = lf.compile(step) if compiled else step
     pure = lf.make_step(net, LOSS, optimizer)
@@ -226,17 +222,11 @@ def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over(
         a, b = params
         return x.mT @ (g @ b.mT), (x @ a).mT @ g
 
-    def descend(params, x, g, rate):
-        a, b = params
-        both = x.mT @ g
-        return torch.addmm(a, both, b.mT, alpha=-rate), torch.addmm(b, a.mT, both, alpha=-rate)
-
     layer = lf.Layer(
         "product()",
         forward,
         lambda params, x, g: (g @ (params[0] @ params[1]).mT, grads(params, x, g)),
         lambda key, x: (lf.keys.normal(key, (5, 4)), lf.keys.normal(key.fold_in(1), (4, 3))),
-        descend=descend,
     )
     optimizer = lf.optim.sgd(0.1)
     step, state = begun(layer, optimizer, X, True)
@@ -246,29 +236,7 @@ def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over(
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python keeps a call's arguments")
-@pytest.mark.parametrize("donate", [False, True])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_the_losss_gradient_is_let_go_on_the_way_back(optimizer, donate):
-    made, alive = [], []
-
-    def handed(cache, g=1.0):
-        slope = LOSS.backward(cache, g)
-        made.append(weakref.ref(slope))
-        return slope
-
-    def backward(params, cache, g):
-        alive.append(made[-1]() is not None)
-        return g, ()
-
-    watched = lf.Layer("watched()", lambda params, x: (x, None), backward)
-    net = lf.serial(lf.dense(4), watched, lf.dense(3))
-    step = lf.make_step(net, lf.Loss("watched()", LOSS.forward, handed), optimizer, donate=donate)
-    step(lf.init_state(net, optimizer, lf.Key(2), X), (X, TARGET))
-    assert alive == [False]
-
-
-def test_caches_are_let_go_on_the_way_back():
+def test_caches_are_freed_on_the_way_back():
     made, alive = [], []
 
     def forward(params, x):

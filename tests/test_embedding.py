@@ -9,10 +9,12 @@ from cases.case import normal
 
 import lincoln_fn as lf
 from lincoln_fn import layers
+from lincoln_fn.fastpath import fast
 from lincoln_fn.initializers import Initializer, constant
 
 INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
 KEY = lf.Key(7)
+EITHER = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
 
 
 def run(layer, params, x, g):
@@ -20,8 +22,9 @@ def run(layer, params, x, g):
     return y, *layer.backward(params, cache, g)
 
 
-def test_embedding_is_its_formula():
-    layer = lf.embedding(7, 3)
+@EITHER
+def test_embedding_is_its_formula(of):
+    layer = of(lf.embedding(7, 3))
     params = layer.init(KEY, INDICES)
     g = normal(2, 4, 3)
     y, dx, dparams = run(layer, params, INDICES, g)
@@ -34,9 +37,10 @@ def test_embedding_is_its_formula():
     assert dx is None
 
 
+@EITHER
 @pytest.mark.parametrize("padding_idx", [2, -5, 0, 6, -7])
-def test_the_padding_row_is_as_torchs(padding_idx):
-    layer = lf.embedding(7, 3, padding_idx)
+def test_the_padding_row_is_as_torchs(padding_idx, of):
+    layer = of(lf.embedding(7, 3, padding_idx))
     params = layer.init(KEY, INDICES)
     row = padding_idx % 7
     assert not params.weight[row].any()
@@ -78,16 +82,18 @@ def test_the_table_has_the_dtype_asked_for():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
-def test_any_integers_are_indices(dtype):
-    layer = lf.embedding(7, 3)
+@EITHER
+def test_any_integers_are_indices(dtype, of):
+    layer = of(lf.embedding(7, 3))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     given, expected = (run(layer, params, x, g) for x in (INDICES.to(dtype), INDICES))
     torch.testing.assert_close(given[0], expected[0])
     torch.testing.assert_close(given[2].weight, expected[2].weight)
 
 
-def test_a_thousand_small_gradients_sum_up_in_bfloat16():
-    layer = lf.embedding(3, 2, dtype=torch.bfloat16)
+@EITHER
+def test_a_thousand_small_gradients_sum_up_in_bfloat16(of):
+    layer = of(lf.embedding(3, 2, dtype=torch.bfloat16))
     x = torch.ones(1000, dtype=torch.int64)
     params = layer.init(KEY, x)
     y, _, dparams = run(layer, params, x, torch.ones(1000, 2, dtype=torch.bfloat16))
@@ -95,8 +101,9 @@ def test_a_thousand_small_gradients_sum_up_in_bfloat16():
     assert dparams.weight.tolist() == [[0, 0], [1000, 1000], [0, 0]]
 
 
-def test_embedding_takes_any_strides_and_no_index_at_all():
-    layer = lf.embedding(7, 3)
+@EITHER
+def test_embedding_takes_any_strides_and_no_index_at_all(of):
+    layer = of(lf.embedding(7, 3))
     params = layer.init(KEY, INDICES)
     g = normal(3, 4, 2).transpose(0, 2)
     y, _, dparams = run(layer, params, INDICES.T.contiguous().T, g)
@@ -108,8 +115,9 @@ def test_embedding_takes_any_strides_and_no_index_at_all():
     assert not dparams.weight.any()
 
 
-def test_embedding_under_vmap_and_on_meta():
-    layer = lf.embedding(7, 3, padding_idx=2)
+@EITHER
+def test_embedding_under_vmap_and_on_meta(of):
+    layer = of(lf.embedding(7, 3, padding_idx=2))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     mapped = torch.func.vmap(
         lambda x, g: run(layer, params, x, g)[0::2], out_dims=(0, layers.embedding.Params(0))

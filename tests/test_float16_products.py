@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_bfloat16 import assert_keeps_its_state, assert_moves_alike
 from test_compile import compiles
-from test_compile_rewrites import drawn, run, targets, traced
+from test_compile_rewrites import column_major, drawn, run, targets, traced
 from torch.testing import assert_close
 
 import lincoln_fn as lf
@@ -13,7 +13,7 @@ from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.float16_products import adds, makes, product, update
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.compiled.ways import float16_by_columns, many_with_one
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.fastpath import bfloat16
 
 CAPABILITIES = getattr(torch.cpu, "get_capabilities", dict)()
 
@@ -35,7 +35,7 @@ SHAPES = [(128, 96, 200), (70, 33, 45), (30, 1500, 90), (27, 50, 129), (3, 7, 5)
 def _here(monkeypatch):
     """A processor without AMX, and leave to round."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_fp16": True})
-    monkeypatch.setattr(_bfloat16, "HERE", False)
+    monkeypatch.setattr(bfloat16, "HERE", False)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     yield
@@ -150,8 +150,7 @@ def test_products_stay_exact_without_leave(precision):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Take weights of a test's size for large ones, which lie by columns and are multiplied so."""
-    monkeypatch.setattr(_product, "_LARGE", 2**13)
+    """Take products of a test's size for large ones."""
     monkeypatch.setattr(columns, "_LEAST", 2**13)
     monkeypatch.setattr(float16_products, "_LEAST", 2**14)
 
@@ -164,7 +163,7 @@ X, T = drawn(0, 70, 90), torch.arange(70) % 3
 @pytest.mark.parametrize("donate", [False, True])
 def test_a_step_makes_its_products_so(donate):
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1), donate=donate)
-    state = lf.init_state(NET, step.optimizer, lf.Key(0), X)
+    state = column_major(lf.init_state(NET, step.optimizer, lf.Key(0), X), least=2**13)
     graph = trace(step, state, (X, T))
     if donate:
         written_over(graph, len(lf.tree.leaves(state, states=True)), small=False)
@@ -180,13 +179,13 @@ def test_a_step_makes_its_products_so(donate):
 @pytest.mark.usefixtures("small")
 def test_a_step_that_is_not_finite_leaves_its_state():
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1), donate=True)
-    state = lf.init_state(NET, step.optimizer, lf.Key(0), X)
+    state = column_major(lf.init_state(NET, step.optimizer, lf.Key(0), X), least=2**13)
     assert_keeps_its_state(step, state, (X, T))
 
 
 @pytest.mark.usefixtures("small")
 def test_products_of_any_step_are_made_so():
-    graph, arguments = traced(NET, X, T)
+    graph, arguments = traced(NET, X, T, layout=column_major)
     expected = run(graph, arguments)
     products.rewrite(graph, small=False)
     assert targets(graph).count(product) >= 3

@@ -1,10 +1,16 @@
-"""Torch's kernels, which the layers call, against the formulas of their docstrings written out."""
+"""The layers, and the faster functions in their place, against formulas written out once more."""
 
 import pytest
 import torch
 from cases.case import normal
 
 import lincoln_fn as lf
+from lincoln_fn.fastpath import fast
+
+# The formulas in layers/, and the faster functions that take their place.
+in_both_versions = pytest.mark.parametrize(
+    "version", [lambda layer: layer, fast], ids=["formula", "fast"]
+)
 
 X = normal(5, 3, 4).double()
 G = normal(5, 3, 4, seed=1).double()
@@ -43,9 +49,11 @@ FORMULAS = {
 }
 
 
+@in_both_versions
 @pytest.mark.parametrize("layer", FORMULAS, ids=str)
-def test_activations_are_their_formulas(layer):
+def test_activations_are_their_formulas(layer, version):
     y_formula, dx_formula = FORMULAS[layer]
+    layer = version(layer)
     y, cache = layer.forward((), X)
     dx, dparams = layer.backward((), cache, G)
     torch.testing.assert_close(y, y_formula(X), rtol=1e-13, atol=1e-14)
@@ -53,8 +61,10 @@ def test_activations_are_their_formulas(layer):
     assert dparams == ()
 
 
+@in_both_versions
 @pytest.mark.parametrize("layer", [lf.softmax(dim=1), lf.log_softmax(dim=1)], ids=str)
-def test_a_row_of_the_softmaxes_is_the_product_with_the_jacobian(layer):
+def test_a_row_of_the_softmaxes_is_the_product_with_the_jacobian(layer, version):
+    layer = version(layer)
     x, g = X[0, :, 0], G[0, :, 0]
     p = x.exp() / x.exp().sum()
     if layer.name.startswith("log"):

@@ -82,7 +82,7 @@ def norm(tensors):
 def test_outputs_and_gradients_are_those_of_autograd(name):
     net, x = NETWORKS[name]
     x = doubled(x)
-    params = net.init(lf.Key(1), x)
+    params = doubled(net.init(lf.Key(1), x))
     records = trace(net, params, x, SQUARES, None)
     expected = by_autograd(net, params, x)
     assert [record.name for record in records] == [layer for layer, _, _ in expected]

@@ -26,6 +26,10 @@ class Doubled(nn.Sequential):
         return super().forward(x) * 2
 
 
+class Stack(nn.TransformerEncoder):
+    """What a subclass computes is not known, though it has torch's names."""
+
+
 def half_frozen():
     module = nn.Linear(3, 4)
     module.weight.requires_grad_(False)
@@ -42,8 +46,8 @@ def half_frozen():
             f"from_torch: 1.0 Own: has no counterpart here{BY_FUNCTION}",
         ),
         (
-            nn.Sequential(OrderedDict(head=nn.LSTM(3, 4))),
-            f"from_torch: head LSTM: expected batch_first=True, got False{BY_FUNCTION}",
+            nn.Sequential(OrderedDict(head=nn.LSTM(3, 4, proj_size=2))),
+            f"from_torch: head LSTM: expected proj_size=0, got 2{BY_FUNCTION}",
         ),
         (
             nn.GRU(3, 4, 2, batch_first=True, dropout=0.5),
@@ -54,17 +58,25 @@ def half_frozen():
             f"from_torch: LSTM: expected proj_size=0, got 2{BY_FUNCTION}",
         ),
         (
-            nn.MultiheadAttention(4, 2),
-            f"from_torch: MultiheadAttention: expected batch_first=True, got False{BY_FUNCTION}",
-        ),
-        (
             nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True),
             f"from_torch: MultiheadAttention: expected add_zero_attn=False, got True{BY_FUNCTION}",
         ),
         (
-            nn.TransformerEncoderLayer(4, 2, 3),
-            "from_torch: TransformerEncoderLayer: expected batch_first=True, got False"
-            + BY_FUNCTION,
+            nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3, activation=torch.tanh), 2),
+            "from_torch: layers.0 TransformerDecoderLayer: expected activation relu or gelu, got "
+            f"{torch.tanh}{BY_FUNCTION}",
+        ),
+        (
+            nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3), 2, Own(4, 4)),
+            f"from_torch: norm Own: has no counterpart here{BY_FUNCTION}",
+        ),
+        (
+            nn.Transformer(4, 2, custom_encoder=Own(4, 4), custom_decoder=nn.Linear(4, 4)),
+            f"from_torch: encoder Own: has no counterpart here{BY_FUNCTION}",
+        ),
+        (
+            Stack(nn.TransformerEncoderLayer(4, 2, 3, batch_first=True), 2),
+            f"from_torch: Stack: has no counterpart here{BY_FUNCTION}",
         ),
         (
             nn.TransformerDecoderLayer(4, 2, 3, activation=torch.tanh, batch_first=True),
@@ -81,8 +93,9 @@ def half_frozen():
             f"from_torch: Softmax: expected dim=0 or another axis, got None{BY_FUNCTION}",
         ),
         (
-            nn.MaxPool2d(2, return_indices=True),
-            f"from_torch: MaxPool2d: expected return_indices=False, got True{BY_FUNCTION}",
+            nn.FractionalMaxPool2d(2, 3, _random_samples=torch.zeros(1, 1, 2)),
+            "from_torch: FractionalMaxPool2d: expected samples that are drawn, got _random_samples"
+            + BY_FUNCTION,
         ),
         (
             nn.Embedding(3, 4, max_norm=1.0),

@@ -1,5 +1,7 @@
 """Parameters by torch's names: compositions, what is refused, and numpy."""
 
+import pkgutil
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,7 @@ NETS = [
     (lf.serial(lf.frozen(lf.serial(lf.dense(4), lf.relu())), lf.dense(2)), X),
     (lf.shared(lf.dense(4)), (X, MEMORY)),
     (lf.checkpointed(lf.serial(lf.dense(4), lf.tanh())), X),
+    (lf.in_dtype(lf.serial(lf.dense(4), lf.dropout()), torch.float64), X),
     (lf.tied(lf.embedding(7, 6), lf.dense(6)), torch.tensor([[1, 2]])),
     (lf.serial(lf.embedding(7, 6), lf.positional_embedding(9)), torch.tensor([[1, 2]])),
     (
@@ -69,7 +72,7 @@ def test_names_are_paths_without_what_is_wrapped_around():
 def test_every_class_of_parameters_is_in_the_table():
     own = {
         module.Params
-        for name in lf.layers.__all__
+        for _, name, _ in pkgutil.iter_modules(lf.layers.__path__)
         if hasattr(module := getattr(lf.layers, name), "Params")
     }
     assert set(KINDS) == own

@@ -34,6 +34,11 @@ GRADCHECKED = [
     (lf.select(0, 0, 1), (normal(5, 3), normal(2))),
     (lf.serial(lf.frozen(lf.dense(4)), lf.dense(2)), (normal(5, 3),)),
     (lf.frozen(lf.dense(4)), (normal(5, 3),)),
+    (lf.layer_norm(bias=False), (normal(5, 3),)),
+    (lf.batch_norm(bias=False), (normal(5, 3),)),
+    (lf.group_norm(2, bias=False), (normal(5, 4),)),
+    (lf.instance_norm(affine=True, bias=False, spatial_axes=1), (normal(2, 3, 5),)),
+    (lf.instance_norm(affine=True, bias=False, spatial_axes=1), (normal(3, 5),)),
 ]
 
 

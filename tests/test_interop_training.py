@@ -50,6 +50,7 @@ def images(channels, size):
 
 SEQUENCES = [normal(4, 5, 6, seed=i) for i in range(STEPS)]
 CROSS = [(x, normal(4, 3, 6, seed=99), normal(4, 3, 6, seed=98)) for x in SEQUENCES]
+LENGTH_FIRST = [tuple(t.transpose(0, 1) for t in x) for x in CROSS]
 LABELS = [torch.arange(16).roll(i) % 10 for i in range(STEPS)]
 
 ROWS = [
@@ -61,11 +62,17 @@ ROWS = [
         [x[:2] for x in CROSS],
         None,
     ),
+    (lambda: nn.Transformer(6, 2, 1, 2, 8, 0.0, batch_first=True), [x[:2] for x in CROSS], None),
     (lambda: nn.LSTM(6, 5, 2, batch_first=True, bidirectional=True), SEQUENCES, None),
     (lambda: nn.GRU(6, 5, batch_first=True), SEQUENCES, None),
     (lambda: nn.MultiheadAttention(6, 2, batch_first=True), CROSS, None),
+    (lambda: nn.MultiheadAttention(6, 2), LENGTH_FIRST, None),
+    (lambda: nn.MultiheadAttention(6, 2), [tuple(t[0] for t in x) for x in CROSS], None),
 ]
-IDS = ["lenet", "vgg", "encoder", "decoder", "lstm", "gru", "attention"]
+IDS = [
+    "lenet", "vgg", "encoder", "decoder", "transformer", "lstm", "gru", "attention",
+    "length first", "unbatched",
+]  # fmt: skip
 
 
 def agree(ours, theirs):

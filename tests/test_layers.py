@@ -40,8 +40,10 @@ def test_agrees_with_torch_in_float32(case):
     expected = case.torch(*both)
     for ours, theirs in zip(lf.tree.leaves(y), lf.tree.leaves(expected), strict=True):
         assert_within(ours, theirs.detach())
+    pairs = zip(lf.tree.leaves(g), lf.tree.leaves(y), strict=True)
+    gs = [leaf for leaf, of in pairs if of.is_floating_point()]
     gradients = torch.autograd.grad(
-        lf.tree.leaves(expected), leaves_that_float(both), lf.tree.leaves(g), materialize_grads=True
+        leaves_that_float(expected), leaves_that_float(both), gs, materialize_grads=True
     )
     for ours, theirs in zip(lf.tree.leaves((dparams, dx)), gradients, strict=True):
         assert_within(ours, theirs)
@@ -49,7 +51,11 @@ def test_agrees_with_torch_in_float32(case):
 
 def test_every_layer_is_in_the_table():
     modules = {module.name for module in pkgutil.iter_modules(layers.__path__)}
-    # A constructor may bind hyperparameters to forward; func is the layer file's own function.
-    forwards = [getattr(case.layer.forward, "func", case.layer.forward) for case in CASES]
-    covered = {forward.__module__.removeprefix("lincoln_fn.layers.") for forward in forwards}
+    made = [case.layer.composition for case in CASES]
+    loops = [
+        case.layer.forward if m is None else m.there for m, case in zip(made, CASES, strict=True)
+    ]
+    # A constructor may bind hyperparameters; func is the layer file's own function.
+    functions = [getattr(loop, "func", loop) for loop in loops]
+    covered = {function.__module__.removeprefix("lincoln_fn.layers.") for function in functions}
     assert {name for name in modules if not name.startswith("_")} <= covered

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.layers import log_softmax
 from lincoln_fn.losses import ctc
 
@@ -96,6 +97,29 @@ def test_agrees_with_torch_behind_log_softmax(reduction, zero_infinity, target):
         assert_same(dx, slope, tolerance)
 
 
+@pytest.mark.parametrize("zero_infinity", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_torch_on_random_lengths(seed, zero_infinity):
+    """Sequences without steps, without labels, and too short for them among the rest."""
+    n_classes = (1, 2, 5)[seed // 2]
+    blank = min(seed % 3, n_classes - 1)
+    draw = torch.Generator().manual_seed(seed)
+    steps = torch.randint(0, 31, (8,), generator=draw)
+    lengths = torch.randint(0, 12, (8,), generator=draw) * (n_classes > 1)
+    labels = torch.randint(0, max(n_classes - 1, 1), (8, 11), generator=draw)
+    target = (labels + (labels >= blank) * (n_classes > 1), steps, lengths)
+    x = torch.randn(30, 8, n_classes, generator=draw).double()
+    loss = ctc(blank=blank, zero_infinity=zero_infinity, reduction="none")
+    z, layer_cache = log_softmax.forward((), x)
+    value, cache = loss.forward(z, target)
+    g = keys.normal(lf.Key(seed), (8,), dtype=torch.float64)
+    dx, _ = log_softmax.backward((), layer_cache, loss.backward(cache, g))
+    module = torch.nn.CTCLoss(blank, "none", zero_infinity)
+    expected, slope = gradient(lambda x: module(torch.log_softmax(x, -1), *target), x, g)
+    assert_same(value, expected, 1e-10)
+    assert_same(dx, slope, 1e-10)
+
+
 def test_too_few_steps_cost_infinity_or_nothing():
     value, _ = ctc(reduction="none").forward(Z, TOO_SHORT)
     assert torch.isinf(value).tolist() == [True, False, False, False]
@@ -141,7 +165,7 @@ def test_certain_and_hopeless_steps():
     assert torch.isfinite(loss.backward(cache)).all()
 
 
-def test_bfloat16_is_computed_in_float32():
+def test_bfloat16_is_computed_in_float64():
     z = Z.bfloat16()
     loss = ctc(reduction="none")
     value, cache = loss.forward(z, TARGET)
@@ -150,6 +174,18 @@ def test_bfloat16_is_computed_in_float32():
     assert torch.equal(loss.backward(cache), loss.backward(exact_cache).bfloat16())
     mean, cache = ctc().forward(z, TARGET)
     assert (mean.dtype, ctc().backward(cache).dtype) == (torch.bfloat16, torch.bfloat16)
+
+
+def test_many_steps_in_float32_keep_float64s_digits():
+    z = torch.log_softmax(5 * normal(200, 3, 20, seed=30), -1)
+    labels = 1 + torch.arange(90).view(3, 30) % 19
+    target = (labels, torch.tensor([200, 150, 90]), torch.full((3,), 30))
+    for loss in (ctc(reduction="none"), fast_loss(ctc(reduction="none"))):
+        value, cache = loss.forward(z, target)
+        exact, exact_cache = loss.forward(z.double(), target)
+        torch.testing.assert_close(value.double(), exact, rtol=1e-6, atol=0)
+        dz, expected = loss.backward(cache).double(), loss.backward(exact_cache)
+        assert (dz - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
 def test_repr():

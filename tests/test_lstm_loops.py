@@ -161,3 +161,14 @@ def test_notes_that_are_read_twice_are_not_written_over():
         graph.graph.call_function(getitem, (again, 0))
     lstm.rewrite(graph)
     assert targets(graph).count(kernel) == 2
+
+
+@compiles
+def test_views_of_sequences_that_are_length_first_become_copies_where_needed():
+    x, target = drawn(1, 4, 6, 3), torch.tensor([0, 1, 2, 0])
+    layers = lf.lstm(lanes(), batch_first=False), lf.lstm(lanes(), 2, batch_first=False)
+    net = lf.serial(lf.dense(3), *layers, lf.flatten(), lf.dense(3))
+    graph, arguments = traced(net, x, target)
+    assert_same_after(lstm.rewrite, graph, arguments)
+    assert targets(graph).count(lstm.forward) == 3
+    assert_compiles(net, lf.optim.adam(), x, target, donate=False)

@@ -17,6 +17,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
+from lincoln_fn.fastpath import fast
 
 SUBNORMAL = 2.0**-126
 ROUNDING_OF_1 = 2.0**-22
@@ -33,6 +34,10 @@ COLUMN = GRID.unsqueeze(1)
 
 ELEMENTWISE = [lf.sigmoid(), lf.tanh(), lf.relu(), lf.log_sigmoid()]
 ALONG_ROWS = [lf.softmax(), lf.log_softmax()]
+# The formulas, and the faster functions that take their place.
+in_both_versions = pytest.mark.parametrize(
+    "version", [lambda layer: layer, fast], ids=["formula", "fast"]
+)
 ROUNDED_Y = {"log_softmax()"}
 ROUNDED_DX = {"sigmoid()", "tanh()", "softmax()", "log_softmax()"}
 
@@ -54,6 +59,7 @@ def in_both(layer, params, x, g):
     return zip(*results, strict=True)
 
 
+@in_both_versions
 @pytest.mark.parametrize(
     ("layer", "x"),
     [
@@ -63,9 +69,9 @@ def in_both(layer, params, x, g):
     ],
     ids=lambda value: str(tuple(value.shape)) if isinstance(value, torch.Tensor) else str(value),
 )
-def test_activations_are_as_good_as_float32_allows(layer, x):
+def test_activations_are_as_good_as_float32_allows(layer, x, version):
     g = keys.uniform(lf.Key(1), tuple(x.shape), -1, 1)
-    (y, y_truth), (dx, dx_truth), _ = in_both(layer, (), x, g)
+    (y, y_truth), (dx, dx_truth), _ = in_both(version(layer), (), x, g)
     assert_as_good(y, y_truth, ROUNDING_OF_1 if layer.name in ROUNDED_Y else 0)
     assert_as_good(dx, dx_truth, ROUNDING_OF_1 if layer.name in ROUNDED_DX else 0)
 
@@ -152,9 +158,11 @@ def test_a_log_probability_that_rounds_to_0_costs_what_the_smallest_normal_numbe
     assert loss.backward(cache).item() == -1
 
 
+@in_both_versions
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("layer", [*ELEMENTWISE, *ALONG_ROWS], ids=str)
-def test_extreme_inputs_stay_finite_in_every_dtype(layer, dtype):
+def test_extreme_inputs_stay_finite_in_every_dtype(layer, dtype, version):
+    layer = version(layer)
     x = torch.tensor([[-1e4, 0.0, 1e4], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]], dtype=dtype)
     y, cache = layer.forward((), x)
     dx, _ = layer.backward((), cache, torch.ones_like(x))

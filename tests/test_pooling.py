@@ -9,13 +9,20 @@ from cases import pooling
 from cases.case import normal
 
 import lincoln_fn as lf
-from lincoln_fn.layers import adaptive_max_pool, avg_pool, lp_pool, max_pool
+from lincoln_fn.fastpath import fast
+from lincoln_fn.layers import adaptive_max_pool, avg_pool, fractional_max_pool, lp_pool, max_pool
+
+FORMS = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
 
 
 def run(layer, x, g=None):
-    y, cache = layer.forward((), x)
+    """Give y without its indices, dx and dL/dy."""
+    params = layer.init(lf.Key(11), x)
+    y, cache = layer.forward(params, x)
+    has_indices = isinstance(y, tuple)
+    y = y[0] if has_indices else y
     g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g
-    return y, layer.backward((), cache, g)[0], g
+    return y, layer.backward(params, cache, (g, None) if has_indices else g)[0], g
 
 
 def windows(shape, kernel, stride, padding, dilation, counts):
@@ -98,10 +105,11 @@ def test_adaptive_pooling_is_the_formula_written_out(kind, sizes):
     torch.testing.assert_close(dx[0], expected_dx)
 
 
+@FORMS
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("name", ["max_pool", "adaptive_max_pool"])
-def test_of_equal_elements_the_first_gets_the_gradient(name, n):
-    layer = getattr(lf, f"{name}{n}d")(2)
+def test_of_equal_elements_the_first_gets_the_gradient(name, n, of):
+    layer = of(getattr(lf, f"{name}{n}d")(2))
     _, dx, _ = run(layer, torch.ones(1, 1, *(4,) * n), torch.ones(1, 1, *(2,) * n))
     first = torch.tensor([1.0, 0.0, 1.0, 0.0])
     expected = first
@@ -110,8 +118,9 @@ def test_of_equal_elements_the_first_gets_the_gradient(name, n):
     assert torch.equal(dx[0, 0], expected)
 
 
-def test_padding_of_max_pool_is_never_chosen():
-    layer = lf.max_pool1d(3, stride=3, padding=1)
+@FORMS
+def test_padding_of_max_pool_is_never_chosen(of):
+    layer = of(lf.max_pool1d(3, stride=3, padding=1))
     x = torch.tensor([[-5.0, -2.0, -3.0, -9.0], [-math.inf] * 4])
     y, dx, _ = run(layer, x, torch.tensor([[1.0, 10.0], [100.0, 1000.0]]))
     assert torch.equal(y, torch.tensor([[-2.0, -3.0], [-math.inf, -math.inf]]))
@@ -146,54 +155,63 @@ def test_lp_pool_of_power_one_is_the_sum_even_at_zero():
     assert torch.equal(dx, torch.tensor([[7.0, 7.0, 10.0, 10.0]]))
 
 
+@FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_other_memory_orders_give_the_same(case):
+def test_other_memory_orders_give_the_same(case, of):
+    layer = of(case.layer)
     expected_y, expected_dx, g = run(case.layer, case.x)
     strided = case.x.repeat_interleave(2, -1)[..., ::2]
     orders = [(strided, g.mT.contiguous().mT)]
     if case.x.ndim == 4 and g.ndim == 4:
         orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
     for x, its_g in orders:
-        y, dx, _ = run(case.layer, x, its_g)
+        y, dx, _ = run(layer, x, its_g)
         torch.testing.assert_close(y, expected_y)
         torch.testing.assert_close(dx, expected_dx)
 
 
 @pytest.mark.parametrize(
     "layer",
-    [lf.max_pool2d(2), lf.avg_pool2d(2), lf.adaptive_avg_pool2d(3), lf.lp_pool2d(2, 2)],
+    [lf.max_pool2d(2), lf.avg_pool2d(2), lf.adaptive_avg_pool2d(3)],
     ids=str,
 )
 def test_channels_last_stays_channels_last(layer):
     x = normal(2, 5, 6, 8).to(memory_format=torch.channels_last)
-    y, dx, _ = run(layer, x)
+    y, dx, _ = run(fast(layer), x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert dx.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_bfloat16_is_near_float64(case):
-    x = case.x.bfloat16()
-    y, dx, g = run(case.layer, x)
+def test_16_bits_are_near_float64(case, of, dtype):
+    x = case.x.to(dtype)
+    y, dx, g = run(of(case.layer), x)
     expected_y, expected_dx, _ = run(case.layer, x.double(), g.double())
-    assert y.dtype == dx.dtype == torch.bfloat16
+    assert y.dtype == dx.dtype == dtype
     torch.testing.assert_close(y.double(), expected_y, rtol=0.02, atol=0.02)
     torch.testing.assert_close(dx.double(), expected_dx, rtol=0.05, atol=0.05)
 
 
+@FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_shapes_are_found_on_meta_and_of_an_empty_batch(case):
-    y = case.layer.predict((), case.x)
-    assert case.layer.predict((), case.x.to("meta")).shape == y.shape
-    if not case.note:
-        empty, dx, _ = run(case.layer, case.x[:0])
+def test_shapes_are_found_on_meta_and_of_an_empty_batch(case, of):
+    layer = of(case.layer)
+    y, *_ = run(layer, case.x)
+    on_meta = layer.predict(case.params(), case.x.to("meta"))
+    assert lf.tree.leaves(on_meta)[0].shape == y.shape
+    if "without batch" not in case.note:
+        empty, dx, _ = run(layer, case.x[:0])
         assert (empty.shape, dx.shape) == (y[:0].shape, case.x[:0].shape)
 
 
+@FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_vmap_is_the_batch(case):
-    y, dx, g = run(case.layer, case.x)
-    both = torch.func.vmap(lambda x, g: run(case.layer, x, g)[:2])
+def test_vmap_is_the_batch(case, of):
+    layer = of(case.layer)
+    y, dx, g = run(layer, case.x)
+    both = torch.func.vmap(lambda x, g: run(layer, x, g)[:2])
     mapped_y, mapped_dx = both(torch.stack([case.x, case.x]), torch.stack([g, 2 * g]))
     torch.testing.assert_close(mapped_y[1], y)
     torch.testing.assert_close(mapped_dx[1], 2 * dx)
@@ -205,6 +223,8 @@ def test_global_avg_pool_keeps_one_number_for_x_and_y():
 
 
 PLANE = torch.zeros(2, 3, 4, 5)
+KEY = fractional_max_pool.Params(lf.Key(0))
+WITH_INDICES = max_pool.forward((), PLANE, kernel_size=(2, 2), return_indices=True)[1]
 
 ERRORS = {
     "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)": (
@@ -247,6 +267,34 @@ ERRORS = {
     "avg_pool2d: expected divisor_override other than 0, got 0": (
         lambda: lf.avg_pool2d(2, divisor_override=0)
     ),
+    "fractional_max_pool2d: expected one of output_size and output_ratio, got output_size=None and "
+    "output_ratio=None": lambda: lf.fractional_max_pool2d(2),
+    "fractional_max_pool3d: expected one of output_size and output_ratio, got output_size=3 and "
+    "output_ratio=0.5": lambda: lf.fractional_max_pool3d(2, 3, 0.5),
+    "fractional_max_pool2d: expected output_ratio of 2 numbers between 0 and 1, got 1.0": (
+        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0)
+    ),
+    "fractional_max_pool2d: expected output_ratio of 2 numbers between 0 and 1, got (0.5,)": (
+        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,))
+    ),
+    "fractional_max_pool2d: expected output_size of at least 1, got (0, 2)": (
+        lambda: lf.fractional_max_pool2d(2, (0, 2))
+    ),
+    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
+        lambda: lf.fractional_max_pool3d((2, 2), 3)
+    ),
+    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)": (
+        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE)
+    ),
+    "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)": (
+        lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE)
+    ),
+    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()": (
+        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE)
+    ),
+    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": (
+        lambda: max_pool.backward((), WITH_INDICES, PLANE[..., :2, :2])
+    ),
     "lp_pool1d: expected norm_type from 1 to below infinity, got 0.5": (
         lambda: lf.lp_pool1d(0.5, 2)
     ),
@@ -274,22 +322,26 @@ def test_errors_name_what_was_expected_and_given(message):
     [
         lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
         lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
+        lf.fractional_max_pool2d(2, 3),
     ],
     ids=str,
 )  # fmt: skip
-def test_backward_checks_its_cotangent_and_cache(layer):
+@FORMS
+def test_backward_checks_its_cotangent_and_cache(layer, of):
+    layer = of(layer)
     name = layer.name.partition("(")[0]
     axes = int(name[-2]) if name.endswith("d") else 2
     x = normal(2, 3, *(4, 5, 6)[:axes])
-    y, cache = layer.forward((), x)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
     given, wanted = tuple(y.shape), (*y.shape[:-1], y.shape[-1] + 1)
     with pytest.raises(lf.LayerError) as raised:
-        layer.backward((), cache, torch.zeros(wanted))
+        layer.backward(params, cache, torch.zeros(wanted))
     assert str(raised.value) == f"{name}: expected g of shape {given}, got {wanted}"
     with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-        layer.backward((), cache, y.double())
+        layer.backward(params, cache, y.double())
     with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
-        layer.backward((), 3, y)
+        layer.backward(params, 3, y)
 
 
 def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
@@ -304,6 +356,6 @@ def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
 
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
 def test_forward_refuses_integers_and_parameters(case):
-    for params, x in (((), case.x.int()), ((1,), case.x)):
+    for params, x in ((case.params(), case.x.int()), ((1,), case.x)):
         with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
             case.layer.forward(params, x)

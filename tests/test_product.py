@@ -7,8 +7,9 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
-from lincoln_fn.layers import _product, dense
-from lincoln_fn.layers._processor import is_amd_with
+from lincoln_fn import layers
+from lincoln_fn.fastpath import bfloat16, dense, fast, product
+from lincoln_fn.fastpath.processor import is_amd_with
 
 has_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
@@ -18,8 +19,9 @@ has_onednn = pytest.mark.skipif(
 @pytest.fixture
 def preferred(monkeypatch):
     """A processor on which oneDNN is faster, however small the product."""
-    monkeypatch.setattr(_product, "HERE", True)
-    monkeypatch.setattr(_product, "_LEAST", 1)
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_WIDE", 1)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 1)
 
 
 def drawn(i, *shape):
@@ -32,15 +34,19 @@ def close(given, exact):
 
 
 class Seen(TorchDispatchMode):
-    """Lists the operations that run within it."""
+    """Lists the operations that run within it, and the shapes of the products that they make."""
 
     def __init__(self):
         super().__init__()
         self.names = []
+        self.made = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
         self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
+        if str(func) in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default"):
+            self.made.append(tuple(made.shape[-2:]))
+        return made
 
 
 ONEDNN = "mkldnn._linear_pointwise.default"
@@ -67,33 +73,33 @@ WEIGHTS = {
 def test_linear_is_the_product(rows, weight, has_bias):
     x, w, b = ROWS[rows], WEIGHTS[weight], drawn(9, 40) if has_bias else None
     exact = x.double() @ w.double().mT + (0 if b is None else b.double())
-    y = _product.linear(x, w, b)
+    y = product.linear(x, w, b)
     assert y.shape == exact.shape
     close(y, exact)
-    assert torch.equal(y, _product.linear(x, w, b))
+    assert torch.equal(y, product.linear(x, w, b))
 
 
 @has_onednn
 @pytest.mark.usefixtures("preferred")
 def test_which_products_suit():
     x, weight = ROWS["rows"], WEIGHTS["by rows"]
-    assert _product.suits(x, weight)
-    assert _product.suits(x, WEIGHTS["by columns"])
+    assert product.onednn_is_faster(x, weight)
+    assert product.onednn_is_faster(x, WEIGHTS["by columns"])
     # Columns are copied first, which counts unless the weight is 16 times as large.
-    assert _product.suits(ROWS["columns"], drawn(6, 32, 12))
-    assert not _product.suits(ROWS["columns"], drawn(6, 31, 12))
-    assert not _product.suits(x, WEIGHTS["with gaps"])
-    assert not _product.suits(x.double(), weight.double())
-    assert not _product.suits(x.to("meta"), weight.to("meta"))
+    assert product.onednn_is_faster(ROWS["columns"], drawn(6, 32, 12))
+    assert not product.onednn_is_faster(ROWS["columns"], drawn(6, 31, 12))
+    assert not product.onednn_is_faster(x, WEIGHTS["with gaps"])
+    assert not product.onednn_is_faster(x.double(), weight.double())
+    assert not product.onednn_is_faster(x.to("meta"), weight.to("meta"))
 
 
 def test_small_products_and_other_processors_keep_mkl(monkeypatch):
     x, weight = torch.empty(2, 2048), torch.empty(1024, 2048)
-    monkeypatch.setattr(_product, "HERE", True)
-    assert _product.suits(x, weight)
-    assert not _product.suits(x, weight[1:])
-    monkeypatch.setattr(_product, "HERE", False)
-    assert not _product.suits(x, weight)
+    monkeypatch.setattr(product, "HERE", True)
+    assert product.onednn_is_faster(x, weight)
+    assert not product.onednn_is_faster(x, weight[1:])
+    monkeypatch.setattr(product, "HERE", False)
+    assert not product.onednn_is_faster(x, weight)
 
 
 @has_onednn
@@ -118,16 +124,16 @@ def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vec
 def test_autograd_and_torch_func_see_the_product():
     x, weight = ROWS["rows"], WEIGHTS["by rows"]
     learned = weight.clone().requires_grad_()
-    y = _product.linear(x, learned)
+    y = product.linear(x, learned)
     (slope,) = torch.autograd.grad(y.sum(), learned)
     torch.testing.assert_close(slope, x.sum(0).expand(40, 12))
     with torch.no_grad(), Seen() as seen:
-        assert not _product.linear(x, learned).requires_grad
+        assert not product.linear(x, learned).requires_grad
     assert ONEDNN in seen.names
-    slopes = torch.func.grad(lambda x: _product.linear(x, weight).sum())(x)
+    slopes = torch.func.grad(lambda x: product.linear(x, weight).sum())(x)
     torch.testing.assert_close(slopes, weight.sum(0).expand(7, 12))
     with Seen() as seen:
-        by_row = torch.func.vmap(lambda row: _product.linear(row, weight))(x)
+        by_row = torch.func.vmap(lambda row: product.linear(row, weight))(x)
     close(by_row, x.double() @ weight.double().mT)
     assert ONEDNN not in seen.names
 
@@ -137,10 +143,10 @@ def test_autograd_and_torch_func_see_the_product():
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own making
 def test_forward_mode_sees_the_product():
     x, weight = ROWS["rows"], WEIGHTS["by rows"]
-    y, tangent = torch.func.jvp(lambda x: _product.linear(x, weight), (x,), (x,))
+    y, tangent = torch.func.jvp(lambda x: product.linear(x, weight), (x,), (x,))
     torch.testing.assert_close(tangent, y)
     with torch.no_grad(), forward_ad.dual_level():
-        y, tangent = forward_ad.unpack_dual(_product.linear(forward_ad.make_dual(x, x), weight))
+        y, tangent = forward_ad.unpack_dual(product.linear(forward_ad.make_dual(x, x), weight))
         torch.testing.assert_close(tangent, y)
 
 
@@ -149,10 +155,55 @@ def test_forward_mode_sees_the_product():
 def test_a_traced_product_is_torch_s_own():
     with Seen() as seen:
         with FakeTensorMode():
-            _product.linear(torch.empty(7, 12), torch.empty(40, 12))
+            product.linear(torch.empty(7, 12), torch.empty(40, 12))
         assert ONEDNN not in seen.names
-        _product.linear(ROWS["rows"], WEIGHTS["by rows"])
+        product.linear(ROWS["rows"], WEIGHTS["by rows"])
     assert ONEDNN in seen.names
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+@pytest.mark.parametrize("n_out", [10, 16, 40])
+@pytest.mark.parametrize("order", ["by rows", "by columns"])
+def test_sums_over_rows_are_made_by_onednn(order, n_out):
+    x, g, weight = drawn(0, 7, 20), drawn(1, 7, n_out), ORDERS[order](drawn(2, 20, n_out))
+    is_wide = n_out >= 16 or order == "by columns"
+    exact = x.double().mT @ g.double()
+    with Seen() as seen:
+        dweight = product.outer(x, g, like=weight)
+    assert (ONEDNN in seen.names) is is_wide
+    close(dweight, exact)
+    assert dweight.stride() == weight.stride()
+    for donate in (False, True):
+        kept = ORDERS[order](weight.clone())
+        with Seen() as seen:
+            new = product.add_outer(kept, x, g, -0.5, donate=donate)
+        assert (ONEDNN in seen.names) is is_wide
+        close(new, weight.double() - 0.5 * exact)
+        assert (new.data_ptr() == kept.data_ptr()) is donate
+        assert new.stride() == weight.stride()
+        assert donate or torch.equal(kept, weight)
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+def test_which_sums_over_rows_are_left_to_mkl():
+    x, g, weight = drawn(0, 7, 20), drawn(1, 7, 40), drawn(2, 20, 40)
+    for bad_x, bad_g in (
+        (x.double(), g.double()),
+        (x.mT.contiguous().mT, g),
+        (drawn(0, 7, 40)[:, ::2], g),
+        (x, g.mT.contiguous().mT),
+    ):
+        with Seen() as seen:
+            dweight = product.outer(bad_x, bad_g, like=weight)
+        assert ONEDNN not in seen.names
+        torch.testing.assert_close(dweight, bad_x.mT @ bad_g)
+    with Seen() as seen:
+        torch.func.vmap(lambda x: product.outer(x, g, like=weight))(x[None])
+        with FakeTensorMode():
+            product.add_outer(torch.empty(20, 40), torch.empty(7, 20), torch.empty(7, 40), 1.0)
+    assert ONEDNN not in seen.names
 
 
 ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.contiguous().mT}
@@ -163,42 +214,112 @@ ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.cont
 @pytest.mark.parametrize("order", ORDERS)
 def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
     x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
-    product = _product.outer(x, g, like=weight)
-    assert product.stride() == weight.stride()
+    made = product.outer(x, g, like=weight)
+    assert made.stride() == weight.stride()
     exact = x.double().mT @ g.double()
     tolerance = 2e-6 * exact.abs().max() + 1e-6
-    assert (product - exact).abs().max() <= tolerance
+    assert (made - exact).abs().max() <= tolerance
     kept = weight.clone()
-    added = _product.add_outer(weight, x, g, -0.5)
+    added = product.add_outer(weight, x, g, -0.5)
     assert torch.equal(weight, kept)
     assert added.stride() == weight.stride()
     assert (added - (kept.double() - 0.5 * exact)).abs().max() <= tolerance
-    donated = _product.add_outer(weight, x, g, -0.5, donate=True)
+    donated = product.add_outer(weight, x, g, -0.5, donate=True)
     assert donated is not weight
     assert donated.data_ptr() == weight.data_ptr()
     assert donated.stride() == weight.stride()
     assert torch.equal(donated, added)
 
 
-@pytest.mark.parametrize(
-    ("shape", "columns"),
-    [
-        ((512, 512), True),
-        ((511, 512), False),
-        ((16, 15), True),
-        ((16, 16), False),
-        ((15, 15), False),
-        ((16, 1), False),  # both at once
-    ],
-)
-def test_large_and_narrow_weights_lie_by_columns(shape, columns):
+@pytest.mark.parametrize("setting", ["highest", "medium"])
+@pytest.mark.parametrize("has_vectors", [False, True])
+@pytest.mark.parametrize("shape", [(512, 512), (511, 512), (784, 10)], ids=str)
+def test_large_weights_are_column_major_for_products_in_bfloat16(
+    monkeypatch, shape, has_vectors, setting
+):
+    monkeypatch.setattr(bfloat16, "HERE", has_vectors)
     n_in, n_out = shape
-    weight = drawn(0, *shape)
-    laid_out = _product.laid_out(weight)
-    assert torch.equal(laid_out, weight)
-    assert laid_out.stride() == ((1, n_in) if columns else (n_out, 1))
-    params = lf.dense(n_out).init(lf.Key(0), torch.empty(1, n_in))
-    assert params.weight.stride() == laid_out.stride()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        layer, x = lf.dense(n_out), torch.empty(1, n_in)
+        plain, quick = layer.init(lf.Key(0), x), fast(layer).init(lf.Key(0), x)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    is_turned = has_vectors and setting == "medium" and shape == (512, 512)
+    assert plain.weight.stride() == (n_out, 1)
+    assert quick.weight.stride() == ((1, n_in) if is_turned else (n_out, 1))
+    assert all(map(torch.equal, lf.tree.leaves(plain), lf.tree.leaves(quick)))
+
+
+# Rows, terms and columns of a product, and whether MKL takes less time for the transposed one.
+NARROW = {
+    (64, 128, 10): True,
+    (65, 128, 2): False,  # few multiply-adds
+    (64, 128, 16): False,
+    (15, 2000, 10): False,
+    (1000, 128, 1): False,
+}
+
+
+@pytest.fixture
+def by_mkl(monkeypatch):
+    """A processor on which MKL makes all products."""
+    monkeypatch.setattr(product, "HERE", False)
+    monkeypatch.setattr(product, "MKL", True)
+
+
+@pytest.mark.usefixtures("by_mkl")
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("shape", NARROW, ids=str)
+def test_outputs_of_few_features_are_transposed(shape, has_bias):
+    rows, n_in, n_out = shape
+    x, weight, b = drawn(0, rows, n_in), drawn(1, n_out, n_in), drawn(2, n_out)
+    bias = b if has_bias else None
+    exact = x.double() @ weight.double().mT + (b if has_bias else 0)
+    with Seen() as seen:
+        y = product.linear(x, weight, bias)
+    assert ((n_out, rows) in seen.made) is NARROW[shape]
+    close(y, exact)
+    assert y.is_contiguous()
+    if rows % 2 == 0:
+        many = product.linear(x.view(2, rows // 2, n_in), weight, bias)
+        close(many, exact.view(2, rows // 2, n_out))
+    with Seen() as seen:
+        mapped = torch.func.vmap(lambda x: product.linear(x, weight, bias))(x[None])
+    close(mapped[0], exact)
+    assert (n_out, rows) not in seen.made
+
+
+@pytest.mark.usefixtures("by_mkl")
+@pytest.mark.parametrize("shape", NARROW, ids=str)
+def test_gradients_of_few_features_are_transposed(shape):
+    n_in, rows, n_out = shape
+    x, g, weight = drawn(0, rows, n_in), drawn(1, rows, n_out), drawn(2, n_in, n_out)
+    exact = x.double().mT @ g.double()
+    with Seen() as seen:
+        dweight = product.outer(x, g, like=weight)
+    assert ((n_out, n_in) in seen.made) is NARROW[shape]
+    close(dweight, exact)
+    assert dweight.is_contiguous()
+    for donate in (False, True):
+        kept = weight.clone()
+        with Seen() as seen:
+            new = product.add_outer(kept, x, g, -0.5, donate=donate)
+        assert ((n_out, n_in) in seen.made) is NARROW[shape]
+        close(new, weight.double() - 0.5 * exact)
+        assert (new.data_ptr() == kept.data_ptr()) is donate
+
+
+def test_a_traced_product_of_few_columns_is_torch_s_own():
+    x, g, weight = drawn(0, 64, 128), drawn(1, 64, 10), drawn(2, 128, 10)
+    with Seen() as seen, FakeTensorMode(allow_non_fake_inputs=True) as fakes:
+        x, g, weight = map(fakes.from_tensor, (x, g, weight))
+        product.linear(x, weight.mT)
+        product.outer(x, g, like=weight)
+        product.add_outer(weight, x, g, 1.0)
+    assert (10, 64) not in seen.made
+    assert (10, 128) not in seen.made
 
 
 @pytest.mark.parametrize(
@@ -213,22 +334,22 @@ def test_large_and_narrow_weights_lie_by_columns(shape, columns):
         ((1, 4), (4, 1), False),
     ],
 )
-def test_which_weights_lie_by_columns(shape, stride, expected):
-    assert _product.lies_by_columns(torch.empty(20).as_strided(shape, stride)) is expected
+def test_which_weights_are_column_major(shape, stride, expected):
+    assert product.is_column_major(torch.empty(20).as_strided(shape, stride)) is expected
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_narrow_layer_descends_as_it_is_told(order):
+def test_a_narrow_layer_is_updated_in_its_own_layout(order):
     x, g = drawn(0, 700, 20), drawn(1, 700, 10)
-    params = dense.Params(ORDERS[order](drawn(2, 20, 10)), drawn(3, 10))
+    params = layers.dense.Params(ORDERS[order](drawn(2, 20, 10)), drawn(3, 10))
     slopes = dense.grads(params, x, g)
     kept = [leaf.clone() for leaf in lf.tree.leaves(params)]
-    moved = dense.descend(params, x, g, 0.1)
+    moved = dense.sgd_update(params, x, g, 0.1)
     for p, dp, new, old in zip(*map(lf.tree.leaves, (params, slopes, moved)), kept, strict=True):
         torch.testing.assert_close(new, old - 0.1 * dp)
         assert torch.equal(p, old)
         assert new.stride() == dp.stride() == p.stride()
-    donated = dense.descend(params, x, g, 0.1, donate=True)
+    donated = dense.sgd_update(params, x, g, 0.1, donate=True)
     for p, new, other in zip(*map(lf.tree.leaves, (params, donated, moved)), strict=True):
         assert p.data_ptr() == new.data_ptr()
         assert torch.equal(new, other)

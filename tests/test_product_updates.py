@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_compile import compiles
-from test_compile_rewrites import drawn
+from test_compile_rewrites import column_major, drawn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
@@ -13,7 +13,7 @@ from lincoln_fn.compiled.donation import Fate, written_over
 from lincoln_fn.compiled.product_updates import makes, updates, write
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.fastpath import bfloat16, product
 
 pytestmark = [
     compiles,
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _by_mkl(monkeypatch):
-    monkeypatch.setattr(_product, "MKL", True)
+    monkeypatch.setattr(product, "MKL", True)
 
 
 @pytest.fixture
@@ -226,9 +226,9 @@ def test_which_products_suit(monkeypatch):
         assert not suits(*shape)
     assert not suits(500, 128, 784, dtype=torch.float64)
     assert not suits(500, 128, 784, device="meta")
-    monkeypatch.setattr(_product, "MKL", False)
+    monkeypatch.setattr(product, "MKL", False)
     assert not suits(500, 128, 784)
-    monkeypatch.setattr(_product, "MKL", True)
+    monkeypatch.setattr(product, "MKL", True)
     monkeypatch.setattr(loops, "lanes", lambda: 0)
     assert not suits(500, 128, 784)
 
@@ -240,7 +240,7 @@ def test_torch_is_left_products_that_it_may_round(precision, rounded):
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        assert _bfloat16.may_round() is rounded
+        assert bfloat16.may_round() is rounded
         assert makes(torch.empty(500, 128), torch.empty(128, 784)) is not rounded
     finally:
         torch.set_float32_matmul_precision(before)
@@ -252,19 +252,18 @@ LOSS = lf.losses.softmax_cross_entropy()
 NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
 
 
-def fates_of(optimizer):
+def fates_of(optimizer, layout=lambda state: state):
     step = lf.make_step(NET, LOSS, optimizer, donate=True)
-    state = lf.init_state(NET, optimizer, lf.Key(2), X)
+    state = layout(lf.init_state(NET, optimizer, lf.Key(2), X))
     traced = trace(step, state, (X, TARGET))
     fates = written_over(traced, len(flatten(state)[0]), small=False)
     return fates, [str(node.target) for node in traced.graph.graph.nodes]
 
 
 @pytest.mark.usefixtures("_of_any_size")
-@pytest.mark.parametrize("large", [1, 2**18])
-def test_the_updates_of_a_step_are_found(large, monkeypatch):
-    monkeypatch.setattr(_product, "_LARGE", large)
-    fates, made = fates_of(lf.optim.adamw(0.01))
+@pytest.mark.parametrize("layout", [column_major, lambda state: state])
+def test_the_updates_of_a_step_are_found(layout):
+    fates, made = fates_of(lf.optim.adamw(0.01), layout)
     assert sum("_change" in name for name in made) == 2
     assert set(fates) == {Fate(0), Fate(0, kept=True)}
 

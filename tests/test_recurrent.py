@@ -1,9 +1,12 @@
 """Recurrent layers: what the table of cases cannot say."""
 
+from functools import partial
+
 import pytest
 import torch
 from cases.case import normal
-from cases.recurrent import MASK, SEQUENCE, states
+from cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
+from torch import nn
 
 import lincoln_fn as lf
 
@@ -119,6 +122,96 @@ def test_bfloat16_and_views_are_taken(layer, count):
     torch.testing.assert_close(y_half.float(), y, rtol=0.05, atol=0.05)
 
 
+def there_and_back(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, g)
+
+
+def turned(t):
+    return None if t is None else t.transpose(0, 1)
+
+
+@each
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+def test_length_first_is_the_same_turned(layer, count, mask):
+    other = layer.replace(forward=partial(layer.forward, batch_first=False))
+    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
+    g, g_state = normal(2, 5, 4, seed=2), states(count, seed=9)
+    y, dx, dparams = there_and_back(layer, params, (SEQUENCE, state, mask), (g, g_state))
+    given = (turned(SEQUENCE), state, turned(mask))
+    ours = there_and_back(other, params, given, (turned(g), g_state))
+    expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
+    torch.testing.assert_close(lf.tree.leaves(ours), lf.tree.leaves(expected))
+
+
+@each
+@pytest.mark.parametrize("mask", [None, MASK[0]], ids=["no mask", "mask"])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, mask, batch_first):
+    one = layer.replace(forward=partial(layer.forward, batch_first=batch_first))
+    params, x = layer.init(lf.Key(1), SEQUENCE), SEQUENCE[0]
+    state, g_state = (lf.tree.map(lambda s: s[:, :1], states(count, seed=seed)) for seed in (7, 9))
+    g = normal(1, 5, 4, seed=2)
+    given = (x[None], state, None if mask is None else mask[None])
+    y, dx, dparams = there_and_back(layer, params, given, (g, g_state))
+    without = lf.tree.map(lambda s: s[:, 0], (state, g_state))
+    ours = there_and_back(one, params, (x, without[0], mask), (g[0], without[1]))
+    of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
+    expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
+    torch.testing.assert_close(lf.tree.leaves(ours), lf.tree.leaves(expected))
+
+
+CELLS = {"rnn": lf.rnn_cell(4), "gru": lf.gru_cell(4), "lstm": lf.lstm_cell(4)}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_cell_is_one_step_of_its_layer_with_the_same_parameters(name):
+    layer, count = KINDS[name]
+    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
+    whole, last = layer.predict(params, (SEQUENCE, state))
+    state = lf.tree.map(lambda s: s[0], state)
+    for t in range(5):
+        state = CELLS[name].predict(params.cells[0][0], (SEQUENCE[:, t], state))
+        h = state if count == 1 else state[0]
+        torch.testing.assert_close(h, whole[:, t])
+    torch.testing.assert_close(state, lf.tree.map(lambda s: s[0], last))
+
+
+def test_errors_of_a_cell():
+    cell, x = CELLS["lstm"], STEP
+    params = cell.init(lf.Key(0), x)
+    gru_params = CELLS["gru"].init(lf.Key(0), x)
+    both = step_state(2, 5)
+    for params_given, given, message in (
+        ((), x, r"lstm_cell: expected params recurrent_cell.Params, got \(\)"),
+        (gru_params, x, r"expected params with weight_hh of shape \(4, 16\), got \(4, 12\)"),
+        (params, (x,), r"lstm_cell: expected x or \(x, state\), got \(float32\[5, 3\],\)"),
+        (params, x.long(), "lstm_cell: expected x of a floating dtype, got torch.int64"),
+        (params, x.double(), "lstm_cell: expected x of dtype torch.float32, got torch.float64"),
+        (params, x[:, :2], r"lstm_cell: expected x of shape \(..., 3\), got \(5, 2\)"),
+        (params, x.sum(), r"lstm_cell: expected x of shape \(..., 3\), got \(\)"),
+        (params, (x, both[0]), r"the state to have 2 of shape \(5, 4\), got \[\(5, 4\)\]"),
+        (params, (x, (both[0], 3)), r"2 of shape \(5, 4\), got \[\(5, 4\), '3'\]"),
+        (params, (x[0], both), r"2 of shape \(4,\), got \[\(5, 4\), \(5, 4\)\]"),
+        (params, (x, (both[0], both[1].double())), "the state of dtype torch.float32, got"),
+    ):
+        with pytest.raises(lf.LayerError, match=message):
+            cell.forward(params_given, given)
+    _, cache = cell.forward(params, x)
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g to have 2 of shape \(5, 4\)"):
+        cell.backward(params, cache, both[0])
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g of dtype torch.float32"):
+        cell.backward(params, cache, (both[0].double(), both[1]))
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected params with weight_hh"):
+        cell.backward(gru_params, cache, both)
+    with pytest.raises(lf.LayerError, match="recurrent_cell: expected the cache of its own"):
+        cell.backward(params, x, both)
+    with pytest.raises(ValueError, match="gru_cell: expected hidden_size of at least 1, got 0"):
+        lf.gru_cell(0)
+    with pytest.raises(ValueError, match="rnn_cell: expected nonlinearity tanh or relu, got 'elu'"):
+        lf.rnn_cell(3, nonlinearity="elu")
+
+
 def test_initial_values_are_uniform_within_the_inverse_root_of_the_hidden_size():
     layer = lf.lstm(16, num_layers=2, bidirectional=True)
     params = layer.init(lf.Key(0), normal(2, 5, 3))
@@ -140,13 +233,55 @@ def test_names_spell_the_code_that_makes_them():
         "rnn(4, nonlinearity='relu')",
         "gru(4, num_layers=2, bias=False)",
         "lstm(4, bidirectional=True)",
+        "gru(4, batch_first=False)",
+        "rnn_cell(4, bias=False, nonlinearity='relu')",
+        "gru_cell(4)",
+        "lstm_cell(4, bias=False)",
     ):
         assert repr(eval(spelling, vars(lf))) == spelling
 
 
 RNN, LSTM = lf.rnn(4), lf.lstm(4)
 ERRORS = [
-    (RNN, SEQUENCE[0], "rnn: expected a sequence of shape (batch, length, n_in), got (5, 3)"),
+    *(
+        (
+            layer,
+            x,
+            f"rnn: expected a sequence of shape {axes} or (length, n_in), got {tuple(x.shape)}",
+        )
+        for layer, axes in (
+            (RNN, "(batch, length, n_in)"),
+            (lf.rnn(4, batch_first=False), "(length, batch, n_in)"),
+        )
+        for x in (SEQUENCE[0, 0], SEQUENCE[None])
+    ),
+    (RNN, SEQUENCE[0, :, :2], "rnn: expected a sequence of shape (length, 3), got (5, 2)"),
+    (
+        lf.rnn(4, batch_first=False),
+        SEQUENCE[..., :2],
+        "rnn: expected a sequence of shape (length, batch, 3), got (2, 5, 2)",
+    ),
+    (
+        RNN,
+        (SEQUENCE[0], states(1)),
+        "rnn: expected the state to have 1 of shape (1, 4), got [(1, 2, 4)]",
+    ),
+    (
+        lf.lstm(4, batch_first=False),
+        (SEQUENCE, states(2)),
+        "lstm: expected the state to have 2 of shape (1, 5, 4), got [(1, 2, 4), (1, 2, 4)]",
+    ),
+    (
+        LSTM,
+        (SEQUENCE[0], None, MASK),
+        "lstm: expected a bool mask of shape (5,), got bool[2, 5]",
+    ),
+    (
+        LSTM,
+        nn.utils.rnn.pack_padded_sequence(SEQUENCE, MASK.sum(1), True, enforce_sorted=False),
+        "lstm: expected a padded sequence and a mask, got PackedSequence; use "
+        "torch.nn.utils.rnn.pad_packed_sequence",
+    ),
     (
         RNN,
         SEQUENCE.long(),

@@ -1,11 +1,12 @@
-"""oneDNN's kernel for a sequence of lstm computes what the formula does, in single precision."""
+"""The faster recurrent layers, oneDNN's kernel for a sequence of lstm among them."""
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 import lincoln_fn as lf
-from lincoln_fn.layers import _lstm_kernel
+from lincoln_fn import fastpath
+from lincoln_fn.fastpath import lstm as kernel
 
 FORMS = [
     {},
@@ -20,14 +21,15 @@ def doubled(tree):
 
 def used_kernel(cache):
     scans = (scan for layer in cache.scans for scan in layer)
-    return {isinstance(scan, _lstm_kernel.KernelCache) for scan in scans}
+    return {isinstance(scan, kernel.KernelCache) for scan in scans}
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("has_state", [False, True])
 @pytest.mark.parametrize("order", ["batch first", "length first"])
 def test_equals_the_formula(form, has_state, order):
-    layer = lf.lstm(5, **form)
+    formula = lf.lstm(5, **form)
+    layer = lf.fast(formula)
     x = lf.keys.normal(lf.Key(0), (3, 7, 4))
     if order == "length first":
         x = x.transpose(0, 1).contiguous().transpose(0, 1)
@@ -36,19 +38,19 @@ def test_equals_the_formula(form, has_state, order):
     state = tuple(lf.keys.normal(lf.Key(2 + i), (cells, 3, 5)) for i in range(2))
     given = (x, state) if has_state else x
     y, cache = layer.forward(params, given)
-    exact_y, exact_cache = layer.forward(doubled(params), doubled(given))
+    exact_y, exact_cache = formula.forward(doubled(params), doubled(given))
     assert used_kernel(cache) == {True}
-    assert used_kernel(exact_cache) == {False}
+    assert used_kernel(formula.forward(params, given)[1]) == {False}
     g = lf.tree.map(lambda leaf: lf.keys.normal(lf.Key(9), tuple(leaf.shape)), y)
     results = (y, layer.backward(params, cache, g))
-    exact = (exact_y, layer.backward(doubled(params), exact_cache, doubled(g)))
+    exact = (exact_y, formula.backward(doubled(params), exact_cache, doubled(g)))
     for ours, wanted in zip(lf.tree.leaves(results), lf.tree.leaves(exact), strict=True):
         assert ours.shape == wanted.shape
         assert (ours - wanted).abs().max() <= 2e-6 * wanted.abs().max()
 
 
 def test_the_same_bits_and_no_record_of_autograd():
-    layer = lf.lstm(5)
+    layer = lf.fast(lf.lstm(5))
     x = lf.keys.normal(lf.Key(0), (3, 7, 4))
     params = layer.init(lf.Key(1), x)
     y, cache = layer.forward(params, x)
@@ -63,7 +65,7 @@ def test_the_same_bits_and_no_record_of_autograd():
 
 
 def test_two_biases_are_two_tensors():
-    layer = lf.lstm(5)
+    layer = lf.fast(lf.lstm(5))
     x = lf.keys.normal(lf.Key(0), (3, 7, 4))
     params = layer.init(lf.Key(1), x)
     y, cache = layer.forward(params, x)
@@ -84,30 +86,47 @@ def test_two_biases_are_two_tensors():
     ids=str,
 )
 def test_what_the_kernel_cannot_take(x):
-    assert not _lstm_kernel.suits(x)
+    assert not kernel.supports(x)
 
 
 def test_a_traced_step_is_written_cell_by_cell():
     with FakeTensorMode():
-        assert not _lstm_kernel.suits(torch.zeros(2, 3, 4))
+        assert not kernel.supports(torch.zeros(2, 3, 4))
 
 
 def test_a_mask_takes_the_formula():
-    layer = lf.lstm(5)
+    layer = lf.fast(lf.lstm(5))
     x = lf.keys.normal(lf.Key(0), (3, 7, 4))
     mask = torch.arange(7) < torch.tensor([[7], [4], [0]])
     _, cache = layer.forward(layer.init(lf.Key(1), x), (x, None, mask))
     assert used_kernel(cache) == {False}
 
 
-@pytest.mark.parametrize("layer", [lf.rnn(5), lf.gru(5), lf.lstm(5, num_layers=2)], ids=str)
-def test_matrices_lie_in_memory_gate_by_gate_and_stay_so(layer):
-    net, loss, optimizer = lf.serial(layer, lf.flatten(), lf.dense(3)), lf.losses.mse(), lf.optim
+def test_double_precision_takes_the_formula():
+    layer = lf.fast(lf.lstm(5))
+    x = lf.keys.normal(lf.Key(0), (3, 7, 4)).double()
+    y, cache = layer.forward(layer.init(lf.Key(1), x), x)
+    assert used_kernel(cache) == {False}
+    assert y.dtype is torch.float64
+
+
+@pytest.mark.parametrize("layer", [lf.rnn(64), lf.gru(64), lf.lstm(64)], ids=str)
+def test_large_products_of_a_scan_are_by_the_faster_library(layer, monkeypatch):
+    taken = []
+
+    def linear(x, weight, bias=None):
+        taken.append(x.shape)
+        return torch.nn.functional.linear(x, weight, bias)
+
+    monkeypatch.setattr(fastpath.recurrent, "linear", linear)
     x = lf.keys.normal(lf.Key(0), (3, 7, 4))
-    for rule in (optimizer.sgd(0.1), optimizer.adam()):
-        state = lf.init_state(net, rule, lf.Key(1), x)
-        moved, _ = lf.make_step(net, loss, rule)(state, (x, torch.zeros(3, 3)))
-        for params in (state.params, moved.params):
-            for (cell,) in params[0].cells:
-                for matrix in (cell.weight_ih, cell.weight_hh):
-                    assert matrix.mT.is_contiguous()
+    given = (x, None, torch.ones(3, 7, dtype=torch.bool))
+    params, fast = layer.init(lf.Key(1), x), lf.fast(layer)
+    y, cache = fast.forward(params, given)
+    assert taken == [(3, 7, 4), *[(3, 64)] * 7]
+    results = y, fast.backward(params, cache, y)
+    gates = params.cells[0][0].weight_hh.shape[1]
+    assert taken[8:] == [*[(3, gates)] * 7, (21, gates)]
+    expected_y, cache = layer.forward(params, given)
+    expected = expected_y, layer.backward(params, cache, expected_y)
+    torch.testing.assert_close(lf.tree.leaves(results), lf.tree.leaves(expected))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import shape
 from cases.case import normal
+from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.layers import pad, upsample
@@ -97,6 +98,24 @@ def test_upsample_is_the_matrix_written_out(mode, sizes):
             expected_dx = (expected_dx.movedim(axis, -1) @ a).movedim(-1, axis)
         torch.testing.assert_close(y, expected_y)
         torch.testing.assert_close(dx, expected_dx)
+
+
+@pytest.mark.parametrize("mode", upsample.MODES)
+def test_upsample_is_torchs_at_every_size(mode):
+    n = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}.get(mode, 1)
+    corners = (None,) if mode.startswith("nearest") else (False, True)
+    # For 82, float32 and float64 round some places to other sides of a whole number; where torch
+    # rounds those of nearest-exact depends on the processor.
+    wanted = [{"size": size} for size in (*range(1, 25), *[82] * (mode != "nearest-exact"))]
+    wanted += [{"scale_factor": f} for f in (1.0, 1.1, 1.3, 1.7, 2.0, 2.3, 2.5, 3.0)]
+    for size, options, align in itertools.product(range(1, 9), wanted, corners):
+        options = {key: (value, *[2] * (n - 1)) for key, value in options.items()}
+        for dtype in (torch.float32, torch.float64):
+            x = normal(1, 2, size, *[3] * (n - 1)).to(dtype)
+            expected = F.interpolate(x, mode=mode, align_corners=align, **options)
+            y, _ = upsample.forward((), x, mode=mode, align_corners=bool(align), **options)
+            tolerance = 0 if mode.startswith("nearest") else 1e-5
+            torch.testing.assert_close(y, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_upsample_by_a_factor_reads_x_at_that_factor():

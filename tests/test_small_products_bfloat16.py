@@ -76,8 +76,8 @@ def test_a_compiled_step_makes_its_small_products_so():
     columns.rewrite(graph, small=False)
     products.rewrite(graph, small=False)
     made = targets(graph)
-    # Forward and for dparams of both layers, back to the first; the logits are narrow.
-    assert (made.count(product), made.count(small_by_columns)) == (4, 1)
+    # Forward and for dparams of both layers, back to the first; the logits and their dW are narrow.
+    assert (made.count(product), made.count(small_by_columns)) == (3, 2)
     (new, value), (exact, expected) = (run(state, (x, target)) for run in (lf.compile(step), step))
     assert_close(value, expected, rtol=1e-2, atol=1e-2)
     params = (lf.tree.leaves(given.params) for given in (new, exact, state))

@@ -435,8 +435,21 @@ def test_a_step_that_spoils_its_parameters_is_found_before_the_next():
 
 
 def test_a_users_composition_without_such_params_is_named_as_a_whole():
-    inner = lf.dense(2)
-    net = lf.Layer("mine()", inner.forward, inner.backward, inner.init, parts=(inner,))
+    def there(visit, params, x):
+        return visit(0, params, x)
+
+    def back(visit, params, cache, g):
+        return visit(0, params, cache, g)
+
+    net = lf.walk.composition(
+        "mine",
+        (lf.dense(2),),
+        there,
+        back,
+        gather=lambda visit, params, record: visit(0, params, record),
+        init=lambda parts, key, x: parts[0].init(key, x),
+        call=lambda parts: "mine()",
+    )
     assert isinstance(net.init(KEY, X), dense.Params)
     with pytest.raises(lf.NonFiniteError, match=r"^step 7: mine\(\): not finite: params.weight$"):
         list(streams.finite(broken(net, spoilt("params.weight")), net))

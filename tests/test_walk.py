@@ -78,7 +78,7 @@ def test_the_split_has_the_bits_of_backward(name, case):
     assert equal(layer.input_grad(params, cache, g), dx)
     assert equal(lf.grads_at(layer, params, sites), dparams)
     assert equal(layer.grads(params, cache, g), dparams)
-    none, sites = lf.cotangents(layer, params, cache, g, dx=False)
+    _, sites = lf.cotangents(layer, params, cache, g, dx=False)
     assert equal(lf.grads_at(layer, params, sites), dparams)
     assert equal(lf.walk.gradients(layer, params, cache, g), dparams)
 

@@ -1,13 +1,20 @@
 """What Griffe, which reads the source for the reference, has to be told of this library."""
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import griffe
 
+sys.path.append(str(Path(__file__).parent))
+
+from prose import with_formulas
+from source_files import MADE, read
+
 RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.record.record"}
 NOT_A_DEFAULT = ("static(", "attrs.field(")
-DERIVED = re.compile(r"lincoln_fn\.layers\.[a-z]\w*")
+SECTION = re.compile(r"^(?=[A-Z]\w+:$)", flags=re.MULTILINE)
 
 
 def _default(field: griffe.Attribute) -> Any:  # Any: None, or an expression of Griffe's
@@ -24,31 +31,30 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # Any: Griffe's own objects
         """Make `Example:` the section that Griffe calls `Examples:`.
 
-        The docstring of a layer's module is left out: its page derives the same in formulas.
-
         Args:
             obj: any object of the source.
         """
-        if obj.docstring is None:
-            return
-        if obj.is_module and DERIVED.fullmatch(obj.path):
-            obj.docstring = None
-        else:
+        if obj.docstring is not None:
             obj.docstring.value = re.sub(
                 r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE
             )
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Show a default that has a private name by its value.
+        """Show a default of a private name by its value, and typeset a constructor's formulas.
 
         Args:
             func: any function.
         """
+        _, *path = func.module.path.split(".")
+        if len(path) == 2 and path[0] in MADE and func.docstring is not None:
+            says, *sections = SECTION.split(func.docstring.value)
+            words = read("/".join(path)).names | {parameter.name for parameter in func.parameters}
+            func.docstring.value = "".join([with_formulas(says, words), *sections])
         for parameter in func.parameters:
             members = func.module.members
             name = str(parameter.default)
             if name.startswith("_") and name in members:
-                parameter.default = members[name].value  # type: ignore[union-attr]
+                parameter.default = getattr(members[name], "value", parameter.default)
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         """Add the constructor that attrs writes: Griffe knows dataclasses, and not yet attrs.

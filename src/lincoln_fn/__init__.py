@@ -6,115 +6,165 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
-from lincoln_fn import (
-    checkpoint,
-    data,
-    initializers,
-    inspect,
-    interop,
-    keys,
-    layers,
-    losses,
-    metrics,
-    nn,
-    optim,
-    plots,
-    schedules,
-    streams,
-    testing,
-    tree,
-    walk,
+from lincoln_fn import checkpoint as checkpoint
+from lincoln_fn import data as data
+from lincoln_fn import initializers as initializers
+from lincoln_fn import inspect as inspect
+from lincoln_fn import interop as interop
+from lincoln_fn import keys as keys
+from lincoln_fn import layers as layers
+from lincoln_fn import losses as losses
+from lincoln_fn import metrics as metrics
+from lincoln_fn import optim as optim
+from lincoln_fn import plots as plots
+from lincoln_fn import schedules as schedules
+from lincoln_fn import streams as streams
+from lincoln_fn import testing as testing
+from lincoln_fn import tree as tree
+from lincoln_fn import walk as walk
+from lincoln_fn.combine import branch as branch
+from lincoln_fn.combine import checkpointed as checkpointed
+from lincoln_fn.combine import frozen as frozen
+from lincoln_fn.combine import in_dtype as in_dtype
+from lincoln_fn.combine import parallel as parallel
+from lincoln_fn.combine import repeat as repeat
+from lincoln_fn.combine import residual as residual
+from lincoln_fn.combine import select as select
+from lincoln_fn.combine import serial as serial
+from lincoln_fn.combine import shared as shared
+from lincoln_fn.combine import tied as tied
+from lincoln_fn.combine import transformer_decoder_block as transformer_decoder_block
+from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_block
+from lincoln_fn.combine import with_context as with_context
+from lincoln_fn.compiled import compile as compile  # noqa: A004  # torch's users expect it
+from lincoln_fn.compiled import export_step as export_step
+from lincoln_fn.evaluate import evaluate as evaluate
+from lincoln_fn.fastpath import fast as fast
+from lincoln_fn.fit import FitRecord as FitRecord
+from lincoln_fn.fit import fit as fit
+from lincoln_fn.keys import Key as Key
+from lincoln_fn.layer import Layer as Layer
+from lincoln_fn.layer import map_layers as map_layers
+from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
+from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
+from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool1d as adaptive_max_pool1d
+from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool3d as adaptive_max_pool3d
+from lincoln_fn.layers.add import add as add
+from lincoln_fn.layers.alpha_dropout import alpha_dropout as alpha_dropout
+from lincoln_fn.layers.alpha_dropout import feature_alpha_dropout as feature_alpha_dropout
+from lincoln_fn.layers.avg_pool import avg_pool1d as avg_pool1d
+from lincoln_fn.layers.avg_pool import avg_pool2d as avg_pool2d
+from lincoln_fn.layers.avg_pool import avg_pool3d as avg_pool3d
+from lincoln_fn.layers.batch_norm import batch_norm as batch_norm
+from lincoln_fn.layers.bilinear import bilinear as bilinear
+from lincoln_fn.layers.celu import celu as celu
+from lincoln_fn.layers.concatenate import concatenate as concatenate
+from lincoln_fn.layers.conv import conv1d as conv1d
+from lincoln_fn.layers.conv import conv2d as conv2d
+from lincoln_fn.layers.conv import conv3d as conv3d
+from lincoln_fn.layers.conv_transpose import conv_transpose1d as conv_transpose1d
+from lincoln_fn.layers.conv_transpose import conv_transpose2d as conv_transpose2d
+from lincoln_fn.layers.conv_transpose import conv_transpose3d as conv_transpose3d
+from lincoln_fn.layers.dense import dense as dense
+from lincoln_fn.layers.dropout import dropout as dropout
+from lincoln_fn.layers.dropout import dropout1d as dropout1d
+from lincoln_fn.layers.dropout import dropout2d as dropout2d
+from lincoln_fn.layers.dropout import dropout3d as dropout3d
+from lincoln_fn.layers.elu import elu as elu
+from lincoln_fn.layers.embedding import embedding as embedding
+from lincoln_fn.layers.flatten import flatten as flatten
+from lincoln_fn.layers.fractional_max_pool import fractional_max_pool2d as fractional_max_pool2d
+from lincoln_fn.layers.fractional_max_pool import fractional_max_pool3d as fractional_max_pool3d
+from lincoln_fn.layers.gelu import gelu as gelu
+from lincoln_fn.layers.global_avg_pool import global_avg_pool as global_avg_pool
+from lincoln_fn.layers.glu import glu as glu
+from lincoln_fn.layers.group_norm import group_norm as group_norm
+from lincoln_fn.layers.gru import gru as gru
+from lincoln_fn.layers.hardshrink import hardshrink as hardshrink
+from lincoln_fn.layers.hardsigmoid import hardsigmoid as hardsigmoid
+from lincoln_fn.layers.hardswish import hardswish as hardswish
+from lincoln_fn.layers.hardtanh import hardtanh as hardtanh
+from lincoln_fn.layers.identity import identity as identity
+from lincoln_fn.layers.instance_norm import instance_norm as instance_norm
+from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
+from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu
+from lincoln_fn.layers.local_response_norm import local_response_norm as local_response_norm
+from lincoln_fn.layers.log_sigmoid import log_sigmoid as log_sigmoid
+from lincoln_fn.layers.log_softmax import log_softmax as log_softmax
+from lincoln_fn.layers.lp_pool import lp_pool1d as lp_pool1d
+from lincoln_fn.layers.lp_pool import lp_pool2d as lp_pool2d
+from lincoln_fn.layers.lp_pool import lp_pool3d as lp_pool3d
+from lincoln_fn.layers.lstm import lstm as lstm
+from lincoln_fn.layers.max_pool import max_pool1d as max_pool1d
+from lincoln_fn.layers.max_pool import max_pool2d as max_pool2d
+from lincoln_fn.layers.max_pool import max_pool3d as max_pool3d
+from lincoln_fn.layers.mish import mish as mish
+from lincoln_fn.layers.multi_head_attention import multi_head_attention as multi_head_attention
+from lincoln_fn.layers.multiply import multiply as multiply
+from lincoln_fn.layers.pad import circular_pad1d as circular_pad1d
+from lincoln_fn.layers.pad import circular_pad2d as circular_pad2d
+from lincoln_fn.layers.pad import circular_pad3d as circular_pad3d
+from lincoln_fn.layers.pad import constant_pad1d as constant_pad1d
+from lincoln_fn.layers.pad import constant_pad2d as constant_pad2d
+from lincoln_fn.layers.pad import constant_pad3d as constant_pad3d
+from lincoln_fn.layers.pad import reflection_pad1d as reflection_pad1d
+from lincoln_fn.layers.pad import reflection_pad2d as reflection_pad2d
+from lincoln_fn.layers.pad import reflection_pad3d as reflection_pad3d
+from lincoln_fn.layers.pad import replication_pad1d as replication_pad1d
+from lincoln_fn.layers.pad import replication_pad2d as replication_pad2d
+from lincoln_fn.layers.pad import replication_pad3d as replication_pad3d
+from lincoln_fn.layers.pad import zero_pad1d as zero_pad1d
+from lincoln_fn.layers.pad import zero_pad2d as zero_pad2d
+from lincoln_fn.layers.pad import zero_pad3d as zero_pad3d
+from lincoln_fn.layers.permute import permute as permute
+from lincoln_fn.layers.pixel_shuffle import pixel_shuffle as pixel_shuffle
+from lincoln_fn.layers.pixel_unshuffle import pixel_unshuffle as pixel_unshuffle
+from lincoln_fn.layers.positional_embedding import positional_embedding as positional_embedding
+from lincoln_fn.layers.prelu import prelu as prelu
+from lincoln_fn.layers.recurrent_cell import gru_cell as gru_cell
+from lincoln_fn.layers.recurrent_cell import lstm_cell as lstm_cell
+from lincoln_fn.layers.recurrent_cell import rnn_cell as rnn_cell
+from lincoln_fn.layers.relu import relu as relu
+from lincoln_fn.layers.relu6 import relu6 as relu6
+from lincoln_fn.layers.reshape import reshape as reshape
+from lincoln_fn.layers.rms_norm import rms_norm as rms_norm
+from lincoln_fn.layers.rnn import rnn as rnn
+from lincoln_fn.layers.rrelu import rrelu as rrelu
+from lincoln_fn.layers.scaled_dot_product_attention import (
+    scaled_dot_product_attention as scaled_dot_product_attention,
 )
-from lincoln_fn.combine import (
-    branch,
-    checkpointed,
-    frozen,
-    in_dtype,
-    parallel,
-    repeat,
-    residual,
-    select,
-    serial,
-    shared,
-    tied,
-    transformer_decoder_block,
-    transformer_encoder_block,
-    with_context,
-)
-from lincoln_fn.compiled import compile, export_step  # noqa: A004  # torch's users expect it
-from lincoln_fn.evaluate import evaluate
-from lincoln_fn.fastpath import fast
-from lincoln_fn.fit import FitRecord, fit
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, map_layers
-from lincoln_fn.losses import Loss
-from lincoln_fn.memory import keep_freed_memory
-from lincoln_fn.nn import *  # noqa: F403  # the constructors of layers
-from lincoln_fn.optim import Optimizer
-from lincoln_fn.record import State, record, static
-from lincoln_fn.shapes import LayerError, NonFiniteError
-from lincoln_fn.summary import summary
-from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
-from lincoln_fn.walk import Site, cotangents, grads_at
+from lincoln_fn.layers.selu import selu as selu
+from lincoln_fn.layers.sigmoid import sigmoid as sigmoid
+from lincoln_fn.layers.silu import silu as silu
+from lincoln_fn.layers.sinusoidal_positions import sinusoidal_positions as sinusoidal_positions
+from lincoln_fn.layers.softmax import softmax as softmax
+from lincoln_fn.layers.softmin import softmin as softmin
+from lincoln_fn.layers.softplus import softplus as softplus
+from lincoln_fn.layers.softshrink import softshrink as softshrink
+from lincoln_fn.layers.softsign import softsign as softsign
+from lincoln_fn.layers.tanh import tanh as tanh
+from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink
+from lincoln_fn.layers.threshold import threshold as threshold
+from lincoln_fn.layers.unflatten import unflatten as unflatten
+from lincoln_fn.layers.upsample import upsample as upsample
+from lincoln_fn.losses import Loss as Loss
+from lincoln_fn.memory import keep_freed_memory as keep_freed_memory
+from lincoln_fn.optim import Optimizer as Optimizer
+from lincoln_fn.record import State as State
+from lincoln_fn.record import record as record
+from lincoln_fn.record import static as static
+from lincoln_fn.shapes import LayerError as LayerError
+from lincoln_fn.shapes import NonFiniteError as NonFiniteError
+from lincoln_fn.summary import summary as summary
+from lincoln_fn.train import StepRecord as StepRecord
+from lincoln_fn.train import TrainState as TrainState
+from lincoln_fn.train import init_state as init_state
+from lincoln_fn.train import make_step as make_step
+from lincoln_fn.train import train as train
+from lincoln_fn.walk import Site as Site
+from lincoln_fn.walk import cotangents as cotangents
+from lincoln_fn.walk import grads_at as grads_at
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "FitRecord",
-    "Key",
-    "Layer",
-    "LayerError",
-    "Loss",
-    "NonFiniteError",
-    "Optimizer",
-    "Site",
-    "State",
-    "StepRecord",
-    "TrainState",
-    "branch",
-    "checkpoint",
-    "checkpointed",
-    "compile",
-    "cotangents",
-    "data",
-    "evaluate",
-    "export_step",
-    "fast",
-    "fit",
-    "frozen",
-    "grads_at",
-    "in_dtype",
-    "init_state",
-    "initializers",
-    "inspect",
-    "interop",
-    "keep_freed_memory",
-    "keys",
-    "layers",
-    "losses",
-    "make_step",
-    "map_layers",
-    "metrics",
-    "optim",
-    "parallel",
-    "plots",
-    "record",
-    "repeat",
-    "residual",
-    "schedules",
-    "select",
-    "serial",
-    "shared",
-    "static",
-    "streams",
-    "summary",
-    "testing",
-    "tied",
-    "train",
-    "transformer_decoder_block",
-    "transformer_encoder_block",
-    "tree",
-    "walk",
-    "with_context",
-    *nn.__all__,
-]

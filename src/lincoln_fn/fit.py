@@ -57,6 +57,7 @@ def fit(
     every: int | None = None,
     state: TrainState | None = None,
     progress: bool = True,
+    fast: bool = True,
 ) -> tuple[TrainState, tuple[FitRecord, ...]]:
     """Train a network.
 
@@ -77,6 +78,7 @@ def fit(
         state: to go on from; None makes one from the key. A run over arrays takes up the batch
             at which the state stands, so that `epochs` counts those before it too.
         progress: whether anything is shown.
+        fast: whether `lf.fast(net)` takes the steps, as `make_step` says.
 
     Returns:
         The last state, and the history.
@@ -109,7 +111,7 @@ def fit(
         state = init_state(net, optimizer, key, _example(source))
     if isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key, epochs=epochs)
-    step = make_step(net, loss, optimizer)
+    step = make_step(net, loss, optimizer, fast=fast)
     history: list[FitRecord] = []
     losses: list[float] = []
     began = time.perf_counter()

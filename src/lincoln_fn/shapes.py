@@ -175,13 +175,14 @@ def check_cache(layer: str, cache: object, expected: type) -> None:
         raise LayerError(layer, f"expected the cache of its own forward, got {brief(cache)}")
 
 
-def check_axis(layer: str, x: Tensor, dim: int) -> None:
+def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None:
     """Check that a tensor has an axis.
 
     Args:
         layer: the layer's name.
         x: the tensor.
         dim: the axis, counted from the end if it is negative.
+        scalar: whether a tensor without axes counts as having one, of size 1.
 
     Raises:
         LayerError: if there is none.
@@ -192,5 +193,6 @@ def check_axis(layer: str, x: Tensor, dim: int) -> None:
         Traceback (most recent call last):
         lincoln_fn.shapes.LayerError: softmax: expected x to have an axis dim=2, got shape (2, 3)
     """
-    if not -x.ndim <= dim < x.ndim:
+    ndim = max(x.ndim, 1) if scalar else x.ndim
+    if not -ndim <= dim < ndim:
         raise LayerError(layer, f"expected x to have an axis dim={dim}, got shape {tuple(x.shape)}")

@@ -19,7 +19,9 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._spent import is_spent, spend
 from lincoln_fn.data import Batch
-from lincoln_fn.fastpath import fast as faster
+from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.fastpath.sgd import plain_rate, sgd_walk
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -85,7 +87,7 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
         Params(weight=float32[3, 2], bias=float32[2])
     """
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
-    params = net.init(init_key, x)
+    params = fast_layer(net).init(init_key, x)  # the same numbers, in the faster layout
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     return TrainState(params, optimizer.init(params), run_key, step)
 
@@ -166,26 +168,29 @@ def make_step(
         >>> state.step
         tensor(1)
     """
-    net_run = faster(net) if fast else net
-    lr = plain_rate(optimizer)
+    layer, its_loss, update = net, loss, optimizer.update
+    if fast:
+        layer, its_loss = fast_layer(net), fast_loss(loss)
+        update = fast_optimizer(optimizer).update
+    lr = plain_rate(optimizer) if fast else None
 
     def run(donate: bool, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         x, target = batch
         params = state.params
-        prediction, cache = net_run.forward(params, x)
-        value, loss_cache = loss.forward(prediction, target)
+        prediction, cache = layer.forward(params, x)
+        value, loss_cache = its_loss.forward(prediction, target)
         if donate and not (value.ndim == 0 and math.isfinite(value.item())):
             return state, value  # which is refused: nothing may be written yet
-        g = loss.backward(loss_cache)
-        advanced = net_run.advance(params, cache)
+        g = its_loss.backward(loss_cache)
+        advanced = layer.advance(params, cache)
         # Nobody else holds the caches: each is freed when the walk has passed its layer.
         del prediction, loss_cache
         cache = owned(cache)
         if lr is None:
-            dparams = gradients(net_run, params, cache, g)
-            new_params, opt_state = optimizer.update(advanced, dparams, state.opt_state)
+            dparams = gradients(layer, params, cache, g)
+            new_params, opt_state = update(advanced, dparams, state.opt_state)
         else:
-            new_params = sgd_walk(net_run, params, cache, g, lr, donate=donate)
+            new_params = sgd_walk(layer, params, cache, g, lr, donate=donate)
             opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)

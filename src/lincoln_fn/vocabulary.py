@@ -26,7 +26,10 @@ RENAMED: Final = {
     "NLLLoss2d": "losses.nll",
     "Sequential": "serial",
     "Softmax2d": "softmax",
+    "Transformer": "interop.transformer",
+    "TransformerDecoder": "interop.transformer_decoder",
     "TransformerDecoderLayer": "transformer_decoder_block",
+    "TransformerEncoder": "interop.transformer_encoder",
     "TransformerEncoderLayer": "transformer_encoder_block",
     "UpsamplingBilinear2d": "upsample",
     "UpsamplingNearest2d": "upsample",
@@ -37,7 +40,6 @@ RENAMED: Final = {
 _CONTAINER = "holds modules; params are plain tuples and records here"
 _LAZY = "every layer here finds its input's sizes by itself"
 _INDICES = "needs the places that a pooling layer returns beside its output"
-_CELL = "one step of the layer: give it a sequence of one, with a state"
 
 LEFT_OUT: Final = {
     "AdaptiveLogSoftmaxWithLoss": "a layer and a loss in one, for vocabularies beyond this scale",
@@ -48,10 +50,6 @@ LEFT_OUT: Final = {
     "DataParallel": "one process, one device",
     "EmbeddingBag": "an embedding and a sum; the bags of unequal size need a tape of offsets",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
-    "FractionalMaxPool2d": "random regions that torch draws from its own generator",
-    "FractionalMaxPool3d": "random regions that torch draws from its own generator",
-    "GRUCell": _CELL,
-    "LSTMCell": _CELL,
     "LinearCrossEntropyLoss": "a layer and a loss in one; dense and softmax_cross_entropy say it",
     "MaxUnpool1d": _INDICES,
     "MaxUnpool2d": _INDICES,
@@ -63,12 +61,8 @@ LEFT_OUT: Final = {
     "ParameterDict": _CONTAINER,
     "ParameterList": _CONTAINER,
     "RNNBase": "the base class of rnn, gru and lstm",
-    "RNNCell": _CELL,
     "RNNCellBase": "the base class of the cells",
     "SyncBatchNorm": "one process, one device",
-    "Transformer": "an encoder and a decoder; stack transformer_encoder_block and _decoder_block",
-    "TransformerDecoder": "a stack of transformer_decoder_block",
-    "TransformerEncoder": "repeat(n, transformer_encoder_block(...))",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
     "Unfold": "copies every window; conv does the work it is used for",
     "Adafactor": "saves memory that networks of this scale do not need saved",
@@ -120,8 +114,8 @@ def _counterpart(name: str) -> str:
     likely = (lowered, squeezed, f"losses.{lowered}", f"optim.{squeezed}")
     for path in (RENAMED.get(name, ""), *likely):
         owner, _, attribute = path.rpartition(".")
-        home = getattr(lf, owner) if owner else lf.nn
-        if callable(getattr(home, attribute, None)) or (path and path in lf.__all__):
+        home = getattr(lf, owner) if owner else lf
+        if callable(vars(home).get(attribute)):
             return path
     return ""
 

@@ -77,6 +77,19 @@ def attention(heads, sizes, is_causal=False, **options):
     return run
 
 
+def length_first(run):
+    """Give torch's sequences, whose first axis is the length, as if the batch were the first."""
+
+    def turned(part):
+        return part.transpose(0, 1)
+
+    def turned_run(params, x):
+        x = (*map(turned, x[:3]), *x[3:]) if isinstance(x, tuple) else turned(x)
+        return turned(run(params, x))
+
+    return turned_run
+
+
 def affine(params, prefix, transposed=False):
     named = {f"{prefix}weight": params.weight.mT if transposed else params.weight}
     return named if params.bias is None else {**named, f"{prefix}bias": params.bias}
@@ -231,6 +244,18 @@ CASES = [
     Case(MHA(2), (*CROSS, allowed(2, 4)), attention(2, (6, 7, 3)), note="padding"),
     Case(MHA(2), (*CROSS, allowed(2, 2, 5, 4)), attention(2, (6, 7, 3))),
     Case(MHA(3), (*CROSS, normal(1, 3, 1, 4, seed=4)), attention(3, (6, 7, 3)), note="added"),
+    Case(MHA(2), normal(5, 6), attention(2, SELF)),
+    Case(
+        MHA(2, is_causal=True), (normal(5, 6), normal(4, 7), normal(4, 3)), predict_is_forward=True
+    ),
+    Case(MHA(2, batch_first=False), X, length_first(attention(2, SELF))),
+    Case(MHA(2, batch_first=False), normal(5, 6), attention(2, SELF)),
+    Case(
+        MHA(3, batch_first=False),
+        (normal(5, 2, 6), normal(4, 2, 7), normal(4, 2, 3), normal(2, 4, seed=4)),
+        length_first(attention(3, (6, 7, 3))),
+        note="added padding",
+    ),
     Case(MHA(2, dropout=0.3), (X, allowed(2, 5)), predict_is_forward=False),
     Case(MHA(2, dropout=0.3), CROSS, predict_is_forward=False),
     Case(lf.select(1), QKV, lambda params, x: x[1] * 1),

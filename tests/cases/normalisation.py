@@ -29,6 +29,12 @@ def case(layer, x, module, note=""):
     return Case(varied(layer), x, by_module(module, names), note=note)
 
 
+def without_bias(module):
+    """The same module without its bias; torch's constructors take bias=False only of late."""
+    module.register_parameter("bias", None)
+    return module
+
+
 def spread(*shape):
     """Values whose groups differ in mean and in variance."""
     x = normal(*shape)
@@ -37,7 +43,8 @@ def spread(*shape):
 
 BATCH = [
     case(lf.batch_norm(), spread(5, 3), nn.BatchNorm1d(3)),
-    case(lf.batch_norm(), spread(2, 3), nn.BatchNorm1d(3), "a batch of two"),
+    # But for eps two values become -1 and 1, and dx is 0: with a small eps it drowns in rounding.
+    case(lf.batch_norm(eps=0.1), spread(2, 3), nn.BatchNorm1d(3, eps=0.1), "a batch of two"),
     case(lf.batch_norm(), spread(4, 3, 5), nn.BatchNorm1d(3)),
     case(lf.batch_norm(), spread(4, 3, 5, 2), nn.BatchNorm2d(3)),
     case(lf.batch_norm(), spread(1, 3, 5, 2), nn.BatchNorm2d(3), "a batch of one"),
@@ -51,6 +58,9 @@ BATCH = [
         spread(5, 3),
         nn.BatchNorm1d(3, affine=False),
     ),
+    case(lf.batch_norm(bias=False), spread(4, 3, 5), without_bias(nn.BatchNorm1d(3))),
+    case(lf.batch_norm(spatial_axes=1), spread(5, 3), nn.BatchNorm1d(3)),
+    case(lf.batch_norm(spatial_axes=2), spread(4, 3, 5, 2), nn.BatchNorm2d(3)),
 ]
 
 LAYER = [
@@ -82,13 +92,15 @@ RMS = [
 ]
 
 GROUP = [
-    case(lf.group_norm(3), spread(5, 6), nn.GroupNorm(3, 6)),
+    case(lf.group_norm(3), spread(5, 9), nn.GroupNorm(3, 9)),
+    case(lf.group_norm(3, eps=0.1), spread(5, 6), nn.GroupNorm(3, 6, eps=0.1), "groups of two"),
     case(lf.group_norm(3), spread(4, 6, 5), nn.GroupNorm(3, 6)),
     case(lf.group_norm(1), spread(4, 6, 5, 2), nn.GroupNorm(1, 6)),
     case(lf.group_norm(6), spread(4, 6, 5, 2), nn.GroupNorm(6, 6)),
     case(lf.group_norm(2), spread(1, 6, 5, 2, 3), nn.GroupNorm(2, 6)),
     case(lf.group_norm(2, eps=0.1), spread(5, 6), nn.GroupNorm(2, 6, eps=0.1)),
     case(lf.group_norm(2, affine=False), spread(4, 6, 5), nn.GroupNorm(2, 6, affine=False)),
+    case(lf.group_norm(2, bias=False), spread(4, 6, 5), without_bias(nn.GroupNorm(2, 6))),
 ]
 
 INSTANCE = [
@@ -106,6 +118,18 @@ INSTANCE = [
         lf.instance_norm(affine=True, track_running_stats=True),
         spread(4, 3, 5, 2),
         nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+    ),
+    case(
+        lf.instance_norm(affine=True, bias=False),
+        spread(4, 3, 5),
+        without_bias(nn.InstanceNorm1d(3, affine=True)),
+    ),
+    case(lf.instance_norm(spatial_axes=2), spread(4, 3, 5, 2), nn.InstanceNorm2d(3)),
+    case(
+        lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2),
+        spread(3, 5, 4),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+        "an example alone",
     ),
 ]
 

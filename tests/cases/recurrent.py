@@ -31,7 +31,7 @@ def torch_weights(params):
 
 def by_torch(kind, **options):
     """Run torch's module with our weights; a mask becomes a packed sequence."""
-    module = kind(3, 4, batch_first=True, **options)
+    module = kind(3, 4, **{"batch_first": True, **options})
 
     def run(params, x):
         if not isinstance(x, tuple):
@@ -48,6 +48,27 @@ def by_torch(kind, **options):
         return padded[0], last
 
     return run
+
+
+def cell_by_torch(kind, **options):
+    """Run torch's cell with our weights."""
+    module = kind(3, 4, **options)
+
+    def run(params, x):
+        weights = {"weight_ih": params.weight_ih.mT, "weight_hh": params.weight_hh.mT}
+        if params.bias_ih is not None:
+            weights |= {"bias_ih": params.bias_ih, "bias_hh": params.bias_hh}
+        return functional_call(module, weights, x if isinstance(x, tuple) else (x,))
+
+    return run
+
+
+STEP = normal(5, 3, seed=3)
+
+
+def step_state(count, *batch):
+    drawn = tuple(normal(*batch, 4, seed=17 + i) for i in range(count))
+    return drawn if count > 1 else drawn[0]
 
 
 CASES = []
@@ -78,6 +99,43 @@ for layer, kind, count in ((lf.rnn, nn.RNN, 1), (lf.gru, nn.GRU, 1), (lf.lstm, n
             note="mask",
         ),
     ]
+    turned, unbatched = SEQUENCE.transpose(0, 1).contiguous(), SEQUENCE[0]
+    CASES += [
+        Case(layer(4, batch_first=False), turned, by_torch(kind, batch_first=False)),
+        Case(
+            layer(4, num_layers=2, bidirectional=True, batch_first=False),
+            (turned, states(count, layers=4)),
+            by_torch(kind, num_layers=2, bidirectional=True, batch_first=False),
+            note="length first, state",
+        ),
+        Case(layer(4, batch_first=False), (turned, None, MASK.mT), note="length first, mask"),
+        Case(layer(4), unbatched, by_torch(kind), note="unbatched"),
+        Case(
+            layer(4, num_layers=2, bidirectional=True),
+            (unbatched, step_state(count, 4)),
+            by_torch(kind, num_layers=2, bidirectional=True),
+            note="unbatched, state",
+        ),
+        Case(layer(4), (unbatched, None, MASK[0]), note="unbatched, mask"),
+    ]
+for layer, kind, count in (
+    (lf.rnn_cell, nn.RNNCell, 1),
+    (lf.gru_cell, nn.GRUCell, 1),
+    (lf.lstm_cell, nn.LSTMCell, 2),
+):
+    CASES += [
+        Case(layer(4), STEP, cell_by_torch(kind)),
+        Case(layer(4), (STEP, step_state(count, 5)), cell_by_torch(kind), note="state"),
+        Case(layer(4), (STEP, None), cell_by_torch(kind), note="no state"),
+        Case(layer(4, bias=False), (STEP, step_state(count, 5)), cell_by_torch(kind, bias=False)),
+        Case(layer(4), (STEP[0], step_state(count)), cell_by_torch(kind), note="unbatched"),
+        Case(layer(4), (SEQUENCE, step_state(count, 2, 5)), note="two axes of examples"),
+    ]
 CASES += [
+    Case(
+        lf.rnn_cell(4, nonlinearity="relu"),
+        (STEP, step_state(1, 5)),
+        cell_by_torch(nn.RNNCell, nonlinearity="relu"),
+    ),
     Case(lf.rnn(4, nonlinearity="relu"), SEQUENCE, by_torch(nn.RNN, nonlinearity="relu")),
 ]

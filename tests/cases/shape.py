@@ -57,6 +57,13 @@ UPSAMPLE = [
     upsample(PLANE, scale_factor=2.3, mode="bicubic"),
     upsample(PLANE, size=(8, 7), mode="bicubic", align_corners=True),
     upsample(normal(1, 3, 1, 4), size=(3, 7), mode="bilinear"),
+    upsample(LINE, scale_factor=1.1, mode="linear"),
+    upsample(PLANE, scale_factor=(1.1, 2.0), mode="bilinear"),
+    # torch's gradient of these is not that of its y, so it is no oracle: it takes the factor for 1,
+    # or for 2.
+    Case(lf.upsample(scale_factor=1.1), LINE),
+    Case(lf.upsample(scale_factor=2.3), normal(2, 3, 2)),
+    Case(lf.upsample(scale_factor=1.1, mode="bicubic"), PLANE),
 ]
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "lincoln_fn"
 
 # Where gradients begin: functions named so, or whose names end so. What `count` gives is what a
-# loss's mean divides by; `df` is the derivative of a function of a difference.
-GRADIENTS = frozenset(["backward", "grads", "grad", "slope", "count", "df"])
+# loss's mean divides by.
+GRADIENTS = frozenset(["backward", "grads", "grad", "count"])
 
 
 def gradient_code(paths: list[Path]) -> dict[Path, list[ast.AST]]:
     """Find the code that gradients pass through: GRADIENTS, and all they call in these files.
 
-    A loss hands its derivative on as a lambda at times, so the lambdas of losses/ are taken too, as
-    are the constants of a module that this code reads.
+    The constants of a module that this code reads are taken too.
     """
     modules = {path: Module(path) for path in paths}
     todo = [(path, root) for path, module in modules.items() for root in module.gradients()]
@@ -58,8 +57,6 @@ class Module:
         for node in ast.walk(self.tree):
             match node:
                 case ast.FunctionDef(name) if name.split("_")[-1] in GRADIENTS:
-                    yield node
-                case ast.Lambda() if self.path.parent.name == "losses":
                     yield node
 
     def resolve(self, node: ast.expr) -> tuple[Path | None, str]:

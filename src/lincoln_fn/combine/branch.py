@@ -18,7 +18,8 @@ import torch
 from lincoln_fn import tree
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.nn.merge import add, identity
+from lincoln_fn.layers.add import add
+from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -27,17 +27,19 @@ from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr
-from lincoln_fn.nn import activations, dropouts, rectifiers
-from lincoln_fn.nn.attention import multi_head_attention
-from lincoln_fn.nn.linear import dense
-from lincoln_fn.nn.merge import identity
-from lincoln_fn.nn.normalisation import layer_norm
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.dropout import dropout as dropout_layer
+from lincoln_fn.layers.gelu import gelu
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.layer_norm import layer_norm
+from lincoln_fn.layers.multi_head_attention import multi_head_attention
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_params
 from lincoln_fn.walk.composition import composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
-_ACTIVATIONS = {"relu": rectifiers.relu, "gelu": activations.gelu}
+_ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class _Style(NamedTuple):
@@ -49,6 +51,7 @@ class _Style(NamedTuple):
     layer_norm_eps: float = 1e-5
     norm_first: bool = False
     bias: bool = True
+    batch_first: bool = True
 
 
 def transformer_encoder_block(
@@ -60,6 +63,7 @@ def transformer_encoder_block(
     norm_first: bool = False,
     is_causal: bool = False,
     bias: bool = True,
+    batch_first: bool = True,
 ) -> Layer:
     """Make a transformer encoder's block: self-attention, then two dense layers at each place.
 
@@ -76,6 +80,8 @@ def transformer_encoder_block(
         norm_first: whether each sublayer's input is normalised, in place of the sum.
         is_causal: whether no place attends to a later one, as in a language model.
         bias: whether dense layers, attention and layer norms have biases.
+        batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
+            says.
 
     Returns:
         The layer.
@@ -89,7 +95,9 @@ def transformer_encoder_block(
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
+    style = _Style(
+        dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
+    )
     name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
         name,
@@ -108,6 +116,7 @@ def transformer_decoder_block(
     norm_first: bool = False,
     is_causal: bool = True,
     bias: bool = True,
+    batch_first: bool = True,
 ) -> Layer:
     """Make a transformer decoder's block: self-attention, attention to a memory, dense layers.
 
@@ -126,6 +135,8 @@ def transformer_decoder_block(
         is_causal: whether no place of the target attends to a later one. torch's layer is told so
             at each call, and has False.
         bias: whether dense layers, attention and layer norms have biases.
+        batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
+            says.
 
     Returns:
         The layer.
@@ -139,7 +150,9 @@ def transformer_decoder_block(
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    style = _Style(dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias)
+    style = _Style(
+        dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
+    )
     name = _block_call("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
     sublayers = with_context(
         _attention(num_heads, style, is_causal, (0, 2)),
@@ -152,7 +165,11 @@ def transformer_decoder_block(
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
     """Make a sublayer in which x_0 attends to other entries of x."""
     attention = multi_head_attention(
-        num_heads, dropout=style.dropout, bias=style.bias, is_causal=is_causal
+        num_heads,
+        dropout=style.dropout,
+        bias=style.bias,
+        is_causal=is_causal,
+        batch_first=style.batch_first,
     )
     others = (identity(),) * (len(entries) - 1)
     first = (parallel(_norm(style), *others),) if style.norm_first else ()
@@ -203,7 +220,7 @@ def _last(style: _Style, sublayer: Layer) -> Layer:
 
 def _dropout(style: _Style) -> Layer:
     # Without dropout no mask is drawn, and the other parameters keep their paths.
-    return dropouts.dropout(style.dropout) if style.dropout else identity()
+    return dropout_layer(style.dropout) if style.dropout else identity()
 
 
 @record

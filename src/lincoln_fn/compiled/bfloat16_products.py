@@ -6,7 +6,7 @@ Of a W (n_in, n_out) that lies by columns, so that the lines of W^T lie in a row
     W^T becomes W^T + g^T x,   update, of a donated W
 
 with sums in float32, of x, W and g rounded to bfloat16: because torch is allowed to, or because
-they come so from `in_dtype`, which casts a W in float32. Where layers/_bfloat16.py, or that cast,
+they come so from `in_dtype`, which casts a W in float32. Where fastpath/bfloat16.py, or that cast,
 rounds all of W, and the products too, the loops, in bfloat16_linear.cpp and bfloat16_update.cpp,
 round a few lines of W at a time, in a core's own cache, and add the sums to W as they are made. The
 step of a 784-500-10 network with 128 examples takes a sixth less time so, and by `in_dtype` a
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.loops import lanes, loop, threads_for
-from lincoln_fn.layers import _bfloat16
-from lincoln_fn.layers._processor import is_amd_with
+from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath.processor import is_amd_with
 
 HEADERS: Final = ("bfloat16.h",)
 # Numbers of x that fit in a core's own cache, in bfloat16, beside some lines of W.
@@ -43,7 +43,7 @@ def makes(x: Tensor, weight: Tensor) -> bool:
         True for a large one in bfloat16, if x lies by rows, and is not so large, and W by columns.
     """
     is_asked_for = (x.dtype, weight.dtype) == (torch.bfloat16, torch.float32)
-    suits = _bfloat16.is_large(x, weight) if is_asked_for else _bfloat16.suits(x, weight)
+    suits = bfloat16.is_large(x, weight) if is_asked_for else bfloat16.is_faster(x, weight)
     return suits and weight.mT.is_contiguous() and _is_near(x) and is_here()
 
 
@@ -59,7 +59,7 @@ def adds(weight: Tensor, g: Tensor, x: Tensor) -> bool:
         True for a large one in bfloat16, if both lie by rows, and x is not so large.
     """
     is_asked_for = g.dtype is x.dtype is torch.bfloat16 and weight.dtype is torch.float32
-    suits = _bfloat16.is_large(g, x) if is_asked_for else _bfloat16.suits(g, x)
+    suits = bfloat16.is_large(g, x) if is_asked_for else bfloat16.is_faster(g, x)
     return suits and weight.is_contiguous() and _is_near(x) and is_here()
 
 

@@ -34,7 +34,7 @@ from lincoln_fn.compiled.ways import (
     small_by_columns,
     transposed,
 )
-from lincoln_fn.layers import _product
+from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
 
@@ -85,7 +85,7 @@ def _factors(product: Node) -> tuple[Any, Any]:  # Any: as above
 def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
     """Choose how a product is made by columns; None where it stays by rows."""
     if small:
-        is_narrow = 1 < weight.shape[1] < _product.VECTOR <= len(x)
+        is_narrow = 1 < weight.shape[1] < product.VECTOR <= len(x)
         return _loop(x, weight, small=True) if is_narrow and len(weight) > 1 else None
     if weight.shape[1] <= len(x) or not _LEAST <= weight.numel() <= _MOST:
         return None
@@ -95,7 +95,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
         return float16_by_columns
     if row_products.makes(x, weight):
         return row_by_columns
-    return None if _product.HERE or x.dtype is not torch.float32 else transposed
+    return None if product.HERE or x.dtype is not torch.float32 else transposed
 
 
 def _loop(a: Tensor, b: Tensor, *, small: bool) -> Way | None:

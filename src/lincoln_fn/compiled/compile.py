@@ -20,8 +20,8 @@ from lincoln_fn.compiled.prediction import CompiledPrediction
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
 from lincoln_fn.compiled.tracing import of_step
 from lincoln_fn.data import Batch
+from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Layer
-from lincoln_fn.layers._bfloat16 import precision
 from lincoln_fn.train import Step, TrainState
 
 Whole = TypeVar("Whole", Step, Layer)
@@ -58,7 +58,8 @@ def compile(whole: Whole) -> Whole:
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
     is_made = isinstance(whole.predict, CompiledPrediction)
-    return whole if is_made else whole.replace(predict=CompiledPrediction(whole))
+    predict = CompiledPrediction(whole)
+    return whole if is_made else whole.replace(predict=predict, composition=whole.composition)
 
 
 # A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a

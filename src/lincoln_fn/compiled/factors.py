@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.layers._product import lies_by_columns
+from lincoln_fn.fastpath.product import is_column_major
 
 
 def as_they_lie(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool, bool]:
@@ -23,7 +23,7 @@ def as_they_lie(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool, bool]:
         >>> a.shape, b.shape, are_turned
         (torch.Size([3, 2]), torch.Size([3, 5]), [True, False])
     """
-    a_is_turned, b_is_turned = lies_by_columns(a), lies_by_columns(b)
+    a_is_turned, b_is_turned = is_column_major(a), is_column_major(b)
     return a.mT if a_is_turned else a, b.mT if b_is_turned else b, a_is_turned, b_is_turned
 
 

@@ -25,7 +25,7 @@ from torch.fx import has_side_effect
 
 from lincoln_fn.compiled.factors import as_they_lie, product_like
 from lincoln_fn.compiled.loops import lanes, loop, threads_for
-from lincoln_fn.layers import _bfloat16
+from lincoln_fn.fastpath import bfloat16
 
 # Multiply-adds, and rows, terms and columns, from which on the loops take less time.
 _LEAST: Final = 2**20
@@ -50,7 +50,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
     if not a.dtype is b.dtype is torch.float32 or a.device.type != "cpu" or a.ndim != 2:
         return False
     is_large = min(*a.shape, b.shape[1]) >= _SIDE and a.numel() * b.shape[1] >= _LEAST
-    return is_large and _bfloat16.is_medium() and is_here()
+    return is_large and bfloat16.is_medium() and is_here()
 
 
 def adds(weight: Tensor, a: Tensor, b: Tensor) -> bool:

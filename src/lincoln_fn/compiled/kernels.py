@@ -4,10 +4,11 @@ Inductor calls an operation that it does not know as it is, so each has a name h
 Max pooling over planes takes a quarter of the time so, forward and backward. The gradient of an
 embedding takes a third or less, and is added up in the same order every time, where Inductor's
 threads would add to the table as they come. Large products take less by oneDNN, as
-layers/_product.py says.
+fastpath/product.py says.
 
 The gradient of average pooling with ceil_mode is here because Inductor's is wrong: it divides by
-whole windows also where the last is cut off.
+whole windows also where the last is cut off. Fractional pooling of volumes is, too: Inductor swaps
+the samples of the axes.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ _KEPT: Final = {
         aten.max_pool2d_with_indices.default,
         aten.max_pool2d_with_indices_backward.default,
         aten.embedding_dense_backward.default,
+        aten.fractional_max_pool3d.default,
         *_AVG_POOL_BACKWARD,
     )
 }

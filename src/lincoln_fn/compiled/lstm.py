@@ -22,7 +22,7 @@ from lincoln_fn.compiled.loops import lanes
 from lincoln_fn.compiled.lstm_steps import Tensors, begun_with, taken, taken_back
 from lincoln_fn.compiled.ways import product
 
-lincoln = torch.ops.lincoln_fn
+aten, lincoln = torch.ops.aten, torch.ops.lincoln_fn
 
 # Numbers in W up to which it stays in a core's own cache from step to step.
 _MOST: Final = 2**19
@@ -45,6 +45,8 @@ def rewrite(graph: GraphModule) -> None:
             node.target = forward
             for user in readers:
                 user.target = backward
+            for made in (node, *readers):
+                _allow_other_strides(made)
     graph.recompile()
 
 
@@ -106,6 +108,18 @@ def backward(
     dx = product(da, w_ih.contiguous().mT).view(steps.shape).transpose(0, 1)
     dw = product(begun.mT.contiguous(), da)
     return dx, dw[: len(w_ih)].mT, dw[len(w_ih) :].mT, sums[0], first_dh, first_dc
+
+
+def _allow_other_strides(made: Node) -> None:
+    """Make reshapes of the views of a result, for the loops' strides are not those of oneDNN.
+
+    With the batch first both need a copy; in a layer that is not `batch_first` oneDNN's does not.
+    """
+    for user in made.users:
+        if user.target is aten.view.default:
+            user.target = aten.reshape.default
+        elif user.target in (getitem, aten.transpose.int, aten.unsqueeze.default):
+            _allow_other_strides(user)
 
 
 def _suits(node: Node) -> bool:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lincoln_fn.compiled.donation import Fate, Flat
 from lincoln_fn.compiled.tracing import Traced
-from lincoln_fn.layers._bfloat16 import precision
+from lincoln_fn.fastpath.bfloat16 import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
 # Whose operations do not change but with torch's version, or this library's files.

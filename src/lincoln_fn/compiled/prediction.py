@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.fastpath import fast
 from lincoln_fn.compiled.donation import Flat
 from lincoln_fn.compiled.graphs import graph_of
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
 from lincoln_fn.compiled.tracing import Program
+from lincoln_fn.fastpath import fast
+from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.layers._bfloat16 import precision
-from lincoln_fn.layers._product import is_plain
 
 # The structure of params and x, their tensors' layouts, the number of threads, and how precise
 # products are to be.
@@ -60,10 +60,10 @@ class CompiledPrediction:
 
 
 def _program(layer: Layer) -> Program:
-    fast = fast(layer)
+    quick = fast(layer)
 
     def pure(params: Params, x: Arrays) -> tuple[Arrays, Tensor]:
         # The number is 0, or nan if an index is out of range.
-        return fast.predict(params, x), torch.zeros((), device=tree.leaves(x)[0].device)
+        return quick.predict(params, x), torch.zeros((), device=tree.leaves(x)[0].device)
 
     return Program(str(layer), "layer", "the prediction", pure, layer.predict)

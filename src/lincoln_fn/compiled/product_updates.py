@@ -22,7 +22,7 @@ from lincoln_fn.compiled.elementwise import in_cpp, is_known
 from lincoln_fn.compiled.factors import as_they_lie
 from lincoln_fn.compiled.loops import POINTERS, are_called_for, loop, threads_for
 from lincoln_fn.compiled.nodes import kind_of, readers_of, shows
-from lincoln_fn.layers import _product
+from lincoln_fn.fastpath.product import goes_to_mkl
 
 aten = torch.ops.aten
 
@@ -96,7 +96,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
         True for a large one in float32 whose sums have at most 256 terms, or at most 1024 if it has
         4 million numbers.
     """
-    if not _product.is_in_float32(a, b):
+    if not goes_to_mkl(a, b):
         return False
     (rows, terms), columns = a.shape, b.shape[1]
     is_large = min(rows, columns) >= _SIDE and rows * terms * columns >= _LEAST

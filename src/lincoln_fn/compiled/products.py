@@ -3,9 +3,9 @@
 Inductor leaves every product to MKL, by a call of its own. Ten kinds have a better way, of the
 same numbers up to rounding:
 
-- large ones, by oneDNN where that is faster, as layers/_product.py says;
+- large ones, by oneDNN where that is faster, as fastpath/product.py says;
 - elsewhere those of rows with rows, such as y of a large W, by a loop, as row_products.py says;
-- and in bfloat16 where torch allows it, as layers/_bfloat16.py says, or with more digits in
+- and in bfloat16 where torch allows it, as fastpath/bfloat16.py says, or with more digits in
   float16, as float16_products.py says;
 - small ones, and many of small matrices, by a loop of this library's;
 - narrow ones, such as the logits of ten classes, by the transposed product, as that file says too;
@@ -39,7 +39,8 @@ from lincoln_fn.compiled.ways import (
     small_by_columns,
     transposed,
 )
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath.product import VECTOR, onednn_is_faster
 
 aten = torch.ops.aten
 
@@ -124,11 +125,11 @@ def better_way(node: Node, *, small: bool) -> Way | None:
     a, b = (factor.meta["val"] for factor in factors)
     if small and is_light(a, b):
         return looped
-    if _bfloat16.suits(a, b):
+    if bfloat16.is_faster(a, b):
         return in_bfloat16
     if node.target is aten.addmm.default and _is_flat(a, b):
         return looped
-    is_product, is_narrow = node.target is aten.mm.default, b.shape[1] < _product.VECTOR <= len(a)
+    is_product, is_narrow = node.target is aten.mm.default, b.shape[1] < VECTOR <= len(a)
     if is_product and is_thin(a, b):
         return looped
     if small_products.makes(a, b) and (is_product or a.dtype is torch.float32):
@@ -137,7 +138,7 @@ def better_way(node: Node, *, small: bool) -> Way | None:
         return float16_products.product
     if row_products.makes(a, b):
         return row_products.product
-    if is_product and _product.suits(a, b.mT):
+    if is_product and onednn_is_faster(a, b.mT):
         return mm_by_onednn
     return transposed if is_narrow else None
 
@@ -169,15 +170,15 @@ def is_thin(a: Tensor, b: Tensor) -> bool:
         b: of shape (k, m).
 
     Returns:
-        True for fewer terms than a vector holds, if b lies by rows and in a core's nearest cache.
+        True for fewer terms than a vector holds, if b has no gaps and fits a core's nearest cache.
 
     Example:
         >>> is_thin(torch.ones(128, 10), torch.ones(10, 500))
         True
     """
     (terms, m), multiply_adds = b.shape, len(a) * b.numel()
-    is_near = b.numel() <= _NEAREST and b.stride(1) == 1
-    is_short = terms < _product.VECTOR <= m and a.dtype in _DTYPES
+    is_near = b.numel() <= _NEAREST and 1 in b.stride()
+    is_short = terms < VECTOR <= m and a.dtype in _DTYPES
     return is_short and is_near and multiply_adds >= _THIN_FROM
 
 
@@ -187,8 +188,8 @@ def _is_flat(a: Tensor, b: Tensor) -> bool:
     Only if torch is allowed to make it in bfloat16: it leaves it to oneDNN then, whose call takes
     longer than a loop.
     """
-    has_few = len(a) < _product.VECTOR <= b.shape[1] and a.numel() * b.shape[1] <= _FLAT
-    return has_few and a.dtype in _DTYPES and _bfloat16.is_allowed()
+    has_few = len(a) < VECTOR <= b.shape[1] and a.numel() * b.shape[1] <= _FLAT
+    return has_few and a.dtype in _DTYPES and bfloat16.is_allowed()
 
 
 def _added(c: Tensor, made: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:

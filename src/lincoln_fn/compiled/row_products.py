@@ -15,7 +15,7 @@ from typing import Final
 from torch import Tensor
 
 from lincoln_fn.compiled.loops import are_called_for, lanes, loop, threads_for
-from lincoln_fn.layers import _product
+from lincoln_fn.fastpath.product import goes_to_mkl, onednn_is_faster
 
 # Rows and columns, and multiply-adds, from which on the loop takes less time.
 _SIDE: Final = 32
@@ -37,7 +37,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
     Returns:
         True for a large one in float32 that MKL would make, if a lies by rows and b by columns.
     """
-    if not _product.is_in_float32(a, b):
+    if not goes_to_mkl(a, b):
         return False
     (n, k), m = a.shape, b.shape[1]
     side, least = min(n, m), _TURNED_FROM if n < m else 1
@@ -46,7 +46,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
     if not (a.is_contiguous() and b.mT.is_contiguous() and are_called_for(a)):
         return False
     width = _VECTORS * lanes()
-    return side >= _FILLED * -(-side // width) * width and not _product.suits(a, b.mT)
+    return side >= _FILLED * -(-side // width) * width and not onednn_is_faster(a, b.mT)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

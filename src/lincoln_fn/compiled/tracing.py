@@ -28,8 +28,8 @@ from lincoln_fn import tree
 from lincoln_fn.compiled.for_inductor import ForInductor
 from lincoln_fn.compiled.structures import Structure, flatten
 from lincoln_fn.data import Batch
+from lincoln_fn.fastpath._traced import RunsHere
 from lincoln_fn.layer import Arrays
-from lincoln_fn.layers._traced import RunsHere
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import Step, TrainState

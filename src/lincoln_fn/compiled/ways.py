@@ -11,7 +11,8 @@ from torch import Tensor
 from lincoln_fn.compiled import float16_products, row_products, small_products
 from lincoln_fn.compiled.kernels import mm_by_onednn
 from lincoln_fn.compiled.written import written
-from lincoln_fn.layers import _bfloat16, _product
+from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath.product import VECTOR, onednn_is_faster
 
 Way: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,7 +35,7 @@ def looped(a: Tensor, b: Tensor) -> Tensor:
         tensor([[11.]])
     """
     terms, m = b.shape
-    is_copied = b.stride(0) == 1 < m and terms <= m * _product.VECTOR
+    is_copied = b.stride(0) == 1 < m and terms <= m * VECTOR
     rows = written(b.contiguous()) if is_copied else b
     return (a.unsqueeze(-1) * rows.unsqueeze(-3)).sum(-2)
 
@@ -89,7 +90,7 @@ def in_bfloat16(a: Tensor, b: Tensor) -> Tensor:
         >>> in_bfloat16(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
         tensor([[11.]])
     """
-    return _bfloat16.mm(a, b).float()
+    return bfloat16.mm(a, b).float()
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return float16_products.product(a, b)
     if row_products.makes(a, b):
         return row_products.product(a, b)
-    return mm_by_onednn(a, b) if _product.suits(a, b.mT) else a @ b
+    return mm_by_onednn(a, b) if onednn_is_faster(a, b.mT) else a @ b
 
 
 def by_columns(way: Way) -> Way:

@@ -19,8 +19,9 @@ from lincoln_fn.combine import serial
 from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
-from lincoln_fn.nn import dense, relu
 from lincoln_fn.optim import Optimizer, adam
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import TrainState, init_state

@@ -49,5 +49,13 @@ def _is_relu(layer: Layer) -> bool:
 def _is_max_pool(layer: Layer) -> bool:
     forward = getattr(layer.forward, "func", layer.forward)
     pairs = ((pool.forward, pool.backward) for pool in (max_pool, adaptive_max_pool))
-    gives_indices = getattr(layer.forward, "keywords", {}).get("return_indices", False)
-    return (forward, layer.backward) in pairs and not gives_indices
+    options = getattr(layer.forward, "keywords", {})
+    gives_indices = options.get("return_indices", False)
+    return (forward, layer.backward) in pairs and not gives_indices and not _may_miss_x(options)
+
+
+def _may_miss_x(options: dict[str, object]) -> bool:
+    """Return whether a window may see only padding: a ReLU behind it makes 0 of its -inf."""
+    is_padded = options.get("padding", 0) not in (0, (0,), (0, 0), (0, 0, 0))
+    is_dilated = options.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1))
+    return is_padded and is_dilated

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.layers import dense
+from lincoln_fn.fastpath import dense
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.optim.sgd import plain_update
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import Composition, gather_entries
@@ -26,7 +27,7 @@ from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
 # By a layer's `grads`: (params, cache, g, lr, donate=) -> params. Any: each has its own.
-_UPDATES: Final[dict[Callable[..., Any], Callable[..., Any]]] = {dense.grads: dense.descend}
+_UPDATES: Final[dict[Callable[..., Any], Callable[..., Any]]] = {dense.grads: dense.sgd_update}
 
 
 def plain_rate(optimizer: Optimizer) -> float | None:
@@ -42,7 +43,10 @@ def plain_rate(optimizer: Optimizer) -> float | None:
         >>> plain_rate(lf.optim.sgd(0.1)), plain_rate(lf.optim.sgd(0.1, momentum=0.9))
         (0.1, None)
     """
-    return optimizer.rate
+    update = optimizer.update
+    if isinstance(update, partial) and update.func is plain_update:
+        return float(update.keywords["lr"])
+    return None
 
 
 def sgd_walk(

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from lincoln_fn.fastpath import (
+    activations,
+    adaptive_pooling,
+    attention,
+    batch_norm,
+    convolution,
+    dense,
+    embedding,
+    normalisation,
+    padding,
+    pooling,
+    recurrent,
+    upsample,
+)
 from lincoln_fn.fastpath.rearranged import rearranged
 from lincoln_fn.fastpath.twin import Function, Twin
-from lincoln_fn.layer import Layer, map_layers
+from lincoln_fn.layer import Layer
+from lincoln_fn.layers import multi_head_attention
 
-TWINS: Final[tuple[Twin, ...]] = ()
+TWINS: Final[tuple[Twin, ...]] = (
+    *activations.TWINS,
+    *adaptive_pooling.TWINS,
+    *attention.TWINS,
+    *batch_norm.TWINS,
+    *convolution.TWINS,
+    *dense.TWINS,
+    *embedding.TWINS,
+    *normalisation.TWINS,
+    *padding.TWINS,
+    *pooling.TWINS,
+    *recurrent.TWINS,
+    *upsample.TWINS,
+)
 _BY_FORWARD: Final[dict[Function, Twin]] = {twin.formula.forward: twin for twin in TWINS}
+# Compositions that have a faster form as a whole, by their loop `there`.
+_FUSED: Final[dict[Function, Callable[[Layer], Layer | None]]] = {
+    multi_head_attention.there: attention.fused
+}
 
 
 def fast(net: Layer) -> Layer:
@@ -29,9 +63,18 @@ def fast(net: Layer) -> Layer:
         >>> fast(net)
         serial(dense(10), relu())
     """
-    return map_layers(_faster, rearranged(net))
+    return _faster(rearranged(net))
 
 
 def _faster(layer: Layer) -> Layer:
-    twin = _BY_FORWARD.get(getattr(layer.forward, "func", layer.forward))
+    made = layer.composition
+    if made is not None:
+        fuse = _FUSED.get(_unbound(made.there))
+        whole = None if fuse is None else fuse(layer)
+        return layer.rebuild(tuple(map(_faster, layer.parts))) if whole is None else whole
+    twin = _BY_FORWARD.get(_unbound(layer.forward))
     return twin.of(layer) if twin is not None and twin.matches(layer) else layer
+
+
+def _unbound(function: Function) -> Function:
+    return function.func if isinstance(function, partial) else function

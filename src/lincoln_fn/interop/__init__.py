@@ -6,6 +6,7 @@
     module = to_torch(layer, params)                       a torch.nn.Module with our backward
     layer  = from_function(f)                              a layer with autograd's backward
     arrays = to_numpy(params); params = from_numpy(arrays)
+    layer  = transformer_encoder(*blocks, norm=norm)       torch's stacks of transformer blocks
 
 One table, in `names`, says what torch calls the parameters of each of our layers and how it lays
 them out. All ways between the two libraries read it, so they cannot disagree.
@@ -16,6 +17,7 @@ from lincoln_fn.interop.function import from_function
 from lincoln_fn.interop.module import LayerModule, to_torch
 from lincoln_fn.interop.state_dict import from_state_dict, to_state_dict
 from lincoln_fn.interop.torch_nn import from_torch
+from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 
 __all__ = [
     "LayerModule",
@@ -26,4 +28,7 @@ __all__ = [
     "to_numpy",
     "to_state_dict",
     "to_torch",
+    "transformer",
+    "transformer_decoder",
+    "transformer_encoder",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.interop.names import KINDS, Names, Slot, like, size
+from lincoln_fn.interop.names import KINDS, Names, Slot, combinator, like, size
 from lincoln_fn.layer import Arrays, Layer, Params
 
 # A path into params, and the name of what lies there.
@@ -25,7 +25,7 @@ def is_block(layer: Layer | None) -> bool:
     Returns:
         True for what `transformer_encoder_block` and `transformer_decoder_block` make.
     """
-    return layer is not None and layer.name.partition("(")[0] in _PLACES
+    return combinator(layer) in _PLACES
 
 
 def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
@@ -38,7 +38,7 @@ def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
     Yields:
         The slots, in torch's order.
     """
-    for name, path in _PLACES[layer.name.partition("(")[0]](params):
+    for name, path in _PLACES[combinator(layer)](params):
         part = params
         for i in path:
             part = part[i]
@@ -57,7 +57,7 @@ def block_example(layer: Layer, names: Names) -> Arrays:
         A sequence, or a target and a memory.
     """
     x = like(1, 1, size(names, "linear1.weight", 1))
-    if layer.name.startswith("transformer_encoder_block"):
+    if combinator(layer) == "transformer_encoder_block":
         return x
     return x, like(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
 

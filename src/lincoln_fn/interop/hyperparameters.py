@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import torch.nn.functional as F
 from torch import nn
 
-import lincoln_fn.nn as ours
 from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
+from lincoln_fn.interop._constructors import ours
 from lincoln_fn.layer import Layer
 
 # Any: torch declares few of its modules' attributes.
@@ -50,9 +50,9 @@ def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
 
     def make(module: Module) -> Layer:
         options = {name: getattr(module, name) for name in attributes}
-        # Without a weight layer norm has no bias either, and is not told so.
-        bias = module.bias is not None or not getattr(module, "elementwise_affine", True)
-        return constructor(**options, bias=bias)
+        # Without a weight a norm has no bias either, and is not told so.
+        affine = getattr(module, "affine", getattr(module, "elementwise_affine", True))
+        return constructor(**options, bias=module.bias is not None or not affine)
 
     return make
 
@@ -88,14 +88,25 @@ def upsample(module: Module) -> Layer:
     return ours.upsample(module.size, module.scale_factor, module.mode, aligned)
 
 
-def instance_norm(module: Module) -> Layer:
-    """Make an instance norm."""
-    if module.momentum is None and module.track_running_stats:
-        # torch keeps the first statistics then.
-        raise Unsupported("expected a momentum, got momentum=None with track_running_stats=True")
-    return ours.instance_norm(
-        module.eps, module.momentum, module.affine, module.track_running_stats
-    )
+def channel_norm(constructor: Callable[..., Layer], spatial_axes: int) -> Maker:
+    """Make a batch or an instance norm, which reads x by its number of axes as torch's does."""
+
+    def make(module: Module) -> Layer:
+        tracks = module.track_running_stats
+        if constructor is ours.instance_norm and module.momentum is None and tracks:
+            # torch keeps the first statistics then.
+            problem = "expected a momentum, got momentum=None with track_running_stats=True"
+            raise Unsupported(problem)
+        return constructor(
+            module.eps,
+            module.momentum,
+            module.affine,
+            tracks,
+            bias=module.bias is not None or not module.affine,
+            spatial_axes=spatial_axes,
+        )
+
+    return make
 
 
 def conv(constructor: Callable[..., Layer]) -> Maker:
@@ -137,13 +148,13 @@ def conv_transpose(constructor: Callable[..., Layer]) -> Maker:
 def pool(constructor: Callable[..., Layer]) -> Maker:
     """Make a pooling layer."""
     names = (
-        "norm_type", "output_size", "kernel_size", "stride", "padding", "dilation", "ceil_mode",
-        "count_include_pad", "divisor_override",
+        "norm_type", "output_size", "output_ratio", "kernel_size", "stride", "padding", "dilation",
+        "ceil_mode", "count_include_pad", "divisor_override", "return_indices",
     )  # fmt: skip
 
     def make(module: Module) -> Layer:
-        if hasattr(module, "return_indices"):
-            refuse(module, return_indices=False)
+        if getattr(module, "_random_samples", None) is not None:
+            raise Unsupported("expected samples that are drawn, got _random_samples")
         options = {name: _plain(getattr(module, name)) for name in names if hasattr(module, name)}
         if options.get("stride", 0) == options.get("kernel_size"):
             del options["stride"]
@@ -156,7 +167,7 @@ def recurrent(constructor: Callable[..., Layer], *attributes: str) -> Maker:
     """Make a recurrent layer."""
 
     def make(module: Module) -> Layer:
-        refuse(module, batch_first=True, proj_size=0)
+        refuse(module, proj_size=0)
         if module.num_layers > 1:
             refuse(module, dropout=0.0)
         return constructor(
@@ -164,6 +175,7 @@ def recurrent(constructor: Callable[..., Layer], *attributes: str) -> Maker:
             num_layers=module.num_layers,
             bias=module.bias,
             bidirectional=module.bidirectional,
+            batch_first=module.batch_first,
             **{name: getattr(module, name) for name in attributes},
         )
 
@@ -172,9 +184,13 @@ def recurrent(constructor: Callable[..., Layer], *attributes: str) -> Maker:
 
 def attention(module: Module) -> Layer:
     """Make multi-head attention."""
-    refuse(module, batch_first=True, bias_k=None, bias_v=None, add_zero_attn=False)
-    bias = module.in_proj_bias is not None
-    return ours.multi_head_attention(module.num_heads, dropout=module.dropout, bias=bias)
+    refuse(module, bias_k=None, bias_v=None, add_zero_attn=False)
+    return ours.multi_head_attention(
+        module.num_heads,
+        dropout=module.dropout,
+        bias=module.in_proj_bias is not None,
+        batch_first=module.batch_first,
+    )
 
 
 def encoder(module: Module) -> Layer:
@@ -188,7 +204,6 @@ def decoder(module: Module) -> Layer:
 
 
 def _block(module: Module) -> dict[str, Any]:  # Any: hyperparameters of any kind
-    refuse(module.self_attn, batch_first=True)
     return {
         "num_heads": module.self_attn.num_heads,
         "dim_feedforward": module.linear1.out_features,
@@ -197,6 +212,7 @@ def _block(module: Module) -> dict[str, Any]:  # Any: hyperparameters of any kin
         "layer_norm_eps": module.norm1.eps,
         "norm_first": module.norm_first,
         "bias": module.linear1.bias is not None,
+        "batch_first": module.self_attn.batch_first,
     }
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Arrays
+from lincoln_fn.layer import Arrays, Layer
 
 Names: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.
@@ -78,6 +78,18 @@ class Kind(NamedTuple):
 
     slots: Callable[[Any], Iterable[Slot]]  # Any: parameters of the row's class
     example: Callable[[Names, Options], Arrays]
+
+
+def combinator(layer: Layer | None) -> str:
+    """Name the combinator that made a layer.
+
+    Args:
+        layer: any layer, or None.
+
+    Returns:
+        Its label, such as "serial"; "" for a single layer or None.
+    """
+    return layer.composition.label if layer is not None and layer.composition else ""
 
 
 def same(*names: str) -> list[Slot]:
@@ -159,12 +171,13 @@ def _row(names: Names, options: Options) -> Tensor:
     return like(*(1 if n == -1 else n for n in options["normalized_shape"]))
 
 
-def _channels(*places: int) -> Callable[[Names, Options], Tensor]:
+def _channels(places: int = 0) -> Callable[[Names, Options], Tensor]:
     """Make an example maker for a layer with one number a channel in its parameters."""
 
     def example(names: Names, options: Options) -> Tensor:
         name = "weight" if "weight" in names else "running_mean"
-        return like(1, size(names, name, 0, options.get("num_groups", 1)), *places)
+        channels = size(names, name, 0, options.get("num_groups", 1))
+        return like(1, channels, *(1,) * (options.get("spatial_axes") or places))
 
     return example
 
@@ -215,8 +228,17 @@ KINDS: Final[dict[type, Kind]] = {
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
     layers.lstm.Params: _RECURRENT,
+    layers.recurrent_cell.Params: Kind(
+        _fixed(
+            Slot("weight_ih", ("weight_ih",), True),
+            Slot("weight_hh", ("weight_hh",), True),
+            *same("bias_ih", "bias_hh"),
+        ),
+        lambda names, options: like(1, size(names, "weight_ih", 1)),
+    ),
     layers.multi_head_attention.Params: Kind(_heads, _heads_example),
     # torch draws from a generator of its own, so a key has no name there.
     layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),
+    layers.fractional_max_pool.Params: Kind(_fixed(), lambda names, options: like(1)),
 }

@@ -18,7 +18,8 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
-from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
+from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
+from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, Params, no_params
 from lincoln_fn.record import brief
@@ -26,14 +27,15 @@ from lincoln_fn.shapes import LayerError
 
 # How the params of a composition are made of its parts'.
 _COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
-    **dict.fromkeys(("serial", "repeat", "parallel", "with_context"), tuple),
+    **dict.fromkeys(("serial", "parallel", "with_context", ENCODER, DECODER, BOTH), tuple),
     # The last part, which merges or scores, has no parameters of its own.
     **dict.fromkeys(("branch", "residual", "tied"), lambda parts: tuple(parts[:-1])),
     "frozen": lambda parts: FrozenParams(parts[0]),
     "shared": lambda parts: parts[0],
     "checkpointed": lambda parts: parts[0],
+    "in_dtype": lambda parts: parts[0],
 }
-_AROUND_ONE: Final = ("frozen", "shared", "checkpointed")
+_AROUND_ONE: Final = ("frozen", "shared", "checkpointed", "in_dtype")
 
 
 def to_state_dict(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -127,7 +129,7 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
-    while layer is not None and _function(layer) in _AROUND_ONE:
+    while layer is not None and combinator(layer) in _AROUND_ONE:
         layer = layer.parts[0]
     if type(params) is FrozenParams:
         yield from _walk(layer, params.params, name, f"{path}params.")
@@ -137,7 +139,8 @@ def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator
         parts = layer.parts if layer is not None else ()
         for i, part_params in enumerate(params):
             part = parts[i] if i < len(parts) else None
-            yield from _walk(part, part_params, f"{name}{i}.", f"{path}{i}.")
+            below = f"{name}{part_name(layer, i)}."
+            yield from _walk(part, part_params, below, f"{path}{i}.")
     elif type(params) in KINDS:
         yield from (slot.below(name, path) for slot in KINDS[type(params)].slots(params))
     elif isinstance(params, Tensor):
@@ -163,20 +166,22 @@ def _check(
 
 def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where there is something to fill in."""
-    compose = _COMPOSED.get(_function(layer))
-    if compose is not None and layer.parts:
-        alone = _function(layer) in _AROUND_ONE
-        parts = enumerate(layer.parts)
-        return compose(
-            [_structure(p, names if alone else _below(i, names), whole) for i, p in parts]
-        )
+    compose = _COMPOSED.get(combinator(layer))
+    if compose is not None:
+        alone = combinator(layer) in _AROUND_ONE
+        below = [
+            names if alone else _below(part_name(layer, i), names) for i in range(len(layer.parts))
+        ]
+        parts = zip(layer.parts, below, strict=True)
+        return compose([_structure(part, own, whole) for part, own in parts])
     if layer.init is no_params:
         return ()
     key = Key(torch.empty((), dtype=torch.int64, device="meta"))
     try:
         if is_block(layer):
             return layer.init(key, block_example(layer, names))
-        options = layer.init.keywords if isinstance(layer.init, partial) else {}
+        made = _init_of(layer)
+        options = made.keywords if isinstance(made, partial) else {}
         return layer.init(key, _kind(layer, whole).example(names, options))
     except LayerError as error:
         if error.where == whole.name:
@@ -185,9 +190,15 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
         raise LayerError(whole.name, problem) from error
 
 
+def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
+    """Return what makes a layer's params: of a composition, the function it was given."""
+    return layer.composition.init if layer.composition is not None else layer.init
+
+
 def _kind(layer: Layer, whole: Layer) -> Kind:
     """Find the table's row: that of the class `Params` beside the layer's `init`."""
-    init: Any = layer.init.func if isinstance(layer.init, partial) else layer.init
+    made = _init_of(layer)
+    init: Any = made.func if isinstance(made, partial) else made
     home = sys.modules.get(getattr(init, "__module__", ""))
     kind = KINDS.get(getattr(home, "Params", type(None)))
     if kind is None:
@@ -196,10 +207,6 @@ def _kind(layer: Layer, whole: Layer) -> Kind:
     return kind
 
 
-def _below(i: int, names: Names) -> Names:
-    prefix = f"{i}."
+def _below(name: str, names: Names) -> Names:
+    prefix = f"{name}."
     return {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}
-
-
-def _function(layer: Layer) -> str:
-    return layer.name.partition("(")[0]

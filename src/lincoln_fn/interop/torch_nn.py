@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from torch import nn
 
-import lincoln_fn.nn as ours
 from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.combine.serial import serial
+from lincoln_fn.interop._constructors import ours
 from lincoln_fn.interop.hyperparameters import (
     Unsupported,
     attention,
+    channel_norm,
     conv,
     conv_transpose,
     decoder,
     embedding,
     encoder,
-    instance_norm,
     linear,
     pool,
     recurrent,
@@ -32,6 +32,7 @@ from lincoln_fn.interop.hyperparameters import (
     with_bias,
 )
 from lincoln_fn.interop.state_dict import from_state_dict
+from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import LayerError
@@ -55,8 +56,6 @@ def _each(
         if hasattr(nn, theirs.format(n))
     }
 
-
-_NORM = ("eps", "momentum", "affine", "track_running_stats")
 
 LAYERS: Final[dict[type[nn.Module], Maker]] = {
     nn.Linear: linear,
@@ -103,24 +102,28 @@ LAYERS: Final[dict[type[nn.Module], Maker]] = {
     nn.FeatureAlphaDropout: _by(ours.feature_alpha_dropout, "p"),
     nn.LayerNorm: with_bias(ours.layer_norm, "normalized_shape", "eps", "elementwise_affine"),
     nn.RMSNorm: _by(ours.rms_norm, "normalized_shape", "eps", "elementwise_affine"),
-    nn.GroupNorm: _by(ours.group_norm, "num_groups", "eps", "affine"),
+    nn.GroupNorm: with_bias(ours.group_norm, "num_groups", "eps", "affine"),
     nn.LocalResponseNorm: _by(ours.local_response_norm, "size", "alpha", "beta", "k"),
     nn.RNN: recurrent(ours.rnn, "nonlinearity"),
     nn.GRU: recurrent(ours.gru),
     nn.LSTM: recurrent(ours.lstm),
+    nn.RNNCell: _by(ours.rnn_cell, "hidden_size", "bias", "nonlinearity"),
+    nn.GRUCell: _by(ours.gru_cell, "hidden_size", "bias"),
+    nn.LSTMCell: _by(ours.lstm_cell, "hidden_size", "bias"),
     nn.MultiheadAttention: attention,
     nn.TransformerEncoderLayer: encoder,
     nn.TransformerDecoderLayer: decoder,
     **_each("Conv{}d", conv, "conv{}d"),
     **_each("ConvTranspose{}d", conv_transpose, "conv_transpose{}d"),
-    **_each("BatchNorm{}d", lambda make: _by(make, *_NORM), "batch_norm"),
-    **_each("InstanceNorm{}d", lambda make: instance_norm, "instance_norm"),
+    **{getattr(nn, f"BatchNorm{n}d"): channel_norm(ours.batch_norm, n) for n in (1, 2, 3)},
+    **{getattr(nn, f"InstanceNorm{n}d"): channel_norm(ours.instance_norm, n) for n in (1, 2, 3)},
     **_each("Dropout{}d", lambda make: _by(make, "p"), "dropout{}d"),
     **_each("MaxPool{}d", pool, "max_pool{}d"),
     **_each("AvgPool{}d", pool, "avg_pool{}d"),
     **_each("LPPool{}d", pool, "lp_pool{}d"),
     **_each("AdaptiveAvgPool{}d", lambda make: _by(make, "output_size"), "adaptive_avg_pool{}d"),
     **_each("AdaptiveMaxPool{}d", pool, "adaptive_max_pool{}d"),
+    **_each("FractionalMaxPool{}d", pool, "fractional_max_pool{}d"),
     **_each("ConstantPad{}d", lambda make: _by(make, "padding", "value"), "constant_pad{}d"),
     **{
         row: maker
@@ -129,6 +132,36 @@ LAYERS: Final[dict[type[nn.Module], Maker]] = {
             f"{kind}Pad{{}}d", lambda make: _by(make, "padding"), f"{kind.lower()}_pad{{}}d"
         ).items()
     },
+}
+
+
+def _stacked(module: Any) -> dict[str, nn.Module]:
+    blocks = {f"layers.{i}": block for i, block in enumerate(module.layers)}
+    return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
+
+
+class Composed(NamedTuple):
+    """A module made of modules: its parts by their paths in it, and what is made of their layers.
+
+    The params are a tuple of the parts' params.
+    """
+
+    parts: Callable[[Any], dict[str, nn.Module]]
+    compose: Callable[..., Layer]
+
+
+COMPOSED: Final[dict[type[nn.Module], Composed]] = {
+    # Not named_children, which passes over a module that stands there a second time.
+    nn.Sequential: Composed(lambda module: module._modules, serial),
+    nn.TransformerEncoder: Composed(
+        _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
+    ),
+    nn.TransformerDecoder: Composed(
+        _stacked, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
+    ),
+    nn.Transformer: Composed(
+        lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
+    ),
 }
 
 
@@ -141,11 +174,19 @@ def from_torch(
 
     Whether the module is in training does not matter: `forward` trains and `predict` evaluates. A
     module none of whose parameters requires a gradient becomes `frozen`. A recurrent module's
-    outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). Masks of
-    attention are True where it is allowed, which is where torch's are False. Hooks stay behind.
+    outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). In place of
+    a `PackedSequence` it takes a padded sequence and a mask. Hooks stay behind.
+
+    What torch's attention and transformers are given at each call are entries of x: (query, key,
+    value, mask), (source, target, source mask, target mask, memory mask), and so on, as the layers
+    say. Masks are True where attention is allowed, which is where torch's are False;
+    `interop.transformers` says how torch's masks become ours. In place of is_causal=True give such
+    a mask, or make the layer by `transformer_decoder` and others, of blocks with is_causal=True:
+    its params are the same.
 
     Args:
-        module: a module that has a counterpart here, or a `Sequential` of such, nested or not.
+        module: a module that has a counterpart here, or a `Sequential`, `TransformerEncoder`,
+            `TransformerDecoder` or `Transformer` of such, nested or not.
         key: what the keys of dropout are made from, which torch draws from its own generator.
 
     Returns:
@@ -167,14 +208,16 @@ def from_torch(
 
 
 def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+    is_sequence = getattr(type(module), "forward", None) is nn.Sequential.forward
+    composed = COMPOSED.get(nn.Sequential if is_sequence else type(module))
+    if composed is not None:
         parts = [
             _converted(child, f"{path}{name}.", key.fold_in(i))
-            # Not named_children, which passes over a module that stands there a second time.
-            for i, (name, child) in enumerate(module._modules.items())
+            for i, (name, child) in enumerate(composed.parts(module).items())
             if child is not None
         ]
-        return serial(*(layer for layer, _ in parts)), tuple(params for _, params in parts)
+        layer = composed.compose(*(layer for layer, _ in parts))
+        return layer, tuple(params for _, params in parts)
     where = f"from_torch: {path[:-1]} {type(module).__name__}".replace("  ", " ")
     maker = LAYERS.get(type(module))
     if maker is None:

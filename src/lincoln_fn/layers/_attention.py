@@ -1,4 +1,4 @@
-"""What the attention layers share: weights, the way back to query, key and mask, and checks."""
+"""What the attention layers share: the weights, their backward pass, and checks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def weights_of(
     """Compute weights = softmax(query key^T + mask), along the keys.
 
     Args:
-        query: what is asked, times the factor of the scores.
-        key: what it is compared with.
+        query: the queries, times the factor of the scores.
+        key: the keys.
         mask: True where attention is allowed, or numbers that are added; None for no mask.
-        is_causal: whether query i sees keys 0 to i only.
+        is_causal: whether query i attends to keys 0 to i only.
 
     Returns:
         Rows that sum to 1; rows of zeros where no key is allowed.
@@ -46,31 +46,36 @@ def weights_of(
     return weights.masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
-def scores_backward(
-    dweights: Tensor, weights: Tensor, query: Tensor, key: Tensor, mask: Mask | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Compute dquery, dkey and dmask, the last None unless the mask is floating.
+def softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
+    """Compute dscores_j = weights_j (dweights_j - sum_n dweights_n weights_n), along the keys.
 
     Args:
         dweights: dL/dweights.
         weights: what `weights_of` returned.
-        query: as `weights_of` had it.
-        key: as `weights_of` had it.
-        mask: as `weights_of` had it.
 
     Returns:
-        The three gradients.
+        dscores; 0 where the weight is 0, as for what a mask forbids.
     """
-    dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
-    dquery = dscores @ key
-    dkey = dscores.mT @ query
+    return weights * (dweights - (dweights * weights).sum(-1, keepdim=True))
+
+
+def mask_grad(dscores: Tensor, mask: Mask | None) -> Tensor | None:
+    """Compute dmask: dscores, summed over the axes along which the mask was broadcast.
+
+    Args:
+        dscores: dL/dscores.
+        mask: the mask, which was added to the scores.
+
+    Returns:
+        dmask; None for a mask of bools, or none.
+    """
     if mask is None or not mask.is_floating_point():
-        return dquery, dkey, None
-    return dquery, dkey, dscores.sum_to_size(mask.shape)
+        return None
+    return dscores.sum_to_size(mask.shape)
 
 
 def check_sequences(layer: str, params: object, x: object, expected: type | None) -> None:
-    """Check query, key and value: one dtype, one device, and the same leading axes.
+    """Check that query, key and value have one dtype, one device and the same leading axes.
 
     Args:
         layer: the layer's name.
@@ -130,5 +135,5 @@ def _allowed(scores: Tensor, mask: Mask | None, is_causal: bool) -> Bool[Tensor,
         if not is_causal:
             return seen
     size = scores.shape[-2:]
-    past = torch.ones(size, dtype=torch.bool, device=scores.device).tril_()
+    past = torch.ones(size, dtype=torch.bool, device=scores.device).tril()
     return past if mask is None else past & seen

@@ -1,104 +1,128 @@
-"""What the convolutions share: hyperparameters by axis, checks, and ATen's one pair of kernels.
+"""A convolution, its transpose and the gradient of its weight, over one to three spatial axes.
 
-A convolution and a transposed convolution are each other's gradient, and ATen computes both by
-`convolution` and `convolution_backward`, for one to three spatial axes, told apart by a flag.
+With s the stride, d the dilation, and o and c channels of one group, a convolution A of x, its
+transpose and the gradient of its weight are
+
+    (A x)_o[p] = sum_(c,k) W_(o,c)[k] x_c[s p + d k]
+    (A^T g)_c[t] = sum_o sum_(p,k: s p + d k = t) W_(o,c)[k] g_o[p]
+    dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k]
+
+The layer `conv` is A, and its dx is A^T g. The layer `conv_transpose` is A^T, and its dx is A g.
+The third line is the first with k and p exchanged: a convolution of x with the kernel g, whose
+stride is d and whose dilation is s. It sums over the batch as the first sums over the channels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._spatial import Sizes, channels_last, check_image
+from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.shapes import LayerError, check_input, check_like
 
 
 class Geometry(NamedTuple):
-    """How a kernel is laid over its input, axis by axis, in the order that ATen takes it."""
+    """How a kernel moves over x: its step, the step between its own elements, and the groups."""
 
     stride: Sizes
-    padding: Sizes
     dilation: Sizes
-    transposed: bool
-    output_padding: Sizes
     groups: int
 
 
+def convolve(
+    x: Float[Tensor, "*batch in_channels *spatial"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " out_channels"] | None,
+    geometry: Geometry,
+) -> Float[Tensor, "*batch out_channels *positions"]:
+    """Compute (A x)_o[p] + b_o = sum_(c,k) W_(o,c)[k] x_c[s p + d k] + b_o."""
+    stride, dilation, groups = geometry
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
+    return convolution(x, weight, bias, stride=stride, dilation=dilation, groups=groups)
+
+
+def convolve_transposed(
+    g: Float[Tensor, "*batch out_channels *positions"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " in_channels"] | None,
+    geometry: Geometry,
+    padding: Sizes,
+    output_padding: Sizes,
+) -> Float[Tensor, "*batch in_channels *spatial"]:
+    """Compute (A^T g)_c[t] + b_c without the first and last t, and with more t at the end."""
+    stride, dilation, groups = geometry
+    convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
+    return convolution(g, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def weight_gradient(
+    g: Float[Tensor, "*batch out_channels *positions"],
+    x: Float[Tensor, "*batch in_channels *spatial"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    geometry: Geometry,
+) -> Float[Tensor, "out_channels group_channels *kernel"]:
+    """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k], summed over the batch."""
+    stride, dilation, groups = geometry
+    n = len(stride)
+    if g.ndim == n + 1:
+        g, x = g[None], x[None]
+    if len(x) == 0:  # torch gives a convolution over no channels no channels of y either
+        return weight.new_zeros(weight.shape)
+    # What lies behind the last element that the kernel reached adds to no W[k].
+    for axis, end in enumerate(reach(g.shape[2:], weight, geometry), 2):
+        x = x.narrow(axis, 0, end)
+    x, g = (t.reshape(len(t), groups, -1, *t.shape[2:]) for t in (x, g))
+    x = x.transpose(0, 2).flatten(1, 2)  # (group_channels, groups * batch, *reached)
+    g = g.movedim(0, 2).flatten(0, 1)  # (out_channels, batch, *positions)
+    return convolve(x, g, None, Geometry(dilation, stride, groups)).transpose(0, 1)
+
+
+def bias_gradient(
+    g: Float[Tensor, "*batch channels *positions"], geometry: Geometry
+) -> Float[Tensor, " channels"]:
+    """Compute db_o = sum_p g_o[p], summed over the batch."""
+    channels = g.ndim - len(geometry.stride) - 1
+    return g.sum([axis for axis in range(g.ndim) if axis != channels])
+
+
+def reach(positions: Sizes, weight: Tensor, geometry: Geometry) -> Sizes:
+    """Compute s (P - 1) + d (K - 1) + 1, the elements under a kernel of K in P positions."""
+    stride, dilation, _ = geometry
+    axes = zip(positions, weight.shape[2:], stride, dilation, strict=True)
+    return tuple(s * (p - 1) + d * (k - 1) + 1 for p, k, s, d in axes)
+
+
+def fits(spatial: Sizes, weight: Tensor, geometry: Geometry) -> Sizes:
+    """Compute (N - d (K - 1) - 1) // s + 1, the positions of a kernel of K on N elements."""
+    stride, dilation, _ = geometry
+    axes = zip(spatial, weight.shape[2:], stride, dilation, strict=True)
+    return tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in axes)
+
+
 def named(family: str, weight: object) -> str:
-    """Name the layer that a weight belongs to, such as "conv2d".
-
-    Args:
-        family: "conv" or "conv_transpose".
-        weight: the weight given, of three to five axes.
-
-    Returns:
-        The name.
-
-    Raises:
-        LayerError: if it has another number of axes.
-
-    Example:
-        >>> named("conv", torch.zeros(4, 3, 2, 2))
-        'conv2d'
-    """
+    """Name the layer that a weight belongs to, such as "conv2d"."""
     if not isinstance(weight, Tensor) or not 3 <= weight.ndim <= 5:
         got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise LayerError(family, f"expected a weight with one to three spatial axes, got {got}")
     return f"{family}{weight.ndim - 2}d"
 
 
-def init_tensors(
-    key: Key,
-    x: Tensor,
-    shape: Sizes,
-    n_out: int,
-    *,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> tuple[Tensor, Tensor | None]:
-    """Draw weight and bias, with fans counted from the weight's shape as torch counts them.
-
-    Args:
-        key: what they are drawn from.
-        x: gives dtype and device.
-        shape: the weight's.
-        n_out: the number of channels of y.
-        bias: whether there is a bias.
-        weight_init: draws the weight.
-        bias_init: draws the bias.
-
-    Returns:
-        The weight, and the bias or None.
-    """
-    size = math.prod(shape[2:])
-    fans = Fans(shape[1] * size, shape[0] * size)
-    weight_key, bias_key = key.near(x).split()
-    weight = weight_init.draw(weight_key, shape, fans, x.dtype)
-    return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None
+def check_fit(layer: str, x: Tensor, weight: Tensor, y_spatial: Sizes) -> None:
+    """Check that x is of the weight's dtype and device, and that y is not empty."""
+    check_like(layer, "x", x, weight)
+    if min(y_spatial) < 1:
+        given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
+        raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
 
 
 def check_example(layer: str, x: object, n: int, groups: int) -> int:
-    """Check the example input given to `init`.
-
-    Args:
-        layer: the layer's name.
-        x: the example.
-        n: the number of spatial axes.
-        groups: what its channels are divided into.
-
-    Returns:
-        The number of its channels.
-
-    Raises:
-        LayerError: if it is no floating tensor of the layer's shape.
-    """
+    """Check the example input given to `init`, and count its channels."""
     check_input(layer, (), x)
     assert isinstance(x, Tensor)  # as just checked
     check_image(layer, x, n)
@@ -108,110 +132,19 @@ def check_example(layer: str, x: object, n: int, groups: int) -> int:
     return channels
 
 
-def output_shape(x: Tensor, weight: Tensor, geometry: Geometry) -> Sizes:
-    """Find the shape of y.
-
-    Args:
-        x: the input.
-        weight: the weight.
-        geometry: how it is laid over x.
-
-    Returns:
-        The shape, which has sizes below 1 where the kernel does not fit.
-
-    Example:
-        >>> geometry = Geometry((2,), (1,), (1,), False, (0,), 1)
-        >>> output_shape(torch.zeros(5, 3, 7), torch.zeros(4, 3, 3), geometry)
-        (5, 4, 4)
-    """
-    n = weight.ndim - 2
-    axes = zip(x.shape[-n:], weight.shape[2:], *geometry[:3], geometry.output_padding, strict=True)
-    if geometry.transposed:
-        channels = weight.shape[1] * geometry.groups
-        spatial = (
-            (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
-            for size, kernel, stride, padding, dilation, output_padding in axes
-        )
-    else:
-        channels = weight.shape[0]
-        spatial = (
-            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, padding, dilation, _ in axes
-        )
-    return (*x.shape[: -n - 1], channels, *spatial)
-
-
-def in_order(x: Tensor, weight: Tensor) -> Tensor:
-    """Give x, or g, the order in memory in which the kernels are fastest.
-
-    Args:
-        x: batched or not.
-        weight: the weight.
-
-    Returns:
-        The same numbers.
-
-    Example:
-        >>> in_order(torch.zeros(1, 1, 5, 5), torch.zeros(8, 1, 3, 3)).stride()
-        (25, 1, 5, 1)
-    """
-    return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
-
-
-def convolve(
-    layer: str,
-    x: Float[Tensor, "*batch_channels_spatial"],
-    weight: Float[Tensor, "a b *kernel"],
-    bias: Float[Tensor, " n_out"] | None,
-    geometry: Geometry,
-) -> Float[Tensor, "*batch_channels_spatial"]:
-    """Run the forward kernel.
-
-    Args:
-        layer: the layer's name.
-        x: the input, batched or not.
-        weight: the weight.
-        bias: the bias, or None.
-        geometry: how the weight is laid over x.
-
-    Returns:
-        y.
-
-    Raises:
-        LayerError: if x and weight differ in dtype or device, or y would be empty.
-    """
-    check_like(layer, "x", x, weight)
-    shape = output_shape(x, weight, geometry)
-    if min(shape[2 - weight.ndim :]) < 1:
-        given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
-        raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
-    batched = x if x.ndim == weight.ndim else x[None]
-    y = torch.convolution(batched, weight, bias, *geometry)
-    return y if x.ndim == weight.ndim else y[0]
-
-
-def gradients(
-    g: Float[Tensor, "*batch_channels_spatial"],
-    x: Float[Tensor, "*batch_channels_spatial"],
-    weight: Float[Tensor, "a b *kernel"],
-    geometry: Geometry,
-    wanted: tuple[bool, bool, bool],
-) -> tuple[Any, Any, Any]:  # Any: the caller knows which are tensors
-    """Run the backward kernel.
-
-    Args:
-        g: dL/dy.
-        x: the input.
-        weight: the weight.
-        geometry: how the weight is laid over x.
-        wanted: whether dx, dweight and dbias are.
-
-    Returns:
-        dx, dweight and dbias, None where not wanted.
-    """
-    is_batched = x.ndim == weight.ndim
-    g, x = (g, x) if is_batched else (g[None], x[None])
-    dx, dweight, dbias = torch.ops.aten.convolution_backward(
-        in_order(g, weight), x, weight, [g.shape[1]], *geometry, wanted
-    )
-    return dx if is_batched or dx is None else dx[0], dweight, dbias
+def draw(
+    key: Key,
+    x: Tensor,
+    shape: Sizes,
+    n_out: int,
+    *,
+    bias: bool,
+    weight_init: Initializer,
+    bias_init: Initializer,
+) -> tuple[Tensor, Tensor | None]:
+    """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
+    size = math.prod(shape[2:])
+    fans = Fans(shape[1] * size, shape[0] * size)
+    weight_key, bias_key = key.near(x).split()
+    weight = weight_init.draw(weight_key, shape, fans, x.dtype)
+    return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None

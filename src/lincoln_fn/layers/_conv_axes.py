@@ -1,4 +1,4 @@
-"""The hyperparameters of convolutions: checked, and call_repr out axis by axis."""
+"""The hyperparameters of convolutions: checked, and written out axis by axis."""
 
 from __future__ import annotations
 
@@ -16,31 +16,19 @@ def conv_axes(
     stride: int | Sizes,
     padding: int | Sizes | str,
     dilation: int | Sizes,
+    groups: int,
     padding_mode: str,
-) -> tuple[Sizes, Sizes, Amounts, str]:
-    """Check the hyperparameters and spell them out.
-
-    Args:
-        layer: the layer's name.
-        kernel_size: one number a spatial axis.
-        stride: as `forward` has it, like the next.
-        padding: of the input.
-        dilation: of the kernel.
-        padding_mode: of the padding.
-
-    Returns:
-        Stride and dilation for each spatial axis, and the amounts and the mode that `pad` takes.
-
-    Raises:
-        LayerError: if one of them is not as `forward` has it.
+) -> tuple[Geometry, Amounts, str]:
+    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes.
 
     Example:
-        >>> conv_axes("conv1d", (4,), 1, "same", 1, "zeros")
-        ((1,), (1,), ((1, 2),), 'constant')
+        >>> conv_axes("conv1d", (4,), 1, "same", 1, 2, "zeros")
+        (Geometry(stride=(1,), dilation=(1,), groups=2), ((1, 2),), 'constant')
     """
     n = len(kernel_size)
     steps = per_axis(layer, "stride", stride, n, 1)
     dilations = per_axis(layer, "dilation", dilation, n, 1)
+    geometry = Geometry(steps, dilations, groups)
     if padding_mode not in PADDING_MODES:
         modes = ", ".join(PADDING_MODES)
         raise LayerError(layer, f"expected padding_mode one of {modes}, got {padding_mode!r}")
@@ -49,13 +37,13 @@ def conv_axes(
         if max(steps) > 1:
             raise LayerError(layer, f"expected stride 1 for padding='same', got {stride}")
         spare = [d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True)]
-        return steps, dilations, tuple((total // 2, total - total // 2) for total in spare), mode
+        return geometry, tuple((total // 2, total - total // 2) for total in spare), mode
     if isinstance(padding, str):
         if padding != "valid":
             raise LayerError(layer, f"expected padding 'same' or 'valid', got {padding!r}")
         padding = 0
     sizes = per_axis(layer, "padding", padding, n)
-    return steps, dilations, tuple((size, size) for size in sizes), mode
+    return geometry, tuple((size, size) for size in sizes), mode
 
 
 def conv_transpose_axes(
@@ -66,27 +54,12 @@ def conv_transpose_axes(
     output_padding: int | Sizes,
     groups: int,
     dilation: int | Sizes,
-) -> Geometry:
-    """Check the hyperparameters and spell them out.
-
-    Args:
-        layer: the layer's name.
-        n: the number of spatial axes.
-        stride: as `forward` has it, like the next.
-        padding: of the output.
-        output_padding: at the output's end.
-        groups: of the channels.
-        dilation: of the kernel.
-
-    Returns:
-        How the kernel is laid over the output.
-
-    Raises:
-        LayerError: if one of them is not as `forward` has it.
+) -> tuple[Geometry, Sizes, Sizes]:
+    """Find the geometry of a transposed convolution, its padding and its output padding.
 
     Example:
-        >>> conv_transpose_axes("conv_transpose2d", 2, 2, 1, (0, 1), 1, 1).output_padding
-        (0, 1)
+        >>> conv_transpose_axes("conv_transpose2d", 2, 2, 1, (0, 1), 1, 1)[1:]
+        ((1, 1), (0, 1))
     """
     steps = per_axis(layer, "stride", stride, n, 1)
     dilations = per_axis(layer, "dilation", dilation, n, 1)
@@ -95,5 +68,18 @@ def conv_transpose_axes(
         raise LayerError(
             layer, f"expected output_padding below stride or dilation, got {output_padding}"
         )
-    taken = per_axis(layer, "padding", padding, n)
-    return Geometry(steps, taken, dilations, True, more, groups)
+    return Geometry(steps, dilations, groups), per_axis(layer, "padding", padding, n), more
+
+
+def kernel_axes(
+    layer: str, n: int, out_channels: int, kernel_size: int | Sizes, groups: int
+) -> Sizes:
+    """Check what both kinds of layers are made with, and find the kernel's size on each axis."""
+    for what, number in (("out_channels", out_channels), ("groups", groups)):
+        if number < 1:
+            raise ValueError(f"{layer}: expected {what} of at least 1, got {number}")
+    if out_channels % groups:
+        raise ValueError(
+            f"{layer}: expected out_channels that groups={groups} divides, got {out_channels}"
+        )
+    return per_axis(layer, "kernel_size", kernel_size, n, 1)

@@ -7,23 +7,24 @@ both sides, one window covers d (k - 1) + 1, so that
 
 windows fit. With `ceil_mode` the quotient is rounded up, so that a last window may hang over the
 end; but not one that would start in the padding behind x.
-
-ATen has kernels for two and for three spatial axes; one axis is a plane of height 1.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Arrays
 from lincoln_fn.layers._spatial import Sizes, check_image, per_axis
+from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_input
+
+OutputSize = int | None | tuple[int | None, ...]
 
 
 class Window(NamedTuple):
-    """A window and how it moves, with one number a spatial axis, in the order of ATen's kernels."""
+    """A window and how it moves, with one number a spatial axis."""
 
     kernel_size: Sizes
     stride: Sizes
@@ -40,30 +41,15 @@ class Window(NamedTuple):
 def window_of(
     layer: str,
     kernel_size: Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    dilation: int | Sizes,
-    ceil_mode: bool,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    dilation: int | Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Window:
-    """Make a window of hyperparameters as users write them.
-
-    Args:
-        layer: the layer's name.
-        kernel_size: one size a spatial axis.
-        stride: steps between windows; None for kernel_size.
-        padding: on both sides of each axis.
-        dilation: steps between a window's elements.
-        ceil_mode: whether a last window may hang over the end.
-
-    Returns:
-        The window.
-
-    Raises:
-        LayerError: if a number is too small, there are too many or few, or the padding is so wide
-            that a window may lie in it alone.
+    """Make a window of hyperparameters as users write them; a LayerError where they are no window.
 
     Example:
-        >>> window_of("max_pool2d", (2, 3), None, 0, 1, False).stride
+        >>> window_of("max_pool2d", (2, 3)).stride
         (2, 3)
     """
     n = len(kernel_size)
@@ -83,17 +69,10 @@ def window_of(
 
 
 def pooled_shape(shape: Sizes, window: Window) -> Sizes:
-    """Find the shape of y.
-
-    Args:
-        shape: of x.
-        window: the window.
-
-    Returns:
-        The shape, whose spatial sizes are below 1 where no window fits.
+    """Find the shape of y, whose spatial sizes are below 1 where no window fits.
 
     Example:
-        >>> pooled_shape((5, 3, 7, 7), window_of("max_pool2d", (2, 2), (2, 3), 0, 1, True))
+        >>> pooled_shape((5, 3, 7, 7), window_of("max_pool2d", (2, 2), (2, 3), ceil_mode=True))
         (5, 3, 4, 3)
     """
     counts = []
@@ -108,18 +87,8 @@ def pooled_shape(shape: Sizes, window: Window) -> Sizes:
 def check_windows(layer: str, params: object, x: Tensor, window: Window) -> None:
     """Check that x has the axes that a window pools over, and room for one window.
 
-    Args:
-        layer: the layer's name.
-        params: the parameters given, which should be ().
-        x: the input given.
-        window: the window.
-
-    Raises:
-        LayerError: if x is not such a tensor.
-
     Example:
-        >>> window = window_of("max_pool1d", (5,), None, 0, 1, False)
-        >>> check_windows("max_pool1d", (), torch.zeros(2, 4), window)
+        >>> check_windows("max_pool1d", (), torch.zeros(2, 4), window_of("max_pool1d", (5,)))
         Traceback (most recent call last):
         lincoln_fn.shapes.LayerError: max_pool1d: expected x with room for a window of (5,), got \
 (2, 4)
@@ -130,17 +99,10 @@ def check_windows(layer: str, params: object, x: Tensor, window: Window) -> None
         raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
 
 
-def check_spatial(layer: str, params: object, x: Tensor, n: int) -> None:
+def check_spatial(
+    layer: str, params: object, x: Tensor, n: int, expected: type | None = None
+) -> None:
     """Check that x has channels and n spatial axes, none of them empty.
-
-    Args:
-        layer: the layer's name.
-        params: the parameters given, which should be ().
-        x: the input given.
-        n: the number of spatial axes.
-
-    Raises:
-        LayerError: if x is not such a tensor.
 
     Example:
         >>> check_spatial("max_pool1d", (), torch.zeros(4), 1)
@@ -148,54 +110,28 @@ def check_spatial(layer: str, params: object, x: Tensor, n: int) -> None:
         lincoln_fn.shapes.LayerError: max_pool1d: expected x of shape (channels, l) or \
 (batch, channels, l), got (4,)
     """
-    check_input(layer, params, x)
+    check_input(layer, params, x, expected)
     check_image(layer, x, n)
     if 0 in x.shape[-n - 1 :]:
         raise LayerError(layer, f"expected x with no empty axis, got {tuple(x.shape)}")
 
 
-def as_plane(x: Float[Tensor, "*batch length"]) -> Float[Tensor, "*batch 1 length"]:
-    """Give a line the height 1, for kernels that pool over planes.
-
-    Args:
-        x: of shape (..., length).
-
-    Returns:
-        A view of shape (..., 1, length).
-
-    Example:
-        >>> as_plane(torch.zeros(2, 3)).shape
-        torch.Size([2, 1, 3])
-    """
-    return x.unsqueeze(-2)
+def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
+    """Give dy of g, which is (dy, None) where y is (y, indices): integers have no gradient."""
+    if not return_indices:
+        return g
+    if type(g) is not tuple or len(g) != 2:
+        raise LayerError(layer, f"expected g as (dy, None), got {brief(g)}")
+    return g[0]
 
 
-def plane_window(window: Window) -> Window:
-    """Give a window over a line the height 1, for kernels that pool over planes.
-
-    Args:
-        window: over one axis.
-
-    Returns:
-        The window over two.
-
-    Example:
-        >>> plane_window(window_of("max_pool1d", (3,), None, 1, 1, False)).padding
-        (0, 1)
-    """
-    kernel_size, stride, padding, dilation, ceil_mode = window
-    return Window((1, *kernel_size), (1, *stride), (0, *padding), (1, *dilation), ceil_mode)
+def stand_in(x: Tensor) -> Tensor:
+    """Keep x's shape, dtype and device in the memory of one number."""
+    return x.new_zeros(()).expand(x.shape)
 
 
 def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
     """Fill in the sizes that adaptive pooling leaves as they are.
-
-    Args:
-        output_size: of y's spatial axes; None for that of x.
-        x: the input.
-
-    Returns:
-        The sizes.
 
     Example:
         >>> adapted_sizes((None, 2), torch.zeros(5, 3, 7, 4))
@@ -205,3 +141,18 @@ def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
     return tuple(
         given if size is None else size for size, given in zip(output_size, own, strict=True)
     )
+
+
+def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:
+    """Write output_size as one number an axis; a ValueError where that cannot be.
+
+    Example:
+        >>> output_sizes("adaptive_avg_pool2d", None, 2)
+        (None, None)
+    """
+    sizes = output_size if isinstance(output_size, tuple) else (output_size,) * n
+    if len(sizes) != n or any(size is not None and size < 1 for size in sizes):
+        raise ValueError(
+            f"{layer}: expected output_size of {n} numbers of at least 1, got {output_size}"
+        )
+    return sizes

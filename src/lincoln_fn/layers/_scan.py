@@ -1,36 +1,47 @@
 """One recurrent cell along one direction of a sequence, forward and backward.
 
-Derivation. A cell makes a new state of two sums, a_t from the input and b_t from the last output:
+A cell makes a new state s_t of the last one and of two sums, a_t from the input and b_t from the
+last output h_(t-1), which is the first of the tensors in s_(t-1):
 
-    a_t = x_t W_ih + b_ih,    b_t = h_{t-1} W_hh + b_hh,    s_t = rule(a_t, b_t, s_{t-1}),
+    a_t = x_t W_(ih) + b_(ih)
+    b_t = h_(t-1) W_(hh) + b_(hh)
+    s_t = step(a_t, b_t, s_(t-1))
+    y_t = h_t
 
-where h is the first of the tensors in s. Backward in time, with ds_t the sum of what comes from
-the output at t and from step t + 1, the rule's own backward gives da_t, db_t and a part of
-ds_{t-1}, and
+Derivation. Time runs backward. The gradient of s_t comes from step t + 1, and for its h_t also
+from the output: dh_t + g_t. From it the step's own backward makes da_t, db_t and the part of
+ds_(t-1) that does not go through b_t; what goes through b_t is added to dh_(t-1):
 
-    dh_{t-1} += db_t W_hh^T
-    dx_t      = da_t W_ih^T      dW_ih = sum_t x_t^T da_t        db_ih = sum_t da_t
-                                 dW_hh = sum_t h_{t-1}^T db_t    db_hh = sum_t db_t
+    dh_(t-1) = dh_(t-1) + db_t W_(hh)^T
 
-The sums over t are matrix products over the whole sequence at once. Where a mask is False the
-state is handed on unchanged, s_t = s_{t-1}, and the output is 0: so is the gradient that enters
-there, and ds_t goes to ds_{t-1} as it is.
+The sums over all steps are matrix products over the whole sequence at once:
+
+    dx_t = da_t W_(ih)^T
+    dW_(ih) = sum_t x_t^T da_t
+    dW_(hh) = sum_t h_(t-1)^T db_t
+    db_(ih) = sum_t da_t
+    db_(hh) = sum_t db_t
+
+Where a mask is False, s_t = s_(t-1) and y_t = 0. So g_t is dropped there, da_t = db_t = 0, and
+ds_(t-1) = ds_t.
+
+Cache: x, h_(t-1) and what the step kept, of each step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.layers._product import linear
 from lincoln_fn.record import record, static
 
 Tensors: TypeAlias = tuple[Tensor, ...]
+# (x, W, b) -> x W + b, where b may be None.
+Affine: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 @record
@@ -46,16 +57,15 @@ class Cell:
 class Rule(NamedTuple):
     """What tells one kind of cell from another.
 
-    `forward` takes a_t, b_t and the state's tensors, and returns the new state's and those that
-    `backward` needs; `backward` takes these and ds_t, and returns da_t, db_t and ds_{t-1}.
-    `kernel` is a module that computes whole sequences of its kind faster, or None.
+    `step` takes a_t, b_t and the state's tensors, and returns the new state's and those that
+    `step_backward` needs; `step_backward` takes these and ds_t, and returns da_t, db_t and the part
+    of ds_(t-1) that does not go through b_t.
     """
 
     gates: int
     states: int
-    forward: Callable[[Tensor, Tensor, Tensors], tuple[Tensors, Tensors]]
-    backward: Callable[[Tensors, Tensors], tuple[Tensor, Tensor, Tensors]]
-    kernel: ModuleType | None = None
+    step: Callable[[Tensor, Tensor, Tensors], tuple[Tensors, Tensors]]
+    step_backward: Callable[[Tensors, Tensors], tuple[Tensor, Tensor, Tensors]]
 
 
 @record
@@ -69,6 +79,11 @@ class ScanCache:
     reverse: bool = static()
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute x W + b."""
+    return torch.nn.functional.linear(x, weight.mT, bias)
+
+
 def scan(
     rule: Rule,
     cell: Cell,
@@ -76,91 +91,66 @@ def scan(
     state: Tensors,
     mask: Bool[Tensor, "batch length"] | None,
     reverse: bool,
-) -> tuple[Float[Tensor, "batch length hidden"], Tensors, Any]:  # Any: as `scan_backward` takes it
-    """Run a cell along a sequence.
+    affine: Affine = affine,
+) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:
+    """Compute s_t = step(a_t, b_t, s_(t-1)) for every t; return all y_t, the last s and the cache.
 
-    Args:
-        rule: the kind of cell.
-        cell: its parameters.
-        x: the sequence.
-        state: the tensors of s_0, each (batch, hidden).
-        mask: where the sequence has an entry; None if it has everywhere.
-        reverse: whether to go from the end to the beginning.
-
-    Returns:
-        The outputs h_t, in the order of x; the last state; and the cache.
+    `reverse` goes from the end to the beginning; y is in the order of x.
     """
-    if rule.kernel is not None and mask is None and rule.kernel.suits(x):
-        by_kernel: tuple[Tensor, Tensors, Any] = rule.kernel.forward(cell, x, state, reverse)
-        return by_kernel
-    a = linear(x, cell.weight_ih.mT, cell.bias_ih).transpose(0, 1)
-    steps = None if mask is None else mask.mT.unsqueeze(-1)
+    a = affine(x, cell.weight_ih, cell.bias_ih).transpose(0, 1)
+    masks = None if mask is None else mask.mT.unsqueeze(-1)
     times = range(len(a))
-    outputs: list[Tensor] = [state[0]] * len(a)
+    y: list[Tensor] = [state[0]] * len(a)
     before: list[Tensor] = [state[0]] * len(a)
     kept: list[Tensors] = [()] * len(a)
     for t in reversed(times) if reverse else times:
         before[t] = state[0]
-        b = linear(state[0], cell.weight_hh.mT, cell.bias_hh)
-        new, kept[t] = rule.forward(a[t], b, state)
-        if steps is None:
-            state, outputs[t] = new, new[0]
+        b = affine(state[0], cell.weight_hh, cell.bias_hh)
+        new, kept[t] = rule.step(a[t], b, state)
+        if masks is None:
+            state, y[t] = new, new[0]
         else:
-            state = tuple(torch.where(steps[t], s, old) for s, old in zip(new, state, strict=True))
-            outputs[t] = torch.where(steps[t], new[0], 0)
-    y = torch.stack(outputs, 1) if outputs else x.new_empty(len(x), 0, state[0].shape[-1])
+            state = tuple(torch.where(masks[t], s, old) for s, old in zip(new, state, strict=True))
+            y[t] = torch.where(masks[t], new[0], 0)
+    outputs = torch.stack(y, 1) if y else x.new_empty(len(x), 0, state[0].shape[-1])
     stacked = torch.stack(before) if before else state[0].new_empty(0, *state[0].shape)
-    return y, state, ScanCache(x, stacked, tuple(kept), steps, reverse)
+    return outputs, state, ScanCache(x, stacked, tuple(kept), masks, reverse)
 
 
 def scan_backward(
     rule: Rule,
     cell: Cell,
-    cache: Any,  # Any: a ScanCache, or the kernel's own
+    cache: ScanCache,
     g: Float[Tensor, "batch length hidden"],
-    dstate: Tensors,
+    ds: Tensors,
+    affine: Affine = affine,
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
-    """Run the derivation above.
+    """Compute dx, the gradients of the cell's parameters, and that of the first state.
 
-    Args:
-        rule: the kind of cell.
-        cell: its parameters.
-        cache: what `scan` returned.
-        g: dL/dy for the outputs.
-        dstate: dL/ds for the last state.
-
-    Returns:
-        dx, the gradients of the cell's parameters, and that of the first state.
+    `ds` is the gradient of the last state.
     """
-    if rule.kernel is not None and not isinstance(cache, ScanCache):
-        by_kernel: tuple[Tensor, Cell, Tensors] = rule.kernel.backward(cell, cache, g, dstate)
-        return by_kernel
-    steps = cache.mask
-    times = range(len(cache.kept))
+    masks, times = cache.mask, range(len(cache.kept))
     da: list[Tensor] = [g] * len(times)
     db: list[Tensor] = [g] * len(times)
     for t in times if cache.reverse else reversed(times):
-        if steps is None:
-            ds = (dstate[0] + g[:, t], *dstate[1:])
-            da[t], db[t], ds = rule.backward(cache.kept[t], ds)
-            dstate = (ds[0] + linear(db[t], cell.weight_hh), *ds[1:])
-        else:
-            ds = tuple(torch.where(steps[t], d, 0) for d in (dstate[0] + g[:, t], *dstate[1:]))
-            da[t], db[t], ds = rule.backward(cache.kept[t], ds)
-            through = (ds[0] + linear(db[t], cell.weight_hh), *ds[1:])
-            rest = (torch.where(steps[t], 0, d) for d in dstate)
-            dstate = tuple(d + handed_on for d, handed_on in zip(through, rest, strict=True))
+        later, ds = ds, (ds[0] + g[:, t], *ds[1:])
+        if masks is not None:
+            ds = tuple(torch.where(masks[t], d, 0) for d in ds)
+        da[t], db[t], ds = rule.step_backward(cache.kept[t], ds)
+        ds = (ds[0] + affine(db[t], cell.weight_hh.mT, None), *ds[1:])
+        if masks is not None:
+            handed_on = (torch.where(masks[t], 0, d) for d in later)
+            ds = tuple(d + other for d, other in zip(ds, handed_on, strict=True))
     if not times:
-        return torch.zeros_like(cache.x), _zeros(cell), dstate
+        return torch.zeros_like(cache.x), _zeros(cell), ds
     da_rows, db_rows = torch.stack(da, 1).flatten(0, 1), torch.stack(db).flatten(0, 1)
-    x_rows, before_rows = cache.x.flatten(0, 1), cache.before.flatten(0, 1)
     dcell = Cell(
-        x_rows.mT @ da_rows,
-        before_rows.mT @ db_rows,
+        cache.x.flatten(0, 1).mT @ da_rows,
+        cache.before.flatten(0, 1).mT @ db_rows,
         None if cell.bias_ih is None else da_rows.sum(0),
         None if cell.bias_hh is None else db_rows.sum(0),
     )
-    return linear(da_rows, cell.weight_ih).view(cache.x.shape), dcell, dstate
+    return affine(da_rows, cell.weight_ih.mT, None).view(cache.x.shape), dcell, ds
 
 
 def _zeros(cell: Cell) -> Cell:

@@ -1,6 +1,7 @@
-"""What a layer remembers of tensors whose values its backward does not need.
+"""What the layers share that put x's elements, in their order, into another shape.
 
 A stand-in has a tensor's shape, dtype and device, and the memory of one number: a zero, expanded.
+It is the cache of a layer whose backward needs no values.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ def stand_ins(x: Float[Tensor, "*s_in"], y: Float[Tensor, "*s_out"]) -> StandIns
 def reshaped_back(
     layer: str, cache: StandIns, g: Float[Tensor, "*s_out"]
 ) -> Float[Tensor, "*s_in"]:
-    """Give g the shape of x: the backward pass of all that only renames x's elements in order.
+    """Give g the shape of x, after the checks.
 
     Args:
         layer: the layer's name.
         cache: what its `forward` returned.
-        g: dL/dy, of y's shape.
+        g: dL/dy.
 
     Returns:
-        dx of x's shape.
+        dx.
 
     Raises:
         LayerError: if g does not mirror y, or the cache is another layer's.
@@ -64,6 +65,29 @@ def reshaped_back(
     check_cache(layer, cache, StandIns)
     check_cotangent(layer, g, cache.y)
     return g.reshape(cache.x.shape)
+
+
+def open_sizes(layer: str, what: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Check the sizes of a shape in which one may be left open with -1.
+
+    Args:
+        layer: the layer's name.
+        what: the argument's name.
+        sizes: the sizes.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: if a size is neither positive nor the only -1.
+
+    Example:
+        >>> open_sizes("reshape", "shape", (2, -1))
+        (2, -1)
+    """
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(f"{layer}: expected positive sizes and at most one -1, got {what}={sizes}")
+    return tuple(sizes)
 
 
 def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:

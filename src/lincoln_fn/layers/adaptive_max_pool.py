@@ -2,32 +2,46 @@
 
 Derivation. Along an axis of L elements, of which n are to come, window o goes from floor(o L / n)
 up to, but not including, ceil((o + 1) L / n), as in adaptive average pooling. With m(o) where
-window o has its largest element, the first of several, y_o = x_m(o) and, as in max pooling,
+window o has its largest element, the first of several,
 
-    dx_i = the sum of g_o over all windows o with m(o) = i.
+    y_o = x_(m(o))
+    dx_i = sum_(o: m(o) = i) g_o    as in max pooling
 
-Cache: the flat position m(o) within x's spatial axes; and x, of which only shape, dtype and memory
-order count (the layer before mostly keeps it anyway).
+With `return_indices` the output is (y, m), and g is (dy, None).
+
+Cache: m(o), flat within x's spatial axes; and a stand-in for x.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers._pool import adapted_sizes, as_plane, check_spatial
+from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layers._pool import (
+    OutputSize,
+    adapted_sizes,
+    check_spatial,
+    dy_of,
+    output_sizes,
+    stand_in,
+)
+from lincoln_fn.layers._pool_positions import adaptive_positions, added_up, flat_positions
+from lincoln_fn.layers.max_pool import largest
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record
 class Cache:
-    """The input, where each window's largest element is in it, and the number of spatial axes."""
+    """A stand-in for the input, where each window's largest element is in it, and x's axes."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
     n: int = static()
+    return_indices: bool = static(default=False)
 
 
 def forward(
@@ -35,65 +49,83 @@ def forward(
     x: Float[Tensor, "*batch_and_spatial"],
     *,
     output_size: tuple[int | None, ...],
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
-    """Compute y_o = the largest x_i in window o.
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial) or (channels, *spatial).
-        output_size: of y, one number a spatial axis, None for x's own size; their count is that of
-            the axes.
-
-    Returns:
-        y of shape (..., channels, *output_size), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]), output_size=(2,))[0]
-        tensor([[5., 4.]])
-    """
+    return_indices: bool = False,
+) -> tuple[Arrays, Cache]:
+    """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
     check_spatial(f"adaptive_max_pool{n}d", params, x, n)
-    sizes = adapted_sizes(output_size, x)
-    if n == 1:
-        y, indices = torch.ops.aten.adaptive_max_pool2d(as_plane(x), (1, *sizes))
-        return y.squeeze(-2), Cache(x, indices.squeeze(-2), n)
-    pool = torch.ops.aten.adaptive_max_pool2d if n == 2 else torch.ops.aten.adaptive_max_pool3d
-    y, indices = pool(x, sizes)
-    return y, Cache(x, indices, n)
+    positions = flat_positions(adaptive_positions(adapted_sizes(output_size, x), x), x)
+    y, m = largest(x, positions, n)
+    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
+    params: tuple[()], cache: Cache, g: Arrays
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
-    """Compute dx_i = the sum of g_o over all windows whose largest element is i.
+    """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
+    check_cache("adaptive_max_pool", cache, Cache)
+    x, m, n = cache.x, cache.indices, cache.n
+    dy = dy_of(f"adaptive_max_pool{n}d", g, cache.return_indices)
+    check_cotangent(f"adaptive_max_pool{n}d", dy, x, tuple(m.shape))
+    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
+    """Make an adaptive max pooling of x of shape (channels, length), or a batch.
+
+    It takes and raises what `adaptive_max_pool2d` does.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> _, cache = forward((), torch.tensor([[1.0, 5.0, 3.0]]), output_size=(2,))
-        >>> backward((), cache, torch.tensor([[10.0, 100.0]]))[0]
-        tensor([[  0., 110.,   0.]])
+        >>> lf.adaptive_max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]))
+        tensor([[5., 4.]])
     """
-    check_cache("adaptive_max_pool", cache, Cache)
-    x, indices = cache.x, cache.indices
-    check_cotangent(f"adaptive_max_pool{cache.n}d", g, x, tuple(indices.shape))
-    if cache.n == 1:
-        dx: Tensor = torch.ops.aten.adaptive_max_pool2d_backward(
-            as_plane(g), as_plane(x), as_plane(indices)
-        )
-        return dx.squeeze(-2), ()
-    if cache.n == 2:
-        return torch.ops.aten.adaptive_max_pool2d_backward(g, x, indices), ()
-    return torch.ops.aten.adaptive_max_pool3d_backward(g, x, indices), ()
+    return _layer(1, output_size, return_indices)
+
+
+def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
+    """Make an adaptive max pooling of x of shape (channels, height, width), or a batch.
+
+    y is the largest element of each window, and the windows are as wide as output_size asks for.
+
+    Args:
+        output_size: of y, one number for all axes or one for each; None for x's own.
+        return_indices: whether the output is (y, indices), as `max_pool2d` has it.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if a number is below 1, or there are too many or few.
+        LayerError: from its functions, if x is no floating tensor of such a shape.
+
+    Example:
+        >>> lf.adaptive_max_pool2d((4, None))
+        adaptive_max_pool2d((4, None))
+    """
+    return _layer(2, output_size, return_indices)
+
+
+def adaptive_max_pool3d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
+    """Make an adaptive max pooling of x of shape (channels, depth, height, width), or a batch.
+
+    It takes and raises what `adaptive_max_pool2d` does.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> lf.adaptive_max_pool3d((2, 4, 4))
+        adaptive_max_pool3d((2, 4, 4))
+    """
+    return _layer(3, output_size, return_indices)
+
+
+def _layer(n: int, output_size: OutputSize, return_indices: bool) -> Layer:
+    layer = f"adaptive_max_pool{n}d"
+    sizes = output_sizes(layer, output_size, n)
+    name = call_repr(layer, output_size, return_indices=(return_indices, False))
+    bound = partial(forward, output_size=sizes, return_indices=return_indices)
+    return Layer(name, bound, backward)

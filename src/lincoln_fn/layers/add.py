@@ -1,6 +1,11 @@
 """Sum of several inputs of one shape: y = x_1 + ... + x_n.
 
-Derivation. dy/dx_i = 1 for every i, so each dx_i = g. Cache: the shape and n.
+Derivation. For every i,
+
+    (dy)/(dx_i) = 1
+    dx_i = g
+
+Cache: the shape and n.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
@@ -27,22 +33,7 @@ class Cache:
 def forward(
     params: tuple[()], x: tuple[Float[Tensor, ...], ...]
 ) -> tuple[Float[Tensor, ...], Cache]:
-    """Compute y = x_1 + ... + x_n.
-
-    Args:
-        params: ().
-        x: tensors of one shape.
-
-    Returns:
-        y and the cache.
-
-    Raises:
-        LayerError: if the inputs do not fit together, or params are another layer's.
-
-    Example:
-        >>> forward((), (torch.ones(2), torch.ones(2)))[0]
-        tensor([2., 2.])
-    """
+    """Compute y = x_1 + ... + x_n."""
     check_inputs("add", params, x)
     check_one_shape("add", x)
     return reduce(torch.add, x), Cache(tuple(x[0].shape), len(x))
@@ -51,23 +42,26 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
-    """Compute dx_i = g.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, a tuple as x is, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache((1,), 2), torch.ones(1))[0]
-        (tensor([1.]), tensor([1.]))
-    """
+    """Compute dx_i = g."""
     check_cache("add", cache, Cache)
     check_shape("add", g, cache.shape)
     return (g,) * cache.count, ()
+
+
+def add() -> Layer:
+    """Add up the inputs: y = x_1 + ... + x_n.
+
+    x is a tuple of tensors of one shape, which y has too.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> add().predict((), (torch.ones(2), torch.ones(2)))
+        tensor([2., 2.])
+    """
+    return Layer("add()", forward, backward)

@@ -1,87 +1,83 @@
-"""Alpha dropout: y = a (x where kept, else alpha') + b, for networks of `selu`.
+"""Alpha dropout, for networks of `selu`: what is dropped becomes selu's limit, alpha'.
 
-What is dropped becomes alpha', the value that selu tends to far below 0, and a and b are such that
-an x of mean 0 and variance 1 gives a y of mean 0 and variance 1 (Klambauer and others,
-"Self-Normalizing Neural Networks", NIPS 2017, section 3). With q = 1 - p the probability to keep,
+alpha' is what selu tends to far below 0. With q = 1 - p the probability to keep,
 
-    mean of (x where kept, else alpha') = p alpha'
-    its variance                        = q + p alpha'^2 - p^2 alpha'^2 = q (1 + p alpha'^2)
-    a = 1 / sqrt(q (1 + p alpha'^2)),   b = -a p alpha'
+    h = {(x, if kept), (alpha', otherwise):}
+    y = a h + b
 
-and a = b = 0 where p = 1, as in torch. `predict` is the identity.
+The numbers a and b are such that x of mean 0 and variance 1 gives y of mean 0 and variance 1:
 
-Derivation. The mask does not depend on x, and neither does what stands where x was dropped:
+    mean(h) = p alpha'
+    var(h) = q + p alpha'^2 - p^2 alpha'^2 = q (1 + p alpha'^2)
+    a = 1 / sqrt(q (1 + p alpha'^2))
+    b = -a p alpha'
 
-    dx = g mask a,
+Where p = 1, both are 0, as in torch. `predict` is the identity.
 
-which is dropout's own `backward` with scale = a. Params, `init` and `advance` are dropout's too.
-Cache: the mask, and scale = a.
+Derivation. The mask of what is kept does not depend on x, and neither does alpha':
+
+    dx = g mask a
+
+This is dropout's own `backward` with scale = a. Params, `init` and `advance` are dropout's too.
+
+Cache: the mask, and scale.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers.dropout import Cache, Params, advance, backward, draw_mask, init
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers.dropout import (
+    Cache,
+    Params,
+    advance,
+    backward,
+    checked_probability,
+    draw_mask,
+    init,
+)
+from lincoln_fn.layers.selu import ALPHA, SCALE
 from lincoln_fn.shapes import LayerError, check_input
 
-__all__ = ["Cache", "Params", "advance", "backward", "forward", "init", "predict"]
+__all__ = [
+    "Cache",
+    "Params",
+    "advance",
+    "alpha_dropout",
+    "backward",
+    "feature_alpha_dropout",
+    "forward",
+    "init",
+    "predict",
+]
 
-# alpha' = -lambda alpha, of the constants that selu is defined by.
-DROPPED: Final = -1.0507009873554805 * 1.6732632423543772
+# alpha', selu's limit far below 0.
+DROPPED: Final = -SCALE * ALPHA
 
 
 def forward(
     params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y = a (x where kept, else alpha') + b, with a mask drawn from the key.
-
-    Args:
-        params: the key.
-        x: of any shape; with features, of shape (N, C, ...).
-        p: the probability to drop, from 0 to 1.
-        features: whether each example's channels are kept or dropped whole.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of such a shape, or params are another layer's.
-
-    Example:
-        >>> from lincoln_fn.keys import Key
-        >>> forward(Params(Key(0)), torch.zeros(5), p=0.5)[0]
-        tensor([-0.7792,  0.7792,  0.7792, -0.7792,  0.7792])
-    """
+    """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
     _check(params, x, features)
     mask = draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
     a = 1 / math.sqrt((1 - p) * (1 + p * DROPPED**2)) if p < 1 else 0.0
     b = -a * p * DROPPED
-    return torch.where(mask, x, DROPPED).mul_(a).add_(b), Cache(mask, a, x.dtype)
+    h = torch.where(mask, x, DROPPED)
+    return a * h + b, Cache(mask, a, x.dtype)
 
 
 def predict(
     params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
 ) -> Float[Tensor, "*s"]:
-    """Return x itself.
-
-    Args:
-        params: the key, unused.
-        x: as `forward` takes it.
-        p: ignored.
-        features: as `forward` takes it.
-
-    Returns:
-        x.
-
-    Raises:
-        LayerError: as `forward` does.
-    """
+    """Return x itself."""
     _check(params, x, features)
     return x
 
@@ -90,3 +86,58 @@ def _check(params: Params, x: Tensor, features: bool) -> None:
     check_input("alpha_dropout", params, x, Params)
     if features and x.ndim < 2:
         raise LayerError("alpha_dropout", f"expected x of shape (N, C, ...), got {tuple(x.shape)}")
+
+
+def alpha_dropout(p: float = 0.5) -> Layer:
+    """Drop each place to selu's lower bound, and keep mean 0 and variance 1.
+
+    x has any shape, and y has the same. `predict` returns x itself. Source: Klambauer, Unterthiner,
+    Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, section 3.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(5))[0]
+        tensor([-0.7792,  0.7792,  0.7792, -0.7792,  0.7792])
+    """
+    return _layer("alpha_dropout", p, features=False)
+
+
+def feature_alpha_dropout(p: float = 0.5) -> Layer:
+    """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops places.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> feature_alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(1, 3, 2))[0]
+        tensor([[[-0.7792, -0.7792],
+                 [ 0.7792,  0.7792],
+                 [ 0.7792,  0.7792]]])
+    """
+    return _layer("feature_alpha_dropout", p, features=True)
+
+
+def _layer(name: str, p: float, features: bool) -> Layer:
+    p = checked_probability(name, p)
+    return Layer(
+        call_repr(name, p=(p, 0.5)),
+        partial(forward, p=p, features=features),
+        backward,
+        init,
+        predict=partial(predict, p=p, features=features),
+        advance=advance,
+    )

@@ -1,34 +1,37 @@
-"""Average pooling over one, two or three spatial axes: y_o = the mean of the x_i in window o.
+"""Average pooling over one, two or three spatial axes: y_o is the mean of the x_i in window o.
 
 Derivation. With W_o the positions in window o and n_o the divisor,
 
-    y_o = (1 / n_o) sum_{i in W_o} x_i,
+    y_o = (1 / n_o) sum_(i in W_o) x_i
+    (dy_o)/(dx_i) = {(1 / n_o, if i in W_o), (0, otherwise):}
+    dx_i = sum_(o: i in W_o) g_o / n_o
 
-dy_o/dx_i = 1 / n_o where i is in W_o, else 0, and
+Each window spreads its g_o evenly, and where windows overlap their shares add up. The divisor
+counts W_o's elements in x and in the padding, which is of zeros; without `count_include_pad`, in x
+alone. What hangs over the padding's end in `ceil_mode` never counts. `divisor_override` stands in
+place of every n_o.
 
-    dx_i = the sum of g_o / n_o over all windows o that i is in.
-
-Each window spreads its g evenly, and where windows overlap their shares add up. The divisor counts
-W_o's elements in x and in the padding, which is of zeros; without `count_include_pad`, in x alone;
-what hangs over the padding's end in `ceil_mode` never counts. `divisor_override` is put in place
-of every n_o. Cache: a stand-in for x, the window, and how to divide.
+Cache: a stand-in for x, the window, and how to divide.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers._pool import (
-    Window,
-    as_plane,
-    check_windows,
-    plane_window,
-    pooled_shape,
-    window_of,
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
+from lincoln_fn.layers._pool_positions import (
+    added_up,
+    axis_positions,
+    flat_positions,
+    picked,
+    summed_in,
 )
-from lincoln_fn.layers._spatial import Sizes, channels_last, unwritten
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
@@ -54,87 +57,144 @@ def forward(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
-    """Compute y_o = the mean of the x_i in window o.
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial) or (channels, *spatial).
-        kernel_size: of the window, one number a spatial axis; their count is that of the axes.
-        stride: steps between windows; None for kernel_size.
-        padding: zeros on both sides of each axis.
-        ceil_mode: whether a last window may hang over the end.
-        count_include_pad: whether the padding counts in the divisor.
-        divisor_override: the divisor, if it is not to be counted.
-
-    Returns:
-        y of shape (..., channels, *pooled), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor or smaller than a window, hyperparameters
-            are out of range, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]), kernel_size=(2,))[0]
-        tensor([[3.0000, 2.5000]])
-    """
+    """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     layer = f"avg_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)
     check_windows(layer, params, x, window)
-    stand_in = x.new_zeros(()).expand(x.shape)
-    cache = Cache(stand_in, window, count_include_pad, divisor_override)
-    if window.n == 1:
-        y: Tensor = torch.ops.aten.avg_pool2d(as_plane(x), *_arguments(cache))
-        return y.squeeze(-2), cache
-    if window.n == 2:
-        return torch.ops.aten.avg_pool2d(channels_last(x), *_arguments(cache)), cache
-    return torch.ops.aten.avg_pool3d(_wide(x), *_arguments(cache)).to(x.dtype), cache
+    cache = Cache(stand_in(x), window, count_include_pad, divisor_override)
+    seen = picked(x, flat_positions(axis_positions(window, x), x), window.n, 0.0)
+    y = seen.sum(-1, dtype=summed_in(x)) / _divisor(cache)
+    return y.to(x.dtype), cache
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
-    """Compute dx_i = the sum of g_o / n_o over all windows o that i is in.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> _, cache = forward((), torch.tensor([[1.0, 5.0, 2.0]]), kernel_size=(2,), stride=1)
-        >>> backward((), cache, torch.tensor([[10.0, 100.0]]))[0]
-        tensor([[ 5., 55., 50.]])
-    """
+    """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     check_cache("avg_pool", cache, Cache)
     x, window = cache.x, cache.window
     check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
-    x = unwritten(x) if window.n == 2 else x.new_empty(x.shape)
-    if window.n == 1:
-        dx: Tensor = torch.ops.aten.avg_pool2d_backward(
-            as_plane(g), as_plane(x), *_arguments(cache)
-        )
-        return dx.squeeze(-2), ()
-    if window.n == 2:
-        return torch.ops.aten.avg_pool2d_backward(channels_last(g), x, *_arguments(cache)), ()
-    dx = torch.ops.aten.avg_pool3d_backward(_wide(g), _wide(x), *_arguments(cache))
-    return dx.to(x.dtype), ()
+    positions = flat_positions(axis_positions(window, x), x)
+    share = (g / _divisor(cache)).unsqueeze(-1).expand(*g.shape, positions.shape[-1])
+    return added_up(share, positions, x, window.n), ()
 
 
-def _arguments(cache: Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
-    """List what ATen's kernels take after the tensors."""
-    window = plane_window(cache.window) if cache.window.n == 1 else cache.window
-    return (
-        window.kernel_size, window.stride, window.padding, window.ceil_mode,
-        cache.count_include_pad, cache.divisor_override,
+def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
+    """Count n_o: axis by axis, for a window's elements in x are a box."""
+    if cache.divisor_override is not None:
+        return cache.divisor_override
+    spatial = cache.x.shape[-cache.window.n :]
+    by_axis = axis_positions(cache.window, cache.x)
+    n = torch.ones((), dtype=torch.int64, device=cache.x.device)
+    for at, size, p in zip(by_axis, spatial, cache.window.padding, strict=True):
+        border = p if cache.count_include_pad else 0
+        n = n.unsqueeze(-1) * ((at >= -border) & (at < size + border)).sum(-1)
+    return n
+
+
+def avg_pool1d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Layer:
+    """Make an average pooling of x of shape (channels, length), or a batch of such.
+
+    It takes and raises what `avg_pool2d` does, but for `divisor_override`.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> lf.avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
+        tensor([[3.0000, 2.5000]])
+    """
+    return _layer(1, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
+
+def avg_pool2d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Layer:
+    """Make an average pooling of x of shape (channels, height, width), or a batch of such.
+
+    y is the mean of each window.
+
+    Args:
+        kernel_size: of the window; like the next, one number for all axes or one for each.
+        stride: steps between windows; None for kernel_size.
+        padding: zeros on both sides, at most half of kernel_size.
+        ceil_mode: whether a last window may hang over the end.
+        count_include_pad: whether the zeros count in the mean.
+        divisor_override: what a window's sum is divided by; None for its number of elements.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if a number is out of its range, or there are too many or few.
+        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
+            a window.
+
+    Example:
+        >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
+        tensor([[[4.]]])
+    """
+    return _layer(2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool3d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Layer:
+    """Make an average pooling of x of shape (channels, depth, height, width), or a batch of such.
+
+    It takes and raises what `avg_pool2d` does.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> lf.avg_pool3d(2, stride=(1, 2, 2))
+        avg_pool3d(2, stride=(1, 2, 2))
+    """
+    return _layer(3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def _layer(
+    n: int,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None,
+    padding: int | Sizes,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Layer:
+    layer = f"avg_pool{n}d"
+    if divisor_override == 0:
+        raise ValueError(f"{layer}: expected divisor_override other than 0, got 0")
+    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
+    name = call_repr(
+        layer, kernel_size,
+        stride=(stride, None), padding=(padding, 0), ceil_mode=(ceil_mode, False),
+        count_include_pad=(count_include_pad, True), divisor_override=(divisor_override, None),
     )  # fmt: skip
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Widen 16-bit numbers, for which ATen has no average over three axes on the CPU."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    window = window_of(layer, kernel, stride, padding, 1, ceil_mode)
+    bound = partial(
+        forward,
+        kernel_size=kernel, stride=window.stride, padding=window.padding, ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad, divisor_override=divisor_override,
+    )  # fmt: skip
+    return Layer(name, bound, backward)

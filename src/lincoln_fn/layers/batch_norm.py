@@ -1,52 +1,65 @@
-"""Batch norm: y = (x - mean) / sqrt(var + eps) * weight + bias, each channel over the batch.
+"""Batch norm: y = (x - mean) / sqrt(var + epsilon) w + b, each channel over the batch.
 
 Axis 1 counts channels, and each channel is normalised by its mean and biased variance over the
 batch and all places (Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1).
 
-Derivation. A channel is a row of layer norm, M = N * places long, so that with
-rstd = 1 / sqrt(var + eps), x_hat = (x - mean) rstd and dx_hat = g weight the three terms are those
-derived in `layers/layer_norm.py`, the means being taken over the batch and the places:
+Derivation. A channel is a row of layer norm, and the means are those over batch and places:
 
-    dx      = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat))
-    dweight = sum over batch and places of g x_hat
-    dbias   = sum over batch and places of g
+    rstd = 1 / sqrt(var + epsilon)
+    hat x = (x - mean) rstd
+    y = hat x w + b
 
-The weight being one number a channel, mean(dx_hat) = weight dbias / M and mean(dx_hat x_hat) =
-weight dweight / M (the paper's last three equations of section 3).
+`layers/layer_norm.py` derives
 
-Conventions, which are torch's:
+    d hat x = g w
+    dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
+    dw = sum g hat x    over batch and places
+    db = sum g    over batch and places
+
+which are the last equations of the paper's section 3.
+
+Conventions, which are torch's, where a channel has M values:
 
 - `forward` normalises by the batch's own mean and biased variance, sum of (x - mean)^2 / M;
-- `advance` moves the running statistics, new = (1 - momentum) old + momentum batch, with the
-  batch's unbiased variance, sum of (x - mean)^2 / (M - 1); with momentum None, momentum is
+- `advance` moves the running statistics, `new = (1 - momentum) * old + momentum * batch`, with
+  the batch's unbiased variance, sum of (x - mean)^2 / (M - 1); with momentum None, momentum is
   1 / num_batches, which makes them the average over all batches;
-- `predict` normalises by the running statistics, or as `forward` does where none are tracked.
+- `predict` normalises by the running statistics, or as `forward` does where none are tracked;
+- an empty batch gives an empty y, and only counts in num_batches.
 
-Cache: x; mean and rstd, for `backward`; the unbiased variance, for `advance`.
+Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number a channel, for half
+precision in float32. The last two are for `advance`.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
     Running,
-    check_channels,
+    affine_grads,
     first_affine,
     first_running,
+    mean_over,
     moved,
+    normalise_by,
+    scale_and_shift,
+    statistics,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_batch,
+    check_count,
+    check_eps,
+    check_running,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 @record
@@ -60,13 +73,12 @@ class Params:
 
 @record
 class Cache:
-    """The input, its mean, rstd and unbiased variance, and the hyperparameters."""
+    """The normalised input, each channel's rstd, mean and unbiased variance, and the momentum."""
 
-    x: Float[Tensor, "batch channels *spatial"]
+    x_hat: Float[Tensor, "batch channels *spatial"]
+    rstd: Float[Tensor, "1 channels *ones"]
     mean: Float[Tensor, " channels"]
-    rstd: Float[Tensor, " channels"]
     var: Float[Tensor, " channels"]
-    eps: float = static()
     momentum: float | None = static()
 
 
@@ -76,25 +88,15 @@ def init(
     *,
     affine: bool,
     track_running_stats: bool,
+    bias: bool = True,
+    spatial_axes: int | None = None,
 ) -> Params:
-    """Make a weight of ones, a bias of zeros and running statistics for inputs like x.
-
-    Args:
-        key: ignored.
-        x: an example input, of which only shape, dtype and device count.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, ...).
-    """
+    """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("batch_norm", (), x)
-    check_channels("batch_norm", x, None)
-    weight, bias = first_affine(x, (x.shape[1],), weight=affine, bias=affine)
-    return Params(weight, bias, first_running(x) if track_running_stats else None)
+    check_batch(x, None, None, None, spatial_axes)
+    channels = x.shape[1]
+    weight, shift = first_affine(x, (channels,), weight=affine, bias=affine and bias)
+    return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
 def forward(
@@ -103,71 +105,36 @@ def forward(
     *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
-    """Compute y = (x - mean) / sqrt(var + eps) * weight + bias by the batch's own statistics.
-
-    Args:
-        params: weight, bias and running statistics, the last unused here.
-        x: of shape (N, C, ...), any number of further axes.
-        eps: added to the variance.
-        momentum: kept for `advance`.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, ...) with the weight's C, dtype
-            and device and more than one value a channel, or params are another layer's.
-
-    Example:
-        >>> forward(Params(None, None, None), torch.tensor([[1.0, 6.0], [3.0, 4.0]]))[0]
-        tensor([[-1.0000,  1.0000],
-                [ 1.0000, -1.0000]])
-    """
-    _check(params, x)
-    if x.shape[0] * x.shape[2:].numel() < 2:
-        problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
-        raise LayerError("batch_norm", problem)
-    # Moved all the way, with a momentum of 1, the kernel's running statistics are the batch's.
-    start = x.new_zeros(x.shape[1])
-    y, mean, rstd, _, var = torch.ops.aten._native_batch_norm_legit_functional(
-        x, params.weight, params.bias, start, start, True, 1.0, eps
-    )
-    return y, Cache(x, mean, rstd, var, eps, momentum)
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
+    check_input("batch_norm", params, x, Params)
+    check_batch(x, params.weight, params.bias, params.running, spatial_axes)
+    count = x.shape[0] * x.shape[2:].numel()
+    check_count("batch_norm", x, count)
+    centred, mean, var = statistics(widened(x), (0, *range(2, x.ndim)))
+    rstd = (var + eps).rsqrt()
+    x_hat = centred * rstd
+    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    unbiased = var * (count / (count - 1))
+    cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(), unbiased.flatten(), momentum)
+    return y.to(x.dtype), cache
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
-    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dweight and dbias.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and dparams, which hold the same running statistics as params.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> params = Params(None, None, None)
-        >>> _, cache = forward(params, torch.tensor([[1.0], [3.0], [3.0]]))
-        >>> backward(params, cache, torch.ones(3, 1))[0].abs().max() < 1e-6
-        tensor(True)
-    """
+    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     check_params("batch_norm", params, Params)
     check_cache("batch_norm", cache, Cache)
-    check_cotangent("batch_norm", g, cache.x)
-    weight = params.weight
-    # Only these outputs are wanted; the two None stand for running statistics, unused in training.
-    wanted = [True, weight is not None, params.bias is not None]
-    dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-        g, cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps, wanted
-    )
-    return dx, Params(dweight, dbias, params.running)
+    check_cotangent("batch_norm", g, cache.x_hat)
+    shared = (0, *range(2, g.ndim))
+    mean = partial(mean_over, axes=shared)
+    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
+    dx_hat = scale_and_shift(dy, params.weight, None, g.ndim - 2)
+    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
+    return dx.to(g.dtype), Params(dweight, dbias, params.running)
 
 
 def predict(
@@ -176,59 +143,94 @@ def predict(
     *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
 ) -> Float[Tensor, "batch channels *spatial"]:
-    """Compute y by the running statistics, or as `forward` does if there are none.
-
-    Args:
-        params: weight, bias and running statistics.
-        x: of shape (N, C, ...).
-        eps: added to the variance.
-        momentum: ignored.
-
-    Returns:
-        y of x's shape.
-
-    Raises:
-        LayerError: as `forward` does, but for the number of values a channel.
-    """
+    """Compute y by the running statistics, or as `forward` does if there are none."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps)[0]
-    _check(params, x)
-    return torch.nn.functional.batch_norm(
-        x, running.mean, running.var, params.weight, params.bias, eps=eps
-    )
+        return forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+    check_input("batch_norm", params, x, Params)
+    check_batch(x, params.weight, params.bias, running, spatial_axes)
+    return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 2)
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move the running statistics towards the batch's.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-
-    Returns:
-        The parameters with the next running statistics.
-
-    Raises:
-        LayerError: if params or cache are another layer's.
-
-    Example:
-        >>> x = torch.tensor([[1.0], [3.0]])
-        >>> params = init(Key(0), x, affine=False, track_running_stats=True)
-        >>> running = advance(params, forward(params, x)[1]).running
-        >>> running.mean, running.var
-        (tensor([0.2000]), tensor([1.1000]))
-    """
+    """Move the running statistics: new = (1 - momentum) old + momentum batch."""
     check_params("batch_norm", params, Params)
     check_cache("batch_norm", cache, Cache)
-    if params.running is None:
+    running = params.running
+    if running is None:
         return params
-    running = moved(params.running, cache.mean, cache.var, cache.momentum)
+    # An empty batch has no statistics: the old ones stand in for them.
+    batch = cache if cache.x_hat.numel() else running
+    running = moved(running, batch.mean, batch.var, cache.momentum)
     return Params(params.weight, params.bias, running)
 
 
-def _check(params: Params, x: Tensor) -> None:
-    check_input("batch_norm", params, x, Params)
-    mean = None if params.running is None else params.running.mean
-    check_channels("batch_norm", x, mean if params.weight is None else params.weight)
+def batch_norm(
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    affine: bool = True,
+    track_running_stats: bool = True,
+    *,
+    bias: bool = True,
+    spatial_axes: int | None = None,
+) -> Layer:
+    """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
+
+    x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape. `forward` uses the
+    batch's statistics, `predict` the running ones, and `advance` moves them:
+    new = (1 - momentum) old + momentum batch, with the batch's unbiased variance.
+
+    Args:
+        eps: added to the variance.
+        momentum: the weight of the batch in the running statistics; None for their average over
+            all batches.
+        affine: whether there is a weight.
+        track_running_stats: whether there are running statistics; without, `predict` uses the
+            batch's.
+        bias: whether there is a bias beside the weight.
+        spatial_axes: how many axes x has behind the channels; any other x is refused. 1 takes
+            (N, C, L) and (N, C), as torch's BatchNorm1d does. None takes any number.
+
+    Returns:
+        The layer, whose params are `layers.batch_norm.Params`.
+
+    Raises:
+        ValueError: if eps is below 0, momentum not from 0 to 1 or spatial_axes below 1.
+
+    Source:
+        Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+        Internal Covariate Shift", ICML 2015.
+
+    Example:
+        >>> params = Params(None, None, None)
+        >>> batch_norm(affine=False).forward(params, torch.tensor([[1.0, 6.0], [3.0, 4.0]]))[0]
+        tensor([[-1.0000,  1.0000],
+                [ 1.0000, -1.0000]])
+    """
+    check_eps("batch_norm", eps)
+    check_running("batch_norm", momentum, spatial_axes)
+    name = call_repr(
+        "batch_norm",
+        eps=(eps, 1e-5),
+        momentum=(momentum, 0.1),
+        affine=(affine, True),
+        track_running_stats=(track_running_stats, True),
+        bias=(bias, True),
+        spatial_axes=(spatial_axes, None),
+    )
+    return Layer(
+        name,
+        partial(forward, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
+        backward,
+        partial(
+            init,
+            affine=affine,
+            track_running_stats=track_running_stats,
+            bias=bias,
+            spatial_axes=spatial_axes,
+        ),
+        partial(predict, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
+        advance=advance if track_running_stats else unchanged,
+    )

@@ -1,25 +1,38 @@
-"""Bilinear layer: y_k = sum_ij u_i A_kij v_j + b_k, on the last axes of two inputs x = (u, v).
+"""Bilinear layer: y_k = sum_(ij) u_i A_(kij) v_j + b_k, on the last axes of two inputs x = (u, v).
 
 Derivation. For one row,
 
-    dL/du_i   = sum_kj g_k A_kij v_j = sum_k g_k q_ki,    q_ki = sum_j A_kij v_j
-    dL/dv_j   = sum_ki p_ki A_kij,                        p_ki = g_k u_i
-    dL/dA_kij = p_ki v_j                                  which sums over the rows
-    dL/db_k   = g_k                                       which sums over the rows
+    q_(ki) = sum_j A_(kij) v_j
+    y_k = sum_i u_i q_(ki) + b_k
 
-where every axis of u and v but the last counts rows. With (k, i) as one axis of A, of q and of p,
-each sum over j or over (k, i) is one matrix product: q = v A^T, dv = p A, dA = p^T v. The forward
-pass computes y_k = sum_i u_i q_ki + b_k. Cache: x.
+so that, with g_k for dL/dy_k,
+
+    du_i = sum_k g_k q_(ki)
+    p_(ki) = g_k u_i
+    dv_j = sum_(ki) p_(ki) A_(kij)
+    dA_(kij) = sum p_(ki) v_j    over the rows
+    db_k = sum g_k    over the rows
+
+Every axis of u and v but the last counts rows. With (k, i) as one axis of A, of q and of p, each
+sum over j, over (k, i) or over the rows is one matrix product:
+
+    q = v A^T
+    dv = p A
+    dA = p^T v
+
+Cache: x.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -43,22 +56,7 @@ def init(
     weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: example inputs, of which only shape, dtype and device count.
-        out_features: the number of features of y.
-        bias: whether there is a bias.
-        weight_init: draws the weight; the fan-in is the number of features of u, as in torch.
-        bias_init: draws the bias.
-
-    Returns:
-        The parameters, in the inputs' dtype and on their device.
-
-    Raises:
-        LayerError: if x is not two floating tensors of shapes (..., n_u) and (..., n_v).
-    """
+    """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
     weight_key, bias_key = key.near(u).split()
@@ -70,24 +68,7 @@ def init(
 
 
 def forward(params: Params, x: Inputs) -> tuple[Float[Tensor, "*batch n_out"], Inputs]:
-    """Compute y_k = sum_ij u_i A_kij v_j + b_k.
-
-    Args:
-        params: weight and bias.
-        x: u of shape (..., n_u) and v of shape (..., n_v), any number of equal leading axes.
-
-    Returns:
-        y of shape (..., n_out), and the cache x.
-
-    Raises:
-        LayerError: if x is not two floating tensors of those shapes with the weight's dtype and
-            device, or params are another layer's.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 2.0]]]), torch.tensor([3.0]))
-        >>> forward(params, (torch.tensor([10.0]), torch.tensor([1.0, 1.0])))[0]
-        tensor([33.])
-    """
+    """Compute y_k = sum_i u_i q_ki + b_k."""
     u, v = _check_inputs(params, x, Params)
     check_like("bilinear", "u", u, params.weight)
     n_out, n_u, n_v = params.weight.shape
@@ -98,94 +79,100 @@ def forward(params: Params, x: Inputs) -> tuple[Float[Tensor, "*batch n_out"], I
     return y if params.bias is None else y + params.bias, x
 
 
-def backward(
-    params: Params, cache: Inputs, g: Float[Tensor, "*batch n_out"]
-) -> tuple[Inputs, Params]:
-    """Compute dx as `input_grad` does, and dparams as `grads` does.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, a tuple of du and dv, and dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 2.0]]]), torch.tensor([3.0]))
-        >>> cache = (torch.tensor([10.0]), torch.tensor([1.0, 1.0]))
-        >>> backward(params, cache, torch.tensor([1.0]))[0]
-        (tensor([3.]), tensor([10., 20.]))
-    """
-    p = _p(params, cache, g)
-    return _dx(params, cache, g, p), _dparams(params, cache, g, p)
+def backward(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> tuple[Inputs, Params]:
+    """Compute dx = (du, dv) as `input_grad` does, and dparams as `grads` does."""
+    p = _p(params, x, g)
+    return _dx(params, x, g, p), _dparams(params, x, g, p)
 
 
-def input_grad(params: Params, cache: Inputs, g: Float[Tensor, "*batch n_out"]) -> Inputs:
-    """Compute du_i = sum_k g_k q_ki and dv_j = sum_ki p_ki A_kij, without dparams.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, a tuple of du and dv.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-    """
-    return _dx(params, cache, g, _p(params, cache, g))
+def input_grad(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> Inputs:
+    """Compute du_i = sum_k g_k q_ki and dv = p A."""
+    return _dx(params, x, g, _p(params, x, g))
 
 
-def grads(params: Params, cache: Inputs, g: Float[Tensor, "*batch n_out"]) -> Params:
-    """Compute dA = p^T v and db = sum of g over the rows, without dx.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-    """
-    return _dparams(params, cache, g, _p(params, cache, g))
+def grads(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> Params:
+    """Compute dA = p^T v and db = sum of g over the rows."""
+    return _dparams(params, x, g, _p(params, x, g))
 
 
 def _q(params: Params, v: Tensor) -> Tensor:
     """Compute q = v A^T, of shape (..., n_out, n_u)."""
     n_out, n_u, _ = params.weight.shape
-    q = torch.nn.functional.linear(v, params.weight.flatten(0, 1))
-    return q.reshape(*v.shape[:-1], n_out, n_u)
+    return (v @ params.weight.flatten(0, 1).mT).reshape(*v.shape[:-1], n_out, n_u)
 
 
-def _p(params: Params, cache: Inputs, g: Tensor) -> Tensor:
+def _p(params: Params, x: Inputs, g: Tensor) -> Tensor:
     """Compute p_ki = g_k u_i, of shape (..., n_out n_u)."""
-    check_params("bilinear", params, Params)
-    if type(cache) is not tuple or len(cache) != 2:
-        problem = f"expected the cache of its own forward, got {brief(cache)}"
-        raise LayerError("bilinear", problem)
-    u = cache[0]
-    n_out = len(params.weight)
-    check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))
-    return (g.unsqueeze(-1) * u.unsqueeze(-2)).flatten(-2)
+    _check_backward(params, x, g)
+    return (g.unsqueeze(-1) * x[0].unsqueeze(-2)).flatten(-2)
 
 
-def _dx(params: Params, cache: Inputs, g: Tensor, p: Tensor) -> Inputs:
-    du = (g.unsqueeze(-2) @ _q(params, cache[1])).squeeze(-2)
-    return du, p @ params.weight.flatten(0, 1)
+def _dx(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Inputs:
+    du = (g.unsqueeze(-2) @ _q(params, x[1])).squeeze(-2)
+    dv = p @ params.weight.flatten(0, 1)
+    return du, dv
 
 
-def _dparams(params: Params, cache: Inputs, g: Tensor, p: Tensor) -> Params:
-    p_rows, v_rows = p.reshape(-1, p.shape[-1]), cache[1].reshape(-1, cache[1].shape[-1])
-    dweight = (p_rows.mT @ v_rows).view(params.weight.shape)
-    return Params(dweight, None if params.bias is None else g.reshape(-1, g.shape[-1]).sum(0))
+def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
+    p_rows, v_rows, g_rows = _rows(p), _rows(x[1]), _rows(g)
+    dweight = (p_rows.mT @ v_rows).reshape(params.weight.shape)
+    return Params(dweight, None if params.bias is None else g_rows.sum(0))
+
+
+_FAN_IN_INIT = fan_in_uniform()
+
+
+def bilinear(
+    out_features: int,
+    *,
+    bias: bool = True,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Multiply two inputs (u, v) with a matrix for each output: y_k = sum_ij u_i A_kij v_j + b_k.
+
+    u has shape (..., n_u) and v (..., n_v), with the same leading axes; y has (..., out_features).
+
+    Args:
+        out_features: the number of features of y. Those of u and v are found from the example.
+        bias: whether there is a bias.
+        weight_init: draws A. The default is torch's: uniform within 1 / sqrt(features of u).
+        bias_init: draws b, with the same default.
+
+    Returns:
+        The layer. Its params are `layers.bilinear.Params`: weight (out_features, n_u, n_v) and
+        bias (out_features,).
+
+    Raises:
+        ValueError: if out_features is below 1.
+        LayerError: from its functions, if x is not two floating tensors of those shapes with the
+            weight's dtype and device.
+
+    Example:
+        >>> bilinear(4, bias=False)
+        bilinear(4, bias=False)
+        >>> params = Params(torch.tensor([[[1.0, 2.0]]]), torch.tensor([3.0]))
+        >>> bilinear(1).predict(params, (torch.tensor([10.0]), torch.tensor([1.0, 1.0])))
+        tensor([33.])
+    """
+    if out_features < 1:
+        raise ValueError(f"bilinear: expected out_features of at least 1, got {out_features}")
+    name = call_repr(
+        "bilinear",
+        out_features,
+        bias=(bias, True),
+        weight_init=(weight_init, _FAN_IN_INIT),
+        bias_init=(bias_init, _FAN_IN_INIT),
+    )
+    made = partial(
+        init, out_features=out_features, bias=bias, weight_init=weight_init, bias_init=bias_init
+    )
+    return Layer(name, forward, backward, made, input_grad=input_grad, grads=grads)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Put all rows into one matrix."""
+    return x.flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
 
 
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
@@ -199,6 +186,15 @@ def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
         wanted = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
         raise LayerError("bilinear", f"expected {wanted}, got {_shapes(x)}")
     return u, v
+
+
+def _check_backward(params: Params, x: object, g: object) -> None:
+    check_params("bilinear", params, Params)
+    if type(x) is not tuple or len(x) != 2:
+        problem = f"expected the cache of its own forward, got {brief(x)}"
+        raise LayerError("bilinear", problem)
+    u, n_out = x[0], len(params.weight)
+    check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))
 
 
 def _shapes(x: tuple[Tensor, ...]) -> str:

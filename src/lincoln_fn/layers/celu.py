@@ -1,27 +1,35 @@
-"""Continuously differentiable exponential linear unit: y = max(x, 0) + min(a (e^(x/a) - 1), 0).
+"""Continuously differentiable exponential linear unit, element by element.
 
-Derivation. With a = alpha > 0, y = x and dy/dx = 1 for x > 0, and for x < 0
+With alpha > 0, y = x for x > 0, else alpha (e^(x / alpha) - 1).
 
-    dy/dx = a e^(x/a) / a = e^(x/a).
+Derivation. By cases of x,
 
-At x = 0 both are 1, so there is no kink: dx = g where x > 0, else g e^(x/a). `expm1` computes
-e^(x/a) - 1, which loses its digits near x = 0 otherwise. Cache: x, and a (Barron, "Continuously
-Differentiable Exponential Linear Units", 2017).
+    y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)
+    (dy)/(dx) = {(1, if x > 0), (e^(x / alpha), otherwise):}
+    dx = {(g, if x > 0), (g e^(x / alpha), otherwise):}
+
+At x = 0 both slopes are 1, so there is no kink. `expm1` computes e^(x / alpha) - 1, which loses its
+digits near x = 0 otherwise.
+
+Cache: x, and alpha.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
 
 @record
 class Cache:
-    """The input, and the scale a."""
+    """The input, and the scale alpha."""
 
     x: Float[Tensor, "*s"]
     alpha: float = static()
@@ -30,47 +38,42 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float = 1.0
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y = max(x, 0) + min(alpha (exp(x / alpha) - 1), 0).
-
-    Args:
-        params: ().
-        x: of any shape.
-        alpha: what y tends to for large negative x, with its sign changed; above 0.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1e4, 2.0]), alpha=0.5)[0]
-        tensor([-0.5000,  2.0000])
-    """
+    """Compute y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
     check_input("celu", params, x)
-    return torch.celu(x, alpha), Cache(x, alpha)
+    y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha)
+    return y, Cache(x, alpha)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g where x > 0, else g exp(x / a).
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache(torch.tensor([0.0, 2.0]), 0.5), torch.ones(2))[0]
-        tensor([1., 1.])
-    """
+    """Compute dx = g where x > 0, else g e^(x / alpha)."""
     check_cache("celu", cache, Cache)
     check_cotangent("celu", g, cache.x)
-    return torch.ops.aten.elu_backward(g, cache.alpha, 1, 1 / cache.alpha, False, cache.x), ()
+    slope = torch.exp(torch.clamp(cache.x, max=0) / cache.alpha)
+    return torch.where(cache.x > 0, g, g * slope), ()
+
+
+def celu(alpha: float = 1.0) -> Layer:
+    """Keep what is positive, and bend the rest without a kink at 0.
+
+    y = x for x > 0, else alpha (e^(x / alpha) - 1). x has any shape, and y has the same. Source:
+    Barron, "Continuously Differentiable Exponential Linear Units", 2017.
+
+    Args:
+        alpha: what y tends to for large negative x, with its sign changed; above 0.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if alpha is not above 0.
+
+    Example:
+        >>> celu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
+        tensor([-0.5000, -0.4323,  2.0000])
+    """
+    if not alpha > 0:
+        raise ValueError(f"celu: expected alpha above 0, got {alpha}")
+    name = call_repr("celu", alpha=(alpha, 1.0))
+    return Layer(name, partial(forward, alpha=alpha), backward)

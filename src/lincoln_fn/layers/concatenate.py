@@ -1,15 +1,22 @@
-"""Inputs put one behind the other along an axis: y = [x_1, ..., x_n].
+"""Inputs joined along an axis: y = [x_1, ..., x_n].
 
-Derivation. Each element of y is one element of one x_i, so dx_i is the part of g in x_i's place.
+Derivation. Each element of y is one element of one input, so with g cut where y was joined,
+
+    g = [g_1, ..., g_n]
+    dx_i = g_i
+
 Cache: the axis and its sizes, and the shape of y.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._merge import check_inputs, check_shape
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
@@ -27,23 +34,7 @@ class Cache:
 def forward(
     params: tuple[()], x: tuple[Float[Tensor, ...], ...], *, dim: int = -1
 ) -> tuple[Float[Tensor, ...], Cache]:
-    """Compute y = [x_1, ..., x_n].
-
-    Args:
-        params: ().
-        x: tensors whose shapes differ along the axis alone.
-        dim: the axis.
-
-    Returns:
-        y and the cache.
-
-    Raises:
-        LayerError: if the inputs do not fit together, or params are another layer's.
-
-    Example:
-        >>> forward((), (torch.zeros(1), torch.ones(2)))[0]
-        tensor([0., 1., 1.])
-    """
+    """Compute y = [x_1, ..., x_n]."""
     check_inputs("concatenate", params, x)
     check_axis("concatenate", x[0], dim)
     sizes = tuple(x_i.shape[dim] if x_i.ndim == x[0].ndim else -1 for x_i in x)
@@ -58,23 +49,29 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
-    """Give each input the part of g in its place.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, a tuple as x is, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache((3,), (1, 2), -1), torch.tensor([5.0, 6.0, 7.0]))[0]
-        (tensor([5.]), tensor([6., 7.]))
-    """
+    """Compute dx_i = g_i, the part of g in the place of x_i."""
     check_cache("concatenate", cache, Cache)
     check_shape("concatenate", g, cache.shape)
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
+
+
+def concatenate(dim: int = -1) -> Layer:
+    """Join the inputs along an axis: y = [x_1, ..., x_n].
+
+    x is a tuple of tensors, whose shapes may differ along this axis alone.
+
+    Args:
+        dim: the axis, counted from the end if it is negative.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a tuple of such floating tensors, of one dtype
+            and device.
+
+    Example:
+        >>> concatenate().predict((), (torch.zeros(1), torch.ones(2)))
+        tensor([0., 1., 1.])
+    """
+    return Layer(call_repr("concatenate", dim=(dim, -1)), partial(forward, dim=dim), backward)

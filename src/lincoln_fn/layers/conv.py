@@ -3,50 +3,41 @@
 With s the stride, d the dilation and the sum over the input channels c of o's group and the places
 k of the kernel, where x is padded first (t its padded positions),
 
-    y_o[p] = b_o + sum_c,k W_o,c[k] x_c[s p + d k].
+    y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]
 
 Derivation. p, k, t and the products s p and d k are vectors with one number a spatial axis. x_c[t]
-meets W_o,c[k] in each y_o[p] with s p + d k = t, and so
+meets W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
 
-    dx_c[t]    = sum_o sum_p,k: s p + d k = t  g_o[p] W_o,c[k]
-                                    the transposed convolution of g with W, over o of c's group
-    dW_o,c[k]  = sum_p g_o[p] x_c[s p + d k]
-                                    the correlation of x with g, summed over the batch
-    db_o       = sum_p g_o[p]       summed over batch and positions
+    dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k]    over o of c's group
+    dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k]    summed over the batch, too
+    db_o = sum_p g_o[p]    likewise
 
-and dx of the padded x is folded back onto x as `layers/_padding.py` derives. Zeros of the same
-number on both sides are left to the kernel, which pads and folds by leaving terms out.
+dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's own
+gradient folds dx of the padded x back onto x, as `pad` derives.
 
-Cache: x, padded if the kernel does not pad it; how the kernel was laid over it; what was padded.
+Cache: x as padded; the stride, the dilation and the groups; what was padded.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.initializers import Initializer
+from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._conv import (
-    Geometry,
-    check_example,
-    convolve,
-    gradients,
-    in_order,
-    init_tensors,
-    named,
-    output_shape,
-)
-from lincoln_fn.layers._conv_axes import conv_axes
-from lincoln_fn.layers._padding import Amounts, check_amounts, pad, pad_backward
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers import _conv, _padding
+from lincoln_fn.layers._conv import Geometry
+from lincoln_fn.layers._conv_axes import conv_axes, kernel_axes
+from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import (
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+
+DEFAULT_INIT: Final = fan_in_uniform()
 
 
 @record
@@ -59,7 +50,7 @@ class Params:
 
 @record
 class Cache:
-    """The input that the kernel ran over, how, and what was padded before it: () if nothing."""
+    """The padded input, how the kernel moves over it, and what was padded."""
 
     x: Float[Tensor, "*batch in_channels *padded"]
     geometry: Geometry = static()
@@ -78,33 +69,12 @@ def init(
     weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        out_channels: the number of channels of y.
-        kernel_size: one number a spatial axis.
-        groups: what the channels of x and y are divided into.
-        bias: whether there is a bias.
-        weight_init: draws the weight.
-        bias_init: draws the bias.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (channels, *spatial) or (batch,
-            channels, *spatial), with channels that groups divides.
-    """
+    """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
-    in_channels = check_example(f"conv{n}d", x, n, groups)
+    in_channels = _conv.check_example(f"conv{n}d", x, n, groups)
     shape = (out_channels, in_channels // groups, *kernel_size)
-    return Params(
-        *init_tensors(
-            key, x, shape, out_channels, bias=bias, weight_init=weight_init, bias_init=bias_init
-        )
-    )
+    inits = {"weight_init": weight_init, "bias_init": bias_init}
+    return Params(*_conv.draw(key, x, shape, out_channels, bias=bias, **inits))
 
 
 def forward(
@@ -117,145 +87,160 @@ def forward(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
-    """Compute y_o[p] = b_o + sum_c,k W_o,c[k] x_c[s p + d k].
-
-    Args:
-        params: weight and bias; the weight's axes tell how many spatial ones there are.
-        x: of shape (channels, *spatial) or (batch, channels, *spatial).
-        stride: the step s from one position to the next.
-        padding: how many elements are added on both sides; "valid" adds none, and "same" as many
-            as give y the size of x, the odd one after.
-        dilation: the step d from one place of the kernel to the next.
-        groups: the channels of x and y are divided into so many groups, apart from each other.
-        padding_mode: "zeros", "reflect", "replicate" or "circular".
-
-    Returns:
-        y, over planes on the CPU in channels-last order, and the cache.
-
-    Raises:
-        LayerError: if x does not fit the weight, the padding or the groups, or params are another
-            layer's.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> forward(params, torch.tensor([[[1.0, 2.0, 3.0]]]), padding="same")[0]
-        tensor([[[21.5000, 32.5000,  3.5000]]])
-    """
+    """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
     check_input("conv", params, x, Params)
     weight = params.weight
-    layer, n = named("conv", weight), weight.ndim - 2
+    layer, n = _conv.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
-    steps, dilations, amounts, mode = conv_axes(
-        layer, tuple(weight.shape[2:]), stride, padding, dilation, padding_mode
+    geometry, amounts, mode = conv_axes(
+        layer, tuple(weight.shape[2:]), stride, padding, dilation, groups, padding_mode
     )
-    nothing = within = (0,) * n
-    if mode == "constant" and all(before == after for before, after in amounts):
-        within, amounts = tuple(before for before, _ in amounts), ()
-    else:
-        check_amounts(layer, x, amounts, mode)
-        x = pad(x, amounts, mode)
-    geometry = Geometry(steps, within, dilations, False, nothing, groups)
-    x = in_order(x, weight)
-    y = convolve(layer, x, weight, params.bias, geometry)
-    return y, Cache(x, geometry, amounts, mode)
+    _padding.check_amounts(layer, x, amounts, mode)
+    padded = _padding.pad(x, amounts, mode)
+    _conv.check_fit(layer, x, weight, _conv.fits(padded.shape[-n:], weight, geometry))
+    y = _conv.convolve(padded, weight, params.bias, geometry)
+    return y, Cache(padded, geometry, amounts, mode)
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> tuple[Float[Tensor, "*batch in_channels *spatial"], Params]:
-    """Compute dx as `input_grad` does, and dparams as `grads` does.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx and dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0, 3.0]]]))
-        >>> backward(params, cache, torch.tensor([[[1.0, 2.0]]]))[0]
-        tensor([[[ 1., 12., 20.]]])
-    """
-    _check_backward(params, cache, g)
-    wanted = (True, True, params.bias is not None)
-    dx, dweight, dbias = gradients(g, cache.x, params.weight, cache.geometry, wanted)
-    return _folded(cache, dx), Params(dweight, dbias)
+    """Compute dx as `input_grad` does, and dparams as `grads` does."""
+    return input_grad(params, cache, g), grads(params, cache, g)
 
 
 def input_grad(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> Float[Tensor, "*batch in_channels *spatial"]:
-    """Compute dx, the transposed convolution of g with W, without dparams.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0, 3.0]]]))
-        >>> input_grad(params, cache, torch.tensor([[[1.0, 2.0]]]))
-        tensor([[[ 1., 12., 20.]]])
-    """
+    """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
     _check_backward(params, cache, g)
-    wanted = (True, False, False)
-    dx: Tensor = gradients(g, cache.x, params.weight, cache.geometry, wanted)[0]
-    return _folded(cache, dx)
+    weight, geometry = params.weight, cache.geometry
+    n = weight.ndim - 2
+    reached = _conv.reach(g.shape[-n:], weight, geometry)
+    # Behind the last place that the kernel reached, dx is 0.
+    rest = tuple(size - own for size, own in zip(cache.x.shape[-n:], reached, strict=True))
+    dx = _conv.convolve_transposed(g, weight, None, geometry, (0,) * n, rest)
+    return _padding.fold(dx, cache.amounts, cache.mode)
 
 
 def grads(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> Params:
-    """Compute dW_o,c[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p], without dx.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0, 3.0]]]))
-        >>> grads(params, cache, torch.tensor([[[1.0, 2.0]]])).weight
-        tensor([[[5., 8.]]])
-    """
+    """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
     _check_backward(params, cache, g)
-    wanted = (False, True, params.bias is not None)
-    _, dweight, dbias = gradients(g, cache.x, params.weight, cache.geometry, wanted)
-    return Params(dweight, dbias)
+    dweight = _conv.weight_gradient(g, cache.x, params.weight, cache.geometry)
+    return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_params("conv", params, Params)
-    layer = named("conv", params.weight)
+    weight = params.weight
+    layer, n = _conv.named("conv", weight), weight.ndim - 2
     check_cache(layer, cache, Cache)
-    check_cotangent(layer, g, cache.x, output_shape(cache.x, params.weight, cache.geometry))
+    sizes = _conv.fits(cache.x.shape[-n:], weight, cache.geometry)
+    check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
-def _folded(cache: Cache, dx: Tensor) -> Tensor:
-    """Fold dx of the padded input back onto x."""
-    if not cache.amounts:
-        return dx
-    n = len(cache.amounts)
-    sizes = zip(dx.shape[-n:], cache.amounts, strict=True)
-    shape = (*dx.shape[:-n], *(size - sum(pair) for size, pair in sizes))
-    return pad_backward(dx, shape, cache.amounts, cache.mode)
+def conv1d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
+    bias: bool = True, padding_mode: str = "zeros",
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, length), or a batch of such, as `conv2d` does planes.
+
+    Example:
+        >>> conv1d(8, 3, padding="same", dilation=2)
+        conv1d(8, 3, padding='same', dilation=2)
+    """
+    return _conv_nd(
+        1, out_channels, kernel_size, stride, padding,
+        dilation, groups, bias, padding_mode, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def conv2d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
+    bias: bool = True, padding_mode: str = "zeros",
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, height, width), or a batch of such.
+
+    y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group.
+
+    Args:
+        out_channels: the number of channels of y. That of x is found from the example input.
+        kernel_size: of the kernel; like the next, one number for all axes or one for each.
+        stride: the step from one position to the next.
+        padding: how many elements are added on both sides; "valid" adds none, and "same" as many
+            as give y the size of x, the odd one after.
+        dilation: the step from one place of the kernel to the next.
+        groups: the channels of x and y are divided into so many groups, apart from each other.
+        bias: whether there is a bias.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
+            default is torch's: uniform within 1 / sqrt(n_in), n_in being the number of elements
+            of x that meet in one of y.
+        bias_init: draws b, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.conv.Params`.
+
+    Raises:
+        ValueError: if a number is too small or there are too many or few, groups does not divide
+            out_channels, padding or padding_mode is not one of the above, or padding is "same"
+            where stride is not 1.
+
+    Example:
+        >>> layer = conv2d(16, (3, 5), 2, groups=4)
+        >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
+        (conv2d(16, (3, 5), stride=2, groups=4), torch.Size([16, 2, 3, 5]))
+    """
+    return _conv_nd(
+        2, out_channels, kernel_size, stride, padding,
+        dilation, groups, bias, padding_mode, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def conv3d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
+    bias: bool = True, padding_mode: str = "zeros",
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, depth, height, width), or a batch, as `conv2d` does planes.
+
+    Example:
+        >>> conv3d(8, (1, 3, 3), bias=False)
+        conv3d(8, (1, 3, 3), bias=False)
+    """
+    return _conv_nd(
+        3, out_channels, kernel_size, stride, padding,
+        dilation, groups, bias, padding_mode, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def _conv_nd(
+    n: int, out_channels: int, kernel_size: int | Sizes, stride: int | Sizes,
+    padding: int | Sizes | str, dilation: int | Sizes, groups: int, bias: bool, padding_mode: str,
+    weight_init: Initializer, bias_init: Initializer,
+) -> Layer:  # fmt: skip
+    layer = f"conv{n}d"
+    kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
+    conv_axes(layer, kernel, stride, padding, dilation, groups, padding_mode)
+    name = call_repr(
+        layer, out_channels, kernel_size,
+        stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1), groups=(groups, 1),
+        bias=(bias, True), padding_mode=(padding_mode, "zeros"),
+        weight_init=(weight_init, DEFAULT_INIT), bias_init=(bias_init, DEFAULT_INIT),
+    )  # fmt: skip
+    run = partial(
+        forward, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        padding_mode=padding_mode,
+    )  # fmt: skip
+    draw = partial(
+        init, out_channels=out_channels, kernel_size=kernel, groups=groups, bias=bias,
+        weight_init=weight_init, bias_init=bias_init,
+    )  # fmt: skip
+    return Layer(name, run, backward, draw, input_grad=input_grad, grads=grads)

@@ -1,48 +1,42 @@
 """Transposed convolution over one, two or three spatial axes: the gradient of a convolution.
 
 With s the stride, d the dilation, q the padding, c an input channel of o's group and k a place of
-the kernel, each x_c[p] lays W_c,o, times itself, over y from position s p - q on:
+the kernel, each x_c[p] adds x_c[p] W_(c,o) to y_o from position s p - q on:
 
-    y_o[t] = b_o + sum_c sum_p,k: s p + d k - q = t  W_c,o[k] x_c[p].
+    y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]
 
 Derivation. p, k, t and the products s p and d k are vectors with one number a spatial axis. x_c[p]
-meets W_c,o[k] in y_o[s p + d k - q] alone, where that lies within y, and so
+meets W_(c,o)[k] in y_o[s p + d k - q] alone, where that lies within y, and so
 
-    dx_c[p]   = sum_o,k W_c,o[k] g_o[s p + d k - q]
-                                    the convolution of g, padded by q, with W, over o of c's group
-    dW_c,o[k] = sum_p x_c[p] g_o[s p + d k - q]
-                                    the correlation of g with x, summed over the batch
-    db_o      = sum_t g_o[t]        summed over batch and positions
+    dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]    over o of c's group
+    dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q]    summed over the batch, too
+    db_o = sum_t g_o[t]    likewise
 
-where g is 0 outside. Cache: x, and how the kernel was laid.
+where g is 0 outside. dx is the convolution of g, padded by q, with W, and dW the correlation of
+the padded g with x.
+
+Cache: x; the stride, the dilation and the groups; both paddings.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.initializers import Initializer
+from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._conv import (
-    Geometry,
-    check_example,
-    convolve,
-    gradients,
-    in_order,
-    init_tensors,
-    named,
-    output_shape,
-)
-from lincoln_fn.layers._conv_axes import conv_transpose_axes
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers import _conv, _padding
+from lincoln_fn.layers._conv import Geometry
+from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import (
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+
+DEFAULT_INIT: Final = fan_in_uniform()
 
 
 @record
@@ -55,10 +49,12 @@ class Params:
 
 @record
 class Cache:
-    """The input, and how the kernel was laid over the output."""
+    """The input, how the kernel moves over y, and what was taken off y and added to it."""
 
     x: Float[Tensor, "*batch in_channels *spatial"]
     geometry: Geometry = static()
+    padding: Sizes = static()
+    output_padding: Sizes = static()
 
 
 def init(
@@ -72,33 +68,12 @@ def init(
     weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        out_channels: the number of channels of y.
-        kernel_size: one number a spatial axis.
-        groups: what the channels of x and y are divided into.
-        bias: whether there is a bias.
-        weight_init: draws the weight.
-        bias_init: draws the bias.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (channels, *spatial) or (batch,
-            channels, *spatial), with channels that groups divides.
-    """
+    """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
-    in_channels = check_example(f"conv_transpose{n}d", x, n, groups)
+    in_channels = _conv.check_example(f"conv_transpose{n}d", x, n, groups)
     shape = (in_channels, out_channels // groups, *kernel_size)
-    return Params(
-        *init_tensors(
-            key, x, shape, out_channels, bias=bias, weight_init=weight_init, bias_init=bias_init
-        )
-    )
+    inits = {"weight_init": weight_init, "bias_init": bias_init}
+    return Params(*_conv.draw(key, x, shape, out_channels, bias=bias, **inits))
 
 
 def forward(
@@ -111,124 +86,163 @@ def forward(
     groups: int = 1,
     dilation: int | Sizes = 1,
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
-    """Compute y_o[t] = b_o + sum_c sum_p,k: s p + d k - q = t  W_c,o[k] x_c[p].
-
-    Args:
-        params: weight and bias; the weight's axes tell how many spatial ones there are.
-        x: of shape (channels, *spatial) or (batch, channels, *spatial).
-        stride: the step s in y from one element of x to the next.
-        padding: how many elements q are taken off y on both sides.
-        output_padding: how many are added to y at its end, less than stride or dilation: which of
-            the sizes that a convolution takes to x's size y has.
-        groups: the channels of x and y are divided into so many groups, apart from each other.
-        dilation: the step d from one place of the kernel to the next.
-
-    Returns:
-        y, over planes on the CPU in channels-last order, and the cache.
-
-    Raises:
-        LayerError: if x does not fit the weight or the groups, y would be empty, or params are
-            another layer's.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> forward(params, torch.tensor([[[1.0, 2.0]]]))[0]
-        tensor([[[ 1.5000, 12.5000, 20.5000]]])
-    """
+    """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     check_input("conv_transpose", params, x, Params)
-    layer, n = named("conv_transpose", params.weight), params.weight.ndim - 2
-    check_image(layer, x, n, params.weight.shape[0])
-    geometry = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
-    x = in_order(x, params.weight)
-    return convolve(layer, x, params.weight, params.bias, geometry), Cache(x, geometry)
+    weight = params.weight
+    layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
+    check_image(layer, x, n, len(weight))
+    axes = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
+    cache = Cache(x, *axes)
+    _conv.check_fit(layer, x, weight, _y_spatial(weight, cache))
+    return _conv.convolve_transposed(x, weight, params.bias, *axes), cache
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> tuple[Float[Tensor, "*batch in_channels *spatial"], Params]:
-    """Compute dx as `input_grad` does, and dparams as `grads` does.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx and dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0]]]))
-        >>> backward(params, cache, torch.tensor([[[1.0, 2.0, 3.0]]]))[0]
-        tensor([[[21., 32.]]])
-    """
-    _check_backward(params, cache, g)
-    wanted = (True, True, params.bias is not None)
-    dx, dweight, dbias = gradients(g, cache.x, params.weight, cache.geometry, wanted)
-    return dx, Params(dweight, dbias)
+    """Compute dx as `input_grad` does, and dparams as `grads` does."""
+    return input_grad(params, cache, g), grads(params, cache, g)
 
 
 def input_grad(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> Float[Tensor, "*batch in_channels *spatial"]:
-    """Compute dx, the convolution of g with W, without dparams.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0]]]))
-        >>> input_grad(params, cache, torch.tensor([[[1.0, 2.0, 3.0]]]))
-        tensor([[[21., 32.]]])
-    """
+    """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
     _check_backward(params, cache, g)
-    wanted = (True, False, False)
-    dx: Tensor = gradients(g, cache.x, params.weight, cache.geometry, wanted)[0]
-    return dx
+    return _conv.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
 def grads(
     params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
 ) -> Params:
-    """Compute dW_c,o[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t], without dx.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[[1.0, 10.0]]]), torch.tensor([0.5]))
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 2.0]]]))
-        >>> grads(params, cache, torch.tensor([[[1.0, 2.0, 3.0]]])).weight
-        tensor([[[5., 8.]]])
-    """
+    """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
     _check_backward(params, cache, g)
-    wanted = (False, True, params.bias is not None)
-    _, dweight, dbias = gradients(g, cache.x, params.weight, cache.geometry, wanted)
-    return Params(dweight, dbias)
+    dweight = _conv.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
+    return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
+
+
+def _padded(cache: Cache, g: Tensor) -> Tensor:
+    """Pad g with q zeros on both sides, and take off its end what no x_c[p] reaches."""
+    sides = zip(cache.padding, cache.output_padding, strict=True)
+    return _padding.pad(g, tuple((q, q - more) for q, more in sides), "constant")
+
+
+def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
+    reached = _conv.reach(cache.x.shape[2 - weight.ndim :], weight, cache.geometry)
+    axes = zip(reached, cache.padding, cache.output_padding, strict=True)
+    return tuple(size - 2 * q + more for size, q, more in axes)
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_params("conv_transpose", params, Params)
-    layer = named("conv_transpose", params.weight)
+    weight = params.weight
+    layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
     check_cache(layer, cache, Cache)
-    check_cotangent(layer, g, cache.x, output_shape(cache.x, params.weight, cache.geometry))
+    channels = weight.shape[1] * cache.geometry.groups
+    shape = (*cache.x.shape[: -n - 1], channels, *_y_spatial(weight, cache))
+    check_cotangent(layer, g, cache.x, shape)
+
+
+def conv_transpose1d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
+    bias: bool = True, dilation: int | Sizes = 1,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, length), or a batch, transposed, as `conv_transpose2d` does.
+
+    Example:
+        >>> conv_transpose1d(8, 4, 2, 1)
+        conv_transpose1d(8, 4, stride=2, padding=1)
+    """
+    return _conv_transpose_nd(
+        1, out_channels, kernel_size, stride, padding,
+        output_padding, groups, bias, dilation, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def conv_transpose2d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
+    bias: bool = True, dilation: int | Sizes = 1,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, height, width), or a batch of such, transposed.
+
+    It is the gradient of `conv2d`, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o from position
+    stride p - padding on.
+
+    Args:
+        out_channels: the number of channels of y. That of x is found from the example input.
+        kernel_size: of the kernel; like the next, one number for all axes or one for each.
+        stride: the step in y from one element of x to the next.
+        padding: how many elements are taken off y on both sides.
+        output_padding: how many are added to y at its end, less than stride or dilation: which of
+            the sizes that a convolution takes to x's size y has.
+        groups: the channels of x and y are divided into so many groups, apart from each other.
+        bias: whether there is a bias.
+        dilation: the step from one place of the kernel to the next.
+        weight_init: draws W, of shape (in_channels, out_channels / groups, *kernel_size). The
+            default is torch's, which counts n_in from W's second axis: uniform within
+            1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
+        bias_init: draws b, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.conv_transpose.Params`.
+
+    Raises:
+        ValueError: if a number is too small or there are too many or few, groups does not divide
+            out_channels, or output_padding is not below stride or dilation.
+
+    Example:
+        >>> layer = conv_transpose2d(16, 3, 2, 1, 1)
+        >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
+        (conv_transpose2d(16, 3, stride=2, padding=1, output_padding=1), torch.Size([8, 16, 3, 3]))
+    """
+    return _conv_transpose_nd(
+        2, out_channels, kernel_size, stride, padding,
+        output_padding, groups, bias, dilation, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def conv_transpose3d(
+    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
+    bias: bool = True, dilation: int | Sizes = 1,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
+    """Convolve x of shape (channels, depth, height, width) transposed, as `conv_transpose2d` does.
+
+    Example:
+        >>> conv_transpose3d(8, 2, stride=(1, 2, 2))
+        conv_transpose3d(8, 2, stride=(1, 2, 2))
+    """
+    return _conv_transpose_nd(
+        3, out_channels, kernel_size, stride, padding,
+        output_padding, groups, bias, dilation, weight_init, bias_init,
+    )  # fmt: skip
+
+
+def _conv_transpose_nd(
+    n: int, out_channels: int, kernel_size: int | Sizes, stride: int | Sizes,
+    padding: int | Sizes, output_padding: int | Sizes, groups: int, bias: bool,
+    dilation: int | Sizes, weight_init: Initializer, bias_init: Initializer,
+) -> Layer:  # fmt: skip
+    layer = f"conv_transpose{n}d"
+    kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
+    conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
+    name = call_repr(
+        layer, out_channels, kernel_size,
+        stride=(stride, 1), padding=(padding, 0), output_padding=(output_padding, 0),
+        groups=(groups, 1), bias=(bias, True), dilation=(dilation, 1),
+        weight_init=(weight_init, DEFAULT_INIT), bias_init=(bias_init, DEFAULT_INIT),
+    )  # fmt: skip
+    run = partial(
+        forward, stride=stride, padding=padding, output_padding=output_padding, groups=groups,
+        dilation=dilation,
+    )  # fmt: skip
+    draw = partial(
+        init, out_channels=out_channels, kernel_size=kernel, groups=groups, bias=bias,
+        weight_init=weight_init, bias_init=bias_init,
+    )  # fmt: skip
+    return Layer(name, run, backward, draw, input_grad=input_grad, grads=grads)

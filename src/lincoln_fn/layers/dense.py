@@ -1,23 +1,34 @@
 """Dense layer: y = x W + b, on the last axis of x.
 
-Derivation. For one row, y_j = sum_i x_i W_ij + b_j, so
+Derivation. For one row,
 
-    dL/dx_i  = sum_j g_j W_ij          dx = g W^T
-    dL/dW_ij = x_i g_j                 dW = x^T g, which sums over the rows
-    dL/db_j  = g_j                     db = the sum of g over the rows
+    y_j = sum_i x_i W_(ij) + b_j
 
-where every axis of x but the last counts rows. Cache: x.
+so that, with g_j for dL/dy_j,
+
+    (dL)/(dx_i) = sum_j g_j W_(ij)
+    (dL)/(dW_(ij)) = x_i g_j
+    (dL)/(db_j) = g_j
+
+Every axis of x but the last counts rows. With all rows in one matrix,
+
+    dx = g W^T
+    dW = x^T g    which sums over the rows
+    db = sum g    over the rows
+
+Cache: x.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._product import add_outer, laid_out, linear, outer
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -39,23 +50,7 @@ def init(
     weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        n_out: the number of features of y.
-        bias: whether there is a bias.
-        weight_init: draws the weight.
-        bias_init: draws the bias.
-
-    Returns:
-        The parameters, in x's dtype and on its device. A weight that is large, or of few outputs,
-        lies by columns in memory.
-
-    Raises:
-        LayerError: if x is not a floating tensor with at least one axis.
-    """
+    """Draw W of shape (n_in, n_out), and b."""
     name = f"dense({n_out})"
     check_input(name, (), x)
     if x.ndim == 0:
@@ -63,7 +58,7 @@ def init(
     fans = Fans(x.shape[-1], n_out)
     weight_key, bias_key = key.near(x).split()
     return Params(
-        laid_out(weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype)),
+        weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
         bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
     )
 
@@ -71,158 +66,109 @@ def init(
 def forward(
     params: Params, x: Float[Tensor, "*batch n_in"]
 ) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
-    """Compute y = x W + b.
+    """Compute y = x W + b."""
+    check_forward(params, x)
+    y = x @ params.weight
+    return y if params.bias is None else y + params.bias, x
+
+
+def backward(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+    """Compute dx = g W^T, dW = x^T g and db = sum of g over the rows."""
+    dparams = grads(params, x, g)
+    return g @ params.weight.mT, dparams
+
+
+def input_grad(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Float[Tensor, "*batch n_in"]:
+    """Compute dx = g W^T."""
+    check_backward(params, x, g)
+    return g @ params.weight.mT
+
+
+def grads(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Params:
+    """Compute dW = x^T g and db = sum of g over the rows."""
+    check_backward(params, x, g)
+    x_rows, g_rows = rows(x), rows(g)
+    return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))
+
+
+_FAN_IN_INIT = fan_in_uniform()
+
+
+def dense(
+    n_out: int,
+    *,
+    bias: bool = True,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Multiply by a matrix of weights, and add a bias: y = x W + b on the last axis of x.
+
+    x has shape (..., n_in), with any number of leading axes, and y has shape (..., n_out).
 
     Args:
-        params: weight and bias.
-        x: of shape (..., n_in), any number of leading axes.
+        n_out: the number of features of y. That of x is found from the example input.
+        bias: whether there is a bias.
+        weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
+        bias_init: draws b, with the same default.
 
     Returns:
-        y of shape (..., n_out), and the cache x.
+        The layer. Its params are `layers.dense.Params`: weight (n_in, n_out) and bias (n_out,).
 
     Raises:
-        LayerError: if x is not a floating tensor of shape (..., n_in) with the weight's dtype and
-            device, or params are another layer's.
+        ValueError: if n_out is below 1.
+        LayerError: from its functions, if x is not a floating tensor of shape (..., n_in) with the
+            weight's dtype and device.
 
     Example:
+        >>> dense(500, weight_init=lf.initializers.normal(0.01))
+        dense(500, weight_init=normal(0.01))
         >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
-        >>> forward(params, torch.tensor([[10.0, 100.0]]))[0]
+        >>> dense(1).predict(params, torch.tensor([[10.0, 100.0]]))
         tensor([[213.]])
     """
+    if n_out < 1:
+        raise ValueError(f"dense: expected n_out of at least 1, got {n_out}")
+    name = call_repr(
+        "dense",
+        n_out,
+        bias=(bias, True),
+        weight_init=(weight_init, _FAN_IN_INIT),
+        bias_init=(bias_init, _FAN_IN_INIT),
+    )
+    made = partial(init, n_out=n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
+    return Layer(name, forward, backward, made, input_grad=input_grad, grads=grads)
+
+
+def rows(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "rows n"]:
+    """Put all rows into one matrix."""
+    return x.flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
+
+
+def check_forward(params: Params, x: object) -> None:
+    """Check that params are of this layer, and x fits them."""
     check_input("dense", params, x, Params)
+    assert isinstance(x, Tensor)
     check_like("dense", "x", x, params.weight)
     n_in, n_out = params.weight.shape
     if x.shape[-1:] != (n_in,):
         raise LayerError(
             f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
         )
-    return linear(x, params.weight.mT, params.bias), x
 
 
-def backward(
-    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> tuple[Float[Tensor, "*batch n_in"], Params]:
-    """Compute dx as `input_grad` does, and dparams as `grads` does.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx and dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
-        >>> backward(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]))[0]
-        tensor([[ 7., 14.]])
-    """
-    dparams = grads(params, cache, g)
-    return linear(g, params.weight), dparams
-
-
-def input_grad(
-    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Float[Tensor, "*batch n_in"]:
-    """Compute dx = g W^T, without dparams.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
-        >>> input_grad(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]))
-        tensor([[ 7., 14.]])
-    """
-    _check_backward(params, cache, g)
-    return linear(g, params.weight)
-
-
-def grads(
-    params: Params, cache: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Params:
-    """Compute dW = x^T g and db = sum of g over the rows, without dx.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
-        >>> grads(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]])).weight
-        tensor([[ 70.],
-                [700.]])
-    """
-    _check_backward(params, cache, g)
-    x_rows, g_rows = _rows(cache), _rows(g)
-    dweight = outer(x_rows, g_rows, like=params.weight)
-    return Params(dweight, None if params.bias is None else g_rows.sum(0))
-
-
-def descend(
-    params: Params,
-    cache: Float[Tensor, "*batch n_in"],
-    g: Float[Tensor, "*batch n_out"],
-    rate: float,
-    *,
-    donate: bool = False,
-) -> Params:
-    """Compute W - rate x^T g and b - rate db, the product added to W as it is made.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-        rate: the step along the negative gradient.
-        donate: whether params may be written over.
-
-    Returns:
-        The new parameters; of donated ones, in the same memory.
-
-    Raises:
-        LayerError: if g or the cache do not fit the parameters.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
-        >>> descend(params, torch.tensor([[10.0, 100.0]]), torch.tensor([[7.0]]), 0.5).bias
-        tensor([-0.5000])
-    """
-    _check_backward(params, cache, g)
-    x_rows, g_rows = _rows(cache), _rows(g)
-    weight, bias = params.weight, params.bias
-    if bias is not None:
-        bias = torch.sub(bias, g_rows.sum(0), alpha=rate, out=bias.detach() if donate else None)
-    return Params(add_outer(weight, x_rows, g_rows, -rate, donate=donate), bias)
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-
-
-def _check_backward(params: Params, cache: Tensor, g: Tensor) -> None:
+def check_backward(params: Params, x: object, g: object) -> None:
+    """Check that params are of this layer, x is the cache of its forward, and g mirrors y."""
     check_params("dense", params, Params)
     n_in, n_out = params.weight.shape
-    if not isinstance(cache, Tensor) or cache.shape[-1:] != (n_in,):
+    if not isinstance(x, Tensor) or x.shape[-1:] != (n_in,):
         raise LayerError(
             f"dense({n_out})",
-            f"expected the cache of its own forward, x of shape (..., {n_in}), got {brief(cache)}",
+            f"expected the cache of its own forward, x of shape (..., {n_in}), got {brief(x)}",
         )
-    check_cotangent(f"dense({n_out})", g, cache, (*cache.shape[:-1], n_out))
+    check_cotangent(f"dense({n_out})", g, x, (*x.shape[:-1], n_out))

@@ -1,20 +1,23 @@
 """Dropout: y = x mask / (1 - p), where the mask drops each place with probability p.
 
-What is kept is scaled up, so that y's expectation is x and `predict` is the identity (Srivastava
-and others, "Dropout", JMLR 2014). The last `spatial` axes can share one draw, which drops whole
-channels (Tompson and others, "Efficient Object Localization Using Convolutional Networks", CVPR
-2015, section 3.2).
+What is kept is scaled up, so that y's expectation is x and `predict` is the identity. The last
+`spatial` axes can share one draw, which drops whole channels.
 
-Derivation. The mask does not depend on x, so y is linear in x, and with scale = 1 / (1 - p), or 0
-where p = 1 and nothing is kept,
+Derivation. The mask does not depend on x, so y is linear in x. With scale = 1 / (1 - p), or 0 where
+p = 1 and nothing is kept,
 
-    dx = g mask scale.
+    y = x mask scale
+    dx = g mask scale
 
 The key stands in params, as a state: `forward` with the same params draws the same mask, and
-`advance` returns params with the next key, key.fold_in(0). Cache: the mask, and scale.
+`advance` returns params with the next key, key.fold_in(0).
+
+Cache: the mask, and scale.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,14 +25,9 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
 
 
 @record
@@ -49,18 +47,7 @@ class Cache:
 
 
 def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
-    """Make the key of the first mask.
-
-    Args:
-        key: what it is made from.
-        x: an example input, of which only the device counts.
-
-    Returns:
-        The parameters, on x's device.
-
-    Raises:
-        LayerError: if x is not a floating tensor.
-    """
+    """Make the key of the first mask."""
     check_input("dropout", (), x)
     return Params(key.near(x).fold_in(0))
 
@@ -68,25 +55,7 @@ def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
 def forward(
     params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y = x mask / (1 - p), with a mask drawn from the key.
-
-    Args:
-        params: the key.
-        x: of any shape; with spatial, of shape (N, C, ...) or (C, ...) with so many axes after C.
-        p: the probability to drop, from 0 to 1.
-        spatial: how many of the last axes are kept or dropped as one.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of such a shape, or params are another layer's.
-
-    Example:
-        >>> y, cache = forward(Params(Key(0)), torch.ones(5), p=0.5)
-        >>> y, cache.mask
-        (tensor([0., 2., 2., 0., 2.]), tensor([False,  True,  True, False,  True]))
-    """
+    """Compute y = x mask scale, with a mask drawn from the key."""
     _check(params, x, spatial)
     mask = draw_mask(params.key, x, p, spatial)
     scale = 1 / (1 - p) if p < 1 else 0.0
@@ -96,24 +65,7 @@ def forward(
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
-    """Compute dx = g mask scale.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and params, whose key has no gradient.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> cache = Cache(torch.tensor([True, False]), 2.0, torch.float32)
-        >>> backward(Params(Key(0)), cache, torch.ones(2))[0]
-        tensor([2., 0.])
-    """
+    """Compute dx = g mask scale."""
     check_params("dropout", params, Params)
     check_cache("dropout", cache, Cache)
     like_y = cache.mask.new_empty((), dtype=cache.dtype)
@@ -124,53 +76,19 @@ def backward(
 def predict(
     params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
 ) -> Float[Tensor, "*s"]:
-    """Return x itself.
-
-    Args:
-        params: the key, unused.
-        x: as `forward` takes it.
-        p: ignored.
-        spatial: as `forward` takes it.
-
-    Returns:
-        x.
-
-    Raises:
-        LayerError: as `forward` does.
-    """
+    """Return x itself."""
     _check(params, x, spatial)
     return x
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move on to the next mask's key, key.fold_in(0).
-
-    Args:
-        params: those given to `forward`.
-        cache: ignored.
-
-    Returns:
-        The parameters with the next key.
-
-    Raises:
-        LayerError: if params are another layer's.
-    """
+    """Move on to the next mask's key, key.fold_in(0)."""
     check_params("dropout", params, Params)
     return Params(params.key.fold_in(0))
 
 
 def draw_mask(key: Key, x: Float[Tensor, "*s"], p: float, spatial: int) -> Bool[Tensor, "*s"]:
-    """Draw what to keep, the last `spatial` axes as one.
-
-    Args:
-        key: the key.
-        x: the input, of which only shape and device count.
-        p: the probability to drop.
-        spatial: how many of the last axes share one draw.
-
-    Returns:
-        True where x is kept, of x's shape.
-    """
+    """Draw True for what is kept, once for the last `spatial` axes."""
     shape = tuple(x.shape[: x.ndim - spatial]) + (1,) * spatial
     return keys.bernoulli(key.near(x), shape, 1 - p).expand(x.shape)
 
@@ -181,3 +99,113 @@ def _check(params: Params, x: Tensor, spatial: int) -> None:
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
         expected = f"(N, C{axes}) or (C{axes})"
         raise LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
+
+
+def dropout(p: float = 0.5) -> Layer:
+    """Drop each place with probability p and scale up the rest: y = x mask / (1 - p).
+
+    x has any shape, and y has the same. `predict` returns x itself. Source: Srivastava et al.,
+    "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
+        tensor([0., 2., 2., 0., 2.])
+    """
+    return _layer("dropout", p, 0)
+
+
+def dropout1d(p: float = 0.5) -> Layer:
+    """Drop whole channels of x of shape (N, C, L) or (C, L) and scale up the rest.
+
+    Source: Tompson et al., "Efficient Object Localization Using Convolutional Networks", 2015,
+    section 3.2.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]
+        tensor([[0., 0.],
+                [2., 2.],
+                [2., 2.]])
+    """
+    return _layer("dropout1d", p, 1)
+
+
+def dropout2d(p: float = 0.5) -> Layer:
+    """Drop whole channels of x of shape (N, C, H, W) or (C, H, W) and scale up the rest.
+
+    Of three axes the first counts channels; torch's layer, with a warning, takes the first two for
+    examples and channels, as `dropout1d` does.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> dropout2d(0.5).forward(Params(Key(0)), torch.ones(3, 1, 2))[0]
+        tensor([[[0., 0.]],
+        <BLANKLINE>
+                [[2., 2.]],
+        <BLANKLINE>
+                [[2., 2.]]])
+    """
+    return _layer("dropout2d", p, 2)
+
+
+def dropout3d(p: float = 0.5) -> Layer:
+    """Drop whole channels of x of shape (N, C, D, H, W) or (C, D, H, W) and scale up the rest.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1.
+
+    Example:
+        >>> dropout3d(0.5).forward(Params(Key(0)), torch.ones(3, 2, 2, 2))[0].sum((1, 2, 3))
+        tensor([ 0., 16., 16.])
+    """
+    return _layer("dropout3d", p, 3)
+
+
+def _layer(name: str, p: float, spatial: int) -> Layer:
+    p = checked_probability(name, p)
+    return Layer(
+        call_repr(name, p=(p, 0.5)),
+        partial(forward, p=p, spatial=spatial),
+        backward,
+        init,
+        predict=partial(predict, p=p, spatial=spatial),
+        advance=advance,
+    )
+
+
+def checked_probability(name: str, p: float) -> float:
+    """Return p, which is a probability."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name}: expected p from 0 to 1, got {p}")
+    return p

@@ -1,24 +1,34 @@
 """Embedding: row x_t of a table of weights for each index x_t.
 
-Derivation. y_tj = W_vj where v = x_t, so with d_vt = 1 where x_t = v, else 0,
+Derivation. With v for x_t,
 
-    dL/dW_vj = sum_t d_vt g_tj,
+    y_(tj) = W_(vj)    v = x_t
 
-the sum of the rows of g whose index is v. Row `padding_idx`, if there is one, starts at zero and
-has the gradient zero, so that training leaves it there. Indices have no gradient: dx is None.
+so each row of W gets the sum of the rows of g whose index it is:
 
-Sums of many small rows would stop growing in bfloat16 (256 + 1 = 256), so they are made in float32
-at least. Cache: x, and padding_idx.
+    delta_(vt) = {(1, if x_t = v), (0, otherwise):}
+    dW_(vj) = sum_t delta_(vt) g_(tj)
+
+Row `padding_idx`, if there is one, starts at zero and has the gradient zero, so training leaves it
+there. Indices have no gradient: dx is None.
+
+In half precision a sum of many small rows would stop growing: in bfloat16, 256 + 1 = 256. So these
+sums are in float32.
+
+Cache: x, and padding_idx.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params
 
@@ -48,56 +58,20 @@ def init(
     weight_init: Initializer,
     dtype: torch.dtype,
 ) -> Params:
-    """Make parameters for indices like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only dtype and device count.
-        num_embeddings: the number of rows.
-        embedding_dim: the number of features of y.
-        padding_idx: the row that is zero; None for none.
-        weight_init: draws the weight.
-        dtype: of the weight.
-
-    Returns:
-        The parameters, on x's device.
-
-    Raises:
-        LayerError: if x is not a tensor of integers.
-    """
+    """Draw W, with zeros in row padding_idx."""
     _check_indices(x)
     fans = Fans(num_embeddings, embedding_dim)
     weight = weight_init.draw(key.near(x), (num_embeddings, embedding_dim), fans, dtype)
     if padding_idx is not None:
-        weight = weight.clone()  # an initializer may have drawn from what is not ours to change
-        weight[padding_idx] = 0
+        is_padding = torch.arange(num_embeddings, device=weight.device) == padding_idx
+        weight = weight.masked_fill(is_padding.unsqueeze(-1), 0)
     return Params(weight)
 
 
 def forward(
     params: Params, x: Int[Tensor, "*batch"], *, padding_idx: int | None = None
 ) -> tuple[Float[Tensor, "*batch embedding_dim"], Cache]:
-    """Compute y_t = W_v with v = x_t.
-
-    Args:
-        params: the table.
-        x: indices from 0 to num_embeddings - 1, of any integer dtype and shape.
-        padding_idx: the index whose row has no gradient; None for none.
-
-    Returns:
-        y of x's shape with the features behind it, and the cache.
-
-    Raises:
-        LayerError: if x is not a tensor of integers in the table's range and on its device, or
-            params are another layer's. On a GPU an index out of range is the device's own error.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-        >>> forward(params, torch.tensor([1, 1, 0]))[0]
-        tensor([[3., 4.],
-                [3., 4.],
-                [1., 2.]])
-    """
+    """Compute y_t = W_v with v = x_t."""
     check_params("embedding", params, Params)
     _check_indices(x)
     weight = params.weight
@@ -116,33 +90,87 @@ def forward(
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]
 ) -> tuple[None, Params]:
-    """Compute dW_v = sum of g_t over all t with x_t = v, and zero for v = padding_idx.
+    """Compute dW_v = sum of g_t over all t with x_t = v, and zero for v = padding_idx."""
+    check_backward(params, cache, g)
+    rows = g.to(torch.promote_types(g.dtype, torch.float32)).reshape(-1, g.shape[-1])
+    index = cache.x.long().flatten()
+    if cache.padding_idx is not None:
+        rows = rows.masked_fill((index == cache.padding_idx).unsqueeze(-1), 0)
+    dweight = rows.new_zeros(params.weight.shape).index_add(0, index, rows)
+    return None, Params(dweight.to(g.dtype))
+
+
+_NORMAL = normal(1.0)
+
+
+def embedding(
+    num_embeddings: int,
+    embedding_dim: int,
+    padding_idx: int | None = None,
+    *,
+    weight_init: Initializer = _NORMAL,
+    dtype: torch.dtype = torch.float32,
+) -> Layer:
+    """Look up rows of a trained table: row x_t for each index x_t.
+
+    x holds indices from 0 to num_embeddings - 1, of any integer dtype and any shape; y has x's
+    shape and embedding_dim features behind it.
 
     Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        num_embeddings: the number of rows.
+        embedding_dim: the number of features of y.
+        padding_idx: the index whose row starts at zero and is not trained, counted from the end
+            if it is negative; None for none.
+        weight_init: draws the table. The default is torch's: the standard normal distribution.
+        dtype: of the table, which indices do not tell.
 
     Returns:
-        None, for indices have no gradient, and dparams.
+        The layer. Its params are `layers.embedding.Params`, its dx is None.
 
     Raises:
-        LayerError: if g does not mirror y, or params or the cache are another layer's.
+        ValueError: if a size is below 1, or there is no row padding_idx.
+        LayerError: from its functions, if x is not a tensor of integers in the table's range and on
+            its device. On a GPU an index out of range is the device's own error.
 
     Example:
-        >>> params, cache = Params(torch.zeros(2, 1)), Cache(torch.tensor([1, 1, 0]), None)
-        >>> backward(params, cache, torch.tensor([[1.0], [2.0], [4.0]]))[1].weight
-        tensor([[4.],
-                [3.]])
+        >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> embedding(2, 2).predict(params, torch.tensor([1, 1, 0]))
+        tensor([[3., 4.],
+                [3., 4.],
+                [1., 2.]])
     """
+    for what, size in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
+        if size < 1:
+            raise ValueError(f"embedding: expected {what} of at least 1, got {size}")
+    if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+        wanted = f"from {-num_embeddings} to {num_embeddings - 1}"
+        raise ValueError(f"embedding: expected padding_idx {wanted}, got {padding_idx}")
+    name = call_repr(
+        "embedding",
+        num_embeddings,
+        embedding_dim,
+        padding_idx=(padding_idx, None),
+        weight_init=(weight_init, _NORMAL),
+        dtype=(dtype, torch.float32),
+    )
+    row = None if padding_idx is None else padding_idx % num_embeddings
+    made = partial(
+        init,
+        num_embeddings=num_embeddings,
+        embedding_dim=embedding_dim,
+        padding_idx=row,
+        weight_init=weight_init,
+        dtype=dtype,
+    )
+    return Layer(name, partial(forward, padding_idx=row), backward, made)
+
+
+def check_backward(params: Params, cache: Cache, g: object) -> None:
+    """Check that params and cache are of this layer, and g mirrors y."""
     check_params("embedding", params, Params)
     check_cache("embedding", cache, Cache)
-    count, features = params.weight.shape
+    features = params.weight.shape[1]
     check_cotangent("embedding", g, params.weight, (*cache.x.shape, features))
-    wide = g.to(torch.promote_types(g.dtype, torch.float32))
-    padding = -1 if cache.padding_idx is None else cache.padding_idx
-    dweight = torch.ops.aten.embedding_dense_backward(wide, cache.x.long(), count, padding, False)
-    return None, Params(dweight.to(g.dtype))
 
 
 def _check_indices(x: object) -> None:

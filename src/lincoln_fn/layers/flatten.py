@@ -1,14 +1,24 @@
 """Flatten: neighbouring axes become one, element by element in the same order.
 
-Derivation. y holds the elements of x under other positions, so each dy_j/dx_i is 1 for the same
-element, else 0, and dx is g in x's shape. Cache: stand-ins for x and y.
+Derivation. y has the elements of x under other positions. With i for the position in x of element j
+of y,
+
+    y_j = x_i
+    dx_i = g_j
+
+so dx is g in x's shape.
+
+Cache: zeros in the shapes of x and y, which take no memory.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
 
@@ -16,25 +26,7 @@ from lincoln_fn.shapes import LayerError, check_axis, check_input
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, start_dim: int = 1, end_dim: int = -1
 ) -> tuple[Float[Tensor, "*flat"], StandIns]:
-    """Join the axes from start_dim to end_dim.
-
-    Args:
-        params: ().
-        x: of any shape that has these axes.
-        start_dim: the first axis to join.
-        end_dim: the last.
-
-    Returns:
-        y, a view of x where x's memory order allows; and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has no such axes in this order, or params are
-            another layer's.
-
-    Example:
-        >>> forward((), torch.zeros(5, 2, 3))[0].shape
-        torch.Size([5, 6])
-    """
+    """Join the axes from start_dim to end_dim."""
     check_input("flatten", params, x)
     check_axis("flatten", x, start_dim)
     check_axis("flatten", x, end_dim)
@@ -48,23 +40,31 @@ def forward(
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*flat"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g in x's shape.
+    """Compute dx = g in x's shape."""
+    return reshaped_back("flatten", cache, g), ()
+
+
+def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
+    """Join neighbouring axes; by default, all but the batch.
+
+    y is a view of x where x's memory layout allows it.
 
     Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        start_dim: the first axis to join, counted from the end if it is negative.
+        end_dim: the last, likewise.
 
     Returns:
-        dx of x's shape, a view of g where its memory order allows; and no dparams.
+        The layer, without parameters.
 
     Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        LayerError: from its functions, if x is not a floating tensor, or has no such axes in this
+            order.
 
     Example:
-        >>> _, cache = forward((), torch.zeros(1, 2, 2))
-        >>> backward((), cache, torch.tensor([[1.0, 2.0, 3.0, 4.0]]))[0]
-        tensor([[[1., 2.],
-                 [3., 4.]]])
+        >>> flatten(), flatten(2)
+        (flatten(), flatten(start_dim=2))
+        >>> flatten().predict((), torch.zeros(5, 2, 3)).shape
+        torch.Size([5, 6])
     """
-    return reshaped_back("flatten", cache, g), ()
+    name = call_repr("flatten", start_dim=(start_dim, 1), end_dim=(end_dim, -1))
+    return Layer(name, partial(forward, start_dim=start_dim, end_dim=end_dim), backward)

@@ -1,28 +1,38 @@
 """Gaussian error linear unit: y = x p(x), p being the normal distribution function or near it.
 
-Derivation. dy/dx = p + x p', so dx = g (p + x p'). With approximate="none",
+Derivation. By the product rule, with p' = (dp)/(dx),
 
-    p = P(Z < x) = erfc(-x / sqrt 2) / 2,           p' = e^(-x^2 / 2) / sqrt(2 pi),
+    (dy)/(dx) = p + x p'
+    dx = g (p + x p')
 
-and with approximate="tanh", with u = sqrt(2 / pi) (x + 0.044715 x^3),
+With `approximate="none"`, Z being a standard normal variable,
 
-    p = (1 + tanh u) / 2 = sigmoid(2 u),            p' = 2 u' p (1 - p),
-    2 u' = sqrt(8 / pi) (1 + 3 * 0.044715 x^2).
+    p = P(Z < x) = 1/2 erfc(-x / sqrt(2))
+    p' = e^(-x^2 / 2) / sqrt(2 pi)
 
-1 + erf(x / sqrt 2) and 1 + tanh u, as torch has them, keep no digit below x = -5; erfc and the
-sigmoid keep all. Cache: x, and which p it is: p is made again, for it is as large as x (Hendrycks
-and Gimpel, "Gaussian Error Linear Units", 2016).
+With `approximate="tanh"` and c = 0.044715,
+
+    u = sqrt(2 / pi) (x + c x^3)
+    p = (1 + tanh u) / 2 = sigmoid(2 u)
+    p' = 2 u' p (1 - p)    where 2 u' = sqrt(8 / pi) (1 + 3 c x^2)
+
+(1 + erf(x / sqrt(2))) / 2 and (1 + tanh u) / 2, as torch has them, keep no digit below x = -5; erfc
+and the sigmoid keep all.
+
+Cache: x, and which p it is. p is computed again, for it is as large as x.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
@@ -41,64 +51,54 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, approximate: Literal["none", "tanh"] = "none"
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y = x p(x).
-
-    Args:
-        params: ().
-        x: of any shape.
-        approximate: "none" for the normal distribution function, "tanh" for its approximation.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1.0, 1.0, 1e4]))[0]
-        tensor([-1.5866e-01,  8.4134e-01,  1.0000e+04])
-    """
+    """Compute y = x p."""
     check_input("gelu", params, x)
-    return x * _factor(x, approximate), Cache(x, approximate)
+    return x * _p(x, approximate), Cache(x, approximate)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g (p + x p').
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> cache = forward((), torch.tensor([0.0, 100.0]))[1]
-        >>> backward((), cache, torch.ones(2))[0]
-        tensor([0.5000, 1.0000])
-    """
+    """Compute dx = g (p + x p')."""
     check_cache("gelu", cache, Cache)
     check_cotangent("gelu", g, cache.x)
-    x, p = cache.x, _factor(cache.x, cache.approximate)
+    x, p = cache.x, _p(cache.x, cache.approximate)
     if cache.approximate == "tanh":
-        # x p (1 - p) comes first: where it is 0, x^2 may have overflowed.
-        slope = torch.ops.aten.sigmoid_backward(x, p)
-        slope = slope.addcmul(slope * x, x, value=3 * CUBIC).mul_(SQRT_8_BY_PI)
+        # Before x^2, which may be infinite where this is 0.
+        xpq = x * p * (1 - p)
+        x_dp = SQRT_8_BY_PI * (xpq + 3 * CUBIC * xpq * x * x)
     else:
-        slope = (x * x).mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi))
-    slope.add_(p)
-    del p  # so that dx takes its memory
-    return g * slope, ()
+        x_dp = x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return g * (p + x_dp), ()
 
 
-def _factor(x: Tensor, approximate: str) -> Tensor:
-    """Compute p."""
+def _p(x: Float[Tensor, "*s"], approximate: str) -> Float[Tensor, "*s"]:
     if approximate == "tanh":
-        return (x * x).mul_(CUBIC).add_(1).mul_(x * SQRT_8_BY_PI).sigmoid_()
-    return (x * -math.sqrt(0.5)).erfc_().mul_(0.5)
+        return torch.sigmoid(SQRT_8_BY_PI * x * (1 + CUBIC * x * x))
+    return torch.erfc(-x / math.sqrt(2)) / 2
+
+
+def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
+    """Weigh x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
+
+    x has any shape, and y has the same. Source: Hendrycks and Gimpel, "Gaussian Error Linear
+    Units", 2016.
+
+    Args:
+        approximate: "none" for the probability itself, "tanh" for
+            (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 in its place.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if approximate is neither.
+
+    Example:
+        >>> gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.1587,  0.0000,  0.8413])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate none or tanh, got {approximate!r}")
+    name = call_repr("gelu", approximate=(approximate, "none"))
+    return Layer(name, partial(forward, approximate=approximate), backward)

@@ -1,19 +1,24 @@
 """Gated linear unit: y = a s(b), s being the sigmoid, a and b the halves of x along one axis.
 
-Derivation. With ds/db = s (1 - s),
+Derivation. With (ds)/(db) = s (1 - s),
 
-    dL/da = g s(b),    dL/db = g a s(b) (1 - s(b)),
+    da = g s
+    db = g a s (1 - s)
 
-and dx holds the two side by side, as x holds a and b. Cache: x, and the axis (Dauphin, Fan, Auli
-and Grangier, "Language Modeling with Gated Convolutional Networks", 2017, equation 1).
+dx holds the two side by side, as x holds a and b.
+
+Cache: x, and the axis.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache, check_cotangent, check_input
 
@@ -29,54 +34,53 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
 ) -> tuple[Float[Tensor, "*halved"], Cache]:
-    """Compute y = a / (1 + exp(-b)).
-
-    Args:
-        params: ().
-        x: of any shape with an axis of even size.
-        dim: the axis along which x is halved.
-
-    Returns:
-        y of x's shape, halved along the axis, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has no such axis of even size, or params are
-            another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([6.0, 8.0, 0.0, 1e4]))[0]
-        tensor([3., 8.])
-    """
-    check_input("glu", params, x)
-    check_axis("glu", x, dim)
-    if x.shape[dim] % 2:
-        problem = f"expected x of even size along dim={dim}, got {tuple(x.shape)}"
-        raise LayerError("glu", problem)
-    return torch.nn.functional.glu(x, dim), Cache(x, dim)
+    """Compute y = a s(b)."""
+    check_halves(params, x, dim)
+    a, b = torch.chunk(x, 2, dim)
+    return a * torch.sigmoid(b), Cache(x, dim)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*halved"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dL/da = g s(b) and dL/db = g a s(b) (1 - s(b)).
+    """Compute da = g s and db = g a s (1 - s)."""
+    check_half(cache, g)
+    a, b = torch.chunk(cache.x, 2, cache.dim)
+    s = torch.sigmoid(b)
+    return torch.cat([g * s, g * a * s * (1 - s)], cache.dim), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
 
-    Returns:
-        dx of x's shape, and no dparams.
+def check_halves(params: tuple[()], x: Float[Tensor, "*s"], dim: int) -> None:
+    """Check that x has halves along the axis."""
+    check_input("glu", params, x)
+    check_axis("glu", x, dim)
+    if x.shape[dim] % 2:
+        raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
 
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
 
-    Example:
-        >>> backward((), Cache(torch.tensor([6.0, 0.0]), -1), torch.ones(1))[0]
-        tensor([0.5000, 1.5000])
-    """
+def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
+    """Check that g has the shape of a half of x."""
     check_cache("glu", cache, Cache)
     shape = list(cache.x.shape)
     shape[cache.dim] //= 2
     check_cotangent("glu", g, cache.x, tuple(shape))
-    return torch.ops.aten.glu_backward(g, cache.x, cache.dim), ()
+
+
+def glu(dim: int = -1) -> Layer:
+    """Let one half of x gate the other: y = a / (1 + e^(-b)), a and b being the halves of x.
+
+    x has any shape with an axis of even size; y has half the size along it. Source: Dauphin, Fan,
+    Auli and Grangier, "Language Modeling with Gated Convolutional Networks", 2017, equation 1.
+
+    Args:
+        dim: the axis along which x is halved.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> glu().predict((), torch.tensor([6.0, 8.0, 0.0, 1e4]))
+        tensor([3., 8.])
+    """
+    name = call_repr("glu", dim=(dim, -1))
+    return Layer(name, partial(forward, dim=dim), backward)

@@ -1,40 +1,48 @@
-"""Group norm: y = (x - mean) / sqrt(var + eps) * weight + bias, over groups of channels.
+"""Group norm: y = (x - mean) / sqrt(var + epsilon) w + b, over groups of channels.
 
 The channels of each example fall into groups of neighbours, and each group, over all of its
 channels and places, is normalised by its own mean and biased variance; the weight and the bias are
 one number a channel (Wu and He, "Group Normalization", ECCV 2018, section 3).
 
-Derivation. A group is a row of layer norm, M = C / num_groups * places long, so that with
-rstd = 1 / sqrt(var + eps), x_hat = (x - mean) rstd and dx_hat = g weight the three terms are those
-derived in `layers/layer_norm.py`, the means being taken over the group:
+Derivation. A group is a row of layer norm, and the means are those of the group:
 
-    dx      = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat))
-    dweight = sum over examples and places of g x_hat
-    dbias   = sum over examples and places of g
+    rstd = 1 / sqrt(var + epsilon)
+    hat x = (x - mean) rstd
+    y = hat x w + b
 
-Cache: x in contiguous order, and mean and rstd, one number a group.
+`layers/layer_norm.py` derives
+
+    d hat x = g w
+    dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
+    dw = sum g hat x    over examples and places
+    db = sum g    over examples and places
+
+Cache: x_hat in x's dtype; rstd, one number a group, for half precision in float32.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
-    check_channels,
+    affine_grads,
     first_affine,
-    normalise_groups,
-    normalise_groups_backward,
+    mean_over,
+    scale_and_shift,
+    statistics,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_eps,
+    check_grouped,
 )
 from lincoln_fn.record import record
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 @record
@@ -47,34 +55,24 @@ class Params:
 
 @record
 class Cache:
-    """The input, and its groups' mean and rstd."""
+    """The normalised input, and its groups' rstd."""
 
-    x: Float[Tensor, "batch channels *spatial"]
-    mean: Float[Tensor, "batch groups"]
-    rstd: Float[Tensor, "batch groups"]
+    x_hat: Float[Tensor, "batch channels *spatial"]
+    rstd: Float[Tensor, "batch groups 1 *ones"]
 
 
 def init(
-    key: Key, x: Float[Tensor, "batch channels *spatial"], *, num_groups: int, affine: bool
+    key: Key,
+    x: Float[Tensor, "batch channels *spatial"],
+    *,
+    num_groups: int,
+    affine: bool,
+    bias: bool = True,
 ) -> Params:
-    """Make a weight of ones and a bias of zeros for inputs like x.
-
-    Args:
-        key: ignored.
-        x: an example input, of which only shape, dtype and device count.
-        num_groups: how many groups the channels fall into.
-        affine: whether there are a weight and a bias.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, ...) with C a multiple of
-            num_groups.
-    """
+    """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
-    _check(x, None, num_groups)
-    return Params(*first_affine(x, (x.shape[1],), weight=affine, bias=affine))
+    check_grouped(x, None, None, num_groups)
+    return Params(*first_affine(x, (x.shape[1],), weight=affine, bias=affine and bias))
 
 
 def forward(
@@ -84,66 +82,75 @@ def forward(
     num_groups: int,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
-    """Compute y = (x - mean) / sqrt(var + eps) * weight + bias, group by group.
-
-    Args:
-        params: weight and bias.
-        x: of shape (N, C, ...), any number of further axes.
-        num_groups: how many groups the channels fall into.
-        eps: added to the variance.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, ...) with the weight's C, dtype
-            and device, C is no multiple of num_groups, or params are another layer's.
-
-    Example:
-        >>> forward(Params(None, None), torch.tensor([[1.0, 3.0, 6.0, 4.0]]), num_groups=2)[0]
-        tensor([[-1.0000,  1.0000,  1.0000, -1.0000]])
-    """
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
     check_input("group_norm", params, x, Params)
-    _check(x, params.weight, num_groups)
-    x = x.contiguous()
-    y, mean, rstd = normalise_groups(x, params.weight, params.bias, num_groups, eps)
-    return y, Cache(x, mean, rstd)
+    check_grouped(x, params.weight, params.bias, num_groups)
+    grouped = _in_groups(widened(x), num_groups)
+    centred, _, var = statistics(grouped, tuple(range(2, grouped.ndim)))
+    rstd = (var + eps).rsqrt()
+    x_hat = (centred * rstd).flatten(1, 2)
+    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd)
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
-    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dweight and dbias.
+    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
+    check_params("group_norm", params, Params)
+    check_cache("group_norm", cache, Cache)
+    check_cotangent("group_norm", g, cache.x_hat)
+    rstd, dy = cache.rstd, widened(g)
+    mean = partial(mean_over, axes=tuple(range(2, rstd.ndim)))
+    x_hat = _in_groups(widened(cache.x_hat), rstd.shape[1])
+    dx_hat = _in_groups(scale_and_shift(dy, params.weight, None, g.ndim - 2), rstd.shape[1])
+    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+    shared = (0, *range(2, g.ndim))
+    dparams = affine_grads(dy, x_hat.flatten(1, 2), params.weight, params.bias, shared)
+    return dx.flatten(1, 2).to(g.dtype), Params(*dparams)
+
+
+def _in_groups(x: Tensor, num_groups: int) -> Tensor:
+    """Split axis 1, the channels, into the groups and their channels."""
+    return x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:])
+
+
+def group_norm(
+    num_groups: int, eps: float = 1e-5, affine: bool = True, *, bias: bool = True
+) -> Layer:
+    """Normalise groups of channels of each example: y = (x - mean) / sqrt(var + eps) w + b.
+
+    x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
 
     Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        num_groups: how many groups the channels fall into; C is a multiple of it.
+        eps: added to the variance.
+        affine: whether there is a weight.
+        bias: whether there is a bias beside the weight.
 
     Returns:
-        dx of x's shape, and dparams.
+        The layer, whose params are `layers.group_norm.Params`.
 
     Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
+        ValueError: if num_groups is below 1 or eps below 0.
+
+    Source:
+        Wu and He, "Group Normalization", ECCV 2018.
 
     Example:
         >>> params = Params(None, None)
-        >>> _, cache = forward(params, torch.tensor([[1.0, 3.0, 3.0]]), num_groups=1)
-        >>> backward(params, cache, torch.ones(1, 3))[0].abs().max() < 1e-6
-        tensor(True)
+        >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))
+        tensor([[-1.0000,  1.0000,  1.0000, -1.0000]])
     """
-    check_params("group_norm", params, Params)
-    check_cache("group_norm", cache, Cache)
-    check_cotangent("group_norm", g, cache.x)
-    statistics = (cache.mean, cache.rstd)
-    dx, dweight, dbias = normalise_groups_backward(
-        g, cache.x, statistics, params.weight, params.bias
+    if num_groups < 1:
+        raise ValueError(f"group_norm: expected num_groups of at least 1, got {num_groups}")
+    check_eps("group_norm", eps)
+    name = call_repr(
+        "group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True), bias=(bias, True)
     )
-    return dx, Params(dweight, dbias)
-
-
-def _check(x: Tensor, weight: Tensor | None, num_groups: int) -> None:
-    check_channels("group_norm", x, weight)
-    if x.shape[1] % num_groups:
-        problem = f"expected C to be a multiple of num_groups={num_groups}"
-        raise LayerError("group_norm", f"{problem}, got x of shape {tuple(x.shape)}")
+    return Layer(
+        name,
+        partial(forward, num_groups=num_groups, eps=eps),
+        backward,
+        partial(init, num_groups=num_groups, affine=affine, bias=bias),
+    )

@@ -1,37 +1,66 @@
 """Gated recurrent unit, over a sequence.
 
-With a_r, a_z, a_n and b_r, b_z, b_n the three parts of a_t and b_t, in this order, s the sigmoid
-and h the old state:
+The state is h. At each step the sums a and b, of the input and of the last h, have three parts
+each, in this order:
 
-    r = s(a_r + b_r)   z = s(a_z + b_z)   n = tanh(a_n + r b_n)
+    a = x W_(ih) + b_(ih) = [a_r, a_z, a_n]
+    b = h W_(hh) + b_(hh) = [b_r, b_z, b_n]
+    r = sigma(a_r + b_r)
+    z = sigma(a_z + b_z)
+    n = tanh(a_n + r b_n)
     h' = (1 - z) n + z h
 
-Derivation. With dh' the gradient of the new state:
+sigma is the sigmoid, and h' is the output.
 
-    dz = dh' (h - n)     dn = dh' (1 - z)     dh = dh' z
+Derivation. Let dh' be the gradient of the new state:
 
-and through each gate's own function, s' = s (1 - s) and tanh' = 1 - tanh^2:
+    dz = dh' (h - n)
+    dn = dh' (1 - z)
+    dh = dh' z
 
-    da_n = dn (1 - n^2)        dr = da_n b_n
-    da_r = dr r (1 - r)        da_z = dz z (1 - z)
-    db_r = da_r                db_z = da_z                db_n = da_n r
+Through each gate's own function, with sigma' = sigma (1 - sigma) and tanh' = 1 - tanh^2:
 
-for b_n alone enters through r. (Cho et al., "Learning Phrase Representations using RNN
-Encoder-Decoder", 2014, with the reset gate after the product, as torch has it.)
+    da_n = dn (1 - n^2)
+    dr = da_n b_n
+    da_r = dr r (1 - r)
+    da_z = dz z (1 - z)
 
-Gates stand in torch's order; the matrices are applied from the right, so they are torch's
-transposed. Several layers, directions, states and masks are explained in `_recurrent.py`, the sums
-over time in `_scan.py`. Cache: of each step what the cell's own backward needs.
+r multiplies b_n and nothing else, so b differs from a in its last part alone:
+
+    da = [da_r, da_z, da_n]
+    db = [da_r, da_z, da_n r]
+
+h enters through b too. How db adds to dh, and how all da and db make dx and the gradients of the
+parameters, stands in `_scan.py`; several layers, two directions, states and masks stand in
+`_recurrent.py`.
+
+Cache: x, and of each step r, z, n, b_n and h.
+
+Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014; with the
+reset gate after the product, as torch has it. The gates stand in torch's order; the matrices are
+applied from the right, so they are torch's transposed.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays
-from lincoln_fn.layers._recurrent import Cache, Cells, Family, Form, init_cells, run, run_backward
+from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.layers._recurrent import (
+    DEFAULT_INIT,
+    Form,
+    call_of,
+    init_cells,
+    run,
+    run_backward,
+)
+from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
 from lincoln_fn.record import record
 
@@ -44,70 +73,24 @@ class Params:
 
 
 def init(key: Key, x: Arrays, *, form: Form) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        form: the layer's sizes, and its initializers.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is no sequence (batch, length, n_in).
-    """
+    """Draw the cells of all layers and directions."""
     return Params(init_cells("gru", 3, key, x, form))
 
 
-def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    """Run over a sequence.
-
-    Args:
-        params: the cells.
-        x: a sequence (batch, length, n_in), or (sequence, h_0), or
-            (sequence, h_0, mask); the state may be None for zeros, the mask is True where the
-            sequence has an entry.
-
-    Returns:
-        y, the outputs (batch, length, directions * hidden), and for a tuple also the last state;
-        and the cache.
-
-    Raises:
-        LayerError: if x or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.gru(4), torch.zeros(2, 5, 3)
-        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].shape
-        torch.Size([2, 5, 4])
-    """
-    return run(FAMILY, params, x)
+def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arrays, Cache]:
+    """Compute h' = step(a, b, h) at each step; y is every h'."""
+    return run(FAMILY, params, x, batch_first)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Run back over the sequence, as derived above.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, in y's form.
-
-    Returns:
-        dx, in x's form (None for a mask, and for a state that was not given), and dparams.
-
-    Raises:
-        LayerError: if g, the cache or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.gru(4), torch.zeros(2, 5, 3)
-        >>> params = layer.init(lf.Key(0), x)
-        >>> layer.backward(params, layer.forward(params, x)[1], torch.ones(2, 5, 4))[0].shape
-        torch.Size([2, 5, 3])
-    """
+    """Compute da, db and dh by `_step_backward` at each step, from the last to the first."""
     return run_backward("gru", params, cache, g)
 
 
-def _cell(a: Tensor, b: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+def _step(
+    a: Float[Tensor, "batch 3*hidden"], b: Float[Tensor, "batch 3*hidden"], state: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Compute h' = (1 - z) n + z h."""
     (h,) = state
     a_r, a_z, a_n = a.chunk(3, -1)
     b_r, b_z, b_n = b.chunk(3, -1)
@@ -116,14 +99,66 @@ def _cell(a: Tensor, b: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
     return ((1 - z) * n + z * h,), (r, z, n, b_n, h)
 
 
-def _cell_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+    """Compute da = [da_r, da_z, da_n], db = [da_r, da_z, da_n r] and dh = dh' z."""
     r, z, n, b_n, h = kept
     (dh,) = dstate
     dz, dn = dh * (h - n), dh * (1 - z)
     da_n = dn * (1 - n * n)
-    da_r, da_z = da_n * b_n * r * (1 - r), dz * z * (1 - z)
+    dr = da_n * b_n
+    da_r, da_z = dr * r * (1 - r), dz * z * (1 - z)
     da, db = torch.cat([da_r, da_z, da_n], -1), torch.cat([da_r, da_z, da_n * r], -1)
     return da, db, (dh * z,)
 
 
-FAMILY = Family("gru", Params, Rule(3, 1, _cell, _cell_backward))
+FAMILY = Family("gru", Params, Rule(3, 1, _step, _step_backward))
+
+
+def gru(
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make a layer of gated recurrent units.
+
+    x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the
+    outputs (batch, length, directions * hidden_size). x may also be a tuple (sequence, state) or
+    (sequence, state, mask). Then y is (outputs, last state). A state has the shape
+    (num_layers * directions, batch, hidden_size); it may be None for zeros. The mask
+    (batch, length) is True where the sequence has an entry.
+
+    Args:
+        hidden_size: features of a state.
+        num_layers: how many layers run over each other's outputs.
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
+            if False, they are (length, batch, ...), as torch's are by default.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.gru.Params`.
+
+    Raises:
+        ValueError: if a number is below 1.
+        LayerError: from its functions, if the sequence, the state or the mask does not fit.
+
+    Source:
+        Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+        Machine Translation", EMNLP 2014.
+
+    Example:
+        >>> layer, x = lf.gru(8, num_layers=2), torch.zeros(2, 5, 3)
+        >>> layer.predict(layer.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 8])
+    """
+    form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
+    name = call_of("gru", form, batch_first)
+    bound = partial(forward, batch_first=batch_first)
+    return Layer(name, bound, backward, partial(init, form=form))

@@ -1,67 +1,61 @@
-"""Hard shrinkage: y = x where |x| > l, else 0, element by element.
+"""Hard shrinkage: y = 0 where |x| <= l, else x, element by element.
 
-Derivation. With l = lambd at least 0, y = x and dy/dx = 1 for |x| > l, and y = 0 and dy/dx = 0 for
-|x| < l. At |x| = l, where y jumps, 0 is taken, as torch does. y is not 0 just where |x| > l, so y
-tells the two apart and x need not be kept:
+Derivation. With l = lambd at least 0, the slope is 1 for |x| > l and 0 for |x| < l. At |x| = l,
+where y jumps, 0 is taken, as in torch:
 
-    dx = g where |y| > 0, else 0.
+    dx = {(g, if y != 0), (0, otherwise):}    since y != 0 where |x| > l
 
-Cache: y.
+Cache: y, which tells the pieces apart, so that x need not be kept.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float = 0.5
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = x where |x| > lambd, else 0.
-
-    Args:
-        params: ().
-        x: of any shape.
-        lambd: the largest |x| that becomes 0; at least 0.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1.0, 0.5, 2.0]))[0]
-        tensor([-1.,  0.,  2.])
-    """
+    """Compute y = 0 where |x| <= l, else x."""
     check_input("hardshrink", params, x)
-    y = torch.nn.functional.hardshrink(x, lambd)
+    y = torch.where(torch.abs(x) <= lambd, 0, x)
     return y, y
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g where |y| > 0, else 0.
+    """Compute dx = g where y != 0, else 0."""
+    check_cotangent("hardshrink", g, y)
+    return torch.where(y != 0, g, 0), ()
+
+
+def hardshrink(lambd: float = 0.5) -> Layer:
+    """Replace what is near 0 by 0: y = 0 where |x| <= lambd, else x.
+
+    x has any shape, and y has the same.
 
     Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        lambd: the largest |x| that becomes 0; at least 0.
 
     Returns:
-        dx of x's shape, and no dparams.
+        The layer, without parameters.
 
     Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        ValueError: if lambd is below 0.
 
     Example:
-        >>> backward((), torch.tensor([-1.0, 0.0, 2.0]), torch.ones(3))[0]
-        tensor([1., 0., 1.])
+        >>> hardshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
+        tensor([-1.,  0.,  2.])
     """
-    check_cotangent("hardshrink", g, cache)
-    return torch.ops.aten.hardshrink_backward(g, cache, 0), ()
+    if not lambd >= 0:
+        raise ValueError(f"hardshrink: expected lambd of at least 0, got {lambd}")
+    name = call_repr("hardshrink", lambd=(lambd, 0.5))
+    return Layer(name, partial(forward, lambd=lambd), backward)

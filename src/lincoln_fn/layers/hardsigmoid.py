@@ -1,9 +1,9 @@
 """Hard sigmoid: y = min(max(x + 3, 0), 6) / 6, element by element.
 
-Derivation. For -3 < x < 3, y = x / 6 + 1 / 2 and dy/dx = 1 / 6; outside, y is constant and
-dy/dx = 0. At both ends there is no derivative, and 0 is taken, as torch does:
+Derivation. For -3 < x < 3, y = x / 6 + 1 / 2 and the slope is 1 / 6. Outside, y is constant and the
+slope is 0. At x = -3 and x = 3 there is no derivative, and 0 is taken, as in torch:
 
-    dx = g / 6 where -3 < x < 3, else 0.
+    dx = {(g / 6, if -3 < x < 3), (0, otherwise):}
 
 Cache: x. y would not do: it rounds to 1 just below x = 3.
 """
@@ -14,52 +14,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = min(max(x + 3, 0), 6) / 6.
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-4.0, 0.0, 4.0]))[0]
-        tensor([0.0000, 0.5000, 1.0000])
-    """
+    """Compute y = min(max(x + 3, 0), 6) / 6."""
     check_input("hardsigmoid", params, x)
-    return torch.nn.functional.hardsigmoid(x), x
+    return torch.clamp(x + 3, 0, 6) / 6, x
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g / 6 where -3 < x < 3, else 0.
+    """Compute dx = g / 6 where -3 < x < 3, else 0."""
+    check_cotangent("hardsigmoid", g, x)
+    return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def hardsigmoid() -> Layer:
+    """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
+
+    x has any shape, and y has the same.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([-3.0, 0.0, 3.0]), torch.full((3,), 6.0))[0]
-        tensor([0., 1., 0.])
+        >>> hardsigmoid().predict((), torch.tensor([-4.0, 0.0, 1.5]))
+        tensor([0.0000, 0.5000, 0.7500])
     """
-    check_cotangent("hardsigmoid", g, cache)
-    # Not aten.hardsigmoid_backward, whose 1 / 6 is float32's in float64 too.
-    return torch.ops.aten.hardtanh_backward(g, cache, -3, 3).mul_(1 / 6), ()
+    return Layer("hardsigmoid()", forward, backward)

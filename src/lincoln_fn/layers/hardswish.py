@@ -1,13 +1,13 @@
 """Hard swish: y = x min(max(x + 3, 0), 6) / 6, element by element.
 
-Derivation. y = 0 and dy/dx = 0 for x < -3, y = x and dy/dx = 1 for x > 3, and between them
-y = (x^2 + 3 x) / 6 and
+Derivation. y = 0 for x < -3, y = x for x > 3, and y = (x^2 + 3 x) / 6 between them:
 
-    dy/dx = x / 3 + 1 / 2.
+    (dy)/(dx) = {(0, if x <= -3), (1, if x >= 3), (x / 3 + 1 / 2, otherwise):}
+    dx = {(0, if x <= -3), (g, if x >= 3), (g (x / 3 + 1 / 2), otherwise):}
 
-At x = -3 and x = 3 there is no derivative; 0 and 1 are taken, as torch does. dx is g times it.
+At x = -3 and x = 3 there is no derivative; the outer slopes, 0 and 1, are taken, as in torch.
 
-Cache: x (Howard et al., "Searching for MobileNetV3", 2019, section 5.2).
+Cache: x.
 """
 
 from __future__ import annotations
@@ -16,51 +16,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = x min(max(x + 3, 0), 6) / 6.
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-4.0, 0.0, 1.0, 4.0]))[0]
-        tensor([-0.0000, 0.0000, 0.6667, 4.0000])
-    """
+    """Compute y = x min(max(x + 3, 0), 6) / 6."""
     check_input("hardswish", params, x)
-    return torch.nn.functional.hardswish(x), x
+    # Divided first, for 6 x may overflow in float16.
+    return x * (torch.clamp(x + 3, 0, 6) / 6), x
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g (x / 3 + 1 / 2) where -3 < x < 3, 0 below and g above.
+    """Compute dx = 0 where x <= -3, g where x >= 3, else g (x / 3 + 1 / 2)."""
+    check_cotangent("hardswish", g, x)
+    return torch.where(x <= -3, 0, torch.where(x >= 3, g, g * (x / 3 + 1 / 2))), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def hardswish() -> Layer:
+    """Weigh x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
+
+    x has any shape, and y has the same. Source: Howard et al., "Searching for MobileNetV3", 2019,
+    section 5.2.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([-3.0, 0.0, 3.0]), torch.ones(3))[0]
-        tensor([0.0000, 0.5000, 1.0000])
+        >>> hardswish().predict((), torch.tensor([-1.0, 0.0, 1.0, 4.0]))
+        tensor([-0.3333,  0.0000,  0.6667,  4.0000])
     """
-    check_cotangent("hardswish", g, cache)
-    return torch.ops.aten.hardswish_backward(g, cache), ()
+    return Layer("hardswish()", forward, backward)

@@ -1,19 +1,22 @@
 """Hard tanh: y = min(max(x, low), high), element by element.
 
-Derivation. With low = min_val and high = max_val, y = x and dy/dx = 1 between them; outside, y is
-constant and dy/dx = 0. At both ends there is no derivative, and 0 is taken, as torch does:
+Derivation. With low = min_val and high = max_val, y = x and the slope is 1 between them. Outside, y
+is constant and the slope is 0. At both ends there is no derivative, and 0 is taken, as in torch:
 
-    dx = g where low < x < high, else 0.
+    dx = {(g, if low < x < high), (0, otherwise):}
 
 Cache: x and the ends. y would not do: rounded to bfloat16, an end may lie between the two.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
@@ -30,49 +33,41 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, min_val: float = -1.0, max_val: float = 1.0
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y = min(max(x, min_val), max_val).
-
-    Args:
-        params: ().
-        x: of any shape.
-        min_val: the smallest value of y.
-        max_val: the largest value of y.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-2.0, 0.5, 2.0]))[0]
-        tensor([-1.0000,  0.5000,  1.0000])
-    """
+    """Compute y = min(max(x, low), high)."""
     check_input("hardtanh", params, x)
-    y = torch.nn.functional.hardtanh(x, min_val, max_val)
-    return y, Cache(x, min_val, max_val)
+    return torch.clamp(x, min_val, max_val), Cache(x, min_val, max_val)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g where low < x < high, else 0.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache(torch.tensor([-1.0, 0.5, 2.0]), -1, 1), torch.ones(3))[0]
-        tensor([0., 1., 0.])
-    """
+    """Compute dx = g where low < x < high, else 0."""
     check_cache("hardtanh", cache, Cache)
     check_cotangent("hardtanh", g, cache.x)
-    return torch.ops.aten.hardtanh_backward(g, cache.x, cache.min_val, cache.max_val), ()
+    is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
+    return torch.where(is_between, g, 0), ()
+
+
+def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
+    """Cut off what lies beyond two ends: y = min(max(x, min_val), max_val).
+
+    x has any shape, and y has the same.
+
+    Args:
+        min_val: the smallest value of y.
+        max_val: the largest value of y, above min_val.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if max_val is not above min_val.
+
+    Example:
+        >>> hardtanh(0.0, 2.0).predict((), torch.tensor([-3.0, 1.5, 3.0]))
+        tensor([0.0000, 1.5000, 2.0000])
+    """
+    if not min_val < max_val:
+        raise ValueError(f"hardtanh: expected min_val below max_val, got {min_val} and {max_val}")
+    name = call_repr("hardtanh", min_val=(min_val, -1.0), max_val=(max_val, 1.0))
+    return Layer(name, partial(forward, min_val=min_val, max_val=max_val), backward)

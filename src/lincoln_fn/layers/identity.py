@@ -1,48 +1,38 @@
 """Identity: y = x.
 
-Derivation. dy/dx = 1, so dx = g. Cache: nothing.
+Derivation.
+
+    (dy)/(dx) = 1
+    dx = g
+
+Cache: nothing.
 """
 
 from __future__ import annotations
 
-from lincoln_fn.layer import Arrays
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.shapes import check_params
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:
-    """Return x.
-
-    Args:
-        params: ().
-        x: anything.
-
-    Returns:
-        x, and no cache.
-
-    Raises:
-        LayerError: if params are another layer's.
-
-    Example:
-        >>> forward((), torch.ones(2))
-        (tensor([1., 1.]), None)
-    """
+    """Return y = x."""
     check_params("identity", params, None)
     return x, None
 
 
 def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[()]]:
-    """Return dx = g.
+    """Return dx = g."""
+    return g, ()
 
-    Args:
-        params: ().
-        cache: None.
-        g: dL/dy.
+
+def identity() -> Layer:
+    """Do nothing: y = x, whatever x is.
 
     Returns:
-        dx, and no dparams.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), None, torch.ones(2))
-        (tensor([1., 1.]), ())
+        >>> identity().predict((), torch.ones(2))
+        tensor([1., 1.])
     """
-    return g, ()
+    return Layer("identity()", forward, backward)

@@ -1,44 +1,57 @@
-"""Instance norm: y = (x - mean) / sqrt(var + eps) * weight + bias, each channel of each example.
+"""Instance norm: y = (x - mean) / sqrt(var + epsilon) w + b, each channel of each example.
 
 Every example's every channel is normalised by the mean and biased variance over its own places
 (Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016, equation 4).
 
-Derivation. It is group norm with one channel a group, so that with rstd = 1 / sqrt(var + eps),
-x_hat = (x - mean) rstd and dx_hat = g weight the three terms are those derived in
-`layers/layer_norm.py`, the means being taken over the places:
+Derivation. A channel of an example is a row of layer norm, and the means are those over its places:
 
-    dx      = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat))
-    dweight = sum over examples and places of g x_hat
-    dbias   = sum over examples and places of g
+    rstd = 1 / sqrt(var + epsilon)
+    hat x = (x - mean) rstd
+    y = hat x w + b
+
+`layers/layer_norm.py` derives
+
+    d hat x = g w
+    dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
+    dw = sum g hat x    over examples and places
+    db = sum g    over examples and places
 
 Running statistics, where they are tracked, are those of `layers/batch_norm.py`, a batch's mean and
-unbiased variance being the averages of its examples'. Cache: x in contiguous order, mean, rstd.
+unbiased variance being the averages of its examples'.
+
+Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number a channel of each
+example, for half precision in float32. The last two are for `advance`.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
     Running,
-    check_channels,
+    affine_grads,
     first_affine,
     first_running,
+    mean_over,
     moved,
-    normalise_groups,
-    normalise_groups_backward,
+    normalise_by,
+    scale_and_shift,
+    statistics,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_count,
+    check_eps,
+    check_instances,
+    check_running,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-)
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 @record
@@ -52,162 +65,166 @@ class Params:
 
 @record
 class Cache:
-    """The input, its mean and rstd, and the momentum of the running statistics."""
+    """The normalised input, its rstd, mean and unbiased variance, and the momentum."""
 
-    x: Float[Tensor, "batch channels *spatial"]
-    mean: Float[Tensor, "batch channels"]
-    rstd: Float[Tensor, "batch channels"]
+    x_hat: Float[Tensor, "*batch channels *spatial"]
+    rstd: Float[Tensor, "*batch channels *ones"]
+    mean: Float[Tensor, "*batch channels"]
+    var: Float[Tensor, "*batch channels"]
     momentum: float | None = static()
 
 
 def init(
     key: Key,
-    x: Float[Tensor, "batch channels *spatial"],
+    x: Float[Tensor, "*batch channels *spatial"],
     *,
     affine: bool,
     track_running_stats: bool,
+    bias: bool = True,
+    spatial_axes: int | None = None,
 ) -> Params:
-    """Make a weight of ones, a bias of zeros and running statistics for inputs like x.
-
-    Args:
-        key: ignored.
-        x: an example input, of which only shape, dtype and device count.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, L, ...).
-    """
+    """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("instance_norm", (), x)
-    check_channels("instance_norm", x, None, least=3)
-    weight, bias = first_affine(x, (x.shape[1],), weight=affine, bias=affine)
-    return Params(weight, bias, first_running(x) if track_running_stats else None)
+    channels = x.shape[check_instances(x, None, None, None, spatial_axes)]
+    weight, shift = first_affine(x, (channels,), weight=affine, bias=affine and bias)
+    return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
 def forward(
     params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
+    x: Float[Tensor, "*batch channels *spatial"],
     *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
-    """Compute y = (x - mean) / sqrt(var + eps) * weight + bias by each channel's own statistics.
-
-    Args:
-        params: weight, bias and running statistics, the last unused here.
-        x: of shape (N, C, L, ...), with one or more axes of places.
-        eps: added to the variance.
-        momentum: kept for `advance`.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, L, ...) with the weight's C, dtype
-            and device and more than one place, or params are another layer's.
-
-    Example:
-        >>> forward(Params(None, None, None), torch.tensor([[[1.0, 3.0], [6.0, 4.0]]]))[0]
-        tensor([[[-1.0000,  1.0000],
-                 [ 1.0000, -1.0000]]])
-    """
-    _check(params, x)
-    if x.shape[2:].numel() < 2:
-        problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
-        raise LayerError("instance_norm", problem)
-    x = x.contiguous()
-    y, mean, rstd = normalise_groups(x, params.weight, params.bias, x.shape[1], eps)
-    return y, Cache(x, mean.view(x.shape[:2]), rstd.view(x.shape[:2]), momentum)
+    spatial_axes: int | None = None,
+) -> tuple[Float[Tensor, "*batch channels *spatial"], Cache]:
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
+    check_input("instance_norm", params, x, Params)
+    axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
+    places = tuple(range(axis + 1, x.ndim))
+    count = x.shape[axis + 1 :].numel()
+    check_count("instance_norm", x, count)
+    centred, mean, var = statistics(widened(x), places)
+    rstd = (var + eps).rsqrt()
+    x_hat = centred * rstd
+    y = scale_and_shift(x_hat, params.weight, params.bias, len(places))
+    unbiased = var * (count / (count - 1))
+    cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(axis), unbiased.flatten(axis), momentum)
+    return y.to(x.dtype), cache
 
 
 def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
-) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
-    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dweight and dbias.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and dparams, which hold the same running statistics as params.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> params = Params(None, None, None)
-        >>> _, cache = forward(params, torch.tensor([[[1.0, 3.0, 3.0]]]))
-        >>> backward(params, cache, torch.ones(1, 1, 3))[0].abs().max() < 1e-6
-        tensor(True)
-    """
+    params: Params, cache: Cache, g: Float[Tensor, "*batch channels *spatial"]
+) -> tuple[Float[Tensor, "*batch channels *spatial"], Params]:
+    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     check_params("instance_norm", params, Params)
     check_cache("instance_norm", cache, Cache)
-    check_cotangent("instance_norm", g, cache.x)
-    statistics = (cache.mean, cache.rstd)
-    dx, dweight, dbias = normalise_groups_backward(
-        g, cache.x, statistics, params.weight, params.bias
-    )
-    return dx, Params(dweight, dbias, params.running)
+    check_cotangent("instance_norm", g, cache.x_hat)
+    places = tuple(range(cache.mean.ndim, g.ndim))
+    mean = partial(mean_over, axes=places)
+    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
+    dx_hat = scale_and_shift(dy, params.weight, None, len(places))
+    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+    shared = (*range(cache.mean.ndim - 1), *places)
+    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
+    return dx.to(g.dtype), Params(dweight, dbias, params.running)
 
 
 def predict(
     params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
+    x: Float[Tensor, "*batch channels *spatial"],
     *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
-) -> Float[Tensor, "batch channels *spatial"]:
-    """Compute y by the running statistics, or as `forward` does if there are none.
-
-    Args:
-        params: weight, bias and running statistics.
-        x: of shape (N, C, L, ...).
-        eps: added to the variance.
-        momentum: ignored.
-
-    Returns:
-        y of x's shape.
-
-    Raises:
-        LayerError: as `forward` does, but for the number of places.
-    """
+    spatial_axes: int | None = None,
+) -> Float[Tensor, "*batch channels *spatial"]:
+    """Compute y by the running statistics, or as `forward` does if there are none."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps)[0]
-    _check(params, x)
-    return torch.nn.functional.batch_norm(
-        x, running.mean, running.var, params.weight, params.bias, eps=eps
-    )
+        return forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+    check_input("instance_norm", params, x, Params)
+    axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
+    return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move the running statistics towards the averages of the batch's examples.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-
-    Returns:
-        The parameters with the next running statistics.
-
-    Raises:
-        LayerError: if params or cache are another layer's.
-    """
+    """Move the running statistics towards the averages of the batch's examples."""
     check_params("instance_norm", params, Params)
     check_cache("instance_norm", cache, Cache)
-    if params.running is None:
+    running = params.running
+    if running is None:
         return params
-    var = cache.x.flatten(2).var(-1)
-    running = moved(params.running, cache.mean.mean(0), var.mean(0), cache.momentum)
-    return Params(params.weight, params.bias, running)
+    if cache.x_hat.numel() == 0:  # an empty batch has no statistics: the old ones stand in for them
+        mean, var = running.mean, running.var
+    elif cache.mean.ndim == 1:
+        mean, var = cache.mean, cache.var
+    else:
+        mean, var = cache.mean.mean(0), cache.var.mean(0)
+    return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
-def _check(params: Params, x: Tensor) -> None:
-    check_input("instance_norm", params, x, Params)
-    mean = None if params.running is None else params.running.mean
-    check_channels("instance_norm", x, mean if params.weight is None else params.weight, least=3)
+def instance_norm(
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    affine: bool = False,
+    track_running_stats: bool = False,
+    *,
+    bias: bool = True,
+    spatial_axes: int | None = None,
+) -> Layer:
+    """Normalise each channel of each example: y = (x - mean) / sqrt(var + eps) w + b.
+
+    x is of shape (N, C, L, ...) with one or more axes of places, or with spatial_axes also
+    (C, L, ...); y is of x's shape.
+
+    Args:
+        eps: added to the variance.
+        momentum: the weight of the batch in the running statistics; None for their average over
+            all batches, where torch's layer leaves them as they are.
+        affine: whether there is a weight.
+        track_running_stats: whether there are running statistics, which `predict` then uses.
+        bias: whether there is a bias beside the weight.
+        spatial_axes: how many axes of places x has: with 2, x of shape (C, L1, L2) is one example
+            without a batch, as torch's InstanceNorm2d reads it. None reads every x as a batch.
+
+    Returns:
+        The layer, whose params are `layers.instance_norm.Params`.
+
+    Raises:
+        ValueError: if eps is below 0, momentum not from 0 to 1 or spatial_axes below 1.
+
+    Source:
+        Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
+        Stylization", 2016.
+
+    Example:
+        >>> params = Params(None, None, None)
+        >>> instance_norm(spatial_axes=1).forward(params, torch.tensor([[1.0, 3.0], [6.0, 4.0]]))[0]
+        tensor([[-1.0000,  1.0000],
+                [ 1.0000, -1.0000]])
+    """
+    check_eps("instance_norm", eps)
+    check_running("instance_norm", momentum, spatial_axes)
+    name = call_repr(
+        "instance_norm",
+        eps=(eps, 1e-5),
+        momentum=(momentum, 0.1),
+        affine=(affine, False),
+        track_running_stats=(track_running_stats, False),
+        bias=(bias, True),
+        spatial_axes=(spatial_axes, None),
+    )
+    return Layer(
+        name,
+        partial(forward, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
+        backward,
+        partial(
+            init,
+            affine=affine,
+            track_running_stats=track_running_stats,
+            bias=bias,
+            spatial_axes=spatial_axes,
+        ),
+        partial(predict, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
+        advance=advance if track_running_stats else unchanged,
+    )

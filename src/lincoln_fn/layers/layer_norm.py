@@ -1,38 +1,64 @@
-"""Layer norm: y = (x - mean) / sqrt(var + eps) * weight + bias, over the trailing axes of x.
+"""Layer norm: y = (x - mean) / sqrt(var + epsilon) w + b, over the trailing axes of x.
 
 Each row, which is one example's M values on the trailing axes, is normalised by its own mean and
-biased variance (Ba, Kiros and Hinton, "Layer Normalization", 2016, equation 4).
+biased variance (Ba, Kiros and Hinton, "Layer Normalization", 2016, equation 4):
 
-Derivation. For one row, with rstd = 1 / sqrt(var + eps) and x_hat_j = (x_j - mean) rstd,
+    mean = 1/M sum_j x_j
+    var = 1/M sum_j (x_j - mean)^2
+    rstd = 1 / sqrt(var + epsilon)
+    hat x_j = (x_j - mean) rstd
+    y_j = hat x_j w_j + b_j
 
-    y_j = x_hat_j w_j + b_j,   so   dL/dw_j = sum over rows of g_j x_hat_j,   dL/db_j = sum of g_j
+Derivation. The last line gives
 
-and dL/dx_hat_j = g_j w_j, written dx_hat_j. Each x_k acts on every x_hat_j in three ways: itself,
-through the mean, and through rstd. With d_jk = 1 where j = k, else 0,
+    dw_j = sum g_j hat x_j    over the rows
+    db_j = sum g_j    over the rows
+    d hat x_j = g_j w_j
 
-    dmean/dx_k    = 1 / M
-    dvar/dx_k     = 2 (x_k - mean) / M         the mean's share vanishes: sum_j (x_j - mean) = 0
-    drstd/dx_k    = -1/2 rstd^3 dvar/dx_k      = -rstd^2 x_hat_k / M
-    dx_hat_j/dx_k = rstd (d_jk - 1/M) + (x_j - mean) drstd/dx_k
-                  = rstd (d_jk - 1/M - x_hat_j x_hat_k / M)
+Each x_k acts on every x_hat_j in three ways: itself, through the mean, and through rstd.
 
-and the sum over j, weighted by dx_hat_j, has one term for each of the three:
+    delta_(jk) = {(1, if j = k), (0, otherwise):}
+    (d mean) / (dx_k) = 1/M
+    (d var) / (dx_k) = 2/M (x_k - mean)    the mean's share vanishes: sum_j (x_j - mean) = 0
+    (d rstd) / (dx_k) = -1/2 rstd^3 (d var) / (dx_k) = -1/M rstd^2 hat x_k
+    (d hat x_j) / (dx_k) = rstd (delta_(jk) - 1/M) + (x_j - mean) (d rstd) / (dx_k)
+    (d hat x_j) / (dx_k) = rstd (delta_(jk) - 1/M - 1/M hat x_j hat x_k)
 
-    dx_k = rstd (dx_hat_k - mean_j(dx_hat_j) - x_hat_k mean_j(dx_hat_j x_hat_j)).
+The sum over j, weighted by dL/dx_hat_j, has one term for each of the three:
 
-The last two terms take from dx_hat what lies along the constant and along x_hat, the two directions
-in which x can move without moving x_hat (the second up to eps). Cache: x, and mean and rstd, one
-number a row; x_hat is cheaper made again than kept.
+    dx_k = rstd (d hat x_k - mean_j(d hat x_j) - hat x_k mean_j(d hat x_j hat x_j))
+
+The last two terms take from dL/dx_hat what lies along the constant and along x_hat, the two
+directions in which x can move without moving x_hat (the second up to epsilon).
+
+Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._normalisation import Sizes, first_affine, trailing_sizes
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._normalisation import (
+    Sizes,
+    affine_grads,
+    first_affine,
+    mean_over,
+    scale_and_shift,
+    statistics,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_eps,
+    shown_sizes,
+    sizes_of,
+    trailing_sizes,
+)
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -47,10 +73,9 @@ class Params:
 
 @record
 class Cache:
-    """The input, its rows' mean and rstd, and how many axes make a row."""
+    """The normalised input, its rows' rstd, and how many axes make a row."""
 
-    x: Float[Tensor, "*batch *row"]
-    mean: Float[Tensor, "*batch *ones"]
+    x_hat: Float[Tensor, "*batch *row"]
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
 
@@ -63,23 +88,9 @@ def init(
     elementwise_affine: bool,
     bias: bool,
 ) -> Params:
-    """Make a weight of ones and a bias of zeros for inputs like x.
-
-    Args:
-        key: ignored.
-        x: an example input, of which only shape, dtype and device count.
-        normalized_shape: the sizes of the trailing axes, -1 standing for x's own.
-        elementwise_affine: whether there is a weight.
-        bias: whether there is a bias beside the weight.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor with such trailing axes.
-    """
+    """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("layer_norm", (), x)
-    sizes = trailing_sizes("layer_norm", x, normalized_shape, None)
+    sizes = trailing_sizes("layer_norm", x, normalized_shape, None, None)
     weighted = elementwise_affine
     return Params(*first_affine(x, sizes, weight=weighted, bias=weighted and bias))
 
@@ -91,65 +102,73 @@ def forward(
     normalized_shape: Sizes = (-1,),
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
-    """Compute y = (x - mean) / sqrt(var + eps) * weight + bias, row by row.
-
-    Args:
-        params: weight and bias.
-        x: of shape (..., *normalized_shape), any number of leading axes.
-        normalized_shape: the sizes of the trailing axes, -1 standing for any size.
-        eps: added to the variance.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of that shape with the weight's dtype and device,
-            or params are another layer's.
-
-    Example:
-        >>> forward(Params(None, None), torch.tensor([[1.0, 3.0]]))[0]
-        tensor([[-1.0000,  1.0000]])
-    """
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
     check_input("layer_norm", params, x, Params)
-    sizes = trailing_sizes("layer_norm", x, normalized_shape, params.weight)
-    y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
-    return y, Cache(x, mean, rstd, len(sizes))
+    axes = len(trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias))
+    centred, _, var = statistics(widened(x), tuple(range(-axes, 0)))
+    rstd = (var + eps).rsqrt()
+    x_hat = centred * rstd
+    y = scale_and_shift(x_hat, params.weight, params.bias)
+    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
-    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dweight and dbias.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> params = Params(None, None)
-        >>> _, cache = forward(params, torch.tensor([[1.0, 3.0, 3.0]]))
-        >>> backward(params, cache, torch.ones(1, 3))[0].abs().max() < 1e-6
-        tensor(True)
-    """
+    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     check_params("layer_norm", params, Params)
     check_cache("layer_norm", cache, Cache)
-    check_cotangent("layer_norm", g, cache.x)
-    weight, bias = params.weight, params.bias
-    dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-        g,
-        cache.x,
-        cache.x.shape[cache.x.ndim - cache.axes :],
-        cache.mean,
-        cache.rstd,
-        weight,
-        bias,
-        [True, weight is not None, bias is not None],
+    check_cotangent("layer_norm", g, cache.x_hat)
+    mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
+    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
+    dx_hat = scale_and_shift(dy, params.weight)
+    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+    rows = tuple(range(g.ndim - cache.axes))
+    return dx.to(g.dtype), Params(*affine_grads(dy, x_hat, params.weight, params.bias, rows))
+
+
+def layer_norm(
+    normalized_shape: int | Sequence[int] = -1,
+    eps: float = 1e-5,
+    elementwise_affine: bool = True,
+    bias: bool = True,
+) -> Layer:
+    """Normalise each row, over the trailing axes of x: y = (x - mean) / sqrt(var + eps) w + b.
+
+    x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
+
+    Args:
+        normalized_shape: the sizes of the trailing axes, -1 standing for the example input's own:
+            the default is the last axis, (-1, -1) the last two.
+        eps: added to the variance.
+        elementwise_affine: whether there is a weight.
+        bias: whether there is a bias beside the weight.
+
+    Returns:
+        The layer, whose params are `layers.layer_norm.Params`.
+
+    Raises:
+        ValueError: if eps is below 0, or normalized_shape is empty or holds other numbers.
+
+    Source:
+        Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Example:
+        >>> layer_norm(elementwise_affine=False).predict(Params(None, None), torch.tensor([1.0, 3]))
+        tensor([-1.0000,  1.0000])
+    """
+    check_eps("layer_norm", eps)
+    sizes = sizes_of("layer_norm", normalized_shape)
+    name = call_repr(
+        "layer_norm",
+        *shown_sizes(sizes),
+        eps=(eps, 1e-5),
+        elementwise_affine=(elementwise_affine, True),
+        bias=(bias, True),
     )
-    return dx, Params(dweight, dbias)
+    return Layer(
+        name,
+        partial(forward, normalized_shape=sizes, eps=eps),
+        backward,
+        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine, bias=bias),
+    )

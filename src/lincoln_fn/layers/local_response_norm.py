@@ -1,29 +1,45 @@
-"""Local response norm: y = x / (k + alpha / size * sum of x^2 over near channels)^beta.
+"""Local response norm: y = x / (k + alpha/n sum_j x_j^2)^beta, the sum over n near channels.
 
-Channel c's window W(c) is the `size` channels from c - size // 2 to c + (size - 1) // 2, those
+Channel c's window W(c) is the n channels from c - floor(n / 2) to c + floor((n - 1) / 2), those
 beyond the ends counting as 0 (Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
-Convolutional Neural Networks", 2012, section 3.3; the division by size is torch's).
+Convolutional Neural Networks", 2012, section 3.3; the division by size is torch's):
 
-Derivation. With D_c = k + alpha / size sum over j in W(c) of x_j^2, y_c = x_c D_c^-beta, and
+    D_c = k + alpha/n sum_(j in W(c)) x_j^2    with n the `size`
+    y_c = x_c D_c^(-beta)
 
-    dD_c/dx_i = 2 alpha / size x_i where i is in W(c), else 0
-    dy_c/dx_i = d_ci D_c^-beta - beta x_c D_c^(-beta - 1) dD_c/dx_i
+Derivation. Each x_i acts on y_c by itself, where c = i, and through D_c, where i is in W(c).
 
-with d_ci = 1 where c = i, else 0. Summed over c, weighted by g_c,
+    delta_(ci) = {(1, if c = i), (0, otherwise):}
+    (dD_c) / (dx_i) = {(2 alpha/n x_i, if i in W(c)), (0, otherwise):}
+    (dy_c) / (dx_i) = delta_(ci) D_c^(-beta) - beta x_c D_c^(-beta - 1) (dD_c) / (dx_i)
 
-    dx_i = g_i D_i^-beta - 2 alpha beta / size x_i (sum of g_c x_c D_c^-beta / D_c)
+Summed over c, weighted by g_c,
 
-over the c with i in W(c), which run from i - (size - 1) // 2 to i + size // 2: the same window,
-turned round. Cache: x, D and D^-beta, called scale.
+    dx_i = g_i D_i^(-beta) - 2 alpha/n beta x_i sum_(c: i in W(c)) g_c D_c^(-beta) x_c / D_c
+
+The c with i in W(c) run from i - floor((n - 1) / 2) to i + floor(n / 2): the same window,
+turned round.
+
+Half precision is computed in float32, for its squares are soon too large.
+
+Cache: x; D and D^(-beta), called scale.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.layers._normalisation import check_channels
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._normalisation import (
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_channels,
+)
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -49,67 +65,65 @@ def forward(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
-    """Compute y = x / (k + alpha / size * sum of x^2 over near channels)^beta.
-
-    Args:
-        params: ().
-        x: of shape (N, C, ...), any number of further axes.
-        size: how many channels make a window.
-        alpha: the weight of the windows' mean squares.
-        beta: the exponent.
-        k: added to each.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (N, C, ...), or params are another
-            layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[1.0, 2.0]]), size=1, alpha=1.0, beta=1.0)[0]
-        tensor([[0.5000, 0.4000]])
-    """
+    """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
     check_input("local_response_norm", params, x)
-    check_channels("local_response_norm", x, None)
-    sums = _window_sums(x.square(), size // 2, (size - 1) // 2)
-    denominator = sums.mul_(alpha / size).add_(k)
+    check_channels("local_response_norm", x, None, None)
+    wide = widened(x)
+    denominator = k + alpha / size * _window_sums(wide.square(), size // 2, (size - 1) // 2)
     scale = denominator.pow(-beta)
-    return x * scale, Cache(x, denominator, scale, size, alpha, beta)
+    return (wide * scale).to(x.dtype), Cache(x, denominator, scale, size, alpha, beta)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], tuple[()]]:
-    """Compute dx = g scale - 2 alpha beta / size x (windows' sums of g x scale / D).
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> _, cache = forward((), torch.tensor([[1.0, 2.0]]), size=1, alpha=1.0, beta=1.0)
-        >>> backward((), cache, torch.ones(1, 2))[0]
-        tensor([[ 0.0000, -0.1200]])
-    """
+    """Compute dx = g scale - 2 alpha / size beta x (windows' sums of g scale x / D)."""
     check_params("local_response_norm", params, None)
     check_cache("local_response_norm", cache, Cache)
     check_cotangent("local_response_norm", g, cache.x)
-    size = cache.size
-    direct = g * cache.scale
-    terms = direct * cache.x / cache.denominator
-    through_denominator = cache.x * _window_sums(terms, (size - 1) // 2, size // 2)
-    return direct.sub_(through_denominator, alpha=2 * cache.alpha * cache.beta / size), ()
+    size, alpha, beta = cache.size, cache.alpha, cache.beta
+    x, direct = widened(cache.x), widened(g) * cache.scale
+    sums = _window_sums(direct * x / cache.denominator, (size - 1) // 2, size // 2)
+    dx = direct - 2 * alpha / size * beta * x * sums
+    return dx.to(g.dtype), ()
 
 
 def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     """Sum, for each channel, over those from `before` channels earlier to `after` later."""
     padded = pad(values, (0, 0) * (values.ndim - 2) + (before, after))
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
+
+
+def local_response_norm(
+    size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Layer:
+    """Divide by the near channels' size: y = x / (k + alpha mean(x^2 of near channels))^beta.
+
+    x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
+
+    Args:
+        size: how many channels are near, from size // 2 before to (size - 1) // 2 after.
+        alpha: the weight of the mean square.
+        beta: the exponent.
+        k: added to the mean square.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if size is below 1.
+
+    Source:
+        Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
+        Networks", 2012.
+
+    Example:
+        >>> local_response_norm(1, alpha=1.0, beta=1.0).predict((), torch.tensor([[1.0, 2.0]]))
+        tensor([[0.5000, 0.4000]])
+    """
+    if size < 1:
+        raise ValueError(f"local_response_norm: expected size of at least 1, got {size}")
+    name = call_repr(
+        "local_response_norm", size, alpha=(alpha, 1e-4), beta=(beta, 0.75), k=(k, 1.0)
+    )
+    return Layer(name, partial(forward, size=size, alpha=alpha, beta=beta, k=k), backward)

@@ -1,23 +1,27 @@
-"""Log-softmax: y_j = x_j - log sum_n exp(x_n), along one axis.
+"""Log-softmax: y_j = x_j - log sum_n e^(x_n), along one axis.
 
-Derivation. With p = softmax(x) = e^y and d_jk = 1 where j = k, else 0,
+Derivation. With p = softmax(x) = e^y, and delta_(jk) = 1 where j = k, else 0,
 
-    dy_j/dx_k = d_jk - e^x_k / sum_n e^x_n = d_jk - p_k.
+    (dy_j)/(dx_k) = delta_(jk) - e^(x_k) / sum_n e^(x_n) = delta_(jk) - p_k
+    dx_k = sum_j g_j (delta_(jk) - p_k) = g_k - e^(y_k) sum_j g_j
 
-The Jacobian, M by M for each row, is never formed; its product with g is
+The Jacobian itself, M by M for each row of M numbers, is never computed.
 
-    dx_k = sum_j g_j (d_jk - p_k) = g_k - e^y_k sum_j g_j.
+The forward pass subtracts the row's largest element first. That changes neither y nor the
+derivative, and keeps every exponential at most 1.
 
-The forward pass subtracts the row's largest element first, which changes neither y nor the
-derivative, and keeps every exponential at most 1. Cache: y, and the axis.
+Cache: y, and the axis.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
 
@@ -33,26 +37,9 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y_j = x_j - log sum_n exp(x_n).
-
-    Args:
-        params: ().
-        x: of any shape with at least one axis.
-        dim: the axis along which exp(y) sums to 1.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has no such axis, or params are another
-            layer's.
-
-    Example:
-        >>> forward((), torch.tensor([1e4, 1e4]))[0]
-        tensor([-0.6931, -0.6931])
-    """
+    """Compute y_j = x_j - log sum_n e^(x_n)."""
     check_input("log_softmax", params, x)
-    check_axis("log_softmax", x, dim)
+    check_axis("log_softmax", x, dim, scalar=True)
     y = torch.log_softmax(x, dim)
     return y, Cache(y, dim)
 
@@ -60,24 +47,28 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx_k = g_k - exp(y_k) sum_j g_j.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> y = torch.tensor([0.25, 0.75]).log()
-        >>> backward((), Cache(y, -1), torch.tensor([1.0, 0.0]))[0]
-        tensor([ 0.7500, -0.7500])
-    """
+    """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
     check_cache("log_softmax", cache, Cache)
     check_cotangent("log_softmax", g, cache.y)
-    return torch.ops.aten._log_softmax_backward_data(g, cache.y, cache.dim, g.dtype), ()
+    y, dim = cache.y, cache.dim
+    return g - torch.exp(y) * torch.sum(g, dim, keepdim=True), ()
+
+
+def log_softmax(dim: int = -1) -> Layer:
+    """Turn scores into log-probabilities along an axis: y_j = x_j - log sum_n e^(x_n).
+
+    x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
+
+    Args:
+        dim: the axis along which e^y sums to 1.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> log_softmax().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
+        tensor([[-0.6931, -0.6931],
+                [-1.3133, -0.3133]])
+    """
+    name = call_repr("log_softmax", dim=(dim, -1))
+    return Layer(name, partial(forward, dim=dim), backward)

@@ -1,39 +1,57 @@
-"""Power-average pooling over one to three spatial axes: y_o = (sum of x_i^p in window o)^(1/p).
+"""Power-average pooling over one to three spatial axes: y_o = (sum_i x_i^p)^(1/p) in window o.
 
-Derivation. With W_o the positions in window o, s_o = sum_{i in W_o} x_i^p and y_o = s_o^(1/p),
+Derivation. With W_o the positions in window o,
 
-    dy_o/dx_i = (1/p) s_o^(1/p - 1) p x_i^(p-1) = y_o^(1-p) x_i^(p-1)   where i is in W_o, else 0,
+    s_o = c_o sum_(i in W_o) x_i^p
+    y_o = s_o^(1/p)
+    (dy_o)/(dx_i) = (1/p) s_o^(1/p - 1) c_o p x_i^(p - 1) = c_o (x_i / y_o)^(p - 1)    for i in W_o
+    dx_i = sum_(o: i in W_o) g_o c_o (x_i / y_o)^(p - 1)
 
-    dx_i = x_i^(p-1) times the sum of g_o y_o^(1-p) over all windows o that i is in.
+c_o is 1, but for a window that hangs over the end in `ceil_mode`: of its k elements n_o are in x,
+and c_o = k / n_o makes up for the others; torch does the same. p = 1 is the sum, and p towards
+infinity the maximum of a window's absolute values for even p.
 
 Where all x_i of a window are 0, y has no derivative for p > 1, and 0 is taken; torch's autograd
-gives nan there. p = 1 is the sum, and p towards infinity the maximum of a window's absolute values
-for even p. The sums are k times the means of average pooling, for k elements a window. So a window
-that hangs over the end in `ceil_mode` counts its sum k / n_o times, with the n_o elements that it
-has in x, and so does its gradient; torch does the same. Cache: x, y, p, and average pooling's.
+gives nan there. Powers are taken of x_i / M_o, with M_o the largest absolute value in the window:
+x_i^p alone would overflow or vanish where y_o does not.
+
+    y_o = M_o (c_o sum_(i in W_o) (x_i / M_o)^p)^(1/p)
+
+Cache: x, y, the window and p. Source: Gulcehre, Cho, Pascanu and Bengio, "Learned-Norm Pooling for
+Deep Feedforward and Recurrent Neural Networks" (2014).
 """
 
 from __future__ import annotations
 
-from math import inf, prod
+from functools import partial
+from math import inf
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers import avg_pool
-from lincoln_fn.layers._pool import check_windows, window_of
-from lincoln_fn.layers._spatial import Sizes
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._pool import Window, check_windows, window_of
+from lincoln_fn.layers._pool_positions import (
+    added_up,
+    axis_positions,
+    flat_positions,
+    picked,
+    sizes_in,
+    summed_in,
+)
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record
 class Cache:
-    """The input, the output, what average pooling remembers, and the power."""
+    """The input, the output, the window and the power."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     y: Float[Tensor, "*batch_and_pooled"]
-    mean: avg_pool.Cache
+    window: Window = static()
     norm_type: float = static()
 
 
@@ -46,63 +64,134 @@ def forward(
     stride: int | Sizes | None = None,
     ceil_mode: bool = False,
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
-    """Compute y_o = (sum of x_i^p in window o)^(1/p).
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial) or (channels, *spatial). Where a sum is negative,
-            as for odd p it may be, y is nan.
-        norm_type: the power p, of at least 1.
-        kernel_size: of the window, one number a spatial axis; their count is that of the axes.
-        stride: steps between windows; None for kernel_size.
-        ceil_mode: whether a last window may hang over the end.
-
-    Returns:
-        y of shape (..., channels, *pooled), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor or smaller than a window, hyperparameters
-            are out of range, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]), norm_type=2, kernel_size=(2,))[0]
-        tensor([[ 5., 10.]])
-    """
+    """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
     layer = f"lp_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, 0, 1, ceil_mode)
     check_windows(layer, params, x, window)
-    mean, cache = avg_pool.forward(
-        (), x**norm_type, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode
-    )
-    y = (prod(kernel_size) * mean) ** (1 / norm_type)
-    return y, Cache(x, y, cache, norm_type)
+    positions = flat_positions(axis_positions(window, x), x)
+    seen = picked(x, positions, window.n, 0.0).to(summed_in(x))
+    largest = seen.abs().amax(-1, keepdim=True)
+    scale = torch.where((largest > 0) & (largest < inf), largest, 1)
+    s = _c(positions, x, window) * ((seen / scale) ** norm_type).sum(-1)
+    y = (scale.squeeze(-1) * s ** (1 / norm_type)).to(x.dtype)
+    return y, Cache(x, y, window, norm_type)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
-    """Compute dx_i = x_i^(p-1) times the sum of g_o y_o^(1-p) over the windows that i is in.
+    """Compute dx_i = sum of g_o c_o (x_i / y_o)^(p - 1) over all windows o that i is in."""
+    check_cache("lp_pool", cache, Cache)
+    x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
+    check_cotangent(f"lp_pool{window.n}d", g, y)
+    positions = flat_positions(axis_positions(window, x), x)
+    # 1 outside of x, where a power of 0 would have no derivative.
+    seen = picked(x, positions, window.n, 1.0).to(summed_in(x))
+    slope = (seen / torch.where(y == 0, 1, y).unsqueeze(-1)) ** (p - 1)
+    if p > 1:
+        slope = torch.where((y == 0).unsqueeze(-1), 0, slope)
+    parts = (g * _c(positions, x, window)).unsqueeze(-1) * slope
+    return added_up(parts, positions, x, window.n), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def _c(
+    positions: Int[Tensor, "*pooled k"], x: Float[Tensor, "*s"], window: Window
+) -> Float[Tensor, "*pooled"]:
+    """Compute c_o = k / n_o."""
+    return (positions.shape[-1] / sizes_in(x, positions, window.n)).to(summed_in(x))
+
+
+def lp_pool1d(
+    norm_type: float,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    *,
+    ceil_mode: bool = False,
+) -> Layer:
+    """Make a power-average pooling of x of shape (channels, length), or a batch.
+
+    It takes and raises what `lp_pool2d` does.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> _, cache = forward((), torch.tensor([[3.0, 4.0]]), norm_type=2, kernel_size=(2,))
-        >>> backward((), cache, torch.tensor([[10.0]]))[0]
-        tensor([[6., 8.]])
+        >>> lf.lp_pool1d(2, 2).predict((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]))
+        tensor([[ 5., 10.]])
     """
-    check_cache("lp_pool", cache, Cache)
-    kernel_size, p = cache.mean.window.kernel_size, cache.norm_type
-    check_cotangent(f"lp_pool{len(kernel_size)}d", g, cache.y)
-    slope = cache.y ** (1 - p)
-    slope = slope.masked_fill_(slope == inf, 0)
-    summed, _ = avg_pool.backward((), cache.mean, prod(kernel_size) * g * slope)
-    return cache.x ** (p - 1) * summed, ()
+    return _layer(1, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(
+    norm_type: float,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    *,
+    ceil_mode: bool = False,
+) -> Layer:
+    """Make a power-average pooling of x of shape (channels, height, width), or a batch.
+
+    y is (sum of x_i^p)^(1/p) of each window; nan where the sum is negative, as for odd p it may be.
+
+    Args:
+        norm_type: the power p, from 1 to below infinity.
+        kernel_size: of the window; like the next, one number for all axes or one for each.
+        stride: steps between windows; None for kernel_size.
+        ceil_mode: whether a last window may hang over the end.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if a number is out of its range, or there are too many or few.
+        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
+            a window.
+
+    Example:
+        >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
+        lp_pool2d(1.5, (2, 3), stride=2)
+    """
+    return _layer(2, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    norm_type: float,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    *,
+    ceil_mode: bool = False,
+) -> Layer:
+    """Make a power-average pooling of x of shape (channels, depth, height, width), or a batch.
+
+    It takes and raises what `lp_pool2d` does.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> lf.lp_pool3d(2, 2, ceil_mode=True)
+        lp_pool3d(2, 2, ceil_mode=True)
+    """
+    return _layer(3, norm_type, kernel_size, stride, ceil_mode)
+
+
+def _layer(
+    n: int,
+    norm_type: float,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None,
+    ceil_mode: bool,
+) -> Layer:
+    layer = f"lp_pool{n}d"
+    if not 1 <= norm_type < inf:
+        raise ValueError(f"{layer}: expected norm_type from 1 to below infinity, got {norm_type}")
+    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
+    name = call_repr(
+        layer, norm_type, kernel_size, stride=(stride, None), ceil_mode=(ceil_mode, False)
+    )
+    window = window_of(layer, kernel, stride, 0, 1, ceil_mode)
+    bound = partial(
+        forward,
+        norm_type=norm_type, kernel_size=kernel, stride=window.stride, ceil_mode=ceil_mode,
+    )  # fmt: skip
+    return Layer(name, bound, backward)

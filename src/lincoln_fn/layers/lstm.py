@@ -1,38 +1,67 @@
 """Long short-term memory, over a sequence.
 
-With i, f, g, o the four parts of a_t + b_t, in this order, s the sigmoid and h, c the old state:
+The state is (h, c). At each step the sums a and b, of the input and of the last h, make four gates,
+whose parts of z stand in this order:
 
-    i = s(i)   f = s(f)   g = tanh(g)   o = s(o)        (each of its own part)
+    a = x W_(ih) + b_(ih)
+    b = h W_(hh) + b_(hh)
+    z = a + b = [z_i, z_f, z_g, z_o]
+    i = sigma(z_i)
+    f = sigma(z_f)
+    g = tanh(z_g)
+    o = sigma(z_o)
     c' = f c + i g
-    h' = o tanh(c')
+    u = tanh(c')
+    h' = o u
 
-Derivation. With dh', dc' the gradients of the new state, and u = tanh(c'):
+sigma is the sigmoid, and h' is the output.
 
-    dc' += dh' o (1 - u^2)
-    do = dh' u     df = dc' c     di = dc' g     dg = dc' i     dc = dc' f
+Derivation. Let dh' and dc' be the gradients of the new state. c' enters h' too, so its whole
+gradient is delta:
 
-and through each gate's own function, s' = s (1 - s) and tanh' = 1 - tanh^2:
+    delta = dc' + dh' o (1 - u^2)
+    do = dh' u
+    df = delta c
+    di = delta g
+    dg = delta i
+    dc = delta f
 
-    da = db = [di i (1 - i), df f (1 - f), dg (1 - g^2), do o (1 - o)]
+Through each gate's own function, with sigma' = sigma (1 - sigma) and tanh' = 1 - tanh^2:
 
-(Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; with the forget gate of Gers et al.,
-2000.) h enters through b alone, so the cell hands no dh on itself.
+    dz = [di i (1 - i), df f (1 - f), dg (1 - g^2), do o (1 - o)]
+    da = db = dz
 
-Gates stand in torch's order; the matrices are applied from the right, so they are torch's
-transposed. Several layers, directions, states and masks are explained in `_recurrent.py`, the sums
-over time in `_scan.py`. Cache: of each step what the cell's own backward needs. In float32 on the
-CPU, and without a mask, oneDNN computes the same in half the time: `_lstm_kernel.py`.
+h enters through b alone. How db makes the gradient of the h before, and how all da and db make dx
+and the gradients of the parameters, stands in `_scan.py`; several layers, two directions, states
+and masks stand in `_recurrent.py`.
+
+Cache: x, and of each step h, i, f, g, o, c and u.
+
+Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; with the forget gate of Gers,
+Schmidhuber and Cummins, "Learning to Forget", 2000. The gates stand in torch's order; the matrices
+are applied from the right, so they are torch's transposed.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays
-from lincoln_fn.layers import _lstm_kernel
-from lincoln_fn.layers._recurrent import Cache, Cells, Family, Form, init_cells, run, run_backward
+from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.layers._recurrent import (
+    DEFAULT_INIT,
+    Form,
+    call_of,
+    init_cells,
+    run,
+    run_backward,
+)
+from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
 from lincoln_fn.record import record
 
@@ -45,86 +74,89 @@ class Params:
 
 
 def init(key: Key, x: Arrays, *, form: Form) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        form: the layer's sizes, and its initializers.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is no sequence (batch, length, n_in).
-    """
+    """Draw the cells of all layers and directions."""
     return Params(init_cells("lstm", 4, key, x, form))
 
 
-def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    """Run over a sequence.
-
-    Args:
-        params: the cells.
-        x: a sequence (batch, length, n_in), or (sequence, (h_0, c_0)), or
-            (sequence, (h_0, c_0), mask); the state may be None for zeros, the mask is True where
-            the sequence has an entry.
-
-    Returns:
-        y, the outputs (batch, length, directions * hidden), and for a tuple also the last state;
-        and the cache.
-
-    Raises:
-        LayerError: if x or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.lstm(4), torch.zeros(2, 5, 3)
-        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].shape
-        torch.Size([2, 5, 4])
-    """
-    return run(FAMILY, params, x)
+def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arrays, Cache]:
+    """Compute (h', c') = step(a, b, (h, c)) at each step; y is every h'."""
+    return run(FAMILY, params, x, batch_first)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Run back over the sequence, as derived above.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, in y's form.
-
-    Returns:
-        dx, in x's form (None for a mask, and for a state that was not given), and dparams.
-
-    Raises:
-        LayerError: if g, the cache or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.lstm(4), torch.zeros(2, 5, 3)
-        >>> params = layer.init(lf.Key(0), x)
-        >>> layer.backward(params, layer.forward(params, x)[1], torch.ones(2, 5, 4))[0].shape
-        torch.Size([2, 5, 3])
-    """
+    """Compute da, db and (dh, dc) by `_step_backward` at each step, from the last to the first."""
     return run_backward("lstm", params, cache, g)
 
 
-def _cell(a: Tensor, b: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+def _step(
+    a: Float[Tensor, "batch 4*hidden"], b: Float[Tensor, "batch 4*hidden"], state: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Compute c' = f c + i g and h' = o tanh(c')."""
     c = state[1]
-    gates = a + b
-    i, f, g, o = gates.chunk(4, -1)
-    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    z_i, z_f, z_g, z_o = (a + b).chunk(4, -1)
+    i, f, g, o = torch.sigmoid(z_i), torch.sigmoid(z_f), torch.tanh(z_g), torch.sigmoid(z_o)
     new_c = f * c + i * g
     u = torch.tanh(new_c)
     return (o * u, new_c), (i, f, g, o, c, u)
 
 
-def _cell_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+    """Compute delta = dc' + dh' o (1 - u^2), and da, db, dh and dc from it."""
     i, f, g, o, c, u = kept
     dh, dc = dstate
-    dc = dc + dh * o * (1 - u * u)
-    di, df, dg, do = dc * g, dc * c, dc * i, dh * u
-    da = torch.cat([di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], -1)
-    return da, da, (torch.zeros_like(dh), dc * f)
+    delta = dc + dh * o * (1 - u * u)
+    do, df, di, dg = dh * u, delta * c, delta * g, delta * i
+    dz = torch.cat([di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], -1)
+    return dz, dz, (torch.zeros_like(dh), delta * f)
 
 
-FAMILY = Family("lstm", Params, Rule(4, 2, _cell, _cell_backward, _lstm_kernel))
+FAMILY = Family("lstm", Params, Rule(4, 2, _step, _step_backward))
+
+
+def lstm(
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make a layer of long short-term memory, whose state is a pair (h, c).
+
+    x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the
+    outputs (batch, length, directions * hidden_size). x may also be a tuple (sequence, state) or
+    (sequence, state, mask). Then y is (outputs, last state). h and c have the shape
+    (num_layers * directions, batch, hidden_size); the state may be None for zeros. The mask
+    (batch, length) is True where the sequence has an entry.
+
+    Args:
+        hidden_size: features of h and of c.
+        num_layers: how many layers run over each other's outputs.
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
+            if False, they are (length, batch, ...), as torch's are by default.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.lstm.Params`.
+
+    Raises:
+        ValueError: if a number is below 1.
+        LayerError: from its functions, if the sequence, the state or the mask does not fit.
+
+    Source:
+        Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation, 1997.
+
+    Example:
+        >>> layer, x = lf.lstm(8, bias=False), torch.zeros(2, 5, 3)
+        >>> layer.predict(layer.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 8])
+    """
+    form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
+    name = call_of("lstm", form, batch_first)
+    bound = partial(forward, batch_first=batch_first)
+    return Layer(name, bound, backward, partial(init, form=form))

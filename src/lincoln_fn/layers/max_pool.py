@@ -1,25 +1,38 @@
-"""Max pooling over one, two or three spatial axes: y_o = the largest x_i in window o.
+"""Max pooling over one, two or three spatial axes: y_o is the largest x_i in window o.
 
-Derivation. Let m(o) be where window o has its largest element; of several that are equal, the
-first, in the order of memory of a contiguous x, is taken, as torch does. Near x, y_o = x_m(o), so
-dy_o/dx_i = 1 where i = m(o), else 0, and
+Derivation. Let m(o) be the position of the largest element in window o: the first in row-major
+order, where several are equal. A nan counts as larger than every number. Then
 
-    dx_i = the sum of g_o over all windows o with m(o) = i.
+    y_o = x_(m(o))
+
+A small step of x leaves m(o) where it is, so
+
+    (dy_o)/(dx_i) = {(1, if m(o) = i), (0, otherwise):}
+    dx_i = sum_(o: m(o) = i) g_o
 
 Windows that overlap may share their largest element, and their g_o add up; an element that is
-largest nowhere gets 0. Padding stands for -inf, which is never chosen over an element of x.
+largest nowhere gets 0. Padding stands for -inf, and is never chosen over an element of x. A window
+that sees only padding gives -inf and has m(o) = N, one past the last of x's N positions; its g_o
+goes to no element.
 
-Cache: the flat position m(o) within x's spatial axes, a stand-in for x, and the window.
+With `return_indices` the output is (y, m). Integers have no gradient, so that g is (dy, None).
+
+Cache: m(o), flat within x's spatial axes; and a stand-in for x.
 """
 
 from __future__ import annotations
+
+from functools import partial
+from math import inf, prod
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers._pool import Window, as_plane, check_windows, plane_window, window_of
-from lincoln_fn.layers._spatial import Sizes, channels_last, unwritten
+from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layers._pool import Window, check_windows, dy_of, stand_in, window_of
+from lincoln_fn.layers._pool_positions import added_up, axis_positions, flat_positions, picked
+from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
@@ -31,6 +44,7 @@ class Cache:
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
     window: Window = static()
+    return_indices: bool = static(default=False)
 
 
 def forward(
@@ -42,80 +56,142 @@ def forward(
     padding: int | Sizes = 0,
     dilation: int | Sizes = 1,
     ceil_mode: bool = False,
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
-    """Compute y_o = the largest x_i in window o.
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial) or (channels, *spatial).
-        kernel_size: of the window, one number a spatial axis; their count is that of the axes.
-        stride: steps between windows; None for kernel_size.
-        padding: elements of -inf on both sides of each axis.
-        dilation: steps between a window's elements.
-        ceil_mode: whether a last window may hang over the end.
-
-    Returns:
-        y of shape (..., channels, *pooled), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor or smaller than a window, hyperparameters
-            are out of range, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]), kernel_size=(2,))[0]
-        tensor([[5., 3.]])
-    """
+    return_indices: bool = False,
+) -> tuple[Arrays, Cache]:
+    """Compute y_o = x_(m(o)), the largest x_i in window o."""
     layer = f"max_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, dilation, ceil_mode)
     check_windows(layer, params, x, window)
-    stand_in = x.new_zeros(()).expand(x.shape)
-    if window.n == 1:
-        y, indices = torch.ops.aten.max_pool2d_with_indices(as_plane(x), *plane_window(window))
-        return y.squeeze(-2), Cache(stand_in, indices.squeeze(-2), window)
-    if window.n == 2:
-        y, indices = torch.ops.aten.max_pool2d_with_indices(channels_last(x), *window)
-    else:
-        y, indices = torch.ops.aten.max_pool3d_with_indices(_in_order(x), *window)
-    return y, Cache(stand_in, indices, window)
+    y, m = largest(x, flat_positions(axis_positions(window, x), x), window.n)
+    return (y, m) if return_indices else y, Cache(stand_in(x), m, window, return_indices)
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
+    params: tuple[()], cache: Cache, g: Arrays
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
-    """Compute dx_i = the sum of g_o over all windows whose largest element is i.
+    """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
+    check_cache("max_pool", cache, Cache)
+    x, m, n = cache.x, cache.indices, cache.window.n
+    dy = dy_of(f"max_pool{n}d", g, cache.return_indices)
+    check_cotangent(f"max_pool{n}d", dy, x, tuple(m.shape))
+    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def largest(
+    x: Float[Tensor, "*batch_and_spatial"], positions: Int[Tensor, "*planes *pooled k"], n: int
+) -> tuple[Float[Tensor, "*batch_and_pooled"], Int[Tensor, "*batch_and_pooled"]]:
+    """Find m(o), the first position in window o with the largest x_i, and y_o = x_(m(o))."""
+    seen = picked(x, positions, n, -inf)
+    is_largest = (seen == seen.amax(-1, keepdim=True)) | seen.isnan()
+    m = torch.where(is_largest, positions, prod(x.shape[-n:])).min(-1).values
+    return picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1), m
+
+
+def max_pool1d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    dilation: int | Sizes = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Layer:
+    """Make a max pooling of x of shape (channels, length), or a batch of such.
+
+    It takes and raises what `max_pool2d` does.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> _, cache = forward((), torch.tensor([[1.0, 5.0, 2.0]]), kernel_size=(2,), stride=1)
-        >>> backward((), cache, torch.tensor([[10.0, 100.0]]))[0]
-        tensor([[  0., 110.,   0.]])
+        >>> lf.max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
+        tensor([[5., 3.]])
     """
-    check_cache("max_pool", cache, Cache)
-    x, indices, window = cache.x, cache.indices, cache.window
-    check_cotangent(f"max_pool{window.n}d", g, x, tuple(indices.shape))
-    x = unwritten(x) if window.n == 2 else x.new_empty(x.shape)
-    if window.n == 1:
-        dx: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-            as_plane(g), as_plane(x), *plane_window(window), as_plane(indices)
-        )
-        return dx.squeeze(-2), ()
-    if window.n == 2:
-        g = channels_last(g)
-        return torch.ops.aten.max_pool2d_with_indices_backward(g, x, *window, indices), ()
-    g = _in_order(g)
-    return torch.ops.aten.max_pool3d_with_indices_backward(g, x, *window, indices), ()
+    return _layer(1, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def _in_order(x: Tensor) -> Tensor:
-    """Give (channels, depth, height, width) the order that ATen wants: it refuses channels-last."""
-    return x.contiguous() if x.ndim == 4 else x
+def max_pool2d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    dilation: int | Sizes = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Layer:
+    """Make a max pooling of x of shape (channels, height, width), or a batch of such.
+
+    y is the largest element of each window.
+
+    Args:
+        kernel_size: of the window; like the next, one number for all axes or one for each.
+        stride: steps between windows; None for kernel_size.
+        padding: elements of -inf on both sides, at most half of what a window covers.
+        dilation: steps between a window's elements.
+        ceil_mode: whether a last window may hang over the end.
+        return_indices: whether the output is (y, indices). The indices are int64 of y's shape: the
+            flat position of each window's largest element within x's spatial axes, or their number
+            of elements where a window sees only padding. `backward` takes g = (dy, None) then; what
+            stands in place of None is not used.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if a number is out of its range, or there are too many or few.
+        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
+            a window.
+
+    Example:
+        >>> lf.max_pool2d((2, 3), padding=1, ceil_mode=True)
+        max_pool2d((2, 3), padding=1, ceil_mode=True)
+        >>> x = torch.tensor([[[1.0, 5.0], [2.0, 3.0]]])
+        >>> lf.max_pool2d(2, return_indices=True).predict((), x)
+        (tensor([[[5.]]]), tensor([[[1]]]))
+    """
+    return _layer(2, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    dilation: int | Sizes = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Layer:
+    """Make a max pooling of x of shape (channels, depth, height, width), or a batch of such.
+
+    It takes and raises what `max_pool2d` does.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> lf.max_pool3d(2, dilation=3)
+        max_pool3d(2, dilation=3)
+    """
+    return _layer(3, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def _layer(
+    n: int,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None,
+    padding: int | Sizes,
+    dilation: int | Sizes,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Layer:
+    layer = f"max_pool{n}d"
+    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
+    name = call_repr(
+        layer, kernel_size,
+        stride=(stride, None), padding=(padding, 0), dilation=(dilation, 1),
+        ceil_mode=(ceil_mode, False), return_indices=(return_indices, False),
+    )  # fmt: skip
+    window = window_of(layer, kernel, stride, padding, dilation, ceil_mode)
+    return Layer(
+        name, partial(forward, **window._asdict(), return_indices=return_indices), backward
+    )

@@ -1,14 +1,14 @@
 """Mish: y = x tanh(log(1 + e^x)), element by element.
 
-Derivation. With u = log(1 + e^x), t = tanh u and s the sigmoid, u' = e^x / (1 + e^x) = s(x) and
-dt/du = 1 - t^2, so
+Derivation. With u = log(1 + e^x), t = tanh u and s the sigmoid, (du)/(dx) = e^x / (1 + e^x) = s
+and (dt)/(du) = 1 - t^2:
 
-    dy/dx = t + x s (1 - t^2),
-    dx    = g (t + x s (1 - t^2)).
+    (dy)/(dx) = t + x s (1 - t^2)
+    dx = g (t + x s (1 - t^2))
 
-For large x, e^x overflows to infinity, which makes t = 1 and the second term 0. For large -x,
-u = log1p(e^x) keeps its digits. Cache: x (Misra, "Mish: A Self Regularized Non-Monotonic Activation
-Function", 2020).
+e^x overflows for large x, so u is computed as -log s(-x), which is the same number.
+
+Cache: x.
 """
 
 from __future__ import annotations
@@ -16,52 +16,41 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = x tanh(log(1 + exp(x))).
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1e4, 0.0, 1e4]))[0]
-        tensor([   -0.,     0., 10000.])
-    """
+    """Compute y = x tanh(u)."""
     check_input("mish", params, x)
-    return torch.nn.functional.mish(x), x
+    u = -logsigmoid(-x)
+    return x * torch.tanh(u), x
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g (t + x s (1 - t^2)).
+    """Compute dx = g (t + x s (1 - t^2))."""
+    check_cotangent("mish", g, x)
+    t, s = torch.tanh(-logsigmoid(-x)), torch.sigmoid(x)
+    return g * (t + x * s * (1 - t**2)), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def mish() -> Layer:
+    """Weigh x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
+
+    x has any shape, and y has the same. Source: Misra, "Mish: A Self Regularized Non-Monotonic
+    Activation Function", 2020.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([0.0, 1e4]), torch.ones(2))[0]
-        tensor([0.6000, 1.0000])
+        >>> mish().predict((), torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.3034,  0.0000,  0.8651])
     """
-    check_cotangent("mish", g, cache)
-    return torch.ops.aten.mish_backward(g, cache), ()
+    return Layer("mish()", forward, backward)

@@ -1,63 +1,54 @@
-"""Multi-head attention: y = merge(attention(split(q), split(k), split(v))) W_output + b_output.
+"""Multi-head attention: y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o.
 
-(Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.)
+Derivation. It is a composition of four dense layers and of the heads between them, whose attention
+`layers/_heads.py` derives. The chain rule gives each part its g:
 
-Derivation. With scale = 1 / sqrt(features of a head), q = scale (query W_query + b_query): a dense
-layer's output (layers/dense.py) times a number. k and v are such outputs. `split` cuts the features
-into heads, (..., length, heads features) into (..., heads, length, features), and each head attends
-for itself (layers/scaled_dot_product_attention.py); `merge` puts them side by side again. Both only
-reorder, so their derivatives are each other. In turn,
+    dheads = g W_o^T    and what `dense` has of W_o and b_o
+    (dq, dk, dv) = what the heads make of dheads
+    dquery = dq W_q^T    and what `dense` has of W_q and b_q, likewise for key and value
+    db_k = 0
 
-    dmerged  = g W_output^T                 and what layers/dense.py has of W_output and b_output
-    dkept    = split(dmerged) v^T           and dv = kept^T split(dmerged)
-    dweights = dkept drop / (1 - p)         as layers/dropout.py has it, where weights drop out
-    dq, dk                                  by way of dscores, as attention's own file has them
-    dquery   = scale merge(dq) W_query^T    and what layers/dense.py has of W_query and b_query
+The last line holds because b_k adds the same to all scores of a query, which softmax takes away
+again. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
 
-and the same for key and value, without scale, but that db_key = 0: b_key adds the same to all
-scores of a query, which softmax takes away again. In self-attention, where x enters three times,
-dx = dquery + dkey + dvalue. Cache: the inputs of the four projections, and the heads. The weights,
-whose number grows with the square of the length, are made again.
+Cache: those of the parts, and the form of x.
+
+Source: Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
 """
 
 from __future__ import annotations
 
-import math
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key
-from lincoln_fn.layers import dense, dropout
-from lincoln_fn.layers._attention import Sequence, scores_backward, weights_of
-from lincoln_fn.layers._attention_heads import (
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Params as AnyParams
+from lincoln_fn.layers import _heads, dense, dropout
+from lincoln_fn.layers._attention import Sequence
+from lincoln_fn.layers._attention_forms import (
     NAME,
     Given,
     Gradients,
-    Heads,
     Inputs,
+    from_batch_first,
     full_mask,
-    merge_heads,
     mirrored,
     parts_of,
-    split_heads,
+    to_batch_first,
 )
-from lincoln_fn.layers._projections import (
-    Projected,
-    Projections,
-    merged,
-    project,
-    project_grads,
-    project_input_grads,
-)
-from lincoln_fn.record import record, static
+from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache, check_cotangent, check_like, check_params
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
 class Params:
-    """The four projections, and the key of the weights' dropout, or None without dropout."""
+    """The four dense layers', and the key of the weights' dropout, or None without dropout."""
 
     query: dense.Params
     key: dense.Params
@@ -68,15 +59,14 @@ class Params:
 
 @record
 class Cache:
-    """The inputs; q, k and v by head; what dropped out of the weights; and the merged heads."""
+    """The parts of x, and the caches of the dense layers and of the heads between them."""
 
     given: Given
-    q: Heads
-    k: Heads
-    v: Heads
-    dropped: dropout.Cache | None
-    merged: Sequence
-    is_causal: bool = static()
+    query: Record
+    key: Record
+    value: Record
+    heads: Record
+    output: Record
 
 
 def init(
@@ -86,30 +76,13 @@ def init(
     num_heads: int,
     p: float,
     bias: bool,
+    batch_first: bool,
     weight_init: Initializer,
     output_weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        num_heads: the number of heads, which divides the query's features.
-        p: the probability to drop a weight; with 0 there is no key.
-        bias: whether there are biases.
-        weight_init: draws the weights of the query's, key's and value's projections. As in torch,
-            these count as one matrix with three outputs where all have the same features.
-        output_weight_init: draws the weight of the output's.
-        bias_init: draws the biases.
-
-    Returns:
-        The parameters, in the query's dtype and on its device.
-
-    Raises:
-        LayerError: if x is of no form that `forward` takes.
-    """
-    given = parts_of((), x, None, num_heads, None)
+    """Draw the dense layers'; three of equal sizes count as one with three outputs, as in torch."""
+    given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
     drawn = key.near(given.query).split(5)
 
@@ -126,176 +99,215 @@ def init(
     return Params(query, key_, value, output, dropout.Params(drawn[4]) if p else None)
 
 
-def forward(
-    params: Params, x: Inputs, *, num_heads: int, p: float = 0.0, is_causal: bool = False
+# Any: the keywords of `init`.
+def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Params:
+    """Make the params; a layer that has taken a projection's place makes its own."""
+    params = init(key, x, **options)
+    form = {"batch_first": options["batch_first"]}
+    given = parts_of((), x, None, options["num_heads"], None, **form)
+    inputs = (given.query, given.key, given.value, given.query)
+    drawn = (params.query, params.key, params.value, params.output)
+    dense_layers = (*parts[:3], parts[4])
+    query, key_, value, output = (
+        made if _is_projection(part) else part.init(key.fold_in(i), inputs[i])
+        for i, (part, made) in enumerate(zip(dense_layers, drawn, strict=True))
+    )
+    return Params(query, key_, value, output, params.dropout)
+
+
+def _is_projection(part: Layer) -> bool:
+    return getattr(part.init, "function", part.init) is _init_projection
+
+
+def _init_projection(key: Key, x: Sequence) -> dense.Params:
+    """Make the params of a projection alone, with as many outputs as inputs."""
+    made: dense.Params = dense.dense(x.shape[-1]).init(key, x)
+    return made
+
+
+_PROJECTION = dense.dense(1).replace(name="projection()", init=_init_projection)
+
+
+def there(
+    visit: VisitThere, params: Params, x: Inputs, *, num_heads: int, batch_first: bool
 ) -> tuple[Sequence, Cache]:
-    """Compute y = merge(attention(split(q), split(k), split(v))) W_output + b_output.
-
-    Args:
-        params: the four projections.
-        x: a sequence of shape (..., length, features), which attends to itself, or one of the
-            tuples (sequence, mask), (query, key, value) and (query, key, value, mask). The mask is
-            True where attention is allowed, or floating and added to the scores, or None. It has
-            shape (..., key length), as a mask of padding has, or one axis more than the query and
-            broadcasts to (..., heads, length, key length).
-        num_heads: the number of heads.
-        p: the probability to drop a weight.
-        is_causal: whether query i attends to keys 0 to i only, beside what the mask forbids.
-
-    Returns:
-        y of the query's shape, and the cache.
-
-    Raises:
-        LayerError: if x is of no such form, or params are another layer's.
-    """
-    check_params(NAME, params, Params)
-    weights_in = (params.query.weight, params.key.weight, params.value.weight)
-    given = parts_of(params, x, Params, num_heads, [len(weight) for weight in weights_in])
-    check_like(NAME, "x", given.query, params.query.weight)
-    q, k, v = project(_inner(params), given, num_heads)
-    q.mul_(_scale(q))
-    weights, dropped = weights_of(q, k, full_mask(given), is_causal), None
-    if params.dropout is not None:
-        weights, dropped = dropout.forward(params.dropout, weights, p=p)
-    y_heads = merge_heads(weights @ v)
-    y, _ = dense.forward(params.output, y_heads)
-    return y, Cache(given, q, k, v, dropped, y_heads, is_causal)
+    """Give the dense layers' outputs to the heads, and these to the last dense layer."""
+    given = check_forward(params, x, num_heads, batch_first)
+    q, query = visit(0, params.query, given.query)
+    k, key = visit(1, params.key, given.key)
+    v, value = visit(2, params.value, given.value)
+    merged, heads = visit(3, params.dropout, (q, k, v, full_mask(given)))
+    y, output = visit(4, params.output, merged)
+    return from_batch_first(given, y), Cache(given, query, key, value, heads, output)
 
 
-def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Params]:
-    """Compute dx as `input_grad` does, and dparams as `grads` does.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, which mirrors x, and dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-    """
-    dqkv, dmask = _through_heads(params, cache, g)
-    return _dx(params, cache, dqkv, dmask), _dparams(params, cache, g, dqkv)
-
-
-def input_grad(params: Params, cache: Cache, g: Sequence) -> Gradients:
-    """Compute dx, without dparams.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, which mirrors x; None stands for a mask of bools.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-    """
-    return _dx(params, cache, *_through_heads(params, cache, g))
-
-
-def grads(params: Params, cache: Cache, g: Sequence) -> Params:
-    """Compute dparams, without dx.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-    """
-    return _dparams(params, cache, g, _through_heads(params, cache, g)[0])
-
-
-def predict(
-    params: Params, x: Inputs, *, num_heads: int, p: float = 0.0, is_causal: bool = False
-) -> Sequence:
-    """Compute y with all weights kept.
-
-    Args:
-        params: the four projections.
-        x: as `forward` takes it.
-        num_heads: the number of heads.
-        p: ignored.
-        is_causal: as `forward` takes it.
-
-    Returns:
-        y of the query's shape.
-
-    Raises:
-        LayerError: as `forward` does.
-    """
-    check_params(NAME, params, Params)
-    whole = Params(params.query, params.key, params.value, params.output, None)
-    return forward(whole, x, num_heads=num_heads, is_causal=is_causal)[0]
-
-
-def advance(params: Params, cache: Cache) -> Params:
-    """Move on to the next key of the weights' dropout, if there is any.
-
-    Args:
-        params: those given to `forward`.
-        cache: ignored.
-
-    Returns:
-        The parameters with the next key.
-
-    Raises:
-        LayerError: if params are another layer's.
-    """
-    check_params(NAME, params, Params)
-    state = params.dropout
-    if state is not None:
-        state = dropout.Params(state.key.fold_in(0))
-    return Params(params.query, params.key, params.value, params.output, state)
-
-
-def _through_heads(params: Params, cache: Cache, g: Sequence) -> tuple[Projected, Tensor | None]:
-    """Compute scale merge(dq), merge(dk) and merge(dv), and dmask."""
+def back(
+    visit: VisitBack, params: Params, cache: Cache, g: Sequence
+) -> tuple[Gradients | None, tuple[Record, ...]]:
+    """Give the last dense layer g, the heads its dx, and the first three what the heads make."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.given.query)
-    q, k, v, dropped, mask = cache.q, cache.k, cache.v, cache.dropped, full_mask(cache.given)
-    dmerged = dense.input_grad(params.output, cache.merged, g)
-    dy = split_heads(dmerged, q.shape[-3])
-    weights = weights_of(q, k, mask, cache.is_causal)
-    kept, dweights = weights, dy @ v.mT
-    if dropped is not None:
-        kept = weights * dropped.mask * dropped.scale
-        dweights = dweights * dropped.mask * dropped.scale
-    dv = kept.mT @ dy
-    dq, dk, dmask = scores_backward(dweights, weights, q, k, mask)
-    dq.mul_(_scale(q))
-    return merged(_inner(params), cache.given, (dq, dk, dv)), dmask
+    query = cache.given.query
+    check_cotangent(NAME, g, query, tuple(from_batch_first(cache.given, query).shape))
+    dheads, output = visit(4, params.output, cache.output, to_batch_first(cache.given, g))
+    (dq, dk, dv, dmask), heads = visit(3, params.dropout, cache.heads, dheads)
+    dquery, query = visit(0, params.query, cache.query, dq)
+    dkey, key = visit(1, params.key, cache.key, dk)
+    dvalue, value = visit(2, params.value, cache.value, dv)
+    records = (query, key, value, heads, output)
+    if dquery is None:
+        return None, records
+    is_self = cache.given.entries in (0, 2)
+    dinputs = (dquery + dkey + dvalue,) if is_self else (dquery, dkey, dvalue)
+    return mirrored(cache.given, dinputs, dmask), records
 
 
-def _dx(params: Params, cache: Cache, dqkv: Projected, dmask: Tensor | None) -> Gradients:
-    return mirrored(cache.given, project_input_grads(_inner(params), cache.given, dqkv), dmask)
-
-
-def _dparams(params: Params, cache: Cache, g: Sequence, dqkv: Projected) -> Params:
-    query, key, value = project_grads(_inner(params), cache.given, dqkv)
-    # Summed up, it would be rounding errors, which an optimizer such as adam makes steps of.
-    zero = None if key.bias is None else torch.zeros_like(key.bias)
+def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
+    """Put the dense layers' gradients together, with db_k = 0."""
+    key = visit(1, params.key, records[1])
+    if params.key.bias is not None:
+        # Summed up, it would be rounding errors, which an optimizer such as adam makes steps of.
+        key = dense.Params(key.weight, torch.zeros_like(params.key.bias))
     return Params(
-        query,
-        dense.Params(key.weight, zero),
-        value,
-        dense.grads(params.output, cache.merged, g),
+        visit(0, params.query, records[0]),
+        key,
+        visit(2, params.value, records[2]),
+        visit(4, params.output, records[4]),
         params.dropout,
     )
 
 
-def _inner(params: Params) -> Projections:
-    return params.query, params.key, params.value
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    check_params(NAME, params, Params)
+    key = visit.advance(3, params.dropout, cache.heads)
+    return Params(params.query, params.key, params.value, params.output, key)
 
 
-def _scale(q: Heads) -> float:
-    return 1 / math.sqrt(q.shape[-1])
+def _needs_dx(i: int, params: AnyParams) -> bool:
+    """Return whether part i is the heads or the last dense layer: the others train with its dx."""
+    return i >= 3
+
+
+def forward(
+    params: Params,
+    x: Inputs,
+    *,
+    num_heads: int,
+    p: float = 0.0,
+    is_causal: bool = False,
+    batch_first: bool = True,
+) -> tuple[Sequence, Cache]:
+    """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
+    layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
+    result: tuple[Sequence, Cache] = layer.forward(params, x)
+    return result
+
+
+def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Params]:
+    """Compute dx, which mirrors x, and dparams."""
+    result: tuple[Gradients, Params] = multi_head_attention(1).backward(params, cache, g)
+    return result
+
+
+_GLOROT = glorot_uniform()
+_FAN_IN_INIT = fan_in_uniform()
+_ZEROS = zeros()
+
+
+def multi_head_attention(
+    num_heads: int,
+    *,
+    dropout: float = 0.0,
+    bias: bool = True,
+    is_causal: bool = False,
+    batch_first: bool = True,
+    weight_init: Initializer = _GLOROT,
+    output_weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _ZEROS,
+) -> Layer:
+    """Attend with several heads, each with a share of the features.
+
+    Of x's form depends what attends to what: a sequence (batch, length, features) or (sequence,
+    mask) attends to itself; (query, key, value) and (query, key, value, mask) may be of different
+    lengths and features. y has the query's shape. A mask is True where attention is allowed: of
+    shape (batch, key length) for padding, or any that broadcasts to (batch, heads, length, key
+    length) and has four axes; or it is floating and added to the scores, or None. The batch may be
+    any number of leading axes, and none.
+
+    Args:
+        num_heads: the number of heads, which divides the query's features.
+        dropout: the probability to drop a weight during training.
+        bias: whether the four projections have biases.
+        is_causal: whether query i attends to keys 0 to i only, beside what a mask forbids.
+        batch_first: whether the batch is the first axis of the sequences; if not, as is torch's
+            default, the length is, and the batch the second. Of masks the batch is the first.
+        weight_init: draws the query's, key's and value's weights, with torch's default.
+        output_weight_init: draws the output's weight, with torch's default.
+        bias_init: draws the biases.
+
+    Returns:
+        The layer, whose params are `layers.multi_head_attention.Params`.
+
+    Raises:
+        ValueError: if num_heads is below 1, or dropout is not from 0 to 1.
+        LayerError: from its functions, if x is of no such form.
+
+    Source:
+        Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
+
+    Example:
+        >>> x = torch.zeros(2, 5, 8)
+        >>> layer = multi_head_attention(4)
+        >>> layer.predict(layer.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 8])
+    """
+    if num_heads < 1:
+        raise ValueError(f"{NAME}: expected num_heads of at least 1, got {num_heads}")
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"{NAME}: expected dropout from 0 to 1, got {dropout}")
+    name = call_repr(
+        NAME,
+        num_heads,
+        dropout=(dropout, 0.0),
+        bias=(bias, True),
+        is_causal=(is_causal, False),
+        batch_first=(batch_first, True),
+        weight_init=(weight_init, _GLOROT),
+        output_weight_init=(output_weight_init, _FAN_IN_INIT),
+        bias_init=(bias_init, _ZEROS),
+    )
+    options: dict[str, Any] = {  # Any: the keywords of `init`
+        "num_heads": num_heads,
+        "p": dropout,
+        "bias": bias,
+        "batch_first": batch_first,
+        "weight_init": weight_init,
+        "output_weight_init": output_weight_init,
+        "bias_init": bias_init,
+    }
+    heads = _heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
+    return composition(
+        NAME,
+        (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
+        partial(there, num_heads=num_heads, batch_first=batch_first),
+        back,
+        gather=gather,
+        init=partial(_init, **options),
+        advance=_advance,
+        needs_dx=_needs_dx,
+        call=partial(_call, name=name),
+    )
+
+
+def _call(parts: tuple[Layer, ...], *, name: str) -> str:
+    return name
+
+
+def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) -> Given:
+    """Find the parts of x, and check that they fit together and to params."""
+    check_params(NAME, params, Params)
+    weights_in = (params.query.weight, params.key.weight, params.value.weight)
+    features = [len(weight) for weight in weights_in]
+    given = parts_of(params, x, Params, num_heads, features, batch_first=batch_first)
+    check_like(NAME, "x", given.query, params.query.weight)
+    return given

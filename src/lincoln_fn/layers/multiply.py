@@ -1,10 +1,12 @@
 """Product of several inputs of one shape: y = x_1 x_2 ... x_n, element by element.
 
-Derivation. dy/dx_i is the product of the others, so
+Derivation. The derivative by one input is the product of the others, so
 
-    dx_i = g prod_{j != i} x_j,
+    dx_i = g prod_(j != i) x_j
 
-which is not computed as g y / x_i, for x_i may be 0. Cache: the inputs.
+It is not computed as g y / x_i, for x_i may be 0.
+
+Cache: the inputs.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache
@@ -30,22 +33,7 @@ class Cache:
 def forward(
     params: tuple[()], x: tuple[Float[Tensor, ...], ...]
 ) -> tuple[Float[Tensor, ...], Cache]:
-    """Compute y = x_1 x_2 ... x_n.
-
-    Args:
-        params: ().
-        x: tensors of one shape.
-
-    Returns:
-        y and the cache.
-
-    Raises:
-        LayerError: if the inputs do not fit together, or params are another layer's.
-
-    Example:
-        >>> forward((), (torch.tensor([2.0]), torch.tensor([3.0])))[0]
-        tensor([6.])
-    """
+    """Compute y = x_1 x_2 ... x_n."""
     check_inputs("multiply", params, x)
     check_one_shape("multiply", x)
     return reduce(torch.mul, x), Cache(x)
@@ -54,24 +42,27 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
-    """Compute dx_i = g prod_{j != i} x_j.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, a tuple as x is, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache((torch.tensor([2.0]), torch.tensor([3.0]))), torch.ones(1))[0]
-        (tensor([3.]), tensor([2.]))
-    """
+    """Compute dx_i = g prod_{j != i} x_j."""
     check_cache("multiply", cache, Cache)
     x = cache.x
     check_shape("multiply", g, tuple(x[0].shape))
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
+
+
+def multiply() -> Layer:
+    """Multiply the inputs, element by element: y = x_1 x_2 ... x_n.
+
+    x is a tuple of tensors of one shape, which y has too.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> multiply().predict((), (torch.tensor([2.0]), torch.tensor([3.0])))
+        tensor([6.])
+    """
+    return Layer("multiply()", forward, backward)

@@ -1,29 +1,34 @@
 """Padding of one, two or three spatial axes, in constant, reflect, replicate or circular mode.
 
-Derivation. Element j of y copies element s(j) of x, or is a constant; in one axis, with l new
-elements before x's n and so j = -l ... n + r - 1,
+Derivation. Element j of y copies element s(j) of x. Along one axis, with l new elements before x's
+n and r after them, j = -l ... n + r - 1 and
 
-    reflect     s(j) = -j before and 2 (n - 1) - j after: mirrored, the edge not repeated
-    replicate   s(j) = 0 before and n - 1 after: the edge
-    circular    s(j) = j + n before and j - n after: the other end
-    constant    y_j = value before and after
+    s(j) = (n - 1) - abs((n - 1) - abs(j))    reflect: mirrored, the edge not repeated
+    s(j) = min(max(j, 0), n - 1)    replicate: the edge
+    s(j) = j mod n    circular: the other end
 
-and s(j) = j within. dy_j/dx_i = 1 where s(j) = i, else 0, so
+In constant mode y_j = x_j within x, and the constant elsewhere. dy_j/dx_i is 1 where s(j) = i, and
+0 elsewhere. So
 
-    dx_i = the sum of g_j over all j with s(j) = i,
+    dx_i = sum_(j: s(j) = i) g_j
 
-that is g_j within, to which the g of the copies is added; constants give nothing. `_padding` does
-this axis by axis. Cache: stand-ins for x and y, the amounts and the mode.
+That is g_i, to which the g of i's copies is added. A constant adds nothing. Several axes are padded
+one after the other, and g is folded back one axis after the other.
+
+Cache: stand-ins for x and y, the amounts and the mode.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import _padding
 from lincoln_fn.layers._padding import Amounts
-from lincoln_fn.layers._spatial import check_image
+from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -46,28 +51,7 @@ def forward(
     mode: str = "constant",
     value: float = 0.0,
 ) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:
-    """Compute y_j = x_s(j), or the constant.
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial) or (channels, *spatial).
-        padding: how many elements to add before and after, for the last axis first, in torch's
-            order: (left, right, top, bottom, front, back). In constant mode a negative number
-            takes elements away.
-        mode: "constant", "reflect", "replicate" or "circular".
-        value: of the new elements in constant mode.
-
-    Returns:
-        y of shape (..., channels, *padded), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor or too small for the mode, or params are
-            another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[1.0, 2.0, 3.0]]), padding=(2, 1), mode="reflect")[0]
-        tensor([[3., 2., 1., 2., 3., 2.]])
-    """
+    """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]
     check_input("pad", params, x)
@@ -80,26 +64,158 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_padded"]
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
-    """Compute dx_i = the sum of g_j over all copies j of element i.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
-        >>> _, cache = forward((), x, padding=(1, 1), mode="circular")
-        >>> backward((), cache, torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0]]))[0]
-        tensor([[18.,  4.,  9.]])
-    """
+    """Compute dx_i = sum_(j: s(j) = i) g_j."""
     check_cache("pad", cache, Cache)
     check_cotangent("pad", g, cache.shapes.y)
-    shape = tuple(cache.shapes.x.shape)
-    return _padding.pad_backward(g, shape, cache.amounts, cache.mode), ()
+    return _padding.fold(g, cache.amounts, cache.mode), ()
+
+
+def zero_pad1d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, length), or a batch, as `zero_pad2d` does: (left, right)."""
+    return _pad(1, "zero", "constant", padding)
+
+
+def zero_pad2d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, height, width), or a batch of such, with zeros.
+
+    Args:
+        padding: how many elements to add: (left, right, top, bottom), or one number for all;
+            negative ones take elements away.
+
+    Raises:
+        ValueError: if there are too many or too few numbers.
+
+    Example:
+        >>> zero_pad2d(1)
+        zero_pad2d(1)
+    """
+    return _pad(2, "zero", "constant", padding)
+
+
+def zero_pad3d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, depth, height, width), or a batch, as `zero_pad2d` does."""
+    return _pad(3, "zero", "constant", padding)
+
+
+def constant_pad1d(padding: int | Sizes, value: float) -> Layer:
+    """Pad x of shape (channels, length), or a batch, as `constant_pad2d` does: (left, right)."""
+    return _pad(1, "constant", "constant", padding, value)
+
+
+def constant_pad2d(padding: int | Sizes, value: float) -> Layer:
+    """Pad x of shape (channels, height, width), or a batch of such, with a constant.
+
+    Args:
+        padding: how many elements to add: (left, right, top, bottom), or one number for all;
+            negative ones take elements away.
+        value: of the new elements.
+
+    Raises:
+        ValueError: if there are too many or too few numbers.
+
+    Example:
+        >>> constant_pad2d(1, 0.5)
+        constant_pad2d(1, 0.5)
+    """
+    return _pad(2, "constant", "constant", padding, value)
+
+
+def constant_pad3d(padding: int | Sizes, value: float) -> Layer:
+    """Pad x of shape (channels, depth, height, width), or a batch, as `constant_pad2d` does."""
+    return _pad(3, "constant", "constant", padding, value)
+
+
+def reflection_pad1d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, length), or a batch, as `reflection_pad2d` does: (left, right)."""
+    return _pad(1, "reflection", "reflect", padding)
+
+
+def reflection_pad2d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, height, width), or a batch of such, with x mirrored.
+
+    The edge is not repeated.
+
+    Args:
+        padding: how many elements to add: (left, right, top, bottom), or one number for all, each
+            below the axis's size.
+
+    Raises:
+        ValueError: if a number is negative, or there are too many or too few.
+
+    Example:
+        >>> reflection_pad2d(1)
+        reflection_pad2d(1)
+    """
+    return _pad(2, "reflection", "reflect", padding)
+
+
+def reflection_pad3d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, depth, height, width), or a batch, as `reflection_pad2d` does."""
+    return _pad(3, "reflection", "reflect", padding)
+
+
+def replication_pad1d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, length), or a batch, as `replication_pad2d` does: (left, right)."""
+    return _pad(1, "replication", "replicate", padding)
+
+
+def replication_pad2d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, height, width), or a batch of such, with x's edge, repeated.
+
+    Args:
+        padding: how many elements to add: (left, right, top, bottom), or one number for all.
+
+    Raises:
+        ValueError: if a number is negative, or there are too many or too few.
+
+    Example:
+        >>> replication_pad2d(1)
+        replication_pad2d(1)
+    """
+    return _pad(2, "replication", "replicate", padding)
+
+
+def replication_pad3d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, depth, height, width), or a batch, as `replication_pad2d` does."""
+    return _pad(3, "replication", "replicate", padding)
+
+
+def circular_pad1d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, length), or a batch, as `circular_pad2d` does: (left, right)."""
+    return _pad(1, "circular", "circular", padding)
+
+
+def circular_pad2d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, height, width), or a batch of such, with x's other end.
+
+    Args:
+        padding: how many elements to add: (left, right, top, bottom), or one number for all, each
+            at most the axis's size.
+
+    Raises:
+        ValueError: if a number is negative, or there are too many or too few.
+
+    Example:
+        >>> circular_pad2d(1)
+        circular_pad2d(1)
+    """
+    return _pad(2, "circular", "circular", padding)
+
+
+def circular_pad3d(padding: int | Sizes) -> Layer:
+    """Pad x of shape (channels, depth, height, width), or a batch, as `circular_pad2d` does."""
+    return _pad(3, "circular", "circular", padding)
+
+
+def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float | None = None) -> Layer:
+    layer = f"{kind}_pad{n}d"
+    sizes = (padding,) * (2 * n) if isinstance(padding, int) else padding
+    if type(sizes) is not tuple or len(sizes) != 2 * n:
+        raise ValueError(
+            f"{layer}: expected padding as an int or a tuple of {2 * n}, got {padding!r}"
+        )
+    if mode != "constant" and min(sizes) < 0:
+        raise ValueError(f"{layer}: expected padding of at least 0, got {padding!r}")
+    shown = (padding,) if value is None else (padding, value)
+    run = partial(forward, padding=sizes, mode=mode, value=value or 0.0)
+    return Layer(call_repr(layer, *shown), run, backward)

@@ -2,23 +2,27 @@
 
 Derivation. With a factor r, channel c of y takes from r^2 channels of x in turn:
 
-    y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]   for i, j = 0 ... r - 1.
+    y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]    for i, j = 0 ... r - 1
 
 Each element of y is one of x, so dx holds g's elements where x's came from:
 
-    dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j],
+    dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]
 
-which is pixel unshuffle. Cache: stand-ins for x and y, and r. Source: Shi et al., "Real-Time Single
-Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"
-(CVPR 2016), equation 4.
+which is pixel unshuffle.
+
+Cache: stand-ins for x and y, and r. Source: Shi et al., "Real-Time Single Image and Video
+Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVPR 2016), equation 4.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
@@ -35,24 +39,7 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*batch channels*r*r height width"], *, upscale_factor: int
 ) -> tuple[Float[Tensor, "*batch channels r*height r*width"], Cache]:
-    """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w].
-
-    Args:
-        params: ().
-        x: of shape (..., channels * r^2, height, width).
-        upscale_factor: the factor r.
-
-    Returns:
-        y of shape (..., channels, r * height, r * width), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]), upscale_factor=2)[0]
-        tensor([[[1., 2.],
-                 [3., 4.]]])
-    """
+    """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
     check_input("pixel_shuffle", params, x)
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
@@ -65,24 +52,35 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels r*height r*width"]
 ) -> tuple[Float[Tensor, "*batch channels*r*r height width"], tuple[()]]:
-    """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j].
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> _, cache = forward((), torch.zeros(4, 1, 1), upscale_factor=2)
-        >>> backward((), cache, torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))[0].flatten()
-        tensor([1., 2., 3., 4.])
-    """
+    """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
     check_cache("pixel_shuffle", cache, Cache)
     check_cotangent("pixel_shuffle", g, cache.shapes.y)
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
+
+
+def pixel_shuffle(upscale_factor: int) -> Layer:
+    """Turn r^2 channels into one of r times the height and width.
+
+    x has shape (..., channels * r^2, height, width), y (..., channels, r * height, r * width).
+
+    Args:
+        upscale_factor: the factor r.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if upscale_factor is below 1.
+
+    Example:
+        >>> layer = pixel_shuffle(2)
+        >>> layer, layer.predict((), torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))
+        (pixel_shuffle(2), tensor([[[1., 2.],
+                 [3., 4.]]]))
+    """
+    if upscale_factor < 1:
+        raise ValueError(
+            f"pixel_shuffle: expected upscale_factor of at least 1, got {upscale_factor}"
+        )
+    run = partial(forward, upscale_factor=upscale_factor)
+    return Layer(call_repr("pixel_shuffle", upscale_factor), run, backward)

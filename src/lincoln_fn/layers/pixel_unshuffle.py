@@ -2,21 +2,26 @@
 
 Derivation. With a factor r, channel c of x is dealt out to r^2 channels of y in turn:
 
-    y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]   for i, j = 0 ... r - 1.
+    y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]    for i, j = 0 ... r - 1
 
 Each element of y is one of x, so dx holds g's elements where x's came from:
 
-    dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w],
+    dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]
 
-which is pixel shuffle. Cache: stand-ins for x and y, and r.
+which is pixel shuffle.
+
+Cache: stand-ins for x and y, and r.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
@@ -36,23 +41,7 @@ def forward(
     *,
     downscale_factor: int,
 ) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:
-    """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j].
-
-    Args:
-        params: ().
-        x: of shape (..., channels, r * height, r * width).
-        downscale_factor: the factor r.
-
-    Returns:
-        y of shape (..., channels * r^2, height, width), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), downscale_factor=2)[0].flatten()
-        tensor([1., 2., 3., 4.])
-    """
+    """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     check_input("pixel_unshuffle", params, x)
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
@@ -65,25 +54,34 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels*r*r height width"]
 ) -> tuple[Float[Tensor, "*batch channels r*height r*width"], tuple[()]]:
-    """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w].
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> _, cache = forward((), torch.zeros(1, 2, 2), downscale_factor=2)
-        >>> backward((), cache, torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))[0]
-        tensor([[[1., 2.],
-                 [3., 4.]]])
-    """
+    """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
     check_cache("pixel_unshuffle", cache, Cache)
     check_cotangent("pixel_unshuffle", g, cache.shapes.y)
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
+
+
+def pixel_unshuffle(downscale_factor: int) -> Layer:
+    """Turn one channel into r^2 of height and width divided by r.
+
+    x has shape (..., channels, r * height, r * width), y (..., channels * r^2, height, width).
+
+    Args:
+        downscale_factor: the factor r.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if downscale_factor is below 1.
+
+    Example:
+        >>> layer = pixel_unshuffle(2)
+        >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()
+        (pixel_unshuffle(2), tensor([1., 2., 3., 4.]))
+    """
+    if downscale_factor < 1:
+        raise ValueError(
+            f"pixel_unshuffle: expected downscale_factor of at least 1, got {downscale_factor}"
+        )
+    run = partial(forward, downscale_factor=downscale_factor)
+    return Layer(call_repr("pixel_unshuffle", downscale_factor), run, backward)

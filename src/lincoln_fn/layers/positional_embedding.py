@@ -1,22 +1,30 @@
 """Learned positions: y = x + W, with one row of W for each position of a sequence.
 
-Derivation. For one sequence, y_tj = x_tj + W_tj for t < length, so
+Derivation. For one sequence and its positions t,
 
-    dL/dx_tj = g_tj                          dx = g
-    dL/dW_tj = g_tj for t < length, else 0   dW = g, which sums over the sequences
+    y_(tj) = x_(tj) + W_(tj)
 
-where every axis of x but the last two counts sequences. Cache: a zero in the shape of x, which
-takes no memory.
+so that, with g_(tj) for dL/dy_(tj),
+
+    dx_(tj) = g_(tj)
+    dW_(tj) = {(sum g_(tj), if t < "length"), (0, otherwise):}    the sum over the sequences
+
+where every axis of x but the last two counts sequences.
+
+Cache: a zero in the shape of x, which takes no memory.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -35,21 +43,7 @@ def init(
     max_len: int,
     weight_init: Initializer,
 ) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        max_len: the greatest length.
-        weight_init: draws the weight.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor of shape (..., length, features) with length at
-            most max_len.
-    """
+    """Draw W of shape (max_len, features)."""
     check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
     shape = (max_len, x.shape[-1])
@@ -59,25 +53,7 @@ def init(
 def forward(
     params: Params, x: Float[Tensor, "*batch length features"]
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
-    """Compute y = x + the first rows of W.
-
-    Args:
-        params: the table of positions.
-        x: sequences of shape (..., length, features), length at most max_len.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of that shape with the weight's dtype and device,
-            or params are another layer's.
-
-    Example:
-        >>> params = Params(torch.tensor([[1.0], [2.0], [3.0]]))
-        >>> forward(params, torch.tensor([[10.0], [10.0]]))[0]
-        tensor([[11.],
-                [12.]])
-    """
+    """Compute y = x + the first rows of W."""
     check_input("positional_embedding", params, x, Params)
     check_like("positional_embedding", "x", x, params.weight)
     max_len, features = params.weight.shape
@@ -90,31 +66,46 @@ def backward(
     cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
 ) -> tuple[Float[Tensor, "*batch length features"], Params]:
-    """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx, which is g itself, and dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or the cache are another layer's.
-
-    Example:
-        >>> params, g = Params(torch.zeros(2, 1)), torch.tensor([[[1.0]], [[2.0]]])
-        >>> backward(params, torch.zeros(2, 1, 1), g)[1].weight
-        tensor([[3.],
-                [0.]])
-    """
+    """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
     check_params("positional_embedding", params, Params)
     check_cotangent("positional_embedding", g, cache)
-    length, features = g.shape[-2:]
-    dweight = g.reshape(-1, length, features).sum(0)
-    missing = len(params.weight) - length
+    dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g
+    missing = len(params.weight) - g.shape[-2]
     return g, Params(torch.nn.functional.pad(dweight, (0, 0, 0, missing)))
+
+
+_NORMAL = normal(0.02)
+
+
+def positional_embedding(max_len: int, *, weight_init: Initializer = _NORMAL) -> Layer:
+    """Add a trained vector for each position of a sequence: y = x + W.
+
+    x has shape (..., length, features), with length at most max_len, and so has y.
+
+    Args:
+        max_len: the greatest length.
+        weight_init: draws the vectors. The default is the normal distribution with standard
+            deviation 0.02, small beside the features that they are added to.
+
+    Returns:
+        The layer. Its params are `layers.positional_embedding.Params`.
+
+    Raises:
+        ValueError: if max_len is below 1.
+        LayerError: from its functions, if x is not a floating tensor of that shape with the
+            weight's dtype and device.
+
+    Example:
+        >>> params = Params(torch.tensor([[1.0], [2.0], [3.0]]))
+        >>> positional_embedding(3).predict(params, torch.tensor([[10.0], [10.0]]))
+        tensor([[11.],
+                [12.]])
+    """
+    if max_len < 1:
+        raise ValueError(f"positional_embedding: expected max_len of at least 1, got {max_len}")
+    name = call_repr("positional_embedding", max_len, weight_init=(weight_init, _NORMAL))
+    made = partial(init, max_len=max_len, weight_init=weight_init)
+    return Layer(name, forward, backward, made)
 
 
 def _check_shape(max_len: int, features: int | None, x: Tensor) -> None:

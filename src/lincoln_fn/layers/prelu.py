@@ -1,21 +1,25 @@
-"""Parametric rectified linear unit: y = max(x, 0) + w min(x, 0), with a trained slope w.
+"""Parametric rectified linear unit: y = x for x > 0, else w x, with a trained slope w.
 
-Derivation. There is one w for all channels or one for each, on axis 1. For x > 0, y = x; for x < 0,
-y = w x. At x = 0 there is no derivative with respect to x, and w is taken, as torch does:
+Derivation. One w serves all channels, or each channel, on axis 1, has its own. The slope is 1 for
+x > 0 and w for x < 0. At x = 0 there is no derivative with respect to x, and w is taken, as in
+torch. y depends on w where x < 0, and (dy)/(dw) = x there:
 
-    dx = g where x > 0, else w g,
-    dw = the sum of g min(x, 0) over all elements that share w.
+    dx = {(g, if x > 0), (w g, otherwise):}
+    dw = sum g min(x, 0)    over all elements that share w
 
-Cache: x (He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015).
+Cache: x.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
 
@@ -28,20 +32,7 @@ class Params:
 
 
 def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: ignored, for nothing is drawn.
-        x: an example input, of which only shape, dtype and device count.
-        num_parameters: 1, or the number of channels of x.
-        init: the initial slope.
-
-    Returns:
-        The parameters, in x's dtype and on its device, or on the CPU for a `meta` tensor.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has another number of channels.
-    """
+    """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
     device = key.near(x).bits.device
     params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=device))
@@ -52,58 +43,33 @@ def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) 
 def forward(
     params: Params, x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = max(x, 0) + w min(x, 0).
-
-    Args:
-        params: the slopes.
-        x: of any shape for one slope, else of shape (batch, num_parameters, ...).
-
-    Returns:
-        y of x's shape, and the cache x.
-
-    Raises:
-        LayerError: if x is not a floating tensor with the weight's dtype, device and channels, or
-            params are another layer's.
-
-    Example:
-        >>> forward(Params(torch.tensor([0.5])), torch.tensor([-1.0, 2.0]))[0]
-        tensor([-0.5000,  2.0000])
-    """
-    check_input("prelu", params, x, Params)
-    check_like("prelu", "x", x, params.weight)
-    _check_channels(params, x)
-    return torch.prelu(x, params.weight), x
+    """Compute y = x for x > 0, else w x."""
+    check_x(params, x)
+    return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
 def backward(
-    params: Params, cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: Params, x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
-    """Compute dx = g where x > 0, else w g, and dw = sum of g min(x, 0).
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or the cache are another layer's.
-
-    Example:
-        >>> params = Params(torch.tensor([0.5]))
-        >>> dx, dparams = backward(params, torch.tensor([-3.0, 2.0]), torch.ones(2))
-        >>> dx, dparams.weight
-        (tensor([0.5000, 1.0000]), tensor([-3.]))
-    """
+    """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     check_params("prelu", params, Params)
-    check_cotangent("prelu", g, cache)
-    # One axis for each of x's, and the slopes along axis 1.
-    shape = [-1 if axis == 1 else 1 for axis in range(cache.ndim)]
-    weight = params.weight.view(shape)
-    dx, dslope = torch.ops.aten._prelu_kernel_backward(g, cache, weight)
-    return dx, Params(dslope.sum_to_size(weight.shape).view(-1))
+    check_cotangent("prelu", g, x)
+    dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
+    sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
+    dw = torch.sum(g * torch.clamp(x, max=0), sharing)
+    return dx, Params(dw.reshape(-1))
+
+
+def along_axis_1(weight: Float[Tensor, " n"], x: Float[Tensor, "*s"]) -> Tensor:
+    """Give the slopes as many axes as x has, and their own place on axis 1."""
+    return weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
+
+
+def check_x(params: Params, x: Float[Tensor, "*s"]) -> None:
+    """Check that x has the slopes' dtype, device and channels."""
+    check_input("prelu", params, x, Params)
+    check_like("prelu", "x", x, params.weight)
+    _check_channels(params, x)
 
 
 def _check_channels(params: Params, x: Tensor) -> None:
@@ -112,3 +78,33 @@ def _check_channels(params: Params, x: Tensor) -> None:
         raise LayerError(
             f"prelu({count})", f"expected x of shape (batch, {count}, ...), got {tuple(x.shape)}"
         )
+
+
+_init = init  # by another name, for the constructor has an argument of this one
+
+
+def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
+    """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
+
+    x has any shape for one slope, else (batch, num_parameters, ...); y has the same. Source: He,
+    Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015.
+
+    Args:
+        num_parameters: 1, or the number of channels, on axis 1, for a slope of each.
+        init: the initial slope.
+
+    Returns:
+        The layer, whose params are `layers.prelu.Params`.
+
+    Raises:
+        ValueError: if num_parameters is below 1.
+
+    Example:
+        >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight
+        tensor([0.2500])
+    """
+    if num_parameters < 1:
+        raise ValueError(f"prelu: expected num_parameters of at least 1, got {num_parameters}")
+    name = call_repr("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
+    make = partial(_init, num_parameters=num_parameters, init=init)
+    return Layer(name, forward, backward, make)

@@ -1,41 +1,33 @@
 """Reshape: each example gets another shape, element by element in the same order.
 
-Derivation. y holds the elements of x under other positions, so each dy_j/dx_i is 1 for the same
-element, else 0, and dx is g in x's shape. Cache: stand-ins for x and y.
+Derivation. y has the elements of x under other positions. With i for the position in x of element j
+of y,
+
+    y_j = x_i
+    dx_i = g_j
+
+so dx is g in x's shape.
+
+Cache: zeros in the shapes of x and y, which take no memory.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers._stand_in import StandIns, filled, reshaped_back, stand_ins
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s_in"], *, shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*s_out"], StandIns]:
-    """Give each example another shape.
-
-    Args:
-        params: ().
-        x: of shape (batch, ...).
-        shape: of one example of y; one size may be -1, which is then found.
-
-    Returns:
-        y of shape (batch, *shape), a view of x where x's memory order allows; and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor whose examples have as many elements, or params
-            are another layer's.
-
-    Example:
-        >>> forward((), torch.zeros(5, 2, 6), shape=(3, -1))[0].shape
-        torch.Size([5, 3, 4])
-    """
+    """Give each example another shape."""
     check_input("reshape", params, x)
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
@@ -48,22 +40,31 @@ def forward(
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*s_out"]
 ) -> tuple[Float[Tensor, "*s_in"], tuple[()]]:
-    """Compute dx = g in x's shape.
+    """Compute dx = g in x's shape."""
+    return reshaped_back("reshape", cache, g), ()
+
+
+def reshape(*shape: int) -> Layer:
+    """Give each example another shape, and keep the batch.
+
+    y is a view of x where x's memory layout allows it.
 
     Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        *shape: of one example; one size may be -1, which is then found.
 
     Returns:
-        dx of x's shape, a view of g where its memory order allows; and no dparams.
+        The layer, without parameters.
 
     Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        ValueError: if a size is neither positive nor the only -1.
+        LayerError: from its functions, if x is not a floating tensor whose examples have as many
+            elements.
 
     Example:
-        >>> _, cache = forward((), torch.zeros(1, 4), shape=(2, 2))
-        >>> backward((), cache, torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))[0]
-        tensor([[1., 2., 3., 4.]])
+        >>> reshape(1, 28, 28)
+        reshape(1, 28, 28)
+        >>> reshape(3, -1).predict((), torch.zeros(5, 2, 6)).shape
+        torch.Size([5, 3, 4])
     """
-    return reshaped_back("reshape", cache, g), ()
+    sizes = open_sizes("reshape", "shape", shape)
+    return Layer(call_repr("reshape", *sizes), partial(forward, shape=sizes), backward)

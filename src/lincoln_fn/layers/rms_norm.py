@@ -1,33 +1,59 @@
-"""RMS norm: y = x / sqrt(mean(x^2) + eps) * weight, over the trailing axes of x.
+"""RMS norm: y = x / sqrt(mean(x^2) + epsilon) w, over the trailing axes of x.
 
-Each row, which is one example's M values on the trailing axes, is divided by its root mean square;
+Each row, which is one example's M values on the trailing axes, is divided by its root mean square:
 layer norm without the mean (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019,
-equation 4).
+equation 4):
 
-Derivation. For one row, with rstd = 1 / sqrt(mean_j(x_j^2) + eps) and x_hat_j = x_j rstd,
+    rstd = 1 / sqrt(1/M sum_j x_j^2 + epsilon)
+    hat x_j = x_j rstd
+    y_j = hat x_j w_j
 
-    y_j = x_hat_j w_j,   so   dL/dw_j = sum over rows of g_j x_hat_j
+Derivation. The last line gives
 
-and dL/dx_hat_j = g_j w_j, written dx_hat_j. Each x_k acts on x_hat_j by itself and through rstd:
+    dw_j = sum g_j hat x_j    over the rows
+    d hat x_j = g_j w_j
 
-    drstd/dx_k    = -1/2 rstd^3 2 x_k / M      = -rstd^2 x_hat_k / M
-    dx_hat_j/dx_k = rstd d_jk + x_j drstd/dx_k = rstd (d_jk - x_hat_j x_hat_k / M)
+Each x_k acts on x_hat_j by itself and through rstd.
 
-with d_jk = 1 where j = k, else 0, and the sum over j, weighted by dx_hat_j, is
+    delta_(jk) = {(1, if j = k), (0, otherwise):}
+    (d rstd) / (dx_k) = -1/2 rstd^3 2/M x_k = -1/M rstd^2 hat x_k
+    (d hat x_j) / (dx_k) = rstd delta_(jk) + x_j (d rstd) / (dx_k)
+    (d hat x_j) / (dx_k) = rstd (delta_(jk) - 1/M hat x_j hat x_k)
 
-    dx_k = rstd (dx_hat_k - x_hat_k mean_j(dx_hat_j x_hat_j)).
+The sum over j, weighted by dL/dx_hat_j, is
 
-bfloat16 and float16 are computed in float32, for their squares sum badly. Cache: x and rstd.
+    dx_k = rstd (d hat x_k - hat x_k mean_j(d hat x_j hat x_j))
+
+bfloat16 and float16 are computed in float32, for their squares sum badly.
+
+Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.keys import Key
-from lincoln_fn.layers._normalisation import Sizes, first_affine, trailing_sizes
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._normalisation import (
+    Sizes,
+    affine_grads,
+    first_affine,
+    mean_over,
+    scale_and_shift,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import (
+    check_eps,
+    shown_sizes,
+    sizes_of,
+    trailing_sizes,
+)
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -41,9 +67,9 @@ class Params:
 
 @record
 class Cache:
-    """The input, 1 / root mean square of each of its rows, and how many axes make a row."""
+    """The normalised input, 1 / root mean square of its rows, and how many axes make a row."""
 
-    x: Float[Tensor, "*batch *row"]
+    x_hat: Float[Tensor, "*batch *row"]
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
 
@@ -51,22 +77,9 @@ class Cache:
 def init(
     key: Key, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes, elementwise_affine: bool
 ) -> Params:
-    """Make a weight of ones for inputs like x.
-
-    Args:
-        key: ignored.
-        x: an example input, of which only shape, dtype and device count.
-        normalized_shape: the sizes of the trailing axes, -1 standing for x's own.
-        elementwise_affine: whether there is a weight.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is not a floating tensor with such trailing axes.
-    """
+    """Make a weight of ones for inputs like x."""
     check_input("rms_norm", (), x)
-    sizes = trailing_sizes("rms_norm", x, normalized_shape, None)
+    sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
     return Params(first_affine(x, sizes, weight=elementwise_affine, bias=False)[0])
 
 
@@ -77,71 +90,74 @@ def forward(
     normalized_shape: Sizes = (-1,),
     eps: float | None = None,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
-    """Compute y = x / sqrt(mean(x^2) + eps) * weight, row by row.
-
-    Args:
-        params: the weight.
-        x: of shape (..., *normalized_shape), any number of leading axes.
-        normalized_shape: the sizes of the trailing axes, -1 standing for any size.
-        eps: added to the mean square; None for the machine epsilon of the dtype computed in.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor of that shape with the weight's dtype and device,
-            or params are another layer's.
-
-    Example:
-        >>> forward(Params(None), torch.tensor([[1.0, 7.0]]))[0]
-        tensor([[0.2000, 1.4000]])
-    """
+    """Compute y = x_hat w with x_hat = x rstd, row by row."""
     check_input("rms_norm", params, x, Params)
-    axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight))
-    wide = _widened(x)
+    axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
+    wide = widened(x)
     if eps is None:
         eps = torch.finfo(wide.dtype).eps
-    mean_square = wide.square().mean(tuple(range(-axes, 0)), keepdim=True)
-    rstd = mean_square.add_(eps).rsqrt_()
+    rstd = (mean_over(wide.square(), tuple(range(-axes, 0))) + eps).rsqrt()
     x_hat = wide * rstd
-    y = x_hat if params.weight is None else x_hat * params.weight
-    return y.to(x.dtype), Cache(x, rstd, axes)
+    y = scale_and_shift(x_hat, params.weight)
+    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
-    """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dweight = sum of g x_hat.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or params or cache are another layer's.
-
-    Example:
-        >>> params = Params(None)
-        >>> _, cache = forward(params, torch.tensor([[1.0, 7.0]]))
-        >>> backward(params, cache, torch.tensor([[1.0, 0.0]]))[0]
-        tensor([[ 0.1960, -0.0280]])
-    """
+    """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
     check_params("rms_norm", params, Params)
     check_cache("rms_norm", cache, Cache)
-    check_cotangent("rms_norm", g, cache.x)
-    weight, rstd, row = params.weight, cache.rstd, tuple(range(-cache.axes, 0))
-    x_hat, wide_g = _widened(cache.x) * rstd, _widened(g)
-    dx_hat = wide_g if weight is None else wide_g * weight
-    dx = rstd * (dx_hat - x_hat * (dx_hat * x_hat).mean(row, keepdim=True))
-    if weight is None:
-        return dx.to(g.dtype), Params(None)
-    dweight = (wide_g * x_hat).sum_to_size(weight.shape)
-    return dx.to(g.dtype), Params(dweight.to(weight.dtype))
+    check_cotangent("rms_norm", g, cache.x_hat)
+    mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
+    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
+    dx_hat = scale_and_shift(dy, params.weight)
+    dx = rstd * (dx_hat - x_hat * mean(dx_hat * x_hat))
+    rows = tuple(range(g.ndim - cache.axes))
+    dweight, _ = affine_grads(dy, x_hat, params.weight, None, rows)
+    return dx.to(g.dtype), Params(dweight)
 
 
-def _widened(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+def rms_norm(
+    normalized_shape: int | Sequence[int] = -1,
+    eps: float | None = None,
+    elementwise_affine: bool = True,
+) -> Layer:
+    """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) w.
+
+    x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
+
+    Args:
+        normalized_shape: the sizes of the trailing axes, -1 standing for the example input's own:
+            the default is the last axis, (-1, -1) the last two.
+        eps: added to the mean square; None for the machine epsilon of the dtype computed in.
+        elementwise_affine: whether there is a weight.
+
+    Returns:
+        The layer, whose params are `layers.rms_norm.Params`.
+
+    Raises:
+        ValueError: if eps is below 0, or normalized_shape is empty or holds other numbers.
+
+    Source:
+        Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+
+    Example:
+        >>> rms_norm(elementwise_affine=False).predict(Params(None), torch.tensor([1.0, 7.0]))
+        tensor([0.2000, 1.4000])
+    """
+    if eps is not None:
+        check_eps("rms_norm", eps)
+    sizes = sizes_of("rms_norm", normalized_shape)
+    name = call_repr(
+        "rms_norm",
+        *shown_sizes(sizes),
+        eps=(eps, None),
+        elementwise_affine=(elementwise_affine, True),
+    )
+    return Layer(
+        name,
+        partial(forward, normalized_shape=sizes, eps=eps),
+        backward,
+        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine),
+    )

@@ -1,27 +1,48 @@
 """Elman's recurrent layer, over a sequence.
 
-    h' = f(a_t + b_t),    f = tanh or relu
+The state is h. At each step the sums a and b, of the input and of the last h, make the next one:
 
-Derivation. With dh' the gradient of the new state,
+    a = x W_(ih) + b_(ih)
+    b = h W_(hh) + b_(hh)
+    h' = f(a + b)    f is tanh or relu
 
-    da = db = dh' (1 - h'^2) for tanh,    dh' where h' > 0, else 0, for relu.
+h' is the output.
 
-(Elman, "Finding Structure in Time", 1990.) h enters through b alone, so the cell hands no dh on
-itself.
+Derivation. Let dh' be the gradient of the new state:
 
-The matrices are applied from the right, so they are torch's transposed. Several layers, directions,
-states and masks are explained in `_recurrent.py`, the sums over time in `_scan.py`. Cache: of each
-step what the cell's own backward needs.
+    da = db = dh' (1 - h'^2)    for tanh, as tanh' = 1 - tanh^2
+    da = db = {(dh', if h' > 0), (0, otherwise):}    for relu
+
+h enters through b alone. How db makes the gradient of the h before, and how all da and db make dx
+and the gradients of the parameters, stands in `_scan.py`; several layers, two directions, states
+and masks stand in `_recurrent.py`.
+
+Cache: x, and of each step h and h'.
+
+Source: Elman, "Finding Structure in Time", 1990. The matrices are applied from the right, so they
+are torch's transposed.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays
-from lincoln_fn.layers._recurrent import Cache, Cells, Family, Form, init_cells, run, run_backward
+from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.layers._recurrent import (
+    DEFAULT_INIT,
+    Form,
+    call_of,
+    init_cells,
+    run,
+    run_backward,
+)
+from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
 from lincoln_fn.record import record
 
@@ -34,87 +55,47 @@ class Params:
 
 
 def init(key: Key, x: Arrays, *, form: Form) -> Params:
-    """Make parameters for inputs like x.
-
-    Args:
-        key: what the initial values are drawn from.
-        x: an example input, of which only shape, dtype and device count.
-        form: the layer's sizes, and its initializers.
-
-    Returns:
-        The parameters, in x's dtype and on its device.
-
-    Raises:
-        LayerError: if x is no sequence (batch, length, n_in).
-    """
+    """Draw the cells of all layers and directions."""
     return Params(init_cells("rnn", 1, key, x, form))
 
 
-def forward(params: Params, x: Arrays, *, nonlinearity: str = "tanh") -> tuple[Arrays, Cache]:
-    """Run over a sequence.
-
-    Args:
-        params: the cells.
-        x: a sequence (batch, length, n_in), or (sequence, h_0), or
-            (sequence, h_0, mask); the state may be None for zeros, the mask is True where the
-            sequence has an entry.
-        nonlinearity: "tanh" or "relu".
-
-    Returns:
-        y, the outputs (batch, length, directions * hidden), and for a tuple also the last state;
-        and the cache.
-
-    Raises:
-        LayerError: if x or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.rnn(4), torch.zeros(2, 5, 3)
-        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].shape
-        torch.Size([2, 5, 4])
-    """
-    return run(FAMILIES[nonlinearity], params, x)
+def forward(
+    params: Params, x: Arrays, *, nonlinearity: str = "tanh", batch_first: bool = True
+) -> tuple[Arrays, Cache]:
+    """Compute h' = f(a + b) at each step; y is every h'."""
+    return run(FAMILIES[nonlinearity], params, x, batch_first)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Run back over the sequence, as derived above.
-
-    Args:
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, in y's form.
-
-    Returns:
-        dx, in x's form (None for a mask, and for a state that was not given), and dparams.
-
-    Raises:
-        LayerError: if g, the cache or the parameters do not fit.
-
-    Example:
-        >>> layer, x = lf.rnn(4), torch.zeros(2, 5, 3)
-        >>> params = layer.init(lf.Key(0), x)
-        >>> layer.backward(params, layer.forward(params, x)[1], torch.ones(2, 5, 4))[0].shape
-        torch.Size([2, 5, 3])
-    """
+    """Compute da = db = dh' f'(a + b) at each step, from the last to the first."""
     return run_backward("rnn", params, cache, g)
 
 
-def _tanh(a: Tensor, b: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+def _tanh(
+    a: Float[Tensor, "batch hidden"], b: Float[Tensor, "batch hidden"], state: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Compute h' = tanh(a + b)."""
     h = torch.tanh(a + b)
     return (h,), (h,)
 
 
 def _tanh_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+    """Compute da = db = dh' (1 - h'^2)."""
     (h,), (dh,) = kept, dstate
     da = dh * (1 - h * h)
     return da, da, (torch.zeros_like(dh),)
 
 
-def _relu(a: Tensor, b: Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
+def _relu(
+    a: Float[Tensor, "batch hidden"], b: Float[Tensor, "batch hidden"], state: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Compute h' = relu(a + b)."""
     h = torch.relu(a + b)
     return (h,), (h,)
 
 
 def _relu_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+    """Compute da = db = dh' where h' > 0, else 0."""
     (h,), (dh,) = kept, dstate
     da = torch.where(h > 0, dh, 0)
     return da, da, (torch.zeros_like(dh),)
@@ -124,3 +105,61 @@ FAMILIES = {
     "tanh": Family("rnn", Params, Rule(1, 1, _tanh, _tanh_backward)),
     "relu": Family("rnn", Params, Rule(1, 1, _relu, _relu_backward)),
 }
+
+
+def rnn(
+    hidden_size: int,
+    num_layers: int = 1,
+    nonlinearity: str = "tanh",
+    bias: bool = True,
+    bidirectional: bool = False,
+    *,
+    batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
+
+    x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the
+    outputs (batch, length, directions * hidden_size). x may also be a tuple (sequence, state) or
+    (sequence, state, mask). Then y is (outputs, last state). A state has the shape
+    (num_layers * directions, batch, hidden_size); it may be None for zeros. The mask
+    (batch, length) is True where the sequence has an entry.
+
+    Args:
+        hidden_size: features of a state.
+        num_layers: how many layers run over each other's outputs.
+        nonlinearity: f, "tanh" or "relu".
+        bias: whether there are biases.
+        bidirectional: whether each layer also runs from the end to the beginning.
+        batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
+            if False, they are (length, batch, ...), as torch's are by default.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.rnn.Params`.
+
+    Raises:
+        ValueError: if there is no such nonlinearity, or a number is below 1.
+        LayerError: from its functions, if the sequence, the state or the mask does not fit.
+
+    Source:
+        Elman, "Finding Structure in Time", Cognitive Science, 1990.
+
+    Example:
+        >>> layer, x = lf.rnn(8, bidirectional=True), torch.zeros(2, 5, 3)
+        >>> layer.predict(layer.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 16])
+    """
+    check_nonlinearity("rnn", nonlinearity)
+    form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
+    name = call_of("rnn", form, batch_first, nonlinearity)
+    bound = partial(forward, nonlinearity=nonlinearity, batch_first=batch_first)
+    return Layer(name, bound, backward, partial(init, form=form))
+
+
+def check_nonlinearity(name: str, nonlinearity: str) -> None:
+    """Check that there is a nonlinearity of a name."""
+    if nonlinearity not in FAMILIES:
+        raise ValueError(f"{name}: expected nonlinearity tanh or relu, got {nonlinearity!r}")

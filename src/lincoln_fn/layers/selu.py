@@ -1,13 +1,16 @@
-"""Scaled exponential linear unit: y = s x for x > 0, else s a (e^x - 1), element by element.
+"""Scaled exponential linear unit: y = s x for x > 0, else s alpha (e^x - 1), element by element.
 
-Derivation. dy/dx = s for x > 0 and s a e^x for x < 0. At x = 0 the two differ, and s a is taken, as
-torch does:
+Derivation. The constants s and alpha are those for which x of mean 0 and variance 1 gives y of mean
+0 and variance 1.
 
-    dx = g s where x > 0, else g s a e^x.
+    y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)
+    (dy)/(dx) = {(s, if x > 0), (s alpha e^x, otherwise):}
+    dx = {(g s, if x > 0), (g s alpha e^x, otherwise):}
 
-The constants s and a are those for which inputs of mean 0 and variance 1 have outputs of mean 0 and
-variance 1 (Klambauer, Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017,
-equation 2). Cache: x.
+At x = 0 the two slopes differ, and the second is taken, as in torch. `expm1` computes e^x - 1,
+which loses its digits near x = 0 otherwise.
+
+Cache: x.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 ALPHA: Final = 1.6732632423543772848170429916717
@@ -27,45 +31,32 @@ SCALE: Final = 1.0507009873554804934193349852946
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = s x for x > 0, else s a (exp(x) - 1).
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1e4, 2.0]))[0]
-        tensor([-1.7581,  2.1014])
-    """
+    """Compute y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)."""
     check_input("selu", params, x)
-    return torch.selu(x), x
+    y = SCALE * torch.relu(x) + SCALE * ALPHA * torch.expm1(torch.clamp(x, max=0))
+    return y, x
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g s where x > 0, else g s a exp(x).
+    """Compute dx = g s where x > 0, else g s alpha e^x."""
+    check_cotangent("selu", g, x)
+    slope = SCALE * ALPHA * torch.exp(torch.clamp(x, max=0))
+    return torch.where(x > 0, g * SCALE, g * slope), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def selu() -> Layer:
+    """Keep mean 0 and variance 1 from layer to layer: y = s x if x > 0, else s alpha (e^x - 1).
+
+    x has any shape, and y has the same. s = 1.0507 and alpha = 1.6733. Source: Klambauer,
+    Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, equation 2.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([0.0, 2.0]), torch.ones(2))[0]
-        tensor([1.7581, 1.0507])
+        >>> selu().predict((), torch.tensor([-1e4, 0.0, 2.0]))
+        tensor([-1.7581,  0.0000,  2.1014])
     """
-    check_cotangent("selu", g, cache)
-    return torch.ops.aten.elu_backward(g, ALPHA, SCALE, 1, False, cache), ()
+    return Layer("selu()", forward, backward)

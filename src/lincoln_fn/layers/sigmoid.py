@@ -1,9 +1,9 @@
-"""Sigmoid: y = 1 / (1 + exp(-x)), element by element.
+"""Sigmoid: y = 1 / (1 + e^(-x)), element by element.
 
-Derivation. With y = (1 + e^-x)^-1,
+Derivation. With y = (1 + e^(-x))^(-1),
 
-    dy/dx = e^-x (1 + e^-x)^-2 = y (1 - y),    since e^-x y = 1 - y,
-    dx    = g y (1 - y).
+    (dy)/(dx) = e^(-x) (1 + e^(-x))^(-2) = y (1 - y)    since e^(-x) y = 1 - y
+    dx = g y (1 - y)
 
 Cache: y.
 """
@@ -14,52 +14,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = 1 / (1 + exp(-x)), which lies in (0, 1).
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.zeros(2))[0]
-        tensor([0.5000, 0.5000])
-    """
+    """Compute y = 1 / (1 + e^(-x))."""
     check_input("sigmoid", params, x)
     y = torch.sigmoid(x)
     return y, y
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g y (1 - y).
+    """Compute dx = g y (1 - y)."""
+    check_cotangent("sigmoid", g, y)
+    return g * y * (1 - y), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def sigmoid() -> Layer:
+    """Squash every number into (0, 1): y = 1 / (1 + e^(-x)).
+
+    x has any shape, and y has the same.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([0.5, 0.2]), torch.ones(2))[0]
-        tensor([0.2500, 0.1600])
+        >>> sigmoid().predict((), torch.tensor([-2.0, 0.0, 2.0]))
+        tensor([0.1192, 0.5000, 0.8808])
     """
-    check_cotangent("sigmoid", g, cache)
-    return torch.ops.aten.sigmoid_backward(g, cache), ()
+    return Layer("sigmoid()", forward, backward)

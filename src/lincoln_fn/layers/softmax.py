@@ -1,23 +1,27 @@
-"""Softmax: y_j = exp(x_j) / sum_n exp(x_n), along one axis.
+"""Softmax: y_j = e^(x_j) / sum_n e^(x_n), along one axis.
 
-Derivation. With S = sum_n e^x_n and d_jk = 1 where j = k, else 0,
+Derivation. With S = sum_n e^(x_n), and delta_(jk) = 1 where j = k, else 0,
 
-    dy_j/dx_k = d_jk e^x_j / S - e^x_j e^x_k / S^2 = y_j (d_jk - y_k).
+    (dy_j)/(dx_k) = delta_(jk) e^(x_j) / S - e^(x_j) e^(x_k) / S^2 = y_j (delta_(jk) - y_k)
+    dx_k = sum_j g_j y_j (delta_(jk) - y_k) = y_k (g_k - sum_j g_j y_j)
 
-The Jacobian, M by M for each row, is never formed; its product with g is
+The Jacobian itself, M by M for each row of M numbers, is never computed.
 
-    dx_k = sum_j g_j y_j (d_jk - y_k) = y_k (g_k - sum_j g_j y_j).
+The forward pass subtracts the row's largest element first. That changes neither y nor the
+derivative, and keeps every exponential at most 1.
 
-The forward pass subtracts the row's largest element first, which changes neither numerator over
-denominator nor the derivative, and keeps every exponential at most 1. Cache: y, and the axis.
+Cache: y, and the axis.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
 
@@ -33,26 +37,9 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y_j = exp(x_j) / sum_n exp(x_n).
-
-    Args:
-        params: ().
-        x: of any shape with at least one axis.
-        dim: the axis along which y sums to 1.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has no such axis, or params are another
-            layer's.
-
-    Example:
-        >>> forward((), torch.tensor([1e4, 1e4]))[0]
-        tensor([0.5000, 0.5000])
-    """
+    """Compute y_j = e^(x_j) / sum_n e^(x_n)."""
     check_input("softmax", params, x)
-    check_axis("softmax", x, dim)
+    check_axis("softmax", x, dim, scalar=True)
     y = torch.softmax(x, dim)
     return y, Cache(y, dim)
 
@@ -60,23 +47,28 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx_k = y_k (g_k - sum_j g_j y_j).
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache(torch.tensor([0.5, 0.5]), -1), torch.tensor([1.0, 0.0]))[0]
-        tensor([ 0.2500, -0.2500])
-    """
+    """Compute dx_k = y_k (g_k - sum_j g_j y_j)."""
     check_cache("softmax", cache, Cache)
     check_cotangent("softmax", g, cache.y)
-    return torch.ops.aten._softmax_backward_data(g, cache.y, cache.dim, g.dtype), ()
+    y, dim = cache.y, cache.dim
+    return y * (g - torch.sum(g * y, dim, keepdim=True)), ()
+
+
+def softmax(dim: int = -1) -> Layer:
+    """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
+
+    x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
+
+    Args:
+        dim: the axis along which y sums to 1.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> softmax().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
+        tensor([[0.5000, 0.5000],
+                [0.2689, 0.7311]])
+    """
+    name = call_repr("softmax", dim=(dim, -1))
+    return Layer(name, partial(forward, dim=dim), backward)

@@ -1,19 +1,22 @@
-"""Softmin: y_j = exp(-x_j) / sum_n exp(-x_n), along one axis.
+"""Softmin: y_j = e^(-x_j) / sum_n e^(-x_n), along one axis.
 
-Derivation. y = softmax(z) with z = -x. Softmax gives dz_k = y_k (g_k - sum_j g_j y_j), and
-dx = -dz:
+Derivation. y = softmax(z) with z = -x, so that dx = -dz. With softmax's dz,
 
-    dx_k = -y_k (g_k - sum_j g_j y_j).
+    dz_k = y_k (g_k - sum_j g_j y_j)
+    dx_k = -y_k (g_k - sum_j g_j y_j)
 
 Cache: y, and the axis.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
 
@@ -29,26 +32,9 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute y_j = exp(-x_j) / sum_n exp(-x_n).
-
-    Args:
-        params: ().
-        x: of any shape with at least one axis.
-        dim: the axis along which y sums to 1.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor or has no such axis, or params are another
-            layer's.
-
-    Example:
-        >>> forward((), torch.tensor([1e4, 1e4]))[0]
-        tensor([0.5000, 0.5000])
-    """
+    """Compute y_j = e^(-x_j) / sum_n e^(-x_n)."""
     check_input("softmin", params, x)
-    check_axis("softmin", x, dim)
+    check_axis("softmin", x, dim, scalar=True)
     y = torch.softmax(-x, dim)
     return y, Cache(y, dim)
 
@@ -56,24 +42,28 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx_k = -y_k (g_k - sum_j g_j y_j).
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> backward((), Cache(torch.tensor([0.5, 0.5]), -1), torch.tensor([1.0, 0.0]))[0]
-        tensor([-0.2500,  0.2500])
-    """
+    """Compute dx_k = -y_k (g_k - sum_j g_j y_j)."""
     check_cache("softmin", cache, Cache)
     check_cotangent("softmin", g, cache.y)
-    dz = torch.ops.aten._softmax_backward_data(g, cache.y, cache.dim, g.dtype)
-    return -dz, ()
+    y, dim = cache.y, cache.dim
+    return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
+
+
+def softmin(dim: int = -1) -> Layer:
+    """Weigh the smallest numbers along an axis most: y_j = e^(-x_j) / sum_n e^(-x_n).
+
+    x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
+
+    Args:
+        dim: the axis along which y sums to 1.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> softmin().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
+        tensor([[0.5000, 0.5000],
+                [0.7311, 0.2689]])
+    """
+    name = call_repr("softmin", dim=(dim, -1))
+    return Layer(name, partial(forward, dim=dim), backward)

@@ -1,67 +1,64 @@
 """Soft shrinkage: y = x - l for x > l, x + l for x < -l, else 0, element by element.
 
-Derivation. With l = lambd at least 0, dy/dx = 1 for |x| > l and 0 for |x| < l. At |x| = l there is
-no derivative, and 0 is taken, as torch does. y is not 0 just where |x| > l, since the difference of
-two different numbers does not round to 0, so y tells the two apart and x need not be kept:
+Derivation. With l = lambd at least 0, the slope is 1 for |x| > l and 0 for |x| < l. At |x| = l
+there is no derivative, and 0 is taken, as in torch:
 
-    dx = g where |y| > 0, else 0.
+    y = x - min(max(x, -l), l)
+    dx = {(g, if y != 0), (0, otherwise):}    since y != 0 where |x| > l
 
-Cache: y.
+The difference of two different numbers does not round to 0, so this holds for rounded y too.
+
+Cache: y, which tells the pieces apart, so that x need not be kept.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float = 0.5
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = sign(x) max(|x| - lambd, 0).
-
-    Args:
-        params: ().
-        x: of any shape.
-        lambd: how far y is drawn towards 0; at least 0.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1.0, 0.5, 2.0]))[0]
-        tensor([-0.5000,  0.0000,  1.5000])
-    """
+    """Compute y = x - min(max(x, -l), l)."""
     check_input("softshrink", params, x)
-    y = torch.nn.functional.softshrink(x, lambd)
+    y = x - torch.clamp(x, -lambd, lambd)
     return y, y
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g where |y| > 0, else 0.
+    """Compute dx = g where y != 0, else 0."""
+    check_cotangent("softshrink", g, y)
+    return torch.where(y != 0, g, 0), ()
+
+
+def softshrink(lambd: float = 0.5) -> Layer:
+    """Draw every number towards 0, by lambd at most: y = x - min(max(x, -lambd), lambd).
+
+    x has any shape, and y has the same.
 
     Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+        lambd: how far y is drawn towards 0; at least 0.
 
     Returns:
-        dx of x's shape, and no dparams.
+        The layer, without parameters.
 
     Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        ValueError: if lambd is below 0.
 
     Example:
-        >>> backward((), torch.tensor([-0.5, 0.0, 1.5]), torch.ones(3))[0]
-        tensor([1., 0., 1.])
+        >>> softshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
+        tensor([-0.5000,  0.0000,  1.5000])
     """
-    check_cotangent("softshrink", g, cache)
-    return torch.ops.aten.softshrink_backward(g, cache, 0), ()
+    if not lambd >= 0:
+        raise ValueError(f"softshrink: expected lambd of at least 0, got {lambd}")
+    name = call_repr("softshrink", lambd=(lambd, 0.5))
+    return Layer(name, partial(forward, lambd=lambd), backward)

@@ -1,11 +1,13 @@
 """Softsign: y = x / (1 + |x|), element by element.
 
-Derivation. For x > 0, and with |x| = -x for x < 0 likewise,
+Derivation. For x > 0, |x| = x and, by the quotient rule,
 
-    dy/dx = (1 + |x| - |x|) / (1 + |x|)^2 = 1 / (1 + |x|)^2,
-    dx    = g / (1 + |x|)^2.
+    (dy)/(dx) = (1 + |x| - |x|) / (1 + |x|)^2 = 1 / (1 + |x|)^2
+    dx = g / (1 + |x|)^2
 
-At x = 0 both sides give 1, so there is no kink. Cache: x.
+For x < 0, |x| = -x gives the same. At x = 0 both sides give 1, so there is no kink.
+
+Cache: x.
 """
 
 from __future__ import annotations
@@ -14,52 +16,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = x / (1 + |x|), which lies in (-1, 1).
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([-1.0, 3.0]))[0]
-        tensor([-0.5000,  0.7500])
-    """
+    """Compute y = x / (1 + |x|)."""
     check_input("softsign", params, x)
-    return torch.nn.functional.softsign(x), x
+    return x / (1 + torch.abs(x)), x
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g / (1 + |x|)^2.
+    """Compute dx = g / (1 + |x|)^2."""
+    check_cotangent("softsign", g, x)
+    return g / (1 + torch.abs(x)) ** 2, ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def softsign() -> Layer:
+    """Squash every number into (-1, 1), more slowly than tanh: y = x / (1 + |x|).
+
+    x has any shape, and y has the same.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([-1.0, 3.0]), torch.ones(2))[0]
-        tensor([0.2500, 0.0625])
+        >>> softsign().predict((), torch.tensor([-1.0, 0.0, 3.0]))
+        tensor([-0.5000,  0.0000,  0.7500])
     """
-    check_cotangent("softsign", g, cache)
-    root = cache.abs().add_(1)
-    return (g / root).div_(root), ()
+    return Layer("softsign()", forward, backward)

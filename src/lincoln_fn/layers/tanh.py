@@ -1,9 +1,9 @@
-"""Hyperbolic tangent: y = (e^x - e^-x) / (e^x + e^-x), element by element.
+"""Hyperbolic tangent: y = (e^x - e^(-x)) / (e^x + e^(-x)), element by element.
 
-Derivation. With s = sinh x, c = cosh x, y = s / c and s' = c, c' = s,
+Derivation. With s = sinh x and c = cosh x, y = s / c, s' = c and c' = s:
 
-    dy/dx = (c c - s s) / c^2 = 1 - y^2,
-    dx    = g (1 - y^2).
+    (dy)/(dx) = (c c - s s) / c^2 = 1 - y^2
+    dx = g (1 - y^2)
 
 Cache: y.
 """
@@ -14,52 +14,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import check_cotangent, check_input
 
 
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y = tanh(x), which lies in (-1, 1).
-
-    Args:
-        params: ().
-        x: of any shape.
-
-    Returns:
-        y of x's shape, and the cache.
-
-    Raises:
-        LayerError: if x is not a floating tensor, or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([0.0, 100.0]))[0]
-        tensor([0., 1.])
-    """
+    """Compute y = (e^x - e^(-x)) / (e^x + e^(-x))."""
     check_input("tanh", params, x)
     y = torch.tanh(x)
     return y, y
 
 
 def backward(
-    params: tuple[()], cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g (1 - y^2).
+    """Compute dx = g (1 - y^2)."""
+    check_cotangent("tanh", g, y)
+    return g * (1 - y**2), ()
 
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
+
+def tanh() -> Layer:
+    """Squash every number into (-1, 1): y = (e^x - e^(-x)) / (e^x + e^(-x)).
+
+    x has any shape, and y has the same.
 
     Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
+        The layer, without parameters.
 
     Example:
-        >>> backward((), torch.tensor([0.0, 0.5]), torch.ones(2))[0]
-        tensor([1.0000, 0.7500])
+        >>> tanh().predict((), torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.7616,  0.0000,  0.7616])
     """
-    check_cotangent("tanh", g, cache)
-    return torch.ops.aten.tanh_backward(g, cache), ()
+    return Layer("tanh()", forward, backward)

@@ -1,143 +1,133 @@
 """Upsampling to a given size, or by a factor: every y_o is a weighted mean of neighbouring x_i.
 
-Derivation. Along an axis of L elements, of which n are to come, output o lies over the place
+Derivation. Along an axis of L elements, from which n are computed, y_o lies over the place
 
-    u = (o + 1/2) L / n - 1/2,    or with `align_corners`    u = o (L - 1) / (n - 1),
+    u = (o + 1/2) r - 1/2    with r = L / n
+    u = o r    with r = (L - 1) / (n - 1), for `align_corners`
 
-of x; a `scale_factor` given stands for n / L. With f = u - floor(u), the weights A_oi are
+of x. Where a `scale_factor` is given, r = 1 / scale_factor. With f = u - floor(u), A_(oi) is
 
-    nearest        1 at i = floor(o L / n)
-    nearest-exact  1 at i = floor((o + 1/2) L / n)
-    linear         1 - f at floor(u), f at floor(u) + 1, where u is no less than 0
-    bicubic        k(f + 1), k(f), k(1 - f), k(2 - f) at floor(u) - 1 ... floor(u) + 2, with Keys'
-                   kernel k, a = -3/4: (a + 2) t^3 - (a + 3) t^2 + 1 for t up to 1,
-                   a t^3 - 5 a t^2 + 8 a t - 4 a beyond
+    1 for i = floor(o r)    nearest
+    1 for i = floor((o + 1/2) r)    nearest-exact
+    1 - f, f for i = floor(u), floor(u) + 1    linear, where u < 0 counts as 0
+    k(1 + f), k(f), k(1 - f), k(2 - f) for i = floor(u) - 1, ..., floor(u) + 2    bicubic
 
-where a position outside x means the element at its edge. Bilinear and trilinear are linear along
-each axis, and the weights of several axes are multiplied. All of these are linear in x, y = A x,
-with an A that does not depend on x. Hence dx is its transpose's,
+with Keys' kernel, of which a = -3/4:
 
-    dx_i = sum_o A_oi g_o.
+    k(t) = (a + 2) t^3 - (a + 3) t^2 + 1    t <= 1
+    k(t) = a t^3 - 5 a t^2 + 8 a t - 4 a    1 < t <= 2
 
-Cache: stand-ins for x and y, and the mode. Source of the kernel: Keys, "Cubic Convolution
-Interpolation for Digital Image Processing" (1981), equation 15, with another a.
+An i outside x means the element at its edge. Bilinear and trilinear are linear along each axis, and
+copy an axis whose size stays. Several axes are taken one after the other. Along each, y is linear
+in x, with an A that does not depend on x, and dx is the transpose's:
+
+    y_o = sum_i A_(oi) x_i
+    dx_i = sum_o A_(oi) g_o
+
+Cache: stand-ins for x and y, and what A is computed from. Source of the kernel: Keys, "Cubic
+Convolution Interpolation for Digital Image Processing" (1981), equation 15, with another a.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial, reduce
+from typing import Final, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
 
-# By mode and the number of spatial axes, the name of ATen's kernel.
-_KERNELS: Final = {
-    **{("nearest", n): f"upsample_nearest{n}d" for n in (1, 2, 3)},
-    **{("nearest-exact", n): f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)},
-    ("linear", 1): "upsample_linear1d",
-    ("bilinear", 2): "upsample_bilinear2d",
-    ("trilinear", 3): "upsample_trilinear3d",
-    ("bicubic", 2): "upsample_bicubic2d",
+# By mode, the numbers of spatial axes that it is for.
+_AXES: Final = {
+    "nearest": (1, 2, 3),
+    "nearest-exact": (1, 2, 3),
+    "linear": (1,),
+    "bilinear": (2,),
+    "trilinear": (3,),
+    "bicubic": (2,),
 }
+MODES: Final = tuple(_AXES)
+# Terms of y_o: for each, the i and the A_(oi) of every o.
+Terms = list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]
 
-MODES: Final = tuple(dict.fromkeys(mode for mode, _ in _KERNELS))
+
+class Axis(NamedTuple):
+    """The sizes L of x and n of y along one axis, and the ratio r."""
+
+    of_x: int
+    of_y: int
+    ratio: float
 
 
 @record
 class Cache:
-    """The shapes, the kernel's name, and what it takes last: how corners and scales are read."""
+    """The shapes, and what A is computed from."""
 
     shapes: StandIns
-    kernel: str = static()
-    options: tuple[bool | float | None, ...] = static()
+    axes: tuple[Axis, ...] = static()
+    mode: str = static()
+    align_corners: bool = static()
 
 
 def forward(
     params: tuple[()],
     x: Float[Tensor, "batch channels *spatial"],
     *,
-    size: int | tuple[int, ...] | None = None,
+    size: int | Sizes | None = None,
     scale_factor: float | tuple[float, ...] | None = None,
     mode: str = "nearest",
     align_corners: bool = False,
 ) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:
-    """Compute y = A x.
-
-    Args:
-        params: ().
-        x: of shape (batch, channels, *spatial).
-        size: of y, one number a spatial axis or one for all; None for scale_factor.
-        scale_factor: of y's size over x's, rounded down; None for size.
-        mode: "nearest" or "nearest-exact", with any number of spatial axes; "linear" with one,
-            "bilinear" or "bicubic" with two, "trilinear" with three.
-        align_corners: whether the first and the last element of y lie over those of x, rather than
-            the outer edges over each other. The nearest modes have no such choice.
-
-    Returns:
-        y of shape (batch, channels, *upsampled), and the cache.
-
-    Raises:
-        LayerError: if x is not such a floating tensor, the sizes do not fit its axes or come to 0,
-            or params are another layer's.
-
-    Example:
-        >>> forward((), torch.tensor([[[1.0, 2.0]]]), scale_factor=2, mode="linear")[0]
-        tensor([[[1.0000, 1.2500, 1.7500, 2.0000]]])
-    """
-    check_input("upsample", params, x)
-    n = x.ndim - 2
-    if (mode, n) not in _KERNELS or 0 in x.shape[1:]:
-        axes = " or ".join(str(n) for a_mode, n in _KERNELS if a_mode == mode)
-        problem = f"expected x of shape (batch, channels, *spatial) with {axes} spatial axes"
-        raise LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
-    sizes, scales = _sizes(x, size, scale_factor)
-    options = scales if mode.startswith("nearest") else (align_corners, *scales)
-    y = _kernel(_KERNELS[mode, n])(x, sizes, *options)
-    return y, Cache(stand_ins(x, y), _KERNELS[mode, n], options)
+    """Compute y_o = sum_i A_(oi) x_i along each axis."""
+    sizes, scales = check(params, x, size, scale_factor, mode)
+    axes = tuple(
+        Axis(of_x, of_y, _ratio(of_x, of_y, scale, mode, align_corners))
+        for of_x, of_y, scale in zip(x.shape[2:], sizes, scales, strict=True)
+    )
+    y = x
+    for dim, axis in enumerate(axes, 2):
+        terms = _terms(axis, mode, align_corners, x)
+        y = reduce(torch.add, [_along(dim, a, y) * y.index_select(dim, i) for i, a in terms])
+    y = y.to(x.dtype)
+    return y, Cache(stand_ins(x, y), axes, mode, align_corners)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "batch channels *upsampled"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], tuple[()]]:
-    """Compute dx_i = sum_o A_oi g_o.
-
-    Args:
-        params: ().
-        cache: what `forward` returned.
-        g: dL/dy, of y's shape.
-
-    Returns:
-        dx of x's shape, and no dparams.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> _, cache = forward((), torch.zeros(1, 1, 2), scale_factor=2, mode="linear")
-        >>> backward((), cache, torch.tensor([[[0.0, 4.0, 0.0, 0.0]]]))[0]
-        tensor([[[3., 1.]]])
-    """
+    """Compute dx_i = sum_o A_(oi) g_o along each axis."""
     check_cache("upsample", cache, Cache)
-    x, y = cache.shapes.x, cache.shapes.y
-    check_cotangent("upsample", g, y)
-    transposed = _kernel(f"{cache.kernel}_backward")
-    return transposed(g, y.shape[2:], x.shape, *cache.options), ()
+    check_cotangent("upsample", g, cache.shapes.y)
+    dx = g
+    for dim, axis in enumerate(cache.axes, 2):
+        terms = _terms(axis, cache.mode, cache.align_corners, g)
+        weighted = [(i, _along(dim, a, dx) * dx) for i, a in terms]
+        dx = weighted[0][1].new_zeros(*dx.shape[:dim], axis.of_x, *dx.shape[dim + 1 :])
+        for i, term in weighted:
+            dx = dx.index_add(dim, i, term)
+    return dx.to(g.dtype), ()
 
 
-def _kernel(name: str) -> Any:  # Any: torch does not type its operators
-    return getattr(torch.ops.aten, name)
-
-
-def _sizes(
-    x: Tensor, size: int | tuple[int, ...] | None, scale_factor: float | tuple[float, ...] | None
-) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
-    """Find the sizes of y's spatial axes, and the factors where they were given."""
+def check(
+    params: object,
+    x: Tensor,
+    size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None,
+    mode: str,
+) -> tuple[Sizes, tuple[float | None, ...]]:
+    """Check the input, and find the sizes of y's axes, and the factors where they were given."""
+    check_input("upsample", params, x)
     own = tuple(x.shape[2:])
+    if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
+        axes = " or ".join(map(str, _AXES[mode]))
+        problem = f"expected x of shape (batch, channels, *spatial) with {axes} spatial axes"
+        raise LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
     scales: tuple[float | None, ...] = (None,) * len(own)
     if scale_factor is not None:
         asked = f"scale_factor={scale_factor}"
@@ -151,3 +141,98 @@ def _sizes(
         problem = f"expected x with spatial axes to upsample to {asked}, got {tuple(x.shape)}"
         raise LayerError("upsample", problem)
     return sizes, scales
+
+
+def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: bool) -> float:
+    """Compute r."""
+    if mode.endswith("linear") and of_x == of_y:
+        return 1.0
+    if align_corners:
+        return (of_x - 1) / (of_y - 1) if of_y > 1 else 0.0
+    return of_x / of_y if scale is None else 1 / scale
+
+
+def _terms(axis: Axis, mode: str, align_corners: bool, x: Tensor) -> Terms:
+    """Compute the i and the A_(oi) of every o."""
+    # torch rounds places to float32, which tells on which side of a whole number they are.
+    dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+    o = torch.arange(axis.of_y, dtype=dtype, device=x.device)
+    if mode.startswith("nearest"):
+        place = (o if mode == "nearest" else o + 0.5) * axis.ratio
+        return [(_within(axis, place), torch.ones_like(o))]
+    u = o * axis.ratio if align_corners else (o + 0.5) * axis.ratio - 0.5
+    if mode != "bicubic":
+        u = u.clamp(min=0)
+    low = u.floor()
+    f = u - low
+    if mode != "bicubic":
+        return [(_within(axis, low), 1 - f), (_within(axis, low + 1), f)]
+    weights = (_far(1 + f), _near(f), _near(1 - f), _far(2 - f))
+    return [(_within(axis, low + k), weight) for k, weight in enumerate(weights, -1)]
+
+
+def _within(axis: Axis, i: Tensor) -> Tensor:
+    return i.long().clamp(0, axis.of_x - 1)
+
+
+def _near(t: Tensor, a: float = -0.75) -> Tensor:
+    """Compute k(t) = (a + 2) t^3 - (a + 3) t^2 + 1."""
+    return (a + 2) * t**3 - (a + 3) * t**2 + 1
+
+
+def _far(t: Tensor, a: float = -0.75) -> Tensor:
+    """Compute k(t) = a t^3 - 5 a t^2 + 8 a t - 4 a."""
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+
+
+def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
+    return weight.view(-1, *[1] * (x.ndim - dim - 1))
+
+
+def upsample(
+    size: int | Sizes | None = None,
+    scale_factor: float | tuple[float, ...] | None = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> Layer:
+    """Interpolate x of shape (batch, channels, *spatial).
+
+    Args:
+        size: of y, one number for all spatial axes or one for each.
+        scale_factor: of y's size over x's, rounded down, in place of size.
+        mode: "nearest" or "nearest-exact", with any number of spatial axes; "linear" with one,
+            "bilinear" or "bicubic" with two, "trilinear" with three.
+        align_corners: whether the first and the last element of y lie over those of x, rather than
+            the outer edges over each other. The nearest modes have no such choice.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if not just one of size and scale_factor is given, one is not positive, the
+            mode is none of the above, or align_corners is asked of a nearest mode.
+
+    Example:
+        >>> layer = upsample(scale_factor=2, mode="linear")
+        >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0]]]))
+        (upsample(scale_factor=2, mode='linear'), tensor([[[1.0000, 1.2500, 1.7500, 2.0000]]]))
+    """
+    for what, given in (("size", size), ("scale_factor", scale_factor)):
+        numbers = given if isinstance(given, tuple) else (given,)
+        if any(number is not None and number <= 0 for number in numbers):
+            raise ValueError(f"upsample: expected {what} above 0, got {given}")
+    if (size is None) == (scale_factor is None):
+        got = f"size={size} and scale_factor={scale_factor}"
+        raise ValueError(f"upsample: expected either size or scale_factor, got {got}")
+    if mode not in MODES:
+        raise ValueError(f"upsample: expected mode in {MODES}, got {mode!r}")
+    if align_corners and mode.startswith("nearest"):
+        raise ValueError(f"upsample: expected no align_corners with mode={mode!r}")
+    name = call_repr(
+        "upsample", size=(size, None), scale_factor=(scale_factor, None), mode=(mode, "nearest"),
+        align_corners=(align_corners, False),
+    )  # fmt: skip
+    run = partial(
+        forward, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners
+    )
+    return Layer(name, run, backward)

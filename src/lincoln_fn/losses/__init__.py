@@ -1,18 +1,32 @@
-"""Losses, each a value with a forward and a backward: `nll(reduction="sum")`."""
+"""Losses, each a value with a forward and a backward: `nll(reduction="sum")`.
 
-from lincoln_fn.losses.binary import log_loss, log_sigmoid_loss, sigmoid_cross_entropy
-from lincoln_fn.losses.categorical import cross_entropy, nll, softmax_cross_entropy
+Each loss has a file of its own: derivation, `forward` and `backward` of the values before they are
+reduced, and last the constructor.
+"""
+
+from lincoln_fn.losses.cosine_embedding import cosine_embedding
+from lincoln_fn.losses.cross_entropy import cross_entropy
 from lincoln_fn.losses.ctc import ctc
-from lincoln_fn.losses.distribution import gaussian_nll, kl_div, poisson_nll
-from lincoln_fn.losses.embedding import cosine_embedding, triplet_margin
+from lincoln_fn.losses.gaussian_nll import gaussian_nll
+from lincoln_fn.losses.hinge_embedding import hinge_embedding
+from lincoln_fn.losses.huber import huber
+from lincoln_fn.losses.kl_div import kl_div
+from lincoln_fn.losses.l1 import l1
+from lincoln_fn.losses.log_loss import log_loss
+from lincoln_fn.losses.log_sigmoid_loss import log_sigmoid_loss
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.losses.margin import hinge_embedding, margin_ranking, soft_margin
-from lincoln_fn.losses.multiclass import (
-    multi_label_margin,
-    multi_label_soft_margin,
-    multi_margin,
-)
-from lincoln_fn.losses.regression import huber, l1, mse, smooth_l1
+from lincoln_fn.losses.margin_ranking import margin_ranking
+from lincoln_fn.losses.mse import mse
+from lincoln_fn.losses.multi_label_margin import multi_label_margin
+from lincoln_fn.losses.multi_label_soft_margin import multi_label_soft_margin
+from lincoln_fn.losses.multi_margin import multi_margin
+from lincoln_fn.losses.nll import nll
+from lincoln_fn.losses.poisson_nll import poisson_nll
+from lincoln_fn.losses.sigmoid_cross_entropy import sigmoid_cross_entropy
+from lincoln_fn.losses.smooth_l1 import smooth_l1
+from lincoln_fn.losses.soft_margin import soft_margin
+from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
+from lincoln_fn.losses.triplet_margin import triplet_margin
 
 __all__ = [
     "Loss",

@@ -1,66 +1,186 @@
-"""Connectionist temporal classification: labels of a sequence, without saying where they lie.
+"""Connectionist temporal classification: labels of a sequence, without saying where they are.
 
 A path gives each of T steps a class, of which one is the blank. Runs of one class are merged, then
-blanks are dropped; what is left should be the S labels y. With z_tk the log-probability of class k
-at step t, the loss is
+blanks are dropped; what is left should be the S labels y. With z_(t,k) the log-probability of class
+k at step t, and the sum over the paths that give y,
 
-    l = -log P,      P = sum over the paths that give y of prod_t exp(z_t,path_t)
+    P = sum_("paths") prod_t e^(z_(t,"path"_t))
+    l = -log P
 
-(Graves et al., "Connectionist Temporal Classification", ICML 2006).
+Derivation. Put blanks between the labels and at both ends: y' of length 2 S + 1. A path goes along
+y' from one of its first two places to one of its last two. Each step stays, goes on by one place,
+or by two past a blank between labels that differ. Write e_t(s) for z_(t,k) of the class k = y'_s.
+The forward variable alpha_t(s) is the summed probability of all ways to be at place s after step t.
+Before the first step a path is at the first place:
 
-Derivation. Put blanks between the labels and at both ends: y' of length 2S + 1. A path walks along
-y' from one of its first two places to one of its last two, each step staying, going on by one, or
-by two past a blank between labels that differ. Let a_t(s) be the summed probability of all ways to
-stand at place s at step t, and b_t(s) that of all ways on from there to an end, both with the
-factor of step t itself (equations 6 and 10):
+    alpha_0(s) = {(1, if s = 0), (0, otherwise):}
+    alpha_t(s) = e^(e_t(s)) sum_r alpha_(t-1)(r)    over r = s, s - 1, and s - 2 if that may skip
 
-    a_t(s) = exp(z_t,y'_s) (a_t-1(s) + a_t-1(s - 1) + a_t-1(s - 2) if that step is allowed)
+The backward variable beta_t(s) is that of all ways on from there to an end:
 
-and b likewise, backwards. So a_t(s) b_t(s) / exp(z_t,y'_s) is the probability of the paths through
-s at step t, and P is the sum of these over s, for every t. Each such path has exp(z_tk), k = y'_s,
-as a factor, once; so dP/dz_tk is the probability of the paths that have class k at step t, and
+    beta_T(s) = {(1, if s = 2 S or s = 2 S - 1), (0, otherwise):}
+    beta_t(s) = sum_r e^(e_(t+1)(r)) beta_(t+1)(r)    over r = s, s + 1, and s + 2 if that may skip
+    P = sum_s alpha_T(s) beta_T(s)
 
-    dl/dz_tk = -(1 / P) sum over s with y'_s = k of a_t(s) b_t(s) / exp(z_tk) = -G_tk,
+So alpha_t(s) beta_t(s) is the probability of the paths that give y and are at s after step t. Each
+of them has the factor e^(z_(t,k)), k = y'_s, once, and is its own derivative with respect to it:
 
-with G_tk the probability of class k at step t, given y. Steps after a sequence's end have none.
+    (dP)/(dz_(t,k)) = sum_(s: y'_s = k) alpha_t(s) beta_t(s)
+    dz_(t,k) = -sum_(s: y'_s = k) (alpha_t(s) beta_t(s)) / P dl
 
-Both sums are taken in logarithms by ATen's kernels. The backward kernel gives exp(z) - G, which is
-the gradient with respect to logits x where z = log_softmax(x): for the sum of G over k is 1, and
-log_softmax turns -G into just that. Taking exp(z) off again leaves the gradient with respect to z,
-which holds for every z, and which a `log_softmax` layer before the loss takes on from there.
+Steps after a sequence's end have none. Where the steps are too few for the labels, l is infinite
+and dz nan or, with zero_infinity, both are 0.
+
+The recursions run on logarithms, in float64: in float32, the logarithm of the product over some
+hundred steps is too coarse for its exponential.
+
+Cache: z, the class of each place and which of them a step may skip to, log alpha, log P, the number
+of steps and of labels. Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from functools import partial
+from typing import Final
 
-from lincoln_fn.losses.labels import any_true
-from lincoln_fn.losses.loss import Loss, Reduction, reduced, require, value_range
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lincoln_fn.losses._ctc_target import read_target
+from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+# log 0, finite so that no difference of infinities makes a nan; and what only sums with it reach.
+LOG_ZERO: Final = -1e200
+IMPOSSIBLE: Final = LOG_ZERO / 2
 
 
 @record
-class Kept:
-    """The log-probabilities z with a batch axis, all labels in one row, and what the kernel keeps.
+class Cache:
+    """The prediction, the places and their steps, log alpha and log P, and the lengths."""
 
-    nll holds the values as the kernel has them: infinite where T steps are too few for the labels.
-    """
+    z: Float[Tensor, "T *N C"]
+    place: Int[Tensor, "N s"]
+    may_skip: Bool[Tensor, "N s"]
+    log_alpha: Float[Tensor, "T N s"]
+    log_p: Float[Tensor, " N"]
+    steps: Int[Tensor, " N"]
+    lengths: Int[Tensor, " N"]
+    zero_infinity: bool = static()
 
-    z: Tensor
-    labels: Tensor
-    steps: Tensor
-    lengths: Tensor
-    nll: Tensor
-    log_alpha: Tensor
-    of: Tensor
+
+def forward(
+    z: Float[Tensor, "T *N C"],
+    target: tuple[Int[Tensor, "*N S"], Int[Tensor, "*N"], Int[Tensor, "*N"]],
+    *,
+    blank: int,
+    zero_infinity: bool,
+) -> tuple[Float[Tensor, "*N"], Cache]:
+    """Compute l = -log P, by the recursion of alpha."""
+    labels, steps, lengths = read_target(z, target, blank)
+    place = _places(labels, lengths, blank)
+    may_skip = (place != blank) & (place != _shift(place, 2, blank))
+    log_alpha = _log_alpha(_log_factors(z, place), may_skip)
+    at_end = log_alpha.gather(0, steps.unsqueeze(1).expand(1, *place.shape)).squeeze(0)
+    log_p = torch.logsumexp(at_end + _log_end(place, lengths), 1)
+    value = torch.where(log_p > IMPOSSIBLE, -log_p, 0.0 if zero_infinity else torch.inf)
+    cache = Cache(z, place, may_skip, log_alpha[1:], log_p, steps, lengths, zero_infinity)
+    return value.to(z.dtype).reshape(z.shape[1:-1]), cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "T *N C"]:
+    """Compute dz_tk = -sum over s with y'_s = k of alpha_t(s) beta_t(s) / P dl."""
+    z, place = cache.z, cache.place
+    log_end = _log_end(place, cache.lengths)
+    log_beta = _log_beta(_log_factors(z, place), cache.may_skip, log_end, cache.steps)
+    is_possible = cache.log_p.unsqueeze(1) > IMPOSSIBLE
+    log_p = torch.where(is_possible, cache.log_p.unsqueeze(1), 0.0)
+    of_place = torch.exp(cache.log_alpha + log_beta - log_p)
+    of_class = torch.zeros_like(z).double().view(len(z), len(place), -1)
+    of_class = of_class.scatter_add(2, place.expand(of_place.shape), of_place)
+    dl = dl.reshape(-1, 1) if isinstance(dl, Tensor) else dl
+    dz = torch.where(is_possible, -of_class * dl, 0.0 if cache.zero_infinity else torch.nan)
+    is_step = torch.arange(len(z), device=z.device).unsqueeze(1) < cache.steps
+    return torch.where(is_step.unsqueeze(2), dz, 0.0).to(z.dtype).reshape(z.shape)
+
+
+def _log_alpha(
+    log_factors: Float[Tensor, "T N s"], may_skip: Bool[Tensor, "N s"]
+) -> Float[Tensor, "T+1 N s"]:
+    """Compute log alpha_0, ..., log alpha_T."""
+    is_first = torch.arange(may_skip.shape[1], device=may_skip.device) == 0
+    log_alpha = [_log(is_first).expand(may_skip.shape)]
+    for e in log_factors:
+        a = log_alpha[-1]
+        skipping = torch.where(may_skip, _shift(a, 2), LOG_ZERO)
+        log_alpha.append(e + torch.logsumexp(torch.stack([a, _shift(a, 1), skipping]), 0))
+    return torch.stack(log_alpha)
+
+
+def _log_beta(
+    log_factors: Float[Tensor, "T N s"],
+    may_skip: Bool[Tensor, "N s"],
+    log_end: Float[Tensor, "N s"],
+    steps: Int[Tensor, " N"],
+) -> Float[Tensor, "T N s"]:
+    """Compute log beta_1, ..., log beta_T."""
+    log_beta = [log_end]
+    for t in range(len(log_factors) - 1, 0, -1):
+        b = log_factors[t] + log_beta[-1]
+        skipping = _shift(torch.where(may_skip, b, LOG_ZERO), -2)
+        b = torch.logsumexp(torch.stack([b, _shift(b, -1), skipping]), 0)
+        # A shorter sequence's last step is before T.
+        log_beta.append(torch.where(t < steps.unsqueeze(1), b, log_end))
+    return torch.stack(log_beta[::-1])
+
+
+def _places(
+    labels: Int[Tensor, "N S"], lengths: Int[Tensor, " N"], blank: int
+) -> Int[Tensor, "N s"]:
+    """Compute y', with blanks between the labels and at both ends."""
+    blanks = torch.full_like(lengths, blank).unsqueeze(1)
+    between = torch.stack([blanks.expand_as(labels), labels], 2).flatten(1)
+    return torch.cat([between, blanks], 1)
+
+
+def _log_factors(z: Float[Tensor, "T *N C"], place: Int[Tensor, "N s"]) -> Float[Tensor, "T N s"]:
+    """Take e_t(s) = z_tk of the class k = y'_s."""
+    index = place.expand(len(z), *place.shape)
+    return z.reshape(len(z), -1, z.shape[-1]).gather(2, index).double().clamp(min=LOG_ZERO)
+
+
+def _log_end(place: Int[Tensor, "N s"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N s"]:
+    """Compute log beta_T: 0 at the last two places of each sequence."""
+    s, last = torch.arange(place.shape[1], device=place.device), 2 * lengths.unsqueeze(1)
+    return _log((s == last) | (s == last - 1))
+
+
+def _log(is_one: Bool[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Compute the logarithm of ones and zeros."""
+    return is_one.logical_not().double() * LOG_ZERO
+
+
+def _shift(x: Tensor, by: int, fill: float = LOG_ZERO) -> Tensor:
+    """Move what is at place s to s + by."""
+    if by > 0:
+        return pad(x, (by, 0), value=fill)[..., : x.shape[-1]]
+    return pad(x, (0, -by), value=fill)[..., -by:]
+
+
+def count(cache: Cache) -> Float[Tensor, "*N"]:
+    """Compute what a mean divides each l by: N times its number of labels, if there are any."""
+    n = len(cache.lengths) * cache.lengths.clamp(min=1)
+    return n.to(cache.z).reshape(cache.z.shape[1:-1])
 
 
 def ctc(*, blank: int = 0, zero_infinity: bool = False, reduction: Reduction = "mean") -> Loss:
     """Make the loss of label sequences that are not aligned with the steps of the prediction.
 
-    l = -log P, P the probability of all paths that give the labels; the module derives it.
+    l = -log P, with P the summed probability of all paths that give the labels: one class a step,
+    of which runs of one class are merged, and then blanks dropped.
 
     Args:
         blank: the class that stands for no label.
@@ -76,111 +196,23 @@ def ctc(*, blank: int = 0, zero_infinity: bool = False, reduction: Reduction = "
     Raises:
         ValueError: if there is no such reduction, or blank is below 0.
 
+    Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
+
     Example:
-        >>> loss, z = ctc(), torch.full((2, 1, 2), 0.5).log()
+        >>> loss, z = lf.losses.ctc(), torch.full((2, 1, 2), 0.5).log()
         >>> one = torch.tensor([1])
         >>> value, cache = loss.forward(z, (one.view(1, 1), torch.tensor([2]), one))
         >>> value, loss.backward(cache)[0]
         (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
     require("ctc", blank >= 0, "blank of at least 0", blank)
-
-    def values(given: Tensor, target: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Kept]:
-        z, labels, steps, lengths = _read(given, target, blank)
-        nll, log_alpha = torch.ops.aten._ctc_loss.Tensor(
-            z, labels, steps, lengths, blank, zero_infinity
-        )
-        kept = Kept(z, labels, steps, lengths, nll, log_alpha, given)
-        shown = torch.where(nll == torch.inf, 0, nll) if zero_infinity else nll
-        return shown.to(given.dtype).view(given.shape[1:-1]), kept
-
-    def slope(kept: Kept, dl: Tensor | float) -> Tensor:
-        z, nll = kept.z, kept.nll
-        dl = torch.as_tensor(dl, dtype=z.dtype, device=z.device).expand(nll.shape)
-        dlogits: Tensor = torch.ops.aten._ctc_loss_backward.Tensor(
-            dl.contiguous(),
-            z,
-            kept.labels,
-            kept.steps,
-            kept.lengths,
-            nll,
-            kept.log_alpha,
-            blank,
-            zero_infinity,
-        )
-        counts = torch.arange(len(z), device=z.device)[:, None] < kept.steps.to(z.device)
-        if zero_infinity:
-            counts = counts & (nll != torch.inf)
-        dz = dlogits - torch.where(counts, dl, 0).unsqueeze(-1) * z.exp()
-        return dz.to(kept.of.dtype).view(kept.of.shape)
-
-    def count(kept: Kept) -> Tensor:
-        n: Tensor = len(kept.lengths) * kept.lengths.clamp(min=1)
-        return n.to(kept.of).view(kept.of.shape[1:-1])
-
-    return reduced(
+    return make_loss(
         "ctc",
         reduction,
-        values,
-        slope,
+        partial(forward, blank=blank, zero_infinity=zero_infinity),
+        backward,
         count=count,
         targets=("labels", "steps", "lengths"),
         blank=(blank, 0),
         zero_infinity=(zero_infinity, False),
     )
-
-
-def _read(
-    given: Tensor, target: tuple[Tensor, Tensor, Tensor], blank: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Check everything, and give it a batch axis and the dtypes that the kernel takes."""
-    if given.ndim not in (2, 3):
-        shape = tuple(given.shape)
-        raise LayerError("ctc", f"expected prediction of shape (T, N, C) or (T, C), got {shape}")
-    z = given.view(len(given), -1, given.shape[-1])
-    n_steps, n, classes = z.shape
-    if blank >= classes:
-        raise LayerError("ctc", f"expected more classes than blank={blank}, got {classes}")
-    for what, tensor in zip(("labels", "steps", "lengths"), target, strict=True):
-        if tensor.is_floating_point():
-            raise LayerError("ctc", f"expected {what} of an integer dtype, got {tensor.dtype}")
-    labels, steps, lengths = target
-    batch = tuple(given.shape[1:-1])
-    in_rows = labels.shape[:-1] == batch and labels.ndim > 0
-    if not in_rows and labels.ndim != 1:
-        wanted = f"{(*batch, 'S')} or (S,)".replace("'", "")
-        raise LayerError("ctc", f"expected labels of shape {wanted}, got {tuple(labels.shape)}")
-    longest = labels.shape[-1]
-    for what, tensor, most in (("steps", steps, n_steps), ("lengths", lengths, longest)):
-        if tensor.shape != batch:
-            shapes = f"{batch} for prediction {tuple(given.shape)}, got {tuple(tensor.shape)}"
-            raise LayerError("ctc", f"expected {what} of shape {shapes}")
-        ends = value_range(tensor)
-        if ends and not (ends[0] >= 0 and ends[1] <= most):
-            wrong = ends[0] if ends[0] < 0 else ends[1]
-            raise LayerError("ctc", f"expected {what} from 0 to {most}, got {wrong}")
-    steps, lengths = steps.long().view(n), lengths.long().view(n)
-    row = _in_one_row(labels, lengths, n if in_rows else 0)
-    _check_labels(row, classes, blank)
-    return z if z.dtype == torch.float64 else z.float(), row, steps, lengths
-
-
-def _in_one_row(labels: Tensor, lengths: Tensor, rows: int) -> Tensor:
-    """Put the sequences' labels one after another, without what fills up their rows."""
-    if rows:
-        labels = labels.view(rows, -1) if labels.numel() else labels.view(rows, 0)
-        places = torch.arange(labels.shape[1], device=labels.device)
-        return labels[places < lengths[:, None]].long()
-    total = int(lengths.sum())
-    if len(labels) != total:
-        raise LayerError("ctc", f"expected {total} labels, the sum of lengths, got {len(labels)}")
-    return labels.long()
-
-
-def _check_labels(labels: Tensor, classes: int, blank: int) -> None:
-    ends = value_range(labels)
-    if ends and not (ends[0] >= 0 and ends[1] < classes):
-        wrong = ends[0] if ends[0] < 0 else ends[1]
-        raise LayerError("ctc", f"expected labels from 0 to {classes - 1}, got {wrong}")
-    if ends and any_true(labels == blank):
-        raise LayerError("ctc", f"expected labels other than blank={blank}, got {blank}")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Params
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.rules import require
 from lincoln_fn.optim.transforms import Transform
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
 from lincoln_fn.record import record
 
 
 @record
 class AccumulateState:
-    """How many gradients were added up, their sum, and the state of the optimizer within."""
+    """How many gradients were added up, their sum, and the state of the inner optimizer."""
 
     count: Tensor
     total: Params
@@ -26,8 +28,8 @@ class AccumulateState:
 def accumulate(k: int) -> Transform:
     """Take a step at every k-th gradient only, by the mean of the last k.
 
-    The optimizer within does not see the updates between: its state, and the count of steps that a
-    schedule is given, stand still.
+    The inner optimizer does not see the updates between: its state, and the count of steps that a
+    schedule is given, do not change.
 
     Args:
         k: how many gradients make a step, at least 1.
@@ -47,27 +49,30 @@ def accumulate(k: int) -> Transform:
     """
     require("accumulate", "k of at least 1", k, k >= 1)
 
+    def around(inner: Optimizer) -> Optimizer:
+        def init(params: Params) -> AccumulateState:
+            return AccumulateState(no_steps(params), filled_like(params), inner.init(params))
+
+        return Optimizer(inner.name, init, partial(_update, k, inner))
+
+    return Transform(f"accumulate({k})", around)
+
+
+def _update(
+    k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
+) -> tuple[Params, AccumulateState]:
+    """Add the gradients up, and let the inner optimizer take a step by the mean of each k."""
+
     def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         total = total + dp
         return total / k, total
 
-    def around(inner: Optimizer) -> Optimizer:
-        def init(params: Params) -> AccumulateState:
-            return AccumulateState(no_steps(params), zeros_like(params), inner.init(params))
-
-        def update(
-            params: Params, grads: Params, state: AccumulateState
-        ) -> tuple[Params, AccumulateState]:
-            due = state.count == k - 1
-            mean, total = walk("accumulate", rule, params, grads, state.total)
-            moved = inner.update(params, mean, state.inner)
-            # Both outcomes are computed: a branch on a tensor would not trace.
-            params, kept = tree.map(
-                lambda new, old: torch.where(due, new, old), moved, (params, state.inner)
-            )
-            total = tree.map(lambda s: torch.where(due, 0, s), total)
-            return params, AccumulateState((state.count + 1) % k, total, kept)
-
-        return Optimizer(inner.name, init, update)
-
-    return Transform(f"accumulate({k})", around)
+    is_due = state.count == k - 1
+    mean, total = update_leaves("accumulate", rule, params, grads, state.total)
+    stepped = inner.update(params, mean, state.inner)
+    # Both outcomes are computed: a branch on a tensor would not trace.
+    params, kept = tree.map(
+        lambda new, old: torch.where(is_due, new, old), stepped, (params, state.inner)
+    )
+    total = tree.map(lambda s: torch.where(is_due, 0, s), total)
+    return params, AccumulateState((state.count + 1) % k, total, kept)

@@ -1,4 +1,4 @@
-"""Adadelta: steps in the units of the parameters, scaled by running means."""
+"""Adadelta: steps in the parameters' own units, scaled by running means."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, rate, require, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    learning_rate,
+    regularized_gradient,
+    require,
+    running_mean,
+    take_step,
+)
 from lincoln_fn.record import record
 
 
@@ -35,10 +42,10 @@ def adadelta(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        rho: how much of the last s and u stays.
-        eps: keeps the denominator from 0, and the first steps too.
-        weight_decay: weight_decay p is added to dp.
-        maximize: whether to climb.
+        rho: how much of s and u is kept from step to step.
+        eps: is added below both roots, so that neither the denominator nor the first steps are 0.
+        weight_decay: the factor of p that is added to dp.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AdadeltaState`.
@@ -59,18 +66,18 @@ def adadelta(
 
     def init(params: Params) -> AdadeltaState:
         step = no_steps(params) if callable(lr) else None
-        return AdadeltaState(step, zeros_like(params), zeros_like(params))
+        return AdadeltaState(step, filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AdadeltaState) -> tuple[Params, AdadeltaState]:
-        now = rate(lr, state.step)
+        now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = slope(p, dp, weight_decay, maximize)
-            s = torch.addcmul(s * rho, dp, dp, value=1 - rho)
-            d = (u + eps).sqrt_().div_((s + eps).sqrt_()).mul_(dp)
-            return descended(p, d, now), s, torch.addcmul(u * rho, d, d, value=1 - rho)
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
+            s = running_mean(s, dp * dp, rho)
+            d = torch.sqrt((u + eps) / (s + eps)) * dp
+            return take_step(p, d, now), s, running_mean(u, d * d, rho)
 
-        params, *kept = walk("adadelta", rule, params, grads, state.square, state.moved)
+        params, *kept = update_leaves("adadelta", rule, params, grads, state.square, state.moved)
         return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
 
     name = call_repr(

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended_over, rate, require, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    learning_rate,
+    regularized_gradient,
+    require,
+    take_scaled_step,
+)
 from lincoln_fn.record import record
 
 
@@ -35,11 +41,11 @@ def adagrad(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        lr_decay: how fast lr falls.
-        weight_decay: weight_decay p is added to dp.
-        initial_accumulator_value: what s starts from.
-        eps: keeps the denominator from 0.
-        maximize: whether to climb.
+        lr_decay: how fast the learning rate falls.
+        weight_decay: the factor of p that is added to dp.
+        initial_accumulator_value: the first s.
+        eps: is added to the denominator, so that it is not 0.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AdagradState`.
@@ -62,19 +68,19 @@ def adagrad(
     require("adagrad", "initial_accumulator_value of at least 0", begin, begin >= 0)
 
     def init(params: Params) -> AdagradState:
-        return AdagradState(no_steps(params), zeros_like(params, begin))
+        return AdagradState(no_steps(params), filled_like(params, begin))
 
     def update(params: Params, grads: Params, state: AdagradState) -> tuple[Params, AdagradState]:
-        now = rate(lr, state.step)
+        now = learning_rate(lr, state.step)
         if lr_decay:
             now = now / (1 + lr_decay * state.step.double())
 
         def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-            dp = slope(p, dp, weight_decay, maximize)
-            s = torch.addcmul(s, dp, dp)
-            return descended_over(p, dp, s.sqrt().add_(eps), now), s
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
+            s = s + dp * dp
+            return take_scaled_step(p, dp, torch.sqrt(s) + eps, now), s
 
-        params, s = walk("adagrad", rule, params, grads, state.total)
+        params, s = update_leaves("adagrad", rule, params, grads, state.total)
         return params, AdagradState(state.step + 1, s)
 
     name = call_repr(

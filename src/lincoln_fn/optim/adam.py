@@ -7,21 +7,29 @@ With t counting from 1, and both means starting at 0,
     p <- p - lr m' / (sqrt(v') + eps),      m' = m / (1 - b1^t), v' = v / (1 - b2^t)
 
 so that m' and v' are unbiased from the first step on. AMSGrad puts in v's place the largest v so
-far. Adam adds the weight decay to dp; AdamW shrinks p by 1 - lr weight_decay instead, which the
+far. Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which the
 running means do not see.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import Rule, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, rate, shrunk, slope
-from lincoln_fn.optim.walk import Columns, Rule, apply, no_steps, walk_lists, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    regularized_gradient,
+    running_mean,
+    take_scaled_step,
+)
 from lincoln_fn.record import record
 
 
@@ -33,6 +41,18 @@ class AdamState:
     m: Params
     v: Params
     v_max: Params | None
+
+
+class Settings(NamedTuple):
+    """The hyperparameters of an update; decoupled is AdamW's weight decay."""
+
+    name: str
+    lr: LearningRate
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    decoupled: bool
+    maximize: bool
 
 
 def adam(
@@ -48,11 +68,11 @@ def adam(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: how much of the last m and of the last v stays.
-        eps: keeps the denominator from 0.
-        weight_decay: weight_decay p is added to dp.
+        betas: how much of m and of v is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: the factor of p that is added to dp.
         amsgrad: whether the largest v so far is used.
-        maximize: whether to climb.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AdamState`.
@@ -69,7 +89,7 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return _adam("adam", lr, _Settings(betas, eps, weight_decay, False, maximize), amsgrad)
+    return _adam(Settings("adam", lr, betas, eps, weight_decay, False, maximize), amsgrad)
 
 
 def adamw(
@@ -81,15 +101,15 @@ def adamw(
     *,
     maximize: bool = False,
 ) -> Optimizer:
-    """Make AdamW: Adam, after p has been shrunk by 1 - lr weight_decay.
+    """Make AdamW: Adam, after p has been multiplied by 1 - lr weight_decay.
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: how much of the last m and of the last v stays.
-        eps: keeps the denominator from 0.
-        weight_decay: how strongly p is shrunk.
+        betas: how much of m and of v is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: how strongly p decays.
         amsgrad: whether the largest v so far is used.
-        maximize: whether to climb.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AdamState`.
@@ -105,37 +125,18 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return _adam("adamw", lr, _Settings(betas, eps, weight_decay, True, maximize), amsgrad)
+    return _adam(Settings("adamw", lr, betas, eps, weight_decay, True, maximize), amsgrad)
 
 
-class _Settings(NamedTuple):
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    decoupled: bool
-    maximize: bool
-
-
-def _adam(name: str, lr: LearningRate, settings: _Settings, amsgrad: bool) -> Optimizer:
-    betas, eps, weight_decay, decoupled, maximize = settings
+def _adam(settings: Settings, amsgrad: bool) -> Optimizer:
+    name, lr, betas, eps, weight_decay, decoupled, maximize = settings
     check_common(name, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def init(params: Params) -> AdamState:
-        m, v = zeros_like(params), zeros_like(params)
-        return AdamState(no_steps(params), m, v, zeros_like(params) if amsgrad else None)
+        m, v = filled_like(params), filled_like(params)
+        return AdamState(no_steps(params), m, v, filled_like(params) if amsgrad else None)
 
-    def update(params: Params, grads: Params, state: AdamState) -> tuple[Params, AdamState]:
-        step, now = state.step + 1, rate(lr, state.step)
-
-        def moved(lists: Columns) -> Columns:
-            if _kernel_serves(lists):
-                return _by_kernel(lists, step, now, settings)
-            return apply(_rule(step, now, settings), lists)
-
-        params, *kept = walk_lists(name, moved, params, grads, state.m, state.v, state.v_max)
-        return params, AdamState(step, *kept)
-
-    spelling = call_repr(
+    call = call_repr(
         name,
         lr,
         betas=(betas, (0.9, 0.999)),
@@ -144,59 +145,35 @@ def _adam(name: str, lr: LearningRate, settings: _Settings, amsgrad: bool) -> Op
         amsgrad=(amsgrad, False),
         maximize=(maximize, False),
     )
-    return Optimizer(spelling, init, update)
+    return Optimizer(call, init, partial(update, settings=settings))
 
 
-def _rule(step: Tensor, lr: float | Tensor, settings: _Settings) -> Rule:
-    (b1, b2), eps, weight_decay, decoupled, maximize = settings
-    t = step.double()
-    root = (1 - b2**t).sqrt()
-    # m' / (sqrt(v') + eps) is m root / (1 - b1^t) / (sqrt(v) + eps root), in fewer passes.
-    eps_root, scale = eps * root, (b1**t - 1) / (lr * root)
+def update(
+    params: Params, grads: Params, state: AdamState, *, settings: Settings
+) -> tuple[Params, AdamState]:
+    """Compute the next parameters and running means."""
+    step = state.step + 1
+    rule = leaf_rule(step, learning_rate(settings.lr, state.step), settings)
+    trees = (params, grads, state.m, state.v, state.v_max)
+    params, *kept = update_leaves(settings.name, rule, *trees)
+    return params, AdamState(step, *kept)
+
+
+def leaf_rule(step: Tensor, lr: float | Tensor, settings: Settings) -> Rule:
+    """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
+    _, _, (b1, b2), eps, weight_decay, decoupled, maximize = settings
+    correction_m, correction_v = (1 - beta ** step.double() for beta in (b1, b2))
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        dp = slope(p, dp, 0.0 if decoupled else weight_decay, maximize)
-        p = shrunk(p, lr, weight_decay) if decoupled else p
-        m = torch.lerp(m, dp, 1 - b1)
-        v = torch.addcmul(v * b2, dp, dp, value=1 - b2)
+        dp = regularized_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
+        p = decay_weight(p, lr, weight_decay) if decoupled else p
+        m = running_mean(m, dp, b1)
+        v = running_mean(v, dp * dp, b2)
         v_max = None if v_max is None else torch.maximum(v_max, v)
-        size = (v if v_max is None else v_max).sqrt().add_(eps_root).mul_(scale)
-        return torch.addcdiv(p, m, size), m, v, v_max
+        unbiased_m = m / correction_m
+        unbiased_v = (v if v_max is None else v_max) / correction_v
+        return take_scaled_step(p, unbiased_m, torch.sqrt(unbiased_v) + eps, lr), m, v, v_max
 
     return rule
-
-
-def _kernel_serves(lists: Columns) -> bool:
-    """Tell whether ATen's kernel, which reads memory from front to back, may be handed the leaves.
-
-    It takes half the time of the rule, but knows neither strides nor `torch.func`'s wrappers, nor
-    the fake tensors of a step that is traced, where a compiler can fuse the rule.
-    """
-    leaves = [leaf for column in lists for leaf in column if leaf is not None]
-    return all(
-        type(leaf) is Tensor
-        and leaf.device.type == "cpu"
-        and leaf.dtype is leaves[0].dtype
-        and leaf.is_contiguous()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(leaf)
-        for leaf in leaves
-    )
-
-
-def _by_kernel(lists: Columns, step: Tensor, lr: float | Tensor, settings: _Settings) -> Columns:
-    dp = lists.pop(1)
-    # The kernel works in place, so on copies.
-    new: Columns = [[leaf if leaf is None else leaf.clone() for leaf in column] for column in lists]
-    p, m, v, v_max = new
-    largest = [leaf for leaf in v_max if leaf is not None]
-    # Any: its types do not say that lr may be a tensor.
-    kernel: Any = torch._fused_adamw_ if settings.decoupled else torch._fused_adam_
-    if p:
-        kernel(
-            p, dp, m, v, largest, [step.float()] * len(p),
-            lr=lr, beta1=settings.betas[0], beta2=settings.betas[1], eps=settings.eps,
-            weight_decay=settings.weight_decay, amsgrad=bool(largest), maximize=settings.maximize,
-        )  # fmt: skip
-    return new

@@ -1,4 +1,4 @@
-"""Adamax: Adam with the largest gradient of late in the place of their mean square."""
+"""Adamax: Adam with a decaying maximum of |dp| in place of the mean square."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, rate, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    learning_rate,
+    regularized_gradient,
+    running_mean,
+    take_scaled_step,
+)
 from lincoln_fn.record import record
 
 
 @record
 class AdamaxState:
-    """How many steps were taken, the running mean of dp, and the largest |dp|, which fades."""
+    """How many steps were taken, the running mean m of dp, and the decaying maximum u of |dp|."""
 
     step: Tensor
     m: Params
@@ -35,10 +41,10 @@ def adamax(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: b1 and b2, how much of the last m and of the last u stays.
-        eps: keeps the denominator from 0.
-        weight_decay: weight_decay p is added to dp.
-        maximize: whether to climb.
+        betas: b1 and b2, how much of m and of u is kept from step to step.
+        eps: is added to |dp|, so that the denominator is not 0.
+        weight_decay: the factor of p that is added to dp.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AdamaxState`.
@@ -58,19 +64,19 @@ def adamax(
     b1, b2 = betas
 
     def init(params: Params) -> AdamaxState:
-        return AdamaxState(no_steps(params), zeros_like(params), zeros_like(params))
+        return AdamaxState(no_steps(params), filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AdamaxState) -> tuple[Params, AdamaxState]:
-        step = state.step + 1
-        scale = (b1 ** step.double() - 1) / rate(lr, state.step)
+        step, now = state.step + 1, learning_rate(lr, state.step)
+        unbiased_lr = now / (1 - b1 ** step.double())
 
         def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = slope(p, dp, weight_decay, maximize)
-            m = torch.lerp(m, dp, 1 - b1)
-            u = torch.maximum(u * b2, dp.abs().add_(eps))
-            return torch.addcdiv(p, m, u * scale), m, u
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
+            m = running_mean(m, dp, b1)
+            u = torch.maximum(b2 * u, dp.abs() + eps)
+            return take_scaled_step(p, m, u, unbiased_lr), m, u
 
-        params, *kept = walk("adamax", rule, params, grads, state.m, state.u)
+        params, *kept = update_leaves("adamax", rule, params, grads, state.m, state.u)
         return params, AdamaxState(step, *kept)
 
     name = call_repr(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, rate, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    regularized_gradient,
+    take_step,
+)
 from lincoln_fn.record import record
 
 
@@ -36,11 +41,11 @@ def asgd(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        lambd: how strongly p is shrunk.
+        lambd: how strongly p decays.
         alpha: how fast eta falls.
         t0: the step at which averaging begins.
-        weight_decay: weight_decay p is added to dp.
-        maximize: whether to climb.
+        weight_decay: the factor of p that is added to dp.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is an `AsgdState`.
@@ -59,19 +64,19 @@ def asgd(
     check_common("asgd", lr, weight_decay=weight_decay)
 
     def init(params: Params) -> AsgdState:
-        return AsgdState(no_steps(params), zeros_like(params))
+        return AsgdState(no_steps(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AsgdState) -> tuple[Params, AsgdState]:
-        now, t = rate(lr, state.step), state.step.double()
+        now, t = learning_rate(lr, state.step), state.step.double()
         eta = now / (1 + lambd * now * t) ** alpha
         mu = 1 / (t - t0).clamp(min=1)
 
         def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
-            dp = slope(p, dp, weight_decay, maximize)
-            p = descended(p * (1 - lambd * eta), dp, eta)
-            return p, torch.addcmul(average, p - average, mu)
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
+            p = take_step(decay_weight(p, eta, lambd), dp, eta)
+            return p, average + mu * (p - average)
 
-        params, average = walk("asgd", rule, params, grads, state.average)
+        params, average = update_leaves("asgd", rule, params, grads, state.average)
         return params, AsgdState(state.step + 1, average)
 
     name = call_repr(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TypeAlias
 
 import optree
@@ -26,7 +27,7 @@ def by_path(optimizers: Mapping[Pattern, Optimizer]) -> Optimizer:
     dots too, and ? for one.
 
     Args:
-        optimizers: by pattern, or by a function of the path, in the order in which they are tried.
+        optimizers: by pattern, or by a function of the path, in the order of trial.
 
     Returns:
         The optimizer. Its state is a tuple of the optimizers' states, in which None stands for a
@@ -47,30 +48,38 @@ def by_path(optimizers: Mapping[Pattern, Optimizer]) -> Optimizer:
     require("by_path", "at least one optimizer", dict(optimizers), len(optimizers) > 0)
     patterns, parts = tuple(optimizers), tuple(optimizers.values())
 
-    def owners(params: Params) -> list[int]:
-        return [_first_match(path, patterns) for path in tree.paths(params)]
-
     def init(params: Params) -> OptimizerState:
-        shares = _shares(params, owners(params), len(parts))
+        shares = _shares(params, _owners(params, patterns), len(parts))
         return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
-    def update(
-        params: Params, grads: Params, state: OptimizerState
-    ) -> tuple[Params, OptimizerState]:
-        owner = owners(params)
-        if not tree.same_structure(params, grads):
-            raise LayerError("by_path", "expected gradients of the parameters' structure")
-        shares = (_shares(each, owner, len(parts)) for each in (params, grads))
-        moved = [
-            part.update(*share, part_state)
-            for part, part_state, *share in zip(parts, state, *shares, strict=True)
-        ]
-        leaves = [iter(tree.leaves(part_params)) for part_params, _ in moved]
-        merged = iter([next(leaves[i]) for i in owner])
-        return tree.map(lambda p: next(merged), params), tuple(kept for _, kept in moved)
-
     shown = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
-    return Optimizer(f"by_path({{{shown}}})", init, update)
+    return Optimizer(f"by_path({{{shown}}})", init, partial(_update, patterns, parts))
+
+
+def _update(
+    patterns: tuple[Pattern, ...],
+    parts: tuple[Optimizer, ...],
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+) -> tuple[Params, OptimizerState]:
+    """Let each optimizer update its parameters, and merge the results."""
+    owner = _owners(params, patterns)
+    if not tree.same_structure(params, grads):
+        raise LayerError("by_path", "expected gradients of the parameters' structure")
+    shares = (_shares(each, owner, len(parts)) for each in (params, grads))
+    updated = [
+        part.update(*share, part_state)
+        for part, part_state, *share in zip(parts, state, *shares, strict=True)
+    ]
+    leaves = [iter(tree.leaves(part_params)) for part_params, _ in updated]
+    merged = iter([next(leaves[i]) for i in owner])
+    return tree.map(lambda p: next(merged), params), tuple(kept for _, kept in updated)
+
+
+def _owners(params: Params, patterns: tuple[Pattern, ...]) -> list[int]:
+    """Find the optimizer of each parameter."""
+    return [_first_match(path, patterns) for path in tree.paths(params)]
 
 
 def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
@@ -82,7 +91,7 @@ def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
 
 
 def _shares(params: Params, owner: list[int], count: int) -> list[Params]:
-    """Make a tree for each optimizer, with None for the leaves of the others."""
+    """Make a tree for each optimizer, with None in place of the leaves of the others."""
     leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
     return [
         structure.unflatten(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params
+from lincoln_fn.optim.leaves import state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.rules import require
+from lincoln_fn.optim.rules import require, running_mean
 from lincoln_fn.optim.transforms import Transform
-from lincoln_fn.optim.walk import mirrored, walk
 from lincoln_fn.record import TRAINED, record
 
 
 @record
 class EmaState:
-    """The running mean of the parameters, and the state of the optimizer within."""
+    """The running mean of the parameters, and the state of the inner optimizer."""
 
     mean: Params
     inner: OptimizerState
@@ -25,11 +27,11 @@ class EmaState:
 def ema(decay: float) -> Transform:
     """Keep a running mean of the parameters: a <- decay a + (1 - decay) p after each step.
 
-    It starts from the initial parameters, changes nothing about the steps, and is read by
-    `ema_params`.
+    It starts from the initial parameters and changes nothing about the steps. `ema_params` reads
+    it.
 
     Args:
-        decay: how much of the last a stays, in [0, 1).
+        decay: how much of a is kept from step to step, in [0, 1).
 
     Returns:
         The transform.
@@ -38,7 +40,7 @@ def ema(decay: float) -> Transform:
         ValueError: if decay is out of its range.
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992, with
-    a running mean in the place of the plain one.
+    a running mean in place of the plain one.
 
     Example:
         >>> from lincoln_fn.optim import chain, sgd
@@ -49,28 +51,33 @@ def ema(decay: float) -> Transform:
     """
     require("ema", "decay in [0, 1)", decay, 0 <= decay < 1)
 
-    def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        return p, torch.lerp(mean, p, 1 - decay)
-
     def around(inner: Optimizer) -> Optimizer:
         def init(params: Params) -> EmaState:
-            return EmaState(mirrored(torch.clone, params), inner.init(params))
+            return EmaState(state_tree(torch.clone, params), inner.init(params))
 
-        def update(params: Params, grads: Params, state: EmaState) -> tuple[Params, EmaState]:
-            params, kept = inner.update(params, grads, state.inner)
-            _, mean = walk("ema", rule, params, params, state.mean)
-            return params, EmaState(mean, kept)
-
-        return Optimizer(inner.name, init, update)
+        return Optimizer(inner.name, init, partial(_update, decay, inner))
 
     return Transform(f"ema({decay})", around)
+
+
+def _update(
+    decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
+) -> tuple[Params, EmaState]:
+    """Let the inner optimizer take its step, then update the mean."""
+
+    def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        return p, running_mean(mean, p, decay)
+
+    params, kept = inner.update(params, grads, state.inner)
+    _, mean = update_leaves("ema", rule, params, params, state.mean)
+    return params, EmaState(mean, kept)
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:
     """Read the running mean of the parameters out of an optimizer's state.
 
     Args:
-        state: of an optimizer with `ema` in its chain, wherever it stands there.
+        state: of an optimizer with `ema` anywhere in its chain.
         params: the parameters of the same step, whose running statistics and the like are taken.
 
     Returns:
@@ -91,4 +98,5 @@ def ema_params(state: OptimizerState, params: Params) -> Params:
     nodes = optree.tree_leaves(state, is_leaf=is_mean, namespace=TRAINED)
     found = [node for node in nodes if isinstance(node, EmaState)]
     require("ema_params", "a state with one running mean", f"{len(found)}", len(found) == 1)
-    return walk("ema_params", lambda p, _, mean: (mean, mean), params, params, found[0].mean)[0]
+    mean = found[0].mean
+    return update_leaves("ema_params", lambda p, _, mean: (mean, mean), params, params, mean)[0]

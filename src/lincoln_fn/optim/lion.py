@@ -1,4 +1,4 @@
-"""Lion: steps of one size, in the direction of the sign of a momentum."""
+"""Lion: steps of equal size in every element, along the sign of a momentum."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, rate, shrunk
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    running_mean,
+    take_step,
+)
 from lincoln_fn.record import record
 
 
@@ -29,14 +35,14 @@ def lion(
 ) -> Optimizer:
     """Make Lion: p <- (1 - lr weight_decay) p - lr sign(b1 m + (1 - b1) dp).
 
-    Then m <- b2 m + (1 - b2) dp. Every element moves by lr, so that lr is to be some 3 to 10 times
-    smaller than Adam's, and weight_decay as many times larger.
+    Then m <- b2 m + (1 - b2) dp. Every element changes by lr. So lr should be 3 to 10 times smaller
+    than Adam's, and weight_decay as many times larger.
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: b1 and b2, how much of m counts in the direction, and how much of it stays.
-        weight_decay: how strongly p is shrunk.
-        maximize: whether to climb.
+        betas: b1 and b2, how much of m counts in the direction, and how much of it is kept.
+        weight_decay: how strongly p decays.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is a `LionState`.
@@ -56,19 +62,18 @@ def lion(
     b1, b2 = betas
 
     def init(params: Params) -> LionState:
-        return LionState(no_steps(params) if callable(lr) else None, zeros_like(params))
+        return LionState(no_steps(params) if callable(lr) else None, filled_like(params))
 
     def update(params: Params, grads: Params, state: LionState) -> tuple[Params, LionState]:
-        now = rate(lr, state.step)
+        now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
             dp = dp.neg() if maximize else dp
-            direction = torch.lerp(m, dp, 1 - b1).sign_()
-            return descended(shrunk(p, now, weight_decay), direction, now), torch.lerp(
-                m, dp, 1 - b2
-            )
+            direction = torch.sign(running_mean(m, dp, b1))
+            p = take_step(decay_weight(p, now, weight_decay), direction, now)
+            return p, running_mean(m, dp, b2)
 
-        params, m = walk("lion", rule, params, grads, state.m)
+        params, m = update_leaves("lion", rule, params, grads, state.m)
         return params, LionState(None if state.step is None else state.step + 1, m)
 
     name = call_repr(

@@ -1,12 +1,13 @@
-"""Muon: momentum whose matrix is made nearly orthogonal before it moves a weight.
+"""Muon: steps along a momentum whose matrix is made nearly orthogonal.
 
-The direction of a momentum M = U S V^T is U V^T, all of whose singular values are 1: no direction
-of the weight is left behind. It is found without a decomposition: with X = M / |M|, each pass
+For a momentum M = U S V^T the step goes along U V^T, all of whose singular values are 1, so that
+all directions of the weight are learned alike. It is computed without a decomposition. With
+X = M / |M|, each pass
 
     X <- a X + (b A + c A^2) X,   A = X X^T
 
-keeps U and V, and takes each singular value s to a s + b s^3 + c s^5. With the coefficients below,
-chosen for a steep slope at 0, five passes take all but the smallest into about [0.68, 1.13].
+keeps U and V, and maps each singular value s to a s + b s^3 + c s^5. The coefficients below make
+that steep at 0: five passes take all but the smallest into about [0.68, 1.13].
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, rate, require, shrunk
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    require,
+    running_mean,
+    take_step,
+)
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
 
@@ -60,11 +68,11 @@ def muon(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        weight_decay: how strongly p is shrunk.
-        momentum: how much of the last b stays, in [0, 1].
-        nesterov: whether to look ahead.
+        weight_decay: how strongly p decays.
+        momentum: how much of b is kept from step to step, in [0, 1].
+        nesterov: whether the momentum is Nesterov's.
         ns_coefficients: a, b, c of a pass.
-        eps: keeps |M| from 0.
+        eps: the smallest |M| to divide by.
         ns_steps: how many passes.
         adjust_lr_fn: how f follows from the shape; None is "original".
 
@@ -95,22 +103,22 @@ def muon(
                 mend = "give it to another optimizer by by_path"
                 problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
                 raise LayerError("muon", problem)
-        return MuonState(no_steps(params) if callable(lr) else None, zeros_like(params))
+        return MuonState(no_steps(params) if callable(lr) else None, filled_like(params))
 
     def update(params: Params, grads: Params, state: MuonState) -> tuple[Params, MuonState]:
-        now = rate(lr, state.step)
+        now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            b = torch.lerp(b, dp, 1 - momentum)
+            b = running_mean(b, dp, momentum)
             ahead = torch.lerp(dp, b, momentum) if nesterov else b
             n_in, n_out = p.shape
             f = math.sqrt(max(1, n_out / n_in))
             if adjust_lr_fn == "match_rms_adamw":
                 f = 0.2 * math.sqrt(max(n_in, n_out))
             direction = orthogonalized(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
-            return descended(shrunk(p, now, weight_decay), direction, now * f), b
+            return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
 
-        params, b = walk("muon", rule, params, grads, state.momentum)
+        params, b = update_leaves("muon", rule, params, grads, state.momentum)
         return params, MuonState(None if state.step is None else state.step + 1, b)
 
     name = call_repr(
@@ -139,7 +147,7 @@ def orthogonalized(
         matrix: of any shape.
         coefficients: a, b, c of a pass.
         steps: how many passes.
-        eps: keeps the norm from 0.
+        eps: the smallest norm to divide by.
 
     Returns:
         The matrix, in bfloat16.

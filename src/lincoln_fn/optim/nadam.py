@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, rate, require, shrunk, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    regularized_gradient,
+    require,
+    running_mean,
+    take_scaled_step,
+)
 from lincoln_fn.record import record
 
 
@@ -32,7 +40,7 @@ def nadam(
     *,
     maximize: bool = False,
 ) -> Optimizer:
-    """Make NAdam: Adam whose m looks one step ahead, with a momentum that rises towards b1.
+    """Make NAdam: Adam with Nesterov's momentum, whose mu_t rises towards b1.
 
     With mu_t = b1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t, and m, v, v' as in Adam,
 
@@ -40,12 +48,13 @@ def nadam(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: b1 and b2, how much of the last m and of the last v stays.
-        eps: keeps the denominator from 0.
-        weight_decay: weight_decay p is added to dp, or p is shrunk by 1 - lr weight_decay.
+        betas: b1 and b2, how much of m and of v is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
+            1 - lr weight_decay.
         momentum_decay: how fast mu rises.
-        decoupled_weight_decay: whether p is shrunk.
-        maximize: whether to climb.
+        decoupled_weight_decay: whether p is multiplied, as by AdamW.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is a `NadamState`.
@@ -68,26 +77,27 @@ def nadam(
     def init(params: Params) -> NadamState:
         step = no_steps(params)
         one = torch.ones((), dtype=torch.float64, device=step.device)
-        return NadamState(step, one, zeros_like(params), zeros_like(params))
+        return NadamState(step, one, filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: NadamState) -> tuple[Params, NadamState]:
-        now, step = rate(lr, state.step), state.step + 1
+        now, step = learning_rate(lr, state.step), state.step + 1
         t = step.double()
         mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
         product = state.mu_product * mu
-        of_dp = -now * (1 - mu) / (1 - product)
-        of_m = -now * mu_next / (1 - product * mu_next)
-        root = (1 - b2**t).sqrt()
+        of_dp = (1 - mu) / (1 - product)
+        of_m = mu_next / (1 - product * mu_next)
+        correction = 1 - b2**t
 
         def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = slope(p, dp, 0.0 if decoupled_weight_decay else weight_decay, maximize)
-            p = shrunk(p, now, weight_decay) if decoupled_weight_decay else p
-            m = torch.lerp(m, dp, 1 - b1)
-            v = torch.addcmul(v * b2, dp, dp, value=1 - b2)
-            direction = torch.addcmul(dp * of_dp, m, of_m)
-            return torch.addcdiv(p, direction, v.sqrt().div_(root).add_(eps)), m, v
+            penalty = 0.0 if decoupled_weight_decay else weight_decay
+            dp = regularized_gradient(p, dp, penalty, maximize)
+            p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
+            m = running_mean(m, dp, b1)
+            v = running_mean(v, dp * dp, b2)
+            scale = torch.sqrt(v / correction) + eps
+            return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
 
-        params, *kept = walk("nadam", rule, params, grads, state.m, state.v)
+        params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)
         return params, NadamState(step, product, *kept)
 
     name = call_repr(

@@ -4,9 +4,9 @@
     params, state = optimizer.update(params, grads, state)     one pass over the leaves
 
 A state is a frozen record of trees that mirror the parameters, and of one count of the steps taken
-(int64, of shape ()) where the update needs it; it is () where there is nothing to remember. Where
-the parameters hold a `State`, these trees hold None: the same tensor in two places of a step's
-input would be taken for one when the step is traced.
+(int64, of shape ()) where the update needs it. It is () where there is nothing to remember. Where
+the parameters hold a `State`, these trees hold None: a tensor that is in two places of a step's
+input is taken for one tensor when the step is traced.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ class Optimizer:
         name: the code that makes the optimizer; its repr.
         init: params -> state.
         update: (params, grads, state) -> (params, state), all new.
-        rate: the number r, if `update` is params - r grads and nothing else: then a layer may move
-            its parameters as it makes their gradients.
 
     Example:
         >>> still = Optimizer("still()", lambda params: (), lambda params, grads, s: (params, s))
@@ -45,7 +43,6 @@ class Optimizer:
     name: str
     init: Callable[[Params], OptimizerState]
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
-    rate: float | None = None
 
     def __repr__(self) -> str:
         return self.name

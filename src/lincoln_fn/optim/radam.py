@@ -1,4 +1,4 @@
-"""RAdam: Adam whose scaling waits until the mean square is worth trusting."""
+"""RAdam: Adam without scaling until the mean square is of enough gradients."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, rate, shrunk, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    decay_weight,
+    learning_rate,
+    regularized_gradient,
+    running_mean,
+    take_scaled_step,
+)
 from lincoln_fn.record import record
 
 
@@ -30,7 +37,7 @@ def radam(
     *,
     maximize: bool = False,
 ) -> Optimizer:
-    """Make RAdam: p <- p - lr r m' / (sqrt(v) + eps), or p - lr m' while v is too young.
+    """Make RAdam: p <- p - lr r m' / (sqrt(v) + eps), or p - lr m' in the first steps.
 
     m, v and m' are Adam's. With n = 2 / (1 - b2) - 1 and n_t = n - 2 t b2^t / (1 - b2^t), the
     number of gradients that v averages, the scaling is used as soon as n_t > 5, with
@@ -39,11 +46,12 @@ def radam(
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        betas: b1 and b2, how much of the last m and of the last v stays.
-        eps: keeps the denominator from 0.
-        weight_decay: weight_decay p is added to dp, or p is shrunk by 1 - lr weight_decay.
-        decoupled_weight_decay: whether p is shrunk.
-        maximize: whether to climb.
+        betas: b1 and b2, how much of m and of v is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
+            1 - lr weight_decay.
+        decoupled_weight_decay: whether p is multiplied, as by AdamW.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is a `RadamState`.
@@ -65,24 +73,26 @@ def radam(
     n = 2 / (1 - b2) - 1
 
     def init(params: Params) -> RadamState:
-        return RadamState(no_steps(params), zeros_like(params), zeros_like(params))
+        return RadamState(no_steps(params), filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: RadamState) -> tuple[Params, RadamState]:
-        now, step = rate(lr, state.step), state.step + 1
+        now, step = learning_rate(lr, state.step), state.step + 1
         t = step.double()
         n_t = n - 2 * t * b2**t / (1 - b2**t)
-        grown = n_t > 5
+        is_scaled = n_t > 5
         square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
-        scale = now / (1 - b1**t) * torch.where(grown, square, 1.0).sqrt()
+        scaled_lr = now / (1 - b1**t) * torch.where(is_scaled, square, 1.0).sqrt()
 
         def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = slope(p, dp, 0.0 if decoupled_weight_decay else weight_decay, maximize)
-            p = shrunk(p, now, weight_decay) if decoupled_weight_decay else p
-            m = torch.lerp(m, dp, 1 - b1)
-            v = torch.addcmul(v * b2, dp, dp, value=1 - b2)
-            return descended(p, m / torch.where(grown, v.sqrt().add_(eps), 1.0), scale), m, v
+            penalty = 0.0 if decoupled_weight_decay else weight_decay
+            dp = regularized_gradient(p, dp, penalty, maximize)
+            p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
+            m = running_mean(m, dp, b1)
+            v = running_mean(v, dp * dp, b2)
+            scale = torch.where(is_scaled, torch.sqrt(v) + eps, 1.0)
+            return take_scaled_step(p, m, scale, scaled_lr), m, v
 
-        params, *kept = walk("radam", rule, params, grads, state.m, state.v)
+        params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)
         return params, RadamState(step, *kept)
 
     name = call_repr(

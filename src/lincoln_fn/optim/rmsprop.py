@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import check_common, descended, descended_over, rate, require, slope
-from lincoln_fn.optim.walk import no_steps, walk, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    learning_rate,
+    regularized_gradient,
+    require,
+    running_mean,
+    take_scaled_step,
+    take_step,
+)
 from lincoln_fn.record import record
 
 
@@ -38,16 +46,16 @@ def rmsprop(
     """Make RMSprop: s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps).
 
     With momentum, b <- momentum b + dp / (sqrt(s) + eps) and p <- p - lr b. The centered variant
-    has s - m^2 in the place of s, with m the running mean of dp.
+    has s - m^2 in place of s, with m the running mean of dp.
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        alpha: how much of the last s stays.
-        eps: keeps the denominator from 0.
-        weight_decay: weight_decay p is added to dp.
-        momentum: how much of the last b stays.
-        centered: whether s is made a variance.
-        maximize: whether to climb.
+        alpha: how much of s is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: the factor of p that is added to dp.
+        momentum: how much of b is kept from step to step.
+        centered: whether to divide by the root of the variance, not of the mean square.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is a `RmspropState`.
@@ -71,29 +79,29 @@ def rmsprop(
     def init(params: Params) -> RmspropState:
         return RmspropState(
             no_steps(params) if callable(lr) else None,
-            zeros_like(params),
-            zeros_like(params) if centered else None,
-            zeros_like(params) if momentum else None,
+            filled_like(params),
+            filled_like(params) if centered else None,
+            filled_like(params) if momentum else None,
         )
 
     def update(params: Params, grads: Params, state: RmspropState) -> tuple[Params, RmspropState]:
-        now = rate(lr, state.step)
+        now = learning_rate(lr, state.step)
 
         def rule(
             p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
         ) -> tuple[Tensor | None, ...]:
-            dp = slope(p, dp, weight_decay, maximize)
-            s = torch.addcmul(s * alpha, dp, dp, value=1 - alpha)
-            m = None if m is None else torch.lerp(m, dp, 1 - alpha)
-            variance = s if m is None else torch.addcmul(s, m, m, value=-1)
-            size = variance.sqrt().add_(eps)
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
+            s = running_mean(s, dp * dp, alpha)
+            m = None if m is None else running_mean(m, dp, alpha)
+            variance = s if m is None else s - m * m
+            scale = torch.sqrt(variance) + eps
             if b is None:
-                return descended_over(p, dp, size, now), s, m, None
-            b = torch.addcdiv(b * momentum, dp, size)
-            return descended(p, b, now), s, m, b
+                return take_scaled_step(p, dp, scale, now), s, m, None
+            b = momentum * b + dp / scale
+            return take_step(p, b, now), s, m, b
 
         trees = (state.square, state.mean, state.momentum)
-        params, *kept = walk("rmsprop", rule, params, grads, *trees)
+        params, *kept = update_leaves("rmsprop", rule, params, grads, *trees)
         return params, RmspropState(None if state.step is None else state.step + 1, *kept)
 
     name = call_repr(

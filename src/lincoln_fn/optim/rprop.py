@@ -1,4 +1,4 @@
-"""Rprop: steps of which only the sign comes from the gradient, for full batches."""
+"""Rprop: steps that take only their sign from the gradient, for full batches."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.optim.rules import check_common, require
-from lincoln_fn.optim.walk import walk, zeros_like
 from lincoln_fn.record import record
 
 
@@ -34,9 +34,9 @@ def rprop(
 
     Args:
         lr: the size of the first steps, above 0.
-        etas: the factors of a shrinking and of a growing size.
+        etas: the factors by which size shrinks and grows.
         step_sizes: the smallest and the largest size.
-        maximize: whether to climb.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer, whose state is a `RpropState`.
@@ -58,7 +58,7 @@ def rprop(
     require("rprop", "etas below and above 1", etas, 0 < shrinking < 1 < growing)
 
     def init(params: Params) -> RpropState:
-        return RpropState(zeros_like(params), zeros_like(params, lr))
+        return RpropState(filled_like(params), filled_like(params, lr))
 
     def update(params: Params, grads: Params, state: RpropState) -> tuple[Params, RpropState]:
         def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
@@ -67,9 +67,9 @@ def rprop(
             factor = torch.where(turn > 0, growing, torch.where(turn < 0, shrinking, 1.0))
             size = (size * factor).clamp(*step_sizes)
             dp = torch.where(turn < 0, 0.0, dp)
-            return torch.addcmul(p, dp.sign(), size, value=-1), dp, size
+            return p - size * dp.sign(), dp, size
 
-        params, *kept = walk("rprop", rule, params, grads, state.last, state.size)
+        params, *kept = update_leaves("rprop", rule, params, grads, state.last, state.size)
         return params, RpropState(*kept)
 
     name = call_repr(

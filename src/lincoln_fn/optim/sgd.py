@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import Tensor
 
 from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
-from lincoln_fn.optim.rules import check_common, descended, rate, require, slope
-from lincoln_fn.optim.walk import Columns, no_steps, walk, walk_lists, zeros_like
+from lincoln_fn.optim.rules import (
+    check_common,
+    learning_rate,
+    regularized_gradient,
+    require,
+    take_step,
+)
 from lincoln_fn.record import record
 
 
@@ -31,15 +38,15 @@ def sgd(
 ) -> Optimizer:
     """Make stochastic gradient descent: b <- momentum b + (1 - dampening) dp, p <- p - lr b.
 
-    The first b is dp. Nesterov's variant moves along dp + momentum b.
+    The first b is dp. Nesterov's variant takes a step along dp + momentum b.
 
     Args:
         lr: the learning rate, above 0, or a schedule.
-        momentum: how much of the last b stays, at least 0.
+        momentum: how much of b is kept from step to step, at least 0.
         dampening: how much of dp is left out of b.
-        weight_decay: weight_decay p is added to dp.
-        nesterov: whether to look ahead; needs momentum and no dampening.
-        maximize: whether to climb.
+        weight_decay: the factor of p that is added to dp.
+        nesterov: whether the momentum is Nesterov's, which needs momentum and no dampening.
+        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer. Its state is () for a number as lr and no momentum.
@@ -63,34 +70,29 @@ def sgd(
         if not (counts or momentum):
             return ()
         return SgdState(
-            no_steps(params) if counts else None, zeros_like(params) if momentum else None
+            no_steps(params) if counts else None, filled_like(params) if momentum else None
         )
 
     def update(
         params: Params, grads: Params, state: OptimizerState
     ) -> tuple[Params, OptimizerState]:
-        if isinstance(state, tuple):
-            return walk_lists("sgd", straight, params, grads)[0], state
-        step, now = state.step, rate(lr, state.step)
-        fresh = 1 - dampening * (step > 0).double() if dampening and momentum else None
+        is_kept = isinstance(state, SgdState)
+        step, b_tree = (state.step, state.momentum) if is_kept else (None, None)
+        now = learning_rate(lr, step)
+        share = None
+        if step is not None and momentum and dampening:
+            share = 1 - dampening * (step > 0).double()  # all of dp at the first step
 
         def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            dp = slope(p, dp, weight_decay, maximize)
+            dp = regularized_gradient(p, dp, weight_decay, maximize)
             if b is None:
-                return descended(p, dp, now), None
-            if fresh is None:
-                b = torch.add(dp, b, alpha=momentum)
-            else:
-                b = torch.addcmul(b * momentum, dp, fresh)
-            return descended(p, dp.add(b, alpha=momentum) if nesterov else b, now), b
+                return take_step(p, dp, now), None
+            b = dp.add(b, alpha=momentum) if share is None else momentum * b + share * dp
+            return take_step(p, dp.add(b, alpha=momentum) if nesterov else b, now), b
 
-        params, b = walk("sgd", rule, params, grads, state.momentum)
-        return params, SgdState(None if step is None else step + 1, b)
-
-    def straight(lists: Columns) -> Columns:
-        # Written out: in a small network's step, a call of a rule for each leaf would show.
-        now, pairs = rate(lr, None), zip(*lists, strict=True)
-        return [[descended(p, slope(p, dp, weight_decay, maximize), now) for p, dp in pairs]]
+        params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
+        new_step = None if step is None else step + 1
+        return params, SgdState(new_step, b_tree) if is_kept else state
 
     name = call_repr(
         "sgd",
@@ -101,5 +103,17 @@ def sgd(
         nesterov=(nesterov, False),
         maximize=(maximize, False),
     )
-    plain = not (callable(lr) or momentum or weight_decay or maximize)
-    return Optimizer(name, init, update, float(lr) if plain and not callable(lr) else None)
+    if callable(lr) or momentum or weight_decay or maximize:
+        return Optimizer(name, init, update)
+    return Optimizer(name, init, partial(plain_update, lr=lr))
+
+
+def plain_update(
+    params: Params, grads: Params, state: tuple[()], *, lr: float
+) -> tuple[Params, tuple[()]]:
+    """Compute p - lr dp, the update without momentum, weight decay or a schedule."""
+
+    def rule(p: Tensor, dp: Tensor) -> tuple[Tensor]:
+        return (take_step(p, dp, lr),)
+
+    return update_leaves("sgd", rule, params, grads)[0], state

@@ -1,7 +1,7 @@
 """Transforms: what happens to gradients, or to parameters, around an optimizer's update.
 
-A transform takes an optimizer and returns the optimizer that it makes of it, so that the state of
-what is within stays its own:
+A transform takes an optimizer and returns another around it. The state of the inner optimizer is
+its own:
 
     chain(clip_by_global_norm(1.0), accumulate(4), adamw(1e-3))
 
@@ -11,6 +11,7 @@ clips each gradient, then accumulates four of them, then takes a step of AdamW.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import torch
@@ -51,8 +52,8 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
         *parts: any number of transforms, and the optimizer last.
 
     Returns:
-        The optimizer. Its state is the first transform's, which holds the next one's; those that
-        keep nothing leave no trace in it.
+        The optimizer. Its state is the first transform's, which holds the next one's; a transform
+        that keeps nothing has no part in it.
 
     Raises:
         ValueError: if the last part, or any other, is not of its kind.
@@ -77,17 +78,23 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
 
 
 def _on_gradients(name: str, change: Callable[[Params, Params], Params]) -> Transform:
-    """Make a transform of (params, grads) -> grads that keeps nothing."""
+    """Make a transform of (params, grads) -> grads, which keeps no state."""
 
     def around(inner: Optimizer) -> Optimizer:
-        def update(
-            params: Params, grads: Params, state: OptimizerState
-        ) -> tuple[Params, OptimizerState]:
-            return inner.update(params, change(params, grads), state)
-
-        return Optimizer(inner.name, inner.init, update)
+        return Optimizer(inner.name, inner.init, partial(_update, change, inner))
 
     return Transform(name, around)
+
+
+def _update(
+    change: Callable[[Params, Params], Params],
+    inner: Optimizer,
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+) -> tuple[Params, OptimizerState]:
+    """Let the inner optimizer take its step by the changed gradients."""
+    return inner.update(params, change(params, grads), state)
 
 
 def clip_by_global_norm(max_norm: float) -> Transform:
@@ -156,8 +163,8 @@ def clip_by_value(max_value: float) -> Transform:
 def weight_decay(factor: float, mask: Mask | None = None) -> Transform:
     """Add factor p to the gradients, of some parameters or of all.
 
-    What comes before it in a chain does not see what it adds. The decay of adamw, which its
-    scaling does not see either, is given to some parameters alone by `by_path`.
+    Transforms before it in a chain do not see what it adds. To give the decoupled weight decay of
+    adamw to some parameters alone, use `by_path`.
 
     Args:
         factor: that of the penalty |p|^2 / 2, at least 0.

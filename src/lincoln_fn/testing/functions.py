@@ -10,6 +10,7 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.testing.diagnosis import GradientError, close
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 
+
 class Results(NamedTuple):
     """What forward and backward gave, and the cotangent between them."""
 

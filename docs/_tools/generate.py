@@ -1,0 +1,73 @@
+"""Hooks of MkDocs that make pages and tables of the code, so that no fact stands twice."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import source_pages
+from mkdocs.structure.files import File, Files
+from source_files import MADE, paths, read
+
+from lincoln_fn import vocabulary
+
+TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
+
+
+def on_config(config: Any) -> None:  # Any: MkDocs' own objects
+    """Put the layers into the navigation, by family, and the losses.
+
+    Args:
+        config: the settings, in whose navigation the index of each stands.
+    """
+    read.cache_clear()  # `mkdocs serve` builds again when a file has changed
+    families = source_pages.by_family().items()
+    pages = {
+        "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
+        "losses/index.md": [f"{path}.md" for path in paths("losses")],
+    }
+    for section in config.nav:
+        for title, index in section.items():
+            if isinstance(index, str) and index in pages:
+                section[title] = [index, *pages[index]]
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add a page for each layer and each loss.
+
+    Args:
+        files: those of docs/.
+        config: the settings.
+
+    Returns:
+        The files, with the new ones.
+    """
+    for package in MADE:
+        for path in paths(package):
+            files.append(File.generated(config, f"{path}.md", content=source_pages.page(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables that come from the code in their places.
+
+    Args:
+        markdown: a page.
+
+    Returns:
+        The page, with tables in the place of the comments that name them.
+    """
+    tables = {
+        "layers": source_pages.layers_table,
+        "losses": source_pages.losses_table,
+        "vocabulary": _vocabulary,
+    }
+    return TABLE.sub(lambda found: tables[found[1]](), markdown)
+
+
+def _vocabulary() -> str:
+    rows = (
+        f"| `{row.torch}` | {f'`lf.{row.ours}`' if row.ours else row.reason} |"
+        for row in vocabulary.table()
+    )
+    return "\n".join(["| torch | here, or why not |", "| --- | --- |", *rows])

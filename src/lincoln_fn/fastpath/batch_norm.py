@@ -1,0 +1,141 @@
+"""Batch norm by ATen's fused kernels.
+
+A kernel reads x twice and writes y once, where the formula makes a tensor for each of its terms. It
+rounds the mean to float32: a mean of 1e4 beside a spread of 1 costs three digits, which the formula
+keeps. It adds a channel's numbers in float64 if they are neighbours in memory, and otherwise in
+float32, one by one: where they are more than `MOST_VALUES`, they are made neighbours first.
+
+Forward and backward of (64, 64, 28, 28) took 0.31 of the formula's time with one thread and 0.11
+with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.fastpath.normalisation import present, wanted
+from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.layers import batch_norm
+from lincoln_fn.layers._normalisation import moved
+from lincoln_fn.layers._normalisation_checks import check_batch, check_count
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+
+MOST_VALUES: Final = 2**16
+
+
+@record
+class BatchCache:
+    """The input as the kernel had it, each channel's statistics, x's shape, hyperparameters."""
+
+    x: Float[Tensor, "batch channels *spatial"] | Float[Tensor, "1 channels values"]
+    mean: Float[Tensor, " channels"]
+    rstd: Float[Tensor, " channels"]
+    var: Float[Tensor, " channels"]
+    shape: tuple[int, ...] = static()
+    eps: float = static()
+    momentum: float | None = static()
+
+
+def batch_forward(
+    params: batch_norm.Params,
+    x: Tensor,
+    *,
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
+) -> tuple[Tensor, BatchCache | batch_norm.Cache]:
+    """Compute batch norm; without numbers, by the formula."""
+    check_input("batch_norm", params, x, batch_norm.Params)
+    check_batch(x, params.weight, params.bias, params.running, spatial_axes)
+    check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
+    if x.numel() == 0:
+        return batch_norm.forward(params, x, eps=eps, momentum=momentum)
+    shape = tuple(x.shape)
+    x = _in_order(x)
+    # Moved all the way, with a momentum of 1, the kernel's running statistics are the batch's.
+    start = x.new_zeros(x.shape[1])
+    y, mean, rstd, _, var = torch.ops.aten._native_batch_norm_legit_functional(
+        x, params.weight, params.bias, start, start, True, 1.0, eps
+    )
+    return _in_shape(y, shape), BatchCache(x, mean, rstd, var, shape, eps, momentum)
+
+
+def batch_backward(
+    params: batch_norm.Params, cache: BatchCache | batch_norm.Cache, g: Tensor
+) -> tuple[Tensor, batch_norm.Params]:
+    """Compute dx, dw and db of batch norm."""
+    if isinstance(cache, batch_norm.Cache):
+        return batch_norm.backward(params, cache, g)
+    check_params("batch_norm", params, batch_norm.Params)
+    check_cache("batch_norm", cache, BatchCache)
+    check_cotangent("batch_norm", g, cache.x, cache.shape)
+    weight, bias = params.weight, params.bias
+    # The two None stand for running statistics, unused in training.
+    dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+        _in_order(g), cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps,
+        wanted(weight, bias),
+    )  # fmt: skip
+    dparams = batch_norm.Params(*present(weight, bias, dweight, dbias), params.running)
+    return _in_shape(dx, cache.shape), dparams
+
+
+def batch_advance(
+    params: batch_norm.Params, cache: BatchCache | batch_norm.Cache
+) -> batch_norm.Params:
+    """Move the running statistics towards the batch's."""
+    if isinstance(cache, batch_norm.Cache):
+        return batch_norm.advance(params, cache)
+    check_params("batch_norm", params, batch_norm.Params)
+    check_cache("batch_norm", cache, BatchCache)
+    if params.running is None:
+        return params
+    running = moved(params.running, cache.mean, cache.var, cache.momentum)
+    return batch_norm.Params(params.weight, params.bias, running)
+
+
+def batch_predict(
+    params: batch_norm.Params,
+    x: Tensor,
+    *,
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
+) -> Tensor:
+    """Compute batch norm by the running statistics, if there are any."""
+    running = params.running if isinstance(params, batch_norm.Params) else None
+    if running is None:
+        return batch_forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+    check_input("batch_norm", params, x, batch_norm.Params)
+    check_batch(x, params.weight, params.bias, running, spatial_axes)
+    return torch.nn.functional.batch_norm(
+        x, running.mean, running.var, params.weight, params.bias, eps=eps
+    )
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """Make many numbers of a channel neighbours in memory; (N, C) becomes (1, C, N)."""
+    area = x.shape[2:].numel()
+    if x.shape[0] * area <= MOST_VALUES:
+        return x
+    return x.contiguous() if area > 1 else x.reshape(x.shape[:2]).mT.contiguous().unsqueeze(0)
+
+
+def _in_shape(y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undo what `_in_order` did to a shape."""
+    return y if y.shape == shape else y.squeeze(0).mT.reshape(shape)
+
+
+TWINS: Final = (
+    Twin(
+        batch_norm,
+        forward=batch_forward,
+        backward=batch_backward,
+        predict=batch_predict,
+        advance=batch_advance,
+    ),
+)

@@ -1,0 +1,94 @@
+"""Dense layers by the faster library, and the update of plain SGD fused with its product.
+
+`product.py` chooses how each product is computed, and says what that gains.
+
+`sgd_update` computes W - lr x^T g, the product added to W as it is computed. dW, which is as large
+as W, takes no memory and no pass of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.fastpath import product
+from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.keys import Key
+from lincoln_fn.layers import dense
+from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
+
+
+def init(
+    key: Key,
+    x: Float[Tensor, "*batch n_in"],
+    **hyperparameters: Any,  # Any: as the formula's
+) -> Params:
+    """Draw the formula's parameters, W in the layout in which its products take the least time."""
+    params = dense.init(key, x, **hyperparameters)
+    return Params(product.laid_out(params.weight), params.bias)
+
+
+def forward(
+    params: Params, x: Float[Tensor, "*batch n_in"]
+) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
+    """Compute y = x W + b in one call."""
+    check_forward(params, x)
+    return product.linear(x, params.weight.mT, params.bias), x
+
+
+def backward(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+    """Compute dx as `input_grad` does, and dparams as `grads` does."""
+    dparams = grads(params, x, g)
+    return product.linear(g, params.weight), dparams
+
+
+def input_grad(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Float[Tensor, "*batch n_in"]:
+    """Compute dx = g W^T."""
+    check_backward(params, x, g)
+    return product.linear(g, params.weight)
+
+
+def grads(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> Params:
+    """Compute dW = x^T g, in the memory layout of W, and db = sum of g over the rows."""
+    check_backward(params, x, g)
+    x_rows, g_rows = rows(x), rows(g)
+    dweight = product.outer(x_rows, g_rows, like=params.weight)
+    return Params(dweight, None if params.bias is None else g_rows.sum(0))
+
+
+def sgd_update(
+    params: Params,
+    x: Float[Tensor, "*batch n_in"],
+    g: Float[Tensor, "*batch n_out"],
+    lr: float,
+    *,
+    donate: bool = False,
+) -> Params:
+    """Compute W - lr x^T g and b - lr db; of donated params, in the same memory."""
+    check_backward(params, x, g)
+    x_rows, g_rows = rows(x), rows(g)
+    weight, bias = params.weight, params.bias
+    if bias is not None:
+        bias = torch.sub(bias, g_rows.sum(0), alpha=lr, out=bias.detach() if donate else None)
+    return Params(product.add_outer(weight, x_rows, g_rows, -lr, donate=donate), bias)
+
+
+TWINS: Final = (
+    Twin(
+        dense,
+        forward=forward,
+        backward=backward,
+        input_grad=input_grad,
+        grads=grads,
+        init=init,
+    ),
+)

@@ -1,0 +1,221 @@
+"""Layer norm, group norm and instance norm by ATen's fused kernels.
+
+A kernel reads x twice and writes y once, where the formula makes a tensor for each of its terms. It
+rounds the mean to float32: a mean of 1e4 beside a spread of 1 costs three digits, which the formula
+keeps.
+
+Forward and backward together took 0.23 of the formula's time with one thread and 0.14 with two for
+layer norm of (64, 128, 512), as much for group norm of (32, 64, 32, 32), and 0.23 and 0.10 for
+instance norm of the same. RMS norm and local response norm have no kernel that gains.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.layers import group_norm, instance_norm, layer_norm
+from lincoln_fn.layers._normalisation import Sizes, moved
+from lincoln_fn.layers._normalisation_checks import (
+    check_count,
+    check_grouped,
+    check_instances,
+    trailing_sizes,
+)
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+
+
+@record
+class LayerCache:
+    """The input of layer norm, its rows' mean and rstd, and how many axes make a row."""
+
+    x: Float[Tensor, "*batch *row"]
+    mean: Float[Tensor, "*batch *ones"]
+    rstd: Float[Tensor, "*batch *ones"]
+    axes: int = static()
+
+
+def layer_forward(
+    params: layer_norm.Params, x: Tensor, *, normalized_shape: Sizes = (-1,), eps: float = 1e-5
+) -> tuple[Tensor, LayerCache]:
+    """Compute layer norm."""
+    check_input("layer_norm", params, x, layer_norm.Params)
+    sizes = trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias)
+    y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
+    return y, LayerCache(x, mean, rstd, len(sizes))
+
+
+def layer_backward(
+    params: layer_norm.Params, cache: LayerCache, g: Tensor
+) -> tuple[Tensor, layer_norm.Params]:
+    """Compute dx, dw and db of layer norm."""
+    check_params("layer_norm", params, layer_norm.Params)
+    check_cache("layer_norm", cache, LayerCache)
+    check_cotangent("layer_norm", g, cache.x)
+    x, weight, bias = cache.x, params.weight, params.bias
+    sizes = x.shape[x.ndim - cache.axes :]
+    dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
+        g, x, sizes, cache.mean, cache.rstd, weight, bias, wanted(weight, bias)
+    )
+    return dx, layer_norm.Params(*present(weight, bias, dweight, dbias))
+
+
+@record
+class GroupCache:
+    """The input in contiguous order, and its groups' mean and rstd."""
+
+    x: Float[Tensor, "batch channels *spatial"]
+    mean: Float[Tensor, "batch groups"]
+    rstd: Float[Tensor, "batch groups"]
+
+
+def group_forward(
+    params: group_norm.Params, x: Tensor, *, num_groups: int, eps: float = 1e-5
+) -> tuple[Tensor, GroupCache]:
+    """Compute group norm."""
+    check_input("group_norm", params, x, group_norm.Params)
+    check_grouped(x, params.weight, params.bias, num_groups)
+    return _by_groups(x, params, num_groups, eps)
+
+
+def group_backward(
+    params: group_norm.Params, cache: GroupCache, g: Tensor
+) -> tuple[Tensor, group_norm.Params]:
+    """Compute dx, dw and db of group norm."""
+    check_params("group_norm", params, group_norm.Params)
+    check_cache("group_norm", cache, GroupCache)
+    check_cotangent("group_norm", g, cache.x)
+    dx, dweight, dbias = _by_groups_backward(params, cache, g)
+    return dx, group_norm.Params(dweight, dbias)
+
+
+@record
+class InstanceCache:
+    """What group norm keeps of x as a batch, x's own shape, and the momentum."""
+
+    groups: GroupCache
+    shape: tuple[int, ...] = static()
+    momentum: float | None = static()
+
+
+def instance_forward(
+    params: instance_norm.Params,
+    x: Tensor,
+    *,
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
+) -> tuple[Tensor, InstanceCache]:
+    """Compute instance norm, which is group norm with one channel a group."""
+    check_input("instance_norm", params, x, instance_norm.Params)
+    axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
+    check_count("instance_norm", x, x.shape[axis + 1 :].numel())
+    batch = x if axis else x.unsqueeze(0)
+    y, groups = _by_groups(batch, params, batch.shape[1], eps)
+    return y.reshape(x.shape), InstanceCache(groups, tuple(x.shape), momentum)
+
+
+def instance_backward(
+    params: instance_norm.Params, cache: InstanceCache, g: Tensor
+) -> tuple[Tensor, instance_norm.Params]:
+    """Compute dx, dw and db of instance norm."""
+    check_params("instance_norm", params, instance_norm.Params)
+    check_cache("instance_norm", cache, InstanceCache)
+    check_cotangent("instance_norm", g, cache.groups.x, cache.shape)
+    batch = g.reshape(cache.groups.x.shape)
+    dx, dweight, dbias = _by_groups_backward(params, cache.groups, batch)
+    return dx.reshape(cache.shape), instance_norm.Params(dweight, dbias, params.running)
+
+
+def instance_advance(params: instance_norm.Params, cache: InstanceCache) -> instance_norm.Params:
+    """Move the running statistics towards the averages of the batch's examples."""
+    check_params("instance_norm", params, instance_norm.Params)
+    check_cache("instance_norm", cache, InstanceCache)
+    running, groups = params.running, cache.groups
+    if running is None:
+        return params
+    mean, var = running.mean, running.var
+    if groups.x.numel():
+        mean, var = groups.mean.mean(0), groups.x.flatten(2).var(-1).mean(0)
+    running = moved(running, mean, var, cache.momentum)
+    return instance_norm.Params(params.weight, params.bias, running)
+
+
+def instance_predict(
+    params: instance_norm.Params,
+    x: Tensor,
+    *,
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
+) -> Tensor:
+    """Compute instance norm by the running statistics, if there are any."""
+    running = params.running if isinstance(params, instance_norm.Params) else None
+    if running is None:
+        return instance_forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+    check_input("instance_norm", params, x, instance_norm.Params)
+    axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
+    batch = x if axis else x.unsqueeze(0)
+    y = torch.nn.functional.batch_norm(
+        batch, running.mean, running.var, params.weight, params.bias, eps=eps
+    )
+    return y.reshape(x.shape)
+
+
+def _by_groups(
+    x: Tensor, params: group_norm.Params | instance_norm.Params, groups: int, eps: float
+) -> tuple[Tensor, GroupCache]:
+    # On channels-last the kernel takes the variance as the mean of x^2 less the square of the
+    # mean, which is lost to rounding where the mean is large.
+    x = x.contiguous()
+    batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
+    y, mean, rstd = torch.ops.aten.native_group_norm(
+        x, params.weight, params.bias, batch, channels, area, groups, eps
+    )
+    return y, GroupCache(x, mean.view(batch, groups), rstd.view(batch, groups))
+
+
+def _by_groups_backward(
+    params: group_norm.Params | instance_norm.Params, cache: GroupCache, g: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    x, mean, rstd = cache.x, cache.mean, cache.rstd
+    batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
+    weight, bias = params.weight, params.bias
+    if area == 0:  # the kernel's dw is nan
+        zeros = [None if p is None else torch.zeros_like(p) for p in (weight, bias)]
+        return x, zeros[0], zeros[1]
+    dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
+        g.contiguous(), x, mean, rstd, weight, batch, channels, area, mean.shape[1],
+        wanted(weight, bias),
+    )  # fmt: skip
+    return dx, *present(weight, bias, dweight, dbias)
+
+
+def wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
+    """List which of dx, dw and db a kernel is to compute."""
+    return [True, weight is not None, bias is not None]
+
+
+def present(
+    weight: Tensor | None, bias: Tensor | None, dweight: Tensor, dbias: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Leave out gradients of what is None: under jvp a kernel returns them all the same."""
+    return None if weight is None else dweight, None if bias is None else dbias
+
+
+TWINS: Final = (
+    Twin(layer_norm, forward=layer_forward, backward=layer_backward),
+    Twin(group_norm, forward=group_forward, backward=group_backward),
+    Twin(
+        instance_norm,
+        forward=instance_forward,
+        backward=instance_backward,
+        predict=instance_predict,
+        advance=instance_advance,
+    ),
+)

@@ -1,0 +1,46 @@
+"""The constructors of single layers by name, such as `ours.relu`, out of the files of `layers/`.
+
+A constructor is a public function that its file declares to return a `Layer`. A new one needs no
+line here.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import isfunction
+from typing import Final
+
+from lincoln_fn import layers
+from lincoln_fn.layer import Layer
+
+
+def _found() -> Iterator[Callable[..., Layer]]:
+    files = (file.name for file in pkgutil.iter_modules(layers.__path__))
+    for file in files:
+        if file.startswith("_"):
+            continue
+        home = import_module(f"{layers.__name__}.{file}")
+        for name, value in vars(home).items():
+            is_own = isfunction(value) and value.__module__ == home.__name__
+            # A string, for each file begins with `from __future__ import annotations`.
+            if (
+                is_own
+                and not name.startswith("_")
+                and value.__annotations__.get("return") == "Layer"
+            ):
+                yield value
+
+
+class _Constructors:
+    def __init__(self) -> None:
+        self._by_name = {constructor.__name__: constructor for constructor in _found()}
+
+    def __getattr__(self, name: str) -> Callable[..., Layer]:
+        if name not in self._by_name:
+            raise AttributeError(f"no file of layers/ has a constructor {name}")
+        return self._by_name[name]
+
+
+ours: Final = _Constructors()

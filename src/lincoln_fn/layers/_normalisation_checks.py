@@ -1,0 +1,147 @@
+"""What the normalisations and their constructors are given, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lincoln_fn.layers._normalisation import Running, Sizes
+from lincoln_fn.shapes import LayerError, check_like
+
+
+def check_batch(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running | None,
+    spatial_axes: int | None,
+) -> None:
+    """Check batch norm's x: (N, C, ...), with as many spatial axes as it is told, if it is."""
+    numbers = running.mean if weight is None and running is not None else weight
+    if spatial_axes is None:
+        check_channels("batch_norm", x, numbers, bias)
+    elif spatial_axes == 1:  # torch's BatchNorm1d takes (N, C) beside (N, C, L)
+        _check_layouts("batch_norm", x, numbers, bias, ((1, 0), (1, 1)))
+    else:
+        _check_layouts("batch_norm", x, numbers, bias, ((1, spatial_axes),))
+
+
+def check_instances(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running | None,
+    spatial_axes: int | None,
+) -> int:
+    """Check instance norm's x and find its channels' axis: 1, or 0 for an example alone."""
+    numbers = running.mean if weight is None and running is not None else weight
+    if spatial_axes is None:
+        check_channels("instance_norm", x, numbers, bias, least=3)
+        return 1
+    _check_layouts("instance_norm", x, numbers, bias, ((1, spatial_axes), (0, spatial_axes)))
+    return x.ndim - spatial_axes - 1
+
+
+def check_grouped(x: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int) -> None:
+    """Check group norm's x: (N, C, ...), with channels that fall into the groups."""
+    check_channels("group_norm", x, weight, bias)
+    if x.shape[1] % num_groups:
+        problem = f"expected C to be a multiple of num_groups={num_groups}"
+        raise LayerError("group_norm", f"{problem}, got x of shape {tuple(x.shape)}")
+
+
+def check_count(layer: str, x: Tensor, count: int) -> None:
+    """Check that a channel has another number of values than one, which has no variance."""
+    if count == 1:
+        problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
+        raise LayerError(layer, problem)
+
+
+def check_channels(
+    layer: str, x: Tensor, numbers: Tensor | None, bias: Tensor | None, *, least: int = 2
+) -> None:
+    """Check that x is (N, C, ...) with at least so many axes, and C numbers in params."""
+    channels = "C" if numbers is None else str(numbers.shape[0])
+    if x.ndim < least or (numbers is not None and x.shape[1] != numbers.shape[0]):
+        axes = "".join(f", L{i}" for i in range(1, least - 1))
+        expected = f"(N, {channels}{axes}, ...)"
+        raise LayerError(layer, f"expected x of shape {expected}, got {tuple(x.shape)}")
+    _check_affine(layer, x, numbers, bias, (x.shape[1],))
+
+
+def _check_layouts(
+    layer: str,
+    x: Tensor,
+    numbers: Tensor | None,
+    bias: Tensor | None,
+    layouts: Sequence[tuple[int, int]],
+) -> None:
+    """Check that x has one of some layouts: (axis of the channels, number of spatial axes)."""
+    channels = None if numbers is None else numbers.shape[0]
+    for axis, places in layouts:
+        if x.ndim == axis + 1 + places and channels in (None, x.shape[axis]):
+            _check_affine(layer, x, numbers, bias, (x.shape[axis],))
+            return
+    shapes = " or ".join(
+        f"({', '.join(('N',) * axis + (str(channels or 'C'),))}"
+        f"{''.join(f', L{i + 1}' for i in range(places))})"
+        for axis, places in layouts
+    )
+    raise LayerError(layer, f"expected x of shape {shapes}, got {tuple(x.shape)}")
+
+
+def trailing_sizes(
+    layer: str, x: Tensor, normalized_shape: Sizes, weight: Tensor | None, bias: Tensor | None
+) -> Sizes:
+    """Find the sizes of the trailing axes, which -1 leaves open, and check them and params."""
+    expected = normalized_shape if weight is None else tuple(weight.shape)
+    sizes = tuple(x.shape[x.ndim - len(normalized_shape) :]) if x.ndim else ()
+    fits = len(sizes) == len(expected)
+    if not fits or any(want not in (-1, size) for want, size in zip(expected, sizes, strict=True)):
+        wanted = ", ".join("*" if want == -1 else str(want) for want in expected)
+        raise LayerError(layer, f"expected x of shape (..., {wanted}), got {tuple(x.shape)}")
+    _check_affine(layer, x, weight, bias, sizes)
+    return sizes
+
+
+def _check_affine(
+    layer: str, x: Tensor, weight: Tensor | None, bias: Tensor | None, sizes: Sizes
+) -> None:
+    """Check that x, weight and bias have one dtype and device, and the bias the right shape."""
+    if weight is not None:
+        check_like(layer, "x", x, weight)
+    if bias is not None:
+        check_like(layer, "bias", bias, x)
+        if bias.shape != sizes:
+            raise LayerError(layer, f"expected bias of shape {sizes}, got {tuple(bias.shape)}")
+
+
+def check_eps(layer: str, eps: float) -> None:
+    """Check a constructor's eps."""
+    if not eps >= 0:
+        raise ValueError(f"{layer}: expected eps of at least 0, got {eps}")
+
+
+def check_running(layer: str, momentum: float | None, spatial_axes: int | None) -> None:
+    """Check a constructor's momentum and number of spatial axes."""
+    if momentum is not None and not 0 <= momentum <= 1:
+        raise ValueError(f"{layer}: expected momentum from 0 to 1 or None, got {momentum}")
+    if spatial_axes is not None and spatial_axes < 1:
+        problem = f"expected spatial_axes of at least 1 or None, got {spatial_axes}"
+        raise ValueError(f"{layer}: {problem}")
+
+
+def sizes_of(layer: str, normalized_shape: int | Sequence[int]) -> Sizes:
+    """Check a constructor's normalized_shape, and list its sizes."""
+    given = normalized_shape
+    sizes = (given,) if isinstance(given, int) else tuple(given)
+    if not sizes or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(f"{layer}: expected normalized_shape of sizes or -1, got {given}")
+    return sizes
+
+
+def shown_sizes(sizes: Sizes) -> tuple[object, ...]:
+    """List the arguments that show normalized_shape in a layer's name: none for the default."""
+    shown: object = sizes[0] if len(sizes) == 1 else sizes
+    return () if sizes == (-1,) else (shown,)

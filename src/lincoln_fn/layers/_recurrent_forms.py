@@ -1,0 +1,145 @@
+"""The forms that x and y of rnn, gru and lstm may have, and the checks of them.
+
+x is a sequence and y its outputs; or x is (sequence, state) or (sequence, state, mask), and y is
+(outputs, last state). A sequence is (batch, length, n_in), or (length, batch, n_in) without
+`batch_first`, or (length, n_in) without a batch; outputs and mask are likewise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from lincoln_fn.layer import Arrays
+from lincoln_fn.layers._scan import Cell, Rule, Tensors
+from lincoln_fn.record import brief, record, static
+from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like
+
+Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
+
+
+class Family(NamedTuple):
+    """A kind of recurrent layer: its name, its parameters' class, and its cell."""
+
+    name: str
+    params: type[Any]  # Any: a record with the field `cells`
+    rule: Rule
+
+
+@record
+class Cache:
+    """The scans by layer and direction, the outputs, the kind of cell, and the form of x.
+
+    `batch_axis` is that of the sequence's batch, None for one without.
+    """
+
+    scans: tuple[tuple[Any, ...], ...]  # Any: a ScanCache, or a faster one
+    y: Float[Tensor, "*batch_and_length features"]
+    family: Family = static()
+    entries: int = static()
+    has_state: bool = static()
+    batch_axis: int | None = static(default=0)
+
+
+class Inputs(NamedTuple):
+    """The parts of x, the batch first, and which axis of x it was."""
+
+    sequence: Float[Tensor, "batch length n_in"]
+    state: Tensors | None
+    mask: Bool[Tensor, "batch length"] | None
+    entries: int
+    batch_axis: int | None
+
+
+def to_batch_first(t: Tensor, batch_axis: int | None) -> Tensor:
+    """Give a sequence, outputs or a mask a batch as their first axis."""
+    if batch_axis is None:
+        return t.unsqueeze(0)
+    return t if batch_axis == 0 else t.transpose(0, batch_axis)
+
+
+def to_given_form(t: Tensor, batch_axis: int | None) -> Tensor:
+    """Give a sequence or outputs the form that x had."""
+    return t.squeeze(0) if batch_axis is None else to_batch_first(t, batch_axis)
+
+
+def packed(states: list[Tensors], batch_axis: int | None) -> Arrays:
+    """Stack the states of all layers and directions, as x has them."""
+    stacked = tuple(torch.stack(s) for s in zip(*states, strict=True))
+    packed = tuple(s.squeeze(1) for s in stacked) if batch_axis is None else stacked
+    return packed[0] if len(packed) == 1 else packed
+
+
+def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
+    """Check that a sequence is one, with or without a batch."""
+    if isinstance(sequence, PackedSequence):
+        mend = "use torch.nn.utils.rnn.pad_packed_sequence"
+        raise LayerError(name, f"expected a padded sequence and a mask, got PackedSequence; {mend}")
+    check_input(name, (), sequence)
+    if isinstance(sequence, Tensor) and sequence.ndim not in (2, 3):
+        axes = "(batch, length, n_in)" if batch_first else "(length, batch, n_in)"
+        problem = f"expected a sequence of shape {axes} or (length, n_in)"
+        raise LayerError(name, f"{problem}, got {tuple(sequence.shape)}")
+
+
+def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inputs:
+    """Take x apart, and check that its parts fit."""
+    name, entries = family.name, len(x) if type(x) is tuple else 0
+    if type(x) is tuple and entries not in (2, 3):
+        raise LayerError(name, f"expected x or (x, state) or (x, state, mask), got {brief(x)}")
+    sequence, state, mask = (*x, None)[:3] if entries else (x, None, None)
+    check_sequence(name, sequence, batch_first)
+    weight = cells[0][0].weight_ih
+    check_like(name, "x", sequence, weight)
+    axis = None if sequence.ndim == 2 else 0 if batch_first else 1
+    if sequence.shape[-1] != len(weight):
+        axes = {None: "(length,", 0: "(batch, length,", 1: "(length, batch,"}[axis]
+        wanted = f"{axes} {len(weight)}), got {tuple(sequence.shape)}"
+        raise LayerError(name, f"expected a sequence of shape {wanted}")
+    if state is not None:
+        state = _states(family, cells, "the state", state, sequence, axis)
+    if mask is not None:
+        shape = tuple(sequence.shape[:-1])
+        if mask.dtype is not torch.bool or mask.shape != shape:
+            raise LayerError(name, f"expected a bool mask of shape {shape}, got {brief(mask)}")
+        mask = to_batch_first(mask, axis)
+    return Inputs(to_batch_first(sequence, axis), state, mask, entries, axis)
+
+
+def unpacked_cotangent(
+    family: Family, cells: Cells, cache: Cache, g: Arrays
+) -> tuple[Tensor, list[Tensors]]:
+    """Take g apart: dL/dy, the batch first, and dL/ds of each layer and direction."""
+    if (type(g) is tuple and len(g) == 2) != (cache.entries > 0):
+        form = "(g of the outputs, g of the last state)" if cache.entries else "one tensor"
+        raise LayerError(family.name, f"expected g to be {form}, got {brief(g)}")
+    dy, dlast = g if cache.entries else (g, None)
+    check_cotangent(family.name, dy, cache.y)
+    axis = cache.batch_axis
+    if dlast is None:
+        zeros = dy.new_zeros(_state_shape(cells, dy, axis))
+        dlast = (zeros,) * family.rule.states
+    dlast = _states(family, cells, "g of the last state", dlast, dy, axis)
+    return to_batch_first(dy, axis), list(zip(*dlast, strict=True))
+
+
+def _state_shape(cells: Cells, sequence: Tensor, axis: int | None) -> tuple[int, ...]:
+    count, hidden = len(cells) * len(cells[0]), len(cells[0][0].weight_hh)
+    return (count, hidden) if axis is None else (count, sequence.shape[axis], hidden)
+
+
+def _states(
+    family: Family, cells: Cells, what: str, state: Arrays, sequence: Tensor, axis: int | None
+) -> Tensors:
+    """Check the states of all layers and directions, and give them a batch."""
+    states = state if type(state) is tuple else (state,)
+    shapes = [tuple(s.shape) for s in states]
+    shape = _state_shape(cells, sequence, axis)
+    if shapes != [shape] * family.rule.states:
+        wanted = f"{family.rule.states} of shape {shape}"
+        raise LayerError(family.name, f"expected {what} to have {wanted}, got {shapes}")
+    return tuple(s.unsqueeze(1) for s in states) if axis is None else states

@@ -1,0 +1,242 @@
+"""Fractional max pooling over two or three spatial axes: windows start at places drawn at random.
+
+Max pooling shrinks an axis by a whole number; here any output size will do, and each forward pass
+pools other windows. Source: Graham, "Fractional Max-Pooling" (2014), with overlapping windows.
+
+Derivation. Along an axis of L elements, of which n windows of k elements are to come, with a sample
+u from [0, 1) for each channel of each example and axis,
+
+    alpha = (L - k) / (n - 1)
+    a_o = floor(alpha (o + u)) - floor(alpha u)    for o < n - 1
+    a_(n - 1) = L - k
+
+are the starts of the windows. They rise from 0 by steps of floor(alpha) or ceil(alpha), up to a
+last step that ends at L - k. The samples do not depend on x, so with m(o) the position of the
+largest element in window o, the first of several,
+
+    y_o = x_(m(o))
+    dx_i = sum_(o: m(o) = i) g_o    as in max pooling
+
+With `return_indices` the output is (y, m), and g is (dy, None).
+
+The key stands in params, as a state: `forward` with the same params draws the same samples, and
+`advance` returns params with the next key, key.fold_in(0). `predict` draws from the current key,
+as `forward` does: there is no mean of the windows to take, and torch draws in evaluation too.
+
+Cache: m(o), flat within x's spatial axes; and a stand-in for x.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn import keys
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layers._pool import check_spatial, dy_of, stand_in
+from lincoln_fn.layers._pool_positions import added_up, flat_positions, summed_in
+from lincoln_fn.layers._spatial import Sizes, per_axis
+from lincoln_fn.layers.max_pool import largest
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
+
+Ratios = tuple[float, ...]
+
+
+@record
+class Params:
+    """The key that the next windows are drawn from; nothing that is trained."""
+
+    key: Key
+
+
+@record
+class Cache:
+    """A stand-in for the input, where each window's largest element is in it, and x's axes."""
+
+    x: Float[Tensor, "*batch_and_spatial"]
+    indices: Int[Tensor, "*batch_and_pooled"]
+    n: int = static()
+    return_indices: bool = static(default=False)
+
+
+def init(key: Key, x: Float[Tensor, "*batch_and_spatial"]) -> Params:
+    """Make the key of the first windows, on x's device."""
+    check_input("fractional_max_pool", (), x)
+    return Params(key.near(x).fold_in(0))
+
+
+def forward(
+    params: Params,
+    x: Float[Tensor, "*batch_and_spatial"],
+    *,
+    kernel_size: Sizes,
+    output_size: Sizes | None = None,
+    output_ratio: Ratios | None = None,
+    return_indices: bool = False,
+) -> tuple[Arrays, Cache]:
+    """Compute y_o = x_(m(o)), the largest x_i in window o, with starts drawn from the key."""
+    n = len(kernel_size)
+    sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
+    samples = draw_samples(params.key, x, n)
+    shapes = zip(x.shape[-n:], kernel_size, sizes, strict=True)
+    # The first sample is the last axis's in a plane, and the first's in a volume, as torch has it.
+    drawn = (samples.flip(-1) if n == 2 else samples).unbind(-1)
+    places = [_positions(u, *shape) for u, shape in zip(drawn, shapes, strict=True)]
+    y, m = largest(x, flat_positions(places, x), n)
+    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
+
+
+def backward(
+    params: Params, cache: Cache, g: Arrays
+) -> tuple[Float[Tensor, "*batch_and_spatial"], Params]:
+    """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
+    check_params("fractional_max_pool", params, Params)
+    check_cache("fractional_max_pool", cache, Cache)
+    x, m, n = cache.x, cache.indices, cache.n
+    dy = dy_of(f"fractional_max_pool{n}d", g, cache.return_indices)
+    check_cotangent(f"fractional_max_pool{n}d", dy, x, tuple(m.shape))
+    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), params
+
+
+def advance(params: Params, cache: Cache) -> Params:
+    """Move on to the next windows' key, key.fold_in(0)."""
+    check_params("fractional_max_pool", params, Params)
+    return Params(params.key.fold_in(0))
+
+
+def draw_samples(
+    key: Key, x: Float[Tensor, "*planes spatial"], n: int
+) -> Float[Tensor, "*planes n"]:
+    """Draw u from [0, 1) for each channel of each example and each of n axes."""
+    shape = (*x.shape[:-n], n)
+    return keys.uniform(key.near(x), shape, dtype=summed_in(x)).to(x.device)
+
+
+def checked_sizes(
+    params: Params,
+    x: Tensor,
+    kernel_size: Sizes,
+    output_size: Sizes | None,
+    output_ratio: Ratios | None,
+) -> Sizes:
+    """Find the sizes of y's spatial axes, for which x must have room."""
+    n = len(kernel_size)
+    layer = f"fractional_max_pool{n}d"
+    check_spatial(layer, params, x, n, Params)
+    spatial = x.shape[-n:]
+    if output_ratio is not None:
+        output_size = tuple(int(s * r) for s, r in zip(spatial, output_ratio, strict=True))
+    sizes = output_size or ()
+    fits = zip(spatial, kernel_size, sizes, strict=True)
+    if not all(1 <= size <= length - k + 1 for length, k, size in fits):
+        problem = f"expected x with room for {sizes} windows of {kernel_size}"
+        raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
+    return sizes
+
+
+def _positions(
+    u: Float[Tensor, "*planes"], length: int, k: int, count: int
+) -> Int[Tensor, "*planes pooled k"]:
+    """List the positions in each window: a_o + t for its element t."""
+    o = torch.arange(count, device=u.device)
+    alpha = (length - k) / max(count - 1, 1)
+    u = u.unsqueeze(-1)
+    starts = ((o + u) * alpha).floor() - (u * alpha).floor()
+    starts = torch.where(o == count - 1, length - k, starts).long()
+    return starts.unsqueeze(-1) + torch.arange(k, device=u.device)
+
+
+def fractional_max_pool2d(
+    kernel_size: int | Sizes,
+    output_size: int | Sizes | None = None,
+    output_ratio: float | Ratios | None = None,
+    *,
+    return_indices: bool = False,
+) -> Layer:
+    """Make a fractional max pooling of x of shape (channels, height, width), or a batch of such.
+
+    y is the largest element of each window. The windows start at places that are drawn at random,
+    for each channel of each example, in `forward` and in `predict` alike, as in torch. The key that
+    they are drawn from is the layer's params, and `advance` gives the next one.
+
+    Args:
+        kernel_size: of the windows; like the next two, one number for all axes or one for each.
+        output_size: of y; None if output_ratio is given.
+        output_ratio: of y's sizes to x's, between 0 and 1, rounded down; None if output_size is
+            given.
+        return_indices: whether the output is (y, indices), as `max_pool2d` has it.
+
+    Returns:
+        The layer, whose parameters are a key and nothing that is trained.
+
+    Raises:
+        ValueError: if a number is out of its range, there are too many or few, or not one of
+            output_size and output_ratio is given.
+        LayerError: from its functions, if x is no floating tensor of such a shape, or has no room
+            for so many windows.
+
+    Example:
+        >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)
+        >>> x = torch.arange(16.0).view(1, 4, 4)
+        >>> layer.predict(layer.init(lf.Key(0), x), x)
+        tensor([[[ 5.,  7.],
+                 [13., 15.]]])
+    """
+    return _layer(2, kernel_size, output_size, output_ratio, return_indices)
+
+
+def fractional_max_pool3d(
+    kernel_size: int | Sizes,
+    output_size: int | Sizes | None = None,
+    output_ratio: float | Ratios | None = None,
+    *,
+    return_indices: bool = False,
+) -> Layer:
+    """Make a fractional max pooling of x of shape (channels, depth, height, width), or a batch.
+
+    It takes and raises what `fractional_max_pool2d` does.
+
+    Returns:
+        The layer, whose parameters are a key and nothing that is trained.
+
+    Example:
+        >>> lf.fractional_max_pool3d(2, (3, 4, 5))
+        fractional_max_pool3d(2, output_size=(3, 4, 5))
+    """
+    return _layer(3, kernel_size, output_size, output_ratio, return_indices)
+
+
+def _layer(
+    n: int,
+    kernel_size: int | Sizes,
+    output_size: int | Sizes | None,
+    output_ratio: float | Ratios | None,
+    return_indices: bool,
+) -> Layer:
+    layer = f"fractional_max_pool{n}d"
+    if (output_size is None) == (output_ratio is None):
+        given = f"output_size={output_size} and output_ratio={output_ratio}"
+        raise ValueError(f"{layer}: expected one of output_size and output_ratio, got {given}")
+    sizes = None if output_size is None else per_axis(layer, "output_size", output_size, n, 1)
+    ratios = output_ratio
+    if ratios is not None:
+        ratios = ratios if isinstance(ratios, tuple) else (ratios,) * n
+        if len(ratios) != n or not all(0 < ratio < 1 for ratio in ratios):
+            problem = f"expected output_ratio of {n} numbers between 0 and 1, got {output_ratio}"
+            raise ValueError(f"{layer}: {problem}")
+    name = call_repr(
+        layer, kernel_size,
+        output_size=(output_size, None), output_ratio=(output_ratio, None),
+        return_indices=(return_indices, False),
+    )  # fmt: skip
+    bound = partial(
+        forward,
+        kernel_size=per_axis(layer, "kernel_size", kernel_size, n, 1), output_size=sizes,
+        output_ratio=ratios, return_indices=return_indices,
+    )  # fmt: skip
+    return Layer(name, bound, backward, init, advance=advance)

@@ -1,0 +1,249 @@
+"""One step of a recurrent layer: rnn_cell, gru_cell and lstm_cell.
+
+A step makes a new state s' of two sums, a from the input and b from h, the first tensor of s:
+
+    a = x W_(ih) + b_(ih)
+    b = h W_(hh) + b_(hh)
+    s' = step(a, b, s)
+
+Derivation. The backward of step, which `rnn.py`, `gru.py` and `lstm.py` derive, makes da, db and
+the part of ds that does not go through b. What goes through b is added to dh. With the examples n
+in the rows of x and h:
+
+    dx = da W_(ih)^T
+    dh = dh + db W_(hh)^T
+    dW_(ih) = x^T da
+    dW_(hh) = h^T db
+    db_(ih) = sum_n da_n
+    db_(hh) = sum_n db_n
+
+Cache: x, h and what the step kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.initializers import Initializer
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
+from lincoln_fn.layers._recurrent_forms import Family
+from lincoln_fn.layers._scan import Cell, Tensors, affine
+from lincoln_fn.layers.gru import FAMILY as GRU
+from lincoln_fn.layers.lstm import FAMILY as LSTM
+from lincoln_fn.layers.rnn import FAMILIES as RNN
+from lincoln_fn.layers.rnn import check_nonlinearity
+from lincoln_fn.record import brief, record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_input, check_like
+
+# Those of one layer of rnn, gru or lstm in one direction.
+Params: TypeAlias = Cell
+
+
+@record
+class Cache:
+    """The input and h, what the step kept, the kind of cell, and the form of x."""
+
+    x: Float[Tensor, "*batch n_in"]
+    h: Float[Tensor, "*batch hidden"]
+    kept: Tensors
+    family: Family = static()
+    is_tuple: bool = static()
+    has_state: bool = static()
+
+
+def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
+    """Draw the parameters, as those of one layer of a sequence's."""
+    given = x[0] if type(x) is tuple and x else x
+    check_input(_name(family), (), given)
+    keys = iter(key.near(given).split(4))
+    return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
+
+
+def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache]:
+    """Compute a = x W_ih + b_ih, b = h W_hh + b_hh and s' = step(a, b, s)."""
+    given, state, has_state = _unpacked(params, x, family)
+    a = affine(given, params.weight_ih, params.bias_ih)
+    b = affine(state[0], params.weight_hh, params.bias_hh)
+    new, kept = family.rule.step(a, b, state)
+    return _packed(new), Cache(given, state[0], kept, family, type(x) is tuple, has_state)
+
+
+def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+    """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
+    check_cache("recurrent_cell", cache, Cache)
+    family, x, h = cache.family, cache.x, cache.h
+    _check_params(params, family)
+    ds = _checked_state(family, "g", g, tuple(h.shape), h)
+    da, db, ds = family.rule.step_backward(cache.kept, ds)
+    dx = affine(da, params.weight_ih.mT)
+    dh = ds[0] + affine(db, params.weight_hh.mT)
+    x, h, da, db = (t.reshape(-1, t.shape[-1]) for t in (x, h, da, db))
+    dparams = Params(
+        x.mT @ da,
+        h.mT @ db,
+        None if params.bias_ih is None else da.sum(0),
+        None if params.bias_hh is None else db.sum(0),
+    )
+    dstate = _packed((dh, *ds[1:])) if cache.has_state else None
+    return (dx, dstate) if cache.is_tuple else dx, dparams
+
+
+def _packed(state: Tensors) -> Arrays:
+    return state[0] if len(state) == 1 else state
+
+
+def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensors, bool]:
+    """Take x apart: the input, the state and whether it was given; check that they fit."""
+    name = _name(family)
+    _check_params(params, family)
+    if type(x) is tuple and len(x) != 2:
+        raise LayerError(name, f"expected x or (x, state), got {brief(x)}")
+    given, state = x if type(x) is tuple else (x, None)
+    check_input(name, (), given)
+    check_like(name, "x", given, params.weight_ih)
+    n_in, hidden = len(params.weight_ih), len(params.weight_hh)
+    if given.ndim == 0 or given.shape[-1] != n_in:
+        raise LayerError(name, f"expected x of shape (..., {n_in}), got {tuple(given.shape)}")
+    shape = (*given.shape[:-1], hidden)
+    if state is None:
+        return given, (given.new_zeros(shape),) * family.rule.states, False
+    return given, _checked_state(family, "the state", state, shape, given), True
+
+
+def _checked_state(
+    family: Family, what: str, state: Arrays, shape: tuple[int, ...], like: Tensor
+) -> Tensors:
+    states = state if type(state) is tuple else (state,)
+    shapes = [tuple(s.shape) if isinstance(s, Tensor) else brief(s) for s in states]
+    if shapes != [shape] * family.rule.states:
+        wanted = f"{family.rule.states} of shape {shape}"
+        raise LayerError(_name(family), f"expected {what} to have {wanted}, got {shapes}")
+    for tensor in states:
+        check_like(_name(family), what, tensor, like)
+    return states
+
+
+def _check_params(params: object, family: Family) -> None:
+    """Check that parameters are a cell's, and have its number of gates."""
+    name, gates = _name(family), family.rule.gates
+    if type(params) is not Cell:
+        raise LayerError(name, f"expected params recurrent_cell.Params, got {brief(params)}")
+    hidden, width = params.weight_hh.shape
+    if width != gates * hidden:
+        wanted = f"{(hidden, gates * hidden)}, got {(hidden, width)}"
+        raise LayerError(name, f"expected params with weight_hh of shape {wanted}")
+
+
+def _name(family: Family) -> str:
+    return f"{family.name}_cell"
+
+
+def rnn_cell(
+    hidden_size: int,
+    bias: bool = True,
+    nonlinearity: str = "tanh",
+    *,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make one step of Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
+
+    It takes and raises what `lstm_cell` does; a state is one tensor (..., hidden_size).
+
+    Args:
+        hidden_size: features of the state.
+        bias: whether there are biases.
+        nonlinearity: f, "tanh" or "relu".
+        weight_init: as `lstm_cell` takes it.
+        bias_init: likewise.
+
+    Returns:
+        The layer, whose params are `layers.recurrent_cell.Params`.
+
+    Example:
+        >>> cell, x = lf.rnn_cell(8, nonlinearity="relu"), torch.zeros(2, 3)
+        >>> cell.predict(cell.init(lf.Key(0), x), x).shape
+        torch.Size([2, 8])
+    """
+    check_nonlinearity("rnn_cell", nonlinearity)
+    form = Form(hidden_size, 1, bias, False, weight_init, bias_init)
+    return _layer(RNN[nonlinearity], form, nonlinearity)
+
+
+def gru_cell(
+    hidden_size: int,
+    bias: bool = True,
+    *,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make one step of a gated recurrent unit.
+
+    It takes and raises what `lstm_cell` does; a state is one tensor (..., hidden_size).
+
+    Returns:
+        The layer, whose params are `layers.recurrent_cell.Params`.
+
+    Example:
+        >>> cell, x = lf.gru_cell(8), torch.zeros(2, 3)
+        >>> cell.predict(cell.init(lf.Key(0), x), (x, torch.zeros(2, 8))).shape
+        torch.Size([2, 8])
+    """
+    return _layer(GRU, Form(hidden_size, 1, bias, False, weight_init, bias_init))
+
+
+def lstm_cell(
+    hidden_size: int,
+    bias: bool = True,
+    *,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Make one step of long short-term memory, whose state is a pair (h, c).
+
+    x is an input (..., n_in), or (input, state); the state may be None for zeros. y is the new
+    state, and h and c have the shape (..., hidden_size). Its parameters are those of one layer of
+    `lstm` in one direction: `params.cells[0][0]`.
+
+    Args:
+        hidden_size: features of h and of c.
+        bias: whether there are biases.
+        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.recurrent_cell.Params`.
+
+    Raises:
+        ValueError: if hidden_size is below 1.
+        LayerError: from its functions, if the input or the state does not fit.
+
+    Example:
+        >>> cell, x = lf.lstm_cell(8), torch.zeros(2, 3)
+        >>> h, c = cell.predict(cell.init(lf.Key(0), x), x)
+        >>> h.shape, c.shape
+        (torch.Size([2, 8]), torch.Size([2, 8]))
+    """
+    return _layer(LSTM, Form(hidden_size, 1, bias, False, weight_init, bias_init))
+
+
+def _layer(family: Family, form: Form, nonlinearity: str = "tanh") -> Layer:
+    name, size = _name(family), form.hidden_size
+    if size < 1:
+        raise ValueError(f"{name}: expected hidden_size of at least 1, got {size}")
+    call = call_repr(
+        name,
+        size,
+        bias=(form.bias, True),
+        nonlinearity=(nonlinearity, "tanh"),
+        weight_init=(form.weight_init, DEFAULT_INIT),
+        bias_init=(form.bias_init, DEFAULT_INIT),
+    )
+    bound = partial(forward, family=family)
+    return Layer(call, bound, backward, partial(init, family=family, form=form))

@@ -1,0 +1,178 @@
+"""What all losses share: the checks of what is given, and the reduction of many values to one.
+
+A loss's file gives each example (or element) a value l_i and has its gradient. `reduction` makes of
+them, with n_i the number of values unless a loss counts otherwise (by class weights, say),
+
+    none:    value = l                    dl_i = g_i
+    sum:     value = sum_i l_i            dl_i = g
+    mean:    value = sum_i l_i / n_i      dl_i = g / n_i
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias, get_args
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.layer import Arrays, Cache, call_repr
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import brief, record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_like
+
+# A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
+# p = 0 gives the same finite loss, 87.3, and a finite gradient in all of them.
+SMALLEST: Final = 2.0**-126
+
+# dL/dl: a number, or a tensor of shape () or of l's.
+Cotangent: TypeAlias = Tensor | float
+
+
+@attrs.frozen(eq=False)
+class Formula:
+    """A loss before its reduction.
+
+    Args:
+        name: the name of the loss's constructor.
+        reduction: one of those that the loss has; any but sum and none is a mean.
+        forward: (prediction, target) -> (l, cache).
+        backward: (cache, dl) -> dprediction.
+        count: cache -> n, of shape () or of l's; None for the number of values.
+        inputs: the names of the prediction's tensors; of several, the prediction is a tuple.
+        targets: the names of the target's tensors, likewise; of none, the target is None.
+    """
+
+    name: str
+    reduction: str
+    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
+    backward: Callable[[Cache, Cotangent], Arrays]
+    count: Callable[[Cache], Tensor | None]
+    inputs: tuple[str, ...] = ("prediction",)
+    targets: tuple[str, ...] = ("target",)
+
+    @property
+    def is_mean(self) -> bool:
+        return self.reduction not in ("sum", "none")
+
+
+@record
+class ReducedCache:
+    """The formula's cache, n of a mean (None for the number of values), and the values' shape."""
+
+    formula: Cache
+    n: Tensor | None
+    shape: tuple[int, ...] = static()
+
+
+def number_of_values(cache: Cache) -> None:
+    """Let a mean divide by the number of values."""
+    return
+
+
+def make_loss(
+    name: str,
+    reduction: str,
+    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]],
+    backward: Callable[[Cache, Cotangent], Arrays],
+    *,
+    count: Callable[[Cache], Tensor | None] = number_of_values,
+    inputs: tuple[str, ...] = ("prediction",),
+    targets: tuple[str, ...] = ("target",),
+    reductions: tuple[str, ...] = get_args(Reduction),
+    **options: tuple[object, object],
+) -> Loss:
+    """Make a loss of its formula; `options` holds what else its repr shows, with the defaults."""
+    if reduction not in reductions:
+        known = f"{', '.join(reductions[:-1])} or {reductions[-1]}"
+        raise ValueError(f"{name}: expected reduction {known}, got {reduction!r}")
+    formula = Formula(name, reduction, forward, backward, count, inputs, targets)
+    return loss_of(call_repr(name, reduction=(reduction, "mean"), **options), formula)
+
+
+def loss_of(name: str, formula: Formula) -> Loss:
+    """Make the loss of a formula."""
+    return Loss(name, partial(_forward, formula), partial(_backward, formula))
+
+
+def formula_of(loss: Loss) -> Formula | None:
+    """Return the formula that `loss_of` has made a loss of; None if a function is a user's own."""
+    forward, backward = loss.forward, loss.backward
+    if not isinstance(forward, partial) or not isinstance(backward, partial):
+        return None
+    if forward.func is not _forward or backward.func is not _backward:
+        return None
+    formula: Formula = forward.args[0]
+    return formula if backward.args[0] is formula else None
+
+
+def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
+    """Compute l, sum l or sum l / n."""
+    _check_given(formula, prediction, target)
+    values, of_formula = formula.forward(prediction, target)
+    n = formula.count(of_formula) if formula.is_mean else None
+    cache = ReducedCache(of_formula, n, tuple(values.shape))
+    if formula.is_mean:
+        return values.mean() if n is None else (values / n).sum(), cache
+    return values.sum() if formula.reduction == "sum" else values, cache
+
+
+def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
+    """Compute dprediction, from dl = g or dl = g / n."""
+    check_cache(formula.name, cache, ReducedCache)
+    expected = cache.shape if formula.reduction == "none" else ()
+    if isinstance(g, Tensor) and g.shape != expected:
+        raise LayerError(formula.name, f"expected g of shape {expected}, got {tuple(g.shape)}")
+    if not formula.is_mean:
+        return formula.backward(cache.formula, g)
+    n = math.prod(cache.shape) if cache.n is None else cache.n
+    return formula.backward(cache.formula, g / n)
+
+
+def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
+    name, inputs, targets = formula.name, formula.inputs, formula.targets
+    predicted = _listed(name, "prediction", inputs, prediction)
+    labels = _listed(name, "target", targets, target)
+    for what, given in (*predicted, *labels):
+        if not isinstance(given, Tensor):
+            raise LayerError(name, f"expected {what} to be a tensor, got {type(given).__name__}")
+        # One of several target tensors may be empty: sequences without a label, to ctc.
+        if given.numel() == 0 and (what in inputs or len(targets) == 1):
+            shape = tuple(given.shape)
+            raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")
+    what, first = predicted[0]
+    if not first.is_floating_point():
+        raise LayerError(name, f"expected {what} of a floating dtype, got {first.dtype}")
+    for what, given in predicted[1:]:
+        check_like(name, what, given, first)
+    for what, given in labels:
+        if given.device != first.device:
+            raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
+
+
+def _listed(
+    name: str, what: str, names: tuple[str, ...], given: Arrays
+) -> list[tuple[str, Tensor]]:
+    """Pair what is given with its names."""
+    if len(names) == 1:
+        return [(names[0], given)]
+    if not names:
+        if given is not None:
+            raise LayerError(name, f"expected {what} None, got {brief(given)}")
+        return []
+    if not isinstance(given, tuple) or len(given) != len(names):
+        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {brief(given)}")
+    return list(zip(names, given, strict=True))
+
+
+def require(name: str, holds: bool, expected: str, got: object) -> None:
+    """Check a hyperparameter of the loss `name`, or raise a ValueError."""
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def per_example(dl: Cotangent, dim: int) -> Cotangent:
+    """Give dl, one number an example, the axis along which the loss has reduced its input."""
+    return dl.unsqueeze(dim) if isinstance(dl, Tensor) and dl.ndim else dl

@@ -1,0 +1,118 @@
+"""Reading targets: of the prediction's shape, as signs, as probabilities, as class indices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.shapes import LayerError
+
+
+def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:
+    """Read a target of the prediction's shape, in the prediction's dtype."""
+    check_shape(name, target, tuple(prediction.shape), prediction)
+    return target.to(prediction.dtype)
+
+
+def check_shape(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor) -> None:
+    """Check that the target has a shape; the error names the prediction's."""
+    if target.shape != shape:
+        wanted = f"{shape} for prediction {tuple(prediction.shape)}"
+        raise LayerError(name, f"expected target of shape {wanted}, got {tuple(target.shape)}")
+
+
+def signs(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor) -> Tensor:
+    """Read labels that are -1 or 1, in the prediction's dtype."""
+    check_shape(name, target, shape, prediction)
+    y = target.to(prediction.dtype)
+    ends = value_range(y.abs())
+    if ends is None:
+        return nan_unless(y.abs() == 1, y)
+    if ends != (1, 1):
+        wrong = y[y.abs() != 1][0].item()
+        raise LayerError(name, f"expected labels -1 or 1, got {wrong:g}")
+    return y
+
+
+def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
+    """Read labels from 0 to 1, in the prediction's shape and dtype.
+
+    For a prediction of shape (..., 1), labels of shape (...) are accepted too.
+    """
+    if target.shape != prediction.shape and (*target.shape, 1) != prediction.shape:
+        shape = tuple(prediction.shape)
+        wanted = f"{shape[:-1]} or {shape}" if shape[-1:] == (1,) else f"{shape}"
+        problem = f"expected target of shape {wanted} for prediction {shape}, got"
+        raise LayerError(name, f"{problem} {tuple(target.shape)}")
+    y = target.to(prediction.dtype).reshape(prediction.shape)
+    ends = value_range(y)
+    if ends is None:
+        return nan_unless((y >= 0) & (y <= 1), y)
+    if not (ends[0] >= 0 and ends[1] <= 1):
+        wrong = ends[0] if not ends[0] >= 0 else ends[1]
+        raise LayerError(name, f"expected labels 0 or 1, or between them, got {wrong:g}")
+    return y
+
+
+def class_indices(name: str, target: Tensor, lowest: int, classes: int) -> Tensor:
+    """Read integers from `lowest` to classes - 1, as int64."""
+    check_integers(name, target)
+    check_between(name, "labels", target, lowest, classes - 1)
+    return target.long()
+
+
+def check_classes_last(name: str, x: Tensor) -> int:
+    """Check that the prediction has shape (N, C) or (C), and return C."""
+    if x.ndim not in (1, 2):
+        raise LayerError(name, f"expected prediction of shape (N, C) or (C), got {tuple(x.shape)}")
+    return x.shape[-1]
+
+
+def check_vectors(name: str, **pair: Tensor) -> None:
+    """Check that the first of two has the second's shape, with at least one axis."""
+    (what, given), (other, like) = pair.items()
+    if like.ndim == 0:
+        raise LayerError(name, f"expected {other} of shape (..., D), got ()")
+    if given.shape != like.shape:
+        shapes = f"{other}'s shape {tuple(like.shape)}, got {tuple(given.shape)}"
+        raise LayerError(name, f"expected {what} of {shapes}")
+
+
+def check_integers(name: str, target: Tensor) -> None:
+    """Check that the target is of class indices."""
+    if target.is_floating_point() or target.is_complex():
+        raise LayerError(name, f"expected target of class indices, got {target.dtype}")
+
+
+def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int) -> None:
+    """Check that all values lie in [lowest, highest], where they can be read."""
+    ends = value_range(given)
+    if ends and not (ends[0] >= lowest and ends[1] <= highest):
+        wrong = ends[0] if ends[0] < lowest else ends[1]
+        raise LayerError(name, f"expected {what} from {lowest} to {highest}, got {wrong}")
+
+
+def value_range(values: Tensor) -> tuple[float, float] | None:
+    """Read the smallest and the largest value.
+
+    None where there are no values to read: in an empty or a `meta` tensor, while a step is traced,
+    under `torch.func.vmap`.
+    """
+    try:
+        low, high = torch.aminmax(values)
+        return low.item(), high.item()
+    except RuntimeError:
+        return None
+
+
+def nan_unless(right: Tensor, values: Tensor) -> Tensor:
+    """Put nan in the place of wrong values that cannot be read: a step refuses a loss of nan."""
+    return torch.where(right, values, torch.nan)
+
+
+def any_true(mask: Tensor) -> bool:
+    """Return False only if the mask is known to be False everywhere."""
+    try:
+        return bool(torch.any(mask).item())
+    except RuntimeError:
+        return True

@@ -1,0 +1,103 @@
+"""Loss of the angle between the vectors x_1 and x_2: small where y = 1, wide where y = -1.
+
+Derivation. The cosine c is that of the angle; 10^(-12) gives a vector of zeros an angle, too:
+
+    q_1 = x_1^T x_1 + 10^(-12)
+    q_2 = x_2^T x_2 + 10^(-12)
+    c = (x_1^T x_2) / sqrt(q_1 q_2)
+    l = {(1 - c, if y = 1), (max(0, c - margin), if y = -1):}
+    dc = {(-dl, if y = 1), (dl, if y = -1 and c >= margin), (0, otherwise):}
+
+The gradient of q_1 is 2 x_1, so that of the factor q_1^(-1/2) of c is -q_1^(-3/2) x_1, and
+
+    dx_1 = dc (x_2 / sqrt(q_1 q_2) - c / q_1 x_1)
+    dx_2 = dc (x_1 / sqrt(q_1 q_2) - c / q_2 x_2)
+
+At c = margin, max(0, c - margin) has slope 1, as in torch.
+
+Cache: x_1, x_2, y, q_1, q_2, c and the margin.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses._targets import check_vectors, signs
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+TINY: Final = 1e-12
+
+
+@record
+class Cache:
+    """Both vectors and their squared lengths, the labels, the cosine and the margin."""
+
+    x1: Float[Tensor, "*n D"]
+    x2: Float[Tensor, "*n D"]
+    y: Float[Tensor, "*n"]
+    q1: Float[Tensor, "*n"]
+    q2: Float[Tensor, "*n"]
+    c: Float[Tensor, "*n"]
+    margin: float = static()
+
+
+def forward(
+    x: tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]], target: Tensor, *, margin: float
+) -> tuple[Float[Tensor, "*n"], Cache]:
+    """Compute l = 1 - c where y = 1, and max(0, c - margin) where y = -1."""
+    x1, x2 = x
+    check_vectors("cosine_embedding", x2=x2, x1=x1)
+    y = signs("cosine_embedding", target, tuple(x1.shape[:-1]), x1)
+    q1, q2 = (x1 * x1).sum(-1) + TINY, (x2 * x2).sum(-1) + TINY
+    c = (x1 * x2).sum(-1) / torch.sqrt(q1 * q2)
+    value = torch.where(y > 0, 1 - c, (c - margin).clamp(min=0))
+    return value, Cache(x1, x2, y, q1, q2, c, margin)
+
+
+def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
+    """Compute dx1 = dc (x2 / sqrt(q1 q2) - c / q1 x1), and dx2 likewise."""
+    x1, x2, y, q1, q2, c = cache.x1, cache.x2, cache.y, cache.q1, cache.q2, cache.c
+    dc = -y * ((y > 0) | (c >= cache.margin)) * dl
+    across = (dc / torch.sqrt(q1 * q2)).unsqueeze(-1)
+    dx1 = across * x2 - (dc * c / q1).unsqueeze(-1) * x1
+    dx2 = across * x1 - (dc * c / q2).unsqueeze(-1) * x2
+    return dx1, dx2
+
+
+def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+    """Make the loss of the angle between x1 and x2: small where y = 1, wide where y = -1.
+
+    l = 1 - c where y = 1, and max(0, c - margin) where y = -1, with c the cosine of the angle.
+
+    Args:
+        margin: the cosine that costs nothing where y = -1.
+        reduction: "mean" over the pairs, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (x1, x2) of one shape (..., D) and labels y, 1 or -1, of shape (...).
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.cosine_embedding()
+        >>> x = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 4.0]])
+        >>> value, cache = loss.forward(x, torch.tensor([1]))
+        >>> value, loss.backward(cache)[0]
+        (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
+    """
+    return make_loss(
+        "cosine_embedding",
+        reduction,
+        partial(forward, margin=margin),
+        backward,
+        inputs=("x1", "x2"),
+        margin=(margin, 0.0),
+    )

@@ -1,0 +1,103 @@
+"""Cross-entropy of the label c, on probabilities p.
+
+Derivation. With w the classes' weights, 1 unless given, only p_c enters:
+
+    l = -w_c log p_c
+    (dl)/(dp_j) = {(-w_c / p_c, if j = c), (0, otherwise):}
+    dp_j = {(-w_c / p_c dl, if j = c), (0, otherwise):}
+
+p_c is taken as at least 2^(-126) (in float16, as its own smallest normal number), so that p_c = 0
+costs 87.3 and has a finite gradient. A mean divides by the sum of the w_c.
+
+Cache: p, c and w_c.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss, per_example
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The probabilities and the labels."""
+
+    p: Float[Tensor, "N C *s"]
+    labels: Labels
+
+
+def forward(
+    p: Float[Tensor, "N C *s"],
+    target: Int[Tensor, " N *s"],
+    *,
+    weight: Weights | None,
+    ignore_index: int,
+) -> tuple[Float[Tensor, " N *s"], Cache]:
+    """Compute l = -w_c log p_c."""
+    labels = read_labels("cross_entropy", p, target, weight, ignore_index)
+    return weighted(-torch.log(_of_label(p, labels)), labels.w), Cache(p, labels)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+    """Compute dp_j = -w_c / p_c dl for j = c, else 0."""
+    p, labels = cache.p, cache.labels
+    dp_c = -labels.w / _of_label(p, labels) * per_example(dl, 1)
+    return torch.zeros_like(p).scatter(1, labels.index, dp_c)
+
+
+def _of_label(p: Float[Tensor, "N C *s"], labels: Labels) -> Float[Tensor, "N 1 *s"]:
+    """Take p_c, clamped away from 0."""
+    return p.gather(1, labels.index).clamp(min=max(SMALLEST, torch.finfo(p.dtype).tiny))
+
+
+def count(ignore_index: int, cache: Cache) -> Tensor:
+    """Compute sum w_c, which a mean divides by."""
+    return total_weight("cross_entropy", ignore_index, cache.labels.w)
+
+
+def cross_entropy(
+    *, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+) -> Loss:
+    """Make the cross-entropy of the label c, on probabilities p.
+
+    l = -w_c log p_c, with p_c taken as at least 2^-126, so that p_c = 0 costs 87.3. The mean is a
+    weighted one, sum l / sum w_c.
+
+    Args:
+        weight: w, of shape (C,); None for ones.
+        ignore_index: the label of examples that have the value and the gradient 0, and count for no
+            mean.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on p of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
+        for (N, C) a column (N, 1) is accepted too.
+
+    Raises:
+        ValueError: if there is no such reduction, or weight is not of one axis.
+
+    Example:
+        >>> loss = lf.losses.cross_entropy()
+        >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([[-4.,  0.]]))
+    """
+    weights = weights_of("cross_entropy", "weight", weight, 1)
+    return make_loss(
+        "cross_entropy",
+        reduction,
+        partial(forward, weight=weights, ignore_index=ignore_index),
+        backward,
+        count=partial(count, ignore_index),
+        weight=(weights, None),
+        ignore_index=(ignore_index, -100),
+    )

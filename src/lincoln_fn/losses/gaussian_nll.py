@@ -1,0 +1,119 @@
+"""Negative log-likelihood of the target t under a normal distribution of mean m and variance v.
+
+Derivation. With d = m - t and v clamped to at least epsilon,
+
+    l = (log v + d^2 / v) / 2 + log(2 pi) / 2    the last term in a full loss only
+    (dl)/(dm) = d / v
+    (dl)/(dv) = (1 / v - d^2 / v^2) / 2 = (1 - d^2 / v) / (2 v)
+    dm = d / v dl
+    dv = (1 - d^2 / v) / (2 v) dl    summed over the axes along which v is shared
+
+Where v is below epsilon, dv is that at epsilon and not 0, as in torch, so that a variance that is
+too small can grow again.
+
+Cache: d, the clamped v, and the variance's own shape. Source: Nix and Weigend, "Estimating the mean
+and variance of the target probability distribution", 1994.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses._targets import nan_unless, same_shape, value_range
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import LayerError
+
+
+@record
+class Cache:
+    """The difference, the clamped variance, and the variance's own shape."""
+
+    d: Float[Tensor, "*s"]
+    v: Float[Tensor, " ..."]
+    shape: tuple[int, ...] = static()
+
+
+def forward(
+    prediction: tuple[Float[Tensor, "*s"], Float[Tensor, " ..."]],
+    target: Tensor,
+    *,
+    full: bool,
+    eps: float,
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = (log v + d^2 / v) / 2, with log(2 pi) / 2 in a full loss."""
+    mean, var = prediction
+    d = mean - same_shape("gaussian_nll", target, mean)
+    v = _variance(mean, var).clamp(min=eps)
+    loss = 0.5 * (torch.log(v) + d * d / v)
+    cache = Cache(d, v, tuple(var.shape))
+    return loss + 0.5 * math.log(2 * math.pi) if full else loss, cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, " ..."]]:
+    """Compute dm = d / v dl and dv = (1 - d^2 / v) / (2 v) dl."""
+    d, v = cache.d, cache.v
+    dm = d / v * dl
+    dv = (1 - d * d / v) / (2 * v) * dl
+    return dm, dv.sum_to_size(v.shape).reshape(cache.shape)
+
+
+def _variance(mean: Tensor, var: Tensor) -> Tensor:
+    """Give var as many axes as the mean has."""
+    shape, given = tuple(mean.shape), tuple(var.shape)
+    wide = var.unsqueeze(-1) if given == shape[:-1] and given != shape else var
+    same_axes = wide.ndim == mean.ndim
+    if not same_axes or any(n not in (1, of) for n, of in zip(wide.shape, shape, strict=True)):
+        wanted = f"{shape}, with 1 in place of axes that share one, or {shape[:-1]}"
+        raise LayerError("gaussian_nll", f"expected var of shape {wanted}, got {given}")
+    ends = value_range(var)
+    if ends is None:
+        return nan_unless(wide >= 0, wide)
+    if ends[0] < 0:
+        raise LayerError("gaussian_nll", f"expected var of at least 0, got {ends[0]:g}")
+    return wide
+
+
+def gaussian_nll(*, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> Loss:
+    """Make the negative log-likelihood of t under a normal distribution of mean m and variance v.
+
+    l = (log v + (m - t)^2 / v) / 2 + log(2 pi) / 2, with the last term in a full loss only, and v
+    taken as at least eps.
+
+    Args:
+        full: whether the constant is part of the loss.
+        eps: the smallest variance.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (m, v) and targets of m's shape. v has m's shape, or 1 in place of some axes,
+        or lacks the last axis.
+
+    Raises:
+        ValueError: if there is no such reduction, or eps is not above 0.
+
+    Source: Nix and Weigend, "Estimating the mean and variance of the target probability
+    distribution", 1994.
+
+    Example:
+        >>> loss, m, v = lf.losses.gaussian_nll(), torch.tensor([3.0]), torch.tensor([1.0])
+        >>> value, cache = loss.forward((m, v), torch.tensor([1.0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.), (tensor([2.]), tensor([-1.5000])))
+    """
+    require("gaussian_nll", eps > 0, "eps above 0", eps)
+    return make_loss(
+        "gaussian_nll",
+        reduction,
+        partial(forward, full=full, eps=eps),
+        backward,
+        inputs=("mean", "var"),
+        full=(full, False),
+        eps=(eps, 1e-6),
+    )

@@ -1,0 +1,70 @@
+"""Hinge loss on distances x: small where y = 1, at least the margin where y = -1.
+
+Derivation. With z = margin - x,
+
+    l = {(x, if y = 1), (max(0, z), if y = -1):}
+    (dl)/(dx) = {(1, if y = 1), (-1, if y = -1 and z >= 0), (0, otherwise):}
+    dx = y dl where y = 1 or z >= 0, else 0    at z = 0, max(0, z) has slope 1, as in torch
+
+Cache: y and z.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses._targets import signs
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The labels and z = margin - x."""
+
+    y: Float[Tensor, "*s"]
+    z: Float[Tensor, "*s"]
+
+
+def forward(
+    x: Float[Tensor, "*s"], target: Tensor, *, margin: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = x where y = 1, and max(0, margin - x) where y = -1."""
+    y = signs("hinge_embedding", target, tuple(x.shape), x)
+    z = margin - x
+    return torch.where(y > 0, x, z.clamp(min=0)), Cache(y, z)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dx = y dl where y = 1 or z >= 0, else 0."""
+    return cache.y * ((cache.y > 0) | (cache.z >= 0)) * dl
+
+
+def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
+    """Make the hinge loss on distances x: small where y = 1, at least the margin where y = -1.
+
+    l = x where y = 1, and max(0, margin - x) where y = -1.
+
+    Args:
+        margin: the distance that costs nothing where y = -1.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on x of any shape and labels y, 1 or -1, of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.hinge_embedding(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.25, 0.25]), torch.tensor([1, -1]))
+        >>> value, loss.backward(cache)
+        (tensor(1.), tensor([ 1., -1.]))
+    """
+    bound = partial(forward, margin=margin)
+    return make_loss("hinge_embedding", reduction, bound, backward, margin=(margin, 1.0))

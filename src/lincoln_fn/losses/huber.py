@@ -1,0 +1,73 @@
+"""Huber loss: quadratic where |d| < delta, linear beyond, with d = prediction - target.
+
+Derivation. The line continues the parabola with its slope at |d| = delta:
+
+    l = {(d^2 / 2, if |d| < delta), (delta (|d| - delta / 2), otherwise):}
+    (dl)/(dd) = {(d, if |d| < delta), (delta sign(d), otherwise):} = clamp(d, -delta, delta)
+    dprediction = clamp(d, -delta, delta) dl
+
+Cache: d and delta. Source: Huber, "Robust Estimation of a Location Parameter", 1964.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses._targets import same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+
+@record
+class Cache:
+    """The difference and delta."""
+
+    d: Float[Tensor, "*s"]
+    delta: float = static()
+
+
+def forward(
+    prediction: Float[Tensor, "*s"], target: Tensor, *, delta: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2)."""
+    d = prediction - same_shape("huber", target, prediction)
+    size = d.abs()
+    return torch.where(size < delta, d * d / 2, delta * (size - delta / 2)), Cache(d, delta)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dprediction = clamp(d, -delta, delta) dl."""
+    return cache.d.clamp(-cache.delta, cache.delta) * dl
+
+
+def huber(*, delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
+    """Make Huber's loss, which outliers pull less than the squared error.
+
+    l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = prediction - target.
+
+    Args:
+        delta: where the parabola ends and the line begins.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on predictions of any shape and targets of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction, or delta is not above 0.
+
+    Source: Huber, "Robust Estimation of a Location Parameter", 1964.
+
+    Example:
+        >>> loss = lf.losses.huber(delta=2.0, reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> value, loss.backward(cache)
+        (tensor(4.5000), tensor([1., 2.]))
+    """
+    require("huber", delta > 0, "delta above 0", delta)
+    bound = partial(forward, delta=delta)
+    return make_loss("huber", reduction, bound, backward, delta=(delta, 1.0))

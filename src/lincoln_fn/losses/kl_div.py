@@ -1,0 +1,81 @@
+"""Kullback-Leibler divergence of the target's probabilities t from those predicted, point by point.
+
+Derivation. The prediction is z, the logarithm of a probability. Only the last term depends on it:
+
+    l = t log t - t z
+    (dl)/(dz) = -t
+    dz = -t dl
+
+l is 0 where t = 0, the limit of t log t.
+
+Cache: t.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, number_of_values
+from lincoln_fn.losses._targets import same_shape
+from lincoln_fn.losses.loss import Loss
+
+KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
+
+
+def forward(
+    z: Float[Tensor, "*s"], target: Tensor, *, log_target: bool
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute l = t log t - t z, from t or from log t."""
+    given = same_shape("kl_div", target, z)
+    if log_target:
+        t = given.exp()
+        return t * (given - z), t
+    return torch.xlogy(given, given) - given * z, given
+
+
+def backward(t: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dz = -t dl."""
+    return -t * dl
+
+
+def number_of_rows(t: Float[Tensor, "*s"]) -> Tensor:
+    """Count the examples, on the first axis."""
+    return t.new_tensor(t.shape[:1].numel())
+
+
+def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss:
+    """Make the Kullback-Leibler divergence of t from the log-probabilities z, point by point.
+
+    l = t (log t - z), which is 0 where t = 0.
+
+    Args:
+        log_target: whether the target holds log t in place of t.
+        reduction: "mean" over the elements, "batchmean" over the rows (the divergence itself),
+            "sum" of the elements, or "none".
+
+    Returns:
+        The loss, on z of any shape and targets of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.kl_div(reduction="batchmean")
+        >>> value, cache = loss.forward(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0]]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-1., -0.]]))
+    """
+    return make_loss(
+        "kl_div",
+        reduction,
+        partial(forward, log_target=log_target),
+        backward,
+        count=number_of_rows if reduction == "batchmean" else number_of_values,
+        reductions=get_args(KLReduction),
+        log_target=(log_target, False),
+    )

@@ -1,0 +1,80 @@
+"""Logistic loss on z, the logarithm of the probability of class 1, for labels y from 0 to 1.
+
+Derivation. With p = e^z,
+
+    l = -y z - (1 - y) log(1 - e^z)
+    (dl)/(dz) = -y + (1 - y) e^z / (1 - e^z) = (1 - y) / (e^(-z) - 1) - y
+    dz = ((1 - y) / (e^(-z) - 1) - y) dl
+
+log(1 - e^z) as it stands loses all digits near z = 0. It is computed as log(-expm1(z)) where
+z > -log 2, else as log1p(-e^z) (Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, equation
+7). z is clamped to at most -2^(-126), so that a probability that rounds to 1 costs at most 87.3.
+`sigmoid_cross_entropy`, on logits, has no such limit.
+
+Cache: z and y.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss
+from lincoln_fn.losses._targets import probabilities
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The log-probabilities, kept below 0, and the labels."""
+
+    z: Float[Tensor, "*s"]
+    y: Float[Tensor, "*s"]
+
+
+def forward(z: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = -y z - (1 - y) log(1 - e^z)."""
+    y = probabilities("log_sigmoid_loss", target, z)
+    z = z.clamp(max=-max(SMALLEST, torch.finfo(z.dtype).tiny))
+    return -y * z - (1 - y) * _log1mexp(z), Cache(z, y)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dz = ((1 - y) / (e^(-z) - 1) - y) dl."""
+    return ((1 - cache.y) / torch.expm1(-cache.z) - cache.y) * dl
+
+
+def _log1mexp(z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Compute log(1 - e^z) for z < 0."""
+    near = z > -math.log(2)
+    # Each branch has numbers of its own half alone: the other's slope is infinite near z = 0.
+    far = torch.log1p(-torch.exp(torch.where(near, -1.0, z)))
+    return torch.where(near, torch.log(-torch.expm1(z)), far)
+
+
+def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
+    """Make the logistic loss on log-probabilities z = log p of class 1.
+
+    l = -y z - (1 - y) log(1 - e^z), with y the label.
+
+    Args:
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on z of any shape, at most 0, and labels of its shape or, for z of shape (N, 1),
+        of shape (N,). A floating label between 0 and 1 is a probability of class 1 (a soft label).
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.log_sigmoid_loss(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.5, 0.5]).log(), torch.tensor([1, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([-1.,  1.]))
+    """
+    return make_loss("log_sigmoid_loss", reduction, forward, backward)

@@ -1,0 +1,83 @@
+"""Ranking loss of two scores: x_1 above x_2 by the margin where y = 1, below it where y = -1.
+
+Derivation. Where y = 1, x_1 is to be above x_2, and where y = -1 below it:
+
+    z = margin - y (x_1 - x_2)
+    l = max(0, z)
+    dx_2 = y dl where z >= 0, else 0    at z = 0, max(0, z) has slope 1, as in torch
+    dx_1 = -dx_2
+
+Cache: y and z.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses._targets import signs
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
+
+
+@record
+class Cache:
+    """The labels and z = margin - y (x1 - x2)."""
+
+    y: Float[Tensor, "*s"]
+    z: Float[Tensor, "*s"]
+
+
+def forward(
+    x: tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]], target: Tensor, *, margin: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = max(0, margin - y (x1 - x2))."""
+    x1, x2 = x
+    if x1.shape != x2.shape:
+        shapes = f"x1's shape {tuple(x1.shape)}, got {tuple(x2.shape)}"
+        raise LayerError("margin_ranking", f"expected x2 of {shapes}")
+    y = signs("margin_ranking", target, tuple(x1.shape), x1)
+    z = margin - y * (x1 - x2)
+    return z.clamp(min=0), Cache(y, z)
+
+
+def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute dx2 = y dl where z >= 0, else 0, and dx1 = -dx2."""
+    dx2 = cache.y * (cache.z >= 0) * dl
+    return -dx2, dx2
+
+
+def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
+    """Make the ranking loss of two scores: x1 above x2 where y = 1, below it where y = -1.
+
+    l = max(0, margin - y (x1 - x2)).
+
+    Args:
+        margin: how far apart the scores should be.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (x1, x2) of one shape and labels y, 1 or -1, of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.margin_ranking(margin=0.5)
+        >>> x1, x2 = torch.tensor([1.0]), torch.tensor([3.0])
+        >>> value, cache = loss.forward((x1, x2), torch.tensor([1]))
+        >>> value, loss.backward(cache)
+        (tensor(2.5000), (tensor([-1.]), tensor([1.])))
+    """
+    return make_loss(
+        "margin_ranking",
+        reduction,
+        partial(forward, margin=margin),
+        backward,
+        inputs=("x1", "x2"),
+        margin=(margin, 0.0),
+    )

@@ -1,0 +1,52 @@
+"""Mean squared error: l = d^2 with d = prediction - target.
+
+Derivation. The difference d grows as the prediction does, so
+
+    (dl)/(dprediction) = (dl)/(dd) = 2 d
+    dprediction = 2 d dl
+
+Cache: d.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses._targets import same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+def forward(
+    prediction: Float[Tensor, "*s"], target: Tensor
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute l = d^2."""
+    d = prediction - same_shape("mse", target, prediction)
+    return d * d, d
+
+
+def backward(d: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dprediction = 2 d dl."""
+    return 2 * d * dl
+
+
+def mse(*, reduction: Reduction = "mean") -> Loss:
+    """Make the squared error: d^2 with d = prediction - target.
+
+    Args:
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on predictions of any shape and targets of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = lf.losses.mse()
+        >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> value, loss.backward(cache)
+        (tensor(5.), tensor([1., 3.]))
+    """
+    return make_loss("mse", reduction, forward, backward)

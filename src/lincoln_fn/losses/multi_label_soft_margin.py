@@ -1,0 +1,86 @@
+"""Logistic loss of each class on its own, on logits x, averaged over the C classes.
+
+Derivation. With s the sigmoid, y_j the labels from 0 to 1, and w the classes' weights, 1 unless
+given,
+
+    l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))
+    (d log s(x))/(dx) = 1 - s(x) = s(-x)
+    (d log s(-x))/(dx) = -s(x)
+    dx_j = ((1 - y_j) s(x_j) - y_j s(-x_j)) w_j / C dl
+
+Cache: x, y and w_j / C.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses._targets import check_classes_last, check_shape, probabilities
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The logits, the labels and w_j / C."""
+
+    x: Float[Tensor, "*n C"]
+    y: Float[Tensor, "*n C"]
+    scale: Float[Tensor, " C"]
+
+
+def forward(
+    x: Float[Tensor, "*n C"], target: Tensor, *, weight: Weights | None
+) -> tuple[Float[Tensor, "*n"], Cache]:
+    """Compute l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))."""
+    n = check_classes_last("multi_label_soft_margin", x)
+    check_shape("multi_label_soft_margin", target, tuple(x.shape), x)
+    y = probabilities("multi_label_soft_margin", target, x)
+    scale = (x.new_ones(n) if weight is None else weight.of_classes(n, x)) / n
+    loss = -(y * logsigmoid(x) + (1 - y) * logsigmoid(-x)) * scale
+    return loss.sum(-1), Cache(x, y, scale)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
+    """Compute dx_j = ((1 - y_j) s(x_j) - y_j s(-x_j)) w_j / C dl."""
+    x, y = cache.x, cache.y
+    slope = (1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)
+    return slope * cache.scale * per_example(dl, -1)
+
+
+def multi_label_soft_margin(*, weight: Tensor | None = None, reduction: Reduction = "mean") -> Loss:
+    """Make the logistic loss of each class on its own, on logits x, averaged over the classes.
+
+    l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j)), with s the sigmoid.
+
+    Args:
+        weight: w, of shape (C,); None for ones.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on x of shape (N, C) or (C) and labels of its shape, from 0 to 1.
+
+    Raises:
+        ValueError: if there is no such reduction, or weight is not of one axis.
+
+    Example:
+        >>> loss = lf.losses.multi_label_soft_margin()
+        >>> value, cache = loss.forward(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
+    """
+    weights = weights_of("multi_label_soft_margin", "weight", weight, 1)
+    return make_loss(
+        "multi_label_soft_margin",
+        reduction,
+        partial(forward, weight=weights),
+        backward,
+        weight=(weights, None),
+    )

@@ -1,0 +1,101 @@
+"""Multi-class hinge loss: the score of the label c above each other class's score by the margin.
+
+Derivation. With C classes, w the classes' weights, 1 unless given, and z_j = margin - x_c + x_j,
+
+    l = w_c / C sum_(j != c) max(0, z_j)^p
+    s_j = {(p max(0, z_j)^(p - 1), if z_j > 0 and j != c), (0, otherwise):}
+    dx_j = w_c / C s_j dl    for j != c
+    dx_c = -w_c / C sum_j s_j dl
+
+Cache: h_j = max(0, z_j), 0 at j = c; c; w_c / C; p.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example, require
+from lincoln_fn.losses._targets import check_classes_last, check_shape, class_indices
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+
+@record
+class Cache:
+    """max(0, z_j), 0 at the label, the label, w_c / C and the power."""
+
+    hinge: Float[Tensor, "*n C"]
+    index: Int[Tensor, "*n 1"]
+    scale: Float[Tensor, "*n 1"]
+    p: int = static()
+
+
+def forward(
+    x: Float[Tensor, "*n C"],
+    target: Int[Tensor, "*n"],
+    *,
+    p: int,
+    margin: float,
+    weight: Weights | None,
+) -> tuple[Float[Tensor, "*n"], Cache]:
+    """Compute l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p."""
+    n = check_classes_last("multi_margin", x)
+    check_shape("multi_margin", target, tuple(x.shape[:-1]), x)
+    index = class_indices("multi_margin", target, 0, n).unsqueeze(-1)
+    hinge = (margin - x.gather(-1, index) + x).clamp(min=0).scatter(-1, index, 0)
+    scale = torch.full_like(hinge[..., :1], 1 / n)
+    if weight is not None:
+        scale = scale * weight.of_classes(n, x)[index]
+    value = ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1)
+    return value, Cache(hinge, index, scale, p)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
+    """Compute dx_j = w_c / C s_j dl for j != c, and dx_c = -w_c / C sum_j s_j dl."""
+    hinge, index = cache.hinge, cache.index
+    s = 2 * hinge if cache.p == 2 else (hinge > 0).to(hinge.dtype)
+    s = s.scatter(-1, index, -s.sum(-1, keepdim=True))
+    return s * (cache.scale * per_example(dl, -1))
+
+
+def multi_margin(
+    *, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: Reduction = "mean"
+) -> Loss:
+    """Make the multi-class hinge loss: the score of the label c above each other by the margin.
+
+    l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p.
+
+    Args:
+        p: the power, 1 or 2.
+        margin: how far above.
+        weight: w, of shape (C,); None for ones.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on x of shape (N, C) or (C) and class indices of shape (N) or ().
+
+    Raises:
+        ValueError: if there is no such reduction, p is another power, or weight is not of one axis.
+
+    Example:
+        >>> loss = lf.losses.multi_margin()
+        >>> value, cache = loss.forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
+    """
+    require("multi_margin", p in (1, 2), "p 1 or 2", p)
+    weights = weights_of("multi_margin", "weight", weight, 1)
+    return make_loss(
+        "multi_margin",
+        reduction,
+        partial(forward, p=p, margin=margin, weight=weights),
+        backward,
+        p=(p, 1),
+        margin=(margin, 1.0),
+        weight=(weights, None),
+    )

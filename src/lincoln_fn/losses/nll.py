@@ -1,0 +1,95 @@
+"""Negative log-likelihood of the label c, on log-probabilities z.
+
+Derivation. With w the classes' weights, 1 unless given, only z_c enters:
+
+    l = -w_c z_c
+    (dl)/(dz_j) = {(-w_c, if j = c), (0, otherwise):}
+    dz_j = {(-w_c dl, if j = c), (0, otherwise):}
+
+A mean divides by the sum of the w_c.
+
+Cache: z, c and w_c.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The log-probabilities and the labels."""
+
+    z: Float[Tensor, "N C *s"]
+    labels: Labels
+
+
+def forward(
+    z: Float[Tensor, "N C *s"],
+    target: Int[Tensor, " N *s"],
+    *,
+    weight: Weights | None,
+    ignore_index: int,
+) -> tuple[Float[Tensor, " N *s"], Cache]:
+    """Compute l = -w_c z_c."""
+    labels = read_labels("nll", z, target, weight, ignore_index)
+    return weighted(-z.gather(1, labels.index), labels.w), Cache(z, labels)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+    """Compute dz_j = -w_c dl for j = c, else 0."""
+    index, w = cache.labels.index, cache.labels.w
+    return torch.zeros_like(cache.z).scatter(1, index, -w * per_example(dl, 1))
+
+
+def count(ignore_index: int, cache: Cache) -> Tensor:
+    """Compute sum w_c, which a mean divides by."""
+    return total_weight("nll", ignore_index, cache.labels.w)
+
+
+def nll(
+    *, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+) -> Loss:
+    """Make the negative log-likelihood of the label c, on log-probabilities z.
+
+    l = -w_c z_c. The mean is a weighted one, sum l / sum w_c.
+
+    Args:
+        weight: w, of shape (C,); None for ones.
+        ignore_index: the label of examples that have the value and the gradient 0, and count for no
+            mean.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on z of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
+        for (N, C) a column (N, 1) is accepted too.
+
+    Raises:
+        ValueError: if there is no such reduction, or weight is not of one axis.
+
+    Example:
+        >>> loss = lf.losses.nll()
+        >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]).log(), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([[-1.,  0.]]))
+    """
+    weights = weights_of("nll", "weight", weight, 1)
+    return make_loss(
+        "nll",
+        reduction,
+        partial(forward, weight=weights, ignore_index=ignore_index),
+        backward,
+        count=partial(count, ignore_index),
+        weight=(weights, None),
+        ignore_index=(ignore_index, -100),
+    )

@@ -1,0 +1,105 @@
+"""Negative log-likelihood of counts t under a Poisson distribution of rate r.
+
+The prediction is x = log r or, without `log_input`, x = r. log t! does not depend on x: it is left
+out or, in a full loss, taken by Stirling's formula where t > 1, and as 0 where it is not.
+
+Derivation. The probability of t is e^(-r) r^t / t!, so
+
+    l = r - t log r + log t!
+    log t! = t log t - t + log(2 pi t) / 2    Stirling's formula
+
+With x = log r,
+
+    (dl)/(dx) = e^x - t
+    dx = (e^x - t) dl
+
+With x = r, log r is taken as log(x + epsilon), so that it stays finite:
+
+    (dl)/(dx) = 1 - t / (x + epsilon)
+    dx = (1 - t / (x + epsilon)) dl
+
+Cache: x, t, log_input and eps.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses._targets import same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+
+@record
+class Cache:
+    """The prediction, the counts and the hyperparameters."""
+
+    x: Float[Tensor, "*s"]
+    t: Float[Tensor, "*s"]
+    log_input: bool = static()
+    eps: float = static()
+
+
+def forward(
+    x: Float[Tensor, "*s"], target: Tensor, *, log_input: bool, full: bool, eps: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = r - t log r, with log t! in a full loss."""
+    t = same_shape("poisson_nll", target, x)
+    loss = torch.exp(x) - t * x if log_input else x - t * torch.log(x + eps)
+    if full:
+        log_factorial = t * torch.log(t) - t + 0.5 * torch.log(2 * math.pi * t)
+        loss = loss + torch.where(t > 1, log_factorial, 0)
+    return loss, Cache(x, t, log_input, eps)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dx = (e^x - t) dl, or (1 - t / (x + eps)) dl where the rate is predicted."""
+    x, t = cache.x, cache.t
+    return (torch.exp(x) - t if cache.log_input else 1 - t / (x + cache.eps)) * dl
+
+
+def poisson_nll(
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the negative log-likelihood of counts t under a Poisson distribution of rate r.
+
+    l = r - t log r + log t!, where x = log r is predicted, or x = r itself.
+
+    Args:
+        log_input: whether log r is predicted.
+        full: whether log t! is part of the loss, by Stirling's formula; it does not depend on x.
+        eps: what is added to r where r is predicted.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on x of any shape and counts of that shape.
+
+    Raises:
+        ValueError: if there is no such reduction, or eps is not above 0.
+
+    Example:
+        >>> loss = lf.losses.poisson_nll(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.0, 0.0]), torch.tensor([3, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.), tensor([-2.,  1.]))
+    """
+    require("poisson_nll", eps > 0, "eps above 0", eps)
+    return make_loss(
+        "poisson_nll",
+        reduction,
+        partial(forward, log_input=log_input, full=full, eps=eps),
+        backward,
+        log_input=(log_input, True),
+        full=(full, False),
+        eps=(eps, 1e-8),
+    )

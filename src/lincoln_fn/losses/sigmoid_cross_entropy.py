@@ -1,0 +1,98 @@
+"""Logistic loss on logits x: `sigmoid` and `log_loss` in one, with no limit on x.
+
+Derivation. The probability of class 1 is s(x), with s the sigmoid, and that of class 0 is
+1 - s(x) = s(-x). y is the label, from 0 to 1, and w and r are weights, 1 unless given:
+
+    l = -w r y log s(x) - w (1 - y) log s(-x)
+    (d log s(x))/(dx) = 1 - s(x) = s(-x)
+    (d log s(-x))/(dx) = -s(x)
+    dx = (w (1 - y) s(x) - w r y s(-x)) dl
+
+For w = r = 1 this is (s(x) - y) dl, written so that nothing cancels where s(x) is near y.
+
+Cache: x, y_0 = w (1 - y) and y_1 = w r y.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses._targets import probabilities
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The logits, w (1 - y) and w r y."""
+
+    x: Float[Tensor, "*s"]
+    y0: Float[Tensor, "*s"]
+    y1: Float[Tensor, "*s"]
+
+
+def forward(
+    x: Float[Tensor, "*s"], target: Tensor, *, weight: Weights | None, pos_weight: Weights | None
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = -y1 log s(x) - y0 log s(-x), with y1 = w r y and y0 = w (1 - y)."""
+    y = probabilities("sigmoid_cross_entropy", target, x)
+    y0, y1 = 1 - y, y
+    if pos_weight is not None:
+        y1 = y1 * pos_weight.of_elements(x)
+    if weight is not None:
+        w = weight.of_elements(x)
+        y0, y1 = y0 * w, y1 * w
+    return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), Cache(x, y0, y1)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dx = (y0 s(x) - y1 s(-x)) dl."""
+    return (cache.y0 * torch.sigmoid(cache.x) - cache.y1 * torch.sigmoid(-cache.x)) * dl
+
+
+def sigmoid_cross_entropy(
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the logistic loss on logits x: `sigmoid` and `log_loss` in one, without their limits.
+
+    l = w (-r y log s(x) - (1 - y) log s(-x)), with s the sigmoid and y the label.
+
+    Args:
+        weight: w, which broadcasts to x; None for ones. A mean is over the elements all the same.
+        pos_weight: r, which broadcasts to x; None for ones. Above 1, it favours recall.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on x of any shape and labels of its shape or, for x of shape (N, 1), of shape
+        (N,). A floating label between 0 and 1 is a probability of class 1 (a soft label).
+
+    Raises:
+        ValueError: if there is no such reduction, or a weight is not a floating tensor.
+
+    Example:
+        >>> loss = lf.losses.sigmoid_cross_entropy(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(10000.6934), tensor([-0.5000,  1.0000]))
+    """
+    name = "sigmoid_cross_entropy"
+    weights = weights_of(name, "weight", weight)
+    pos_weights = weights_of(name, "pos_weight", pos_weight)
+    return make_loss(
+        name,
+        reduction,
+        partial(forward, weight=weights, pos_weight=pos_weights),
+        backward,
+        weight=(weights, None),
+        pos_weight=(pos_weights, None),
+    )

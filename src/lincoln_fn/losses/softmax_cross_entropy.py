@@ -1,0 +1,163 @@
+"""Cross-entropy on logits x: `log_softmax` and `nll` in one.
+
+Derivation. With z the log-probabilities, q the target's probabilities and w the classes' weights, 1
+unless given,
+
+    z_j = x_j - log sum_n e^(x_n)
+    a_j = w_j q_j
+    l = -sum_j a_j z_j
+
+The logarithm's derivative is the softmax p = e^z, so
+
+    (dz_j)/(dx_k) = {(1 - p_k, if j = k), (-p_k, otherwise):}
+    dx_k = (p_k sum_j a_j - a_k) dl
+
+A label c is q_c = 1 and 0 for all other classes, which leaves
+
+    l = -w_c z_c
+    dx_k = {((p_k - 1) w_c dl, if k = c), (p_k w_c dl, otherwise):}
+
+p_c - 1 is computed as expm1(z_c), which has all its digits where p_c is near 1. Label smoothing by
+e takes (1 - e) q + e / C in place of q. A mean divides by the sum of the w_c or, with a target of
+probabilities, by the number of examples, whatever the weights.
+
+Cache: z with c and w_c, or z with a.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example, require
+from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
+
+NAME = "softmax_cross_entropy"
+
+
+@record
+class LabelCache:
+    """The log-probabilities and the labels."""
+
+    z: Float[Tensor, "N C *s"]
+    labels: Labels
+
+
+@record
+class MixtureCache:
+    """The log-probabilities, what weighs them, and the labels if there are any."""
+
+    z: Float[Tensor, "N C *s"]
+    a: Float[Tensor, "N C *s"]
+    labels: Labels | None
+
+
+def forward(
+    x: Float[Tensor, "N C *s"],
+    target: Int[Tensor, " N *s"] | Float[Tensor, "N C *s"],
+    *,
+    weight: Weights | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Float[Tensor, " N *s"], LabelCache | MixtureCache]:
+    """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
+    if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:
+        if ignore_index >= 0:
+            problem = f"expected class indices with ignore_index={ignore_index}"
+            raise LayerError(NAME, f"{problem}, got probabilities")
+        labels, q = None, target.to(x.dtype)
+    else:
+        labels = read_labels(NAME, x, target, weight, ignore_index)
+        if not label_smoothing:
+            z = torch.log_softmax(x, 1)
+            return weighted(-z.gather(1, labels.index), labels.w), LabelCache(z, labels)
+        q = torch.zeros_like(x).scatter(1, labels.index, 1)
+    z, a = torch.log_softmax(x, 1), _mixture(q, label_smoothing, weight)
+    if labels is not None:
+        a = torch.where(labels.ignored, 0, a)
+    return -torch.where(a != 0, a * z, 0).sum(1), MixtureCache(z, a, labels)
+
+
+def _mixture(
+    q: Float[Tensor, "N C *s"], e: float, weight: Weights | None
+) -> Float[Tensor, "N C *s"]:
+    """Compute a_j = w_j ((1 - e) q_j + e / C)."""
+    classes = q.shape[1]
+    if e:
+        q = (1 - e) * q + e / classes
+    if weight is None:
+        return q
+    return q * weight.of_classes(classes, q).view(-1, *(1,) * (q.ndim - 2))
+
+
+def backward(cache: LabelCache | MixtureCache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+    """Compute dx_k = (p_k sum_j a_j - a_k) dl, which for a label c is (p_k - q_k) w_c dl."""
+    z = cache.z
+    if isinstance(cache, MixtureCache):
+        a = cache.a
+        return (torch.exp(z) * a.sum(1, keepdim=True) - a) * per_example(dl, 1)
+    index = cache.labels.index
+    p_minus_q = torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))
+    return p_minus_q * (cache.labels.w * per_example(dl, 1))
+
+
+def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
+    """Compute sum w_c of labels; None, for the number of examples, of probabilities."""
+    return None if cache.labels is None else total_weight(NAME, ignore_index, cache.labels.w)
+
+
+def softmax_cross_entropy(
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the cross-entropy on logits x: `log_softmax` and `nll` in one.
+
+    l = -w_c log p_c with p the softmax of x and c the label. With a target of probabilities q,
+    l = -sum_j w_j q_j log p_j. Label smoothing by e takes (1 - e) q + e / C in place of q.
+
+    Args:
+        weight: w, of shape (C,); None for ones.
+        ignore_index: the label of examples that have the value and the gradient 0, and count for no
+            mean.
+        label_smoothing: e, the part of each target that is shared by all classes.
+        reduction: "mean" over the examples, "sum" of them, or "none". The mean is a weighted one,
+            sum l / sum w_c; with a target of probabilities it divides by the number of examples,
+            whatever the weights.
+
+    Returns:
+        The loss, on x of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...),
+        or probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
+
+    Raises:
+        ValueError: if there is no such reduction, weight is not of one axis, or label_smoothing is
+            not within [0, 1].
+
+    Example:
+        >>> loss = lf.losses.softmax_cross_entropy()
+        >>> value, cache = loss.forward(torch.tensor([[1e4, 1e4]]), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
+    """
+    e = label_smoothing
+    require(NAME, 0 <= e <= 1, "label_smoothing within [0, 1]", e)
+    weights = weights_of(NAME, "weight", weight, 1)
+    return make_loss(
+        NAME,
+        reduction,
+        partial(forward, weight=weights, ignore_index=ignore_index, label_smoothing=e),
+        backward,
+        count=partial(count, ignore_index),
+        weight=(weights, None),
+        ignore_index=(ignore_index, -100),
+        label_smoothing=(e, 0.0),
+    )

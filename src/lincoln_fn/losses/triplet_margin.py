@@ -1,0 +1,153 @@
+"""Triplet loss: the anchor a nearer to the positive p than to the negative n, by the margin.
+
+Distances are q-norms of u = a - p + epsilon, v = a - n + epsilon and, with swap, w = p - n +
+epsilon. (The constructor calls the power q p, as torch does.)
+
+Derivation. Without swap |v| stands in place of min(|v|, |w|):
+
+    z = margin + |u| - min(|v|, |w|)
+    l = max(0, z)
+
+The norm |u| = (sum_k |u_k|^q)^(1/q) has the gradient
+
+    e(u)_k = (d|u|)/(du_k) = sign(u_k) |u_k|^(q - 1) / |u|^(q - 1)    0 where u_k = 0
+
+For q infinite, e(u)_k is sign(u_k) for the largest |u_k|, shared equally by several of that size.
+Let m be 1 where |v| is the smaller, 0 where |w| is, and 1/2 where they are equal; and 1 without
+swap. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1, as in torch),
+
+    da = (e(u) - m e(v)) dz
+    dp = (-e(u) - (1 - m) e(w)) dz
+    dn = (m e(v) + (1 - m) e(w)) dz
+
+Cache: u, v, w, their norms, z and q. Source: Balntas et al., "Learning local feature descriptors
+with triplets and shallow convolutional neural networks", 2016.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses._targets import check_vectors
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record, static
+
+
+@record
+class Cache:
+    """The differences, their norms, z and the power."""
+
+    u: Float[Tensor, "*n D"]
+    norm_u: Float[Tensor, "*n"]
+    v: Float[Tensor, "*n D"]
+    norm_v: Float[Tensor, "*n"]
+    w: Float[Tensor, "*n D"] | None
+    norm_w: Float[Tensor, "*n"] | None
+    z: Float[Tensor, "*n"]
+    q: float = static()
+
+
+def forward(
+    x: tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"], Float[Tensor, "*n D"]],
+    target: None,
+    *,
+    margin: float,
+    q: float,
+    eps: float,
+    swap: bool,
+) -> tuple[Float[Tensor, "*n"], Cache]:
+    """Compute l = max(0, margin + |u| - min(|v|, |w|))."""
+    anchor, positive, negative = x
+    check_vectors("triplet_margin", positive=positive, anchor=anchor)
+    check_vectors("triplet_margin", negative=negative, anchor=anchor)
+    u, v = anchor - positive + eps, anchor - negative + eps
+    w = positive - negative + eps if swap else None
+    norm_u, norm_v = (torch.linalg.vector_norm(d, q, -1) for d in (u, v))
+    norm_w = None if w is None else torch.linalg.vector_norm(w, q, -1)
+    far = norm_v if norm_w is None else torch.minimum(norm_v, norm_w)
+    z = margin + norm_u - far
+    return z.clamp(min=0), Cache(u, norm_u, v, norm_v, w, norm_w, z, q)
+
+
+def backward(
+    cache: Cache, dl: Cotangent
+) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
+    """Compute da, dp and dn from e(u) dz, m e(v) dz and (1 - m) e(w) dz."""
+    dz = (cache.z >= 0) * dl
+    du = _norm_gradient(cache.u, cache.norm_u, cache.q, dz)
+    if cache.w is None or cache.norm_w is None:
+        dv = _norm_gradient(cache.v, cache.norm_v, cache.q, dz)
+        return du - dv, -du, dv
+    m = (torch.sign(cache.norm_w - cache.norm_v) + 1) / 2
+    dv = _norm_gradient(cache.v, cache.norm_v, cache.q, dz * m)
+    dw = _norm_gradient(cache.w, cache.norm_w, cache.q, dz * (1 - m))
+    return du - dv, -du - dw, dv + dw
+
+
+def _norm_gradient(
+    u: Float[Tensor, "*n D"], norm: Float[Tensor, "*n"], q: float, dnorm: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n D"]:
+    """Compute e(u) dnorm."""
+    norm, dnorm = norm.unsqueeze(-1), dnorm.unsqueeze(-1)
+    if q == math.inf:
+        largest = u.abs() == norm
+        return u.sign() * largest / largest.sum(-1, keepdim=True) * dnorm
+    return u.sign() * torch.where(u == 0, 0, (u.abs() / norm) ** (q - 1)) * dnorm
+
+
+def triplet_margin(
+    *,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the triplet loss: the anchor a nearer to the positive p than to the negative n.
+
+    l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm. With swap, the smaller of
+    |a - n + eps| and |p - n + eps| is subtracted.
+
+    Args:
+        margin: how much nearer the positive should be.
+        p: of the norm; infinity is allowed.
+        eps: what is added to each difference, so that none is 0.
+        swap: whether the positive may stand in for the anchor against the negative.
+        reduction: "mean" over the triplets, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (anchor, positive, negative) of one shape (..., D), with the target None.
+
+    Raises:
+        ValueError: if there is no such reduction, or margin or p is not above 0.
+
+    Source: Balntas et al., "Learning local feature descriptors with triplets and shallow
+    convolutional neural networks", 2016.
+
+    Example:
+        >>> loss = lf.losses.triplet_margin(eps=0.0)
+        >>> x = tuple(torch.tensor([vector]) for vector in ([0.0, 0.0], [3.0, 4.0], [0.0, 1.0]))
+        >>> value, cache = loss.forward(x, None)
+        >>> value, loss.backward(cache)[0]
+        (tensor(5.), tensor([[-0.6000,  0.2000]]))
+    """
+    require("triplet_margin", margin > 0, "margin above 0", margin)
+    require("triplet_margin", p > 0, "p above 0", p)
+    return make_loss(
+        "triplet_margin",
+        reduction,
+        partial(forward, margin=margin, q=p, eps=eps, swap=swap),
+        backward,
+        inputs=("anchor", "positive", "negative"),
+        targets=(),
+        margin=(margin, 1.0),
+        p=(p, 2.0),
+        eps=(eps, 1e-6),
+        swap=(swap, False),
+    )

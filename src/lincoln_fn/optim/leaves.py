@@ -1,0 +1,134 @@
+"""Apply an update rule to the leaves of parameters, gradients and a state, one leaf at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Params
+from lincoln_fn.record import TRAINED, State
+from lincoln_fn.shapes import LayerError
+
+# Any: a leaf of each tree, or None for a tree that is not kept, and as many new ones.
+Rule: TypeAlias = Callable[..., tuple[Any, ...]]
+# Any: leaves, or None; one list for each tree.
+Lists: TypeAlias = list[list[Any]]
+
+
+def update_leaves(
+    name: str, rule: Rule, params: Params, grads: Params, *kept: Params
+) -> tuple[Params, ...]:
+    """Apply a rule to every leaf.
+
+    Args:
+        name: the optimizer's name.
+        rule: (p, dp, *kept) -> (p, *kept) for one leaf, all new.
+        params: the parameters.
+        grads: their gradients.
+        *kept: trees out of the state; None for one that is not kept.
+
+    Returns:
+        The new parameters and the new trees, in the dtypes of the old.
+
+    Raises:
+        LayerError: if a tree does not mirror the parameters.
+
+    Example:
+        >>> p, dp, total = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
+        >>> update_leaves("mine", lambda p, dp, total: (p - dp, total + dp), p, dp, total)
+        (tensor([-1.]), tensor([5.]))
+    """
+    return update_lists(name, partial(each_leaf, rule), params, grads, *kept)
+
+
+def update_lists(
+    name: str, rule: Callable[[Lists], Lists], params: Params, grads: Params, *kept: Params
+) -> tuple[Params, ...]:
+    """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...].
+
+    The rule returns no list for the gradients. All else is as in `update_leaves`.
+    """
+    leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
+    try:
+        gradients = structure.flatten_up_to(grads)
+    except ValueError as error:
+        problem = f"expected gradients of the parameters' structure; {error}"
+        raise LayerError(name, problem) from error
+    lists, structures = [leaves, gradients], [structure]
+    _check_shapes(name, "a gradient of its parameter's shape", leaves, gradients)
+    for mirror in kept:
+        of_mirror, structure = optree.tree_flatten(mirror, namespace=TRAINED)
+        of_mirror = [None] * len(leaves) if mirror is None else of_mirror
+        if len(of_mirror) != len(leaves):
+            problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"
+            raise LayerError(name, f"expected a state with trees of {problem}")
+        if mirror is not None:
+            _check_shapes(name, "a state of its parameter's shape", leaves, of_mirror)
+        lists.append(of_mirror)
+        structures.append(structure)
+    return tuple(
+        None if old is None else structure.unflatten(new)
+        for old, structure, new in zip((params, *kept), structures, rule(lists), strict=True)
+    )
+
+
+def _check_shapes(name: str, what: str, leaves: list[Any], given: list[Any]) -> None:
+    for p, other in zip(leaves, given, strict=True):
+        if not isinstance(other, Tensor) or p.shape != other.shape:
+            got = tuple(other.shape) if isinstance(other, Tensor) else type(other).__name__
+            raise LayerError(name, f"expected {what} {tuple(p.shape)}, got {got}")
+
+
+def each_leaf(rule: Rule, lists: Lists) -> Lists:
+    """Apply a rule to the leaves one after the other, and keep the dtypes."""
+    rows = [rule(*row) for row in zip(*lists, strict=True)]
+    return [
+        [_as(row[i], leaf) for row, leaf in zip(rows, old, strict=True)]
+        for i, old in enumerate([lists[0], *lists[2:]])
+    ]
+
+
+def _as(new: Tensor | None, old: Tensor) -> Tensor | None:
+    """Keep a leaf's dtype: one without axes would take that of a float64 learning rate."""
+    return new if new is None or new.dtype is old.dtype else new.to(old.dtype)
+
+
+def state_tree(f: Callable[[Tensor], Tensor], params: Params) -> Params:
+    """Make a tree for an optimizer's state, which mirrors the parameters.
+
+    Args:
+        f: makes its leaf of a parameter; a new tensor.
+        params: the parameters.
+
+    Returns:
+        The tree, with None in the place of each `State`.
+
+    Example:
+        >>> state_tree(torch.zeros_like, (torch.ones(2), lf.Key(0)))
+        (tensor([0., 0.]), None)
+    """
+
+    def is_state(node: object) -> bool:
+        return isinstance(node, State)
+
+    def made(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
+        return None if is_state(leaf) else f(leaf)
+
+    return optree.tree_map(made, params, is_leaf=is_state, namespace=TRAINED)
+
+
+def filled_like(params: Params, value: float = 0.0) -> Params:
+    """Make a tree for an optimizer's state, filled with one number."""
+    return state_tree(lambda p: torch.full_like(p, value), params)
+
+
+def no_steps(params: Params) -> Tensor:
+    """Make the count of steps before the first, 0, on the parameters' device."""
+    leaves = tree.leaves(params)
+    return torch.zeros((), dtype=torch.int64, device=leaves[0].device if leaves else None)

@@ -1,0 +1,127 @@
+"""Every faster pair of functions is equal to its formula, in every case that it matches."""
+
+import pytest
+import torch
+from cases import CASES
+from cases.case import Case, normal
+
+import lincoln_fn as lf
+from lincoln_fn.fastpath.table import TWINS
+
+LARGE = [
+    Case(lf.dense(500), normal(256, 300), note="large"),
+    Case(lf.dense(10), normal(256, 300), note="large and narrow"),
+    Case(lf.conv2d(16, 3, padding=1), normal(8, 8, 20, 20), note="large"),
+    Case(lf.lstm(32), normal(16, 12, 24), note="large"),
+    Case(lf.multi_head_attention(4), normal(4, 40, 32), note="large"),
+]
+# Inputs at the extremes: far from 0, at kinks and ties, and too small for a normal number.
+EXTREMES = {"usual": 1.0, "far": 1e4, "zero": 0.0, "denormal": 1e-40}
+
+
+def doubled(tree):
+    return lf.tree.map(
+        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, tree, states=True
+    )
+
+
+def scaled(x, factor):
+    return lf.tree.map(lambda leaf: leaf * factor if leaf.is_floating_point() else leaf, x)
+
+
+def results(layer, params, x):
+    """Compute y, prediction, dx, dparams and the halves."""
+    y, cache = layer.forward(params, x)
+    g = lf.tree.map(
+        lambda leaf: (
+            normal(*leaf.shape, seed=3).to(leaf.dtype)
+            if leaf.is_floating_point()
+            else torch.zeros_like(leaf)
+        ),
+        y,
+    )
+    dx, dparams = layer.backward(params, cache, g)
+    dx_alone = layer.input_grad(params, cache, g)
+    dparams_alone = layer.grads(params, cache, g)
+    advanced = layer.advance(params, cache)
+    return y, layer.predict(params, x), dx, dparams, dx_alone, dparams_alone, advanced
+
+
+def assert_close(given, expected, tolerance):
+    pairs = zip(
+        lf.tree.leaves(given, states=True), lf.tree.leaves(expected, states=True), strict=True
+    )
+    for ours, wanted in pairs:
+        assert ours.shape == wanted.shape
+        assert ours.dtype is wanted.dtype
+        sizes = wanted.double().abs().nan_to_num(0, 0, 0)
+        scale = max(1.0, sizes.max().item()) if wanted.numel() else 1.0
+        torch.testing.assert_close(
+            ours, wanted, rtol=tolerance, atol=tolerance * scale, equal_nan=True
+        )
+
+
+def changed(layer):
+    """Return whether `fast` makes another layer of a layer."""
+    fast = lf.fast(layer)
+    names = ("forward", "backward", "predict", "input_grad", "grads")
+    return any(getattr(fast, name) != getattr(layer, name) for name in names)
+
+
+ROWS = [case for case in [*CASES, *LARGE] if changed(case.layer)]
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("case", ROWS, ids=str)
+def test_a_twin_is_equal_to_its_formula(case, extreme):
+    if case.layer.parts and extreme == "far":
+        pytest.skip("a composition amplifies what its layers round; each of them is a row itself")
+    params, x = case.params(), scaled(case.x, EXTREMES[extreme])
+    fast = lf.fast(case.layer)
+    assert_close(results(fast, params, x), results(case.layer, params, x), 1e-5)
+    if extreme != "denormal":
+        params, x = doubled(params), doubled(x)
+        assert_close(results(fast, params, x), results(case.layer, params, x), 1e-10)
+
+
+def test_every_row_of_the_table_is_matched_by_a_case():
+    singles = []
+    for case in CASES:
+        lf.map_layers(lambda layer: singles.append(layer) or layer, case.layer)
+    for twin in TWINS:
+        assert any(map(twin.matches, singles)), twin.formula.__name__
+
+
+def test_a_twin_makes_the_params_of_its_formula():
+    for case in [*CASES, *LARGE]:
+        fast = lf.fast(case.layer).init(lf.Key(11), case.x)
+        leaves = (lf.tree.leaves(params, states=True) for params in (fast, case.params()))
+        assert all(map(torch.equal, *leaves))
+
+
+def test_a_layer_with_functions_of_its_own_stays_as_it_is():
+    for name in ("forward", "backward", "predict", "input_grad", "grads"):
+        own = lf.dense(3)
+        own = own.replace(**{name: lambda *arguments: None})
+        assert lf.fast(lf.serial(own, lf.relu())).parts[0] is own
+
+
+def test_a_step_without_the_fast_path_computes_the_same():
+    net = lf.serial(lf.conv2d(3, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(4))
+    x, target = normal(5, 2, 8, 8), torch.tensor([0, 3, 1, 2, 0])
+    loss = lf.losses.softmax_cross_entropy()
+    for optimizer in (lf.optim.sgd(0.1), lf.optim.adam(0.1)):
+        state = lf.init_state(net, optimizer, lf.Key(0), x)
+        fast, value = lf.make_step(net, loss, optimizer)(state, (x, target))
+        plain, expected = lf.make_step(net, loss, optimizer, fast=False)(state, (x, target))
+        torch.testing.assert_close(value, expected)
+        assert_close(fast.params, plain.params, 1e-4)
+
+
+def test_a_twin_that_is_broken_is_noticed(monkeypatch):
+    case = next(case for case in ROWS if case.layer.name == "dense(500)")
+    fast = lf.fast(case.layer)
+    broken = fast.replace(backward=lambda params, cache, g: fast.backward(params, cache, 1.001 * g))
+    monkeypatch.setattr(lf, "fast", lambda layer: broken)
+    with pytest.raises(AssertionError):
+        test_a_twin_is_equal_to_its_formula(case, "usual")

@@ -1,0 +1,186 @@
+"""Every faster loss against its formula, in every case; and which losses are left alone."""
+
+import math
+from functools import partial
+
+import attrs
+import pytest
+import torch
+from test_losses_ctc import IN_ONE_ROW, LENGTHS, ROWS, STEPS, TARGET, TOO_SHORT, Z
+from test_losses_table import REDUCTIONS, TABLE, to
+
+import lincoln_fn as lf
+from lincoln_fn import keys, losses
+from lincoln_fn.fastpath._label_losses import Picked, Rows
+from lincoln_fn.fastpath.losses import TWINS, fast_loss
+from lincoln_fn.losses._reduction import formula_of
+
+FAST = {twin.name for twin in TWINS}
+NONE = (torch.zeros(4, 0, dtype=torch.long), STEPS, torch.zeros(4, dtype=torch.long))
+CTC = [
+    ({}, Z, TARGET),
+    ({}, Z, (IN_ONE_ROW, STEPS, LENGTHS)),
+    ({}, 1.5 * Z, TARGET),
+    ({}, Z[:, 0], (ROWS[0], STEPS[0], LENGTHS[0])),
+    ({}, Z, NONE),
+    ({"blank": 2}, Z, (ROWS % 2, STEPS, LENGTHS)),
+    ({"zero_infinity": True}, Z, TOO_SHORT),
+    ({"zero_infinity": True}, Z, (ROWS, STEPS - torch.tensor([5, 0, 0, 0]), LENGTHS)),
+]
+CASES = [
+    *[
+        pytest.param(row.loss(reduction), row.prediction, row.target, id=f"{row}-{reduction}")
+        for row in TABLE
+        if row.name in FAST
+        for reduction in REDUCTIONS
+    ],
+    *[
+        pytest.param(
+            losses.ctc(**options, reduction=reduction), z, target, id=f"ctc-{i}-{reduction}"
+        )
+        for i, (options, z, target) in enumerate(CTC)
+        for reduction in REDUCTIONS
+    ],
+]
+
+
+def answers(loss, prediction, target):
+    value, cache = loss.forward(prediction, target)
+    g = keys.normal(lf.Key(5), tuple(value.shape), dtype=value.dtype)
+    return value, loss.backward(cache, g)
+
+
+def assert_same(loss, prediction, target, tolerance):
+    given, expected = (answers(each, prediction, target) for each in (fast_loss(loss), loss))
+    for ours, theirs in zip(given, expected, strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        scale = theirs.double().abs().max().item()
+        assert (ours.double() - theirs.double()).abs().max().item() <= tolerance * scale + 1e-14
+
+
+@pytest.mark.parametrize(("loss", "prediction", "target"), CASES)
+def test_a_faster_loss_is_its_formula(loss, prediction, target):
+    assert repr(fast_loss(loss)) == repr(loss)
+    assert formula_of(fast_loss(loss)).forward.func is not formula_of(loss).forward.func
+    for dtype, tolerance in (
+        (torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 4e-3)
+    ):  # fmt: skip
+        assert_same(loss, *to(dtype, (prediction, target)), tolerance)
+    assert_same(loss, prediction.repeat_interleave(2, -1)[..., ::2], target, 1e-5)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.name in FAST and row.wide], ids=str)
+def test_at_scores_of_ten_thousand(row):
+    for reduction in REDUCTIONS:
+        assert_same(row.loss(reduction), 1e4 * row.prediction, row.target, 1e-5)
+
+
+def doubled(formula, cache, g=1.0):
+    return 2 * formula.backward(cache.formula, g)
+
+
+def test_what_is_a_users_own_is_left_alone():
+    for name in losses.__all__:
+        if name.islower() and name not in FAST:
+            loss = getattr(losses, name)()
+            assert fast_loss(loss) is loss
+    for name in FAST:
+        loss = getattr(losses, name)()
+        assert fast_loss(loss) is not loss
+        assert fast_loss(fast_loss(loss)) is not None
+        mine = attrs.evolve(loss, backward=lambda cache, g=1.0: g)
+        assert fast_loss(mine) is mine
+        mine = attrs.evolve(loss, backward=partial(doubled, formula_of(loss)))
+        assert fast_loss(mine) is mine
+        mine = attrs.evolve(loss, forward=lambda x, target: (x, target))
+        assert fast_loss(mine) is mine
+        other = attrs.evolve(loss, backward=getattr(losses, name)().backward)
+        assert fast_loss(other) is other
+    mine = lf.Loss("nll()", lambda x, target: (x, target), lambda cache, g=1.0: g)
+    assert fast_loss(mine) is mine
+
+
+X = keys.normal(lf.Key(0), (2, 5, 3, 4)).double()
+BY_ROWS = X.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+LABELS = (torch.arange(24) % 5).view(2, 3, 4)
+SOME_IGNORED = torch.where(LABELS == 2, -100, LABELS)
+PROBABILITIES = torch.softmax(keys.normal(lf.Key(1), (2, 5, 3, 4)).double(), 1)
+WEIGHT = torch.tensor([1.0, 2.0, 0.5, 3.0, 0.1]).double()
+
+FORMS = [{}, {"weight": WEIGHT}, {"label_smoothing": 0.1}, {"weight": WEIGHT, "ignore_index": 3}]
+TARGETS = {"labels": LABELS, "some ignored": SOME_IGNORED, "probabilities": PROBABILITIES}
+ROW_CASES = [
+    (form, target)
+    for form in FORMS
+    for target in TARGETS
+    if (target == "labels" or "ignore_index" not in form)
+]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("form", "target"), ROW_CASES, ids=str)
+def test_value_and_gradient_do_not_depend_on_the_order_in_memory(form, target, reduction):
+    loss = losses.softmax_cross_entropy(**form, reduction=reduction)
+    target = TARGETS[target]
+    value, cache = fast_loss(loss).forward(BY_ROWS, target)
+    expected, plain = fast_loss(loss).forward(X, target)
+    assert isinstance(cache.formula, Rows)
+    assert not isinstance(plain.formula, Rows)
+    torch.testing.assert_close(value, expected)
+    g = keys.normal(lf.Key(2), tuple(value.shape)).double()
+    dx = fast_loss(loss).backward(cache, g)
+    torch.testing.assert_close(dx, fast_loss(loss).backward(plain, g))
+    assert dx.stride() == BY_ROWS.stride()
+    assert_same(loss, BY_ROWS, target, 1e-12)
+    lf.testing.check_loss(fast_loss(loss), BY_ROWS, target)
+
+
+def test_one_class_and_far_apart_logits_are_the_same_by_rows():
+    for x in (X[:, :1], X * 1e4):
+        rows = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        target = LABELS * (x.shape[1] > 1)
+        loss = fast_loss(losses.softmax_cross_entropy())
+        (value, cache), (expected, plain) = loss.forward(rows, target), loss.forward(x, target)
+        assert math.isclose(value, expected)
+        torch.testing.assert_close(loss.backward(cache), loss.backward(plain))
+
+
+def test_nothing_ignored_has_no_weights():
+    for target, has_weights in ((LABELS, False), (SOME_IGNORED, True)):
+        _, cache = fast_loss(losses.nll()).forward(X, target)
+        assert isinstance(cache.formula, Picked)
+        assert (cache.formula.w is not None) is has_weights
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        LABELS[:, :2],
+        LABELS.view(2, 12),
+        LABELS.double(),
+        PROBABILITIES[:, :4],
+        LABELS + 1,
+        LABELS - 1,
+        torch.full_like(LABELS, -100),
+    ],
+    ids=lambda target: f"{target.dtype} {tuple(target.shape)} from {target.min():.0f}",
+)
+@pytest.mark.parametrize("name", ["nll", "cross_entropy", "softmax_cross_entropy"])
+def test_errors_are_the_formulas(name, target):
+    loss = getattr(losses, name)()
+    with pytest.raises(lf.LayerError) as expected:
+        loss.forward(X, target)
+    for x in (X, BY_ROWS):
+        with pytest.raises(lf.LayerError) as raised:
+            fast_loss(loss).forward(x, target)
+        assert str(raised.value) == str(expected.value)
+
+
+def test_too_few_steps_cost_infinity_and_have_no_gradient_in_both():
+    loss = losses.ctc(reduction="none")
+    (value, dz), (expected, slope) = (
+        answers(each, Z, TOO_SHORT) for each in (fast_loss(loss), loss)
+    )
+    assert torch.isinf(value).tolist() == torch.isinf(expected).tolist() == [True, *[False] * 3]
+    assert torch.isnan(dz[:2, 0]).all()
+    torch.testing.assert_close(dz, slope, equal_nan=True)

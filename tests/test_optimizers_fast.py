@@ -1,0 +1,177 @@
+"""Each leaf is updated on its own; updates have derivatives; Adam's kernel is its formula."""
+
+from functools import partial
+
+import pytest
+import torch
+from test_optimizers import (
+    RICH,
+    SCHEDULED,
+    TABLE,
+    assert_within,
+    gradient,
+    matrices,
+    parameters,
+    steps_of,
+)
+
+import lincoln_fn as lf
+from lincoln_fn import keys, optim, schedules
+from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.optim import adam, adamw, by_path, chain, sgd
+
+SHAPES = {"odd": (37, 19), "bias": (5,), "number": (), "large": (300, 200), "halves": (11, 3)}
+KINDS = ("odd", "transposed", "bias", "float64", "number", "halves", "large")
+MATRICES = ("odd", "transposed", "float64", "large")
+
+
+def leaves_of(kinds, seed):
+    """Leaves that differ in size, order in memory and dtype."""
+
+    def draw(i, kind):
+        key = lf.Key(seed).fold_in(i)
+        if kind == "transposed":
+            return keys.normal(key, (19, 37)).mT
+        if kind == "float64":
+            return keys.normal(key, (7, 3), dtype=torch.float64)
+        leaf = keys.normal(key, SHAPES[kind])
+        return leaf.bfloat16() if kind == "halves" else leaf
+
+    return {kind: draw(i, kind) for i, kind in enumerate(kinds)}
+
+
+def every_optimizer():
+    for make, _, options in TABLE:
+        yield make(**options)
+    for make, _, options in SCHEDULED:
+        yield make(schedules.cosine(0.05, 40), **options)
+    yield optim.lion(weight_decay=0.1)
+    yield optim.muon()
+    yield chain(optim.accumulate(2), optim.ema(0.9), optim.clip_by_value(0.5), adamw())
+    yield chain(optim.weight_decay(0.1), adam(amsgrad=True))
+
+
+EVERY = list(every_optimizer())
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["formula", "fast"])
+@pytest.mark.parametrize("optimizer", EVERY, ids=[f"{i}-{o}" for i, o in enumerate(EVERY)])
+def test_a_leafs_bits_do_not_depend_on_the_leaves_beside_it(optimizer, fast):
+    optimizer = fast_optimizer(optimizer) if fast else optimizer
+    kinds = MATRICES if optimizer.name.startswith("muon") else KINDS
+    together = leaves_of(kinds, 0)
+    state = optimizer.init(together)
+    alone = {kind: (leaf, optimizer.init(leaf)) for kind, leaf in together.items()}
+    for t in range(3):
+        grads = leaves_of(kinds, 1 + t)
+        together, state = optimizer.update(together, grads, state)
+        for kind in kinds:
+            leaf, kept = alone[kind]
+            alone[kind] = optimizer.update(leaf, grads[kind], kept)
+            assert torch.equal(together[kind], alone[kind][0]), kind
+
+
+MAKE = [
+    lambda: adam(),
+    lambda: adam(0.01, weight_decay=0.1, amsgrad=True),
+    lambda: adamw(0.01, weight_decay=0.1, maximize=True),
+    lambda: adamw(schedules.cosine(0.01, 100), amsgrad=True),
+]
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_adams_faster_update_is_its_formula(make):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        params = parameters(dtype)
+        given, state = steps_of(fast_optimizer(make()), params, 20)
+        expected, other = steps_of(make(), params, 20)
+        assert_within(lf.tree.leaves(given), lf.tree.leaves(expected), tolerance)
+        assert_within(lf.tree.leaves(state.v), lf.tree.leaves(other.v), tolerance)
+        assert state.step == other.step == 20
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_what_the_kernel_cannot_read_is_updated_by_the_formula(make):
+    params = matrices(torch.float64)
+    turned = [p.mT.contiguous().mT for p in params]
+    by_kernel, state = steps_of(fast_optimizer(make()), params, 20)
+    by_rule, other = steps_of(fast_optimizer(make()), turned, 20)
+    assert all(p.is_contiguous() for p in by_kernel)
+    assert not by_rule[0].is_contiguous()
+    assert all(map(torch.equal, by_rule, steps_of(make(), turned, 20)[0]))
+    assert_within(by_rule, by_kernel, 1e-12)
+    assert_within(lf.tree.leaves(other.v), lf.tree.leaves(state.v), 1e-12)
+
+
+def kernels_of(optimizer, params):
+    state = optimizer.init(params)
+    with torch.profiler.profile() as profile:
+        optimizer.update(params, params, state)
+    return {event.key for event in profile.key_averages() if "fused_adam" in event.key}
+
+
+def test_the_kernel_is_found_within_compositions():
+    params = {"a": torch.ones(3, 4), "b": torch.ones(4)}
+    inside = [
+        adamw(),
+        chain(optim.clip_by_global_norm(1.0), optim.weight_decay(0.1), adamw()),
+        chain(optim.accumulate(2), optim.ema(0.9), adamw()),
+        by_path({"a": sgd(), "*": chain(optim.ema(0.5), adamw())}),
+    ]
+    for optimizer in inside:
+        assert repr(fast_optimizer(optimizer)) == repr(optimizer)
+        assert kernels_of(fast_optimizer(optimizer), params) == {"aten::_fused_adamw_"}
+        assert kernels_of(optimizer, params) == set()
+    assert kernels_of(fast_optimizer(adam()), params) == {"aten::_fused_adam_"}
+
+
+def test_a_users_own_optimizer_is_left_alone():
+    def update(params, grads, state, lr=0.1):
+        return lf.tree.map(lambda p, dp: p - lr * dp.sign(), params, grads), state
+
+    mine = lf.Optimizer("sign()", lambda params: (), update)
+    assert fast_optimizer(mine) is mine
+    bound = lf.Optimizer("sign()", lambda params: (), partial(update, lr=0.5))
+    assert fast_optimizer(bound).update.func is update
+    assert fast_optimizer(bound).update.keywords == {"lr": 0.5}
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_transforms_and_tracers_see_the_formula(make):
+    optimizer = fast_optimizer(make())
+    p, dp = keys.normal(lf.Key(0), (3, 4)).double(), keys.normal(lf.Key(1), (3, 4)).double()
+    state = optimizer.init(p)
+
+    def moved(dp):
+        return optimizer.update(p, dp, state)[0]
+
+    given = torch.func.vmap(moved)(torch.stack([dp, -dp]))
+    assert_within(list(given), [make().update(p, g, state)[0] for g in (dp, -dp)], 1e-12)
+    slope = torch.func.grad(lambda dp: moved(dp).sum())(dp)
+    expected = torch.func.grad(lambda dp: make().update(p, dp, state)[0].sum())(dp)
+    assert_within([slope], [expected], 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own jvp
+@pytest.mark.parametrize("optimizer", RICH, ids=str)
+def test_an_update_can_be_differentiated(optimizer):
+    """So that one can learn through a step."""
+    params = parameters(torch.float64)
+    grads = lf.tree.map(partial(gradient, t=0), params)
+    params, state = optimizer.update(params, grads, optimizer.init(params))
+    grads = lf.tree.map(partial(gradient, t=1), params)
+    direction = parameters(torch.float64, seed=2)
+
+    def moved(*leaves):
+        given = iter(leaves)
+        new, _ = optimizer.update(params, lf.tree.map(lambda g: next(given), grads), state)
+        return lf.tree.leaves(new)
+
+    def at(size):
+        return moved(*lf.tree.leaves(lf.tree.map(lambda g, d: g + size * d, grads, direction)))
+
+    leaves, along = (tuple(lf.tree.leaves(tree)) for tree in (grads, direction))
+    _, given = torch.func.jvp(moved, leaves, along)
+    expected = [(a - b) / 2e-6 for a, b in zip(at(1e-6), at(-1e-6), strict=True)]
+    for ours, theirs in zip(given, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)

@@ -1,0 +1,135 @@
+"""Every layer's formula goes through torch.func: vmap, jvp and vjp of forward and of backward.
+
+Per-example gradients and Hessian-vector products stand on this. Each transform's values are
+compared with what they should be: vmap with a loop, a jvp with central differences, a vjp with the
+jvp by their inner product.
+"""
+
+import pytest
+import torch
+from cases import CASES
+from torch import Tensor
+from torch.func import jvp, vjp, vmap
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+
+# torch's own, at the first jvp of a process.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
+DTYPES = [torch.float64, torch.float32]
+STEP = 1e-6
+
+
+def cast(tree, dtype):
+    return lf.tree.map(
+        lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree, states=True
+    )
+
+
+def floating(tree):
+    """List the floating tensors of a tree, and make the function that replaces them."""
+    leaves, structure = torch.utils._pytree.tree_flatten(tree)
+    tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    where = [i for i, leaf in tensors if leaf.is_floating_point()]
+
+    def rebuilt(tensors):
+        new = list(leaves)
+        for i, tensor in zip(where, tensors, strict=True):
+            new[i] = tensor
+        return torch.utils._pytree.tree_unflatten(new, structure)
+
+    return tuple(leaves[i] for i in where), rebuilt
+
+
+def outputs(tree):
+    return tuple(leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point())
+
+
+def random_like(tensors, seed):
+    return tuple(
+        keys.normal(lf.Key(seed + i), tuple(t.shape)).to(t.dtype) for i, t in enumerate(tensors)
+    )
+
+
+def inner(a, b):
+    return sum((s.double() * t.double()).sum() for s, t in zip(a, b, strict=True))
+
+
+def functions(case, dtype):
+    """Make forward and backward of a case as functions of floating tensors."""
+    params, x = cast(case.params(), dtype), cast(case.x, dtype)
+    xs, rebuilt = floating(x)
+    y, _ = case.layer.forward(params, x)
+    gs, rebuilt_g = floating(y)
+
+    def forward(*xs):
+        return outputs(case.layer.forward(params, rebuilt(xs))[0])
+
+    def backward(xs, gs):
+        cache = case.layer.forward(params, rebuilt(xs))[1]
+        return outputs(case.layer.backward(params, cache, rebuilt_g(gs)))
+
+    return forward, backward, xs, random_like(gs, 50)
+
+
+def close(given, expected, tolerance):
+    assert len(given) == len(expected)
+    for ours, wanted in zip(given, expected, strict=True):
+        scale = max(1.0, wanted.abs().max().item()) if wanted.numel() else 1.0
+        torch.testing.assert_close(
+            ours.double(), wanted.double(), rtol=tolerance, atol=tolerance * scale
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_vmap(case, dtype):
+    forward, backward, xs, gs = functions(case, dtype)
+    tolerance = 1e-10 if dtype is torch.float64 else 1e-4
+    stacked = tuple(torch.stack([x, x + 0.01]) for x in xs)
+    one = forward(*xs), forward(*(x + 0.01 for x in xs))
+    if xs:
+        given = vmap(forward)(*stacked)
+        close([y[0] for y in given], one[0], tolerance)
+        close([y[1] for y in given], one[1], tolerance)
+        given = vmap(backward, in_dims=(0, None))(stacked, gs)
+        close([y[1] for y in given], backward(tuple(x + 0.01 for x in xs), gs), tolerance)
+    if gs:
+        given = vmap(backward, in_dims=(None, 0))(xs, tuple(torch.stack([g, 2 * g]) for g in gs))
+        close([y[0] for y in given], backward(xs, gs), tolerance)
+        close([y[1] for y in given], backward(xs, tuple(2 * g for g in gs)), tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_jvp_and_vjp_of_forward_and_backward(case, dtype):
+    forward, backward, xs, gs = functions(case, dtype)
+    exact, other, points, cotangents = functions(case, torch.float64)
+    loose = 2e-5 if dtype is torch.float64 else 2e-3
+    if not xs:
+        pytest.skip("no floating input to differentiate along")
+    v, w = random_like(xs, 70), random_like(gs, 90)
+    ahead = tuple(p + STEP * d.double() for p, d in zip(points, v, strict=True))
+    behind = tuple(p - STEP * d.double() for p, d in zip(points, v, strict=True))
+
+    _, along = jvp(forward, xs, v)
+    close(along, slope(exact(*ahead), exact(*behind)), loose)
+    y, pull = vjp(forward, *xs)
+    u = random_like(y, 110)
+    torch.testing.assert_close(inner(pull(u), v), inner(u, along), rtol=loose, atol=loose)
+
+    _, along = jvp(backward, (xs, gs), (v, w))
+    g_ahead = tuple(g + STEP * d.double() for g, d in zip(cotangents, w, strict=True))
+    g_behind = tuple(g - STEP * d.double() for g, d in zip(cotangents, w, strict=True))
+    close(along, slope(other(ahead, g_ahead), other(behind, g_behind)), loose)
+    result, pull = vjp(backward, xs, gs)
+    u = random_like(result, 130)
+    dxs, dgs = pull(u)
+    torch.testing.assert_close(
+        inner(dxs, v) + inner(dgs, w), inner(u, along), rtol=10 * loose, atol=10 * loose
+    )
+
+
+def slope(ahead, behind):
+    return tuple((a - b) / (2 * STEP) for a, b in zip(ahead, behind, strict=True))
