@@ -22,7 +22,7 @@ from lincoln_fn.data import Batch
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.fastpath.sgd import plain_rate, sgd_walk
+from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -30,7 +30,7 @@ from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import LayerError, NonFiniteError
 from lincoln_fn.walk.parts import owned
-from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.training import gradients, records
 from lincoln_fn.walk.walks import there
 
 
@@ -173,6 +173,7 @@ def make_step(
         layer, its_loss = fast_layer(net), fast_loss(loss)
         update = fast_optimizer(optimizer).update
     lr = plain_rate(optimizer) if fast else None
+    walkers = {} if lr is None else {given: sgd_walker(lr, donate=given) for given in (False, True)}
 
     def run(donate: bool, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         x, target = batch
@@ -186,11 +187,11 @@ def make_step(
         # Nobody else holds the caches: each is freed when the walk has passed its layer.
         del prediction, loss_cache
         cache = owned(cache)
-        if lr is None:
+        if not walkers:
             dparams = gradients(layer, params, cache, g)
             new_params, opt_state = update(advanced, dparams, state.opt_state)
         else:
-            new_params = sgd_walk(layer, params, cache, g, lr, donate=donate)
+            new_params = records(walkers[donate], layer, params, cache, g)
             opt_state = state.opt_state
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)

@@ -49,34 +49,35 @@ def plain_rate(optimizer: Optimizer) -> float | None:
     return None
 
 
-def sgd_walk(
-    net: Layer, params: Params, cache: Cache, g: Arrays, lr: float, *, donate: bool = False
-) -> Params:
-    """Walk back through a network, and update each layer as the walk comes by.
+def sgd_walker(lr: float, *, donate: bool = False) -> BackWalker:
+    """Make the walk back that updates each layer as it comes by.
+
+    It owns the caches that it is given. Its record is the new parameters; of donated ones, in the
+    same memory.
 
     Args:
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned, which nobody else holds.
-        g: dL/dy.
         lr: the learning rate.
         donate: whether params may be updated in place.
 
     Returns:
-        The new parameters; of donated ones, in the same memory.
+        The walk, for `lincoln_fn.walk.training.records`.
 
-    Raises:
-        LayerError: as `grads` does, or if the gradients do not mirror the parameters.
+    Example:
+        >>> from lincoln_fn.walk.training import records
+        >>> net, x = lf.serial(lf.dense(2)), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> cache, walker = net.forward(params, x)[1], sgd_walker(0.5)
+        >>> (new,) = records(walker, net, params, cache, torch.ones(1, 2))
+        >>> new.bias - params[0].bias
+        tensor([-0.5000, -0.5000])
     """
-    walker = BackWalker(
+    return BackWalker(
         partial(_updated, lr=lr, donate=donate),
         skip=_unchanged,
         owns_cache=True,
         gather=_gathered,
         enters=_has_entries,
     )
-    new_params: Params = walker.run(net, "", params, cache, g, Wants(False, True))[1]
-    return new_params
 
 
 def _updated(
@@ -100,8 +101,8 @@ def _unchanged(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
-def _gathered(composition: Composition, params: Params, records: Record) -> Params:
-    return composition.gather(lambda i, entry, new: new, params, records)
+def _gathered(composition: Composition, params: Params, new: Record) -> Params:
+    return composition.gather(lambda i, entry, record: record, params, new)
 
 
 def _has_entries(layer: Layer) -> bool:

@@ -162,18 +162,39 @@ class Composition:
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
     placed: tuple[Layer, ...] = attrs.field(init=False)
+    # The protocol's visitors, made once: a small network's step would notice.
+    _forward: ForwardVisit = attrs.field(init=False)
+    _predict: PredictVisit = attrs.field(init=False)
+    _backward: BackwardVisit = attrs.field(init=False)
+    _input_grad: InputGradVisit = attrs.field(init=False)
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:
         return placed_parts(self.label, self.parts)
 
+    @_forward.default
+    def _forward_visit(self) -> ForwardVisit:
+        return ForwardVisit(self.label, self.placed)
+
+    @_predict.default
+    def _predict_visit(self) -> PredictVisit:
+        return PredictVisit(self.label, self.placed)
+
+    @_backward.default
+    def _backward_visit(self) -> BackwardVisit:
+        return BackwardVisit(self.label, self.placed)
+
+    @_input_grad.default
+    def _input_grad_visit(self) -> InputGradVisit:
+        return InputGradVisit(self.label, self.placed)
+
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk there, with each part's `forward`."""
-        return self.there(ForwardVisit(self.label, self.placed), params, x)
+        return self.there(self._forward, params, x)
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
         """Walk there, with each part's `predict`."""
-        return self.there(PredictVisit(self.label, self.placed), params, x)[0]
+        return self.there(self._predict, params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -181,12 +202,12 @@ class Composition:
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
-        dx, records = self.back(BackwardVisit(self.label, self.placed), params, cache, g)
+        dx, records = self.back(self._backward, params, cache, g)
         return dx, self.gather(_itself, params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
-        return self.back(InputGradVisit(self.label, self.placed), params, cache, g)[0]
+        return self.back(self._input_grad, params, cache, g)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, and compute no dx that only the composition's own dx would need."""
@@ -199,7 +220,7 @@ class Composition:
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
-        return self.advance(ForwardVisit(self.label, self.placed), params, cache)
+        return self.advance(self._forward, params, cache)
 
     def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
         """Make the same composition of other parts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 from torch import Tensor
@@ -64,12 +64,34 @@ class Placed:
         """Call the function."""
         try:
             return self.function(*arguments, **options)
-        except LayerError as error:
-            raise placed(error, self.position, self.layer) from error
-        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-            given = brief(arguments[-1])
-            problem = f"{self.doing} raised {type(error).__name__} on {given}: {error}"
-            raise LayerError(f"{self.position} {self.layer}", problem) from error
+        except ERRORS as error:
+            given = arguments[-1]
+            raise placed_error(error, self.position, self.layer, self.doing, given) from error
+
+
+# What a layer's function may raise of itself, and of what it is given.
+ERRORS: Final = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+
+
+def placed_error(
+    error: Exception, position: str, layer: str, doing: str, given: object
+) -> LayerError:
+    """Make the error that names the place of the part that raised another.
+
+    Args:
+        error: what was raised.
+        position: of the part, such as "serial[0]".
+        layer: the part's name.
+        doing: the function, such as "forward".
+        given: its last argument.
+
+    Returns:
+        The error to raise in place of the first.
+    """
+    if isinstance(error, LayerError):
+        return placed(error, position, layer)
+    problem = f"{doing} raised {type(error).__name__} on {brief(given)}: {error}"
+    return LayerError(f"{position} {layer}", problem)
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:

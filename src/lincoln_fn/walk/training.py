@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.visits import Record
@@ -32,9 +34,15 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
         tensor([1., 1.])
     """
-    walker = BackWalker(_halves, skip=_unchanged, owns_cache=True, gather=_gathered)
-    dparams: Params = walker.run(net, "", params, cache, g, Wants(False, True))[1]
-    return dparams
+    return records(_GRADIENTS, net, params, cache, g)
+
+
+def records(walker: BackWalker, net: Layer, params: Params, cache: Cache, g: Arrays) -> Record:
+    """Walk back for the records alone: the dx of the first trained layer is not computed."""
+    return walker.run(net, "", params, cache, g, _DPARAMS)[1]
+
+
+_DPARAMS: Final = Wants(dx=False, dparams=True)
 
 
 def _halves(
@@ -51,5 +59,8 @@ def _unchanged(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
-def _gathered(composition: Composition, params: Params, records: Record) -> Params:
-    return composition.gather(lambda i, entry, dparams: dparams, params, records)
+def _gathered(composition: Composition, params: Params, dparams: Record) -> Params:
+    return composition.gather(lambda i, entry, record: record, params, dparams)
+
+
+_GRADIENTS: Final = BackWalker(_halves, skip=_unchanged, owns_cache=True, gather=_gathered)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import Placed, is_trained, owned, whole
+from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, whole
 from lincoln_fn.walk.visits import Record
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
@@ -92,7 +92,8 @@ class _Walker:
         return result
 
 
-@attrs.frozen(eq=False)
+# Never changed. One is made for each composition of each walk; `frozen` would double the time.
+@attrs.define(eq=False)
 class _Parts:
     """The visitor that the loop of one composition is given, on the way there."""
 
@@ -113,8 +114,11 @@ class _Parts:
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit part i."""
-        part, path = self.composition.parts[i], inside(self.path, i)
-        result: tuple[Arrays, Record] = self.at(i, "forward")(part, path, params, x)
+        part = self.composition.parts[i]
+        try:
+            result: tuple[Arrays, Record] = self.run(part, inside(self.path, i), params, x)
+        except ERRORS as error:
+            raise placed_error(error, f"{self.label}[{i}]", part.name, "forward", x) from error
         return result
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
@@ -127,11 +131,6 @@ class _Parts:
             return self.advance_layer(part, params, whole(record))
         within = _Parts(made, inside(self.path, i), self.run, self.advance_layer)
         return made.advance(within, params, record)
-
-    def at(self, i: int, doing: str) -> Placed:
-        """Return the walker's `run`, with errors that name the place of part i."""
-        name = self.composition.parts[i].name
-        return Placed(f"{self.label}[{i}]", name, doing, self.run)
 
 
 def inside(path: str, i: int) -> str:
@@ -192,6 +191,10 @@ class Wants:
     dparams: bool
 
 
+_BOTH: Final = (False, True)
+_WANTS: Final = {(dx, dparams): Wants(dx, dparams) for dx in _BOTH for dparams in _BOTH}
+
+
 def _kept(composition: Composition, params: Params, records: Record) -> Record:
     return records
 
@@ -235,7 +238,7 @@ class BackWalker:
         return (dx if wants.dx else None), self.gather(made, params, records)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _PartsBack(_Parts):
     """The visitor that the loop of one composition is given, on the way back."""
 
@@ -252,6 +255,9 @@ class _PartsBack(_Parts):
         dx = self.wants.dx or (self.wants.dparams and self.composition.needs_dx(i, self.params))
         if self.walker.skip is not None and not dx and not (dparams and is_trained(params)):
             return None, self.walker.skip(part, path, params)
-        wants = Wants(dx, dparams)
-        result: tuple[Arrays, Record] = self.at(i, "backward")(part, path, params, cache, g, wants)
+        wants = _WANTS[dx, dparams]
+        try:
+            result: tuple[Arrays, Record] = self.run(part, path, params, cache, g, wants)
+        except ERRORS as error:
+            raise placed_error(error, f"{self.label}[{i}]", part.name, "backward", g) from error
         return result
