@@ -118,10 +118,18 @@ def test_a_step_without_the_fast_path_computes_the_same():
         assert_close(fast.params, plain.params, 1e-4)
 
 
-def test_a_twin_that_is_broken_is_noticed(monkeypatch):
-    case = next(case for case in ROWS if case.layer.name == "dense(500)")
-    fast = lf.fast(case.layer)
-    broken = fast.replace(backward=lambda params, cache, g: fast.backward(params, cache, 1.001 * g))
-    monkeypatch.setattr(lf, "fast", lambda layer: broken)
+@pytest.mark.parametrize("which", ["twin", "formula"])
+@pytest.mark.parametrize("name", ["dense(500)", "conv2d(16, 3, padding=1)"])
+def test_a_twin_or_a_formula_that_is_broken_is_noticed(name, which, monkeypatch):
+    case = next(case for case in LARGE if case.layer.name == name)
+    formula, fast = case.layer, lf.fast(case.layer)
+
+    def broken(layer):
+        return layer.replace(
+            backward=lambda params, cache, g: layer.backward(params, cache, 1.001 * g)
+        )
+
+    monkeypatch.setattr(lf, "fast", lambda layer: broken(fast) if which == "twin" else fast)
+    case = Case(broken(formula) if which == "formula" else formula, case.x)
     with pytest.raises(AssertionError):
         test_a_twin_is_equal_to_its_formula(case, "usual")

@@ -8,20 +8,16 @@ moves stay in their own dtype, so that small steps are not lost, and so do runni
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.combine._dtypes import cast, dtype_of, like
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
-
-T = TypeVar("T")
 
 
 @record
@@ -42,7 +38,7 @@ def _there(
     out_dtype: torch.dtype | None,
 ) -> tuple[Arrays, InDtypeCache]:
     """Cast x and the parameters on their way in, and y on its way out."""
-    outside = _dtype_of(x, params)
+    outside = dtype_of(x, params)
     inside = cast(params, dtype)
     y, record = visit(0, inside, cast(x, dtype))
     return cast(y, out_dtype or outside), InDtypeCache(inside, record, outside)
@@ -59,7 +55,7 @@ def _back(
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Cast dparams to the dtypes of params."""
-    return _like(visit(0, params, records), params)
+    return like(visit(0, params, records), params)
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -68,7 +64,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
     check_cache("in_dtype", cache, InDtypeCache)
-    return _like(visit.advance(0, params, cache.cache), params, states=True)
+    return like(visit.advance(0, params, cache.cache), params, states=True)
 
 
 def _needs_dx(i: int, params: Params) -> bool:
@@ -116,36 +112,3 @@ def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = N
 
 def _call(parts: tuple[Layer, ...], *, dtype: torch.dtype, out_dtype: torch.dtype | None) -> str:
     return f"in_dtype({parts[0].name}, {dtype}{f', {out_dtype}' if out_dtype else ''})"
-
-
-def cast(arrays: T, dtype: torch.dtype) -> T:
-    """Cast the floating leaves of a tree, those in its states too.
-
-    Args:
-        arrays: the tree.
-        dtype: what to cast to.
-
-    Returns:
-        The tree.
-
-    Example:
-        >>> cast((torch.ones(2), torch.arange(2), None), torch.float64)
-        (tensor([1., 1.], dtype=torch.float64), tensor([0, 1]), None)
-    """
-
-    def moved(leaf: Tensor) -> Tensor:
-        return leaf.to(dtype) if leaf.is_floating_point() else leaf
-
-    return tree.map(moved, arrays, states=True)
-
-
-def _like(given: Params, params: Params, *, states: bool = False) -> Params:
-    """Give what mirrors the parameters their dtypes, and unless told otherwise their states."""
-    return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
-
-
-def _dtype_of(x: Arrays, params: Params) -> torch.dtype:
-    """Return the dtype outside: that of x's floats, or where it has none of the parameters'."""
-    leaves = (*tree.leaves(x), *tree.leaves(params))
-    floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
-    return next(floats, torch.get_default_dtype())

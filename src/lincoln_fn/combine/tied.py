@@ -1,71 +1,22 @@
 """An embedding whose matrix is also the output layer's: y = body(E[x]) E^T.
 
-Derivation. With h = body(E[x]), the scores are a layer like any other, y = h E^T, so
-
-    y_j = sum_i h_i E_(ji)
-    dh = g E
-    dE = g^T h    summed over all rows
-
-E gathers a gradient from both of its places: this one, and what the embedding makes of the body's
+Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). E
+gathers a gradient from both of its places: this one, and what the embedding makes of the body's
 dx. (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.combine._scores import Logits, scores
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.shapes import LayerError, check_cotangent
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition, init_in_turn
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
-
-Features: TypeAlias = Float[Tensor, "*batch n_features"]
-Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
-
-
-def _scores_forward(params: Params, h: Features) -> tuple[Logits, Features]:
-    """Compute y = h E^T."""
-    y: Tensor = h @ params.weight.mT
-    return y, h
-
-
-def _scores_backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
-    """Compute dh = g E and dE = g^T h."""
-    return _scores_input_grad(params, h, g), _scores_grads(params, h, g)
-
-
-def _scores_input_grad(params: Params, h: Features, g: Logits) -> Features:
-    """Compute dh = g E."""
-    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
-    dh: Tensor = g @ params.weight
-    return dh
-
-
-def _scores_grads(params: Params, h: Features, g: Logits) -> Params:
-    """Compute dE = g^T h, and zeros for whatever else the embedding has."""
-    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
-    dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
-
-    def gradient(leaf: Tensor) -> Tensor:
-        return dweight if leaf is params.weight else torch.zeros_like(leaf)
-
-    return tree.map(gradient, params)
-
-
-SCORES = Layer(
-    "scores()",
-    _scores_forward,
-    _scores_backward,
-    input_grad=_scores_input_grad,
-    grads=_scores_grads,
-)
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
@@ -129,7 +80,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         torch.Size([1, 3, 10])
     """
     return composition(
-        "tied", (embedding, body, SCORES), _there, _back,
+        "tied", (embedding, body, scores()), _there, _back,
         gather=_gather, init=_init, needs_dx=_needs_dx, call=_call,
     )  # fmt: skip
 

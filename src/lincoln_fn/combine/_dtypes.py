@@ -1,0 +1,46 @@
+"""Casts of trees between dtypes, for `in_dtype`."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Params
+
+T = TypeVar("T")
+
+
+def cast(arrays: T, dtype: torch.dtype) -> T:
+    """Cast the floating leaves of a tree, those in its states too.
+
+    Args:
+        arrays: the tree.
+        dtype: what to cast to.
+
+    Returns:
+        The tree.
+
+    Example:
+        >>> cast((torch.ones(2), torch.arange(2), None), torch.float64)
+        (tensor([1., 1.], dtype=torch.float64), tensor([0, 1]), None)
+    """
+
+    def moved(leaf: Tensor) -> Tensor:
+        return leaf.to(dtype) if leaf.is_floating_point() else leaf
+
+    return tree.map(moved, arrays, states=True)
+
+
+def like(given: Params, params: Params, *, states: bool = False) -> Params:
+    """Give what mirrors the parameters their dtypes, and unless told otherwise their states."""
+    return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
+
+
+def dtype_of(x: Arrays, params: Params) -> torch.dtype:
+    """Return the dtype outside: that of x's floats, or where it has none of the parameters'."""
+    leaves = (*tree.leaves(x), *tree.leaves(params))
+    floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
+    return next(floats, torch.get_default_dtype())

@@ -1,0 +1,59 @@
+"""The scores of a tied embedding: y = h E^T, a score for each of its rows.
+
+Derivation.
+
+    y_j = sum_i h_i E_(ji)
+    dh = g E
+    dE = g^T h    summed over all rows
+
+Cache: h.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.shapes import check_cotangent
+
+Features: TypeAlias = Float[Tensor, "*batch n_features"]
+Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
+
+
+def forward(params: Params, h: Features) -> tuple[Logits, Features]:
+    """Compute y = h E^T."""
+    y: Tensor = h @ params.weight.mT
+    return y, h
+
+
+def backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
+    """Compute dh = g E and dE = g^T h."""
+    return input_grad(params, h, g), grads(params, h, g)
+
+
+def input_grad(params: Params, h: Features, g: Logits) -> Features:
+    """Compute dh = g E."""
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
+    dh: Tensor = g @ params.weight
+    return dh
+
+
+def grads(params: Params, h: Features, g: Logits) -> Params:
+    """Compute dE = g^T h, and zeros for whatever else the embedding has."""
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
+    dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
+
+    def gradient(leaf: Tensor) -> Tensor:
+        return dweight if leaf is params.weight else torch.zeros_like(leaf)
+
+    return tree.map(gradient, params)
+
+
+def scores() -> Layer:
+    """Make the layer, whose params are the embedding's."""
+    return Layer("scores()", forward, backward, input_grad=input_grad, grads=grads)
