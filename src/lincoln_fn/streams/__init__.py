@@ -1,4 +1,4 @@
-"""Streams: what hangs on callbacks elsewhere, as generators around `train` that compose.
+"""Streams: instead of callbacks, generators that wrap `train`, and compose.
 
     steps = lf.train(step, state, batches)
     steps = evaluated(steps, net, valid, {"accuracy": lf.metrics.accuracy}, every=100)
