@@ -64,7 +64,16 @@ def fits(name, case):
     return name not in ("checkpointed in a branch", "frozen beside") or isinstance(y, torch.Tensor)
 
 
-PAIRS = [(name, case) for name in COMBINED for case in CASES if fits(name, case)]
+def pairs():
+    """List every case alone, and in turn in one of the combinators that it fits."""
+    others = [name for name in COMBINED if name != "alone"]
+    for i, case in enumerate(CASES):
+        yield "alone", case
+        in_turn = others[i % len(others) :] + others
+        yield next(name for name in in_turn if fits(name, case)), case
+
+
+PAIRS = list(pairs())
 
 
 @pytest.mark.parametrize(("name", "case"), PAIRS, ids=str)
