@@ -21,6 +21,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
+from lincoln_fn.combine._completed import completed
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
@@ -34,8 +35,6 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_params
 from lincoln_fn.walk.composition import composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
@@ -101,7 +100,7 @@ def transformer_encoder_block(
     name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
         name,
-        _completed(1, 2),
+        completed(1, 2),
         _attention(num_heads, style, is_causal, (0, 1)),
         _feed_forward(style),
     )
@@ -159,7 +158,7 @@ def transformer_decoder_block(
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block(name, _completed(2, 4), sublayers)
+    return _block(name, completed(2, 4), sublayers)
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -221,33 +220,6 @@ def _last(style: _Style, sublayer: Layer) -> Layer:
 def _dropout(style: _Style) -> Layer:
     # Without dropout no mask is drawn, and the other parameters keep their paths.
     return dropout_layer(style.dropout) if style.dropout else identity()
-
-
-@record
-class Completed:
-    """How many entries x had; 0 if it was no tuple."""
-
-    entries: int = static()
-
-
-def _completed(least: int, most: int) -> Layer:
-    """Make a layer that puts None for the masks that x lacks; it has all of them or none."""
-    name = "context()"
-    forms = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Completed]:
-        check_params(name, params, None)
-        given = x if isinstance(x, tuple) else (x,)
-        if len(given) not in (least, most):
-            raise LayerError(name, f"expected x to be {forms[most]}, got {brief(x)}")
-        missing = (None,) * (most - len(given))
-        return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
-
-    def backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
-        check_cache(name, cache, Completed)
-        return g[: cache.entries] if cache.entries else g[0], ()
-
-    return Layer(name, forward, backward)
 
 
 def _block(name: str, *layers: Layer) -> Layer:
