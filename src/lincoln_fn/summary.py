@@ -95,8 +95,8 @@ def summary(net: Layer, x: Arrays) -> Summary:
       the first layer that keeps it. x and the params, which are there anyway, count nothing; a
       layer's output counts where it is first kept, be it by that layer or by the next. What a
       `checkpointed` layer drops counts nothing, as it is made again only for a while. Tensors
-      within a class that is no `record` are not seen. Where `lstm` hands a sequence to oneDNN,
-      whose notes have a size that only oneDNN knows, what it keeps without oneDNN is counted.
+      within a class that is no `record` are not seen. What is
+      counted is what the formulas keep; the layers of `lf.fast(net)` may keep other tensors.
     - Multiply-adds: the multiplications of matrix products, convolutions and fused attention, by
       the formulas of `torch.utils.flop_counter`, in which one multiply-add is two operations. What
       goes element by element, such as an activation or a normalisation, counts nothing.
@@ -123,8 +123,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
         ──────────────────────────────────────────────────────────────────────
               total       (128, 10)        397,510      256,000     50,816,000
     """
-    # Fake tensors are on `meta`, but say that they are on a device, whose kernels decide in what
-    # order of memory a layer keeps its input.
+    # Fake tensors are on `meta`, but say that they are on a device, which a layer may ask.
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         x = tree.map(_like, x)
         params = net.init(Key(0), x)
