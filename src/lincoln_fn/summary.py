@@ -95,8 +95,8 @@ def summary(net: Layer, x: Arrays) -> Summary:
       the first layer that keeps it. x and the params, which are there anyway, count nothing; a
       layer's output counts where it is first kept, be it by that layer or by the next. What a
       `checkpointed` layer drops counts nothing, as it is made again only for a while. Tensors
-      within a class that is no `record` are not seen. What is
-      counted is what the formulas keep; the layers of `lf.fast(net)` may keep other tensors.
+      within a class that is no `record` are not seen. The formulas' caches are counted; the layers
+      of `lf.fast(net)` may keep other tensors.
     - Multiply-adds: the multiplications of matrix products, convolutions and fused attention, by
       the formulas of `torch.utils.flop_counter`, in which one multiply-add is two operations. What
       goes element by element, such as an activation or a normalisation, counts nothing.
