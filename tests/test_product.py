@@ -20,7 +20,6 @@ has_onednn = pytest.mark.skipif(
 def preferred(monkeypatch):
     """A processor on which oneDNN is faster, however small the product."""
     monkeypatch.setattr(product, "HERE", True)
-    monkeypatch.setattr(product, "_LEAST_WIDE", 1)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 1)
 
 
@@ -344,12 +343,14 @@ def test_a_narrow_layer_is_updated_in_its_own_layout(order):
     params = layers.dense.Params(ORDERS[order](drawn(2, 20, 10)), drawn(3, 10))
     slopes = dense.grads(params, x, g)
     kept = [leaf.clone() for leaf in lf.tree.leaves(params)]
-    moved = dense.sgd_update(params, x, g, 0.1)
+    dx, moved = dense.sgd_update(params, x, g, 0.1, wants_dx=True)
+    torch.testing.assert_close(dx, dense.input_grad(params, x, g))
     for p, dp, new, old in zip(*map(lf.tree.leaves, (params, slopes, moved)), kept, strict=True):
         torch.testing.assert_close(new, old - 0.1 * dp)
         assert torch.equal(p, old)
         assert new.stride() == dp.stride() == p.stride()
-    donated = dense.sgd_update(params, x, g, 0.1, donate=True)
+    none, donated = dense.sgd_update(params, x, g, 0.1, wants_dx=False, donate=True)
+    assert none is None
     for p, new, other in zip(*map(lf.tree.leaves, (params, donated, moved)), strict=True):
         assert p.data_ptr() == new.data_ptr()
         assert torch.equal(new, other)

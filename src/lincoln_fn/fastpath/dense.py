@@ -71,15 +71,17 @@ def sgd_update(
     g: Float[Tensor, "*batch n_out"],
     lr: float,
     *,
+    wants_dx: bool,
     donate: bool = False,
-) -> Params:
-    """Compute W - lr x^T g and b - lr db; of donated params, in the same memory."""
+) -> tuple[Float[Tensor, "*batch n_in"] | None, Params]:
+    """Compute dx, if it is wanted, W - lr x^T g and b - lr db; of donated params, in place."""
     check_backward(params, x, g)
+    dx = product.linear(g, params.weight) if wants_dx else None  # before W is updated
     x_rows, g_rows = rows(x), rows(g)
     weight, bias = params.weight, params.bias
     if bias is not None:
         bias = torch.sub(bias, g_rows.sum(0), alpha=lr, out=bias.detach() if donate else None)
-    return Params(product.add_outer(weight, x_rows, g_rows, -lr, donate=donate), bias)
+    return dx, Params(product.add_outer(weight, x_rows, g_rows, -lr, donate=donate), bias)
 
 
 TWINS: Final = (

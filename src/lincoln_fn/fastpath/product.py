@@ -31,10 +31,8 @@ from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.processor import is_amd_with
 
-# Multiply-adds below which a choice costs more than it saves, of few columns and of many; and below
-# which a call of oneDNN does.
+# Multiply-adds below which a product is left to torch: of few columns, and of many.
 _LEAST: Final = 2**16
-_LEAST_WIDE: Final = 2**20
 _LEAST_OF_ONEDNN: Final = 2**22
 # How many numbers of float32 a vector holds, at most.
 VECTOR: Final = 16
@@ -64,7 +62,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> linear(torch.tensor([[10.0, 100.0]]), torch.tensor([[1.0, 2.0]]))
         tensor([[210.]])
     """
-    if _is_small(x, len(weight)):
+    if _is_small(x, weight.shape[0]):
         return torch.nn.functional.linear(x, weight, bias)
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         if bfloat16.is_faster(x, weight.mT):
@@ -132,7 +130,9 @@ def add_outer(
     is_turned = is_column_major(weight)
     base, a, b = (weight.mT, g.mT, x) if is_turned else (weight, x.mT, g)
     out = base if donate else None
-    if bfloat16.is_faster(a, b) and is_plain(base, a, b):
+    if _is_small(a, b.shape[1]):
+        new = torch.addmm(base, a, b, alpha=alpha, out=out)
+    elif bfloat16.is_faster(a, b) and is_plain(base, a, b):
         new = torch.add(base, bfloat16.mm(a, b), alpha=alpha, out=out)
     elif _sums_by_onednn(a, b) and is_plain(base, a, b):
         product = _by_onednn(a, b.mT)
@@ -235,7 +235,7 @@ def _sums_by_onednn(a: Tensor, b: Tensor) -> bool:
 
 
 def _is_small(a: Tensor, columns: int) -> bool:
-    return a.numel() * columns < (_LEAST if columns < VECTOR else _LEAST_WIDE)
+    return a.numel() * columns < (_LEAST if columns < VECTOR else _LEAST_OF_ONEDNN)
 
 
 def _transposed(a: Tensor, b: Tensor) -> Tensor:

@@ -23,10 +23,10 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import Composition, gather_entries
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.training import gradients
-from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
-# By a layer's `grads`: (params, cache, g, lr, donate=) -> params. Any: each has its own.
+# By a layer's `grads`: (params, cache, g, lr, wants_dx=, donate=) -> (dx, params). Any: each has
+# its own params and cache.
 _UPDATES: Final[dict[Callable[..., Any], Callable[..., Any]]] = {dense.grads: dense.sgd_update}
 
 
@@ -75,7 +75,7 @@ def sgd_walker(lr: float, *, donate: bool = False) -> BackWalker:
         partial(_updated, lr=lr, donate=donate),
         skip=_unchanged,
         owns_cache=True,
-        gather=_gathered,
+        gather=Composition.gathered,
         enters=_has_entries,
     )
 
@@ -86,8 +86,8 @@ def _updated(
 ) -> tuple[Arrays, Params]:  # fmt: skip
     update = _UPDATES.get(layer.grads)
     if update is not None:
-        dx = layer.input_grad(params, cache, g) if wants.dx else None
-        return dx, update(params, cache, g, lr, donate=donate)
+        pair: tuple[Arrays, Params] = update(params, cache, g, lr, wants_dx=wants.dx, donate=donate)
+        return pair
     if wants.dx:
         dx, dparams = layer.backward(params, cache, g)
     else:
@@ -99,10 +99,6 @@ def _updated(
 
 def _unchanged(layer: Layer, path: str, params: Params) -> Params:
     return params
-
-
-def _gathered(composition: Composition, params: Params, new: Record) -> Params:
-    return composition.gather(lambda i, entry, record: record, params, new)
 
 
 def _has_entries(layer: Layer) -> bool:

@@ -203,7 +203,7 @@ class Composition:
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
         dx, records = self.back(self._backward, params, cache, g)
-        return dx, self.gather(_itself, params, records)
+        return dx, self.gathered(params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
@@ -213,7 +213,13 @@ class Composition:
         """Walk back, and compute no dx that only the composition's own dx would need."""
         needs_dx = partial(self._passes_dx, params)
         visit = GradsVisit(self.label, self.placed, needs_dx)
-        return self.gather(_itself, params, self.back(visit, params, cache, g)[1])
+        return self.gathered(params, self.back(visit, params, cache, g)[1])
+
+    def gathered(self, params: Params, records: Record) -> Params:
+        """Put records that mirror the parts' params into the structure of the composition's."""
+        if self.gather is gather_entries:
+            return tuple(records[: len(params)])
+        return self.gather(_itself, params, records)
 
     def _passes_dx(self, params: Params, i: int) -> bool:
         return self.needs_dx(i, params)

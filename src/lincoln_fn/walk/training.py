@@ -59,8 +59,6 @@ def _unchanged(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
-def _gathered(composition: Composition, params: Params, dparams: Record) -> Params:
-    return composition.gather(lambda i, entry, record: record, params, dparams)
-
-
-_GRADIENTS: Final = BackWalker(_halves, skip=_unchanged, owns_cache=True, gather=_gathered)
+_GRADIENTS: Final = BackWalker(
+    _halves, skip=_unchanged, owns_cache=True, gather=Composition.gathered
+)

@@ -85,7 +85,7 @@ class _Walker:
         made = layer.composition
         if made is None:
             return self.visit(layer, path, params, x)
-        visit = _Parts(made, path, self.run, self.advance)
+        visit = _Parts(made, path, self)
         result: tuple[Arrays, Record] = self.around(
             layer, path, params, lambda: made.there(visit, params, x)
         )
@@ -99,8 +99,7 @@ class _Parts:
 
     composition: Composition
     path: str
-    run: Callable[..., Any]  # Any: a walker's `run`
-    advance_layer: Advance
+    walker: Any  # Any: a _Walker, or a BackWalker, whose `run` takes other arguments
 
     @property
     def label(self) -> str:
@@ -116,7 +115,7 @@ class _Parts:
         """Visit part i."""
         part = self.composition.parts[i]
         try:
-            result: tuple[Arrays, Record] = self.run(part, inside(self.path, i), params, x)
+            result: tuple[Arrays, Record] = self.walker.run(part, inside(self.path, i), params, x)
         except ERRORS as error:
             raise placed_error(error, f"{self.label}[{i}]", part.name, "forward", x) from error
         return result
@@ -128,8 +127,9 @@ class _Parts:
         if part.advance is unchanged:
             return params
         if made is None:
-            return self.advance_layer(part, params, whole(record))
-        within = _Parts(made, inside(self.path, i), self.run, self.advance_layer)
+            moved: Params = self.walker.advance(part, params, whole(record))
+            return moved
+        within = _Parts(made, inside(self.path, i), self.walker)
         return made.advance(within, params, record)
 
 
@@ -191,8 +191,8 @@ class Wants:
     dparams: bool
 
 
-_BOTH: Final = (False, True)
-_WANTS: Final = {(dx, dparams): Wants(dx, dparams) for dx in _BOTH for dparams in _BOTH}
+_ALL: Final = Wants(dx=True, dparams=True)
+_DX: Final = Wants(dx=True, dparams=False)
 
 
 def _kept(composition: Composition, params: Params, records: Record) -> Record:
@@ -233,7 +233,7 @@ class BackWalker:
             return self.leaf(layer, path, params, whole(cache), g, wants)
         if self.owns_cache:
             cache = owned(cache)
-        visit = _PartsBack(made, path, self.run, self.advance, self, params, wants)
+        visit = _PartsBack(made, path, self, params, wants)
         dx, records = made.back(visit, params, cache, g)
         return (dx if wants.dx else None), self.gather(made, params, records)
 
@@ -242,7 +242,6 @@ class BackWalker:
 class _PartsBack(_Parts):
     """The visitor that the loop of one composition is given, on the way back."""
 
-    walker: BackWalker
     params: Params
     wants: Wants
 
@@ -250,14 +249,16 @@ class _PartsBack(_Parts):
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        part, path = self.composition.parts[i], inside(self.path, i)
-        dparams = self.wants.dparams and train
-        dx = self.wants.dx or (self.wants.dparams and self.composition.needs_dx(i, self.params))
-        if self.walker.skip is not None and not dx and not (dparams and is_trained(params)):
-            return None, self.walker.skip(part, path, params)
-        wants = _WANTS[dx, dparams]
+        made, wants, skip = self.composition, self.wants, self.walker.skip
+        part, path = made.parts[i], inside(self.path, i)
+        if wants.dx:
+            wants = wants if train else _DX
+        elif wants.dparams and made.needs_dx(i, self.params):
+            wants = _ALL if train else _DX
+        elif skip is not None and not (wants.dparams and train and is_trained(params)):
+            return None, skip(part, path, params)
         try:
-            result: tuple[Arrays, Record] = self.run(part, path, params, cache, g, wants)
+            result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)
         except ERRORS as error:
             raise placed_error(error, f"{self.label}[{i}]", part.name, "backward", g) from error
         return result
