@@ -12,6 +12,7 @@ from cases.case import normal
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import lincoln_fn as lf
 from lincoln_fn import checkpoint
@@ -303,6 +304,10 @@ class Entry:
         return self.text
 
 
+class Stateless:
+    pass
+
+
 CANNOT = "expected a tensor with numbers that safetensors holds at w, got "
 REFUSED = {
     "an array": ((np.zeros(3),), "expected a tensor, a number or text at 0, got ndarray"),
@@ -314,6 +319,19 @@ REFUSED = {
     ),
     "a sparse tensor": ({"w": A.to_sparse()}, CANNOT + "sparse_coo float32[2, 3]"),
     "a tensor without numbers": ({"w": A.to("meta")}, CANNOT + "meta float32[2, 3]"),
+    "a key with no text of its own": (
+        {"net": {Stateless(): A}}, "expected a key whose text is its own at net, got Stateless",
+    ),
+    "a function for a key": (
+        {print: 1, len: A, (lambda: 1): A},
+        "expected a key whose text is its own at the root, got function",
+    ),
+    "safetensors' own key by another's text": (
+        {Entry("__metadata__"): A}, "expected a name that safetensors can hold, got '__metadata__'",
+    ),
+    "half of a letter": (
+        {Entry("\ud800"): A}, "expected a name that safetensors can hold, got '\\ud800'",
+    ),
     "two keys with one text": (
         {Entry("?"): A, Entry("?"): A}, "expected one value at each path, got two at ?",
     ),
@@ -327,6 +345,57 @@ def test_what_has_no_place_in_a_file_is_refused(name, file):
         checkpoint.save(file, tree)
     assert str(caught.value) == f"{file}: {message}"
     assert os.listdir(file.parent) == []
+
+
+def test_a_header_longer_than_safetensors_reads_is_refused(file, monkeypatch):
+    monkeypatch.setattr("lincoln_fn.checkpoint.places._LONGEST", 1000)
+    checkpoint.save(file, {"w": A})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.save(file, {"w" * 1000: A})
+    assert re.fullmatch(
+        r"expected names and text of at most 1000 bytes, which safetensors can read, got 1\d\d\d",
+        caught.value.problem,
+    )
+    assert_same(checkpoint.load(file, {"w": A}), {"w": A})
+
+
+@pytest.mark.parametrize("tree", [STATE, AWKWARD["no elements"], AWKWARD["a scalar"], ()])
+def test_the_library_of_safetensors_reads_the_file(tree, file):
+    checkpoint.save(file, tree)
+    expected = checkpoint.description.describe(tree).tensors
+    with safe_open(file, "pt") as opened:
+        assert list(opened.metadata()) == ["lincoln_fn"]
+        assert sorted(opened.keys()) == sorted(expected)
+        assert_same({name: opened.get_tensor(name) for name in expected}, expected)
+    assert_same(load_file(file), expected)
+
+
+@pytest.mark.parametrize("shape", [(2**19,), (3, 2**18), (1, 5, 2**17), (2**18 + 1, 2), (7, 2**16)])
+@pytest.mark.parametrize("layout", ["plain", "permuted", "every other"])
+def test_tensors_of_several_blocks_survive(shape, layout, file):
+    tensor = some_bits(*shape)
+    if layout == "permuted":
+        tensor = tensor.permute(*reversed(range(len(shape))))
+    if layout == "every other":
+        tensor = tensor[..., ::2]
+    checkpoint.save(file, [tensor])
+    loaded = checkpoint.load(file, blank([tensor]))
+    assert_same(loaded, [tensor])
+    assert layout == "every other" or loaded[0].stride() == tensor.stride()
+
+
+def test_a_negated_view_is_saved_as_its_numbers(file):
+    view = torch.conj(torch.tensor([1 + 2j, 3 - 1j])).imag
+    assert view.is_neg()
+    checkpoint.save(file, [view])
+    assert checkpoint.load(file, [view])[0].tolist() == [-2.0, 1.0]
+
+
+def test_a_file_that_does_not_fit_takes_no_memory(file, monkeypatch):
+    checkpoint.save(file, {"w": A})
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: pytest.fail("took memory"))
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoint.load(file, {"w": B})
 
 
 def test_a_like_that_is_no_tree_is_refused(file):

@@ -3,8 +3,10 @@
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import CheckpointError, Directory, every
@@ -15,6 +17,7 @@ def state_at(step):
 
 
 LIKE = state_at(0)
+D = Directory("x")
 
 
 def name(step):
@@ -48,7 +51,7 @@ def test_the_last_are_kept_by_the_number_of_their_step(tmp_path):
 
 def test_the_best_are_kept_beside_the_last(tmp_path):
     directory = Directory(tmp_path, keep_last=1, keep_best=2)
-    scores = {1: 0.5, 2: math.nan, 3: 0.9, 4: None, 5: 0.7, 6: 0.7, 7: -math.inf, 8: 0.1}
+    scores = {1: 0.5, 2: -0.1, 3: 0.9, 4: None, 5: 0.7, 6: 0.7, 7: -1e9, 8: 0.1}
     for step, score in scores.items():
         directory.save(state_at(step), score=score)
     assert steps_in(directory) == [3, 5, 8]  # of equal scores the earlier
@@ -175,6 +178,158 @@ def test_every_keeps_the_best_by_a_score(tmp_path):
     assert int(directory.best(LIKE).step) == 4
 
 
+def at_bits(data, begin, end):
+    """Flip each bit of some bytes in turn."""
+    for place in range(begin, end):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << bit
+            yield bytes(flipped)
+
+
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_a_flipped_bit_in_a_score_does_not_remove_the_best(damaged, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk's own time
+    made = Directory(tmp_path / "made", keep_last=9)
+    for step, score in ((1, 0.125), (2, 0.875), (3, 0.25)):
+        made.save(state_at(step), score=score)
+    files = {step: (made.path / name(step)).read_bytes() for step in (1, 2, 3)}
+    begin = files[damaged].index(b"score") - 2
+    variants = list(at_bits(files[damaged], begin, begin + len(b'\\"score\\": 0.125')))
+    assert len(variants) > 100
+    (tmp_path / "run").mkdir()
+    for data in variants:
+        for step in files:
+            file = tmp_path / "run" / name(step)
+            file.write_bytes(data if step == damaged else files[step])
+        directory = Directory(tmp_path / "run", keep_last=1)
+        directory.save(state_at(4), score=0.5)
+        # A file that is damaged may be the best and stays; of the others the best does.
+        best = {1: 2, 2: 4, 3: 2}[damaged]
+        assert steps_in(directory) == sorted({damaged, best, 4})
+        assert int(directory.best(LIKE).step) == best
+
+
+def foreign(path, metadata=None):
+    save_file({"embedding": torch.ones(3)}, path, metadata)
+
+
+FOREIGN = {
+    "of another library": foreign,
+    "of another library, with notes": lambda path: foreign(path, {"format": "pt"}),
+    "a text": lambda path: path.write_text("my notes on step 7"),
+    "empty": lambda path: path.touch(),
+    "of a later version": lambda path: foreign(path, {"lincoln_fn": '{"version": 2}'}),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_not_its_own_is_not_removed_and_does_not_count(kind, tmp_path):
+    directory = Directory(tmp_path, keep_last=2)
+    others = [name(1), name(900), "step_3.safetensors"]
+    for other in others:
+        FOREIGN[kind](tmp_path / other)
+    before = {other: (tmp_path / other).read_bytes() for other in others}
+    for step in (5, 6, 7):
+        directory.save(state_at(step), score=-step)
+    assert set(os.listdir(tmp_path)) == {*others, *map(name, (5, 6, 7))}  # of score and of step
+    directory.save(state_at(8), score=-8)
+    assert set(os.listdir(tmp_path)) == {*others, *map(name, (5, 7, 8))}
+    assert {other: (tmp_path / other).read_bytes() for other in others} == before
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_has_the_name_of_the_step_is_renamed(kind, tmp_path):
+    directory, file = Directory(tmp_path), tmp_path / name(7)
+    FOREIGN[kind](file)
+    before = file.read_bytes()
+    with pytest.warns(
+        UserWarning, match=rf"renamed to {name(7)}\.\w+\.aside, .+ {file}: "
+    ) as warned:
+        directory.save(state_at(7))
+    assert warned[0].filename == __file__
+    assert int(directory.latest(LIKE).step) == 7
+    aside = [other for other in tmp_path.iterdir() if other != file]
+    assert [other.read_bytes() for other in aside] == [before]
+    directory.save(state_at(7))  # over one of its own, as when a run is taken up
+    assert sorted(tmp_path.iterdir()) == sorted([file, *aside])
+
+
+def test_a_copy_under_another_name_is_loaded_and_not_removed(tmp_path):
+    directory = Directory(tmp_path, keep_last=1)
+    directory.save(state_at(5), score=0.9)
+    copy = tmp_path / "step_5.safetensors"
+    copy.write_bytes((tmp_path / name(5)).read_bytes())
+    (tmp_path / name(5)).unlink()
+    directory.save(state_at(6), score=0.5)
+    directory.save(state_at(7), score=0.4)
+    assert set(os.listdir(tmp_path)) == {copy.name, name(6), name(7)}
+    assert int(directory.best(LIKE).step) == 5
+
+
+NO_SCORES = [
+    math.nan, math.inf, -math.inf, "0.9", b"1", [0.9], torch.ones(2), torch.tensor(math.nan),
+    10**400, 1j, object,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("score", NO_SCORES, ids=repr)
+def test_a_score_that_is_no_finite_number_is_refused(score, tmp_path):
+    directory, file = Directory(tmp_path), tmp_path / name(1)
+    problem = f"{file}: expected a score that is a finite number, got {score!r}"
+    for save in (directory.save, lambda state, score: lf.checkpoint.save(file, state, score=score)):
+        with pytest.raises(CheckpointError) as caught:
+            save(state_at(1), score=score)
+        assert str(caught.value) == problem
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("score", [1, 0.5, np.float32(0.5), torch.tensor(2.0), torch.ones(1), True])
+def test_a_score_may_be_any_number(score, tmp_path):
+    file = Directory(tmp_path).save(state_at(1), score=score)
+    assert lf.checkpoint.file.score_of(file) == float(score)
+
+
+@pytest.mark.parametrize("score", NO_SCORES, ids=repr)
+def test_every_goes_on_without_a_score_that_is_none(score, tmp_path):
+    directory = Directory(tmp_path, keep_last=9)
+    scores = iter([0.5, score, 0.25])
+    with pytest.warns(UserWarning, match="step 2 is saved without its score") as warned:
+        list(every(stream(3), directory, steps=1, score=lambda _: next(scores)))
+    assert len(warned) == 1
+    assert steps_in(directory) == [1, 2, 3]
+    assert int(directory.best(LIKE).step) == 1
+
+
+NO_STATES = {
+    "a step of -1": (torch.tensor(-1), r"step tensor\(-1\)"),
+    "a step of 1.5": (torch.tensor(1.5), r"step tensor\(1\.5"),
+    "a step of nan": (torch.tensor(math.nan), "step tensor"),
+    "a step of True": (torch.tensor(True), "step tensor"),
+    "two steps": (torch.tensor([1, 2]), r"step tensor\(\[1, 2\]\)"),
+    "no step": (None, "TrainState"),
+    "a text": ("7", "step '7'"),
+    "a large step": (2**63, "step 9223372036854775808"),
+    "a step on meta": (torch.tensor(1, device="meta"), "step tensor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_STATES)
+def test_a_step_that_is_none_is_refused(kind, tmp_path):
+    step, words = NO_STATES[kind]
+    state = lf.TrainState((), (), lf.Key(0), step)
+    problem = f"expected a state with a step of at least 0, got {words}"
+    with pytest.raises(CheckpointError, match=problem):
+        Directory(tmp_path).save(state)
+    assert os.listdir(tmp_path) == []
+
+
+def test_parameters_are_no_state(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        Directory(tmp_path).save({"weight": torch.ones(1)})
+    assert caught.value.problem == "expected a state with a step of at least 0, got dict"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -189,6 +344,39 @@ def test_every_keeps_the_best_by_a_score(tmp_path):
             lambda: every([], Directory("x"), steps=1, seconds=-1.0),
             "every: expected seconds above 0, got -1.0",
         ),
+        (lambda: every([], D, seconds=math.nan), "every: expected seconds above 0, got nan"),
+        (lambda: every([], D, seconds="1"), "every: expected a number for seconds, got '1'"),
+        (lambda: every([], D, seconds=True), "every: expected a number for seconds, got True"),
+        (lambda: every([], D, steps=1.5), "every: expected a whole number for steps, got 1.5"),
+        (lambda: every([], D, steps=True), "every: expected a whole number for steps, got True"),
+        (lambda: every([], "x", steps=1), "every: expected a checkpoint.Directory, got 'x'"),
+        (
+            lambda: every([], D, steps=1, score="loss"),
+            "every: expected a function of the state for score, got 'loss'",
+        ),
+        (
+            lambda: Directory("x", keep_last=1.5),
+            "Directory: expected a whole number for keep_last, got 1.5",
+        ),
+        (
+            lambda: Directory("x", keep_last=math.nan),
+            "Directory: expected a whole number for keep_last, got nan",
+        ),
+        (
+            lambda: Directory("x", keep_best="a"),
+            "Directory: expected a whole number for keep_best, got 'a'",
+        ),
+        (
+            lambda: Directory("x", keep_best=None),
+            "Directory: expected a whole number for keep_best, got None",
+        ),
+        (
+            lambda: Directory("x", keep_last=True),
+            "Directory: expected a whole number for keep_last, got True",
+        ),
+        (lambda: Directory(None), "Directory: expected the path of a folder, got None"),
+        (lambda: Directory(2.5), "Directory: expected the path of a folder, got 2.5"),
+        (lambda: Directory("a\0b"), "Directory: expected the path of a folder, got 'a\\x00b'"),
     ],
 )
 def test_wrong_numbers_are_refused(call, message):

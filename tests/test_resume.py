@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from itertools import islice
 
@@ -99,17 +100,26 @@ def test_strides_are_taken_up_too(channels_last, tmp_path):
     assert_same_bits(resumed, whole)
 
 
+KILLS = 20
+LONG = 50  # epochs, so many that twenty kills come long before the end
+
+
+def long_states(start):
+    step = lf.make_step(FLAT, LOSS, OPTIMIZERS["adam"])
+    batches = lf.data.batches((X, T), 8, key=start.key, epochs=LONG, start=int(start.step))
+    return lf.train(step, start, batches)
+
+
 def run_to_the_end(folder, output):
     """Take the run up and end it, writing a byte after each step."""
-    optimizer = OPTIMIZERS["adam"]
-    like = begin(FLAT, optimizer)
+    like = begin(FLAT, OPTIMIZERS["adam"])
     directory = Directory(folder, keep_last=2)
-    for _ in every(states(FLAT, optimizer, directory.latest(like) or like), directory, steps=1):
+    for _ in every(long_states(directory.latest(like) or like), directory, steps=1):
         os.write(output, b".")
 
 
-def killed_after(steps, folder):
-    """Do so in a process that is killed in the step or the save that follows so many steps."""
+def killed_after(steps, seconds, folder):
+    """Do so in a process that is killed a moment after so many steps: in a step or in a save."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -117,38 +127,40 @@ def killed_after(steps, folder):
         os._exit(0)
     os.close(writing)
     for _ in range(steps):
-        if not os.read(reading, 1):
-            break
-    else:
-        os.kill(child, signal.SIGKILL)
+        os.read(reading, 1)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    os.kill(child, signal.SIGKILL)
     os.close(reading)
     _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL)
     return status == signal.SIGKILL
 
 
 def kill_again_and_again(folder):
     torch.set_num_threads(1)
     draw = random.Random(0)
-    kills = 0
-    while killed_after(draw.randrange(1, 4), folder):
-        kills += 1
+    for i in range(KILLS):
+        # From within the first step's save on, at moments that are spread over a step and a save.
+        assert killed_after(1 + i % 3, 0.004 * draw.random(), folder), "the run ended too soon"
         assert Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])) is not None
-    print(kills)
+    print(int(Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])).step))
 
 
-def test_a_run_killed_again_and_again_ends_the_same(tmp_path):
-    optimizer = OPTIMIZERS["adam"]
-    whole = last_of(states(FLAT, optimizer, begin(FLAT, optimizer)))
+def test_a_run_killed_twenty_times_ends_the_same(tmp_path):
+    whole = last_of(long_states(begin(FLAT, OPTIMIZERS["adam"])))
     # A process of its own, which has one thread, as one that forks should.
     done = subprocess.run(
         [sys.executable, "-W", "error", __file__, tmp_path], capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert int(done.stdout) >= 5
-    resumed = Directory(tmp_path).latest(begin(FLAT, optimizer))
-    assert int(resumed.step) == 18
+    directory = Directory(tmp_path, keep_last=2)
+    start = directory.latest(begin(FLAT, OPTIMIZERS["adam"]))
+    assert KILLS <= int(start.step) == int(done.stdout) < 6 * LONG
+    resumed = last_of(every(long_states(start), directory, steps=50))
+    assert int(resumed.step) == int(whole.step) == 6 * LONG
     assert_same_bits(resumed, whole)
+    assert_same_bits(directory.latest(begin(FLAT, OPTIMIZERS["adam"])), whole)
 
 
 if __name__ == "__main__":

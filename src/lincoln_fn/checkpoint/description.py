@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import numpy as np
@@ -11,9 +11,11 @@ import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.checkpoint.places import Place
 from lincoln_fn.record import EVERYTHING, record
 from lincoln_fn.tree import Tree
 
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 # What stands in a tree beside tensors, and is told in full by its repr.
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
 
@@ -45,7 +47,8 @@ def describe(tree: Tree) -> Description:
         Its leaves and all else that it consists of.
 
     Raises:
-        ValueError: if a leaf is neither a tensor nor a number or text, or two paths are the same.
+        ValueError: if a leaf is neither a tensor nor a number or text, or two paths are the same,
+            or a key is told by its address alone.
 
     Example:
         >>> describe(({"weight": torch.zeros(2, 3)}, None, 0.5)).rest
@@ -76,11 +79,11 @@ def describe(tree: Tree) -> Description:
     return Description(leaves, rest)
 
 
-def shape_text(tensor: Tensor) -> str:
+def shape_text(tensor: Tensor | Place) -> str:
     """Write a tensor's dtype and shape.
 
     Args:
-        tensor: any tensor.
+        tensor: any tensor, or its place in a file.
 
     Returns:
         The text.
@@ -99,6 +102,10 @@ def _joined(path: str, entry: object) -> str:
     """
     text = str(entry)
     name = text if text.isidentifier() and not text.startswith("_") else repr(entry)
+    if not isinstance(entry, str) and _ADDRESS.search(name):  # which no other run has
+        got = type(entry).__name__
+        where = path or "the root"
+        raise ValueError(f"expected a key whose text is its own at {where}, got {got}")
     return f"{path}.{name}" if path else name
 
 
@@ -118,4 +125,4 @@ def _static_fields(node: Tree) -> list[tuple[str, object]]:
 
 def _text(value: object) -> str:
     """Write a static value without the addresses that a function's repr holds."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return _ADDRESS.sub("", repr(value))

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
 
-from lincoln_fn.checkpoint.file import CheckpointError, load, save, score_of
+from lincoln_fn.checkpoint.file import CheckpointError, checked_score, load, save
+from lincoln_fn.checkpoint.listing import (
+    best_first,
+    file_of,
+    newest_first,
+    set_aside,
+    superfluous,
+)
+from lincoln_fn.checkpoint.lock import writing
+from lincoln_fn.checkpoint.notes import finite
 from lincoln_fn.train import TrainState
 
 R = TypeVar("R")
 
-_FILE = re.compile(r"step_(\d+)\.safetensors")
-_LEFTOVER = re.compile(r"\.step_\d+\.safetensors\.[0-9a-f]+\.tmp")
+
+def _folder(path: object) -> Path:
+    try:
+        made = Path(path)  # type: ignore[arg-type]  # whatever the caller gave
+    except TypeError:
+        made = None
+    if made is None or "\0" in str(made):
+        raise ValueError(f"Directory: expected the path of a folder, got {path!r}")
+    return made
 
 
 def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
     def check(_: object, attribute: attrs.Attribute[int], number: int) -> None:
+        _check_whole("Directory", attribute.name, number)
         if number < least:
             problem = f"expected {attribute.name} of at least {least}, got {number}"
             raise ValueError(f"Directory: {problem}")
@@ -31,9 +47,19 @@ def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]
     return check
 
 
+def _check_whole(where: str, name: str, number: object) -> None:
+    if not isinstance(number, Integral) or isinstance(number, bool):
+        raise ValueError(f"{where}: expected a whole number for {name}, got {number!r}")
+
+
 @attrs.frozen
 class Directory:
     """The checkpoints of one run, in files named by step. One process at a time writes there.
+
+    The first save locks the folder, for as long as this value, or another of the same folder in
+    this process, lives; a second process that saves there is refused. Two values in one process
+    can both save, as in a notebook or a run that is resumed within it. The lock ends with its
+    process, however that ends. Loading needs no lock. On Windows there is none.
 
     Args:
         path: the folder; the first save makes it.
@@ -41,44 +67,50 @@ class Directory:
         keep_best: how many of those with the highest scores it leaves beside them.
 
     Raises:
-        ValueError: if a number is below its least.
+        ValueError: if a number is below its least, or is not a whole one.
 
     Example:
         >>> Directory("runs/digits", keep_last=2)
         Directory(path=PosixPath('runs/digits'), keep_last=2, keep_best=1)
     """
 
-    path: Path = attrs.field(converter=Path)
+    path: Path = attrs.field(converter=_folder)
     keep_last: int = attrs.field(default=3, validator=_at_least(1))
     keep_best: int = attrs.field(default=1, validator=_at_least(0))
 
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
         """Write a state, then remove the checkpoints that are not to be kept.
 
-        Temporary files that a killed run has left are removed too.
+        Removed are only files that a save has named and whose checksum over score and shapes
+        agrees, and temporary files that a killed run has left. What else is named like a
+        checkpoint stays: it is somebody else's, or damaged and perhaps the best. If such a file
+        has the very name of this step, it is renamed, with a warning.
 
         Args:
             state: the state; its step names the file.
-            score: the higher the better, such as an accuracy, or minus a loss; `nan` counts as
-                none.
+            score: the higher the better, such as an accuracy, or minus a loss; a finite number.
 
         Returns:
             The file.
 
         Raises:
-            CheckpointError: as `checkpoint.save` does.
+            CheckpointError: as `checkpoint.save` does; if the step is no whole number of at least
+                0; if another process saves in the folder.
             OSError: if the file cannot be written.
         """
+        written = file_of(self.path, state)
+        try:
+            score = None if score is None else checked_score(score)
+        except ValueError as error:
+            raise CheckpointError(written, str(error)) from error
         self.path.mkdir(parents=True, exist_ok=True)
-        written = self.path / f"step_{int(state.step):09}.safetensors"
-        save(written, state, score=score)
-        # The file just written stays, even if files of later steps, perhaps damaged, are there.
-        files = self._newest_first()
-        kept = {written, *files[: self.keep_last], *self._best_first()[: self.keep_best]}
-        leftovers = [file for file in self.path.iterdir() if _LEFTOVER.fullmatch(file.name)]
-        for file in [*files, *leftovers]:
-            if file not in kept:
-                file.unlink(missing_ok=True)
+        with writing(self, self.path):
+            set_aside(written)
+            save(written, state, score=score)
+            # The file just written stays, even if files of later steps are there.
+            for file in superfluous(self.path, self.keep_last, self.keep_best):
+                if file != written:
+                    file.unlink(missing_ok=True)
         return written
 
     def latest(self, like: TrainState) -> TrainState | None:
@@ -95,12 +127,14 @@ class Directory:
 
         Raises:
             CheckpointError: if there are checkpoints and none can be loaded, lest a run begin anew
-                and remove what might be saved.
+                and remove what might be saved; if the folder cannot be listed.
         """
-        return self._first(self._newest_first(), like)
+        return self._first(lambda: newest_first(self.path), like)
 
     def best(self, like: TrainState) -> TrainState | None:
         """Load the checkpoint with the highest score, in the way of `latest`.
+
+        A score whose checksum does not agree, or that is no finite number, counts as none.
 
         Args:
             like: as for `checkpoint.load`.
@@ -109,40 +143,30 @@ class Directory:
             The state, of equal scores the earliest; None if no checkpoint has a score.
 
         Raises:
-            CheckpointError: if there are checkpoints with scores and none can be loaded.
+            CheckpointError: if there are checkpoints with scores and none can be loaded; if the
+                folder cannot be listed.
         """
-        return self._first(self._best_first(), like)
+        return self._first(lambda: best_first(newest_first(self.path)), like)
 
-    def _first(self, files: list[Path], like: TrainState) -> TrainState | None:
-        problems = []
-        for file in files:
-            try:
-                state = load(file, like)
-            except CheckpointError as error:
-                problems.append(str(error))
-                continue
-            for problem in problems:
-                warnings.warn(f"passed over a checkpoint: {problem}", stacklevel=3)
-            return state
+    def _first(self, ranked: Callable[[], list[Path]], like: TrainState) -> TrainState | None:
+        vanished = True
+        while vanished:  # a run that saves meanwhile has removed all that was listed
+            problems, vanished = list[str](), False
+            for file in ranked():
+                try:
+                    state = load(file, like)
+                except CheckpointError as error:
+                    if os.path.lexists(file):
+                        problems.append(str(error))
+                    else:
+                        vanished = True
+                    continue
+                for problem in problems:
+                    warnings.warn(f"passed over a checkpoint: {problem}", stacklevel=3)
+                return state
         if problems:
             raise CheckpointError(self.path, "\n".join(["no checkpoint can be loaded", *problems]))
         return None
-
-    def _newest_first(self) -> list[Path]:
-        names = os.listdir(self.path) if self.path.is_dir() else []
-        steps = {name: int(match[1]) for name in names if (match := _FILE.fullmatch(name))}
-        return [self.path / name for name in sorted(steps, key=lambda n: steps[n], reverse=True)]
-
-    def _best_first(self) -> list[Path]:
-        scores: dict[Path, float] = {}
-        for file in reversed(self._newest_first()):
-            try:
-                score = score_of(file)
-            except CheckpointError:
-                continue  # `latest` tells of it
-            if score is not None and not math.isnan(score):
-                scores[file] = score
-        return sorted(scores, key=lambda file: scores[file], reverse=True)
 
 
 def every(
@@ -158,15 +182,19 @@ def every(
     Args:
         stream: such as `train` gives.
         directory: where the checkpoints go.
-        steps: save after each step that is a multiple of it.
-        seconds: save after the first step that ends so long after the last save.
-        score: tells how good a state is; the directory keeps the best.
+        steps: save after each step that is a multiple of it, a whole number above 0.
+        seconds: save after the first step that ends so long after the last save, above 0.
+        score: tells how good a state is; the directory keeps the best. A state whose score is
+            no finite number is saved without one, with a warning.
 
     Yields:
         What the stream gives; a state that is saved is saved before it goes on.
 
     Raises:
-        ValueError: if neither steps nor seconds is given, or one is not above 0.
+        ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument
+            is of another kind.
+        CheckpointError: while it goes by, as `Directory.save` does; before the first step, if
+            another process saves in the directory.
 
     Example:
         >>> list(every([], Directory("runs/digits"), steps=100))
@@ -174,9 +202,17 @@ def every(
     """
     if steps is None and seconds is None:
         raise ValueError("every: expected steps or seconds, got neither")
+    if steps is not None:
+        _check_whole("every", "steps", steps)
+    if seconds is not None and (not isinstance(seconds, Real) or isinstance(seconds, bool)):
+        raise ValueError(f"every: expected a number for seconds, got {seconds!r}")
     for name, number in (("steps", steps), ("seconds", seconds)):
-        if number is not None and number <= 0:
+        if number is not None and not number > 0:  # so written, nan is refused
             raise ValueError(f"every: expected {name} above 0, got {number}")
+    if not isinstance(directory, Directory):
+        raise ValueError(f"every: expected a checkpoint.Directory, got {directory!r}")
+    if score is not None and not callable(score):
+        raise ValueError(f"every: expected a function of the state for score, got {score!r}")
     return _saving(stream, directory, steps, seconds, score)
 
 
@@ -188,8 +224,16 @@ def _saving(
     score: Callable[[TrainState], float] | None,
 ) -> Iterator[tuple[TrainState, R]]:
     def save_scored(state: TrainState) -> None:
-        directory.save(state, score=None if score is None else score(state))
+        value = None if score is None else score(state)
+        number = finite(value)
+        if value is not None and number is None:  # a long run does not end for it
+            problem = f"step {int(state.step)} is saved without its score, which is {value!r}"
+            warnings.warn(f"every: {problem}", stacklevel=3)
+        directory.save(state, score=number)
 
+    if directory.path.is_dir():  # a second run is refused before its first step
+        with writing(directory, directory.path):
+            pass
     unsaved, saved_at = None, time.monotonic()
     for state, record in stream:
         unsaved = state

@@ -1,0 +1,169 @@
+"""Files opened so that nothing but a regular file is read or replaced, and nothing hangs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from torch import Tensor
+
+# A FIFO is opened without waiting for its other end. Windows lacks these flags, and has its own.
+_FLAGS: Final = ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+_FLAG: Final = sum(getattr(os, name, 0) for name in _FLAGS)
+_KINDS: Final = {
+    stat.S_IFDIR: "directory",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_PROBLEMS: Final = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.ELOOP: "cannot be opened: it is a loop of symbolic links",
+    errno.EACCES: "cannot be opened: permission denied",
+}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file to be read.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The file, and how many bytes it has.
+
+    Raises:
+        ValueError: if it cannot be opened or read, or is of another kind, which it names.
+
+    Example:
+        >>> with reading(Path("/")): pass
+        Traceback (most recent call last):
+        ValueError: cannot be read: it is a directory
+    """
+    _check_name(path)
+    try:
+        # Before it is opened, as that alone does something to a device; and after it, once more,
+        # as it may have been replaced.
+        _check_kind(os.stat(path), "read")
+        number = os.open(path, os.O_RDONLY | _FLAG)
+        with open(number, "rb") as file:
+            status = os.fstat(number)
+            _check_kind(status, "read")
+            yield file, status.st_size
+    except OSError as error:
+        raise ValueError(_problem(error, path)) from error
+
+
+def fill(file: BinaryIO, raw: Tensor) -> None:
+    """Read as many bytes as a tensor of bytes has.
+
+    Args:
+        file: where it is to go on.
+        raw: of dtype uint8, on the CPU; updated in place.
+
+    Raises:
+        ValueError: if the file ends before.
+
+    Example:
+        >>> import io
+        >>> fill(io.BytesIO(b"ab"), torch.empty(3, dtype=torch.uint8))
+        Traceback (most recent call last):
+        ValueError: is damaged: it became shorter while it was read
+    """
+    # A reader of `io` reads on until the buffer is full or the file ends.
+    if file.readinto(raw.numpy().data) < len(raw):  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
+        raise ValueError("is damaged: it became shorter while it was read")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that stands in place of the old one once it is whole, or not at all.
+
+    A symbolic link stays, and what it leads to is replaced. The mode of the old file stays.
+
+    Args:
+        path: the file.
+
+    Yields:
+        A new file in the same folder, under a hidden name.
+
+    Raises:
+        ValueError: if something that is no regular file is in its place.
+        OSError: if it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a") as file: file.write(b"bytes")
+        ...     (Path(folder) / "a").read_bytes()
+        5
+        b'bytes'
+    """
+    _check_name(path)
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    mode = _mode(target)
+    # Only the beginning of the name, as the whole may be as long as a name can be.
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAG
+    try:
+        with open(os.open(temporary, flags, 0o666 if mode is None else mode), "wb") as file:
+            # The mask of the process may have taken something off.
+            if mode is not None and os.name == "posix":
+                os.fchmod(file.fileno(), mode)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # A rename lasts only once the folder is written; Windows cannot open one, and need not.
+    if os.name == "posix":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _check_name(path: Path) -> None:
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ValueError(f"expected a name that a file can have, got {path.name!r}")
+
+
+def _mode(path: Path) -> int | None:
+    """Tell the mode of a file that is to be replaced; None if it is not there."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(_PROBLEMS[errno.ELOOP]) from error
+        raise
+    _check_kind(status, "written")
+    return stat.S_IMODE(status.st_mode)
+
+
+def _check_kind(status: os.stat_result, done: str) -> None:
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is not None:
+        raise ValueError(f"cannot be {done}: it is a {kind}")
+
+
+def _problem(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return f"no such file: the symbolic link leads to {os.readlink(path)}"
+    return _PROBLEMS.get(error.errno or 0, f"cannot be read: {error.strerror}")

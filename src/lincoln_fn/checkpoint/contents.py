@@ -1,0 +1,182 @@
+"""What is in an open checkpoint file: held against its checksums and what is expected, then read.
+
+Each function raises a `ValueError` that tells the problem; `file` puts the file's name before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import BinaryIO, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.checkpoint.access import fill
+from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
+from lincoln_fn.checkpoint.description import shape_text
+from lincoln_fn.checkpoint.notes import Notes, begun, head_digest, named, read_notes
+from lincoln_fn.checkpoint.places import Head, read_head
+
+_DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
+
+
+@attrs.frozen
+class Contents:
+    """An open file, of which the head has been read; `shapes` are the texts of its tensors."""
+
+    file: BinaryIO
+    head: Head
+    notes: Notes
+    shapes: dict[str, str]
+
+
+def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
+    """Read all of a file but its tensors.
+
+    Args:
+        file: opened at its beginning.
+        size: how many bytes it has.
+        version: which version of the format to expect.
+
+    Returns:
+        What it holds, not yet held against a checksum.
+
+    Raises:
+        ValueError: if it is no checkpoint, or of another version.
+
+    Example:
+        >>> import io
+        >>> read_contents(io.BytesIO(bytes(8)), 8, 1)
+        Traceback (most recent call last):
+        ValueError: cannot be read as safetensors: it has no header
+    """
+    try:
+        head = read_head(file, size)
+    except ValueError as error:
+        raise ValueError(f"cannot be read as safetensors: {error}") from error
+    shapes = {name: shape_text(place) for name, place in head.places.items()}
+    return Contents(file, head, read_notes(head.metadata, version), shapes)
+
+
+def check_head(contents: Contents, differences: str = "") -> None:
+    """Hold the notes, and what the header tells of the tensors, against their checksum.
+
+    Of a file of a version up to 0.1 the whole is read for it.
+
+    Args:
+        contents: of the file.
+        differences: what to add to the error.
+
+    Raises:
+        ValueError: if they do not agree.
+
+    Example:
+        >>> check_head(Contents(None, Head({}, {}, 0), {"head_sha256": ""}, {}), ", alas")
+        Traceback (most recent call last):
+        ValueError: is damaged: what it holds does not agree with its checksum, alas
+    """
+    if "head_sha256" in contents.notes:
+        digest, expected = (
+            head_digest(contents.notes, contents.shapes),
+            contents.notes["head_sha256"],
+        )
+    else:
+        digest, expected = _digest(contents), contents.notes["sha256"]
+    if digest != expected:
+        raise ValueError(_DAMAGED + differences)
+
+
+def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
+    """Hold a file against what is to be loaded, before any of its tensors is read.
+
+    Args:
+        contents: of the file.
+        rest: what is expected apart from tensors, as text by path.
+        shapes: the dtypes and shapes of the tensors that are expected, as text by path.
+
+    Raises:
+        ValueError: if the file differs, or is damaged.
+
+    Example:
+        >>> notes = {"rest": {}, "head_sha256": head_digest({"rest": {}}, {})}
+        >>> check_fit(Contents(None, Head({}, {}, 0), notes, {}), {}, {"a": "float32[2]"})
+        Traceback (most recent call last):
+        ValueError: does not fit what it is to be loaded as
+          missing a float32[2]
+    """
+    differences = _differences({**rest, **shapes}, {**contents.notes["rest"], **contents.shapes})
+    # A file of an earlier version that fits is hashed while it is read.
+    if differences or "head_sha256" in contents.notes:
+        check_head(contents, _differences(shapes, contents.shapes))
+    if differences:
+        raise ValueError(f"does not fit what it is to be loaded as{differences}")
+    check_strides(contents.notes["strides"], contents.head.places)
+
+
+def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
+    """Read the tensors of a file that fits, each into memory of its own.
+
+    That is at addresses of torch's choice, since kernels may sum in another order by them.
+
+    Args:
+        contents: of the file.
+        devices: where the tensors are to be, by name; of `meta` they come to the CPU.
+
+    Returns:
+        The tensors.
+
+    Raises:
+        ValueError: if the file is damaged.
+
+    Example:
+        >>> read_tensors(Contents(None, Head({}, {}, 0), {"sha256": "0"}, {}), {})
+        Traceback (most recent call last):
+        ValueError: is damaged: what it holds does not agree with its checksum
+    """
+    sha, tensors = begun(contents.notes), dict[str, Tensor]()
+    for name in sorted(devices):
+        place, stride = contents.head.places[name], contents.notes["strides"].get(name)
+        device = torch.device("cpu") if devices[name].type == "meta" else devices[name]
+        tensors[name] = (
+            torch.empty(place.shape, dtype=place.dtype, device=device)
+            if stride is None
+            else torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
+        )
+        sha.update(named(name, contents.shapes[name]))
+        contents.file.seek(contents.head.start + place.begin)
+        for block in blocks(tensors[name]):
+            raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
+            fill(contents.file, raw)
+            sha.update(raw.numpy().data)
+            if place.dtype is torch.bool and bool((raw > 1).any()):
+                raise ValueError(f"is damaged: {name} has a bool that is neither 0 nor 1")
+            block.copy_(raw.view(place.dtype).view(block.shape))
+    if sha.hexdigest() != contents.notes["sha256"]:
+        raise ValueError(_DAMAGED)
+    return tensors
+
+
+def _digest(contents: Contents) -> str:
+    """Hash a file without taking memory for its tensors."""
+    sha = begun(contents.notes)
+    for name, place in sorted(contents.head.places.items()):
+        sha.update(named(name, contents.shapes[name]))
+        contents.file.seek(contents.head.start + place.begin)
+        for begin in range(place.begin, place.end, BLOCK):
+            raw = torch.empty(min(BLOCK, place.end - begin), dtype=torch.uint8, device="cpu")
+            fill(contents.file, raw)
+            sha.update(raw.numpy().data)
+    return sha.hexdigest()
+
+
+def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """List the paths whose texts differ, a line for each."""
+    lines = [f"missing {path} {expected[path]}" for path in expected if path not in found]
+    lines += [f"unexpected {path} {found[path]}" for path in found if path not in expected]
+    lines += [
+        f"{path or 'the root'}: expected {text}, got {found[path]}"
+        for path, text in expected.items()
+        if found.get(path, text) != text
+    ]
+    return "".join(f"\n  {line}" for line in lines)

@@ -1,0 +1,178 @@
+"""The files of a directory of checkpoints: names, the newest, the best, and which are ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.checkpoint.file import CheckpointError, score_of
+
+# Any file of such a name is loaded; only those of the name that a save gives are removed.
+_FILE: Final = re.compile(r"step_([0-9]+)\.safetensors")
+_LEFTOVER: Final = re.compile(r"\.step_[0-9]{9,}\.safetensors\.[0-9a-f]{8}\.tmp")
+
+
+def file_of(path: Path, state: object) -> Path:
+    """Name the file of a state by its step.
+
+    Args:
+        path: the folder.
+        state: what is to be saved.
+
+    Returns:
+        The file.
+
+    Raises:
+        CheckpointError: if the state has no step that is a whole number of at least 0.
+
+    Example:
+        >>> file_of(Path("run"), lf.TrainState((), (), lf.Key(0), torch.tensor(7))).name
+        'step_000000007.safetensors'
+    """
+    step = getattr(state, "step", None)
+    if isinstance(step, Tensor):
+        whole = not (step.is_meta or step.is_floating_point() or step.is_complex())
+        number = int(step) if whole and step.numel() == 1 and step.dtype != torch.bool else -1
+    else:
+        number = step if type(step) is int else -1
+    if not 0 <= number < 2**63:
+        got = type(state).__name__ if step is None else f"step {step!r}"
+        raise CheckpointError(path, f"expected a state with a step of at least 0, got {got}")
+    return path / _name(number)
+
+
+def newest_first(path: Path) -> list[Path]:
+    """List the files that are named as checkpoints, that of the latest step first.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The files; none if there is no folder.
+
+    Raises:
+        CheckpointError: if it cannot be listed.
+
+    Example:
+        >>> newest_first(Path("no/such/folder"))
+        []
+    """
+    matches = [match for name in _names(path) if (match := _FILE.fullmatch(name))]
+    steps = {match[0]: int(match[1]) for match in matches}
+    return [path / name for name in sorted(steps, key=lambda n: (steps[n], n), reverse=True)]
+
+
+def best_first(files: Iterable[Path]) -> list[Path]:
+    """List the files that have scores, the highest first.
+
+    Args:
+        files: the newest first.
+
+    Returns:
+        Those of them whose scores can be trusted, of equal scores the earliest first.
+
+    Example:
+        >>> best_first([Path("no/such/file")])
+        []
+    """
+    return _ranked(_scores(files))
+
+
+def superfluous(path: Path, last: int, best: int) -> list[Path]:
+    """List the files of a directory that are its own, and that it is not to keep.
+
+    Its own are those that a save has named, that are no symbolic links, and whose checksum over
+    score and shapes agrees: what is damaged, or somebody else's, is not removed, nor does it count.
+    Temporary files that a killed save has left are its own too.
+
+    Args:
+        path: the folder.
+        last: how many of the newest it keeps.
+        best: how many of those with the highest scores it keeps.
+
+    Returns:
+        The files to remove.
+
+    Raises:
+        CheckpointError: if the folder cannot be listed.
+
+    Example:
+        >>> superfluous(Path("no/such/folder"), 1, 1)
+        []
+    """
+    named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
+    scores = _scores(named)
+    kept = {*list(scores)[:last], *_ranked(scores)[:best]}
+    leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
+    return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in kept]
+
+
+def set_aside(file: Path) -> None:
+    """Rename a file in a checkpoint's place that is none, or damaged, lest a save replace it.
+
+    Args:
+        file: the place.
+
+    Example:
+        >>> set_aside(Path("no/such/file"))
+    """
+    if not file.is_file():
+        return
+    try:
+        score_of(file)
+    except CheckpointError as error:
+        aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.aside")
+        file.rename(aside)
+        # Of `Directory.save`, whose caller is to be named.
+        warnings.warn(f"renamed to {aside.name}, to save in its place: {error}", stacklevel=3)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be listed: {error.strerror}") from error
+
+
+def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
+    """Read the scores of the files that can be trusted; `latest` tells of the others."""
+    scores: dict[Path, float | None] = {}
+    for file in files:
+        try:
+            scores[file] = score_of(file)
+        except CheckpointError:
+            continue
+    return scores
+
+
+def _ranked(scores: dict[Path, float | None]) -> list[Path]:
+    found = {file: score for file, score in reversed(scores.items()) if score is not None}
+    return sorted(found, key=lambda file: found[file], reverse=True)
+
+
+def _name(step: int) -> str:
+    return f"step_{step:09}.safetensors"
+
+
+def _is_canonical(name: str) -> bool:
+    match = _FILE.fullmatch(name)
+    return match is not None and name == _name(int(match[1]))
+
+
+def _is_file(file: Path) -> bool:
+    """Tell whether something is a file, and no symbolic link to one."""
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except FileNotFoundError:
+        return False

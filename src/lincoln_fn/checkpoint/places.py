@@ -1,0 +1,229 @@
+"""The head of a safetensors file: which tensor is where, written and read without its numbers.
+
+    length of the header (8 bytes, little-endian) | header (JSON) | the tensors' bytes
+
+The library of safetensors writes from memory that holds all tensors at once, and reads through a
+mapping, which ends the process with SIGBUS if the file is cut short meanwhile. So the head is made
+and read here, and the tensors go through ordinary reads and writes, a block at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+# By the name that safetensors has for them.
+_DTYPES: Final = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+_NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
+DTYPES: Final = frozenset(_NAMES)
+_METADATA: Final = "__metadata__"
+# The library refuses a longer header, and torch a tensor with more axes.
+_LONGEST: Final = 100_000_000
+_AXES: Final = 64
+
+
+@attrs.frozen
+class Place:
+    """What the header tells of a tensor.
+
+    `begin` is its first byte and `end` the one after its last, counted from the end of the header.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@attrs.frozen
+class Head:
+    """A header that has been read and checked; `start` is where in the file the tensors begin."""
+
+    places: dict[str, Place]
+    metadata: dict[str, str]
+    start: int
+
+
+def laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
+    """Give each tensor a place, the widest dtypes first, so that each number is aligned.
+
+    Args:
+        tensors: by name.
+
+    Returns:
+        Their places, in the order of the file.
+
+    Example:
+        >>> places = laid_out({"a": torch.zeros(3, dtype=torch.int8), "b": torch.zeros(2)})
+        >>> [(name, place.begin, place.end) for name, place in places.items()]
+        [('b', 0, 8), ('a', 8, 11)]
+    """
+    places: dict[str, Place] = {}
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda i: (-i[1].dtype.itemsize, i[0])):
+        begin, end = end, end + tensor.nbytes
+        places[name] = Place(tensor.dtype, tuple(tensor.shape), begin, end)
+    return places
+
+
+def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> bytes:
+    """Write the head of a file.
+
+    Args:
+        places: of the tensors, by name.
+        metadata: text by name.
+
+    Returns:
+        The bytes before the tensors' own.
+
+    Raises:
+        ValueError: if safetensors cannot hold a name, or the header is too long for it.
+
+    Example:
+        >>> head_bytes({}, {"a": "b"})[8:]
+        b'{"__metadata__":{"a":"b"}}      '
+    """
+    header: dict[str, object] = {_METADATA: dict(metadata)}
+    for name, place in places.items():
+        if name == _METADATA or not _is_text(name):
+            raise ValueError(f"expected a name that safetensors can hold, got {name!r}")
+        header[name] = {
+            "dtype": _NAMES[place.dtype],
+            "shape": list(place.shape),
+            "data_offsets": [place.begin, place.end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > _LONGEST:
+        problem = f"expected names and text of at most {_LONGEST} bytes"
+        raise ValueError(f"{problem}, which safetensors can read, got {len(text)}")
+    return len(text).to_bytes(8, "little") + text
+
+
+def read_head(file: BinaryIO, size: int) -> Head:
+    """Read the head of a file and hold it against the file's size.
+
+    Args:
+        file: opened at its beginning.
+        size: how many bytes it has.
+
+    Returns:
+        The head, whose places cover the rest of the file once, without overlap and without gap.
+
+    Raises:
+        ValueError: if it is not so.
+
+    Example:
+        >>> import io
+        >>> data = head_bytes({"a": Place(torch.int8, (2,), 0, 2)}, {}) + bytes(2)
+        >>> read_head(io.BytesIO(data), len(data)).places
+        {'a': Place(dtype=torch.int8, shape=(2,), begin=0, end=2)}
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _LONGEST):
+        raise ValueError("its header is longer than the file or than safetensors allows")
+    text = file.read(length)
+    if len(text) < length or not text.startswith(b"{"):
+        raise ValueError("it has no header")
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=distinct)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its header is no JSON, or has two entries of one name") from error
+    metadata = header.pop(_METADATA, {})
+    if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
+        raise ValueError("its metadata is not text by name")
+    places = {name: _place(name, fields) for name, fields in header.items()}
+    end = 0
+    for place in sorted(places.values(), key=lambda p: (p.begin, p.end)):
+        if place.begin != end:
+            raise ValueError("its tensors overlap, or have a gap between them")
+        end = place.end
+    if 8 + length + end != size:
+        raise ValueError(f"expected {8 + length + end} bytes, got {size}")
+    return Head(places, metadata, 8 + length)
+
+
+# Any: JSON of any kind.
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict for JSON, of which no name may stand twice.
+
+    Args:
+        pairs: names and values.
+
+    Returns:
+        The dict.
+
+    Raises:
+        ValueError: if a name stands twice.
+
+    Example:
+        >>> json.loads('{"a": 1, "a": 2}', object_pairs_hook=distinct)
+        Traceback (most recent call last):
+        ValueError: two entries of one name
+    """
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("two entries of one name")
+    return made
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value that JSON gave can be a length, a place or a stride.
+
+    Args:
+        value: of any kind.
+
+    Returns:
+        True if it is an int of at least 0 that fits into 64 bits.
+
+    Example:
+        >>> is_count(3), is_count(-1), is_count(True), is_count(2.0)
+        (True, False, False, False)
+    """
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _place(name: str, fields: object) -> Place:
+    """Check what a header tells of one tensor."""
+    if not _is_text(name):
+        raise ValueError(f"expected a name that safetensors can hold, got {name!r:.60}")
+    if not (isinstance(fields, dict) and fields.keys() == {"dtype", "shape", "data_offsets"}):
+        raise ValueError(f"expected dtype, shape and data_offsets of {name!r:.60}")
+    kind, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    dtype = _DTYPES.get(kind) if isinstance(kind, str) else None
+    if dtype is None:
+        raise ValueError(f"expected one of {', '.join(_DTYPES)} for {name!r}, got {kind!r:.60}")
+    if not (isinstance(shape, list) and len(shape) <= _AXES and all(map(is_count, shape))):
+        raise ValueError(f"expected a shape of {name!r}, got {shape!r:.60}")
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(map(is_count, offsets))):
+        raise ValueError(f"expected two offsets of {name!r}, got {offsets!r:.60}")
+    size, given = math.prod(shape) * dtype.itemsize, offsets[1] - offsets[0]
+    if size != given:
+        raise ValueError(f"expected {size} bytes of {name!r} by its shape, got {given} by offsets")
+    return Place(dtype, tuple(shape), *offsets)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether UTF-8 can hold a name: a lone half of a surrogate pair it cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
