@@ -15,14 +15,17 @@ NAMES = sorted({case.layer.name.partition("(")[0] for case in activations.CASES}
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: lf.gelu("exact"), "gelu: expected approximate none or tanh, got 'exact'"),
+        (
+            lambda: lf.gelu("exact"),
+            "gelu: expected approximate to be 'none' or 'tanh', got 'exact'",
+        ),
         (lambda: lf.softplus(0.0), "softplus: expected beta above 0, got 0.0"),
         (lambda: lf.celu(0.0), "celu: expected alpha above 0, got 0.0"),
         (lambda: lf.prelu(0), "prelu: expected num_parameters of at least 1, got 0"),
-        (lambda: lf.rrelu(0.3, 0.2), "rrelu: expected lower at most upper, got 0.3 and 0.2"),
+        (lambda: lf.rrelu(0.3, 0.2), "rrelu: expected lower at most upper, got (0.3, 0.2)"),
         (
             lambda: lf.hardtanh(1.0, 1.0),
-            "hardtanh: expected min_val below max_val, got 1.0 and 1.0",
+            "hardtanh: expected min_val below max_val, got (1.0, 1.0)",
         ),
         (lambda: lf.hardshrink(-0.1), "hardshrink: expected lambd of at least 0, got -0.1"),
         (lambda: lf.softshrink(-0.1), "softshrink: expected lambd of at least 0, got -0.1"),

@@ -41,7 +41,7 @@ def test_float32_is_as_good_as_float64_from_denormals_to_1e4(layer, version):
 
 
 # torch's forward mode loads its rules by torch.jit.script.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("layer", ELEMENTWISE, ids=str)
 def test_derivatives_of_backward_are_as_good_as_float64(layer):
     def results(x):

@@ -353,7 +353,7 @@ def test_biases_for_some_projections_alone():
     made = layer.init(lf.Key(0), x)
     drawn = dense.Params(made.value.weight, normal(6, seed=1))
     some = attrs.evolve(made, value=drawn, key=dense.Params(made.key.weight, None))
-    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6)))
+    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6).double()))
     y, cache = layer.forward(some, x)
     g = normal(8, 9, 6, seed=2)
     dx, dparams = layer.backward(some, cache, g)
@@ -556,11 +556,11 @@ def test_errors_of_params_cache_and_g():
         ),
         (
             lambda: ENCODER(2, activation="tanh"),
-            "transformer_encoder_block: expected activation relu or gelu, got 'tanh'",
+            "transformer_encoder_block: expected activation to be 'relu' or 'gelu', got 'tanh'",
         ),
-        (lambda: lf.with_context(), "with_context: expected at least one layer, got none"),
-        (lambda: lf.select(), "select: expected entries of at least 0, got ()"),
-        (lambda: lf.select(0, -1), "select: expected entries of at least 0, got (0, -1)"),
+        (lambda: lf.with_context(), "with_context: expected at least one of layers, got ()"),
+        (lambda: lf.select(), "select: expected at least one of entries, got ()"),
+        (lambda: lf.select(0, -1), "select: expected entries[1] of at least 0, got -1"),
     ],
 )
 def test_errors_of_hyperparameters(make, message):

@@ -23,16 +23,18 @@ from lincoln_fn.layers import conv
             lambda: lf.conv2d(4, (3,)),
             "conv2d: expected kernel_size as an int or a tuple of 2, got (3,)",
         ),
-        (lambda: lf.conv2d(4, 3, (1, 0)), "conv2d: expected stride of at least 1, got (1, 0)"),
+        (lambda: lf.conv2d(4, 3, (1, 0)), "conv2d: expected stride[1] of at least 1, got 0"),
         (lambda: lf.conv2d(4, 3, padding=-1), "conv2d: expected padding of at least 0, got -1"),
         (lambda: lf.conv2d(4, 3, dilation=0), "conv2d: expected dilation of at least 1, got 0"),
         (
             lambda: lf.conv2d(4, 3, padding=1.5),
-            "conv2d: expected padding as an int or a tuple of 2, got 1.5",
+            "conv2d: expected padding to be an int of at least 0, a tuple of ints of at least 0, "
+            "'same' or 'valid', got 1.5",
         ),
         (
             lambda: lf.conv2d(4, 3, padding="full"),
-            "conv2d: expected padding 'same' or 'valid', got 'full'",
+            "conv2d: expected padding to be an int of at least 0, a tuple of ints of at least 0, "
+            "'same' or 'valid', got 'full'",
         ),
         (
             lambda: lf.conv2d(4, 3, (1, 2), "same"),
@@ -40,7 +42,7 @@ from lincoln_fn.layers import conv
         ),
         (
             lambda: lf.conv2d(4, 3, padding_mode="mirror"),
-            "conv2d: expected padding_mode one of zeros, reflect, replicate, circular, "
+            "conv2d: expected padding_mode to be 'zeros', 'reflect', 'replicate' or 'circular', "
             "got 'mirror'",
         ),
         (

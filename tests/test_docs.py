@@ -65,7 +65,7 @@ def run_session(code, names, where):
 
 
 # torch itself calls what it has deprecated, at the first jvp of a process.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_the_code_of_a_page_runs_and_says_what_is_shown(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

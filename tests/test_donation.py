@@ -12,6 +12,7 @@ import lincoln_fn as lf
 from lincoln_fn.compiled.donation import Added, Fate, handover, written_over
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.compiled.versions import IS_KNOWN
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
@@ -32,6 +33,8 @@ NETS = {
 }
 OPTIMIZERS = [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9), lf.optim.adamw(0.01)]
 WAYS = [pytest.param(False, id="eager"), pytest.param(True, id="compiled", marks=compiles)]
+# Of a leaf that its successor is written over, where torch is known to do that in order.
+WRITTEN = Fate(0) if IS_KNOWN else Fate(1)
 
 
 def copied(state):
@@ -75,6 +78,8 @@ def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
 
 @pytest.mark.parametrize("compiled", WAYS)
 def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
+    if compiled and not IS_KNOWN:
+        pytest.skip("of an older torch, the new state has memory of its own")
     step, state = begun(NETS["states"][0], lf.optim.sgd(0.1), X, compiled)
     old, count = state.params[0].weight, state.step
     place, key = old.data_ptr(), state.key
@@ -87,7 +92,7 @@ def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     with pytest.raises(lf.LayerError) as caught:
         step(state, (X, TARGET))
     assert str(caught.value) == (
-        "step: expected a state that no step has written over, got params.0.weight empty; "
+        "step: expected a state that no step has updated in place, got params.0.weight empty; "
         "keep a copy, or use a step without donate"
     )
 
@@ -140,11 +145,11 @@ def test_a_step_that_fails_has_written_nothing(problem, optimizer, compiled):
 
 def test_a_loss_of_several_numbers_is_refused_before_anything_is_written():
     step, state = begun(
-        NETS["dense"][0], lf.optim.sgd(0.1), X, False, lf.losses.nll(reduction="none")
+        NETS["dense"][0], lf.optim.sgd(0.1), X, False, lf.losses.mse(reduction="none")
     )
     before = copied(state)
     with pytest.raises(lf.LayerError, match="expected one number to descend"):
-        step(state, (X, TARGET))
+        step(state, (X, torch.zeros(len(X), 3)))
     for ours, theirs in zip(leaves(state), leaves(before), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -157,9 +162,9 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     fates = written_over(trace(step, state, (x, target)), count, small=False)
     named = dict(zip(lf.tree.paths(state, states=True), fates, strict=True))
     assert named["params.0.weight"] == Fate(2, alpha=-0.1)
-    assert named["params.0.bias"] == Fate(0)
+    assert named["params.0.bias"] == WRITTEN
     assert named["key.bits"] == Fate(0, kept=True)
-    assert named["step"] == Fate(0)
+    assert named["step"] == WRITTEN
 
 
 def test_each_leaf_is_handed_over_as_its_fate_says():
@@ -203,7 +208,7 @@ def test_column_major_weights_give_the_same_numbers_and_stay_so(donate, compiled
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(4, Fate(2, alpha=-0.1)), (5, Fate(0))])
+@pytest.mark.parametrize(("rows", "expected"), [(4, Fate(2, alpha=-0.1)), (5, WRITTEN)])
 def test_factors_that_are_much_larger_than_the_weight_are_not_kept(rows, expected):
     x, target = torch.ones(rows, 5), torch.ones(rows, 4)  # 9 numbers a row; the weight has 20
     step, state = begun(lf.dense(4), lf.optim.sgd(0.1), x, False, lf.losses.mse())

@@ -333,7 +333,11 @@ FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
         ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
         ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
         ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
-        ("bilinear.forward", (MATRICES, (PAIR[0], 3)), "x to be a tensor, got int"),
+        (
+            "bilinear.forward",
+            (MATRICES, (PAIR[0], 3)),
+            "x to be a tensor, got int; convert it by torch.tensor",
+        ),
         (
             "bilinear.forward",
             (MATRICES, (PAIR[0], PAIR[1].double())),

@@ -77,11 +77,11 @@ LAYERS = {
     ),
     "not a tensor": (
         lambda: NESTED.forward(NESTED_PARAMS, [[1.0, 2.0, 3.0]]),
-        "serial[0] tanh(): expected x to be a tensor, got list",
+        "serial[0] tanh(): expected x to be a tensor, got list; convert it by torch.tensor",
     ),
     "a numpy array": (
         lambda: DENSE.forward(PARAMS, X.numpy()),
-        "dense: expected x to be a tensor, got ndarray",
+        "dense: expected x to be a tensor, got ndarray; convert it by torch.as_tensor",
     ),
     "g's shape": (
         lambda: NESTED.backward(NESTED_PARAMS, NESTED_CACHE, torch.zeros(2, 5)),
@@ -129,7 +129,7 @@ LAYERS = {
     ),
     "a tensor as parameters": (
         lambda: DENSE.grads(X, X, X),
-        "dense: expected params dense.Params, got float32[2, 3]",
+        "dense: expected params dense.Params, got float32[2, 3]; the order is (params, x)",
     ),
     "parameters for a layer without any": (
         lambda: lf.serial(lf.sigmoid()).forward((PARAMS,), X),
@@ -174,7 +174,10 @@ def test_layers_say_where_what_and_what_instead(case):
 
 @pytest.mark.parametrize("x", [[[1.0, 2.0, 3.0]], None])
 def test_init_says_that_its_example_is_no_tensor(x):
-    with pytest.raises(LayerError, match=r"expected x to be a tensor, got (list|NoneType)$"):
+    with pytest.raises(
+        LayerError,
+        match=r"expected x to be a tensor, got (list; convert it by torch.tensor|NoneType)$",
+    ):
         NESTED.init(KEY, x)
 
 

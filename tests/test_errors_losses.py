@@ -10,13 +10,17 @@ COLUMN = P[:, :1]
 CLASSES = torch.tensor([0, 1, 2, 0])
 BINARY = ("log_loss", "log_sigmoid_loss", "sigmoid_cross_entropy")
 CATEGORICAL = ("cross_entropy", "nll", "softmax_cross_entropy")
+LOGARITHMS = ("log_sigmoid_loss", "nll")
 BETWEEN = "expected labels 0 or 1, or between them, got"
 
 CLASS_LABELS = {
     "a class too high": (P, CLASSES + 1, "expected labels from 0 to 2, got 3"),
     "a class below 0": (P, CLASSES - 1, "expected labels from 0 to 2, got -1"),
     "too few": (P, CLASSES[:3], "expected target of shape (4,) for prediction (4, 3), got (3,)"),
-    "floating": (P, CLASSES.float(), "expected target of class indices, got torch.float32"),
+    "floating": (
+        P, CLASSES.float(),
+        "expected target of class indices, got torch.float32; convert it by .long()",
+    ),
     "no axis of classes": (
         P[0], CLASSES, "expected prediction of shape (N, C) or (N, C, ...), got (3,)",
     ),
@@ -53,8 +57,12 @@ ANY_LOSS = {
     ),
     "no label": (P, CLASSES[:0], "expected at least one example, got target of shape (0,)"),
     "integers": (P.long(), CLASSES, "expected prediction of a floating dtype, got torch.int64"),
-    "a list of labels": (P, [0, 1, 2, 0], "expected target to be a tensor, got list"),
-    "a number": (0.5, CLASSES, "expected prediction to be a tensor, got float"),
+    "a list of labels": (
+        P, [0, 1, 2, 0], "expected target to be a tensor, got list; convert it by torch.tensor",
+    ),
+    "a number": (
+        0.5, CLASSES, "expected prediction to be a tensor, got float; convert it by torch.tensor",
+    ),
     "labels elsewhere": (P, CLASSES.to("meta"), "expected target on cpu, got meta"),
 }  # fmt: skip
 
@@ -83,18 +91,22 @@ def test_losses_say_what_is_wrong_with_a_cache_a_g_or_a_reduction(name):
         make().backward(P)
     assert str(caught.value) == f"{name}: expected the cache of its own forward, got float32[4, 3]"
     target = CLASSES if name in CATEGORICAL else P
+    prediction = P.log() if name in LOGARITHMS else P
     for reduction, g, expected in (("mean", P, "()"), ("none", P[0, 0], None)):
-        value, cache = make(reduction=reduction).forward(P, target)
+        value, cache = make(reduction=reduction).forward(prediction, target)
         with pytest.raises(LayerError) as caught:
             make(reduction=reduction).backward(cache, g)
         shapes = f"{expected or tuple(value.shape)}, got {tuple(g.shape)}"
         assert str(caught.value) == f"{name}: expected g of shape {shapes}"
-    with pytest.raises(ValueError, match=f"^{name}: expected reduction mean, sum or none, got 'x'"):
+    with pytest.raises(
+        ValueError, match=rf"^{name}: expected reduction to be 'mean', 'sum' or 'none', got 'x'"
+    ):
         make(reduction="x")
 
 
 @pytest.mark.parametrize("name", CATEGORICAL)
 def test_the_first_and_the_last_class_are_labels(name):
     for label in (0, 2):
-        value, _ = getattr(losses, name)().forward(P, torch.full((4,), label))
+        prediction = P.log() if name in LOGARITHMS else P
+        value, _ = getattr(losses, name)().forward(prediction, torch.full((4,), label))
         assert torch.isfinite(value)

@@ -172,9 +172,11 @@ VALUES = {
         lambda: lf.evaluate(NET, STATE.params, [(X[:, :2], T)], {"accuracy": ACCURACY}),
         "serial[0] dense(4): expected x of shape (..., 3), got (6, 2)",
     ),
-    "sgd: 0": (lambda: lf.optim.sgd(0), "sgd: expected lr above 0, got 0"),
-    "sgd: below 0": (lambda: lf.optim.sgd(-0.5), "sgd: expected lr above 0, got -0.5"),
-    "sgd: nan": (lambda: lf.optim.sgd(torch.nan), "sgd: expected lr above 0, got nan"),
+    "sgd: below 0": (lambda: lf.optim.sgd(-0.5), "sgd: expected lr of at least 0, got -0.5"),
+    "sgd: nan": (
+        lambda: lf.optim.sgd(torch.nan),
+        "sgd: expected lr to be a finite number of at least 0 or a function, got nan",
+    ),
     "sgd: a gradient of another shape": (
         lambda: SGD.update(
             STATE.params, (dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()

@@ -94,9 +94,14 @@ def test_its_name_makes_it_again_and_other_parts_stay_in_it():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"in_dtype: expected a floating dtype, got torch\.int64"):
+    with pytest.raises(
+        ValueError, match=r"in_dtype: expected dtype of floating numbers, got torch\.int64"
+    ):
         lf.in_dtype(INNER, torch.int64)
-    with pytest.raises(ValueError, match=r"in_dtype: expected a floating dtype, got torch\.bool"):
+    with pytest.raises(
+        ValueError,
+        match=r"in_dtype: expected out_dtype of floating numbers or None, got torch\.bool",
+    ):
         lf.in_dtype(INNER, torch.bfloat16, torch.bool)
     with pytest.raises(lf.LayerError, match=r"in_dtype\[0\] serial\[0\] dense\(32\): expected x"):
         LOW.forward(LOW.init(lf.Key(0), X), X[:, :3])

@@ -184,12 +184,16 @@ def test_fans_of_a_dense_layer_are_its_inputs_and_outputs():
             lambda: truncated_normal(low=2.0),
             "truncated_normal: expected low below high, got (2.0, 2.0)",
         ),
-        (lambda: he_normal(mode="fan"), "he_normal: expected mode fan_in or fan_out, got 'fan'"),
+        (
+            lambda: he_normal(mode="fan"),
+            "he_normal: expected mode to be 'fan_in' or 'fan_out', got 'fan'",
+        ),
         (
             lambda: he_uniform(nonlinearity="step"),
-            "gain: expected one of linear, sigmoid, tanh, relu, leaky_relu, selu, got 'step'",
+            "he_uniform: expected nonlinearity to be 'linear', 'sigmoid', 'tanh', 'relu', "
+            "'leaky_relu' or 'selu', got 'step'",
         ),
-        (lambda: sparse(1.5), "sparse: expected sparsity in [0, 1], got 1.5"),
+        (lambda: sparse(1.5), "sparse: expected sparsity from 0 to 1, got 1.5"),
         (
             lambda: drawn(orthogonal(), (3,)),
             "orthogonal: expected a weight of at least 2 axes, got (3,)",

@@ -198,7 +198,11 @@ def test_repr():
     [
         (Z[0, 0], TARGET, "expected prediction of shape (T, N, C) or (T, C), got (3,)"),
         (Z, ROWS, "expected target (labels, steps, lengths), got int64[4, 2]"),
-        (Z, (ROWS, STEPS, 2), "expected lengths to be a tensor, got int"),
+        (
+            Z,
+            (ROWS, STEPS, 2),
+            "expected lengths to be a tensor, got int; convert it by torch.tensor",
+        ),
         (Z, (ROWS.float(), STEPS, LENGTHS),
          "expected labels of an integer dtype, got torch.float32"),
         (Z, (ROWS[:3], STEPS, LENGTHS), "expected labels of shape (4, S) or (S,), got (3, 2)"),

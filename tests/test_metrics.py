@@ -51,7 +51,8 @@ def test_a_batch_of_one_counts_whole():
 REFUSED = [
     (
         lambda: metrics.accuracy(SCORES[:, 0], LABELS),
-        "accuracy: expected prediction of shape (N, C) with C >= 1, got (4,)",
+        "accuracy: expected prediction of shape (N, C) with C >= 2, got (4,); for two classes with "
+        "one number an example see binary_accuracy",
     ),
     (
         lambda: metrics.accuracy(SCORES, LABELS[:3]),
@@ -64,7 +65,8 @@ REFUSED = [
     (lambda: metrics.top_k_error(0), "top_k_error: expected k of at least 1, got 0"),
     (
         lambda: metrics.binary_accuracy(SCORES, LABELS),
-        "binary_accuracy: expected (N,) or (N, 1) of both, got prediction (4, 3) and target (4,)",
+        "binary_accuracy: expected (N,) or (N, 1) of both, got prediction (4, 3) and target (4,); "
+        "see accuracy",
     ),
     (
         lambda: metrics.binary_accuracy(SCORES[:, 0], LABELS[:3]),
@@ -91,7 +93,7 @@ def test_evaluate_weighs_a_smaller_last_batch_by_its_examples():
 
 
 def test_evaluate_predicts_and_takes_any_function_as_a_metric():
-    layer = lf.Layer("mine()", None, None, predict=lambda params, x: params * x)
+    layer = lf.Layer("mine()", print, print, predict=lambda params, x: params * x)
     scores = lf.evaluate(
         layer, 2.0, [(SCORES, LABELS)], {"mean": lambda p, t: (p.sum(1) * t).mean().item()}
     )

@@ -464,7 +464,7 @@ def test_a_gradient_that_is_no_tensor_is_named():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sgd(0), "sgd: expected lr above 0, got 0"),
+        (lambda: sgd(-1), "sgd: expected lr of at least 0, got -1"),
         (lambda: sgd(momentum=-1), "sgd: expected momentum of at least 0, got -1"),
         (lambda: sgd(weight_decay=-1), "sgd: expected weight_decay of at least 0, got -1"),
         (
@@ -476,29 +476,32 @@ def test_a_gradient_that_is_no_tensor_is_named():
             lambda: optim.adagrad(initial_accumulator_value=-1),
             "adagrad: expected initial_accumulator_value of at least 0, got -1",
         ),
-        (lambda: rmsprop(alpha=1.5), "rmsprop: expected alpha in [0, 1], got 1.5"),
+        (lambda: rmsprop(alpha=1.5), "rmsprop: expected alpha from 0 to 1, got 1.5"),
         (lambda: rmsprop(momentum=-1), "rmsprop: expected momentum of at least 0, got -1"),
-        (lambda: optim.adadelta(rho=1.5), "adadelta: expected rho in [0, 1], got 1.5"),
-        (lambda: optim.adam(float("nan")), "adam: expected lr above 0, got nan"),
-        (lambda: adamw(betas=(0.9, 1)), "adamw: expected betas in [0, 1), got (0.9, 1)"),
+        (lambda: optim.adadelta(rho=1.5), "adadelta: expected rho from 0 to 1, got 1.5"),
+        (
+            lambda: optim.adam(float("nan")),
+            "adam: expected lr to be a finite number of at least 0 or a function, got nan",
+        ),
+        (lambda: adamw(betas=(0.9, 1)), "adamw: expected betas[1] in [0, 1), got 1"),
         (lambda: optim.adamax(eps=-1), "adamax: expected eps of at least 0, got -1"),
         (
             lambda: optim.nadam(momentum_decay=-1),
             "nadam: expected momentum_decay of at least 0, got -1",
         ),
         (lambda: radam(weight_decay=-1), "radam: expected weight_decay of at least 0, got -1"),
-        (lambda: optim.asgd(0), "asgd: expected lr above 0, got 0"),
+        (lambda: optim.asgd(-1), "asgd: expected lr of at least 0, got -1"),
         (
             lambda: optim.rprop(etas=(1.5, 2)),
             "rprop: expected etas below and above 1, got (1.5, 2)",
         ),
-        (lambda: lion(betas=(-1, 0)), "lion: expected betas in [0, 1), got (-1, 0)"),
-        (lambda: muon(momentum=2), "muon: expected momentum in [0, 1], got 2"),
+        (lambda: lion(betas=(-1, 0)), "lion: expected betas[0] in [0, 1), got -1"),
+        (lambda: muon(momentum=2), "muon: expected momentum from 0 to 1, got 2"),
         (
             lambda: muon(adjust_lr_fn="other"),
-            "muon: expected adjust_lr_fn original or match_rms_adamw, got 'other'",
+            "muon: expected adjust_lr_fn to be 'original', 'match_rms_adamw' or None, got 'other'",
         ),
-        (lambda: by_path({}), "by_path: expected at least one optimizer, got {}"),
+        (lambda: by_path({}), "by_path: expected optimizers with at least one entry, got {}"),
     ],
 )
 def test_hyperparameters_out_of_range_are_named(make, message):

@@ -152,7 +152,7 @@ def test_transforms_and_tracers_see_the_formula(make):
     assert_within([slope], [expected], 1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own jvp
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own jvp
 @pytest.mark.parametrize("optimizer", RICH, ids=str)
 def test_an_update_can_be_differentiated(optimizer):
     """So that one can learn through a step."""

@@ -257,27 +257,28 @@ ERRORS = {
     "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2": (
         lambda: lf.avg_pool2d((4, 2), padding=2)
     ),
-    "max_pool2d: expected stride of at least 1, got 0": lambda: lf.max_pool2d(2, 0),
+    "max_pool2d: expected stride of at least 1 or None, got 0": lambda: lf.max_pool2d(2, 0),
     "max_pool2d: expected dilation of at least 1, got 0": lambda: lf.max_pool2d(2, dilation=0),
     "max_pool2d: expected padding of at least 0, got -1": lambda: lf.max_pool2d(2, padding=-1),
     "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
         lambda: lf.avg_pool3d((2, 2))
     ),
     "avg_pool2d: expected kernel_size of at least 1, got 0": lambda: lf.avg_pool2d(0),
-    "avg_pool2d: expected divisor_override other than 0, got 0": (
+    "avg_pool2d: expected divisor_override other than 0 or None, got 0": (
         lambda: lf.avg_pool2d(2, divisor_override=0)
     ),
-    "fractional_max_pool2d: expected one of output_size and output_ratio, got output_size=None and "
-    "output_ratio=None": lambda: lf.fractional_max_pool2d(2),
-    "fractional_max_pool3d: expected one of output_size and output_ratio, got output_size=3 and "
-    "output_ratio=0.5": lambda: lf.fractional_max_pool3d(2, 3, 0.5),
-    "fractional_max_pool2d: expected output_ratio of 2 numbers between 0 and 1, got 1.0": (
+    "fractional_max_pool2d: expected one of output_size and output_ratio, got "
+    "(None, None)": lambda: lf.fractional_max_pool2d(2),
+    "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)": lambda: (
+        lf.fractional_max_pool3d(2, 3, 0.5)
+    ),
+    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0": (
         lambda: lf.fractional_max_pool2d(2, output_ratio=1.0)
     ),
-    "fractional_max_pool2d: expected output_ratio of 2 numbers between 0 and 1, got (0.5,)": (
+    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)": (
         lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,))
     ),
-    "fractional_max_pool2d: expected output_size of at least 1, got (0, 2)": (
+    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0": (
         lambda: lf.fractional_max_pool2d(2, (0, 2))
     ),
     "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
@@ -295,16 +296,14 @@ ERRORS = {
     "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": (
         lambda: max_pool.backward((), WITH_INDICES, PLANE[..., :2, :2])
     ),
-    "lp_pool1d: expected norm_type from 1 to below infinity, got 0.5": (
-        lambda: lf.lp_pool1d(0.5, 2)
-    ),
-    "lp_pool1d: expected norm_type from 1 to below infinity, got inf": (
+    "lp_pool1d: expected norm_type of at least 1, got 0.5": (lambda: lf.lp_pool1d(0.5, 2)),
+    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf": (
         lambda: lf.lp_pool1d(math.inf, 2)
     ),
-    "adaptive_avg_pool2d: expected output_size of 2 numbers of at least 1, got 0": (
+    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0": (
         lambda: lf.adaptive_avg_pool2d(0)
     ),
-    "adaptive_max_pool2d: expected output_size of 2 numbers of at least 1, got (1, 2, 3)": (
+    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)": (
         lambda: lf.adaptive_max_pool2d((1, 2, 3))
     ),
 }

@@ -184,7 +184,7 @@ def test_errors_of_a_cell():
     both = step_state(2, 5)
     for params_given, given, message in (
         ((), x, r"lstm_cell: expected params recurrent_cell.Params, got \(\)"),
-        (gru_params, x, r"expected params with weight_hh of shape \(4, 16\), got \(4, 12\)"),
+        (gru_params, x, r"lstm_cell: expected weight_hh of shape \(4, 16\), got \(4, 12\)"),
         (params, (x,), r"lstm_cell: expected x or \(x, state\), got \(float32\[5, 3\],\)"),
         (params, x.long(), "lstm_cell: expected x of a floating dtype, got torch.int64"),
         (params, x.double(), "lstm_cell: expected x of dtype torch.float32, got torch.float64"),
@@ -202,13 +202,15 @@ def test_errors_of_a_cell():
         cell.backward(params, cache, both[0])
     with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g of dtype torch.float32"):
         cell.backward(params, cache, (both[0].double(), both[1]))
-    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected params with weight_hh"):
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected weight_hh"):
         cell.backward(gru_params, cache, both)
     with pytest.raises(lf.LayerError, match="recurrent_cell: expected the cache of its own"):
         cell.backward(params, x, both)
     with pytest.raises(ValueError, match="gru_cell: expected hidden_size of at least 1, got 0"):
         lf.gru_cell(0)
-    with pytest.raises(ValueError, match="rnn_cell: expected nonlinearity tanh or relu, got 'elu'"):
+    with pytest.raises(
+        ValueError, match="rnn_cell: expected nonlinearity to be 'tanh' or 'relu', got 'elu'"
+    ):
         lf.rnn_cell(3, nonlinearity="elu")
 
 
@@ -348,5 +350,7 @@ def test_hyperparameters_are_checked():
         lf.lstm(0)
     with pytest.raises(ValueError, match="gru: expected num_layers of at least 1, got 0"):
         lf.gru(3, num_layers=0)
-    with pytest.raises(ValueError, match="rnn: expected nonlinearity tanh or relu, got 'gelu'"):
+    with pytest.raises(
+        ValueError, match="rnn: expected nonlinearity to be 'tanh' or 'relu', got 'gelu'"
+    ):
         lf.rnn(3, nonlinearity="gelu")

@@ -15,7 +15,7 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 
 # torch's own, at the first jvp of a process.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
 DTYPES = [torch.float64, torch.float32]
 STEP = 1e-6

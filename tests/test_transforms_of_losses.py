@@ -16,7 +16,7 @@ from lincoln_fn import keys, losses
 
 # torch warns of its own kl_div, of what its jvp imports, and where its vmap goes one by one.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script"),
     pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
     pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
 ]

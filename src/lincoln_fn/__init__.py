@@ -153,6 +153,7 @@ from lincoln_fn.losses import Loss as Loss
 from lincoln_fn.memory import keep_freed_memory as keep_freed_memory
 from lincoln_fn.optim import Optimizer as Optimizer
 from lincoln_fn.record import State as State
+from lincoln_fn.record import evolve as evolve
 from lincoln_fn.record import record as record
 from lincoln_fn.record import static as static
 from lincoln_fn.shapes import LayerError as LayerError

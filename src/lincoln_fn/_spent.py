@@ -7,6 +7,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays
+from lincoln_fn.shapes import LayerError
+
 # Of the dtypes that most states have; a tensor of no numbers may stand for any.
 _NOTHING: Final = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.int64)}
 
@@ -58,3 +62,43 @@ def is_spent(leaf: object) -> bool:
         (False, False)
     """
     return isinstance(leaf, Tensor) and leaf.shape == (0,) and leaf.data_ptr() == 0
+
+
+def check_unspent(state: Arrays) -> None:
+    """Check that no step has taken a state's memory.
+
+    Args:
+        state: a tree of tensors.
+
+    Raises:
+        LayerError: naming the first leaf that is spent.
+
+    Example:
+        >>> check_unspent((torch.ones(2),))
+    """
+    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
+    for path, leaf in zip(paths, leaves, strict=True):
+        if is_spent(leaf):
+            problem = f"expected a state that no step has updated in place, got {path} empty"
+            raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
+
+
+def spend_replaced(old: Arrays, new: Arrays) -> None:
+    """Leave nothing in the tensors whose memory the next state has taken.
+
+    Args:
+        old: a tree of tensors, some of which are changed.
+        new: a tree of the same structure.
+
+    Example:
+        >>> before, other = torch.ones(2), torch.ones(2)
+        >>> spend_replaced((before, other), (before.detach(), torch.zeros(2)))
+        >>> before, other
+        (tensor([]), tensor([1., 1.]))
+    """
+    for before, after in zip(tree.children(old), tree.children(new), strict=True):
+        if isinstance(before, Tensor):
+            if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
+                spend(before)
+        elif before is not after:
+            spend_replaced(before, after)

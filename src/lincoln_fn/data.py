@@ -10,12 +10,14 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
-import torch
 from torch import Tensor
 
 from lincoln_fn import keys, tree
+from lincoln_fn._batches import as_tensors, check_walkable
+from lincoln_fn._kinds import check_int, check_kinds, wrong_kind
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays
+from lincoln_fn.shapes import LayerError
 
 Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"  # Any: arrays of every shape and dtype
 Batch: TypeAlias = tuple[Arrays, Arrays]
@@ -71,10 +73,15 @@ class Batches:
         Returns:
             The batch that iteration gives in that place.
 
+        Raises:
+            LayerError: if i is below 0.
+
         Example:
             >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
             (tensor([4]), tensor([4]))
         """
+        if i < 0:
+            raise LayerError("batches", f"expected at(i) with i of at least 0, got {i}")
         epoch, i_in_epoch = divmod(i, self.per_epoch)
         return self._take(i_in_epoch, self._order(epoch))
 
@@ -104,7 +111,8 @@ def batches(
     """Make batches of arrays in memory. Batch i is a function of (key, i).
 
     Args:
-        arrays: such as (x, target), tensors or numpy arrays with one row an example.
+        arrays: a tuple such as (x, target), of tensors, numpy arrays, data frames or series with
+            one row an example.
         batch_size: examples a batch; the last of an epoch can be smaller.
         key: shuffles each epoch in its own way; None keeps the order of the arrays.
         epochs: how often every example comes.
@@ -115,7 +123,8 @@ def batches(
         An iterable with a length. The batches are new tensors if shuffled, views if not.
 
     Raises:
-        ValueError: if there is no example, the lengths differ, or a number is below its least.
+        LayerError: if arrays is no tuple of arrays of numbers, there is no example, the lengths
+            differ, a number is below its least or no int, or key is no `Key`.
 
     Example:
         >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
@@ -128,19 +137,18 @@ def batches(
         ("epochs", epochs, 1),
         ("start", start, 0),
     ):
-        if number < least:
-            raise ValueError(f"batches: expected {name} of at least {least}, got {number}")
-    tensors = tree.map(torch.as_tensor, tuple(arrays))
+        check_int("batches", name, number, least)
+    if key is not None:
+        check_kinds("batches", key=(key, Key))
+    tensors = as_tensors(arrays)
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
     if len(set(lengths)) != 1 or lengths[0] == 0:
-        raise ValueError(
-            f"batches: expected arrays of one length, at least 1, got lengths {lengths}"
-        )
+        problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
+        raise LayerError("batches", problem)
     result = Batches(tensors, batch_size, key, epochs, start, drop_last)
     if result.per_epoch == 0:
-        raise ValueError(
-            f"batches: drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
-        )
+        problem = f"drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
+        raise LayerError("batches", problem)
     return result
 
 
@@ -171,9 +179,33 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
     Returns:
         An iterable that can be walked as often as the source can.
 
+    Raises:
+        LayerError: if f is no function, or source cannot be walked.
+
     Example:
         >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
         >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
         [torch.Size([8, 784])]
     """
+    if not callable(f):
+        raise wrong_kind("map", "f", f, "a function of a batch's entries")
+    check_walkable("map", source)
     return Mapped(f, source)
+
+
+def is_used_once(batches: object) -> bool:
+    """Tell whether batches can be walked but once: an iterator, or a `map` over one.
+
+    Args:
+        batches: an iterable.
+
+    Returns:
+        False for what gives the same batches each time.
+
+    Example:
+        >>> is_used_once([1, 2]), is_used_once(iter([1, 2]))
+        (False, True)
+    """
+    while isinstance(batches, Mapped):
+        batches = batches.source
+    return isinstance(batches, Iterator)

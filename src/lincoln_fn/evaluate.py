@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lincoln_fn import tree
+from lincoln_fn._batches import check_batch, check_walkable
+from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._mends import shown
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.metrics import Metric
+from lincoln_fn.shapes import LayerError
 
 
 def evaluate(
@@ -25,8 +29,8 @@ def evaluate(
         The metrics by name.
 
     Raises:
-        ValueError: if there is no batch.
-        LayerError: if a batch does not fit.
+        LayerError: if an argument is not of its kind, there is no metric or no batch, a batch does
+            not fit, or a metric gives no number.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -35,14 +39,74 @@ def evaluate(
         >>> round(scores["accuracy"], 4)
         0.6667
     """
+    check_kinds("evaluate", "(net, params, batches, metrics)", net=(net, Layer))
+    check_walkable("evaluate", batches)
+    check_metrics("evaluate", metrics)
     sums = dict.fromkeys(metrics, 0.0)
     examples = 0
-    for x, target in batches:
+    for batch in batches:
+        check_batch("evaluate", batch)
+        x, target = batch
         prediction = net.predict(params, x)
         count = len(tree.leaves(x)[0])
         examples += count
         for name, metric in metrics.items():
-            sums[name] += metric(prediction, target) * count
+            sums[name] += _number(name, metric(prediction, target)) * count
     if examples == 0:
-        raise ValueError("evaluate: expected at least one example, got none")
+        raise LayerError("evaluate", "expected at least one example, got none")
     return {name: total / examples for name, total in sums.items()}
+
+
+def check_metrics(where: str, metrics: object) -> None:
+    """Check that metrics are functions by name.
+
+    Args:
+        where: the function that was given them.
+        metrics: what was given.
+
+    Raises:
+        LayerError: if they are not, or there is none.
+
+    Example:
+        >>> check_metrics("evaluate", {})
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: evaluate: expected at least one metric by name, got {}
+    """
+    if not isinstance(metrics, Mapping):
+        mend = 'write {"accuracy": lf.metrics.accuracy}'
+        problem = f"expected metrics to be functions by name, got {shown(metrics)}; {mend}"
+        raise LayerError(where, problem)
+    if not metrics:
+        raise LayerError(where, "expected at least one metric by name, got {}")
+    for name, metric in metrics.items():
+        check_metric(where, f"metrics[{name!r}]", metric)
+
+
+def check_metric(where: str, name: str, metric: object) -> None:
+    """Check that a metric is a function, and not a constructor of one.
+
+    Args:
+        where: the function that was given it.
+        name: the argument.
+        metric: what was given.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> check_metric("fit", "metric", "accuracy")
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: fit: expected metric to be a function of a prediction and \
+its target, got 'accuracy'; see lf.metrics
+    """
+    is_constructor = getattr(metric, "__annotations__", {}).get("return") == "Metric"
+    if not callable(metric) or is_constructor:
+        raise wrong_kind(where, name, metric, "a function of a prediction and its target")
+
+
+def _number(name: str, score: object) -> float:
+    try:
+        return float(score)  # type: ignore[arg-type]  # which is what is checked
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"expected one number of metrics[{name!r}], got {shown(score)}"
+        raise LayerError("evaluate", problem) from error

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
 from torch import Tensor
 
-from lincoln_fn.data import Array, Batch, Batches, batches
-from lincoln_fn.evaluate import evaluate
+from lincoln_fn._batches import check_batch, check_walkable
+from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
+from lincoln_fn.evaluate import check_metric, evaluate
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.metrics import Metric
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.progress import display
 from lincoln_fn.train import TrainState, init_state, make_step, train
 
@@ -67,8 +70,9 @@ def fit(
         net: the network.
         loss: its loss, with reduction mean or sum.
         optimizer: moves the parameters.
-        data: (x, target) tensors or numpy arrays with one row an example, shuffled anew each epoch
-            by the state's key; or an iterable of batches (x, target), walked once an epoch.
+        data: (x, target) tensors, numpy arrays or data frames with one row an example, shuffled
+            anew each epoch by the state's key; or an iterable of batches (x, target), walked once
+            an epoch.
         key: initial parameters and the order of the data come from it.
         epochs: how often every example comes.
         batch_size: examples a batch, for data given as arrays.
@@ -84,9 +88,9 @@ def fit(
         The last state, and the history.
 
     Raises:
-        ValueError: if a number is below 1, arrays come without batch_size, a metric without
-            validation data, or the data cannot be walked or gives no batch.
-        LayerError: as the step does.
+        LayerError: if an argument is not of its kind, a number is below 1, arrays come without
+            batch_size, a metric without validation data, or the data cannot be walked or gives no
+            batch; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -99,12 +103,21 @@ def fit(
         >>> history[-1].step, history[-1].metric
         (50, 1.0)
     """
-    for name, number in (("epochs", epochs), ("every", every)):
-        if number is not None and number < 1:
-            raise ValueError(f"fit: expected {name} of at least 1, got {number}")
+    check_kinds(
+        "fit",
+        "(net, loss, optimizer, data)",
+        net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer), key=(key, Key),
+    )  # fmt: skip
+    if state is not None:
+        check_kinds("fit", state=(state, TrainState))
+    check_int("fit", "epochs", epochs, 1)
+    if every is not None:
+        check_int("fit", "every", every, 1)
     if (metric is None) != (valid is None):
         missing = "a metric for the validation data" if metric is None else "validation data"
-        raise ValueError(f"fit: expected {missing}, got None")
+        raise LayerError("fit", f"expected {missing}, got None")
+    if metric is not None:
+        check_metric("fit", "metric", metric)
     source = _as_batches(data, batch_size)
     held_out = None if valid is None else _as_batches(valid, batch_size)
     if state is None:
@@ -141,14 +154,19 @@ def fit(
 
 def _as_batches(data: Data, batch_size: int | None) -> Iterable[Batch]:
     if isinstance(data, tuple):
+        if len(data) != 2:
+            problem = f"expected data given as a tuple (x, target), got {len(data)} entries"
+            raise LayerError("fit", problem)
         if batch_size is None:
-            raise ValueError("fit: expected a batch_size for data given as arrays, got None")
-        return batches(data, batch_size)
-    if isinstance(data, Iterator):
+            raise LayerError("fit", "expected a batch_size for data given as arrays, got None")
+        arrays: tuple[Any, ...] = data  # Any: to mypy, two arrays may be a batch as well
+        return batches(arrays, batch_size)
+    if is_used_once(data):
         problem = "expected data that can be walked once an epoch, got an iterator"
-        raise ValueError(f"fit: {problem}; give a list or a DataLoader, or use train")
+        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or use train")
     if isinstance(data, list) and data and isinstance(data[0], Tensor | np.ndarray):
-        raise ValueError("fit: expected arrays as a tuple (x, target), got a list")
+        raise LayerError("fit", "expected arrays as a tuple (x, target), got a list")
+    check_walkable("fit", data)
     return data
 
 
@@ -156,9 +174,10 @@ def _example(source: Iterable[Batch]) -> Arrays:
     """Give an x of which the shape counts."""
     if isinstance(source, Batches):
         return source.at(0)[0]
-    for x, _ in source:
-        return x
-    raise ValueError("fit: expected at least one batch, got none")
+    for batch in source:
+        check_batch("fit", batch)
+        return batch[0]
+    raise LayerError("fit", "expected at least one batch, got none")
 
 
 def _epoch(source: Iterable[Batch], epoch: int, state: TrainState) -> Iterable[Batch]:

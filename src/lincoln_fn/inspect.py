@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -139,7 +140,8 @@ def trace(
         One record for each use of a single layer, in the order of their use.
 
     Raises:
-        LayerError: as the network or the loss do, or if the loss is not one number.
+        LayerError: if net or loss is not of its kind; as the network or the loss do; or if the loss
+            is not one number.
 
     Example:
         >>> net = lf.serial(lf.dense(2), lf.relu())
@@ -148,6 +150,7 @@ def trace(
         >>> [(layer.path, layer.name, brief(layer.gradient)) for layer in records]
         [('0', 'dense(2)', 'float32[2, 2]'), ('1', 'relu()', 'float32[2, 2]')]
     """
+    check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []
     with torch.no_grad():
         prediction, cache = there(partial(_going, uses), net, params, x, advance=_advance)

@@ -21,7 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lincoln_fn._kinds import check_int, wrong_kind
+from lincoln_fn._mends import shown
 from lincoln_fn.record import State, brief, record
+from lincoln_fn.shapes import LayerError
 
 Shape = tuple[int, ...]
 
@@ -31,6 +34,9 @@ def _signed(bits: int) -> int:
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
+# The numbers of at most 64 bits, signed or unsigned.
+_LEAST: Final = -(1 << 63)
+_MOST: Final = (1 << 64) - 1
 _A: Final = _signed(0xBF58476D1CE4E5B9)
 _B: Final = _signed(0x94D049BB133111EB)
 _C: Final = _signed(0x9E3779B97F4A7C15)
@@ -58,7 +64,7 @@ class Key(State):
             holds them.
 
     Raises:
-        ValueError: if the seed does not fit into 64 bits.
+        ValueError: if the seed does not fit into 64 bits, or is more than one.
         TypeError: if it is neither an int nor an int64 tensor.
 
     Example:
@@ -72,11 +78,14 @@ class Key(State):
     def __init__(self, bits: int | Tensor) -> None:
         # An int becomes a tensor at once, so that a compiled step takes it as an input.
         if isinstance(bits, int | np.integer) and not isinstance(bits, bool):
-            if not -(1 << 63) <= bits < 1 << 64:
+            if not _LEAST <= bits <= _MOST:
                 raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
             bits = _mix(torch.tensor(_signed(int(bits))))
         if not isinstance(bits, Tensor) or bits.dtype is not torch.int64:
-            raise TypeError(f"Key: expected an int or an int64 tensor, got {brief(bits)}")
+            raise TypeError(f"Key: expected an int or an int64 tensor, got {shown(bits)}")
+        if bits.ndim:
+            problem = f"expected one seed, a tensor of shape (), got {shown(bits)}"
+            raise LayerError("Key", problem)
         object.__setattr__(self, "bits", bits)
 
     def split(self, n: int = 2) -> tuple[Key, ...]:
@@ -89,29 +98,33 @@ class Key(State):
             The keys.
 
         Raises:
-            ValueError: if n is below 1.
+            LayerError: if n is below 1, or no int.
 
         Example:
             >>> len(Key(0).split(3))
             3
         """
-        if n < 1:
-            raise ValueError(f"Key.split: expected n of at least 1, got {n}")
+        check_int("Key.split", "n", n, 1)
         return tuple(self.fold_in(i) for i in range(n))
 
     def fold_in(self, data: int | Tensor) -> Key:
         """Make the new key that belongs to a number, such as a step or an epoch.
 
         Args:
-            data: an integer, or an int64 tensor of shape ().
+            data: an integer of at most 64 bits, or a tensor of shape () of any integer dtype.
 
         Returns:
             The key; equal numbers give equal keys.
+
+        Raises:
+            LayerError: if it is no integer, or one of more than 64 bits.
 
         Example:
             >>> bool(Key(0).fold_in(7).bits == Key(0).fold_in(torch.tensor(7)).bits)
             True
         """
+        if type(data) is not int or not _LEAST <= data <= _MOST:
+            data = _checked_number(data)
         salt = _signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
         return Key(_mix((self.bits ^ _CHILD) + salt))
 
@@ -124,13 +137,55 @@ class Key(State):
         Returns:
             The key whose draws lie where x lies.
 
+        Raises:
+            LayerError: if x is no tensor.
+
         Example:
             >>> Key(0).near(torch.empty(3, device="meta")).bits.device
             device(type='cpu')
         """
+        if not isinstance(x, Tensor):
+            raise wrong_kind("Key.near", "x", x, "tensor")
         if x.device == self.bits.device or x.is_meta:
             return self
         return Key(self.bits.to(x.device))
+
+
+def _checked_number(data: object) -> int | Tensor:
+    """Give a number that `fold_in` can take, or refuse it."""
+    if isinstance(data, Tensor):
+        if data.is_floating_point() or data.is_complex() or data.dtype is torch.bool or data.ndim:
+            problem = f"expected an integer tensor of shape (), got {brief(data)}"
+            raise LayerError("Key.fold_in", problem)
+        return data.long()  # a product in a shorter dtype would overflow
+    if not isinstance(data, int | np.integer) or isinstance(data, bool):
+        raise LayerError("Key.fold_in", f"expected an int or an integer tensor, got {shown(data)}")
+    if not _LEAST <= data <= _MOST:
+        raise LayerError("Key.fold_in", f"expected a number of at most 64 bits, got {data}")
+    return int(data)
+
+
+def checked_key(where: str, key: object) -> Key:
+    """Check that a key is one.
+
+    Args:
+        where: the function that was given it.
+        key: what was given.
+
+    Returns:
+        The key.
+
+    Raises:
+        LayerError: if it is none.
+
+    Example:
+        >>> checked_key("dense", 7)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: dense: expected key to be a Key, got 7; write lf.Key(7)
+    """
+    if not isinstance(key, Key):
+        raise wrong_kind(where, "key", key, "Key")
+    return key
 
 
 def bits(key: Key, shape: Shape) -> Tensor:
@@ -147,6 +202,10 @@ def bits(key: Key, shape: Shape) -> Tensor:
         >>> bits(Key(0), (2, 3)).shape
         torch.Size([2, 3])
     """
+    checked_key("keys", key)
+    if not isinstance(shape, tuple | list):
+        mend = f"; write ({shape},)" if isinstance(shape, int) else ""
+        raise LayerError("keys", f"expected shape to be a tuple of sizes, got {shown(shape)}{mend}")
     n = math.prod(shape)
     counter = torch.arange(1, n + 1, dtype=torch.int64, device=key.bits.device)
     # Out of place, for a key that is mapped over brings an axis of its own.
@@ -198,7 +257,8 @@ def normal(
         1.0
     """
     working = torch.float64 if dtype is torch.float64 else torch.float32
-    u, v = uniform(key, (2, *shape), dtype=working).unbind()
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    u, v = uniform(key, (2, *sizes), dtype=working).unbind()
     radius = u.neg().log1p_().mul_(-2).sqrt_()
     unit = radius.mul_(v.mul(2 * math.pi).cos_())
     return unit.mul_(std).add_(mean).to(dtype)

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from lincoln_fn._kinds import check_functions, check_kinds
 from lincoln_fn.keys import Key
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ class Layer:
         composition: of a layer made of layers, how they are strung together; None for a single
             layer. `lincoln_fn.walk.composition` makes it.
 
+    Raises:
+        LayerError: if name is no string, or a function is none.
+
     Example:
         >>> double = Layer(
         ...     "double()",
@@ -122,6 +126,13 @@ class Layer:
     )
     advance: Callable[[Params, Cache], Params] = unchanged
     composition: Composition | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_functions(
+            self.name, forward=self.forward, backward=self.backward, init=self.init,
+            predict=self.predict, input_grad=self.input_grad, grads=self.grads,
+            advance=self.advance,
+        )  # fmt: skip
 
     @property
     def parts(self) -> tuple[Layer, ...]:
@@ -250,10 +261,14 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     Returns:
         The same composition of the new layers.
 
+    Raises:
+        LayerError: if net is no layer, or f no function.
+
     Example:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))
         other()
     """
+    check_kinds("map_layers", "(f, net)", net=(net, Layer))
     if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))

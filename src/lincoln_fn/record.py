@@ -110,6 +110,35 @@ def record(cls: type[T]) -> type[T]:
     return result
 
 
+# Any: each field has a type of its own.
+def evolve(tree: T, **changes: Any) -> T:
+    """Make a record like another, with some fields changed.
+
+    It is `attrs.evolve`, which no type checker but attrs' own plugin lets take a record.
+
+    Args:
+        tree: the record, which stays as it is.
+        **changes: new values by field name.
+
+    Returns:
+        The new record.
+
+    Raises:
+        TypeError: if there is no such field.
+
+    Example:
+        >>> @record
+        ... class Params:
+        ...     weight: Tensor
+        ...     bias: Tensor | None
+        >>> evolve(Params(torch.zeros(2, 3), torch.zeros(3)), bias=None)
+        Params(weight=float32[2, 3], bias=None)
+    """
+    kind: Any = tree  # Any: of a class that attrs has made
+    changed: T = attrs.evolve(kind, **changes)
+    return changed
+
+
 def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
     """Make the function that reads fields of a record."""
     if not names:

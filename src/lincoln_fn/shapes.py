@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lincoln_fn._mends import mend_of, shown
 from lincoln_fn.record import brief
 
 
@@ -73,11 +74,12 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
     Example:
         >>> check_input("sigmoid", (), 3.0)
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: sigmoid: expected x to be a tensor, got float
+        lincoln_fn.shapes.LayerError: sigmoid: expected x to be a tensor, got float; convert it by \
+torch.tensor
     """
     check_params(layer, params, expected)
     if not isinstance(x, Tensor):
-        raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}")
+        raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}{_mend(x)}")
     if not x.is_floating_point():
         mend = "convert it first, say by x.float()"
         raise LayerError(layer, f"expected x of a floating dtype, got {x.dtype}; {mend}")
@@ -101,10 +103,69 @@ def check_params(layer: str, params: object, expected: type | None) -> None:
     """
     if expected is None:
         if type(params) is not tuple or params:
-            raise LayerError(layer, f"expected params (), got {brief(params)}")
+            raise _wrong_params(layer, "()", params)
     elif type(params) is not expected:
         owner = f"{expected.__module__.rpartition('.')[2]}.{expected.__name__}"
-        raise LayerError(layer, f"expected params {owner}, got {brief(params)}")
+        raise _wrong_params(layer, owner, params)
+
+
+def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
+    return LayerError(
+        layer, f"expected params {expected}, got {shown(given)}{_mend(given, 'params')}"
+    )
+
+
+def _mend(given: object, kind: str = "tensor") -> str:
+    mend = mend_of(given, kind)
+    return f"; {mend}" if mend else ""
+
+
+def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
+    """Check that a bias is one number for each of n features, and not one that broadcasts.
+
+    Args:
+        layer: the layer's name.
+        bias: the bias given, or None.
+        weight: whose dtype it is to have.
+        n: how many features.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> import torch
+        >>> check_bias("dense(4)", torch.ones(1), torch.ones(3, 4), 4)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: dense(4): expected bias of shape (4,), got (1,)
+    """
+    if bias is None:
+        return
+    if not isinstance(bias, Tensor) or bias.shape != (n,):
+        raise wrong_shape(layer, "bias", bias, f"({n},)")
+    if bias.dtype is not weight.dtype:
+        raise LayerError(layer, f"expected bias of dtype {weight.dtype}, got {bias.dtype}")
+
+
+def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
+    """Make the error about a parameter that is no tensor, or one of another shape.
+
+    Args:
+        layer: the layer's name.
+        name: the parameter.
+        given: what was given.
+        shape: the shape that was expected, in words such as "(n_in, n_out)".
+
+    Returns:
+        The error.
+
+    Example:
+        >>> wrong_shape("dense", "weight", None, "(n_in, n_out)")
+        LayerError('dense', 'expected weight of shape (n_in, n_out), got NoneType')
+    """
+    got = f"{type(given).__name__}{_mend(given)}"
+    if isinstance(given, Tensor):
+        got = f"{tuple(given.shape)}"
+    return LayerError(layer, f"expected {name} of shape {shape}, got {got}")
 
 
 def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
@@ -120,6 +181,9 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
         LayerError: if dtype or device differ.
     """
     if given.dtype is not like.dtype:
+        if not isinstance(like, Tensor):  # an array of numpy has a dtype, too
+            got = f"{type(like).__name__}{_mend(like)}"
+            raise LayerError(layer, f"expected params of tensors, got {got}")
         raise LayerError(layer, f"expected {name} of dtype {like.dtype}, got {given.dtype}")
     if given.device != like.device:
         raise LayerError(layer, f"expected {name} on {like.device}, got {given.device}")

@@ -13,6 +13,8 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn import tree
+from lincoln_fn._batches import check_example
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -110,8 +112,8 @@ def summary(net: Layer, x: Arrays) -> Summary:
         The summary, whose repr is the table.
 
     Raises:
-        LayerError: if x does not fit the network, or a layer of one's own looks at the numbers in a
-            tensor, which a `meta` tensor has none of.
+        LayerError: if an argument is not of its kind, x does not fit the network, or a layer of
+            one's own looks at the numbers in a tensor, which a `meta` tensor has none of.
 
     Example:
         >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))
@@ -123,6 +125,8 @@ def summary(net: Layer, x: Arrays) -> Summary:
         ──────────────────────────────────────────────────────────────────────
               total       (128, 10)        397,510      256,000     50,816,000
     """
+    check_kinds("summary", "(net, x)", net=(net, Layer))
+    check_example("summary", x)
     # Fake tensors are on `meta`, but say that they are on a device, which a layer may ask.
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         x = tree.map(_like, x)

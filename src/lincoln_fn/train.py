@@ -17,21 +17,25 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._spent import is_spent, spend
-from lincoln_fn.data import Batch
+from lincoln_fn._batches import check_batch, check_example, check_walkable
+from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._spent import check_unspent, spend_replaced
+from lincoln_fn._step_errors import check_prediction, non_finite
+from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.record import brief, record
+from lincoln_fn.optim.leaves import check_state
+from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, NonFiniteError
 from lincoln_fn.walk.parts import owned
 from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.walks import there
 
 
 @record
@@ -79,13 +83,19 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
         The state, with step 0.
 
     Raises:
-        LayerError: if x does not fit the network.
+        LayerError: if an argument is not of its kind, or x does not fit the network.
 
     Example:
         >>> import lincoln_fn as lf
         >>> init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), torch.zeros(1, 3)).params
         Params(weight=float32[3, 2], bias=float32[2])
     """
+    check_kinds(
+        "init_state",
+        "(net, optimizer, key, x)",
+        net=(net, Layer), optimizer=(optimizer, Optimizer), key=(key, Key),
+    )  # fmt: skip
+    check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
     params = fast_layer(net).init(init_key, x)  # the same numbers, in the faster layout
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
@@ -108,6 +118,8 @@ class Step:
     donate: bool
     pure: StepFunction
     run: StepFunction
+    # What is checked at step 0, where it has to be: that the loss is for such predictions.
+    check_first: Callable[[Params, Batch], None] | None = None
 
     def __repr__(self) -> str:
         return f"make_step({self.net}, {self.loss}, {self.optimizer})"
@@ -115,15 +127,20 @@ class Step:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step, and raise where `make_step` says."""
         if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise LayerError("step", f"expected a batch (x, target), got {brief(batch)}")
+            if isinstance(batch, TrainState):
+                raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
+            check_batch("step", batch)
         # An x that requires a gradient would make autograd record the step, and every one after.
         # Set by hand, which a small step notices beside torch.no_grad().
         recorded = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
+            if self.check_first is not None and not int(state.step):
+                self.check_first(state.params, (batch[0], batch[1]))
             new_state, value = self.run(state, (batch[0], batch[1]))
         except Exception as error:
-            _check_unspent(state)
+            check_kinds("step", state=(state, TrainState))
+            check_unspent(state)
             if isinstance(error, LayerError):
                 self.net.forward(state.params, batch[0])  # names the place as the user has it
             raise
@@ -135,7 +152,7 @@ class Step:
                 self.loss.name, f"expected one number to descend, got {tuple(value.shape)}; {mend}"
             )
         if not math.isfinite(value.item()):
-            raise _non_finite(self.net, self.loss, state, batch[0])
+            raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
         return new_state, value
 
 
@@ -156,9 +173,13 @@ def make_step(
 
     Returns:
         The step, a pure function of what is left to it. It raises `LayerError` for a batch that
-        does not fit, and `NonFiniteError`, naming the step and the first layer whose output is not
-        finite, for a loss that is `nan` or infinite; in both cases there is no new state, and the
-        old one is as it was.
+        does not fit and, at step 0, where the loss is on probabilities, or on their logarithms, and
+        the net gives something else. It raises `NonFiniteError`, naming the step
+        and the first layer whose output is not finite, for a loss that is `nan` or infinite. In
+        each case there is no new state, and the old one is as it was.
+
+    Raises:
+        LayerError: if an argument is not of its kind.
 
     Example:
         >>> import lincoln_fn as lf
@@ -168,6 +189,11 @@ def make_step(
         >>> state.step
         tensor(1)
     """
+    check_kinds(
+        "make_step",
+        "(net, loss, optimizer)",
+        net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer),
+    )  # fmt: skip
     layer, its_loss, update = net, loss, optimizer.update
     if fast:
         layer, its_loss = fast_layer(net), fast_loss(loss)
@@ -191,35 +217,28 @@ def make_step(
             dparams = gradients(layer, params, cache, g)
             new_params, opt_state = update(advanced, dparams, state.opt_state)
         else:
-            new_params = records(walkers[donate], layer, params, cache, g)
             opt_state = state.opt_state
+            check_state("sgd", opt_state, None)
+            new_params = records(walkers[donate], layer, params, cache, g)
             if advanced is not params:
                 new_params = tree.map(lambda _, moved: moved, advanced, new_params)
         new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
         if donate:
-            _empty((params, state.opt_state), (new_params, opt_state))
+            spend_replaced((params, state.opt_state), (new_params, opt_state))
         return new_state, value
 
     pure = partial(run, False)
-    return Step(net, loss, optimizer, donate, pure, partial(run, True) if donate else pure)
-
-
-def _check_unspent(state: TrainState) -> None:
-    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
-    for path, leaf in zip(paths, leaves, strict=True):
-        if is_spent(leaf):
-            problem = f"expected a state that no step has written over, got {path} empty"
-            raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
-
-
-def _empty(old: Arrays, new: Arrays) -> None:
-    """Leave nothing in the tensors whose memory the next state has taken."""
-    for before, after in zip(tree.children(old), tree.children(new), strict=True):
-        if isinstance(before, Tensor):
-            if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
-                spend(before)
-        elif before is not after:
-            _empty(before, after)
+    formula = formula_of(loss)
+    check = None if formula is None else formula.check_first
+    return Step(
+        net,
+        loss,
+        optimizer,
+        donate,
+        pure,
+        partial(run, True) if donate else pure,
+        None if check is None else partial(check_prediction, layer, check),
+    )
 
 
 def train(
@@ -236,7 +255,8 @@ def train(
         The state after each step, and what the step tells.
 
     Raises:
-        LayerError: as the step does.
+        LayerError: if step or state is not of its kind, batches cannot be walked, or are an
+            iterator that gives nothing; and as the step does.
         NonFiniteError: for a loss that is not finite, also if the step does not look itself.
 
     Example:
@@ -245,7 +265,13 @@ def train(
         >>> [record.step for state, record in train(count, begin, [(1, 2), (3, 4)])]
         [1, 2]
     """
-    number = int(state.step)
+    if isinstance(step, Layer) or not callable(step):
+        swapped = "(step, state, batches)" if hasattr(step, "step") else ""
+        raise wrong_kind("train", "step", step, "what make_step returns", swapped)
+    if not hasattr(state, "step") or isinstance(state, Step):
+        raise wrong_kind("train", "state", state, "TrainState")
+    check_walkable("train", batches)
+    number = begun = int(state.step)
     for batch in batches:
         state, value = step(state, batch)
         number += 1
@@ -253,35 +279,13 @@ def train(
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
         yield state, StepRecord(number, loss, _examples(batch))
+    # What can be walked again may give nothing: a run that is resumed at its end has no step left.
+    if number == begun and is_used_once(batches):
+        problem = "expected at least one batch, got none: the iterator is used up"
+        raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
 
 
 def _examples(batch: Batch) -> int | None:
     x = batch[0] if type(batch) is tuple and batch else batch
     first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
     return first.shape[0] if isinstance(first, Tensor) and first.ndim else None
-
-
-def _non_finite(net: Layer, loss: Loss, state: TrainState, x: Arrays) -> NonFiniteError:
-    """Find where a loss stopped being finite, by running the network again."""
-    where = f"step {int(state.step) + 1}"
-    if not _all_finite(x):
-        return NonFiniteError(where, "x holds values that are not finite")
-
-    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        y, cache = layer.forward(params, x)
-        if not _all_finite(y):
-            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
-            bad = [path for path, leaf in paths if not _all_finite(leaf)]
-            of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
-            raise NonFiniteError(layer.name, f"the output is not finite{of}")
-        return y, cache
-
-    try:
-        there(visit, net, state.params, x)
-    except NonFiniteError as error:
-        return NonFiniteError(f"{where}: {error.where}", error.problem)
-    return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")
-
-
-def _all_finite(arrays: Arrays) -> bool:
-    return all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(arrays))

@@ -16,6 +16,7 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import checked, require
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers.add import add
@@ -54,6 +55,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i == len(params)
 
 
+@checked
 def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """Give one input to several layers, and merge their outputs: y = merge(layer_1(x), ...).
 
@@ -75,8 +77,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
         >>> net.predict(((), ()), torch.tensor([-2.0, 3.0]))
         tensor([-0., 9.])
     """
-    if not layers:
-        raise ValueError("branch: expected at least one layer, got none")
+    require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
     return composition(
         "branch", parts, _there, _back, init=_init, needs_dx=_needs_dx, call=_branch_call
@@ -89,6 +90,7 @@ def _branch_call(parts: tuple[Layer, ...]) -> str:
     return f"branch({', '.join(shown)})"
 
 
+@checked
 def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
     """Add a layer's output to its input: y = layer(x) + x, or + shortcut(x).
 

@@ -8,6 +8,7 @@ masks, whatever happened in between. (Chen et al., "Training Deep Nets with Subl
 from __future__ import annotations
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.record import record
@@ -58,6 +59,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
+@checked
 def checkpointed(layer: Layer) -> Layer:
     """Trade time for memory: keep x alone, and run forward again within backward.
 

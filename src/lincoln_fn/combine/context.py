@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import NonNegativeInt, checked, require
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -66,6 +67,7 @@ def _with_context(x: Arrays) -> tuple[Arrays, ...]:
     return x
 
 
+@checked
 def with_context(*layers: Layer) -> Layer:
     """Compose layers one after the other, each with the same context beside its input.
 
@@ -88,8 +90,7 @@ def with_context(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([2.0]), torch.tensor([3.0])))
         tensor([18.])
     """
-    if not layers:
-        raise ValueError("with_context: expected at least one layer, got none")
+    require(len(layers) > 0, "with_context", "at least one of layers", layers)
     return composition("with_context", layers, _there, _back, init=_init, needs_dx=needs_dx)
 
 
@@ -100,7 +101,8 @@ class Selected:
     x: tuple[Arrays, ...]
 
 
-def select(*entries: int) -> Layer:
+@checked
+def select(*entries: NonNegativeInt) -> Layer:
     """Make a layer that picks entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
 
     Derivation. x_j enters y at every place where j is picked, so dx_j is the sum of those places'
@@ -119,8 +121,7 @@ def select(*entries: int) -> Layer:
         >>> select(1, 0, 1).predict((), ("a", "b"))
         ('b', 'a', 'b')
     """
-    if not entries or min(entries) < 0:
-        raise ValueError(f"select: expected entries of at least 0, got {entries}")
+    require(len(entries) > 0, "select", "at least one of entries", entries)
     name = f"select({', '.join(map(str, entries))})"
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, Selected]:

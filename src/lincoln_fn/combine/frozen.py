@@ -6,6 +6,7 @@ alone, `grads` nothing at all. Running statistics and keys still advance.
 
 from __future__ import annotations
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import State, record
@@ -51,6 +52,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
+@checked
 def frozen(layer: Layer) -> Layer:
     """Use a layer without training it.
 

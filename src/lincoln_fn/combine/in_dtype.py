@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from lincoln_fn.arguments import FloatingDtype, checked
 from lincoln_fn.combine._dtypes import cast, dtype_of, like
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -71,7 +72,8 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
-def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = None) -> Layer:
+@checked
+def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None = None) -> Layer:
     """Compute a layer in another dtype, such as bfloat16, whose products a processor has units for.
 
     Args:
@@ -94,9 +96,6 @@ def in_dtype(layer: Layer, dtype: torch.dtype, out_dtype: torch.dtype | None = N
         >>> net.predict(net.init(lf.Key(0), x), x).dtype
         torch.float32
     """
-    for given in (dtype, out_dtype or dtype):
-        if not given.is_floating_point:
-            raise ValueError(f"in_dtype: expected a floating dtype, got {given}")
     return composition(
         "in_dtype",
         (layer,),

@@ -5,6 +5,7 @@ Derivation. y_i depends on x_i alone, so dx_i is what layer i makes of g_i.
 
 from __future__ import annotations
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import composition
@@ -37,6 +38,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
+@checked
 def parallel(*layers: Layer) -> Layer:
     """Put layers side by side, each with an input of its own: y_i = layer_i(x_i).
 

@@ -9,6 +9,7 @@ dx, from the last layer back to the first:
 
 from __future__ import annotations
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, is_trained
@@ -41,6 +42,7 @@ def needs_dx(i: int, params: Params) -> bool:
     return any(map(is_trained, params[:i]))
 
 
+@checked
 def serial(*layers: Layer) -> Layer:
     """Compose layers one after the other: y = layer_n(... layer_1(x)).
 
@@ -63,7 +65,8 @@ def serial(*layers: Layer) -> Layer:
     return composition("serial", layers, there, back, needs_dx=needs_dx)
 
 
-def repeat(n: int, layer: Layer) -> Layer:
+@checked
+def repeat(n: PositiveInt, layer: Layer) -> Layer:
     """Compose n layers of one kind, one after the other, each with parameters of its own.
 
     Args:
@@ -80,8 +83,6 @@ def repeat(n: int, layer: Layer) -> Layer:
         >>> repeat(3, lf.serial(lf.dense(5), lf.relu()))
         repeat(3, serial(dense(5), relu()))
     """
-    if n < 1:
-        raise ValueError(f"repeat: expected n of at least 1, got {n}")
     return composition("serial", (layer,) * n, there, back, needs_dx=needs_dx, call=_repeat_call)
 
 

@@ -14,6 +14,7 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import brief
@@ -70,6 +71,7 @@ def _check_inputs(x: object) -> None:
         raise LayerError("shared", f"expected x to be a tuple of inputs, got {brief(x)}")
 
 
+@checked
 def shared(layer: Layer) -> Layer:
     """Use one layer, with one set of parameters, on each entry of a tuple: y_i = layer(x_i).
 

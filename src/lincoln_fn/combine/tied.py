@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import checked
 from lincoln_fn.combine._scores import Logits, scores
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -57,6 +58,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i > 0 and is_trained(params[0] if i == 1 else params)
 
 
+@checked
 def tied(embedding: Layer, body: Layer) -> Layer:
     """Embed indices, run a body, and score every index by the same matrix: y = body(E[x]) E^T.
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.combine._completed import completed
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
@@ -53,12 +54,13 @@ class _Style(NamedTuple):
     batch_first: bool = True
 
 
+@checked
 def transformer_encoder_block(
-    num_heads: int,
-    dim_feedforward: int = 2048,
-    dropout: float = 0.1,
+    num_heads: PositiveInt,
+    dim_feedforward: PositiveInt = 2048,
+    dropout: Probability = 0.1,
     activation: Activation = "relu",
-    layer_norm_eps: float = 1e-5,
+    layer_norm_eps: NonNegative = 1e-5,
     norm_first: bool = False,
     is_causal: bool = False,
     bias: bool = True,
@@ -106,12 +108,13 @@ def transformer_encoder_block(
     )
 
 
+@checked
 def transformer_decoder_block(
-    num_heads: int,
-    dim_feedforward: int = 2048,
-    dropout: float = 0.1,
+    num_heads: PositiveInt,
+    dim_feedforward: PositiveInt = 2048,
+    dropout: Probability = 0.1,
     activation: Activation = "relu",
-    layer_norm_eps: float = 1e-5,
+    layer_norm_eps: NonNegative = 1e-5,
     norm_first: bool = False,
     is_causal: bool = True,
     bias: bool = True,
@@ -234,8 +237,5 @@ def _named(parts: tuple[Layer, ...], *, name: str) -> str:
 
 
 def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
-    if style.activation not in _ACTIVATIONS:
-        expected = "expected activation relu or gelu"
-        raise ValueError(f"{function}: {expected}, got {style.activation!r}")
     options = dict(zip(style._fields, zip(style, _Style(), strict=True), strict=True))
     return call_repr(function, num_heads, **options, is_causal=is_causal)

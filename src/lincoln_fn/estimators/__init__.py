@@ -9,6 +9,10 @@ a thin rim around `lf.fit`, and what it learns is a frozen `TrainState` in its `
 Estimators can be pickled, with nets and lambdas of one's own too: cloudpickle saves functions by
 their code. A search over nets or optimizers holds them in its grid as well, outside of any
 estimator, so save its `best_estimator_`, or all of it by `cloudpickle.dump`.
+
+Loading such a file runs code that the file holds: whoever wrote it can do anything that you can.
+Load one only from those you trust to run code on your machine. A file from anybody else should be
+a checkpoint: `lf.checkpoint.load` runs no code of the file's.
 """
 
 try:

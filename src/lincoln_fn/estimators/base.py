@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
 from sklearn.utils import check_random_state  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_is_fitted, validate_data  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import Tensor, nn
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._mends import shown
 from lincoln_fn.combine import serial
 from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
@@ -75,15 +77,17 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         self, x: Array, target: Array, n_out: int, loss: Loss, *, epochs: int, goes_on: bool
     ) -> None:
         """Fit the network anew, or go on from `state_`, and keep what came of it."""
-        net = _net(self.net, n_out)
+        name = type(self).__name__
+        net = _net(name, self.net, n_out)
         optimizer = adam(0.003) if self.optimizer is None else self.optimizer
+        check_kinds(name, loss=(loss, Loss), optimizer=(optimizer, Optimizer))
         example = torch.as_tensor(x[:1])
         key = self.state_.key.fold_in(self.state_.step) if goes_on else self._key()
         state = init_state(net, optimizer, key, example)
         shape = tuple(net.predict(state.params, example).shape)
         if shape != (1, n_out):
             problem = f"expected a net with {n_out} outputs an example, shape (1, {n_out})"
-            raise LayerError(type(self).__name__, f"{problem}, got {shape} from {net}")
+            raise LayerError(name, f"{problem}, got {shape} from {net}")
         if goes_on:
             if not _are_alike(state, self.state_):
                 problem = "expected to go on with the net, optimizer and kind of data fitted before"
@@ -138,10 +142,20 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         super().__setstate__({**kept, **cloudpickle.loads(state["_functions"])})
 
 
-def _net(net: Net | None, n_out: int) -> Layer:
+def _net(name: str, net: Net | None, n_out: int) -> Layer:
     if net is None:
         return serial(dense(100), relu(), dense(n_out))
-    return net if isinstance(net, Layer) else net(n_out)
+    if isinstance(net, Layer):
+        return net
+    if not callable(net) or isinstance(net, nn.Module | type):
+        raise wrong_kind(name, "net", net, "Layer")
+    try:
+        made = net(n_out)
+    except TypeError as error:
+        mend = "it is called with the number of outputs"
+        raise LayerError(name, f"net: {shown(net)} raised {error}; {mend}") from error
+    check_kinds(name, net=(made, Layer))
+    return made
 
 
 def _are_alike(state: TrainState, other: TrainState) -> bool:

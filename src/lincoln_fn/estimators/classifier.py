@@ -18,8 +18,10 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
+from lincoln_fn.shapes import LayerError
 
 # By the losses' names, what a net's outputs are, read as log-probabilities of the classes.
 _OF_ALL_CLASSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
@@ -35,8 +37,14 @@ _OF_SECOND_CLASS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
+# Rounding, of outputs in bfloat16 at that, is no more; what is left of it is divided away.
+_SUM_TOLERANCE: Final = 0.1
+
+
 def _loss_of(estimator: NetClassifier) -> Loss:
-    return softmax_cross_entropy() if estimator.loss is None else estimator.loss
+    loss = softmax_cross_entropy() if estimator.loss is None else estimator.loss
+    check_kinds("NetClassifier", loss=(loss, Loss))
+    return loss
 
 
 def _has_one_output(loss: Loss) -> bool:
@@ -63,6 +71,9 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
     Labels are of any kind that scikit-learn knows; the loss sees their places in `classes_`. The
     network computes in the dtype of X, float32 or float64, and in float64 for any other. It learns
     best from features of mean 0 and variance 1, so put a `StandardScaler` before it.
+
+    A pickle of the estimator holds its functions as code, by cloudpickle, and loading one runs that
+    code: load none from a stranger. `lf.checkpoint` saves `state_` in a file that holds no code.
 
     Args:
         net: the whole network, or a function that makes one of the number of its outputs, as
@@ -183,8 +194,16 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
             NotFittedError: before `fit`.
             ValueError: if X is not as it should be.
         """
-        log_p: Array = _log_probabilities(self)(self._outputs(X).double()).numpy()
-        return log_p
+        log_p = _log_probabilities(self)(self._outputs(X).double())
+        sums = log_p.exp().sum(1)
+        wrong = sums[~((sums - 1).abs() <= _SUM_TOLERANCE)]
+        if len(wrong):
+            loss = _loss_of(self)
+            problem = f"expected a net whose outputs are what {loss} is for"
+            got = f"probabilities that sum to {wrong[0].item():.3g}"
+            raise LayerError("NetClassifier", f"{problem}, got {got}")
+        array: Array = (log_p - sums.log()[:, None]).numpy()
+        return array
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name

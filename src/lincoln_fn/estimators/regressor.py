@@ -19,6 +19,9 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
     learns best from features and targets of mean 0 and variance 1, so put a `StandardScaler` before
     it, and a `TransformedTargetRegressor` around it.
 
+    A pickle of the estimator holds its functions as code, by cloudpickle, and loading one runs that
+    code: load none from a stranger. `lf.checkpoint` saves `state_` in a file that holds no code.
+
     Args:
         net: the whole network, or a function that makes one of the number of its outputs, as
             `lambda n_out: lf.serial(lf.dense(50), lf.sigmoid(), lf.dense(n_out))`. It has an output

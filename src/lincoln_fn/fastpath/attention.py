@@ -45,7 +45,7 @@ from lincoln_fn.layers._attention_forms import (
 from lincoln_fn.layers._heads import Heads, scale_of
 from lincoln_fn.layers.multi_head_attention import Params, check_forward
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.shapes import check_bias, check_cache, check_cotangent, check_params
 
 
 @record
@@ -95,6 +95,8 @@ def forward(
 ) -> tuple[Sequence, Cache]:
     """Compute what `multi_head_attention.forward` does."""
     given = check_forward(params, x, num_heads, batch_first)
+    for projection in (*_inner(params), params.output):
+        check_bias(NAME, projection.bias, projection.weight, projection.weight.shape[-1])
     q, k, v = project(_inner(params), given, num_heads)
     q.mul_(_scale(q))  # which nobody else has seen
     weights, dropped = weights_of(q, k, full_mask(given), is_causal), None

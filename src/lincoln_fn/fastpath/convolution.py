@@ -126,7 +126,9 @@ def grads(
 def _run(layer: str, params: Any, x: Tensor, arguments: Arguments) -> Tensor:
     """Run the forward kernel."""
     weight = params.weight
-    _conv.check_fit(layer, x, weight, y_shape(x, weight, arguments)[2 - weight.ndim :])
+    shape = y_shape(x, weight, arguments)
+    spatial = weight.ndim - 2
+    _conv.check_fit(layer, x, weight, params.bias, shape[-spatial - 1], shape[-spatial:])
     batched = x if x.ndim == weight.ndim else x[None]
     y = torch.convolution(batched, weight, params.bias, *arguments)
     return y if x.ndim == weight.ndim else y[0]

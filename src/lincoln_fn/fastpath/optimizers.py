@@ -18,7 +18,7 @@ from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.adam import AdamState, Settings, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
-from lincoln_fn.optim.leaves import Lists, each_leaf, update_lists
+from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists
 from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.optim.rules import learning_rate
 
@@ -27,6 +27,7 @@ def adam_update(
     params: Params, grads: Params, state: AdamState, *, settings: Settings
 ) -> tuple[Params, AdamState]:
     """Compute Adam's update, each leaf by ATen's kernel if it may be handed the leaf."""
+    check_state(settings.name, state, AdamState, v_max=settings.amsgrad)
     step, lr = state.step + 1, learning_rate(settings.lr, state.step)
 
     def update(lists: Lists) -> Lists:

@@ -17,6 +17,7 @@ from lincoln_fn import tree
 from lincoln_fn.fastpath import dense
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.optim.leaves import check_dtype
 from lincoln_fn.optim.sgd import plain_update
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
@@ -120,7 +121,7 @@ def stepped(where: str, params: Params, dparams: Params, lr: float, donate: bool
         The new parameters; of donated ones, in the same memory.
 
     Raises:
-        LayerError: if the gradients do not mirror the parameters.
+        LayerError: if the gradients do not mirror the parameters, or have another dtype.
 
     Example:
         >>> stepped("mine", (torch.tensor([3.0]),), (torch.tensor([2.0]),), 0.5, False)
@@ -131,6 +132,7 @@ def stepped(where: str, params: Params, dparams: Params, lr: float, donate: bool
         if not isinstance(dp, Tensor) or p.shape != dp.shape:
             shapes = f"{tuple(p.shape)}, got {brief(dp)}"
             raise LayerError(where, f"expected a gradient of its parameter's shape {shapes}")
+        check_dtype(where, p, dp)
         return torch.sub(p, dp, alpha=lr, out=p.detach() if donate else None)
 
     try:

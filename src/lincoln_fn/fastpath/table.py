@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn.fastpath import (
     activations,
     adaptive_pooling,
@@ -63,6 +64,7 @@ def fast(net: Layer) -> Layer:
         >>> fast(net)
         serial(dense(10), relu())
     """
+    check_kinds("fast", net=(net, Layer))
     return _faster(rearranged(net))
 
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import keys
+from lincoln_fn.arguments import Bound, NonNegative, Positive, checked, require
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 from lincoln_fn.layer import call_repr
 
 
+@checked
 def constant(value: float) -> Initializer:
     """Fill with one number.
 
@@ -60,6 +62,7 @@ def ones() -> Initializer:
     return Initializer("ones()", constant(1.0).draw)
 
 
+@checked
 def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
     """Draw uniformly from [low, high).
 
@@ -77,15 +80,15 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
         >>> uniform(-0.05, 0.05)
         uniform(-0.05, 0.05)
     """
-    if low > high:
-        raise ValueError(f"uniform: expected low of at most high, got {(low, high)}")
+    require(low <= high, "uniform", "low of at most high", (low, high))
     return Initializer(
         f"uniform({low}, {high})",
         lambda key, shape, fans, dtype: keys.uniform(key, shape, low, high, dtype),
     )
 
 
-def normal(std: float, mean: float = 0.0) -> Initializer:
+@checked
+def normal(std: NonNegative, mean: float = 0.0) -> Initializer:
     """Draw from the normal distribution.
 
     Args:
@@ -105,8 +108,9 @@ def normal(std: float, mean: float = 0.0) -> Initializer:
     )
 
 
+@checked
 def truncated_normal(
-    std: float = 1.0, mean: float = 0.0, low: float = -2.0, high: float = 2.0
+    std: Positive = 1.0, mean: float = 0.0, low: Bound = -2.0, high: Bound = 2.0
 ) -> Initializer:
     """Draw from the normal distribution as it is between two bounds.
 
@@ -130,10 +134,7 @@ def truncated_normal(
         >>> bool(values.abs().max() <= 2)
         True
     """
-    if not std > 0:
-        raise ValueError(f"truncated_normal: expected std above 0, got {std}")
-    if not low < high:
-        raise ValueError(f"truncated_normal: expected low below high, got {(low, high)}")
+    require(low < high, "truncated_normal", "low below high", (low, high))
     first, last = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
 
     def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:

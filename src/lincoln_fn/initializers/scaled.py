@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import keys
+from lincoln_fn.arguments import checked
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 from lincoln_fn.layer import call_repr
+
+Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
 
@@ -36,6 +39,7 @@ def fan_in_uniform() -> Initializer:
     return Initializer("fan_in_uniform()", draw)
 
 
+@checked
 def glorot_uniform(gain: float = 1.0) -> Initializer:
     """Draw uniformly within sqrt(3 v), of variance v = 2 gain^2 / (n_in + n_out).
 
@@ -61,6 +65,7 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
     )
 
 
+@checked
 def glorot_normal(gain: float = 1.0) -> Initializer:
     """Draw from the normal distribution of variance v = 2 gain^2 / (n_in + n_out).
 
@@ -86,8 +91,9 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
     )
 
 
+@checked
 def he_uniform(
-    mode: Mode = "fan_in", nonlinearity: str = "relu", negative_slope: float = 0.0
+    mode: Mode = "fan_in", nonlinearity: Nonlinearity = "relu", negative_slope: float = 0.0
 ) -> Initializer:
     """Draw uniformly within sqrt(3 v), of variance v = gain^2 / n.
 
@@ -113,8 +119,9 @@ def he_uniform(
     return _he("uniform", mode, nonlinearity, negative_slope)
 
 
+@checked
 def he_normal(
-    mode: Mode = "fan_in", nonlinearity: str = "relu", negative_slope: float = 0.0
+    mode: Mode = "fan_in", nonlinearity: Nonlinearity = "relu", negative_slope: float = 0.0
 ) -> Initializer:
     """Draw from the normal distribution of variance v = gain^2 / n.
 
@@ -174,7 +181,8 @@ def lecun_normal() -> Initializer:
     return _scaled("lecun_normal()", "normal", lambda fans: 1 / max(fans.n_in, 1))
 
 
-def gain(nonlinearity: str, negative_slope: float = 0.01) -> float:
+@checked
+def gain(nonlinearity: Nonlinearity, negative_slope: float = 0.01) -> float:
     """Tell by what factor weights should be larger for a nonlinearity, as torch does.
 
     Args:
@@ -199,14 +207,10 @@ def gain(nonlinearity: str, negative_slope: float = 0.01) -> float:
         "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
         "selu": 3 / 4,
     }
-    if nonlinearity not in gains:
-        raise ValueError(f"gain: expected one of {', '.join(gains)}, got {nonlinearity!r}")
     return gains[nonlinearity]
 
 
-def _he(kind: str, mode: Mode, nonlinearity: str, negative_slope: float) -> Initializer:
-    if mode not in get_args(Mode):
-        raise ValueError(f"he_{kind}: expected mode fan_in or fan_out, got {mode!r}")
+def _he(kind: str, mode: Mode, nonlinearity: Nonlinearity, negative_slope: float) -> Initializer:
     square = gain(nonlinearity, negative_slope) ** 2
     name = call_repr(
         f"he_{kind}",

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import keys
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 from lincoln_fn.layer import call_repr
 
 
+@checked
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
 
@@ -75,7 +77,8 @@ def identity() -> Initializer:
     return Initializer("identity()", draw)
 
 
-def dirac(groups: int = 1) -> Initializer:
+@checked
+def dirac(groups: PositiveInt = 1) -> Initializer:
     """Fill a convolution's weight so that each output channel is an input channel: y = x.
 
     Of each group, output channel i copies input channel i, as far as there are any, by a 1 in the
@@ -111,7 +114,8 @@ def dirac(groups: int = 1) -> Initializer:
     return Initializer(call_repr("dirac", groups=(groups, 1)), draw)
 
 
-def sparse(sparsity: float, std: float = 0.01) -> Initializer:
+@checked
+def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
     """Draw from the normal distribution, but let that share of each column be 0.
 
     A column of a dense weight, of shape (n_in, n_out), is what feeds one output, so that each
@@ -134,8 +138,6 @@ def sparse(sparsity: float, std: float = 0.01) -> Initializer:
         >>> (weight == 0).sum(0)
         tensor([6, 6, 6])
     """
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparse: expected sparsity in [0, 1], got {sparsity}")
 
     def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
         _check_matrix("sparse", shape)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.record import EVERYTHING
 
@@ -30,6 +31,9 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
         The module. Each trained leaf is a parameter and each leaf of a state a buffer, named by its
         path ("0.weight") and laid out as here; `to_state_dict` gives torch's layouts.
 
+    Raises:
+        LayerError: if layer is none.
+
     Example:
         >>> layer = lf.dense(2)
         >>> module = to_torch(layer, layer.init(lf.Key(0), torch.zeros(1, 3)))
@@ -37,6 +41,7 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
         >>> module.weight.grad.shape
         torch.Size([3, 2])
     """
+    check_kinds("to_torch", "(layer, params)", layer=(layer, Layer))
     return LayerModule(layer, params)
 
 

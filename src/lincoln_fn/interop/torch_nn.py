@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from torch import nn
 
+from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.combine.serial import serial
 from lincoln_fn.interop._constructors import ours
@@ -175,7 +176,7 @@ def from_torch(
     Whether the module is in training does not matter: `forward` trains and `predict` evaluates. A
     module none of whose parameters requires a gradient becomes `frozen`. A recurrent module's
     outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). In place of
-    a `PackedSequence` it takes a padded sequence and a mask. Hooks stay behind.
+    a `PackedSequence` it takes a padded sequence and a mask.
 
     What torch's attention and transformers are given at each call are entries of x: (query, key,
     value, mask), (source, target, source mask, target mask, memory mask), and so on, as the layers
@@ -194,13 +195,17 @@ def from_torch(
         children in their order, whatever their names.
 
     Raises:
-        LayerError: if a module has no counterpart, or has an option or tied parameters that none
-            has, with its path and class.
+        LayerError: if a module has no counterpart, hooks, a forward that is not its class's own, or
+            an option or tied parameters that no layer has; with its path and class.
 
     Example:
         >>> from_torch(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(inplace=True)))
         (serial(dense(2), relu()), (Params(weight=float32[3, 2], bias=float32[2]), ()))
     """
+    if not isinstance(module, nn.Module):
+        raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
+    check_kinds("from_torch", key=(key, Key))
+    _check_unchanged(module)
     _check_untied(module)
     for tensor in module.state_dict().values():
         key = key.near(tensor)
@@ -234,6 +239,24 @@ def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
     if trained == {True, False}:
         raise LayerError(where, "expected all of its parameters or none to require a gradient")
     return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
+
+
+# Where torch keeps what it runs before and after a module's own functions.
+_HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+
+
+def _check_unchanged(module: nn.Module) -> None:
+    """Check that a module and those in it compute what their classes say, and nothing else."""
+    mend = "make a layer of it by from_function"
+    for path, part in module.named_modules(remove_duplicate=False):
+        where = f"from_torch: {path} {type(part).__name__}".replace("  ", " ")
+        hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
+        if hooks:
+            problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or {mend}"
+            raise LayerError(where, problem)
+        if "forward" in vars(part) or type(part).__call__ is not nn.Module.__call__:
+            own = "forward" if "forward" in vars(part) else "__call__"
+            raise LayerError(where, f"expected its class's own {own}, got another; {mend}")
 
 
 def _check_untied(module: nn.Module) -> None:

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layers._spatial import Sizes, check_image
-from lincoln_fn.shapes import LayerError, check_input, check_like
+from lincoln_fn.shapes import LayerError, check_bias, check_input, check_like
 
 
 class Geometry(NamedTuple):
@@ -113,9 +113,12 @@ def named(family: str, weight: object) -> str:
     return f"{family}{weight.ndim - 2}d"
 
 
-def check_fit(layer: str, x: Tensor, weight: Tensor, y_spatial: Sizes) -> None:
-    """Check that x is of the weight's dtype and device, and that y is not empty."""
+def check_fit(
+    layer: str, x: Tensor, weight: Tensor, bias: Tensor | None, n_out: int, y_spatial: Sizes
+) -> None:
+    """Check that x and the bias are of the weight's dtype, the bias's shape, and y not empty."""
     check_like(layer, "x", x, weight)
+    check_bias(layer, bias, weight, n_out)
     if min(y_spatial) < 1:
         given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
         raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
@@ -145,6 +148,7 @@ def draw(
     """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
     size = math.prod(shape[2:])
     fans = Fans(shape[1] * size, shape[0] * size)
-    weight_key, bias_key = key.near(x).split()
+    layer = f"conv{len(shape) - 2}d"
+    weight_key, bias_key = checked_key(layer, key).near(x).split()
     weight = weight_init.draw(weight_key, shape, fans, x.dtype)
     return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None

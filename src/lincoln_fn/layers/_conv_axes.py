@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, get_args
+
+from lincoln_fn.arguments import NonNegativeSizes, require
 from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.shapes import LayerError
 
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
+PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+PADDING_MODES = get_args(PaddingMode)
 
 
 def conv_axes(
@@ -75,11 +81,6 @@ def kernel_axes(
     layer: str, n: int, out_channels: int, kernel_size: int | Sizes, groups: int
 ) -> Sizes:
     """Check what both kinds of layers are made with, and find the kernel's size on each axis."""
-    for what, number in (("out_channels", out_channels), ("groups", groups)):
-        if number < 1:
-            raise ValueError(f"{layer}: expected {what} of at least 1, got {number}")
-    if out_channels % groups:
-        raise ValueError(
-            f"{layer}: expected out_channels that groups={groups} divides, got {out_channels}"
-        )
+    divides = out_channels % groups == 0
+    require(divides, layer, f"out_channels that groups={groups} divides", out_channels)
     return per_axis(layer, "kernel_size", kernel_size, n, 1)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.layers._normalisation import Running, Sizes
-from lincoln_fn.shapes import LayerError, check_like
+from lincoln_fn.shapes import LayerError, check_like, wrong_shape
+
+NormalizedShape: TypeAlias = OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY]
 
 
 def check_batch(
@@ -25,6 +29,7 @@ def check_batch(
         _check_layouts("batch_norm", x, numbers, bias, ((1, 0), (1, 1)))
     else:
         _check_layouts("batch_norm", x, numbers, bias, ((1, spatial_axes),))
+    _check_running("batch_norm", running, x.shape[1])
 
 
 def check_instances(
@@ -95,6 +100,8 @@ def trailing_sizes(
     layer: str, x: Tensor, normalized_shape: Sizes, weight: Tensor | None, bias: Tensor | None
 ) -> Sizes:
     """Find the sizes of the trailing axes, which -1 leaves open, and check them and params."""
+    if weight is not None and not isinstance(weight, Tensor):
+        raise wrong_shape(layer, "weight", weight, f"{normalized_shape}")
     expected = normalized_shape if weight is None else tuple(weight.shape)
     sizes = tuple(x.shape[x.ndim - len(normalized_shape) :]) if x.ndim else ()
     fits = len(sizes) == len(expected)
@@ -111,34 +118,26 @@ def _check_affine(
     """Check that x, weight and bias have one dtype and device, and the bias the right shape."""
     if weight is not None:
         check_like(layer, "x", x, weight)
+        if weight.shape != sizes:
+            raise wrong_shape(layer, "weight", weight, f"{sizes}")
     if bias is not None:
         check_like(layer, "bias", bias, x)
         if bias.shape != sizes:
-            raise LayerError(layer, f"expected bias of shape {sizes}, got {tuple(bias.shape)}")
+            raise wrong_shape(layer, "bias", bias, f"{sizes}")
 
 
-def check_eps(layer: str, eps: float) -> None:
-    """Check a constructor's eps."""
-    if not eps >= 0:
-        raise ValueError(f"{layer}: expected eps of at least 0, got {eps}")
+def _check_running(layer: str, running: Running | None, channels: int) -> None:
+    """Check that running statistics are one number a channel, and none that broadcasts."""
+    if running is None:
+        return
+    for name, given in (("mean", running.mean), ("var", running.var)):
+        if given.shape != (channels,):
+            raise wrong_shape(layer, f"running.{name}", given, f"({channels},)")
 
 
-def check_running(layer: str, momentum: float | None, spatial_axes: int | None) -> None:
-    """Check a constructor's momentum and number of spatial axes."""
-    if momentum is not None and not 0 <= momentum <= 1:
-        raise ValueError(f"{layer}: expected momentum from 0 to 1 or None, got {momentum}")
-    if spatial_axes is not None and spatial_axes < 1:
-        problem = f"expected spatial_axes of at least 1 or None, got {spatial_axes}"
-        raise ValueError(f"{layer}: {problem}")
-
-
-def sizes_of(layer: str, normalized_shape: int | Sequence[int]) -> Sizes:
-    """Check a constructor's normalized_shape, and list its sizes."""
-    given = normalized_shape
-    sizes = (given,) if isinstance(given, int) else tuple(given)
-    if not sizes or any(size < 1 and size != -1 for size in sizes):
-        raise ValueError(f"{layer}: expected normalized_shape of sizes or -1, got {given}")
-    return sizes
+def sizes_of(normalized_shape: NormalizedShape) -> Sizes:
+    """List the sizes of a constructor's normalized_shape."""
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
 
 
 def shown_sizes(sizes: Sizes) -> tuple[object, ...]:

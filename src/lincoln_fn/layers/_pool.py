@@ -11,16 +11,17 @@ end; but not one that would start in the padding behind x.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, require
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers._spatial import Sizes, check_image, per_axis
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_input
 
-OutputSize = int | None | tuple[int | None, ...]
+OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 
 
 class Window(NamedTuple):
@@ -144,15 +145,12 @@ def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
 
 
 def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:
-    """Write output_size as one number an axis; a ValueError where that cannot be.
+    """Write output_size as one number an axis, and check their number.
 
     Example:
         >>> output_sizes("adaptive_avg_pool2d", None, 2)
         (None, None)
     """
     sizes = output_size if isinstance(output_size, tuple) else (output_size,) * n
-    if len(sizes) != n or any(size is not None and size < 1 for size in sizes):
-        raise ValueError(
-            f"{layer}: expected output_size of {n} numbers of at least 1, got {output_size}"
-        )
+    require(len(sizes) == n, layer, f"output_size as an int or a tuple of {n}", output_size)
     return sizes

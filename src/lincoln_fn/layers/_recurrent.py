@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, call_repr
 from lincoln_fn.layers._recurrent_forms import (
     Cache,
@@ -56,7 +56,7 @@ def init_cells(name: str, gates: int, key: Key, x: Arrays, form: Form) -> Cells:
     sequence = x[0] if type(x) is tuple and x else x
     check_sequence(name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
-    keys = iter(key.near(sequence).split(4 * form.num_layers * directions))
+    keys = iter(checked_key(name, key).near(sequence).split(4 * form.num_layers * directions))
 
     def cell(n_in: int) -> Cell:
         return drawn_cell(keys, n_in, gates, form, sequence.dtype)
@@ -144,11 +144,7 @@ def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:
 
 
 def call_of(name: str, form: Form, batch_first: bool, nonlinearity: str = "tanh") -> str:
-    """Write the call that makes a recurrent layer, and check its numbers."""
-    for what in ("hidden_size", "num_layers"):
-        number = getattr(form, what)
-        if number < 1:
-            raise ValueError(f"{name}: expected {what} of at least 1, got {number}")
+    """Write the call that makes a recurrent layer."""
     return call_repr(
         name,
         form.hidden_size,

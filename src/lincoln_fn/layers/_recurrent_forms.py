@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers._scan import Cell, Rule, Tensors
 from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like
+from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, wrong_shape
 
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
 
@@ -86,6 +86,18 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
         raise LayerError(name, f"{problem}, got {tuple(sequence.shape)}")
 
 
+def check_cell(name: str, cell: Cell, gates: int) -> None:
+    """Check that the parameters of a cell fit together: no bias may broadcast."""
+    hidden, width = cell.weight_hh.shape[0], cell.weight_hh.shape[-1]
+    if cell.weight_hh.shape != (hidden, gates * hidden):
+        raise wrong_shape(name, "weight_hh", cell.weight_hh, f"{(hidden, gates * hidden)}")
+    if cell.weight_ih.ndim != 2 or cell.weight_ih.shape[1] != width:
+        raise wrong_shape(name, "weight_ih", cell.weight_ih, f"(n_in, {width})")
+    for field, bias in (("bias_ih", cell.bias_ih), ("bias_hh", cell.bias_hh)):
+        if bias is not None and bias.shape != (width,):
+            raise wrong_shape(name, field, bias, f"({width},)")
+
+
 def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inputs:
     """Take x apart, and check that its parts fit."""
     name, entries = family.name, len(x) if type(x) is tuple else 0
@@ -95,6 +107,9 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     check_sequence(name, sequence, batch_first)
     weight = cells[0][0].weight_ih
     check_like(name, "x", sequence, weight)
+    for pair in cells:
+        for cell in pair:
+            check_cell(name, cell, family.rule.gates)
     axis = None if sequence.ndim == 2 else 0 if batch_first else 1
     if sequence.shape[-1] != len(weight):
         axes = {None: "(length,", 0: "(batch, length,", 1: "(length, batch,"}[axis]

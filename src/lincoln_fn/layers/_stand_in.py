@@ -11,6 +11,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import require
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache, check_cotangent
 
@@ -68,7 +69,7 @@ def reshaped_back(
 
 
 def open_sizes(layer: str, what: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Check the sizes of a shape in which one may be left open with -1.
+    """Check that at most one size of a shape is left open with -1.
 
     Args:
         layer: the layer's name.
@@ -79,15 +80,14 @@ def open_sizes(layer: str, what: str, sizes: tuple[int, ...]) -> tuple[int, ...]
         The sizes.
 
     Raises:
-        ValueError: if a size is neither positive nor the only -1.
+        LayerError: if several are.
 
     Example:
         >>> open_sizes("reshape", "shape", (2, -1))
         (2, -1)
     """
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise ValueError(f"{layer}: expected positive sizes and at most one -1, got {what}={sizes}")
-    return tuple(sizes)
+    require(sizes.count(-1) < 2, layer, f"{what} with at most one -1", sizes)
+    return sizes
 
 
 def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:

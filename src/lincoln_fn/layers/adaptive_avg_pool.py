@@ -17,6 +17,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import (
     OutputSize,
@@ -73,6 +74,7 @@ def backward(
     return added_up(share, positions, x, n), ()
 
 
+@checked
 def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, length), or a batch.
 
@@ -88,6 +90,7 @@ def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
     return _layer(1, output_size)
 
 
+@checked
 def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, height, width), or a batch.
 
@@ -110,6 +113,7 @@ def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     return _layer(2, output_size)
 
 
+@checked
 def adaptive_avg_pool3d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, depth, height, width), or a batch.
 

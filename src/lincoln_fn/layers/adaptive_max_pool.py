@@ -19,6 +19,7 @@ from functools import partial
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import (
     OutputSize,
@@ -70,6 +71,7 @@ def backward(
     return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
 
+@checked
 def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, length), or a batch.
 
@@ -85,6 +87,7 @@ def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False
     return _layer(1, output_size, return_indices)
 
 
+@checked
 def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, height, width), or a batch.
 
@@ -108,6 +111,7 @@ def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False
     return _layer(2, output_size, return_indices)
 
 
+@checked
 def adaptive_max_pool3d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, depth, height, width), or a batch.
 

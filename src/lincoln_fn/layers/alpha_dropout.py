@@ -33,13 +33,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import Probability, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers.dropout import (
     Cache,
     Params,
     advance,
     backward,
-    checked_probability,
     draw_mask,
     init,
 )
@@ -88,7 +88,8 @@ def _check(params: Params, x: Tensor, features: bool) -> None:
         raise LayerError("alpha_dropout", f"expected x of shape (N, C, ...), got {tuple(x.shape)}")
 
 
-def alpha_dropout(p: float = 0.5) -> Layer:
+@checked
+def alpha_dropout(p: Probability = 0.5) -> Layer:
     """Drop each place to selu's lower bound, and keep mean 0 and variance 1.
 
     x has any shape, and y has the same. `predict` returns x itself. Source: Klambauer, Unterthiner,
@@ -110,7 +111,8 @@ def alpha_dropout(p: float = 0.5) -> Layer:
     return _layer("alpha_dropout", p, features=False)
 
 
-def feature_alpha_dropout(p: float = 0.5) -> Layer:
+@checked
+def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops places.
 
     Args:
@@ -132,7 +134,6 @@ def feature_alpha_dropout(p: float = 0.5) -> Layer:
 
 
 def _layer(name: str, p: float, features: bool) -> Layer:
-    p = checked_probability(name, p)
     return Layer(
         call_repr(name, p=(p, 0.5)),
         partial(forward, p=p, features=features),

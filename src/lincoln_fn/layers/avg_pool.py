@@ -17,11 +17,13 @@ Cache: a stand-in for x, the window, and how to divide.
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, Range, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
 from lincoln_fn.layers._pool_positions import (
@@ -34,6 +36,8 @@ from lincoln_fn.layers._pool_positions import (
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
+
+Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 
 
 @record
@@ -92,10 +96,11 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
     return n
 
 
+@checked
 def avg_pool1d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -114,14 +119,15 @@ def avg_pool1d(
     return _layer(1, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@checked
 def avg_pool2d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    divisor_override: Divisor | None = None,
 ) -> Layer:
     """Make an average pooling of x of shape (channels, height, width), or a batch of such.
 
@@ -150,14 +156,15 @@ def avg_pool2d(
     return _layer(2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@checked
 def avg_pool3d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    divisor_override: Divisor | None = None,
 ) -> Layer:
     """Make an average pooling of x of shape (channels, depth, height, width), or a batch of such.
 
@@ -183,8 +190,6 @@ def _layer(
     divisor_override: int | None,
 ) -> Layer:
     layer = f"avg_pool{n}d"
-    if divisor_override == 0:
-        raise ValueError(f"{layer}: expected divisor_override other than 0, got 0")
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
     name = call_repr(
         layer, kernel_size,

@@ -38,6 +38,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
@@ -55,8 +56,6 @@ from lincoln_fn.layers._normalisation import (
 from lincoln_fn.layers._normalisation_checks import (
     check_batch,
     check_count,
-    check_eps,
-    check_running,
 )
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
@@ -167,14 +166,15 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, running)
 
 
+@checked
 def batch_norm(
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
+    eps: NonNegative = 1e-5,
+    momentum: Probability | None = 0.1,
     affine: bool = True,
     track_running_stats: bool = True,
     *,
     bias: bool = True,
-    spatial_axes: int | None = None,
+    spatial_axes: PositiveInt | None = None,
 ) -> Layer:
     """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
 
@@ -209,8 +209,6 @@ def batch_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    check_eps("batch_norm", eps)
-    check_running("batch_norm", momentum, spatial_axes)
     name = call_repr(
         "batch_norm",
         eps=(eps, 1e-5),

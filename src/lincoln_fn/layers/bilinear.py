@@ -30,11 +30,20 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import brief, record
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
+from lincoln_fn.shapes import (
+    LayerError,
+    check_bias,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+    wrong_shape,
+)
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
 
@@ -59,7 +68,7 @@ def init(
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
-    weight_key, bias_key = key.near(u).split()
+    weight_key, bias_key = checked_key("bilinear", key).near(u).split()
     shape = (out_features, u.shape[-1], v.shape[-1])
     return Params(
         weight_init.draw(weight_key, shape, fans, u.dtype),
@@ -70,8 +79,12 @@ def init(
 def forward(params: Params, x: Inputs) -> tuple[Float[Tensor, "*batch n_out"], Inputs]:
     """Compute y_k = sum_i u_i q_ki + b_k."""
     u, v = _check_inputs(params, x, Params)
+    try:
+        n_out, n_u, n_v = params.weight.shape
+    except (AttributeError, ValueError) as error:
+        raise wrong_shape("bilinear", "weight", params.weight, "(n_out, n_u, n_v)") from error
     check_like("bilinear", "u", u, params.weight)
-    n_out, n_u, n_v = params.weight.shape
+    check_bias("bilinear", params.bias, params.weight, n_out)
     if u.shape[-1] != n_u or v.shape[-1] != n_v:
         wanted = f"expected x of shapes (..., {n_u}) and (..., {n_v})"
         raise LayerError(f"bilinear({n_out})", f"{wanted}, got {_shapes(x)}")
@@ -122,8 +135,9 @@ def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
 _FAN_IN_INIT = fan_in_uniform()
 
 
+@checked
 def bilinear(
-    out_features: int,
+    out_features: PositiveInt,
     *,
     bias: bool = True,
     weight_init: Initializer = _FAN_IN_INIT,
@@ -155,8 +169,6 @@ def bilinear(
         >>> bilinear(1).predict(params, (torch.tensor([10.0]), torch.tensor([1.0, 1.0])))
         tensor([33.])
     """
-    if out_features < 1:
-        raise ValueError(f"bilinear: expected out_features of at least 1, got {out_features}")
     name = call_repr(
         "bilinear",
         out_features,

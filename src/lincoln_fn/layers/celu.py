@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -54,7 +55,8 @@ def backward(
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
-def celu(alpha: float = 1.0) -> Layer:
+@checked
+def celu(alpha: Positive = 1.0) -> Layer:
     """Keep what is positive, and bend the rest without a kink at 0.
 
     y = x for x > 0, else alpha (e^(x / alpha) - 1). x has any shape, and y has the same. Source:
@@ -73,7 +75,5 @@ def celu(alpha: float = 1.0) -> Layer:
         >>> celu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.4323,  2.0000])
     """
-    if not alpha > 0:
-        raise ValueError(f"celu: expected alpha above 0, got {alpha}")
     name = call_repr("celu", alpha=(alpha, 1.0))
     return Layer(name, partial(forward, alpha=alpha), backward)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._merge import check_inputs, check_shape
 from lincoln_fn.record import record, static
@@ -55,6 +56,7 @@ def backward(
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
+@checked
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

@@ -26,12 +26,13 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, PositiveSizes, checked
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import _conv, _padding
 from lincoln_fn.layers._conv import Geometry
-from lincoln_fn.layers._conv_axes import conv_axes, kernel_axes
+from lincoln_fn.layers._conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
@@ -97,7 +98,8 @@ def forward(
     )
     _padding.check_amounts(layer, x, amounts, mode)
     padded = _padding.pad(x, amounts, mode)
-    _conv.check_fit(layer, x, weight, _conv.fits(padded.shape[-n:], weight, geometry))
+    sizes = _conv.fits(padded.shape[-n:], weight, geometry)
+    _conv.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = _conv.convolve(padded, weight, params.bias, geometry)
     return y, Cache(padded, geometry, amounts, mode)
 
@@ -141,10 +143,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
+@checked
 def conv1d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
-    bias: bool = True, padding_mode: str = "zeros",
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
+    bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, length), or a batch of such, as `conv2d` does planes.
@@ -159,10 +162,11 @@ def conv1d(
     )  # fmt: skip
 
 
+@checked
 def conv2d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
-    bias: bool = True, padding_mode: str = "zeros",
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
+    bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, height, width), or a batch of such.
@@ -188,9 +192,8 @@ def conv2d(
         The layer, whose params are `layers.conv.Params`.
 
     Raises:
-        ValueError: if a number is too small or there are too many or few, groups does not divide
-            out_channels, padding or padding_mode is not one of the above, or padding is "same"
-            where stride is not 1.
+        LayerError: if there are too many numbers or too few, groups does not divide out_channels,
+            or padding is "same" where stride is not 1.
 
     Example:
         >>> layer = conv2d(16, (3, 5), 2, groups=4)
@@ -203,10 +206,11 @@ def conv2d(
     )  # fmt: skip
 
 
+@checked
 def conv3d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes | str = 0, *, dilation: int | Sizes = 1, groups: int = 1,
-    bias: bool = True, padding_mode: str = "zeros",
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
+    bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, depth, height, width), or a batch, as `conv2d` does planes.

@@ -26,6 +26,7 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegativeSizes, PositiveInt, PositiveSizes, checked
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
@@ -93,7 +94,8 @@ def forward(
     check_image(layer, x, n, len(weight))
     axes = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
     cache = Cache(x, *axes)
-    _conv.check_fit(layer, x, weight, _y_spatial(weight, cache))
+    n_out = weight.shape[1] * groups
+    _conv.check_fit(layer, x, weight, params.bias, n_out, _y_spatial(weight, cache))
     return _conv.convolve_transposed(x, weight, params.bias, *axes), cache
 
 
@@ -143,10 +145,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_cotangent(layer, g, cache.x, shape)
 
 
+@checked
 def conv_transpose1d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
-    bias: bool = True, dilation: int | Sizes = 1,
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
+    bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, length), or a batch, transposed, as `conv_transpose2d` does.
@@ -161,10 +164,11 @@ def conv_transpose1d(
     )  # fmt: skip
 
 
+@checked
 def conv_transpose2d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
-    bias: bool = True, dilation: int | Sizes = 1,
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
+    bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, height, width), or a batch of such, transposed.
@@ -205,10 +209,11 @@ def conv_transpose2d(
     )  # fmt: skip
 
 
+@checked
 def conv_transpose3d(
-    out_channels: int, kernel_size: int | Sizes, stride: int | Sizes = 1,
-    padding: int | Sizes = 0, output_padding: int | Sizes = 0, *, groups: int = 1,
-    bias: bool = True, dilation: int | Sizes = 1,
+    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
+    bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, depth, height, width) transposed, as `conv_transpose2d` does.

@@ -26,11 +26,20 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import brief, record
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
+from lincoln_fn.shapes import (
+    LayerError,
+    check_bias,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+    wrong_shape,
+)
 
 
 @record
@@ -56,7 +65,7 @@ def init(
     if x.ndim == 0:
         raise LayerError(name, "expected x of shape (..., n_in), got ()")
     fans = Fans(x.shape[-1], n_out)
-    weight_key, bias_key = key.near(x).split()
+    weight_key, bias_key = checked_key(name, key).near(x).split()
     return Params(
         weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
         bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
@@ -100,8 +109,9 @@ def grads(
 _FAN_IN_INIT = fan_in_uniform()
 
 
+@checked
 def dense(
-    n_out: int,
+    n_out: PositiveInt,
     *,
     bias: bool = True,
     weight_init: Initializer = _FAN_IN_INIT,
@@ -132,8 +142,6 @@ def dense(
         >>> dense(1).predict(params, torch.tensor([[10.0, 100.0]]))
         tensor([[213.]])
     """
-    if n_out < 1:
-        raise ValueError(f"dense: expected n_out of at least 1, got {n_out}")
     name = call_repr(
         "dense",
         n_out,
@@ -154,8 +162,14 @@ def check_forward(params: Params, x: object) -> None:
     """Check that params are of this layer, and x fits them."""
     check_input("dense", params, x, Params)
     assert isinstance(x, Tensor)
-    check_like("dense", "x", x, params.weight)
-    n_in, n_out = params.weight.shape
+    weight = params.weight
+    try:
+        n_in, n_out = weight.shape
+    except (AttributeError, ValueError) as error:
+        raise wrong_shape("dense", "weight", weight, "(n_in, n_out)") from error
+    check_like("dense", "x", x, weight)
+    if params.bias is not None:
+        check_bias("dense", params.bias, weight, n_out)
     if x.shape[-1:] != (n_in,):
         raise LayerError(
             f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"

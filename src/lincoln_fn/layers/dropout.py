@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.keys import Key
+from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
@@ -49,7 +50,7 @@ class Cache:
 def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
     """Make the key of the first mask."""
     check_input("dropout", (), x)
-    return Params(key.near(x).fold_in(0))
+    return Params(checked_key("dropout", key).near(x).fold_in(0))
 
 
 def forward(
@@ -101,7 +102,8 @@ def _check(params: Params, x: Tensor, spatial: int) -> None:
         raise LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
 
 
-def dropout(p: float = 0.5) -> Layer:
+@checked
+def dropout(p: Probability = 0.5) -> Layer:
     """Drop each place with probability p and scale up the rest: y = x mask / (1 - p).
 
     x has any shape, and y has the same. `predict` returns x itself. Source: Srivastava et al.,
@@ -123,7 +125,8 @@ def dropout(p: float = 0.5) -> Layer:
     return _layer("dropout", p, 0)
 
 
-def dropout1d(p: float = 0.5) -> Layer:
+@checked
+def dropout1d(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, L) or (C, L) and scale up the rest.
 
     Source: Tompson et al., "Efficient Object Localization Using Convolutional Networks", 2015,
@@ -147,7 +150,8 @@ def dropout1d(p: float = 0.5) -> Layer:
     return _layer("dropout1d", p, 1)
 
 
-def dropout2d(p: float = 0.5) -> Layer:
+@checked
+def dropout2d(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, H, W) or (C, H, W) and scale up the rest.
 
     Of three axes the first counts channels; torch's layer, with a warning, takes the first two for
@@ -173,7 +177,8 @@ def dropout2d(p: float = 0.5) -> Layer:
     return _layer("dropout2d", p, 2)
 
 
-def dropout3d(p: float = 0.5) -> Layer:
+@checked
+def dropout3d(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, D, H, W) or (C, D, H, W) and scale up the rest.
 
     Args:
@@ -193,7 +198,6 @@ def dropout3d(p: float = 0.5) -> Layer:
 
 
 def _layer(name: str, p: float, spatial: int) -> Layer:
-    p = checked_probability(name, p)
     return Layer(
         call_repr(name, p=(p, 0.5)),
         partial(forward, p=p, spatial=spatial),
@@ -202,10 +206,3 @@ def _layer(name: str, p: float, spatial: int) -> Layer:
         predict=partial(predict, p=p, spatial=spatial),
         advance=advance,
     )
-
-
-def checked_probability(name: str, p: float) -> float:
-    """Return p, which is a probability."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: expected p from 0 to 1, got {p}")
-    return p

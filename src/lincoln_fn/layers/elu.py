@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -53,6 +54,7 @@ def backward(
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
+@checked
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 

@@ -26,11 +26,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked, require
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params, wrong_shape
 
 
 @record
@@ -61,7 +62,8 @@ def init(
     """Draw W, with zeros in row padding_idx."""
     _check_indices(x)
     fans = Fans(num_embeddings, embedding_dim)
-    weight = weight_init.draw(key.near(x), (num_embeddings, embedding_dim), fans, dtype)
+    key = checked_key("embedding", key).near(x)
+    weight = weight_init.draw(key, (num_embeddings, embedding_dim), fans, dtype)
     if padding_idx is not None:
         is_padding = torch.arange(num_embeddings, device=weight.device) == padding_idx
         weight = weight.masked_fill(is_padding.unsqueeze(-1), 0)
@@ -79,6 +81,10 @@ def forward(
         raise LayerError("embedding", f"expected x on {weight.device}, got {x.device}")
     try:
         y = torch.nn.functional.embedding(x.long(), weight)
+    except RuntimeError as error:
+        if weight.ndim == 2:
+            raise
+        raise wrong_shape("embedding", "weight", weight, "(num_embeddings, n)") from error
     except IndexError as error:
         low, high = x.aminmax()
         wrong = low if low < 0 else high
@@ -103,13 +109,14 @@ def backward(
 _NORMAL = normal(1.0)
 
 
+@checked
 def embedding(
-    num_embeddings: int,
-    embedding_dim: int,
+    num_embeddings: PositiveInt,
+    embedding_dim: PositiveInt,
     padding_idx: int | None = None,
     *,
     weight_init: Initializer = _NORMAL,
-    dtype: torch.dtype = torch.float32,
+    dtype: FloatingDtype = torch.float32,
 ) -> Layer:
     """Look up rows of a trained table: row x_t for each index x_t.
 
@@ -139,12 +146,9 @@ def embedding(
                 [3., 4.],
                 [1., 2.]])
     """
-    for what, size in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-        if size < 1:
-            raise ValueError(f"embedding: expected {what} of at least 1, got {size}")
-    if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-        wanted = f"from {-num_embeddings} to {num_embeddings - 1}"
-        raise ValueError(f"embedding: expected padding_idx {wanted}, got {padding_idx}")
+    is_row = padding_idx is None or -num_embeddings <= padding_idx < num_embeddings
+    wanted = f"padding_idx from {-num_embeddings} to {num_embeddings - 1}"
+    require(is_row, "embedding", wanted, padding_idx)
     name = call_repr(
         "embedding",
         num_embeddings,

@@ -18,6 +18,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked, require
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
@@ -44,6 +45,7 @@ def backward(
     return reshaped_back("flatten", cache, g), ()
 
 
+@checked
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Join neighbouring axes; by default, all but the batch.
 
@@ -66,5 +68,7 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
         >>> flatten().predict((), torch.zeros(5, 2, 3)).shape
         torch.Size([5, 6])
     """
+    ends_first = end_dim < start_dim and (start_dim < 0) == (end_dim < 0)
+    require(not ends_first, "flatten", "start_dim at or before end_dim", (start_dim, end_dim))
     name = call_repr("flatten", start_dim=(start_dim, 1), end_dim=(end_dim, -1))
     return Layer(name, partial(forward, start_dim=start_dim, end_dim=end_dim), backward)

@@ -29,13 +29,15 @@ Cache: m(o), flat within x's spatial axes; and a stand-in for x.
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.keys import Key
+from lincoln_fn.arguments import PositiveSizes, Range, checked, require
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import check_spatial, dy_of, stand_in
 from lincoln_fn.layers._pool_positions import added_up, flat_positions, summed_in
@@ -43,6 +45,8 @@ from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.layers.max_pool import largest
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
+
+Ratio: TypeAlias = Annotated[float, Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
 
 Ratios = tuple[float, ...]
 
@@ -67,7 +71,7 @@ class Cache:
 def init(key: Key, x: Float[Tensor, "*batch_and_spatial"]) -> Params:
     """Make the key of the first windows, on x's device."""
     check_input("fractional_max_pool", (), x)
-    return Params(key.near(x).fold_in(0))
+    return Params(checked_key("fractional_max_pool", key).near(x).fold_in(0))
 
 
 def forward(
@@ -151,10 +155,11 @@ def _positions(
     return starts.unsqueeze(-1) + torch.arange(k, device=u.device)
 
 
+@checked
 def fractional_max_pool2d(
-    kernel_size: int | Sizes,
-    output_size: int | Sizes | None = None,
-    output_ratio: float | Ratios | None = None,
+    kernel_size: PositiveSizes,
+    output_size: PositiveSizes | None = None,
+    output_ratio: Ratio | tuple[Ratio, ...] | None = None,
     *,
     return_indices: bool = False,
 ) -> Layer:
@@ -190,10 +195,11 @@ def fractional_max_pool2d(
     return _layer(2, kernel_size, output_size, output_ratio, return_indices)
 
 
+@checked
 def fractional_max_pool3d(
-    kernel_size: int | Sizes,
-    output_size: int | Sizes | None = None,
-    output_ratio: float | Ratios | None = None,
+    kernel_size: PositiveSizes,
+    output_size: PositiveSizes | None = None,
+    output_ratio: Ratio | tuple[Ratio, ...] | None = None,
     *,
     return_indices: bool = False,
 ) -> Layer:
@@ -219,16 +225,12 @@ def _layer(
     return_indices: bool,
 ) -> Layer:
     layer = f"fractional_max_pool{n}d"
-    if (output_size is None) == (output_ratio is None):
-        given = f"output_size={output_size} and output_ratio={output_ratio}"
-        raise ValueError(f"{layer}: expected one of output_size and output_ratio, got {given}")
+    just_one = (output_size is None) != (output_ratio is None)
+    require(just_one, layer, "one of output_size and output_ratio", (output_size, output_ratio))
     sizes = None if output_size is None else per_axis(layer, "output_size", output_size, n, 1)
-    ratios = output_ratio
-    if ratios is not None:
-        ratios = ratios if isinstance(ratios, tuple) else (ratios,) * n
-        if len(ratios) != n or not all(0 < ratio < 1 for ratio in ratios):
-            problem = f"expected output_ratio of {n} numbers between 0 and 1, got {output_ratio}"
-            raise ValueError(f"{layer}: {problem}")
+    ratios = (output_ratio,) * n if isinstance(output_ratio, float) else output_ratio
+    fits = ratios is None or len(ratios) == n
+    require(fits, layer, f"output_ratio as a number or a tuple of {n}", output_ratio)
     name = call_repr(
         layer, kernel_size,
         output_size=(output_size, None), output_ratio=(output_ratio, None),

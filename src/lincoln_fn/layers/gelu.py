@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -78,6 +79,7 @@ def _p(x: Float[Tensor, "*s"], approximate: str) -> Float[Tensor, "*s"]:
     return torch.erfc(-x / math.sqrt(2)) / 2
 
 
+@checked
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """Weigh x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
 
@@ -98,7 +100,5 @@ def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
         >>> gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.1587,  0.0000,  0.8413])
     """
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: expected approximate none or tanh, got {approximate!r}")
     name = call_repr("gelu", approximate=(approximate, "none"))
     return Layer(name, partial(forward, approximate=approximate), backward)

@@ -19,6 +19,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
@@ -47,6 +48,7 @@ def backward(
     return share.expand(cache.x.shape), ()
 
 
+@checked
 def global_avg_pool(*, keepdim: bool = False) -> Layer:
     """Make a global average pooling of x of shape (batch, channels, *spatial).
 

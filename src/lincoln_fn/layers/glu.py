@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache, check_cotangent, check_input
@@ -66,6 +67,7 @@ def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
     check_cotangent("glu", g, cache.x, tuple(shape))
 
 
+@checked
 def glu(dim: int = -1) -> Layer:
     """Let one half of x gate the other: y = a / (1 + e^(-b)), a and b being the halves of x.
 

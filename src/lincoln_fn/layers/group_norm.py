@@ -27,6 +27,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, PositiveInt, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
@@ -38,7 +39,6 @@ from lincoln_fn.layers._normalisation import (
     widened,
 )
 from lincoln_fn.layers._normalisation_checks import (
-    check_eps,
     check_grouped,
 )
 from lincoln_fn.record import record
@@ -115,8 +115,9 @@ def _in_groups(x: Tensor, num_groups: int) -> Tensor:
     return x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:])
 
 
+@checked
 def group_norm(
-    num_groups: int, eps: float = 1e-5, affine: bool = True, *, bias: bool = True
+    num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:
     """Normalise groups of channels of each example: y = (x - mean) / sqrt(var + eps) w + b.
 
@@ -142,9 +143,6 @@ def group_norm(
         >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))
         tensor([[-1.0000,  1.0000,  1.0000, -1.0000]])
     """
-    if num_groups < 1:
-        raise ValueError(f"group_norm: expected num_groups of at least 1, got {num_groups}")
-    check_eps("group_norm", eps)
     name = call_repr(
         "group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True), bias=(bias, True)
     )

@@ -49,6 +49,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
@@ -114,9 +115,10 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("gru", Params, Rule(3, 1, _step, _step_backward))
 
 
+@checked
 def gru(
-    hidden_size: int,
-    num_layers: int = 1,
+    hidden_size: PositiveInt,
+    num_layers: PositiveInt = 1,
     bias: bool = True,
     bidirectional: bool = False,
     *,

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.shapes import check_cotangent, check_input
 
@@ -37,7 +38,8 @@ def backward(
     return torch.where(y != 0, g, 0), ()
 
 
-def hardshrink(lambd: float = 0.5) -> Layer:
+@checked
+def hardshrink(lambd: NonNegative = 0.5) -> Layer:
     """Replace what is near 0 by 0: y = 0 where |x| <= lambd, else x.
 
     x has any shape, and y has the same.
@@ -55,7 +57,5 @@ def hardshrink(lambd: float = 0.5) -> Layer:
         >>> hardshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
         tensor([-1.,  0.,  2.])
     """
-    if not lambd >= 0:
-        raise ValueError(f"hardshrink: expected lambd of at least 0, got {lambd}")
     name = call_repr("hardshrink", lambd=(lambd, 0.5))
     return Layer(name, partial(forward, lambd=lambd), backward)

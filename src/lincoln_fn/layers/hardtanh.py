@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import Bound, checked, require
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -48,7 +49,8 @@ def backward(
     return torch.where(is_between, g, 0), ()
 
 
-def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
+@checked
+def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Cut off what lies beyond two ends: y = min(max(x, min_val), max_val).
 
     x has any shape, and y has the same.
@@ -67,7 +69,6 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Layer:
         >>> hardtanh(0.0, 2.0).predict((), torch.tensor([-3.0, 1.5, 3.0]))
         tensor([0.0000, 1.5000, 2.0000])
     """
-    if not min_val < max_val:
-        raise ValueError(f"hardtanh: expected min_val below max_val, got {min_val} and {max_val}")
+    require(min_val < max_val, "hardtanh", "min_val below max_val", (min_val, max_val))
     name = call_repr("hardtanh", min_val=(min_val, -1.0), max_val=(max_val, 1.0))
     return Layer(name, partial(forward, min_val=min_val, max_val=max_val), backward)

@@ -30,6 +30,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
@@ -46,9 +47,7 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import (
     check_count,
-    check_eps,
     check_instances,
-    check_running,
 )
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
@@ -163,14 +162,15 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
+@checked
 def instance_norm(
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
+    eps: NonNegative = 1e-5,
+    momentum: Probability | None = 0.1,
     affine: bool = False,
     track_running_stats: bool = False,
     *,
     bias: bool = True,
-    spatial_axes: int | None = None,
+    spatial_axes: PositiveInt | None = None,
 ) -> Layer:
     """Normalise each channel of each example: y = (x - mean) / sqrt(var + eps) w + b.
 
@@ -203,8 +203,6 @@ def instance_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    check_eps("instance_norm", eps)
-    check_running("instance_norm", momentum, spatial_axes)
     name = call_repr(
         "instance_norm",
         eps=(eps, 1e-5),

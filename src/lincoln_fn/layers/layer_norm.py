@@ -36,12 +36,12 @@ Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
@@ -54,7 +54,7 @@ from lincoln_fn.layers._normalisation import (
     widened,
 )
 from lincoln_fn.layers._normalisation_checks import (
-    check_eps,
+    NormalizedShape,
     shown_sizes,
     sizes_of,
     trailing_sizes,
@@ -127,9 +127,10 @@ def backward(
     return dx.to(g.dtype), Params(*affine_grads(dy, x_hat, params.weight, params.bias, rows))
 
 
+@checked
 def layer_norm(
-    normalized_shape: int | Sequence[int] = -1,
-    eps: float = 1e-5,
+    normalized_shape: NormalizedShape = -1,
+    eps: NonNegative = 1e-5,
     elementwise_affine: bool = True,
     bias: bool = True,
 ) -> Layer:
@@ -157,8 +158,7 @@ def layer_norm(
         >>> layer_norm(elementwise_affine=False).predict(Params(None, None), torch.tensor([1.0, 3]))
         tensor([-1.0000,  1.0000])
     """
-    check_eps("layer_norm", eps)
-    sizes = sizes_of("layer_norm", normalized_shape)
+    sizes = sizes_of(normalized_shape)
     name = call_repr(
         "layer_norm",
         *shown_sizes(sizes),

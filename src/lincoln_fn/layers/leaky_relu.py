@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -46,6 +47,7 @@ def backward(
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 
 
+@checked
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """Keep what is positive, and let a little of the rest through: y = x for x > 0, else s x.
 

@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
     widened,
@@ -94,8 +95,9 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
 
 
+@checked
 def local_response_norm(
-    size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:
     """Divide by the near channels' size: y = x / (k + alpha mean(x^2 of near channels))^beta.
 
@@ -121,8 +123,6 @@ def local_response_norm(
         >>> local_response_norm(1, alpha=1.0, beta=1.0).predict((), torch.tensor([[1.0, 2.0]]))
         tensor([[0.5000, 0.4000]])
     """
-    if size < 1:
-        raise ValueError(f"local_response_norm: expected size of at least 1, got {size}")
     name = call_repr(
         "local_response_norm", size, alpha=(alpha, 1e-4), beta=(beta, 0.75), k=(k, 1.0)
     )

@@ -25,11 +25,13 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveSizes, at_least, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, window_of
 from lincoln_fn.layers._pool_positions import (
@@ -43,6 +45,8 @@ from lincoln_fn.layers._pool_positions import (
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
+
+Power: TypeAlias = Annotated[float, at_least(1)]
 
 
 @record
@@ -101,10 +105,11 @@ def _c(
     return (positions.shape[-1] / sizes_in(x, positions, window.n)).to(summed_in(x))
 
 
+@checked
 def lp_pool1d(
-    norm_type: float,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
+    norm_type: Power,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
     *,
     ceil_mode: bool = False,
 ) -> Layer:
@@ -122,10 +127,11 @@ def lp_pool1d(
     return _layer(1, norm_type, kernel_size, stride, ceil_mode)
 
 
+@checked
 def lp_pool2d(
-    norm_type: float,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
+    norm_type: Power,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
     *,
     ceil_mode: bool = False,
 ) -> Layer:
@@ -154,10 +160,11 @@ def lp_pool2d(
     return _layer(2, norm_type, kernel_size, stride, ceil_mode)
 
 
+@checked
 def lp_pool3d(
-    norm_type: float,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
+    norm_type: Power,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
     *,
     ceil_mode: bool = False,
 ) -> Layer:
@@ -183,8 +190,6 @@ def _layer(
     ceil_mode: bool,
 ) -> Layer:
     layer = f"lp_pool{n}d"
-    if not 1 <= norm_type < inf:
-        raise ValueError(f"{layer}: expected norm_type from 1 to below infinity, got {norm_type}")
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
     name = call_repr(
         layer, norm_type, kernel_size, stride=(stride, None), ceil_mode=(ceil_mode, False)

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, checked
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, dy_of, stand_in, window_of
 from lincoln_fn.layers._pool_positions import added_up, axis_positions, flat_positions, picked
@@ -87,11 +88,12 @@ def largest(
     return picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1), m
 
 
+@checked
 def max_pool1d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    dilation: int | Sizes = 1,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
+    dilation: PositiveSizes = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -110,11 +112,12 @@ def max_pool1d(
     return _layer(1, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@checked
 def max_pool2d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    dilation: int | Sizes = 1,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
+    dilation: PositiveSizes = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -152,11 +155,12 @@ def max_pool2d(
     return _layer(2, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@checked
 def max_pool3d(
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    dilation: int | Sizes = 1,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0,
+    dilation: PositiveSizes = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,

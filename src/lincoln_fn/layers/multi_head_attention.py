@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 
+from lincoln_fn._mends import shown
+from lincoln_fn.arguments import PositiveInt, Probability, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layer import Params as AnyParams
 from lincoln_fn.layers import _heads, dense, dropout
@@ -41,7 +43,7 @@ from lincoln_fn.layers._attention_forms import (
     to_batch_first,
 )
 from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache, check_cotangent, check_like, check_params
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -84,7 +86,7 @@ def init(
     """Draw the dense layers'; three of equal sizes count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
-    drawn = key.near(given.query).split(5)
+    drawn = checked_key(NAME, key).near(given.query).split(5)
 
     def projection(i: int, n_in: int, draw: Initializer, fan_out: int) -> dense.Params:
         weight_key, bias_key = drawn[i].split()
@@ -214,10 +216,11 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
+@checked
 def multi_head_attention(
-    num_heads: int,
+    num_heads: PositiveInt,
     *,
-    dropout: float = 0.0,
+    dropout: Probability = 0.0,
     bias: bool = True,
     is_causal: bool = False,
     batch_first: bool = True,
@@ -261,10 +264,6 @@ def multi_head_attention(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    if num_heads < 1:
-        raise ValueError(f"{NAME}: expected num_heads of at least 1, got {num_heads}")
-    if not 0 <= dropout <= 1:
-        raise ValueError(f"{NAME}: expected dropout from 0 to 1, got {dropout}")
     name = call_repr(
         NAME,
         num_heads,
@@ -306,8 +305,16 @@ def _call(parts: tuple[Layer, ...], *, name: str) -> str:
 def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) -> Given:
     """Find the parts of x, and check that they fit together and to params."""
     check_params(NAME, params, Params)
-    weights_in = (params.query.weight, params.key.weight, params.value.weight)
-    features = [len(weight) for weight in weights_in]
+    projections = (params.query, params.key, params.value)
+    try:
+        features = [p.weight.shape[0] for p in projections]
+    except (AttributeError, IndexError) as error:
+        problem = f"expected params of dense.Params, got {shown(projections)}"
+        raise LayerError(NAME, problem) from error
+    widths = [p.weight.shape[-1] for p in projections]
+    if len(set(widths)) > 1:
+        problem = f"expected query, key and value weights with as many outputs, got {widths}"
+        raise LayerError(NAME, problem)
     given = parts_of(params, x, Params, num_heads, features, batch_first=batch_first)
     check_like(NAME, "x", given.query, params.query.weight)
     return given

@@ -25,6 +25,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import Bound, NonNegativeSizes, checked, require
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import _padding
 from lincoln_fn.layers._padding import Amounts
@@ -70,11 +71,13 @@ def backward(
     return _padding.fold(g, cache.amounts, cache.mode), ()
 
 
+@checked
 def zero_pad1d(padding: int | Sizes) -> Layer:
     """Pad x of shape (channels, length), or a batch, as `zero_pad2d` does: (left, right)."""
     return _pad(1, "zero", "constant", padding)
 
 
+@checked
 def zero_pad2d(padding: int | Sizes) -> Layer:
     """Pad x of shape (channels, height, width), or a batch of such, with zeros.
 
@@ -92,17 +95,20 @@ def zero_pad2d(padding: int | Sizes) -> Layer:
     return _pad(2, "zero", "constant", padding)
 
 
+@checked
 def zero_pad3d(padding: int | Sizes) -> Layer:
     """Pad x of shape (channels, depth, height, width), or a batch, as `zero_pad2d` does."""
     return _pad(3, "zero", "constant", padding)
 
 
-def constant_pad1d(padding: int | Sizes, value: float) -> Layer:
+@checked
+def constant_pad1d(padding: int | Sizes, value: Bound) -> Layer:
     """Pad x of shape (channels, length), or a batch, as `constant_pad2d` does: (left, right)."""
     return _pad(1, "constant", "constant", padding, value)
 
 
-def constant_pad2d(padding: int | Sizes, value: float) -> Layer:
+@checked
+def constant_pad2d(padding: int | Sizes, value: Bound) -> Layer:
     """Pad x of shape (channels, height, width), or a batch of such, with a constant.
 
     Args:
@@ -120,17 +126,20 @@ def constant_pad2d(padding: int | Sizes, value: float) -> Layer:
     return _pad(2, "constant", "constant", padding, value)
 
 
-def constant_pad3d(padding: int | Sizes, value: float) -> Layer:
+@checked
+def constant_pad3d(padding: int | Sizes, value: Bound) -> Layer:
     """Pad x of shape (channels, depth, height, width), or a batch, as `constant_pad2d` does."""
     return _pad(3, "constant", "constant", padding, value)
 
 
-def reflection_pad1d(padding: int | Sizes) -> Layer:
+@checked
+def reflection_pad1d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, length), or a batch, as `reflection_pad2d` does: (left, right)."""
     return _pad(1, "reflection", "reflect", padding)
 
 
-def reflection_pad2d(padding: int | Sizes) -> Layer:
+@checked
+def reflection_pad2d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, height, width), or a batch of such, with x mirrored.
 
     The edge is not repeated.
@@ -149,17 +158,20 @@ def reflection_pad2d(padding: int | Sizes) -> Layer:
     return _pad(2, "reflection", "reflect", padding)
 
 
-def reflection_pad3d(padding: int | Sizes) -> Layer:
+@checked
+def reflection_pad3d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, depth, height, width), or a batch, as `reflection_pad2d` does."""
     return _pad(3, "reflection", "reflect", padding)
 
 
-def replication_pad1d(padding: int | Sizes) -> Layer:
+@checked
+def replication_pad1d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, length), or a batch, as `replication_pad2d` does: (left, right)."""
     return _pad(1, "replication", "replicate", padding)
 
 
-def replication_pad2d(padding: int | Sizes) -> Layer:
+@checked
+def replication_pad2d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, height, width), or a batch of such, with x's edge, repeated.
 
     Args:
@@ -175,17 +187,20 @@ def replication_pad2d(padding: int | Sizes) -> Layer:
     return _pad(2, "replication", "replicate", padding)
 
 
-def replication_pad3d(padding: int | Sizes) -> Layer:
+@checked
+def replication_pad3d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, depth, height, width), or a batch, as `replication_pad2d` does."""
     return _pad(3, "replication", "replicate", padding)
 
 
-def circular_pad1d(padding: int | Sizes) -> Layer:
+@checked
+def circular_pad1d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, length), or a batch, as `circular_pad2d` does: (left, right)."""
     return _pad(1, "circular", "circular", padding)
 
 
-def circular_pad2d(padding: int | Sizes) -> Layer:
+@checked
+def circular_pad2d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, height, width), or a batch of such, with x's other end.
 
     Args:
@@ -202,7 +217,8 @@ def circular_pad2d(padding: int | Sizes) -> Layer:
     return _pad(2, "circular", "circular", padding)
 
 
-def circular_pad3d(padding: int | Sizes) -> Layer:
+@checked
+def circular_pad3d(padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, depth, height, width), or a batch, as `circular_pad2d` does."""
     return _pad(3, "circular", "circular", padding)
 
@@ -210,12 +226,8 @@ def circular_pad3d(padding: int | Sizes) -> Layer:
 def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float | None = None) -> Layer:
     layer = f"{kind}_pad{n}d"
     sizes = (padding,) * (2 * n) if isinstance(padding, int) else padding
-    if type(sizes) is not tuple or len(sizes) != 2 * n:
-        raise ValueError(
-            f"{layer}: expected padding as an int or a tuple of {2 * n}, got {padding!r}"
-        )
-    if mode != "constant" and min(sizes) < 0:
-        raise ValueError(f"{layer}: expected padding of at least 0, got {padding!r}")
+    fits = len(sizes) == 2 * n
+    require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
     shown = (padding,) if value is None else (padding, value)
     run = partial(forward, padding=sizes, mode=mode, value=value or 0.0)
     return Layer(call_repr(layer, *shown), run, backward)

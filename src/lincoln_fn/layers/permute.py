@@ -17,6 +17,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked, require
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -53,6 +54,7 @@ def backward(
     return g.permute(inverse), ()
 
 
+@checked
 def permute(*dims: int) -> Layer:
     """Put axes, the batch among them, in another order.
 
@@ -73,4 +75,7 @@ def permute(*dims: int) -> Layer:
         >>> permute(0, 2, 1).predict((), torch.zeros(5, 2, 3)).shape
         torch.Size([5, 3, 2])
     """
+    axes = range(len(dims))
+    each_once = sorted(dim + len(dims) if dim < 0 else dim for dim in dims) == list(axes)
+    require(each_once, "permute", f"dims of {len(dims)} axes, each once", dims)
     return Layer(call_repr("permute", *dims), partial(forward, dims=dims), backward)

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -58,7 +59,8 @@ def backward(
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-def pixel_shuffle(upscale_factor: int) -> Layer:
+@checked
+def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 
     x has shape (..., channels * r^2, height, width), y (..., channels, r * height, r * width).
@@ -78,9 +80,5 @@ def pixel_shuffle(upscale_factor: int) -> Layer:
         (pixel_shuffle(2), tensor([[[1., 2.],
                  [3., 4.]]]))
     """
-    if upscale_factor < 1:
-        raise ValueError(
-            f"pixel_shuffle: expected upscale_factor of at least 1, got {upscale_factor}"
-        )
     run = partial(forward, upscale_factor=upscale_factor)
     return Layer(call_repr("pixel_shuffle", upscale_factor), run, backward)

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -60,7 +61,8 @@ def backward(
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-def pixel_unshuffle(downscale_factor: int) -> Layer:
+@checked
+def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r.
 
     x has shape (..., channels, r * height, r * width), y (..., channels * r^2, height, width).
@@ -79,9 +81,5 @@ def pixel_unshuffle(downscale_factor: int) -> Layer:
         >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()
         (pixel_unshuffle(2), tensor([1., 2., 3., 4.]))
     """
-    if downscale_factor < 1:
-        raise ValueError(
-            f"pixel_unshuffle: expected downscale_factor of at least 1, got {downscale_factor}"
-        )
     run = partial(forward, downscale_factor=downscale_factor)
     return Layer(call_repr("pixel_unshuffle", downscale_factor), run, backward)

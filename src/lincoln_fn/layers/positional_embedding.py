@@ -22,11 +22,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
+from lincoln_fn.shapes import (
+    LayerError,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+    wrong_shape,
+)
 
 
 @record
@@ -47,7 +55,8 @@ def init(
     check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
     shape = (max_len, x.shape[-1])
-    return Params(weight_init.draw(key.near(x), shape, Fans(*shape), x.dtype))
+    key = checked_key("positional_embedding", key).near(x)
+    return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 
 def forward(
@@ -55,8 +64,12 @@ def forward(
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
     """Compute y = x + the first rows of W."""
     check_input("positional_embedding", params, x, Params)
+    try:
+        max_len, features = params.weight.shape
+    except (AttributeError, ValueError) as error:
+        shape = "(max_len, features)"
+        raise wrong_shape("positional_embedding", "weight", params.weight, shape) from error
     check_like("positional_embedding", "x", x, params.weight)
-    max_len, features = params.weight.shape
     _check_shape(max_len, features, x)
     return x + params.weight[: x.shape[-2]], x.new_zeros(()).expand(x.shape)
 
@@ -77,7 +90,8 @@ def backward(
 _NORMAL = normal(0.02)
 
 
-def positional_embedding(max_len: int, *, weight_init: Initializer = _NORMAL) -> Layer:
+@checked
+def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 
     x has shape (..., length, features), with length at most max_len, and so has y.
@@ -101,8 +115,6 @@ def positional_embedding(max_len: int, *, weight_init: Initializer = _NORMAL) ->
         tensor([[11.],
                 [12.]])
     """
-    if max_len < 1:
-        raise ValueError(f"positional_embedding: expected max_len of at least 1, got {max_len}")
     name = call_repr("positional_embedding", max_len, weight_init=(weight_init, _NORMAL))
     made = partial(init, max_len=max_len, weight_init=weight_init)
     return Layer(name, forward, backward, made)

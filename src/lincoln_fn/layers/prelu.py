@@ -18,10 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.keys import Key
+from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, check_params
+from lincoln_fn.shapes import (
+    LayerError,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+    wrong_shape,
+)
 
 
 @record
@@ -34,7 +42,7 @@ class Params:
 def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
-    device = key.near(x).bits.device
+    device = checked_key("prelu", key).near(x).bits.device
     params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=device))
     _check_channels(params, x)
     return params
@@ -69,6 +77,8 @@ def check_x(params: Params, x: Float[Tensor, "*s"]) -> None:
     """Check that x has the slopes' dtype, device and channels."""
     check_input("prelu", params, x, Params)
     check_like("prelu", "x", x, params.weight)
+    if params.weight.ndim != 1:
+        raise wrong_shape("prelu", "weight", params.weight, "(num_parameters,)")
     _check_channels(params, x)
 
 
@@ -83,7 +93,8 @@ def _check_channels(params: Params, x: Tensor) -> None:
 _init = init  # by another name, for the constructor has an argument of this one
 
 
-def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
+@checked
+def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
 
     x has any shape for one slope, else (batch, num_parameters, ...); y has the same. Source: He,
@@ -103,8 +114,6 @@ def prelu(num_parameters: int = 1, init: float = 0.25) -> Layer:
         >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight
         tensor([0.2500])
     """
-    if num_parameters < 1:
-        raise ValueError(f"prelu: expected num_parameters of at least 1, got {num_parameters}")
     name = call_repr("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
     make = partial(_init, num_parameters=num_parameters, init=init)
     return Layer(name, forward, backward, make)

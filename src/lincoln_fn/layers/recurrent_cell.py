@@ -28,16 +28,17 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.keys import Key
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
-from lincoln_fn.layers._recurrent_forms import Family
+from lincoln_fn.layers._recurrent_forms import Family, check_cell
 from lincoln_fn.layers._scan import Cell, Tensors, affine
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
 from lincoln_fn.layers.rnn import FAMILIES as RNN
-from lincoln_fn.layers.rnn import check_nonlinearity
+from lincoln_fn.layers.rnn import Nonlinearity
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_input, check_like
 
@@ -61,7 +62,7 @@ def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as those of one layer of a sequence's."""
     given = x[0] if type(x) is tuple and x else x
     check_input(_name(family), (), given)
-    keys = iter(key.near(given).split(4))
+    keys = iter(checked_key(_name(family), key).near(given).split(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
@@ -134,20 +135,18 @@ def _check_params(params: object, family: Family) -> None:
     name, gates = _name(family), family.rule.gates
     if type(params) is not Cell:
         raise LayerError(name, f"expected params recurrent_cell.Params, got {brief(params)}")
-    hidden, width = params.weight_hh.shape
-    if width != gates * hidden:
-        wanted = f"{(hidden, gates * hidden)}, got {(hidden, width)}"
-        raise LayerError(name, f"expected params with weight_hh of shape {wanted}")
+    check_cell(name, params, gates)
 
 
 def _name(family: Family) -> str:
     return f"{family.name}_cell"
 
 
+@checked
 def rnn_cell(
-    hidden_size: int,
+    hidden_size: PositiveInt,
     bias: bool = True,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity = "tanh",
     *,
     weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
@@ -171,13 +170,13 @@ def rnn_cell(
         >>> cell.predict(cell.init(lf.Key(0), x), x).shape
         torch.Size([2, 8])
     """
-    check_nonlinearity("rnn_cell", nonlinearity)
     form = Form(hidden_size, 1, bias, False, weight_init, bias_init)
     return _layer(RNN[nonlinearity], form, nonlinearity)
 
 
+@checked
 def gru_cell(
-    hidden_size: int,
+    hidden_size: PositiveInt,
     bias: bool = True,
     *,
     weight_init: Initializer = DEFAULT_INIT,
@@ -198,8 +197,9 @@ def gru_cell(
     return _layer(GRU, Form(hidden_size, 1, bias, False, weight_init, bias_init))
 
 
+@checked
 def lstm_cell(
-    hidden_size: int,
+    hidden_size: PositiveInt,
     bias: bool = True,
     *,
     weight_init: Initializer = DEFAULT_INIT,
@@ -234,12 +234,9 @@ def lstm_cell(
 
 
 def _layer(family: Family, form: Form, nonlinearity: str = "tanh") -> Layer:
-    name, size = _name(family), form.hidden_size
-    if size < 1:
-        raise ValueError(f"{name}: expected hidden_size of at least 1, got {size}")
     call = call_repr(
-        name,
-        size,
+        _name(family),
+        form.hidden_size,
         bias=(form.bias, True),
         nonlinearity=(nonlinearity, "tanh"),
         weight_init=(form.weight_init, DEFAULT_INIT),

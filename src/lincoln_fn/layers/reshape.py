@@ -19,6 +19,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import OpenSize, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_input
@@ -44,7 +45,8 @@ def backward(
     return reshaped_back("reshape", cache, g), ()
 
 
-def reshape(*shape: int) -> Layer:
+@checked
+def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape, and keep the batch.
 
     y is a view of x where x's memory layout allows it.

@@ -31,13 +31,13 @@ Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
@@ -49,7 +49,7 @@ from lincoln_fn.layers._normalisation import (
     widened,
 )
 from lincoln_fn.layers._normalisation_checks import (
-    check_eps,
+    NormalizedShape,
     shown_sizes,
     sizes_of,
     trailing_sizes,
@@ -118,9 +118,10 @@ def backward(
     return dx.to(g.dtype), Params(dweight)
 
 
+@checked
 def rms_norm(
-    normalized_shape: int | Sequence[int] = -1,
-    eps: float | None = None,
+    normalized_shape: NormalizedShape = -1,
+    eps: NonNegative | None = None,
     elementwise_affine: bool = True,
 ) -> Layer:
     """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) w.
@@ -146,9 +147,7 @@ def rms_norm(
         >>> rms_norm(elementwise_affine=False).predict(Params(None), torch.tensor([1.0, 7.0]))
         tensor([0.2000, 1.4000])
     """
-    if eps is not None:
-        check_eps("rms_norm", eps)
-    sizes = sizes_of("rms_norm", normalized_shape)
+    sizes = sizes_of(normalized_shape)
     name = call_repr(
         "rms_norm",
         *shown_sizes(sizes),

@@ -26,11 +26,13 @@ are torch's transposed.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
@@ -45,6 +47,8 @@ from lincoln_fn.layers._recurrent import (
 from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
 from lincoln_fn.record import record
+
+Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 
 
 @record
@@ -107,10 +111,11 @@ FAMILIES = {
 }
 
 
+@checked
 def rnn(
-    hidden_size: int,
-    num_layers: int = 1,
-    nonlinearity: str = "tanh",
+    hidden_size: PositiveInt,
+    num_layers: PositiveInt = 1,
+    nonlinearity: Nonlinearity = "tanh",
     bias: bool = True,
     bidirectional: bool = False,
     *,
@@ -152,14 +157,7 @@ def rnn(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 16])
     """
-    check_nonlinearity("rnn", nonlinearity)
     form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
     name = call_of("rnn", form, batch_first, nonlinearity)
     bound = partial(forward, nonlinearity=nonlinearity, batch_first=batch_first)
     return Layer(name, bound, backward, partial(init, form=form))
-
-
-def check_nonlinearity(name: str, nonlinearity: str) -> None:
-    """Check that there is a nonlinearity of a name."""
-    if nonlinearity not in FAMILIES:
-        raise ValueError(f"{name}: expected nonlinearity tanh or relu, got {nonlinearity!r}")

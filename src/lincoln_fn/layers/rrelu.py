@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from lincoln_fn import keys
-from lincoln_fn.keys import Key
+from lincoln_fn.arguments import checked, require
+from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cotangent, check_input, check_params
@@ -38,7 +39,7 @@ class Params:
 def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
     """Make the key of the first slopes."""
     check_input("rrelu", (), x)
-    return Params(key.near(x))
+    return Params(checked_key("rrelu", key).near(x))
 
 
 def forward(
@@ -75,6 +76,7 @@ def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:
     return Params(params.key.fold_in(0))
 
 
+@checked
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn anew at every step.
 
@@ -96,8 +98,7 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         >>> layer.predict(layer.init(Key(0), torch.zeros(2)), torch.tensor([-1.0, 2.0]))
         tensor([-0.5000,  2.0000])
     """
-    if not lower <= upper:
-        raise ValueError(f"rrelu: expected lower at most upper, got {lower} and {upper}")
+    require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
     name = call_repr("rrelu", lower=(lower, 1 / 8), upper=(upper, 1 / 3))
     return Layer(
         name,

@@ -34,6 +34,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._attention import (
     Mask,
@@ -99,6 +100,7 @@ def backward(
     return (dquery, dkey, dvalue, mask_grad(dscores, *rest)), ()
 
 
+@checked
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
     """Attend: y = softmax(query key^T scale + mask) value.
 

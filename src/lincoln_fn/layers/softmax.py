@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
@@ -54,6 +55,7 @@ def backward(
     return y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
+@checked
 def softmax(dim: int = -1) -> Layer:
     """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
@@ -49,6 +50,7 @@ def backward(
     return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
+@checked
 def softmin(dim: int = -1) -> Layer:
     """Weigh the smallest numbers along an axis most: y_j = e^(-x_j) / sum_n e^(-x_n).
 

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.arguments import Bound, Positive, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -59,7 +60,8 @@ def backward(
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()
 
 
-def softplus(beta: float = 1.0, threshold: float = EXACT_PAST) -> Layer:
+@checked
+def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 
     x has any shape, and y has the same.
@@ -79,7 +81,5 @@ def softplus(beta: float = 1.0, threshold: float = EXACT_PAST) -> Layer:
         >>> softplus().predict((), torch.tensor([-1.0, 0.0, 1e4]))
         tensor([3.1326e-01, 6.9315e-01, 1.0000e+04])
     """
-    if not beta > 0:
-        raise ValueError(f"softplus: expected beta above 0, got {beta}")
     name = call_repr("softplus", beta=(beta, 1.0), threshold=(threshold, EXACT_PAST))
     return Layer(name, partial(forward, beta=beta, threshold=threshold), backward)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.shapes import check_cotangent, check_input
 
@@ -40,7 +41,8 @@ def backward(
     return torch.where(y != 0, g, 0), ()
 
 
-def softshrink(lambd: float = 0.5) -> Layer:
+@checked
+def softshrink(lambd: NonNegative = 0.5) -> Layer:
     """Draw every number towards 0, by lambd at most: y = x - min(max(x, -lambd), lambd).
 
     x has any shape, and y has the same.
@@ -58,7 +60,5 @@ def softshrink(lambd: float = 0.5) -> Layer:
         >>> softshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
         tensor([-0.5000,  0.0000,  1.5000])
     """
-    if not lambd >= 0:
-        raise ValueError(f"softshrink: expected lambd of at least 0, got {lambd}")
     name = call_repr("softshrink", lambd=(lambd, 0.5))
     return Layer(name, partial(forward, lambd=lambd), backward)

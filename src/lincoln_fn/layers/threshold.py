@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import Bound, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
@@ -46,7 +47,8 @@ def backward(
     return torch.where(cache.x > cache.threshold, g, 0), ()
 
 
-def threshold(threshold: float, value: float) -> Layer:
+@checked
+def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace what does not exceed a threshold: y = value where x <= threshold, else x.
 
     x has any shape, and y has the same.

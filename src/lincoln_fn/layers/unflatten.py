@@ -14,14 +14,18 @@ Cache: zeros in the shapes of x and y, which take no memory.
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NOT_EMPTY, OpenSize, checked
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
+
+OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 
 def forward(
@@ -45,7 +49,8 @@ def backward(
     return reshaped_back("unflatten", cache, g), ()
 
 
-def unflatten(dim: int, unflattened_size: tuple[int, ...]) -> Layer:
+@checked
+def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 
     y is a view of x.

@@ -31,17 +31,21 @@ Convolution Interpolation for Digital Image Processing" (1981), equation 15, wit
 from __future__ import annotations
 
 from functools import partial, reduce
-from typing import Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import NOT_EMPTY, Positive, PositiveSizes, checked, require
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+
+Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], NOT_EMPTY]
+Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]
 
 # By mode, the numbers of spatial axes that it is for.
 _AXES: Final = {
@@ -189,10 +193,11 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
     return weight.view(-1, *[1] * (x.ndim - dim - 1))
 
 
+@checked
 def upsample(
-    size: int | Sizes | None = None,
-    scale_factor: float | tuple[float, ...] | None = None,
-    mode: str = "nearest",
+    size: PositiveSizes | None = None,
+    scale_factor: Factors | None = None,
+    mode: Mode = "nearest",
     align_corners: bool = False,
 ) -> Layer:
     """Interpolate x of shape (batch, channels, *spatial).
@@ -217,17 +222,10 @@ def upsample(
         >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0]]]))
         (upsample(scale_factor=2, mode='linear'), tensor([[[1.0000, 1.2500, 1.7500, 2.0000]]]))
     """
-    for what, given in (("size", size), ("scale_factor", scale_factor)):
-        numbers = given if isinstance(given, tuple) else (given,)
-        if any(number is not None and number <= 0 for number in numbers):
-            raise ValueError(f"upsample: expected {what} above 0, got {given}")
-    if (size is None) == (scale_factor is None):
-        got = f"size={size} and scale_factor={scale_factor}"
-        raise ValueError(f"upsample: expected either size or scale_factor, got {got}")
-    if mode not in MODES:
-        raise ValueError(f"upsample: expected mode in {MODES}, got {mode!r}")
-    if align_corners and mode.startswith("nearest"):
-        raise ValueError(f"upsample: expected no align_corners with mode={mode!r}")
+    just_one = (size is None) != (scale_factor is None)
+    require(just_one, "upsample", "either size or scale_factor", (size, scale_factor))
+    aligns = not align_corners or not mode.startswith("nearest")
+    require(aligns, "upsample", f"no align_corners with mode={mode!r}", align_corners)
     name = call_repr(
         "upsample", size=(size, None), scale_factor=(scale_factor, None), mode=(mode, "nearest"),
         align_corners=(align_corners, False),

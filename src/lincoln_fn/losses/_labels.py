@@ -60,7 +60,9 @@ def label_column(
     is_column = len(shape) == 2 and target.shape == (shape[0], 1)
     if target.shape != (shape[0], *shape[2:]) and not is_column:
         wanted = f"{(shape[0], *shape[2:])} for prediction {shape}"
-        raise LayerError(name, f"expected target of shape {wanted}, got {tuple(target.shape)}")
+        mend = "; take its argmax(1)" if target.shape == shape else ""
+        got = f"{tuple(target.shape)}{mend}"
+        raise LayerError(name, f"expected target of shape {wanted}, got {got}")
     check_integers(name, target)
     return target.long().reshape(shape[0], 1, *shape[2:])
 

@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeAlias, get_args
+from typing import Final, TypeAlias
 
 import attrs
 from torch import Tensor
 
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._mends import shown
 from lincoln_fn.layer import Arrays, Cache, call_repr
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_like
 
@@ -29,6 +31,7 @@ SMALLEST: Final = 2.0**-126
 
 # dL/dl: a number, or a tensor of shape () or of l's.
 Cotangent: TypeAlias = Tensor | float
+Check: TypeAlias = Callable[[Arrays, Arrays], None]
 
 
 @attrs.frozen(eq=False)
@@ -43,6 +46,9 @@ class Formula:
         count: cache -> n, of shape () or of l's; None for the number of values.
         inputs: the names of the prediction's tensors; of several, the prediction is a tuple.
         targets: the names of the target's tensors, likewise; of none, the target is None.
+        check: (prediction, target) -> None, which refuses values that the loss is not for; None
+            where it takes all values. `forward` calls it last.
+        check_first: likewise, of the first batch that a step is given.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Formula:
     count: Callable[[Cache], Tensor | None]
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
+    check: Check | None = None
+    check_first: Check | None = None
 
     @property
     def is_mean(self) -> bool:
@@ -60,11 +68,12 @@ class Formula:
 
 @record
 class ReducedCache:
-    """The formula's cache, n of a mean (None for the number of values), and the values' shape."""
+    """The formula's cache, n of a mean (None for the number of values), l's shape, the loss."""
 
     formula: Cache
     n: Tensor | None
     shape: tuple[int, ...] = static()
+    loss: str = static()
 
 
 def number_of_values(cache: Cache) -> None:
@@ -81,14 +90,14 @@ def make_loss(
     count: Callable[[Cache], Tensor | None] = number_of_values,
     inputs: tuple[str, ...] = ("prediction",),
     targets: tuple[str, ...] = ("target",),
-    reductions: tuple[str, ...] = get_args(Reduction),
+    check: Check | None = None,
+    check_first: Check | None = None,
     **options: tuple[object, object],
 ) -> Loss:
     """Make a loss of its formula; `options` holds what else its repr shows, with the defaults."""
-    if reduction not in reductions:
-        known = f"{', '.join(reductions[:-1])} or {reductions[-1]}"
-        raise ValueError(f"{name}: expected reduction {known}, got {reduction!r}")
-    formula = Formula(name, reduction, forward, backward, count, inputs, targets)
+    formula = Formula(
+        name, reduction, forward, backward, count, inputs, targets, check, check_first or check
+    )
     return loss_of(call_repr(name, reduction=(reduction, "mean"), **options), formula)
 
 
@@ -113,7 +122,9 @@ def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tens
     _check_given(formula, prediction, target)
     values, of_formula = formula.forward(prediction, target)
     n = formula.count(of_formula) if formula.is_mean else None
-    cache = ReducedCache(of_formula, n, tuple(values.shape))
+    cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
+    if formula.check is not None:
+        formula.check(prediction, target)
     if formula.is_mean:
         return values.mean() if n is None else (values / n).sum(), cache
     return values.sum() if formula.reduction == "sum" else values, cache
@@ -122,6 +133,9 @@ def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tens
 def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
     """Compute dprediction, from dl = g or dl = g / n."""
     check_cache(formula.name, cache, ReducedCache)
+    if cache.loss != formula.name:
+        problem = f"expected the cache of its own forward, got that of {cache.loss}"
+        raise LayerError(formula.name, problem)
     expected = cache.shape if formula.reduction == "none" else ()
     if isinstance(g, Tensor) and g.shape != expected:
         raise LayerError(formula.name, f"expected g of shape {expected}, got {tuple(g.shape)}")
@@ -137,7 +151,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
     labels = _listed(name, "target", targets, target)
     for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
-            raise LayerError(name, f"expected {what} to be a tensor, got {type(given).__name__}")
+            raise wrong_kind(name, what, given, "tensor")
         # One of several target tensors may be empty: sequences without a label, to ctc.
         if given.numel() == 0 and (what in inputs or len(targets) == 1):
             shape = tuple(given.shape)
@@ -163,14 +177,8 @@ def _listed(
             raise LayerError(name, f"expected {what} None, got {brief(given)}")
         return []
     if not isinstance(given, tuple) or len(given) != len(names):
-        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {brief(given)}")
+        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {shown(given)}")
     return list(zip(names, given, strict=True))
-
-
-def require(name: str, holds: bool, expected: str, got: object) -> None:
-    """Check a hyperparameter of the loss `name`, or raise a ValueError."""
-    if not holds:
-        raise ValueError(f"{name}: expected {expected}, got {got!r}")
 
 
 def per_example(dl: Cotangent, dim: int) -> Cotangent:

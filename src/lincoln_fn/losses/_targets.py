@@ -81,7 +81,9 @@ def check_vectors(name: str, **pair: Tensor) -> None:
 def check_integers(name: str, target: Tensor) -> None:
     """Check that the target is of class indices."""
     if target.is_floating_point() or target.is_complex():
-        raise LayerError(name, f"expected target of class indices, got {target.dtype}")
+        mend = "convert it by .long()" if target.is_floating_point() else ""
+        problem = f"expected target of class indices, got {target.dtype}"
+        raise LayerError(name, f"{problem}; {mend}" if mend else problem)
 
 
 def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int) -> None:

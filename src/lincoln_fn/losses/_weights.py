@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from typing import Annotated, Final, TypeAlias
+
 import attrs
 from torch import Tensor
 
+from lincoln_fn.arguments import Range
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
+
+
+def _is_finite(weight: Tensor) -> bool:
+    return weight.is_meta or bool(((weight >= 0) & (weight < math.inf)).all())
+
+
+_OF_FLOATS: Final = Range("of a floating dtype", Tensor.is_floating_point)
+_OF_ONE_AXIS: Final = Range("of 1 axis", lambda weight: weight.ndim == 1)
+_FINITE: Final = Range("of finite numbers of at least 0", _is_finite)
+
+ElementWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _FINITE]
+ClassWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _OF_ONE_AXIS, _FINITE]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -44,15 +60,6 @@ class Weights:
         return self.value.to(like)
 
 
-def weights_of(
-    loss: str, name: str, value: Tensor | None, ndim: int | None = None
-) -> Weights | None:
-    """Copy a weight, if there is one, and check its dtype and number of axes."""
-    if value is None:
-        return None
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise ValueError(f"{loss}: expected {name} to be a floating tensor, got {brief(value)}")
-    if ndim not in (None, value.ndim):
-        shape = tuple(value.shape)
-        raise ValueError(f"{loss}: expected {name} of {ndim} axis, got shape {shape}")
-    return Weights(loss, name, value.detach().clone())
+def weights_of(loss: str, name: str, value: Tensor | None) -> Weights | None:
+    """Copy a weight, if there is one."""
+    return None if value is None else Weights(loss, name, value.detach().clone())

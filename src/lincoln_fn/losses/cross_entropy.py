@@ -15,14 +15,18 @@ Cache: p, c and w_c.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
+from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses._predictions import check_probabilities
 from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss, per_example
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record
 
@@ -64,8 +68,18 @@ def count(ignore_index: int, cache: Cache) -> Tensor:
     return total_weight("cross_entropy", ignore_index, cache.labels.w)
 
 
+_MEND: Final = (
+    "end the net with softmax(), or take softmax_cross_entropy() on logits, nll() on logs"
+)
+
+
+def _check(p: Arrays, target: Arrays) -> None:
+    check_probabilities("cross_entropy", _MEND, p)
+
+
+@checked
 def cross_entropy(
-    *, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+    *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
 ) -> Loss:
     """Make the cross-entropy of the label c, on probabilities p.
 
@@ -91,13 +105,14 @@ def cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([[-4.,  0.]]))
     """
-    weights = weights_of("cross_entropy", "weight", weight, 1)
+    weights = weights_of("cross_entropy", "weight", weight)
     return make_loss(
         "cross_entropy",
         reduction,
         partial(forward, weight=weights, ignore_index=ignore_index),
         backward,
         count=partial(count, ignore_index),
+        check=_check,
         weight=(weights, None),
         ignore_index=(ignore_index, -100),
     )

@@ -48,8 +48,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lincoln_fn.arguments import NonNegativeInt, checked
 from lincoln_fn.losses._ctc_target import read_target
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
 
@@ -176,7 +177,10 @@ def count(cache: Cache) -> Float[Tensor, "*N"]:
     return n.to(cache.z).reshape(cache.z.shape[1:-1])
 
 
-def ctc(*, blank: int = 0, zero_infinity: bool = False, reduction: Reduction = "mean") -> Loss:
+@checked
+def ctc(
+    *, blank: NonNegativeInt = 0, zero_infinity: bool = False, reduction: Reduction = "mean"
+) -> Loss:
     """Make the loss of label sequences that are not aligned with the steps of the prediction.
 
     l = -log P, with P the summed probability of all paths that give the labels: one class a step,
@@ -205,7 +209,6 @@ def ctc(*, blank: int = 0, zero_infinity: bool = False, reduction: Reduction = "
         >>> value, loss.backward(cache)[0]
         (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
-    require("ctc", blank >= 0, "blank of at least 0", blank)
     return make_loss(
         "ctc",
         reduction,

@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import nan_unless, same_shape, value_range
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
@@ -80,7 +81,10 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
     return wide
 
 
-def gaussian_nll(*, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> Loss:
+@checked
+def gaussian_nll(
+    *, full: bool = False, eps: Positive = 1e-6, reduction: Reduction = "mean"
+) -> Loss:
     """Make the negative log-likelihood of t under a normal distribution of mean m and variance v.
 
     l = (log v + (m - t)^2 / v) / 2 + log(2 pi) / 2, with the last term in a full loss only, and v
@@ -107,7 +111,6 @@ def gaussian_nll(*, full: bool = False, eps: float = 1e-6, reduction: Reduction 
         >>> value, loss.backward(cache)
         (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
-    require("gaussian_nll", eps > 0, "eps above 0", eps)
     return make_loss(
         "gaussian_nll",
         reduction,

@@ -12,12 +12,14 @@ Cache: d and delta. Source: Huber, "Robust Estimation of a Location Parameter", 
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.arguments import OR_INFINITE, Positive, checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
@@ -45,7 +47,8 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return cache.d.clamp(-cache.delta, cache.delta) * dl
 
 
-def huber(*, delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
+@checked
+def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make Huber's loss, which outliers pull less than the squared error.
 
     l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = prediction - target.
@@ -68,6 +71,5 @@ def huber(*, delta: float = 1.0, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(4.5000), tensor([1., 2.]))
     """
-    require("huber", delta > 0, "delta above 0", delta)
     bound = partial(forward, delta=delta)
     return make_loss("huber", reduction, bound, backward, delta=(delta, 1.0))

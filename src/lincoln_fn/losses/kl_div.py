@@ -14,15 +14,19 @@ Cache: t.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
+from lincoln_fn.layer import Arrays
+from lincoln_fn.losses._predictions import check_log_probabilities
 from lincoln_fn.losses._reduction import Cotangent, make_loss, number_of_values
-from lincoln_fn.losses._targets import same_shape
+from lincoln_fn.losses._targets import same_shape, value_range
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.shapes import LayerError
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 
@@ -48,6 +52,15 @@ def number_of_rows(t: Float[Tensor, "*s"]) -> Tensor:
     return t.new_tensor(t.shape[:1].numel())
 
 
+def _check(log_target: bool, z: Arrays, target: Arrays) -> None:
+    check_log_probabilities("kl_div", "end the net with log_softmax()", z)
+    ends = None if log_target else value_range(target)
+    if ends and ends[0] < 0:
+        mend = "with log_target=True it is of their logarithms"
+        raise LayerError("kl_div", f"expected target of probabilities, got {ends[0]:g}; {mend}")
+
+
+@checked
 def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss:
     """Make the Kullback-Leibler divergence of t from the log-probabilities z, point by point.
 
@@ -76,6 +89,6 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
         partial(forward, log_target=log_target),
         backward,
         count=number_of_rows if reduction == "batchmean" else number_of_values,
-        reductions=get_args(KLReduction),
+        check=partial(_check, log_target),
         log_target=(log_target, False),
     )

@@ -12,14 +12,18 @@ Cache: p, y, w and eta.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.layer import Arrays
+from lincoln_fn.losses._predictions import check_probabilities
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
 
@@ -51,8 +55,16 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return ((1 - y) / (1 - p + eta) - y / (p + eta)) * (dl if w is None else w * dl)
 
 
+_MEND: Final = "end the net with sigmoid(), or take sigmoid_cross_entropy() on logits"
+
+
+def _check(p: Arrays, target: Arrays) -> None:
+    check_probabilities("log_loss", _MEND, p)
+
+
+@checked
 def log_loss(
-    *, weight: Tensor | None = None, reduction: Reduction = "mean", eta: float = 1e-8
+    *, weight: ElementWeights | None = None, reduction: Reduction = "mean", eta: NonNegative = 1e-8
 ) -> Loss:
     """Make the logistic loss on probabilities, the binary cross-entropy.
 
@@ -81,5 +93,6 @@ def log_loss(
     weights = weights_of("log_loss", "weight", weight)
     bound = partial(forward, weight=weights, eta=eta)
     return make_loss(
-        "log_loss", reduction, bound, backward, weight=(weights, None), eta=(eta, 1e-8)
-    )
+        "log_loss", reduction, bound, backward,
+        check=_check, weight=(weights, None), eta=(eta, 1e-8),
+    )  # fmt: skip

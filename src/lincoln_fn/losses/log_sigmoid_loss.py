@@ -17,11 +17,15 @@ Cache: z and y.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
+from lincoln_fn.layer import Arrays
+from lincoln_fn.losses._predictions import check_log_probabilities
 from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -56,6 +60,14 @@ def _log1mexp(z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     return torch.where(near, torch.log(-torch.expm1(z)), far)
 
 
+_MEND: Final = "end the net with log_sigmoid(), or take sigmoid_cross_entropy() on logits"
+
+
+def _check(z: Arrays, target: Arrays) -> None:
+    check_log_probabilities("log_sigmoid_loss", _MEND, z)
+
+
+@checked
 def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss on log-probabilities z = log p of class 1.
 
@@ -77,4 +89,4 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-1.,  1.]))
     """
-    return make_loss("log_sigmoid_loss", reduction, forward, backward)
+    return make_loss("log_sigmoid_loss", reduction, forward, backward, check=_check)

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import attrs
 from torch import Tensor
 
+from lincoln_fn._kinds import check_functions
 from lincoln_fn.layer import Arrays, Cache
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -43,6 +44,9 @@ class Loss:
     forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
     # ...: g may be left out, which Callable cannot say of one argument.
     backward: Callable[..., Arrays]
+
+    def __attrs_post_init__(self) -> None:
+        check_functions(self.name, forward=self.forward, backward=self.backward)
 
     def __repr__(self) -> str:
         return self.name

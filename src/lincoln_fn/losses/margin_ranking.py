@@ -17,6 +17,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -51,6 +52,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Te
     return -dx2, dx2
 
 
+@checked
 def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Make the ranking loss of two scores: x1 above x2 where y = 1, below it where y = -1.
 

@@ -20,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import check_classes_last, check_shape, probabilities
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record
 
@@ -55,7 +56,10 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
     return slope * cache.scale * per_example(dl, -1)
 
 
-def multi_label_soft_margin(*, weight: Tensor | None = None, reduction: Reduction = "mean") -> Loss:
+@checked
+def multi_label_soft_margin(
+    *, weight: ClassWeights | None = None, reduction: Reduction = "mean"
+) -> Loss:
     """Make the logistic loss of each class on its own, on logits x, averaged over the classes.
 
     l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j)), with s the sigmoid.
@@ -76,7 +80,7 @@ def multi_label_soft_margin(*, weight: Tensor | None = None, reduction: Reductio
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
-    weights = weights_of("multi_label_soft_margin", "weight", weight, 1)
+    weights = weights_of("multi_label_soft_margin", "weight", weight)
     return make_loss(
         "multi_label_soft_margin",
         reduction,

@@ -13,14 +13,16 @@ Cache: h_j = max(0, z_j), 0 at j = c; c; w_c / C; p.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example, require
+from lincoln_fn.arguments import checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import check_classes_last, check_shape, class_indices
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
 
@@ -63,8 +65,13 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
     return s * (cache.scale * per_example(dl, -1))
 
 
+@checked
 def multi_margin(
-    *, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: Reduction = "mean"
+    *,
+    p: Literal[1, 2] = 1,
+    margin: float = 1.0,
+    weight: ClassWeights | None = None,
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Make the multi-class hinge loss: the score of the label c above each other by the margin.
 
@@ -88,8 +95,7 @@ def multi_margin(
         >>> value, loss.backward(cache)
         (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
-    require("multi_margin", p in (1, 2), "p 1 or 2", p)
-    weights = weights_of("multi_margin", "weight", weight, 1)
+    weights = weights_of("multi_margin", "weight", weight)
     return make_loss(
         "multi_margin",
         reduction,

@@ -14,14 +14,18 @@ Cache: z, c and w_c.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import checked
+from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses._predictions import check_log_distribution, check_log_probabilities
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record
 
@@ -57,8 +61,20 @@ def count(ignore_index: int, cache: Cache) -> Tensor:
     return total_weight("nll", ignore_index, cache.labels.w)
 
 
+_MEND: Final = "end the net with log_softmax(), or take softmax_cross_entropy() on logits"
+
+
+def _check(z: Arrays, target: Arrays) -> None:
+    check_log_probabilities("nll", _MEND, z)
+
+
+def _check_first(z: Arrays, target: Arrays) -> None:
+    check_log_distribution("nll", _MEND, z)
+
+
+@checked
 def nll(
-    *, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+    *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
 ) -> Loss:
     """Make the negative log-likelihood of the label c, on log-probabilities z.
 
@@ -83,13 +99,15 @@ def nll(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([[-1.,  0.]]))
     """
-    weights = weights_of("nll", "weight", weight, 1)
+    weights = weights_of("nll", "weight", weight)
     return make_loss(
         "nll",
         reduction,
         partial(forward, weight=weights, ignore_index=ignore_index),
         backward,
         count=partial(count, ignore_index),
+        check=_check,
+        check_first=_check_first,
         weight=(weights, None),
         ignore_index=(ignore_index, -100),
     )

@@ -30,7 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
@@ -64,11 +65,12 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (torch.exp(x) - t if cache.log_input else 1 - t / (x + cache.eps)) * dl
 
 
+@checked
 def poisson_nll(
     *,
     log_input: bool = True,
     full: bool = False,
-    eps: float = 1e-8,
+    eps: Positive = 1e-8,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Make the negative log-likelihood of counts t under a Poisson distribution of rate r.
@@ -93,7 +95,6 @@ def poisson_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([-2.,  1.]))
     """
-    require("poisson_nll", eps > 0, "eps above 0", eps)
     return make_loss(
         "poisson_nll",
         reduction,

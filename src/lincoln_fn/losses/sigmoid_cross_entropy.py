@@ -22,9 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.arguments import checked
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record
 
@@ -57,10 +58,11 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (cache.y0 * torch.sigmoid(cache.x) - cache.y1 * torch.sigmoid(-cache.x)) * dl
 
 
+@checked
 def sigmoid_cross_entropy(
     *,
-    weight: Tensor | None = None,
-    pos_weight: Tensor | None = None,
+    weight: ElementWeights | None = None,
+    pos_weight: ElementWeights | None = None,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Make the logistic loss on logits x: `sigmoid` and `log_loss` in one, without their limits.

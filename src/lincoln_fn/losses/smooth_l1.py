@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
@@ -51,7 +52,8 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (cache.d / cache.beta).clamp(-1, 1) * dl
 
 
-def smooth_l1(*, beta: float = 1.0, reduction: Reduction = "mean") -> Loss:
+@checked
+def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the absolute error with its corner rounded off.
 
     l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at
@@ -75,6 +77,5 @@ def smooth_l1(*, beta: float = 1.0, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
-    require("smooth_l1", beta >= 0, "beta of at least 0", beta)
     bound = partial(forward, beta=beta)
     return make_loss("smooth_l1", reduction, bound, backward, beta=(beta, 1.0))

@@ -32,9 +32,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.arguments import Probability, checked
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
-from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example, require
-from lincoln_fn.losses._weights import Weights, weights_of
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
@@ -113,11 +114,12 @@ def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
     return None if cache.labels is None else total_weight(NAME, ignore_index, cache.labels.w)
 
 
+@checked
 def softmax_cross_entropy(
     *,
-    weight: Tensor | None = None,
+    weight: ClassWeights | None = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: Probability = 0.0,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Make the cross-entropy on logits x: `log_softmax` and `nll` in one.
@@ -149,8 +151,7 @@ def softmax_cross_entropy(
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
     e = label_smoothing
-    require(NAME, 0 <= e <= 1, "label_smoothing within [0, 1]", e)
-    weights = weights_of(NAME, "weight", weight, 1)
+    weights = weights_of(NAME, "weight", weight)
     return make_loss(
         NAME,
         reduction,

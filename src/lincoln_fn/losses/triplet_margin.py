@@ -28,12 +28,14 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.losses._reduction import Cotangent, make_loss, require
+from lincoln_fn.arguments import OR_INFINITE, Positive, checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_vectors
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
@@ -101,10 +103,11 @@ def _norm_gradient(
     return u.sign() * torch.where(u == 0, 0, (u.abs() / norm) ** (q - 1)) * dnorm
 
 
+@checked
 def triplet_margin(
     *,
-    margin: float = 1.0,
-    p: float = 2.0,
+    margin: Positive = 1.0,
+    p: Annotated[Positive, OR_INFINITE] = 2.0,
     eps: float = 1e-6,
     swap: bool = False,
     reduction: Reduction = "mean",
@@ -137,8 +140,6 @@ def triplet_margin(
         >>> value, loss.backward(cache)[0]
         (tensor(5.), tensor([[-0.6000,  0.2000]]))
     """
-    require("triplet_margin", margin > 0, "margin above 0", margin)
-    require("triplet_margin", p > 0, "p above 0", p)
     return make_loss(
         "triplet_margin",
         reduction,

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Params
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.rules import require
 from lincoln_fn.optim.transforms import Transform
 from lincoln_fn.record import record
 
@@ -25,7 +25,8 @@ class AccumulateState:
     inner: OptimizerState
 
 
-def accumulate(k: int) -> Transform:
+@checked
+def accumulate(k: PositiveInt) -> Transform:
     """Take a step at every k-th gradient only, by the mean of the last k.
 
     The inner optimizer does not see the updates between: its state, and the count of steps that a
@@ -47,7 +48,6 @@ def accumulate(k: int) -> Transform:
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))
     """
-    require("accumulate", "k of at least 1", k, k >= 1)
 
     def around(inner: Optimizer) -> Optimizer:
         def init(params: Params) -> AccumulateState:
@@ -62,6 +62,7 @@ def _update(
     k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
 ) -> tuple[Params, AccumulateState]:
     """Add the gradients up, and let the inner optimizer take a step by the mean of each k."""
+    check_state("accumulate", state, AccumulateState)
 
     def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         total = total + dp

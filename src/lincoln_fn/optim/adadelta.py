@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     learning_rate,
     regularized_gradient,
-    require,
     running_mean,
     take_step,
 )
@@ -28,11 +27,12 @@ class AdadeltaState:
     moved: Params
 
 
+@checked
 def adadelta(
     lr: LearningRate = 1.0,
-    rho: float = 0.9,
-    eps: float = 1e-6,
-    weight_decay: float = 0.0,
+    rho: Probability = 0.9,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -61,14 +61,13 @@ def adadelta(
         >>> optimizer.update(params, (torch.tensor([0.75]),), optimizer.init(params))[0]
         (tensor([0.4000]),)
     """
-    check_common("adadelta", lr, eps=eps, weight_decay=weight_decay)
-    require("adadelta", "rho in [0, 1]", rho, 0 <= rho <= 1)
 
     def init(params: Params) -> AdadeltaState:
         step = no_steps(params) if callable(lr) else None
         return AdadeltaState(step, filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AdadeltaState) -> tuple[Params, AdadeltaState]:
+        check_state("adadelta", state, AdadeltaState, step=callable(lr))
         now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     learning_rate,
     regularized_gradient,
-    require,
     take_scaled_step,
 )
 from lincoln_fn.record import record
@@ -26,12 +25,13 @@ class AdagradState:
     total: Params
 
 
+@checked
 def adagrad(
     lr: LearningRate = 1e-2,
-    lr_decay: float = 0.0,
-    weight_decay: float = 0.0,
-    initial_accumulator_value: float = 0.0,
-    eps: float = 1e-10,
+    lr_decay: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    initial_accumulator_value: NonNegative = 0.0,
+    eps: NonNegative = 1e-10,
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -62,15 +62,13 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    check_common("adagrad", lr, eps=eps, weight_decay=weight_decay)
-    require("adagrad", "lr_decay of at least 0", lr_decay, lr_decay >= 0)
     begin = initial_accumulator_value
-    require("adagrad", "initial_accumulator_value of at least 0", begin, begin >= 0)
 
     def init(params: Params) -> AdagradState:
         return AdagradState(no_steps(params), filled_like(params, begin))
 
     def update(params: Params, grads: Params, state: AdagradState) -> tuple[Params, AdagradState]:
+        check_state("adagrad", state, AdagradState)
         now = learning_rate(lr, state.step)
         if lr_decay:
             now = now / (1 + lr_decay * state.step.double())

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import Rule, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import Rule, check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
     regularized_gradient,
@@ -53,13 +53,15 @@ class Settings(NamedTuple):
     weight_decay: float
     decoupled: bool
     maximize: bool
+    amsgrad: bool
 
 
+@checked
 def adam(
     lr: LearningRate = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     amsgrad: bool = False,
     *,
     maximize: bool = False,
@@ -89,14 +91,15 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return _adam(Settings("adam", lr, betas, eps, weight_decay, False, maximize), amsgrad)
+    return _adam(Settings("adam", lr, betas, eps, weight_decay, False, maximize, amsgrad))
 
 
+@checked
 def adamw(
     lr: LearningRate = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-2,
     amsgrad: bool = False,
     *,
     maximize: bool = False,
@@ -125,12 +128,11 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return _adam(Settings("adamw", lr, betas, eps, weight_decay, True, maximize), amsgrad)
+    return _adam(Settings("adamw", lr, betas, eps, weight_decay, True, maximize, amsgrad))
 
 
-def _adam(settings: Settings, amsgrad: bool) -> Optimizer:
-    name, lr, betas, eps, weight_decay, decoupled, maximize = settings
-    check_common(name, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+def _adam(settings: Settings) -> Optimizer:
+    name, lr, betas, eps, weight_decay, decoupled, maximize, amsgrad = settings
 
     def init(params: Params) -> AdamState:
         m, v = filled_like(params), filled_like(params)
@@ -152,6 +154,7 @@ def update(
     params: Params, grads: Params, state: AdamState, *, settings: Settings
 ) -> tuple[Params, AdamState]:
     """Compute the next parameters and running means."""
+    check_state(settings.name, state, AdamState, v_max=settings.amsgrad)
     step = state.step + 1
     rule = leaf_rule(step, learning_rate(settings.lr, state.step), settings)
     trees = (params, grads, state.m, state.v, state.v_max)
@@ -161,7 +164,7 @@ def update(
 
 def leaf_rule(step: Tensor, lr: float | Tensor, settings: Settings) -> Rule:
     """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
-    _, _, (b1, b2), eps, weight_decay, decoupled, maximize = settings
+    _, _, (b1, b2), eps, weight_decay, decoupled, maximize, _ = settings
     correction_m, correction_v = (1 - beta ** step.double() for beta in (b1, b2))
 
     def rule(

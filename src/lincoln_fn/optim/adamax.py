@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     learning_rate,
     regularized_gradient,
     running_mean,
@@ -27,11 +27,12 @@ class AdamaxState:
     u: Params
 
 
+@checked
 def adamax(
     lr: LearningRate = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -60,13 +61,13 @@ def adamax(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    check_common("adamax", lr, betas=betas, eps=eps, weight_decay=weight_decay)
     b1, b2 = betas
 
     def init(params: Params) -> AdamaxState:
         return AdamaxState(no_steps(params), filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AdamaxState) -> tuple[Params, AdamaxState]:
+        check_state("adamax", state, AdamaxState)
         step, now = state.step + 1, learning_rate(lr, state.step)
         unbiased_lr = now / (1 - b1 ** step.double())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
     regularized_gradient,
@@ -25,12 +27,13 @@ class AsgdState:
     average: Params
 
 
+@checked
 def asgd(
     lr: LearningRate = 1e-2,
-    lambd: float = 1e-4,
+    lambd: NonNegative = 1e-4,
     alpha: float = 0.75,
-    t0: float = 1e6,
-    weight_decay: float = 0.0,
+    t0: Annotated[NonNegative, OR_INFINITE] = 1e6,
+    weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -61,12 +64,12 @@ def asgd(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    check_common("asgd", lr, weight_decay=weight_decay)
 
     def init(params: Params) -> AsgdState:
         return AsgdState(no_steps(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: AsgdState) -> tuple[Params, AsgdState]:
+        check_state("asgd", state, AsgdState)
         now, t = learning_rate(lr, state.step), state.step.double()
         eta = now / (1 + lambd * now * t) ** alpha
         mu = 1 / (t - t0).clamp(min=1)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import optree
 
 from lincoln_fn import tree
+from lincoln_fn._mends import shown
+from lincoln_fn.arguments import NOT_EMPTY, checked
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.rules import require
 from lincoln_fn.record import TRAINED
 from lincoln_fn.shapes import LayerError
 
@@ -20,7 +21,8 @@ from lincoln_fn.shapes import LayerError
 Pattern: TypeAlias = str | Callable[[str], bool]
 
 
-def by_path(optimizers: Mapping[Pattern, Optimizer]) -> Optimizer:
+@checked
+def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Optimizer:
     """Give each parameter to the first optimizer whose pattern its path matches.
 
     Paths are those of `tree.paths`, such as "2.weight"; in patterns, * stands for any characters,
@@ -45,15 +47,14 @@ def by_path(optimizers: Mapping[Pattern, Optimizer]) -> Optimizer:
         >>> optimizer.update(params, grads, optimizer.init(params))[0]
         ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
     """
-    require("by_path", "at least one optimizer", dict(optimizers), len(optimizers) > 0)
     patterns, parts = tuple(optimizers), tuple(optimizers.values())
 
     def init(params: Params) -> OptimizerState:
         shares = _shares(params, _owners(params, patterns), len(parts))
         return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
-    shown = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
-    return Optimizer(f"by_path({{{shown}}})", init, partial(_update, patterns, parts))
+    pairs = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
+    return Optimizer(f"by_path({{{pairs}}})", init, partial(_update, patterns, parts))
 
 
 def _update(
@@ -64,6 +65,10 @@ def _update(
     state: OptimizerState,
 ) -> tuple[Params, OptimizerState]:
     """Let each optimizer update its parameters, and merge the results."""
+    if type(state) is not tuple or len(state) != len(parts):
+        number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
+        problem = f"expected a tuple of {number}, got {shown(state)}; init(params) makes one"
+        raise LayerError("by_path", problem)
     owner = _owners(params, patterns)
     if not tree.same_structure(params, grads):
         raise LayerError("by_path", "expected gradients of the parameters' structure")
@@ -86,8 +91,8 @@ def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
     for i, pattern in enumerate(patterns):
         if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
             return i
-    shown = ", ".join(map(repr, patterns))
-    raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {shown}")
+    known = ", ".join(map(repr, patterns))
+    raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {known}")
 
 
 def _shares(params: Params, owner: list[int], count: int) -> list[Params]:

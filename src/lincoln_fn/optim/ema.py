@@ -8,12 +8,14 @@ import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, checked
 from lincoln_fn.layer import Params
-from lincoln_fn.optim.leaves import state_tree, update_leaves
+from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.rules import require, running_mean
+from lincoln_fn.optim.rules import running_mean
 from lincoln_fn.optim.transforms import Transform
 from lincoln_fn.record import TRAINED, record
+from lincoln_fn.shapes import LayerError
 
 
 @record
@@ -24,7 +26,8 @@ class EmaState:
     inner: OptimizerState
 
 
-def ema(decay: float) -> Transform:
+@checked
+def ema(decay: Decay) -> Transform:
     """Keep a running mean of the parameters: a <- decay a + (1 - decay) p after each step.
 
     It starts from the initial parameters and changes nothing about the steps. `ema_params` reads
@@ -49,7 +52,6 @@ def ema(decay: float) -> Transform:
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))
     """
-    require("ema", "decay in [0, 1)", decay, 0 <= decay < 1)
 
     def around(inner: Optimizer) -> Optimizer:
         def init(params: Params) -> EmaState:
@@ -64,6 +66,7 @@ def _update(
     decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
 ) -> tuple[Params, EmaState]:
     """Let the inner optimizer take its step, then update the mean."""
+    check_state("ema", state, EmaState)
 
     def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         return p, running_mean(mean, p, decay)
@@ -84,8 +87,8 @@ def ema_params(state: OptimizerState, params: Params) -> Params:
         Parameters to predict with.
 
     Raises:
-        LayerError: if the mean does not mirror the parameters.
-        ValueError: if the state holds no such mean, or several side by side.
+        LayerError: if the mean does not mirror the parameters, or the state holds no such mean, or
+            several side by side.
 
     Example:
         >>> ema_params(EmaState((torch.tensor(1.0),), ()), (torch.tensor(2.0),))
@@ -97,6 +100,8 @@ def ema_params(state: OptimizerState, params: Params) -> Params:
 
     nodes = optree.tree_leaves(state, is_leaf=is_mean, namespace=TRAINED)
     found = [node for node in nodes if isinstance(node, EmaState)]
-    require("ema_params", "a state with one running mean", f"{len(found)}", len(found) == 1)
+    if len(found) != 1:
+        problem = f"expected a state with one running mean, got {len(found)}"
+        raise LayerError("ema_params", problem)
     mean = found[0].mean
     return update_leaves("ema_params", lambda p, _, mean: (mean, mean), params, params, mean)[0]

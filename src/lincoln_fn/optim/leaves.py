@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._mends import shown
 from lincoln_fn.layer import Params
+from lincoln_fn.optim.optimizer import OptimizerState
 from lincoln_fn.record import TRAINED, State
 from lincoln_fn.shapes import LayerError
 
@@ -37,7 +39,7 @@ def update_leaves(
         The new parameters and the new trees, in the dtypes of the old.
 
     Raises:
-        LayerError: if a tree does not mirror the parameters.
+        LayerError: if a tree does not mirror the parameters, or a gradient has another dtype.
 
     Example:
         >>> p, dp, total = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
@@ -61,7 +63,7 @@ def update_lists(
         problem = f"expected gradients of the parameters' structure; {error}"
         raise LayerError(name, problem) from error
     lists, structures = [leaves, gradients], [structure]
-    _check_shapes(name, "a gradient of its parameter's shape", leaves, gradients)
+    _check_gradients(name, leaves, gradients)
     for mirror in kept:
         of_mirror, structure = optree.tree_flatten(mirror, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
@@ -83,6 +85,69 @@ def _check_shapes(name: str, what: str, leaves: list[Any], given: list[Any]) -> 
         if not isinstance(other, Tensor) or p.shape != other.shape:
             got = tuple(other.shape) if isinstance(other, Tensor) else type(other).__name__
             raise LayerError(name, f"expected {what} {tuple(p.shape)}, got {got}")
+
+
+def _check_gradients(name: str, leaves: list[Any], gradients: list[Any]) -> None:
+    for p, dp in zip(leaves, gradients, strict=True):
+        if not isinstance(dp, Tensor) or p.shape != dp.shape or p.dtype is not dp.dtype:
+            _check_shapes(name, "a gradient of its parameter's shape", [p], [dp])
+            check_dtype(name, p, dp)
+
+
+def check_dtype(name: str, p: Tensor, dp: Tensor) -> None:
+    """Check that a gradient has its parameter's dtype.
+
+    Args:
+        name: the optimizer's or the layer's name.
+        p: the parameter.
+        dp: its gradient.
+
+    Raises:
+        LayerError: if it has another.
+
+    Example:
+        >>> check_dtype("sgd", torch.ones(2), torch.ones(2).double())
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: sgd: expected a gradient of its parameter's dtype \
+torch.float32, got torch.float64
+    """
+    if dp.dtype is not p.dtype:
+        problem = f"expected a gradient of its parameter's dtype {p.dtype}, got {dp.dtype}"
+        raise LayerError(name, problem)
+
+
+def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
+    """Check that a state is of the optimizer's own kind, and has what its update needs.
+
+    Args:
+        name: the optimizer's name.
+        state: the state given to `update`.
+        expected: the record class of the optimizer's state; None for an optimizer without any.
+        **kept: by the name of a field that may be None, whether this optimizer keeps it.
+
+    Raises:
+        LayerError: if it is another optimizer's.
+
+    Example:
+        >>> check_state("sgd", (1, 2), None)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: sgd: expected state (), got (1, 2); init(params) makes one
+    """
+    if expected is None:
+        if type(state) is not tuple or state:
+            raise LayerError(name, f"expected state (), got {shown(state)}; {_MEND}")
+        return
+    if type(state) is not expected:
+        problem = f"expected state {expected.__name__}, got {shown(state)}; {_MEND}"
+        raise LayerError(name, problem)
+    for field, is_kept in kept.items():
+        if (getattr(state, field) is not None) is not is_kept:
+            wanted = "with" if is_kept else "without"
+            problem = f"expected state {expected.__name__} {wanted} {field}, got {shown(state)}"
+            raise LayerError(name, f"{problem}; {_MEND}")
+
+
+_MEND: Final = "init(params) makes one"
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
     running_mean,
@@ -26,10 +26,11 @@ class LionState:
     m: Params
 
 
+@checked
 def lion(
     lr: LearningRate = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.0,
+    betas: tuple[Decay, Decay] = (0.9, 0.99),
+    weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -58,13 +59,13 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    check_common("lion", lr, betas=betas, weight_decay=weight_decay)
     b1, b2 = betas
 
     def init(params: Params) -> LionState:
         return LionState(no_steps(params) if callable(lr) else None, filled_like(params))
 
     def update(params: Params, grads: Params, state: LionState) -> tuple[Params, LionState]:
+        check_state("lion", state, LionState, step=callable(lr))
         now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,14 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.arguments import NonNegative, NonNegativeInt, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
-    require,
     running_mean,
     take_step,
 )
@@ -46,14 +45,15 @@ class MuonState:
     momentum: Params
 
 
+@checked
 def muon(
     lr: LearningRate = 1e-3,
-    weight_decay: float = 0.1,
-    momentum: float = 0.95,
+    weight_decay: NonNegative = 0.1,
+    momentum: Probability = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
-    eps: float = 1e-7,
-    ns_steps: int = 5,
+    eps: NonNegative = 1e-7,
+    ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None,
 ) -> Optimizer:
     """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices alone.
@@ -92,10 +92,6 @@ def muon(
         >>> torch.linalg.svdvals(moved).round(decimals=1)
         tensor([0.7000, 0.7000])
     """
-    check_common("muon", lr, eps=eps, weight_decay=weight_decay)
-    require("muon", "momentum in [0, 1]", momentum, 0 <= momentum <= 1)
-    known = adjust_lr_fn in (None, "original", "match_rms_adamw")
-    require("muon", "adjust_lr_fn original or match_rms_adamw", repr(adjust_lr_fn), known)
 
     def init(params: Params) -> MuonState:
         for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
@@ -106,6 +102,7 @@ def muon(
         return MuonState(no_steps(params) if callable(lr) else None, filled_like(params))
 
     def update(params: Params, grads: Params, state: MuonState) -> tuple[Params, MuonState]:
+        check_state("muon", state, MuonState, step=callable(lr))
         now = learning_rate(lr, state.step)
 
         def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
     regularized_gradient,
-    require,
     running_mean,
     take_scaled_step,
 )
@@ -30,12 +29,13 @@ class NadamState:
     v: Params
 
 
+@checked
 def nadam(
     lr: LearningRate = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum_decay: float = 4e-3,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    momentum_decay: NonNegative = 4e-3,
     decoupled_weight_decay: bool = False,
     *,
     maximize: bool = False,
@@ -70,8 +70,6 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    check_common("nadam", lr, betas=betas, eps=eps, weight_decay=weight_decay)
-    require("nadam", "momentum_decay of at least 0", momentum_decay, momentum_decay >= 0)
     b1, b2 = betas
 
     def init(params: Params) -> NadamState:
@@ -80,6 +78,7 @@ def nadam(
         return NadamState(step, one, filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: NadamState) -> tuple[Params, NadamState]:
+        check_state("nadam", state, NadamState)
         now, step = learning_rate(lr, state.step), state.step + 1
         t = step.double()
         mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))

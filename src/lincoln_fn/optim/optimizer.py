@@ -17,12 +17,14 @@ from typing import Any, TypeAlias
 import attrs
 from torch import Tensor
 
+from lincoln_fn._kinds import check_functions
+from lincoln_fn.arguments import NonNegative
 from lincoln_fn.layer import Params
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
 # A number, or a function of the steps taken so far (int64, of shape ()) that gives a float tensor.
-LearningRate: TypeAlias = float | Callable[[Tensor], Tensor]
+LearningRate: TypeAlias = NonNegative | Callable[[Tensor], Tensor]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -43,6 +45,9 @@ class Optimizer:
     name: str
     init: Callable[[Params], OptimizerState]
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
+
+    def __attrs_post_init__(self) -> None:
+        check_functions(self.name, init=self.init, update=self.update)
 
     def __repr__(self) -> str:
         return self.name

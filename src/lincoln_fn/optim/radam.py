@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     decay_weight,
     learning_rate,
     regularized_gradient,
@@ -28,11 +28,12 @@ class RadamState:
     v: Params
 
 
+@checked
 def radam(
     lr: LearningRate = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
     decoupled_weight_decay: bool = False,
     *,
     maximize: bool = False,
@@ -68,7 +69,6 @@ def radam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    check_common("radam", lr, betas=betas, eps=eps, weight_decay=weight_decay)
     b1, b2 = betas
     n = 2 / (1 - b2) - 1
 
@@ -76,6 +76,7 @@ def radam(
         return RadamState(no_steps(params), filled_like(params), filled_like(params))
 
     def update(params: Params, grads: Params, state: RadamState) -> tuple[Params, RadamState]:
+        check_state("radam", state, RadamState)
         now, step = learning_rate(lr, state.step), state.step + 1
         t = step.double()
         n_t = n - 2 * t * b2**t / (1 - b2**t)

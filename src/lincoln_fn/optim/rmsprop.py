@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
-    check_common,
     learning_rate,
     regularized_gradient,
-    require,
     running_mean,
     take_scaled_step,
     take_step,
@@ -33,12 +32,13 @@ class RmspropState:
     momentum: Params | None
 
 
+@checked
 def rmsprop(
     lr: LearningRate = 1e-2,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
+    alpha: Probability = 0.99,
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 0.0,
+    momentum: NonNegative = 0.0,
     centered: bool = False,
     *,
     maximize: bool = False,
@@ -72,9 +72,6 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
-    check_common("rmsprop", lr, eps=eps, weight_decay=weight_decay)
-    require("rmsprop", "alpha in [0, 1]", alpha, 0 <= alpha <= 1)
-    require("rmsprop", "momentum of at least 0", momentum, momentum >= 0)
 
     def init(params: Params) -> RmspropState:
         return RmspropState(
@@ -85,6 +82,9 @@ def rmsprop(
         )
 
     def update(params: Params, grads: Params, state: RmspropState) -> tuple[Params, RmspropState]:
+        check_state(
+            "rmsprop", state, RmspropState, step=callable(lr), mean=centered, momentum=momentum > 0
+        )
         now = learning_rate(lr, state.step)
 
         def rule(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked, require
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
-from lincoln_fn.optim.rules import check_common, require
 from lincoln_fn.record import record
 
 
@@ -20,10 +22,11 @@ class RpropState:
     size: Params
 
 
+@checked
 def rprop(
-    lr: float = 1e-2,
+    lr: NonNegative = 1e-2,
     etas: tuple[float, float] = (0.5, 1.2),
-    step_sizes: tuple[float, float] = (1e-6, 50.0),
+    step_sizes: tuple[Positive, Annotated[Positive, OR_INFINITE]] = (1e-6, 50.0),
     *,
     maximize: bool = False,
 ) -> Optimizer:
@@ -53,14 +56,16 @@ def rprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    check_common("rprop", lr)
     shrinking, growing = etas
-    require("rprop", "etas below and above 1", etas, 0 < shrinking < 1 < growing)
+    require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
+    require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
 
     def init(params: Params) -> RpropState:
         return RpropState(filled_like(params), filled_like(params, lr))
 
     def update(params: Params, grads: Params, state: RpropState) -> tuple[Params, RpropState]:
+        check_state("rprop", state, RpropState)
+
         def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
             dp = dp.neg() if maximize else dp
             turn = dp * last

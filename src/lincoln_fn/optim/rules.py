@@ -1,4 +1,4 @@
-"""What the update rules of several optimizers have in common, and the checks of hyperparameters."""
+"""What the update rules of several optimizers have in common."""
 
 from __future__ import annotations
 
@@ -48,39 +48,3 @@ def take_scaled_step(p: Tensor, direction: Tensor, scale: Tensor, lr: float | Te
     if isinstance(lr, Tensor):
         return torch.addcmul(p, direction / scale, lr, value=-1)
     return torch.addcdiv(p, direction, scale, value=-lr)
-
-
-def require(name: str, what: str, given: object, holds: bool) -> None:
-    """Check a hyperparameter.
-
-    Args:
-        name: the optimizer's name.
-        what: what is expected, such as "lr above 0".
-        given: the value.
-        holds: whether it is as expected.
-
-    Raises:
-        ValueError: if it is not.
-
-    Example:
-        >>> require("sgd", "lr above 0", -1, False)
-        Traceback (most recent call last):
-        ValueError: sgd: expected lr above 0, got -1
-    """
-    if not holds:
-        raise ValueError(f"{name}: expected {what}, got {given}")
-
-
-def check_common(
-    name: str,
-    lr: LearningRate,
-    *,
-    betas: tuple[float, float] = (0.0, 0.0),
-    eps: float = 0.0,
-    weight_decay: float = 0.0,
-) -> None:
-    """Check the hyperparameters that most optimizers have, and name the first that is wrong."""
-    require(name, "lr above 0", lr, callable(lr) or lr > 0)
-    require(name, "betas in [0, 1)", betas, all(0 <= beta < 1 for beta in betas))
-    require(name, "eps of at least 0", eps, eps >= 0)
-    require(name, "weight_decay of at least 0", weight_decay, weight_decay >= 0)

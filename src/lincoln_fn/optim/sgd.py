@@ -6,14 +6,13 @@ from functools import partial
 
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import (
-    check_common,
     learning_rate,
     regularized_gradient,
-    require,
     take_step,
 )
 from lincoln_fn.record import record
@@ -27,11 +26,12 @@ class SgdState:
     momentum: Params | None
 
 
+@checked
 def sgd(
     lr: LearningRate = 1e-3,
-    momentum: float = 0.0,
+    momentum: NonNegative = 0.0,
     dampening: float = 0.0,
-    weight_decay: float = 0.0,
+    weight_decay: NonNegative = 0.0,
     nesterov: bool = False,
     *,
     maximize: bool = False,
@@ -60,10 +60,8 @@ def sgd(
         >>> optimizer.update((torch.tensor([1.0]),), (torch.tensor([4.0]),), ())
         ((tensor([-1.]),), ())
     """
-    check_common("sgd", lr, weight_decay=weight_decay)
-    require("sgd", "momentum of at least 0", momentum, momentum >= 0)
     ready = not nesterov or (momentum > 0 and dampening == 0)
-    require("sgd", "momentum and no dampening for nesterov", (momentum, dampening), ready)
+    require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
     counts = callable(lr) or (momentum > 0 and dampening != 0)
 
     def init(params: Params) -> OptimizerState:
@@ -76,6 +74,10 @@ def sgd(
     def update(
         params: Params, grads: Params, state: OptimizerState
     ) -> tuple[Params, OptimizerState]:
+        if counts or momentum:
+            check_state("sgd", state, SgdState, step=counts, momentum=momentum > 0)
+        else:
+            check_state("sgd", state, None)
         is_kept = isinstance(state, SgdState)
         step, b_tree = (state.step, state.momentum) if is_kept else (None, None)
         now = learning_rate(lr, step)
@@ -112,6 +114,7 @@ def plain_update(
     params: Params, grads: Params, state: tuple[()], *, lr: float
 ) -> tuple[Params, tuple[()]]:
     """Compute p - lr dp, the update without momentum, weight decay or a schedule."""
+    check_state("sgd", state, None)
 
     def rule(p: Tensor, dp: Tensor) -> tuple[Tensor]:
         return (take_step(p, dp, lr),)

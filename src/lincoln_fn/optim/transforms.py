@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import attrs
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked
 from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.rules import require
+from lincoln_fn.shapes import LayerError
 
 Mask = Callable[[str], bool]
 
@@ -45,6 +48,7 @@ class Transform:
         return self.name
 
 
+@checked
 def chain(*parts: Transform | Optimizer) -> Optimizer:
     """Put transforms before an optimizer; gradients pass the first one first.
 
@@ -56,13 +60,16 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
         that keeps nothing has no part in it.
 
     Raises:
-        ValueError: if the last part, or any other, is not of its kind.
+        LayerError: if the last part, or any other, is not of its kind.
 
     Example:
         >>> from lincoln_fn.optim import adamw
         >>> chain(clip_by_global_norm(1.0), adamw(0.002))
         chain(clip_by_global_norm(1.0), adamw(0.002))
     """
+    for i, part in enumerate(parts):
+        if not isinstance(part, Transform | Optimizer):
+            raise wrong_kind("chain", f"parts[{i}]", part, "a Transform or an Optimizer")
     optimizer: Optimizer | None = None
     for part in reversed(parts):
         if isinstance(part, Transform) and optimizer is not None:
@@ -73,7 +80,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             optimizer = None
             break
     if optimizer is None:
-        raise ValueError(f"chain: expected transforms and then one optimizer, got {parts}")
+        raise LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
     return Optimizer(call_repr("chain", *parts), optimizer.init, optimizer.update)
 
 
@@ -97,7 +104,8 @@ def _update(
     return inner.update(params, change(params, grads), state)
 
 
-def clip_by_global_norm(max_norm: float) -> Transform:
+@checked
+def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Scale all gradients together so that their norm is at most max_norm: dp min(1, max / |dp|).
 
     The norm is that of all gradients as one vector. As in torch, 1e-6 is added to it, so that a
@@ -121,7 +129,6 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
-    require("clip_by_global_norm", "max_norm above 0", max_norm, max_norm > 0)
 
     def clipped(params: Params, grads: Params) -> Params:
         leaves = tree.leaves(grads)
@@ -134,7 +141,8 @@ def clip_by_global_norm(max_norm: float) -> Transform:
     return _on_gradients(f"clip_by_global_norm({max_norm})", clipped)
 
 
-def clip_by_value(max_value: float) -> Transform:
+@checked
+def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Clip each element of each gradient to [-max_value, max_value].
 
     Args:
@@ -152,7 +160,6 @@ def clip_by_value(max_value: float) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
-    require("clip_by_value", "max_value above 0", max_value, max_value > 0)
 
     def clipped(params: Params, grads: Params) -> Params:
         return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
@@ -160,7 +167,8 @@ def clip_by_value(max_value: float) -> Transform:
     return _on_gradients(f"clip_by_value({max_value})", clipped)
 
 
-def weight_decay(factor: float, mask: Mask | None = None) -> Transform:
+@checked
+def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
     """Add factor p to the gradients, of some parameters or of all.
 
     Transforms before it in a chain do not see what it adds. To give the decoupled weight decay of
@@ -183,7 +191,6 @@ def weight_decay(factor: float, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-    require("weight_decay", "factor of at least 0", factor, factor >= 0)
 
     def decayed(params: Params, grads: Params) -> Params:
         if mask is None:

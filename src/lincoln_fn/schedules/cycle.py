@@ -9,18 +9,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, checked, require
 from lincoln_fn.layer import call_repr
-from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 
 
+@checked
 def one_cycle(
-    max_lr: float,
-    total_steps: int,
-    pct_start: float = 0.3,
+    max_lr: NonNegative,
+    total_steps: PositiveInt,
+    pct_start: Probability = 0.3,
     anneal_strategy: Literal["cos", "linear"] = "cos",
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
+    div_factor: Positive = 25.0,
+    final_div_factor: Positive = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
     """Make a rate that rises and falls once: from max_lr / div_factor to max_lr, and down again.
@@ -51,9 +52,6 @@ def one_cycle(
         >>> [round(rate, 5) for rate in cycle(torch.tensor([0, 4, 5, 10])).tolist()]
         [0.1, 0.9, 0.90909, 1e-05]
     """
-    known = anneal_strategy in ("cos", "linear")
-    require("one_cycle", "anneal_strategy cos or linear", repr(anneal_strategy), known)
-    require("one_cycle", "pct_start in [0, 1]", pct_start, 0 <= pct_start <= 1)
     low = max_lr / div_factor
     top = pct_start * total_steps - 1
     ends, rates = [0.0, top], [low, max_lr]
@@ -61,7 +59,8 @@ def one_cycle(
         ends, rates = [*ends, 2 * pct_start * total_steps - 2], [*rates, low]
     ends, rates = [*ends, total_steps - 1.0], [*rates, low / final_div_factor]
     rising = all(a < b for a, b in pairwise(ends))
-    require("one_cycle", "phases of at least a step", f"ends at {ends[1:]}", rising)
+    phases = "total_steps and pct_start that make phases of at least a step"
+    require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
 
     def at(step: Tensor) -> Tensor:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, checked, require
 from lincoln_fn.layer import call_repr
-from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 from lincoln_fn.schedules.single import linear
 
 
-def piecewise(lrs: Sequence[float], boundaries: Sequence[int]) -> Schedule:
+@checked
+def piecewise(
+    lrs: Annotated[Sequence[NonNegative], NOT_EMPTY], boundaries: Sequence[PositiveInt]
+) -> Schedule:
     """Make a rate that jumps: lrs[i] from step boundaries[i - 1] on.
 
     Args:
@@ -42,8 +46,11 @@ def piecewise(lrs: Sequence[float], boundaries: Sequence[int]) -> Schedule:
     return Schedule(f"piecewise({tuple(lrs)}, {tuple(boundaries)})", at)
 
 
+@checked
 def linear_warmup(
-    then: float | Callable[[Tensor], Tensor], steps: int, start_factor: float = 1 / 3
+    then: NonNegative | Callable[[Tensor], Tensor],
+    steps: PositiveInt,
+    start_factor: Probability = 1 / 3,
 ) -> Schedule:
     """Let a rate begin gently: times start_factor at step 0, rising to its full at step `steps`.
 
@@ -66,8 +73,6 @@ def linear_warmup(
         >>> linear_warmup(cosine(1.0, 4), 2, start_factor=0.5)(torch.tensor([0, 1, 2, 4])).tolist()
         [0.5, 0.75, 1.0, 0.5]
     """
-    require("linear_warmup", "steps of at least 1", steps, steps >= 1)
-    require("linear_warmup", "start_factor in [0, 1]", start_factor, 0 <= start_factor <= 1)
     rise = linear(start_factor, 1.0, steps)
 
     def at(step: Tensor) -> Tensor:
@@ -78,7 +83,11 @@ def linear_warmup(
     return Schedule(name, at)
 
 
-def joined(schedules: Sequence[Callable[[Tensor], Tensor]], boundaries: Sequence[int]) -> Schedule:
+@checked
+def joined(
+    schedules: Annotated[Sequence[Callable[[Tensor], Tensor]], NOT_EMPTY],
+    boundaries: Sequence[PositiveInt],
+) -> Schedule:
     """Put schedules one after the other; each counts its steps from where it begins.
 
     Args:
@@ -111,4 +120,4 @@ def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:
     edges = (0, *boundaries)
     rising = all(a < b for a, b in pairwise(edges))
     what = f"{count - 1} boundaries that rise from above 0"
-    require(name, what, tuple(boundaries), rising and len(edges) == count)
+    require(rising and len(edges) == count, name, what, tuple(boundaries))

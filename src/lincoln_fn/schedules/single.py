@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from lincoln_fn.arguments import NonNegative, PositiveInt, checked
 from lincoln_fn.layer import call_repr
-from lincoln_fn.optim.rules import require
 from lincoln_fn.schedules.schedule import Schedule
 
 
-def constant(lr: float) -> Schedule:
+@checked
+def constant(lr: NonNegative) -> Schedule:
     """Make a rate that stays: lr.
 
     Args:
@@ -28,7 +29,10 @@ def constant(lr: float) -> Schedule:
     return Schedule(f"constant({lr})", lambda step: torch.full_like(step, lr))
 
 
-def exponential(lr: float, gamma: float, every: int = 1, staircase: bool = False) -> Schedule:
+@checked
+def exponential(
+    lr: NonNegative, gamma: NonNegative, every: PositiveInt = 1, staircase: bool = False
+) -> Schedule:
     """Make a rate that falls by the same factor again and again: lr gamma^(step / every).
 
     Args:
@@ -47,7 +51,6 @@ def exponential(lr: float, gamma: float, every: int = 1, staircase: bool = False
         >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
         [0.5, 0.125]
     """
-    require("exponential", "every of at least 1", every, every >= 1)
 
     def at(step: Tensor) -> Tensor:
         times = step / every
@@ -57,7 +60,8 @@ def exponential(lr: float, gamma: float, every: int = 1, staircase: bool = False
     return Schedule(name, at)
 
 
-def linear(start: float, end: float, steps: int) -> Schedule:
+@checked
+def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule:
     """Make a rate that goes straight from start to end in so many steps, and stays there.
 
     Args:
@@ -75,7 +79,6 @@ def linear(start: float, end: float, steps: int) -> Schedule:
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
         [0.0, 0.25, 1.0, 1.0]
     """
-    require("linear", "steps of at least 1", steps, steps >= 1)
 
     def at(step: Tensor) -> Tensor:
         return start + (end - start) * (step / steps).clamp(max=1)
@@ -83,7 +86,8 @@ def linear(start: float, end: float, steps: int) -> Schedule:
     return Schedule(f"linear({start}, {end}, {steps})", at)
 
 
-def polynomial(lr: float, steps: int, power: float = 1.0) -> Schedule:
+@checked
+def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) -> Schedule:
     """Make a rate that falls to 0 in so many steps: lr (1 - step / steps)^power.
 
     Args:
@@ -101,7 +105,6 @@ def polynomial(lr: float, steps: int, power: float = 1.0) -> Schedule:
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.25, 0.0, 0.0]
     """
-    require("polynomial", "steps of at least 1", steps, steps >= 1)
 
     def at(step: Tensor) -> Tensor:
         return lr * (1 - (step / steps).clamp(max=1)) ** power
@@ -109,7 +112,8 @@ def polynomial(lr: float, steps: int, power: float = 1.0) -> Schedule:
     return Schedule(call_repr("polynomial", lr, steps, power=(power, 1.0)), at)
 
 
-def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
+@checked
+def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Schedule:
     """Make a rate that falls along half a cosine: lr_min + (lr - lr_min) (1 + cos(pi s)) / 2.
 
     Here s is step / steps, and stays 1 from there on.
@@ -132,7 +136,6 @@ def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
         >>> cosine(1.0, 4)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.5, 0.0, 0.0]
     """
-    require("cosine", "steps of at least 1", steps, steps >= 1)
 
     def at(step: Tensor) -> Tensor:
         return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())

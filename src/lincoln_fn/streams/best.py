@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lincoln_fn.streams.stream import Mode, Stream, check_mode, closing, is_gain
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
 from lincoln_fn.train import StepRecord, TrainState
 
 
@@ -18,7 +19,7 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
         The state and its record; of equal scores the earliest. `nan` is never the best.
 
     Raises:
-        ValueError: if mode is neither "max" nor "min", or no record has that score, or all that
+        LayerError: if mode is neither "max" nor "min", or no record has that score, or all that
             have it have `nan`.
 
     Example:
@@ -27,10 +28,11 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
         >>> best(steps, "f1")[1].step
         1
     """
+    check_name("best", metric)
     check_mode("best", mode)
     found: tuple[TrainState, StepRecord] | None = None
     best_score, seen = None, set[str]()
-    with closing(stream) as steps:
+    with closing("best", stream) as steps:
         for state, record in steps:
             seen.update(record.scores)
             score = record.scores.get(metric)
@@ -38,5 +40,5 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
                 found, best_score = (state, record), score
     if found is None:
         got = "only nan" if metric in seen else f"records with scores {sorted(seen)}"
-        raise ValueError(f"best: expected a record with a score {metric!r}, got {got}")
+        raise LayerError("best", f"expected a record with a score {metric!r}, got {got}")
     return found

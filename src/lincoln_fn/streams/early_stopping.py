@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 
+from lincoln_fn._mends import shown
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.stream import (
     Mode,
     Stream,
     check_at_least,
     check_mode,
+    check_name,
     closing,
     is_gain,
 )
@@ -39,8 +44,8 @@ def early_stopping(
         What the stream gives, up to the evaluation at which patience ends.
 
     Raises:
-        ValueError: if a number is below its least or mode is neither "max" nor "min"; at the end
-            of the stream, if its records have scores and none of them is the metric.
+        LayerError: if a number is below its least or mode is neither "max" nor "min"; at the end
+            of the stream, if there were steps and none had that score.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7, 0.8, 1.0]
@@ -49,18 +54,21 @@ def early_stopping(
         [0, 1, 2, 3]
     """
     check_at_least("early_stopping", 1, patience=patience)
+    check_name("early_stopping", metric)
     check_mode("early_stopping", mode)
-    if not min_delta >= 0:
-        raise ValueError(f"early_stopping: expected min_delta of at least 0, got {min_delta}")
+    if not isinstance(min_delta, Real) or not 0 <= min_delta < math.inf:
+        got = shown(min_delta)
+        raise LayerError("early_stopping", f"expected min_delta of at least 0, got {got}")
     return _stopping(stream, metric, patience, mode, min_delta)
 
 
 def _stopping(
     stream: Stream, metric: str, patience: int, mode: Mode, min_delta: float
 ) -> Iterator[tuple[TrainState, StepRecord]]:
-    best, without_gain, seen = None, 0, set[str]()
-    with closing(stream) as steps:
+    best, without_gain, seen, steps_taken = None, 0, set[str](), False
+    with closing("early_stopping", stream) as steps:
         for state, record in steps:
+            steps_taken = True
             yield state, record
             seen.update(record.scores)
             score = record.scores.get(metric)
@@ -72,6 +80,7 @@ def _stopping(
                 without_gain += 1
             if without_gain == patience:
                 return
-    if seen and metric not in seen:
-        problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}"
-        raise ValueError(f"early_stopping: {problem}")
+    if steps_taken and metric not in seen:
+        mend = "" if seen else "; evaluated adds them, every so many steps"
+        problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}{mend}"
+        raise LayerError("early_stopping", problem)

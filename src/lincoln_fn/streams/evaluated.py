@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import attrs
-
-from lincoln_fn.data import Batch
-from lincoln_fn.evaluate import evaluate
+from lincoln_fn._batches import check_walkable
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn._mends import shown
+from lincoln_fn.data import Batch, is_used_once
+from lincoln_fn.evaluate import check_metrics, evaluate
 from lincoln_fn.layer import Layer
 from lincoln_fn.metrics import Metric
+from lincoln_fn.record import evolve
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.stream import Stream, check_at_least, closing
 from lincoln_fn.train import StepRecord, TrainState
 
@@ -35,10 +38,9 @@ def evaluated(
         The states, and their records: with `scores` after those steps, else as they are.
 
     Raises:
-        ValueError: if `every` is below 1, there is no metric, one has the name of a record's own
-            number ("step", "loss"), or batches can be walked only once; from the stream, if there
-            is no batch.
-        LayerError: from the stream, if a batch does not fit.
+        LayerError: if an argument is not of its kind, `every` is below 1, there is no metric, one
+            has the name of a record's own number ("step", "loss"), or batches can be walked only
+            once; from the stream, if there is no batch or one does not fit.
 
     Example:
         >>> net, x = lf.dense(1), torch.ones(4, 3)
@@ -49,12 +51,17 @@ def evaluated(
         [0, 1]
     """
     check_at_least("evaluated", 1, every=every)
-    if not metrics or not metrics.keys().isdisjoint(("step", "loss")):
-        names = f"at least one, and none named 'step' or 'loss', got {list(metrics)}"
-        raise ValueError(f"evaluated: expected metrics by name, {names}")
-    if isinstance(batches, Iterator):
+    check_kinds("evaluated", "(stream, net, batches, metrics)", net=(net, Layer))
+    if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
+        got = list(metrics) if isinstance(metrics, Mapping) else shown(metrics)
+        names = f"at least one, and none named 'step' or 'loss', got {got}"
+        raise LayerError("evaluated", f"expected metrics by name, {names}")
+    check_metrics("evaluated", metrics)
+    if is_used_once(batches):
         problem = "expected batches that can be walked each time anew, got an iterator"
-        raise ValueError(f"evaluated: {problem}; give a list, a DataLoader or data.batches")
+        mend = "give a list, a DataLoader or data.batches"
+        raise LayerError("evaluated", f"{problem}; {mend}")
+    check_walkable("evaluated", batches)
     return _evaluating(stream, net, batches, metrics, every)
 
 
@@ -65,10 +72,9 @@ def _evaluating(
     metrics: Mapping[str, Metric],
     every: int,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
-    with closing(stream) as steps:
+    with closing("evaluated", stream) as steps:
         for state, record in steps:
             if record.step % every == 0:
                 scores = evaluate(net, state.params, batches, metrics)
-                # mypy does not know that a record is an attrs class.
-                record = attrs.evolve(record, scores={**record.scores, **scores})  # type: ignore[misc]
+                record = evolve(record, scores={**record.scores, **scores})
             yield state, record

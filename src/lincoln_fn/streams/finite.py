@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import NonFiniteError
@@ -33,7 +34,7 @@ def finite(
         What the stream gives.
 
     Raises:
-        ValueError: if `every` is below 1.
+        LayerError: if net is no layer, or `every` is below 1.
         NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of
             the state that holds a `nan` or an infinity.
 
@@ -45,12 +46,13 @@ def finite(
         Traceback (most recent call last):
         lincoln_fn.shapes.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
     """
+    check_kinds("finite", "(stream, net)", net=(net, Layer))
     check_at_least("finite", 1, every=every)
     return _checking(stream, net, every)
 
 
 def _checking(stream: Stream, net: Layer, every: int) -> Iterator[tuple[TrainState, StepRecord]]:
-    with closing(stream) as steps:
+    with closing("finite", stream) as steps:
         for state, record in steps:
             if record.step % every == 0:
                 leaves = tree.leaves(state, states=True)

@@ -71,7 +71,7 @@ def _logging(stream: Stream, path: Path, every: int) -> Iterator[tuple[TrainStat
     line = _FORMATS[path.suffix].line
     columns: _Columns = {}
     file: BinaryIO | None = None
-    with closing(stream) as steps, ExitStack() as files:
+    with closing("logged", stream) as steps, ExitStack() as files:
         for state, record in steps:
             scores = record.scores
             if file is None or (scores and not scores.keys() <= columns.keys()):

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, NoReturn, TextIO
+from typing import Annotated, Final, NoReturn, TextIO
 
 import attrs
 from tqdm import tqdm
 
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, NonNegativeInt, checked
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
@@ -24,11 +25,12 @@ _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
 _NO_TOTAL: Final = "{n_fmt} steps [{elapsed}{postfix}]"
 
 
+@checked
 def progress(
     stream: Stream,
     *,
-    total: int | None = None,
-    seconds: float = _LINE_SECONDS,
+    total: NonNegativeInt | None = None,
+    seconds: Annotated[NonNegative, OR_INFINITE] = _LINE_SECONDS,
     file: TextIO | None = None,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Show steps, time left, mean loss, the latest scores and examples per second.
@@ -45,22 +47,19 @@ def progress(
         What the stream gives.
 
     Raises:
-        ValueError: if total or seconds is below 0.
+        LayerError: if total or seconds is below 0, or is no such number.
 
     Example:
         >>> list(progress([], total=0))
         []
     """
-    for name, number in (("total", total), ("seconds", seconds)):
-        if number is not None and not number >= 0:
-            raise ValueError(f"progress: expected {name} of at least 0, got {number}")
     return _showing(stream, total, seconds, file)
 
 
 def _showing(
     stream: Stream, total: int | None, seconds: float, file: TextIO | None
 ) -> Iterator[tuple[TrainState, StepRecord]]:
-    with closing(stream) as steps, display(total, seconds=seconds, file=file) as show:
+    with closing("progress", stream) as steps, display(total, seconds=seconds, file=file) as show:
         for state, record in steps:
             show.step(record)
             yield state, record

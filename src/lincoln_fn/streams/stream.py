@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
+from torch import Tensor
+
+from lincoln_fn._kinds import check_int, wrong_kind
+from lincoln_fn._mends import shown
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
@@ -14,32 +19,52 @@ Mode: TypeAlias = Literal["max", "min"]
 
 
 @contextmanager
-def closing(stream: Stream) -> Iterator[Stream]:
+def closing(where: str, stream: Stream) -> Iterator[Stream]:
     """Close a stream in the end, if it can be closed: a generator can, a list need not.
 
     Args:
+        where: the function that was given it.
         stream: what to close.
 
     Yields:
-        The same stream.
+        The stream's steps.
+
+    Raises:
+        LayerError: if it is no stream: not iterable, or of something else than (state, record).
 
     Example:
-        >>> steps = (step for step in [1, 2])
-        >>> with closing(steps): next(steps)
+        >>> steps = ((None, StepRecord(i, 0.5)) for i in (1, 2))
+        >>> with closing("finite", steps) as stream: next(iter(stream))[1].step
         1
         >>> list(steps)
         []
     """
+    if not isinstance(stream, Iterable) or isinstance(stream, Tensor | Mapping | str):
+        raise wrong_kind(where, "stream", stream, "what train gives")
     try:
-        yield stream
+        yield _steps(where, stream)
     finally:
         close = getattr(stream, "close", None)
         if close is not None:
             close()
 
 
+def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Give a stream's steps, the first of them checked."""
+    steps = iter(stream)
+    for step in steps:
+        if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[1], "scores"):
+            problem = f"expected stream to give (state, record), as train does, got {shown(step)}"
+            raise LayerError(where, problem)
+        yield step
+        break
+    # Not by `yield from`, which would close the stream a second time.
+    for step in steps:
+        yield step
+
+
 def check_at_least(where: str, least: int, **numbers: int) -> None:
-    """Check that numbers are not too small.
+    """Check that numbers are ints, and not too small.
 
     Args:
         where: the function that was given them.
@@ -47,16 +72,15 @@ def check_at_least(where: str, least: int, **numbers: int) -> None:
         **numbers: by the argument's name.
 
     Raises:
-        ValueError: if one is below.
+        LayerError: if one is none, or below.
 
     Example:
         >>> check_at_least("logged", 1, every=0)
         Traceback (most recent call last):
-        ValueError: logged: expected every of at least 1, got 0
+        lincoln_fn.shapes.LayerError: logged: expected every of at least 1, got 0
     """
     for name, number in numbers.items():
-        if number < least:
-            raise ValueError(f"{where}: expected {name} of at least {least}, got {number}")
+        check_int(where, name, number, least)
 
 
 def check_mode(where: str, mode: str) -> None:
@@ -67,15 +91,35 @@ def check_mode(where: str, mode: str) -> None:
         mode: what was given.
 
     Raises:
-        ValueError: if it is neither.
+        LayerError: if it is neither.
 
     Example:
         >>> check_mode("best", "highest")
         Traceback (most recent call last):
-        ValueError: best: expected mode 'max' or 'min', got 'highest'
+        lincoln_fn.shapes.LayerError: best: expected mode 'max' or 'min', got 'highest'
     """
     if mode not in ("max", "min"):
-        raise ValueError(f"{where}: expected mode 'max' or 'min', got {mode!r}")
+        raise LayerError(where, f"expected mode 'max' or 'min', got {mode!r}")
+
+
+def check_name(where: str, metric: object) -> None:
+    """Check that a score is given by its name.
+
+    Args:
+        where: the function that was given it.
+        metric: what was given.
+
+    Raises:
+        LayerError: if it is no string.
+
+    Example:
+        >>> check_name("best", lf.metrics.accuracy)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: best: expected metric to be a score's name, as evaluated \
+adds it, got the function accuracy
+    """
+    if not isinstance(metric, str):
+        raise wrong_kind(where, "metric", metric, "a score's name, as evaluated adds it")
 
 
 def is_gain(score: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:

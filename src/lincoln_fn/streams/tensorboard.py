@@ -50,7 +50,7 @@ def _writing(
     stream: Stream, open_writer: Callable[[int], Any], every: int
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     writer = None
-    with closing(stream) as steps:
+    with closing("tensorboard", stream) as steps:
         try:
             for state, record in steps:
                 writer = writer or open_writer(record.step)

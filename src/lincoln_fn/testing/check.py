@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import keys, tree
+from lincoln_fn._batches import check_example
+from lincoln_fn._kinds import check_kinds
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -52,6 +54,7 @@ def check_layer(
 
     Raises:
         GradientError: naming the leaf and the likeliest mistake.
+        LayerError: if an argument is not of its kind; and as the layer does.
 
     Example:
         >>> import lincoln_fn as lf
@@ -62,6 +65,8 @@ def check_layer(
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: tanh(): dx has the wrong sign
     """
+    check_kinds("check_layer", "(layer, params, x)", layer=(layer, Layer), key=(key, Key))
+    check_example("check_layer", x)
     params, x = _double(params), _double(x)
     before = snapshot(params=params, x=x)
     y, cache = layer.forward(params, x)
@@ -101,12 +106,15 @@ def check_loss(loss: Loss, prediction: Arrays, target: Arrays, *, key: Key = Key
 
     Raises:
         GradientError: naming the likeliest mistake.
+        LayerError: if an argument is not of its kind; and as the loss does.
 
     Example:
         >>> import lincoln_fn as lf
         >>> loss = lf.losses.sigmoid_cross_entropy()
         >>> check_loss(loss, torch.tensor([1.0, -2.0]), torch.tensor([1, 0]))
     """
+    check_kinds("check_loss", "(loss, prediction, target)", loss=(loss, Loss), key=(key, Key))
+    check_example("check_loss", prediction)
     target = _double(target)
     as_layer = Layer(
         loss.name,

@@ -16,11 +16,14 @@ from lincoln_fn.walk.composition import Composition, composition
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.sites import Site, cotangents, grads_at
 from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.visits import VisitBack, VisitThere
 from lincoln_fn.walk.walks import back, there
 
 __all__ = [
     "Composition",
     "Site",
+    "VisitBack",
+    "VisitThere",
     "back",
     "check_entries",
     "composition",

@@ -23,8 +23,10 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.parts import placed_parts
 from lincoln_fn.walk.visits import (
     BackwardVisit,
@@ -80,6 +82,9 @@ def composition(
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
 
+    Raises:
+        LayerError: if a part is no layer.
+
     Example:
         >>> def there(visit, params, x):  # y = inner(outer(x)), with one tuple of params
         ...     h, first = visit(0, params[0], x)
@@ -92,6 +97,9 @@ def composition(
         >>> composition("both", (lf.dense(4), lf.tanh()), there, back)
         both(dense(4), tanh())
     """
+    for i, part in enumerate(parts):
+        if not isinstance(part, Layer):
+            raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
     made = Composition(
         label,
         parts,
@@ -103,6 +111,7 @@ def composition(
         needs_dx or _always,
         call or partial(_call, label),
     )
+    make_room(made.depth)
     is_still = all(part.advance is unchanged for part in parts)
     return Layer(
         made.call(parts),
@@ -161,12 +170,19 @@ class Composition:
     advance: Advance
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
+    # How deeply compositions are nested within this one, itself included.
+    depth: int = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
     # The protocol's visitors, made once: a small network's step would notice.
     _forward: ForwardVisit = attrs.field(init=False)
     _predict: PredictVisit = attrs.field(init=False)
     _backward: BackwardVisit = attrs.field(init=False)
     _input_grad: InputGradVisit = attrs.field(init=False)
+
+    @depth.default
+    def _measure(self) -> int:
+        within = (part.composition for part in self.parts)
+        return 1 + max((made.depth for made in within if made is not None), default=0)
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:
@@ -198,6 +214,7 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
+        check_kinds(self.label, key=(key, Key))
         return self.init(self.placed, key, x)
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:

@@ -1,0 +1,143 @@
+"""What is given as data: arrays, batches and what yields them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._mends import shown
+from lincoln_fn.record import TRAINED, brief
+from lincoln_fn.shapes import LayerError
+
+
+def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
+    """Make tensors of arrays.
+
+    Args:
+        arrays: a tuple of tensors, numpy arrays, data frames, lists of numbers, or trees of such.
+
+    Returns:
+        The tuple of tensors.
+
+    Raises:
+        LayerError: if it is no tuple, or no tensor can be made of an array.
+
+    Example:
+        >>> as_tensors((np.arange(3), [1.0, 2.0]))
+        (tensor([0, 1, 2]), tensor([1., 2.]))
+    """
+    if not isinstance(arrays, tuple | list):
+        mend = "write (x,) for one array, (x, target) for two"
+        raise LayerError("batches", f"expected a tuple of arrays, got {shown(arrays)}; {mend}")
+    if not tree.leaves(arrays):
+        raise LayerError("batches", f"expected at least one array, got {brief(arrays)}")
+
+    def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
+        if array is None:
+            raise wrong_kind("batches", f"arrays[{i}]", None, "an array of numbers")
+        try:
+            return torch.as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
+        except (TypeError, ValueError, RuntimeError) as error:
+            where, kind = f"arrays[{i}]", "an array of numbers"
+            raise wrong_kind("batches", where, array, kind) from error
+
+    def is_leaf(node: object) -> bool:
+        return node is None or (isinstance(node, list) and not any(map(is_array, node)))
+
+    return tuple(
+        optree.tree_map(
+            partial(as_tensor, i), entry, is_leaf=is_leaf, none_is_leaf=True, namespace=TRAINED
+        )
+        for i, entry in enumerate(arrays)
+    )
+
+
+def check_walkable(where: str, batches: object) -> None:
+    """Check that an argument can be walked batch by batch, and is not one batch itself.
+
+    Args:
+        where: the function that was given it.
+        batches: the argument.
+
+    Raises:
+        LayerError: if it is not so.
+
+    Example:
+        >>> check_walkable("train", (torch.ones(2, 3), torch.ones(2)))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: train: expected batches, got one batch, \
+(float32[2, 3], float32[2]); write [(x, target)]
+    """
+    is_batch = isinstance(batches, tuple) and any(map(is_array, batches))
+    if is_batch:
+        problem = f"expected batches, got one batch, {shown(batches)}; write [(x, target)]"
+        raise LayerError(where, problem)
+    # A class of one's own may be walked by `__getitem__` alone.
+    can_be_walked = hasattr(batches, "__iter__") or hasattr(type(batches), "__getitem__")
+    if is_array(batches) or isinstance(batches, Mapping | str) or not can_be_walked:
+        problem = f"expected batches, an iterable of (x, target), got {shown(batches)}"
+        raise LayerError(where, problem)
+
+
+def check_batch(where: str, batch: object) -> None:
+    """Check that a batch is a pair (x, target).
+
+    Args:
+        where: the function that was given it.
+        batch: the batch.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> check_batch("step", 7)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: step: expected a batch (x, target), got 7
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise LayerError(where, f"expected a batch (x, target), got {shown(batch)}")
+
+
+def check_example(where: str, x: object) -> None:
+    """Check that an example input is a tensor, or a tree of them.
+
+    Args:
+        where: the function that was given it.
+        x: the input.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> check_example("init_state", (6, 3))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: init_state: expected x to be a tensor, got (6, 3); write \
+torch.empty(6, 3)
+    """
+    leaves = tree.leaves(x)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        raise wrong_kind(where, "x", x, "tensor")
+
+
+def is_array(value: object) -> bool:
+    """Tell whether a value is an array: a tensor, of numpy, or of pandas.
+
+    Args:
+        value: anything.
+
+    Returns:
+        False for lists and tuples.
+
+    Example:
+        >>> is_array(torch.ones(2)), is_array([1.0, 2.0])
+        (True, False)
+    """
+    return isinstance(value, Tensor | np.ndarray) or hasattr(value, "to_numpy")

@@ -1,0 +1,102 @@
+"""Checks that arguments are of the kinds that a function takes: a network, a loss, a key."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+from lincoln_fn._mends import mend_of, shown
+from lincoln_fn.shapes import LayerError
+
+
+def check_kinds(where: str, order: str = "", **arguments: tuple[object, type]) -> None:
+    """Check that arguments are of the kinds that a function takes.
+
+    Args:
+        where: the function.
+        order: its arguments in their order, such as "(net, loss, optimizer)".
+        **arguments: by name, what was given and the class that it is to be of.
+
+    Raises:
+        LayerError: for the first that is not, with what to write in its place.
+
+    Example:
+        >>> check_kinds("summary", net=(lf.relu, lf.Layer))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: summary: expected net to be a Layer, got the constructor \
+relu; write relu()
+    """
+    for name, (given, kind) in arguments.items():
+        if not isinstance(given, kind):
+            raise wrong_kind(where, name, given, kind.__name__, order)
+
+
+def check_functions(where: object, **functions: object) -> None:
+    """Check that what a layer, a loss or an optimizer is made of are a name and functions.
+
+    Args:
+        where: the name.
+        **functions: by field.
+
+    Raises:
+        LayerError: for the first that is not.
+
+    Example:
+        >>> check_functions("mine()", forward=None)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: mine(): expected forward to be a function, got None
+    """
+    if not isinstance(where, str):
+        raise wrong_kind("Layer", "name", where, "the code that makes it")
+    for name, function in functions.items():
+        if not callable(function):
+            raise wrong_kind(where, name, function, "a function")
+
+
+def check_int(where: str, name: str, number: object, least: int) -> None:
+    """Check that an argument is an int, and not too small.
+
+    Args:
+        where: the function that was given it.
+        name: the argument's name.
+        number: the argument.
+        least: the least that it may be.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> check_int("fit", "epochs", 0, 1)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: fit: expected epochs of at least 1, got 0
+    """
+    if not isinstance(number, Integral) or isinstance(number, bool):
+        raise LayerError(where, f"expected {name} as an int, got {shown(number)}")
+    if number < least:
+        raise LayerError(where, f"expected {name} of at least {least}, got {number}")
+
+
+def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:
+    """Make the error about an argument of the wrong kind.
+
+    Args:
+        where: the function.
+        name: the argument; "" for one that has none.
+        given: what was given.
+        kind: the class that was expected, or a few words such as "a mapping of metrics by name".
+        order: the function's arguments in their order.
+
+    Returns:
+        The error.
+
+    Example:
+        >>> wrong_kind("fit", "key", 7, "Key")
+        LayerError('fit', 'expected key to be a Key, got 7; write lf.Key(7)')
+    """
+    article = "an" if kind[0] in "AEIO" else "a"
+    expected = kind if " " in kind else f"{article} {kind}"
+    subject = f"{name} to be {expected}" if name else expected
+    mend = mend_of(given, kind) or (f"the order is {where}{order}" if order else "")
+    # Numbers in a list, say, would tell nobody what is wrong.
+    by_type = kind == "tensor" and not mend.startswith("write")
+    got = type(given).__name__ if by_type else shown(given)
+    return LayerError(where, f"expected {subject}, got {got}{'; ' if mend else ''}{mend}")

@@ -1,0 +1,166 @@
+"""What was given in place of what was expected: its name, and what to write instead.
+
+`MENDS` lists what is given by mistake most often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from inspect import Parameter, ismodule, signature
+from typing import Final, NamedTuple
+
+from torch import Tensor, nn
+from torch.optim import Optimizer as TorchOptimizer
+
+from lincoln_fn.record import brief
+
+# What the library's constructors declare to return.
+_MADE: Final = ("Layer", "Loss", "Optimizer", "Transform", "Initializer", "Schedule", "Metric")
+# As much of a repr as an error shows.
+_LONGEST: Final = 80
+
+
+def shown(given: object) -> str:
+    """Write what was given, in a few words.
+
+    Args:
+        given: anything.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> shown(lf.relu), shown(torch.relu), shown(lf.losses.nll())
+        ('the constructor relu', 'the function relu', 'the Loss nll()')
+    """
+    kind = type(given)
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    if ismodule(given):
+        return f"the module {given.__name__}"
+    if isinstance(given, nn.Module | TorchOptimizer):
+        return f"a {kind.__name__} of torch"
+    if _is_function(given):
+        what = "constructor" if _is_constructor(given) else "function"
+        return f"the {what} {getattr(given, '__name__', given)}"
+    if kind.__name__ in _MADE:
+        return f"the {kind.__name__} {given!r}"
+    is_short = isinstance(given, Tensor | tuple | str | int | float | None)
+    if not (is_short or kind.__module__.startswith("lincoln_fn")):
+        return kind.__name__
+    text = " ".join(brief(given).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _is_function(given: object) -> bool:
+    is_own = type(given).__module__.startswith("lincoln_fn")
+    return callable(given) and not is_own and not isinstance(given, type | nn.Module)
+
+
+def _is_constructor(given: object) -> bool:
+    returned = getattr(given, "__annotations__", {}).get("return")
+    is_ours = getattr(given, "__module__", "") or ""
+    return returned in _MADE and is_ours.startswith("lincoln_fn")
+
+
+def _call(given: object) -> str:
+    """Write the call of a constructor: "relu()", or "dense(...)" if it needs an argument."""
+    assert callable(given)
+    needs = any(
+        parameter.default is Parameter.empty and parameter.kind is not Parameter.VAR_POSITIONAL
+        for parameter in signature(given).parameters.values()
+    )
+    return f"{getattr(given, '__name__', given)}({'...' if needs else ''})"
+
+
+def _is_shape(given: object) -> bool:
+    return isinstance(given, tuple) and all(type(size) is int for size in given) and bool(given)
+
+
+def _of_torch(*bases: type) -> Callable[[object], bool]:
+    def matches(given: object) -> bool:
+        return isinstance(given, bases) or (isinstance(given, type) and issubclass(given, bases))
+
+    return matches
+
+
+def _is(*kinds: type) -> Callable[[object], bool]:
+    return lambda given: isinstance(given, kinds) and not isinstance(given, bool)
+
+
+def _named(*names: str) -> Callable[[object], bool]:
+    return lambda given: type(given).__name__ in names
+
+
+def _has_layers(given: object) -> bool:
+    return isinstance(given, list | tuple) and any(map(_named("Layer"), given))
+
+
+def _always(given: object) -> bool:
+    return True
+
+
+class Mend(NamedTuple):
+    """What to write in place of an object.
+
+    Args:
+        kind: what is expected where this mend helps, in the error's words.
+        matches: whether the object is one of those.
+        text: what to write; {} stands for the object.
+    """
+
+    kind: str
+    matches: Callable[[object], bool]
+    text: str
+
+
+MENDS: Final[Sequence[Mend]] = (
+    Mend("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
+    Mend("Layer", _has_layers, "write lf.serial(*layers)"),
+    Mend("Layer", _named("Loss"), "check_loss and make_step take a loss"),
+    Mend("Layer", _is_function, "make a layer of a function by lf.interop.from_function"),
+    Mend("Loss", _of_torch(nn.Module), "see lf.losses"),
+    Mend("Loss", _is_function, "see lf.losses"),
+    Mend("Loss", _named("Layer"), "check_layer and make_step take a layer"),
+    Mend("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
+    Mend("Optimizer", _named("Transform"), "write lf.optim.chain({}, optimizer)"),
+    Mend("Optimizer", _named("Schedule"), "write lf.optim.sgd({})"),
+    Mend("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
+    Mend("Initializer", _is(float, int), "write lf.initializers.constant({})"),
+    Mend("Initializer", _is_function, "see lf.initializers"),
+    Mend("Key", _is(int), "write lf.Key({})"),
+    Mend("Key", _named("Generator", "type"), "write lf.Key(seed)"),
+    Mend("tensor", _is_shape, "write torch.empty{}"),
+    Mend("tensor", _named("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"),
+    Mend("tensor", _is(list, float, int), "convert it by torch.tensor"),
+    Mend("params", _named("TrainState"), "give its state.params"),
+    Mend("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
+    Mend("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
+    Mend("params", _is(Tensor), "the order is (params, x)"),
+    Mend("a function of a prediction and its target", _always, "see lf.metrics"),
+    Mend("what make_step returns", _named("Layer"), "lf.make_step(net, loss, optimizer) makes it"),
+    Mend("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
+    Mend("torch.nn.Module", _is(type), "make an object of the class"),
+    Mend("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
+    Mend("torch.nn.Module", _is_function, "make a layer of it by lf.interop.from_function"),
+)
+
+
+def mend_of(given: object, kind: str) -> str:
+    """Find what to write in place of an object.
+
+    Args:
+        given: the object.
+        kind: what was expected: a class, or a few words such as "params".
+
+    Returns:
+        A few words; "" if none are known.
+
+    Example:
+        >>> mend_of(lf.dense, "Layer"), mend_of(3, "Key"), mend_of(3, "Layer")
+        ('write dense(...)', 'write lf.Key(3)', '')
+    """
+    if _is_constructor(given):
+        return f"write {_call(given)}"
+    texts = (mend.text for mend in MENDS if mend.kind == kind and mend.matches(given))
+    return next(texts, "").replace("{}", repr(given))

@@ -1,0 +1,83 @@
+"""What can be wrong with a step that runs: a loss on other predictions, a number not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from lincoln_fn import tree
+from lincoln_fn.data import Batch
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.shapes import NonFiniteError
+from lincoln_fn.walk.walks import there
+
+
+def check_prediction(
+    layer: Layer, check: Callable[[Arrays, Arrays], None], params: Params, batch: Batch
+) -> None:
+    """Check that a prediction is what the loss is for, where there is one.
+
+    Args:
+        layer: the network.
+        check: (prediction, target) -> None, the loss's own.
+        params: the network's.
+        batch: (x, target).
+
+    Raises:
+        LayerError: as `check` does.
+
+    Example:
+        >>> check_prediction(lf.relu(), print, (), (torch.zeros(1), torch.ones(1)))
+        tensor([0.]) tensor([1.])
+    """
+    x, target = batch
+    try:
+        prediction = layer.predict(params, x)
+        is_readable = prediction.is_floating_point() and prediction.numel() and target.numel()
+    except Exception:
+        return  # The step itself says what is wrong.
+    if is_readable:
+        check(prediction, target)
+
+
+def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:
+    """Find where a loss stopped being finite, by running the network again.
+
+    Args:
+        net: the network.
+        loss: the loss, which was not finite.
+        params: those before the step.
+        number: the step's, from 1.
+        x: the step's input.
+
+    Returns:
+        The error to raise: it names x, the first layer whose output is not finite, or the loss.
+
+    Example:
+        >>> non_finite(lf.relu(), lf.losses.mse(), (), 3, torch.tensor([torch.inf]))
+        NonFiniteError('step 3', 'x holds values that are not finite')
+    """
+    where = f"step {number}"
+    if not _all_finite(x):
+        return NonFiniteError(where, "x holds values that are not finite")
+
+    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        if not _all_finite(y):
+            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
+            bad = [path for path, leaf in paths if not _all_finite(leaf)]
+            of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
+            raise NonFiniteError(layer.name, f"the output is not finite{of}")
+        return y, cache
+
+    try:
+        there(visit, net, params, x)
+    except NonFiniteError as error:
+        return NonFiniteError(f"{where}: {error.where}", error.problem)
+    return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")
+
+
+def _all_finite(arrays: Arrays) -> bool:
+    return all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(arrays))
