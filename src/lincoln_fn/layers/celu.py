@@ -5,8 +5,8 @@ With alpha > 0, y = x for x > 0, else alpha (e^(x / alpha) - 1).
 Derivation. By cases of x,
 
     y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)
-    (dy)/(dx) = {(1, if x > 0), (e^(x / alpha), otherwise):}
-    dx = {(g, if x > 0), (g e^(x / alpha), otherwise):}
+    (dy)/(dx) = {(1, if x > 0), (e^(x / alpha), otherwise):} = e^(min(x, 0) / alpha)
+    dx = g e^(min(x, 0) / alpha)
 
 At x = 0 both slopes are 1, so there is no kink. `expm1` computes e^(x / alpha) - 1, which loses its
 digits near x = 0 otherwise.
@@ -48,11 +48,10 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx = g where x > 0, else g e^(x / alpha)."""
+    """Compute dx = g e^(min(x, 0) / alpha)."""
     check_cache("celu", cache, Cache)
     check_cotangent("celu", g, cache.x)
-    slope = torch.exp(torch.clamp(cache.x, max=0) / cache.alpha)
-    return torch.where(cache.x > 0, g, g * slope), ()
+    return g * torch.exp(torch.clamp(cache.x, max=0) / cache.alpha), ()
 
 
 @checked
