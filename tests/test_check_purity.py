@@ -144,7 +144,7 @@ RIGHT = lf.losses.cross_entropy()
 
 def of_nll(cache, g=1.0):
     nll = lf.losses.nll()
-    return nll.backward(nll.forward(PROBABILITIES.double(), LABELS)[1], g)
+    return nll.backward(nll.forward(PROBABILITIES.double() - 1, LABELS)[1], g)
 
 
 WRONG_LOSSES = {

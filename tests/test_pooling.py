@@ -206,6 +206,8 @@ def test_shapes_are_found_on_meta_and_of_an_empty_batch(case, of):
         assert (empty.shape, dx.shape) == (y[:0].shape, case.x[:0].shape)
 
 
+# torch's own, of a kernel that it has no batching rule for.
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
 def test_vmap_is_the_batch(case, of):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.loops import lanes, loop, threads_for
+from lincoln_fn.compiled.versions import IS_KNOWN
 from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.processor import is_amd_with
 
@@ -82,7 +83,7 @@ def is_here() -> bool:
     Returns:
         True on an AMD processor with vectors of bfloat16, with torch 2.13 or later.
     """
-    is_tried = torch.__version__ >= "2.13" and is_amd_with("avx512_bf16")
+    is_tried = IS_KNOWN and is_amd_with("avx512_bf16")
     return is_tried and lanes() == _LANES
 
 

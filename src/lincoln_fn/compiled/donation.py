@@ -1,12 +1,12 @@
 """Donated states in compiled steps: the graph writes the new state over the old one.
 
 Every leaf of the state whose successor is of the same kind is written over within the graph, in the
-pass that computes it; where the value turns out not to be finite, each keeps its old numbers. An
-update that is one matrix product added to a leaf, W + alpha a b, stays out of the graph, for
-Inductor would make the sum apart from W: ATen adds the product to W itself. Both factors live till
-then, so they must not be much larger than W. A product in bfloat16 or float16 is added to W by a
-loop, within the graph; and by a loop what else is made of a large product, as product_updates.py
-says.
+pass that computes it; where the value turns out not to be finite, each keeps its old numbers. A
+torch that versions.py does not know gives it new memory. An update that is one matrix product added
+to a leaf, W + alpha a b, stays out of the graph, for Inductor would make the sum apart from W: ATen
+adds the product to W itself. Both factors live till then, so they must not be much larger than W. A
+product in bfloat16 or float16 is added to W by a loop, within the graph; and by a loop what else is
+made of a large product, as product_updates.py says.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lincoln_fn.compiled.nodes import kind_of
 from lincoln_fn.compiled.products import better_way
 from lincoln_fn.compiled.sums import Sum, sum_for
 from lincoln_fn.compiled.tracing import Traced
+from lincoln_fn.compiled.versions import IS_KNOWN
 from lincoln_fn.compiled.ways import small_by_columns
 
 aten = torch.ops.aten
@@ -85,7 +86,10 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
     outputs: list[Node] = []
     fates = []
     with graph.inserting_before(end):
-        is_finite = graph.call_function(aten.isfinite.default, (value,))
+        total = value  # of a weighted loss, in front of the values of its parts
+        if value.meta["val"].ndim:
+            total = graph.call_function(aten.select.int, (value, 0, 0))
+        is_finite = graph.call_function(aten.isfinite.default, (total,))
         updates = product_updates.updates(graph, holders[:count], successors)
         changed = {leaf for update in updates for leaf in update.leaves}
         # First, for they read numbers that the others write over.
@@ -122,7 +126,7 @@ def _settled(
         if added.is_turned:  # (a b)^T = b^T a^T
             return fate, (_turned(graph, added.b), _turned(graph, added.a))
         return fate, (added.a, added.b)
-    if kind_of(leaf) != kind_of(new):
+    if not IS_KNOWN or kind_of(leaf) != kind_of(new):
         return Fate(1), (new,)
     chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
     graph.call_function(aten.copy_.default, (leaf, chosen))

@@ -9,6 +9,8 @@ from typing import Final
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn._batches import check_batch
+from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.data import Batch
@@ -45,7 +47,8 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         path: the file, whose name torch wants to end in ".pt2".
 
     Raises:
-        LayerError: as the step does on this batch, or if a part of it cannot be traced.
+        LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
+            of it cannot be traced.
 
     Example:
         >>> import tempfile, lincoln_fn as lf
@@ -55,6 +58,10 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export_step(step, state, (x, torch.ones(4, 1)), f"{folder}/step.pt2")
     """
+    if not isinstance(step, Step):
+        raise wrong_kind("export_step", "step", step, "what make_step returns")
+    check_kinds("export_step", state=(state, TrainState))
+    check_batch("export_step", batch)
     traced = trace(step, state, batch, here=False)
     before = tree.paths(state, states=True)
     # The new state's structure, filled with anything at all.

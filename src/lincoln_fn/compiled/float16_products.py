@@ -25,6 +25,7 @@ from torch.fx import has_side_effect
 
 from lincoln_fn.compiled.factors import as_they_lie, product_like
 from lincoln_fn.compiled.loops import lanes, loop, threads_for
+from lincoln_fn.compiled.versions import IS_KNOWN
 from lincoln_fn.fastpath import bfloat16
 
 # Multiply-adds, and rows, terms and columns, from which on the loops take less time.
@@ -99,7 +100,7 @@ def is_here() -> bool:
     Returns:
         True for vectors of float16 without AMX, which oneDNN would use, with torch 2.13 or later.
     """
-    if torch.__version__ < "2.13" or lanes() != _LANES:
+    if not IS_KNOWN or lanes() != _LANES:
         return False
     processor = torch.cpu.get_capabilities()
     return bool(processor.get("avx512_fp16")) and not processor.get("amx_bf16")

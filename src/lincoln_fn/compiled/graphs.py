@@ -18,6 +18,7 @@ from lincoln_fn.compiled.donation import written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.on_disk import Made
+from lincoln_fn.compiled.private import trusted_cache
 from lincoln_fn.compiled.structures import Structure
 from lincoln_fn.compiled.tracing import Program, Traced, guarded, write_down
 from lincoln_fn.layer import Arrays
@@ -43,11 +44,12 @@ def graph_of(
         NonFiniteError: as a step does.
     """
     traced = write_down(program, first, second)
-    note = on_disk.note_on(traced, donate=donated > 0)
-    made = on_disk.find(note)
-    if made is None:
-        made = _made(guarded(program, traced), donated)
-        on_disk.keep(note, made)
+    with trusted_cache():
+        note = on_disk.note_on(traced, donate=donated > 0)
+        made = on_disk.find(note)
+        if made is None:
+            made = _made(guarded(program, traced), donated)
+            on_disk.keep(note, made)
     return made, traced.structure
 
 

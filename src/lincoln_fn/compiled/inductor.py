@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from lincoln_fn.compiled.donation import Flat
 from lincoln_fn.compiled.loops import VECTORS
 from lincoln_fn.compiled.on_disk import digest, library_of
+from lincoln_fn.compiled.versions import IS_KNOWN
 
 aten = torch.ops.aten
 
@@ -85,9 +86,9 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 def _extended() -> Iterator[None]:
     """Have Inductor call this library's operations from C++, and write over what is read no more.
 
-    A torch before 2.13, with which neither has been tried, calls them by way of Python.
+    A torch with which neither has been tried calls them by way of Python.
     """
-    if torch.__version__ < "2.13":
+    if not IS_KNOWN:
         yield
         return
     from torch._inductor import config as options

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.kernels import named
+from lincoln_fn.compiled.private import trusted_cache
+from lincoln_fn.compiled.versions import IS_KNOWN
 
 T = TypeVar("T")
 
@@ -164,7 +166,7 @@ def are_called_for(x: Tensor) -> bool:
         True on a CPU with vectors that Inductor knows; not before torch 2.13, which would call them
         by way of Python.
     """
-    return torch.__version__ >= "2.13" and x.device.type == "cpu" and lanes() > 0
+    return IS_KNOWN and x.device.type == "cpu" and lanes() > 0
 
 
 def lanes() -> int:
@@ -205,5 +207,6 @@ def _code(files: tuple[str, ...], kernel: str, function: str, **sizes: int) -> s
 def _built(code: str, pointers: tuple[str, ...]) -> Callable[..., None]:
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 
-    function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(pointers, code)
+    with trusted_cache():
+        function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(pointers, code)
     return function

@@ -3,8 +3,11 @@
 Inductor finds its own code on disk, but only once a step has been rewritten for it, and it prepares
 as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
 preprocessor, two seconds for the first graph of a process. What a step is written down as when it
-is traced, with what is told of it below, decides all that follows. So a note on disk says, by a
-hash of that, which library Inductor built of it in the end.
+is traced, with what is told of it below, decides all that follows. So the library that Inductor
+built of it in the end is kept under a hash of that, beside a note on what it does to the state.
+
+A library is run as it is loaded. So none is loaded from a place that a note names, but only from
+beside the note, and only if nobody but the user can have put it there, as private.py says.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import inspect
 import json
 import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -26,12 +31,15 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiled.donation import Fate, Flat
+from lincoln_fn.compiled.private import cache_folder, is_own_file, problem_of
 from lincoln_fn.compiled.tracing import Traced
+from lincoln_fn.compiled.versions import IS_KNOWN
 from lincoln_fn.fastpath.bfloat16 import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
 # Whose operations do not change but with torch's version, or this library's files.
 _KNOWN: Final = ("aten", "prims", "prim", "mkldnn", "lincoln_fn", "_operator")
+_SUFFIX: Final = ".so"
 _FILES: Final = (".py", ".cpp", ".h")
 _HERE: Final = Path(__file__).parents[1]
 
@@ -66,7 +74,7 @@ def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no publi
     Returns:
         The library, which is all that the function needs; None if there is more to it.
     """
-    if torch.__version__ < "2.13" or compiled.constants:
+    if not IS_KNOWN or compiled.constants:
         return None
     # Any: of a library that no type checker has read.
     entry: Any = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
@@ -87,12 +95,11 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     """
     # Imported here, for it takes as long as the rest of the library.
     from torch._inductor import config
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     settings: Any = config  # Any: its functions are put in as it is imported
     nodes = traced.graph.graph.nodes
     if (
-        torch.__version__ < "2.13"
+        not IS_KNOWN
         or settings.force_disable_caches
         or not settings.fx_graph_cache
         or not all(x.device.type == "cpu" for x in traced.inputs)
@@ -116,7 +123,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         traced.graph.code,
     )
     name = hashlib.sha256(repr(told).encode()).hexdigest()
-    return Path(cache_dir(), "lincoln_fn", f"{name}.json")
+    return Path(cache_folder(), "lincoln_fn", f"{name}.json")
 
 
 def find(note: Path | None) -> Made | None:
@@ -126,14 +133,15 @@ def find(note: Path | None) -> Made | None:
         note: where it would be.
 
     Returns:
-        The graph; None if there is no such note, or not its library any more.
+        The graph; None if there is no such note, or no library beside it, or if another user could
+        have put either there.
     """
-    if note is None or not note.exists():
+    if note is None:
         return None
-    told = json.loads(note.read_text())
-    file = note.parents[1] / told["library"]
-    if not file.exists():
+    file = note.with_suffix(_SUFFIX)
+    if not (is_own_file(note) and is_own_file(file)):
         return None
+    fates = json.loads(note.read_text())["fates"]
     # The library asks for this address as it is loaded.
     address: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
@@ -142,7 +150,6 @@ def find(note: Path | None) -> Made | None:
     loader = ExtensionFileLoader(f"{file.stem}.{_ENTRY}", str(file))
     module = module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
     loader.exec_module(module)
-    fates = told["fates"]
     return Made(
         Library(file, getattr(module, _ENTRY)),
         None if fates is None else [Fate(*fate) for fate in fates],
@@ -150,7 +157,7 @@ def find(note: Path | None) -> Made | None:
 
 
 def keep(note: Path | None, made: Made) -> None:
-    """Write the note on a graph, if it is in a library.
+    """Keep a graph's library, if it is in one, and the note on it beside.
 
     Args:
         note: where it is to be.
@@ -158,12 +165,21 @@ def keep(note: Path | None, made: Made) -> None:
     """
     if note is None or not isinstance(made.run, Library):
         return
-    library = os.path.relpath(made.run.file, note.parents[1])
-    note.parent.mkdir(exist_ok=True)
-    # Whole or not at all, for another process may look now.
-    new = note.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps({"library": library, "fates": made.fates}))
-    new.replace(note)
+    note.parent.mkdir(mode=0o700, exist_ok=True)
+    problem = problem_of(note.parent)
+    if problem is not None:
+        warnings.warn(f"a compiled step is not kept, for {problem}", stacklevel=2)
+        return
+    # Last, for it says that the library beside it is there.
+    for file, content in (
+        (note.with_suffix(_SUFFIX), made.run.file.read_bytes()),
+        (note, json.dumps({"fates": made.fates}).encode()),
+    ):
+        # Whole or not at all, for another process may look now.
+        handle, new = tempfile.mkstemp(dir=note.parent)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        os.replace(new, file)
 
 
 # A memo: the files stay as they are while the process lives.

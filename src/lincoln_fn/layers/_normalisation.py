@@ -108,9 +108,14 @@ def normalise_by(
     running: Running, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, places: int
 ) -> Tensor:
     """Compute y = (x - mean) / sqrt(var + eps) w + b by the running statistics."""
-    rstd = (widened(running.var) + eps).rsqrt()
-    x_hat = (widened(x) - _before(places, running.mean)) * _before(places, rstd)
+    x_hat, _ = standardise_by(running, x, eps, places)
     return scale_and_shift(x_hat, weight, bias, places).to(x.dtype)
+
+
+def standardise_by(running: Running, x: Tensor, eps: float, places: int) -> tuple[Tensor, Tensor]:
+    """Compute x_hat = (x - mean) rstd by the running statistics, and rstd."""
+    rstd = (widened(running.var) + eps).rsqrt()
+    return (widened(x) - _before(places, running.mean)) * _before(places, rstd), rstd
 
 
 def first_affine(

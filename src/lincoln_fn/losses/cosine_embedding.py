@@ -13,7 +13,7 @@ The gradient of q_1 is 2 x_1, so that of the factor q_1^(-1/2) of c is -q_1^(-3/
     dx_1 = dc (x_2 / sqrt(q_1 q_2) - c / q_1 x_1)
     dx_2 = dc (x_1 / sqrt(q_1 q_2) - c / q_2 x_2)
 
-At c = margin, max(0, c - margin) has slope 1, as in torch.
+At c = margin, max(0, c - margin) has slope 1.
 
 Cache: x_1, x_2, y, q_1, q_2, c and the margin.
 """

@@ -4,7 +4,7 @@ Derivation. With z = margin - x,
 
     l = {(x, if y = 1), (max(0, z), if y = -1):}
     (dl)/(dx) = {(1, if y = 1), (-1, if y = -1 and z >= 0), (0, otherwise):}
-    dx = y dl where y = 1 or z >= 0, else 0    at z = 0, max(0, z) has slope 1, as in torch
+    dx = y dl where y = 1 or z >= 0, else 0    at z = 0, max(0, z) has slope 1
 
 Cache: y and z.
 """

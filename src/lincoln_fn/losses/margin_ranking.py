@@ -4,7 +4,7 @@ Derivation. Where y = 1, x_1 is to be above x_2, and where y = -1 below it:
 
     z = margin - y (x_1 - x_2)
     l = max(0, z)
-    dx_2 = y dl where z >= 0, else 0    at z = 0, max(0, z) has slope 1, as in torch
+    dx_2 = y dl where z >= 0, else 0    at z = 0, max(0, z) has slope 1
     dx_1 = -dx_2
 
 Cache: y and z.

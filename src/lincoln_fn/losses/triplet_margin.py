@@ -14,7 +14,7 @@ The norm |u| = (sum_k |u_k|^q)^(1/q) has the gradient
 
 For q infinite, e(u)_k is sign(u_k) for the largest |u_k|, shared equally by several of that size.
 Let m be 1 where |v| is the smaller, 0 where |w| is, and 1/2 where they are equal; and 1 without
-swap. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1, as in torch),
+swap. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1),
 
     da = (e(u) - m e(v)) dz
     dp = (-e(u) - (1 - m) e(w)) dz
