@@ -24,22 +24,19 @@ _SIDE: Final = 64
 # Of the machine, and the same as long as the process runs.
 HERE: Final = is_amd_with("avx512_bf16")
 
-# Torch's settings for oneDNN's products. Any: an object that an older torch does not have.
-_SETTINGS: Final[Any] = getattr(torch.backends.mkldnn, "matmul", None)
+
+# Any: torch writes no types for it.
+_MKLDNN: Final[Any] = torch.backends.mkldnn
 
 
 def precision() -> str:
-    """Return how exact oneDNN's products have to be: "bf16" or "tf32" if it may round factors.
-
-    A torch before 2.9 has one setting for all libraries, and says "medium" or "high".
-    """
-    is_new = hasattr(_SETTINGS, "fp32_precision")
-    return str(_SETTINGS.fp32_precision) if is_new else torch.get_float32_matmul_precision()
+    """Return how exact oneDNN's products have to be: "bf16" or "tf32" if it may round factors."""
+    return str(_MKLDNN.matmul.fp32_precision)
 
 
 def is_medium() -> bool:
     """Return whether torch may round factors to bfloat16, as it is set now."""
-    return precision() in ("bf16", "medium")
+    return precision() == "bf16"
 
 
 def is_allowed() -> bool:
@@ -49,7 +46,7 @@ def is_allowed() -> bool:
 
 def may_round() -> bool:
     """Return whether torch may round the factors of a product, as it is set now."""
-    return precision() in ("bf16", "medium", "tf32", "high")
+    return precision() in ("bf16", "tf32")
 
 
 def is_faster(a: Tensor, b: Tensor) -> bool:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.forward_ad import unpack_dual
-
-# An older torch cannot tell what torch.func has wrapped.
-_unwrapped: Final = getattr(torch.func, "debug_unwrap", None)
+from torch.func import debug_unwrap
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -29,13 +25,13 @@ def is_plain(*tensors: Tensor | None) -> bool:
         >>> is_plain(torch.ones(2)), is_plain(torch.ones(2, requires_grad=True))
         (True, False)
     """
-    if torch.compiler.is_compiling() or _unwrapped is None:
+    if torch.compiler.is_compiling():
         return False
     is_recorded = torch.is_grad_enabled()
     return not any(
         isinstance(t, FakeTensor)
         or (is_recorded and t.requires_grad)
-        or _unwrapped(t, recurse=False) is not t
+        or debug_unwrap(t, recurse=False) is not t
         or unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]  # torch's own
         for t in tensors
         if t is not None
