@@ -2,8 +2,8 @@
 
 Each peer trains the same network, layer for layer, from the same weights on the same batches, in a
 process of its own with the same number of threads; rounds of steps are taken in turn, and the loss
-is read back after each step. A peer whose losses leave torch's in the first 20 steps is refused.
-The figures to quote are the ratios.
+is read back after each step. A peer whose losses diverge from torch's in the first 20 steps is
+rejected. The figures to quote are the ratios.
 
 Instead of that, one can see the peak of a step's memory (--memory), how time and memory grow
 (--growth), the notebook's MNIST run from files to the last accuracy (--end-to-end), or the

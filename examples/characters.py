@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import lincoln_fn as lf
 
@@ -83,10 +84,14 @@ def sample(net: lf.Layer, params: object, text: Text, length: int, count: int, k
     return "".join(text.alphabet[code] for code in codes[length:].tolist())
 
 
-def parse_options(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+def parse_options(
+    description: str | None, arguments: Sequence[str] | None, *, time_taken: str
+) -> argparse.Namespace:
+    """Read the command line, or for --help say what a default run does and how long it takes."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        epilog=f"A default run takes about {time_taken} on two cores.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
@@ -114,14 +119,14 @@ def run(
 
     began = time.perf_counter()
     losses: list[float] = []
-    for state, record in lf.train(step, state, windows):
+    steps = lf.train(step, state, windows)
+    for state, record in lf.streams.progress(steps, total=options.steps):
         losses.append(record.loss)
         if record.step % 100 == 0 or record.step == options.steps:
             bits = sum(losses) / len(losses) / math.log(2)
             seconds = time.perf_counter() - began
-            print(
-                f"step {record.step:5}  {bits:.3f} bits per character  {seconds:5.1f} s", flush=True
-            )
+            # Above the bar.
+            tqdm.write(f"step {record.step:5}  {bits:.3f} bits per character  {seconds:5.1f} s")
             losses.clear()
 
     ours = bits_per_character(net, state.params, text.held_out, length)

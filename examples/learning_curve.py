@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,21 +10,53 @@ import lincoln_fn as lf
 from lincoln_fn import plots
 
 
+def picture_file(text: str) -> Path:
+    """Read the option `--plot`, and refuse a picture that could not be saved after the training."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    # An ImportError is told before the training too. The examples run without matplotlib.
+    import matplotlib.figure  # noqa: F401
+
+    return path
+
+
 def save_learning_curve(
-    path: Path, title: str, histories: Mapping[str, Sequence[lf.FitRecord]]
+    path: Path,
+    title: str,
+    losses: Mapping[str, Sequence[lf.FitRecord]],
+    accuracies: Mapping[str, Sequence[lf.FitRecord]],
+    steps_per_epoch: Mapping[str, int],
 ) -> None:
-    """Save loss and accuracy against step, a curve for each of the named histories."""
-    # Imported here, so that the examples run without matplotlib. A figure of its own, where pyplot
-    # would keep one, is drawn by Agg and needs no display.
+    """Save loss and accuracy against epochs.
+
+    Args:
+        path: the file.
+        title: what was trained.
+        losses: histories, by what the loss is of.
+        accuracies: the same histories in the same order, by what the accuracy was measured on.
+        steps_per_epoch: of each history, by its name in `losses`.
+    """
+    # A figure of its own, where pyplot would keep one, is drawn by Agg and needs no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
-    plots.learning_curve(histories, axes=loss)
-    plots.learning_curve(histories, "metric", axes=accuracy)
-    loss.set(title="Training loss", ylabel="sum over a batch", yscale="log")
+    plots.learning_curve(losses, axes=loss)
+    plots.learning_curve(accuracies, "metric", axes=accuracy)
+    for axes in (loss, accuracy):
+        for line, steps in zip(axes.lines, steps_per_epoch.values(), strict=True):
+            line.set_xdata([step / steps for step in line.get_xdata()])
+        axes.relim()
+        axes.autoscale_view()
+        axes.set_xlabel("epoch")
+    loss.set(
+        title="Training loss", ylabel="loss, summed over a batch of training examples", yscale="log"
+    )
     loss.yaxis.set_major_formatter("{x:g}")
     loss.yaxis.set_minor_formatter("{x:g}")
-    accuracy.set(title="Accuracy", ylabel="share classified correctly")
+    accuracy.set(title="Accuracy", ylabel="share of the examples classified correctly")
     figure.savefig(path, dpi=120, format="png")

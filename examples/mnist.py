@@ -20,11 +20,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from learning_curve import save_learning_curve
+from learning_curve import picture_file, save_learning_curve
 from torch import Tensor
 from torchvision.datasets import MNIST
 
 import lincoln_fn as lf
+
+BATCH_SIZE = 128
+TIME = (
+    "A default run takes about half a minute on two cores. The first run downloads 12 MB where"
+    " LINCOLN_FN_DATA is unset."
+)
 
 
 def load_data() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -73,7 +79,9 @@ def train_network(
     if checkpoints:
         start = checkpoints.latest(start) or start
     step = lf.make_step(net, loss, optimizer)
-    batches = lf.data.batches(train, 128, key=start.key, epochs=epochs, start=int(start.step))
+    batches = lf.data.batches(
+        train, BATCH_SIZE, key=start.key, epochs=epochs, start=int(start.step)
+    )
     states = lf.train(step, start, batches)
     if checkpoints:
         states = lf.checkpoint.every(states, checkpoints, steps=100)
@@ -93,7 +101,9 @@ def train_network(
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=TIME,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--output",
@@ -103,7 +113,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
     parser.add_argument("--epochs", type=int, help="default: 5 for log_softmax, 1 for softmax")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="save the learning curves")
+    parser.add_argument(
+        "--plot", type=picture_file, metavar="FILE.png", help="save the learning curves"
+    )
     parser.add_argument(
         "--checkpoint",
         type=lf.checkpoint.Directory,
@@ -144,7 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if options.plot:
         title = f"MNIST, a 784-500-10 network with {options.output} output"
-        save_learning_curve(options.plot, title, {"measured on the test images": history})
+        of_train = f"of the {len(train[0]):,} training images"
+        on_test = f"on the {len(test[0]):,} test images"
+        steps_per_epoch = {of_train: -(-len(train[0]) // BATCH_SIZE)}
+        save_learning_curve(
+            options.plot, title, {of_train: history}, {on_test: history}, steps_per_epoch
+        )
 
 
 if __name__ == "__main__":

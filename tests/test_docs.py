@@ -26,6 +26,7 @@ import lincoln_fn as lf
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs/_tools"))
 
+import gallery
 import source_pages
 from source_files import MADE, paths
 
@@ -151,6 +152,35 @@ def test_the_tables_have_a_row_for_every_page():
     tables = f"{source_pages.layers_table()}\n{source_pages.losses_table()}"
     rows = re.findall(r"^\| \[(\w+)\]", tables, re.MULTILINE)
     assert rows == [path.partition("/")[2] for path in GENERATED]
+
+
+def test_the_gallery_shows_every_picture_once():
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert re.findall(r"^<!-- picture: (\w+) -->$", text, re.MULTILINE) == list(gallery.DRAWN)
+
+
+@pytest.mark.parametrize("name", gallery.DRAWN)
+def test_a_picture_is_drawn_the_same_each_time_and_leaves_torch_as_it_was(name):
+    threads = torch.get_num_threads()
+    drawn = gallery.picture(name)
+    assert drawn == gallery.picture(name)
+    assert drawn.startswith('<svg class="curves" viewBox="0 0 ')
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("losses/log_loss", "BCELoss"),
+        ("losses/softmax_cross_entropy", "CrossEntropyLoss"),
+        ("layers/dense", "Linear"),
+        ("layers/conv", "Conv1d, Conv2d, Conv3d"),
+        ("layers/add", None),
+    ],
+)
+def test_a_page_is_found_by_torchs_name(path, expected):
+    tags = source_pages.tags(path)
+    assert tags == (f"---\ntags: [{expected}]\n---\n\n" if expected else "")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -9,6 +9,9 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from matplotlib.figure import Figure
+
+import lincoln_fn as lf
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -139,6 +142,68 @@ def test_help_tells_what_the_example_does(name, run, capsys):
     text = capsys.readouterr().out
     assert import_module(name).__doc__.strip() in text
     assert all(option in text for option in ("--key", "--epochs", "--plot FILE.png"))
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "mnist", "mnist_cnn", "char_lstm", "char_gpt"])
+def test_help_says_how_long_a_default_run_takes(name, run, capsys):
+    with pytest.raises(SystemExit):
+        run(name, "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"A default run takes about [\w ]+ (seconds|minutes?) on two cores", said)
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "mnist"])
+@pytest.mark.parametrize(
+    ("picture", "said"), [("missing/curve.png", "there is no folder"), (".", "is a folder")]
+)
+def test_a_picture_that_could_not_be_saved_is_refused_before_training(
+    name, picture, said, run, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(lf, "train", None)
+    with pytest.raises(SystemExit) as stop:
+        run(name, "--plot", tmp_path / picture)
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert f"argument --plot: {'' if said[0] == 't' else tmp_path}" in told.err
+    assert said in told.err
+    assert told.out == ""
+
+
+def test_the_picture_says_what_is_drawn_and_counts_epochs(run, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: drawn.append(figure))
+    run("breast_cancer", "--epochs", 40, "--plot", tmp_path / "curve.png")
+    loss, accuracy = drawn[0].axes
+    for axes in (loss, accuracy):
+        assert axes.get_xlabel() == "epoch"
+        assert [list(line.get_xdata()) for line in axes.lines] == [[20.0, 40.0]] * 2
+        first, last = axes.get_xlim()
+        assert first < 20
+        assert 40 < last < 50
+    legends = [[text.get_text() for text in axes.get_legend().texts] for axes in drawn[0].axes]
+    assert legends[0] == ["trained on all 569 examples", "trained on 456"]
+    assert legends[1] == [
+        "trained on all 569, measured on the same",
+        "trained on 456, measured on the other 113",
+    ]
+    assert loss.get_title() == "Training loss"
+    assert "training examples" in loss.get_ylabel()
+
+
+def test_breast_cancer_prints_its_lines_while_it_trains(run, monkeypatch):
+    run("breast_cancer", "--epochs", 1)
+    breast_cancer = import_module("breast_cancer")
+    lines = []
+
+    def endless():
+        record = lf.FitRecord(1, 1, 0.5, 0.9, 0.1)
+        yield record
+        lines.append("the second record")
+        yield record
+
+    monkeypatch.setattr("builtins.print", lambda *text, **options: lines.append(text[0][:5]))
+    breast_cancer.print_table(endless(), endless())
+    assert lines[2:] == ["    1", "the second record", "the second record", "    1"]
 
 
 @needs_mnist

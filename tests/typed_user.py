@@ -165,6 +165,28 @@ def in_one_call() -> tuple[lf.FitRecord, ...]:
     return history
 
 
+@lf.record
+class Average:
+    """A state of one's own."""
+
+    mean: Tensor
+    step: Tensor
+
+
+def average(state: Average, batch: Tensor) -> tuple[Average, dict[str, Tensor]]:
+    mean = 0.9 * state.mean + 0.1 * batch
+    return Average(mean, state.step + 1), {"loss": (batch - mean).abs(), "mean": mean}
+
+
+def by_a_step_of_ones_own() -> tuple[Average, list[float]]:
+    state = Average(torch.tensor(0.0), torch.tensor(0))
+    losses: list[float] = []
+    step = lf.compile(average)
+    for state, record in lf.train(step, state, list(torch.ones(3))):
+        losses.append(record.loss)
+    return state, losses
+
+
 def by_hand() -> Tensor:
     """Call a layer's module of pure functions."""
     x = lf.keys.normal(lf.Key(0), (4, 3))
@@ -199,6 +221,8 @@ def main(folder: Path) -> None:
     print(lf.map_layers(no_dropout, net), found[-1], int(state.step))
     bits, order = lf.Key(5).fold_in(3).split()
     print(lf.keys.permutation(order, 5), bits)
+    last, losses = by_a_step_of_ones_own()
+    print(float(last.mean), losses)
     print(in_one_call()[-1].loss, by_hand().shape, from_and_to_torch()[0])
     try:
         net.forward(state.params, x[:, :5])

@@ -26,6 +26,8 @@ from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import frozen as frozen
 from lincoln_fn.combine import in_dtype as in_dtype
+from lincoln_fn.combine import inference as inference
+from lincoln_fn.combine import masked as masked
 from lincoln_fn.combine import parallel as parallel
 from lincoln_fn.combine import repeat as repeat
 from lincoln_fn.combine import residual as residual
@@ -88,6 +90,7 @@ from lincoln_fn.layers.hardswish import hardswish as hardswish
 from lincoln_fn.layers.hardtanh import hardtanh as hardtanh
 from lincoln_fn.layers.identity import identity as identity
 from lincoln_fn.layers.instance_norm import instance_norm as instance_norm
+from lincoln_fn.layers.last_state import last_state as last_state
 from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
 from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu
 from lincoln_fn.layers.local_response_norm import local_response_norm as local_response_norm
@@ -97,6 +100,7 @@ from lincoln_fn.layers.lp_pool import lp_pool1d as lp_pool1d
 from lincoln_fn.layers.lp_pool import lp_pool2d as lp_pool2d
 from lincoln_fn.layers.lp_pool import lp_pool3d as lp_pool3d
 from lincoln_fn.layers.lstm import lstm as lstm
+from lincoln_fn.layers.masked_mean import masked_mean as masked_mean
 from lincoln_fn.layers.max_pool import max_pool1d as max_pool1d
 from lincoln_fn.layers.max_pool import max_pool2d as max_pool2d
 from lincoln_fn.layers.max_pool import max_pool3d as max_pool3d
@@ -159,6 +163,7 @@ from lincoln_fn.record import static as static
 from lincoln_fn.shapes import LayerError as LayerError
 from lincoln_fn.shapes import NonFiniteError as NonFiniteError
 from lincoln_fn.summary import summary as summary
+from lincoln_fn.train import StateLike as StateLike
 from lincoln_fn.train import StepRecord as StepRecord
 from lincoln_fn.train import TrainState as TrainState
 from lincoln_fn.train import init_state as init_state

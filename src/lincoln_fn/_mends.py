@@ -16,6 +16,9 @@ from lincoln_fn.record import brief
 
 # What the library's constructors declare to return.
 _MADE: Final = ("Layer", "Loss", "Optimizer", "Transform", "Initializer", "Schedule", "Metric")
+# What `train` takes for a state.
+STATE: Final = "a TrainState, or a state of your own with an attribute step"
+A_TUPLE: Final = "write a tuple in place of the list"
 # As much of a repr as an error shows.
 _LONGEST: Final = 80
 
@@ -41,7 +44,7 @@ def shown(given: object) -> str:
     if isinstance(given, nn.Module | TorchOptimizer):
         return f"a {kind.__name__} of torch"
     if _is_function(given):
-        what = "constructor" if _is_constructor(given) else "function"
+        what = "constructor" if is_constructor(given) else "function"
         return f"the {what} {getattr(given, '__name__', given)}"
     if kind.__name__ in _MADE:
         return f"the {kind.__name__} {given!r}"
@@ -52,12 +55,40 @@ def shown(given: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def no_tuple(given: object) -> str:
+    """Write what was given where a tuple is expected; of a list, say what to write.
+
+    Args:
+        given: anything.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> no_tuple([torch.zeros(2), torch.zeros(3)]), no_tuple(torch.zeros(2))
+        ('[float32[2], float32[3]]; write a tuple in place of the list', 'float32[2]')
+    """
+    return f"{brief(given)}; {A_TUPLE}" if isinstance(given, list) else brief(given)
+
+
 def _is_function(given: object) -> bool:
     is_own = type(given).__module__.startswith("lincoln_fn")
     return callable(given) and not is_own and not isinstance(given, type | nn.Module)
 
 
-def _is_constructor(given: object) -> bool:
+def is_constructor(given: object) -> bool:
+    """Tell whether an object is a constructor of this library's, such as `lf.relu`.
+
+    Args:
+        given: anything.
+
+    Returns:
+        False for what a constructor makes.
+
+    Example:
+        >>> is_constructor(lf.relu), is_constructor(lf.relu())
+        (True, False)
+    """
     returned = getattr(given, "__annotations__", {}).get("return")
     is_ours = getattr(given, "__module__", "") or ""
     return returned in _MADE and is_ours.startswith("lincoln_fn")
@@ -140,6 +171,7 @@ MENDS: Final[Sequence[Mend]] = (
     Mend("a function of a prediction and its target", _always, "see lf.metrics"),
     Mend("what make_step returns", _named("Layer"), "lf.make_step(net, loss, optimizer) makes it"),
     Mend("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
+    Mend(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
     Mend("torch.nn.Module", _is(type), "make an object of the class"),
     Mend("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
     Mend("torch.nn.Module", _is_function, "make a layer of it by lf.interop.from_function"),
@@ -160,7 +192,7 @@ def mend_of(given: object, kind: str) -> str:
         >>> mend_of(lf.dense, "Layer"), mend_of(3, "Key"), mend_of(3, "Layer")
         ('write dense(...)', 'write lf.Key(3)', '')
     """
-    if _is_constructor(given):
+    if is_constructor(given):
         return f"write {_call(given)}"
     texts = (mend.text for mend in MENDS if mend.kind == kind and mend.matches(given))
     return next(texts, "").replace("{}", repr(given))

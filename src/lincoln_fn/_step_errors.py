@@ -35,10 +35,13 @@ def check_prediction(
     x, target = batch
     try:
         prediction = layer.predict(params, x)
-        is_readable = prediction.is_floating_point() and prediction.numel() and target.numel()
+        same_form = not isinstance(prediction, tuple) or len(prediction) == len(target)
+        predicted, labels = tree.leaves(prediction), tree.leaves(target)
+        is_readable = same_form and all(leaf.is_floating_point() for leaf in predicted)
+        is_readable = is_readable and all(leaf.numel() for leaf in (*predicted, *labels))
     except Exception:
         return  # The step itself says what is wrong.
-    if is_readable:
+    if is_readable and labels:
         check(prediction, target)
 
 

@@ -24,6 +24,7 @@ from lincoln_fn._hints import OR_INFINITE as OR_INFINITE
 from lincoln_fn._hints import Hint, RefusedError, read
 from lincoln_fn._hints import Range as Range
 from lincoln_fn._mends import mend_of, shown
+from lincoln_fn._torch_order import check_order, in_our_order
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -104,7 +105,8 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
         except TypeError:  # one is missing or unknown, which Python's own error names
             bound = None
         if bound is None:
-            return constructor(*args, **kwargs)
+            return _called(constructor, args, kwargs)
+        check_order(constructor.__name__, args)
         for name, value in bound.arguments.items():
             bound.arguments[name] = _argument(constructor.__name__, name, hints[name], value)
         return constructor(*bound.args, **bound.kwargs)
@@ -113,6 +115,16 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
     made.is_checked = True
     result: Callable[P, R] = made
     return result
+
+
+# Any: of any kind, for they are not checked.
+def _called(constructor: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    """Let Python say which argument is missing or unknown, and add what to write."""
+    try:
+        return constructor(*args, **kwargs)
+    except TypeError as error:
+        mend = in_our_order(constructor.__name__, args)
+        raise TypeError(f"{error}; {mend}") if mend else error from None
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:

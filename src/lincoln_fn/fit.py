@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, TypeAlias
 
 import attrs
@@ -22,7 +23,7 @@ from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.progress import display
-from lincoln_fn.train import TrainState, init_state, make_step, train
+from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
 
 Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
 
@@ -32,7 +33,8 @@ class FitRecord:
     """One line of a training history.
 
     `loss` is the mean of the step values since the line before, `metric` the metric on the
-    validation data (None if there is none), `seconds` the time since training began.
+    validation data (None if there is none), `seconds` the time since training began. `parts` are
+    the means of the parts of `losses.weighted`, by name.
     """
 
     step: int
@@ -40,10 +42,14 @@ class FitRecord:
     loss: float
     metric: float | None
     seconds: float
+    parts: Mapping[str, float] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
-        metric = "" if self.metric is None else f"  metric {self.metric:.4f}"
-        return f"epoch {self.epoch}  step {self.step}  loss {self.loss:.4f}{metric}"
+        numbers = {"loss": self.loss, **self.parts}
+        if self.metric is not None:
+            numbers["metric"] = self.metric
+        shown = "".join(f"  {name} {number:.4f}" for name, number in numbers.items())
+        return f"epoch {self.epoch}  step {self.step}{shown}"
 
 
 def fit(
@@ -71,8 +77,9 @@ def fit(
         loss: its loss, with reduction mean or sum.
         optimizer: moves the parameters.
         data: (x, target) tensors, numpy arrays or data frames with one row an example, shuffled
-            anew each epoch by the state's key; or an iterable of batches (x, target), walked once
-            an epoch.
+            anew each epoch by the state's key; or any iterable of batches (x, target), such as a
+            list or a DataLoader, walked once an epoch. An iterator, such as a generator, gives its
+            batches once: it serves for one epoch.
         key: initial parameters and the order of the data come from it.
         epochs: how often every example comes.
         batch_size: examples a batch, for data given as arrays.
@@ -118,15 +125,16 @@ def fit(
         raise LayerError("fit", f"expected {missing}, got None")
     if metric is not None:
         check_metric("fit", "metric", metric)
-    source = _as_batches(data, batch_size)
+    source = _as_batches(data, batch_size, used_once=epochs == 1)
     held_out = None if valid is None else _as_batches(valid, batch_size)
     if state is None:
-        state = init_state(net, optimizer, key, _example(source))
+        example, source = _example(source)
+        state = init_state(net, optimizer, key, example)
     if isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key, epochs=epochs)
     step = make_step(net, loss, optimizer, fast=fast)
     history: list[FitRecord] = []
-    losses: list[float] = []
+    records: list[StepRecord] = []
     began = time.perf_counter()
 
     with display(_steps(source, epochs, state), shown=progress) as show:
@@ -135,48 +143,59 @@ def fit(
             scores = {}
             if metric is not None and held_out is not None:
                 scores = evaluate(net, state.params, held_out, {"metric": metric})
-            mean, seconds = sum(losses) / len(losses), time.perf_counter() - began
-            record = FitRecord(int(state.step), epoch, mean, scores.get("metric"), seconds)
+            mean, seconds = _mean([step.loss for step in records]), time.perf_counter() - began
+            parts = {
+                name: _mean([step.scores[name] for step in records]) for name in records[0].scores
+            }
+            metric_value = scores.get("metric")
+            record = FitRecord(int(state.step), epoch, mean, metric_value, seconds, parts)
             history.append(record)
-            losses.clear()
+            records.clear()
             show.line(str(record), scores)
 
         for epoch in range(1, epochs + 1):
             for state, record in train(step, state, _epoch(source, epoch, state)):
-                losses.append(record.loss)
+                records.append(record)
                 show.step(record)
                 if every and record.step % every == 0:
                     write_line(epoch, state)
-            if losses and (every is None or epoch == epochs):
+            if records and (every is None or epoch == epochs):
                 write_line(epoch, state)
     return state, tuple(history)
 
 
-def _as_batches(data: Data, batch_size: int | None) -> Iterable[Batch]:
+def _mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) -> Iterable[Batch]:
     if isinstance(data, tuple):
         if len(data) != 2:
             problem = f"expected data given as a tuple (x, target), got {len(data)} entries"
-            raise LayerError("fit", problem)
+            mend = "; give batches as a list" if isinstance(data[0], tuple | list) else ""
+            raise LayerError("fit", f"{problem}{mend}")
         if batch_size is None:
             raise LayerError("fit", "expected a batch_size for data given as arrays, got None")
         arrays: tuple[Any, ...] = data  # Any: to mypy, two arrays may be a batch as well
         return batches(arrays, batch_size)
-    if is_used_once(data):
+    if is_used_once(data) and not used_once:
         problem = "expected data that can be walked once an epoch, got an iterator"
-        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or use train")
+        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")
     if isinstance(data, list) and data and isinstance(data[0], Tensor | np.ndarray):
-        raise LayerError("fit", "expected arrays as a tuple (x, target), got a list")
+        problem = "expected arrays as a tuple (x, target), got a list"
+        raise LayerError("fit", f"{problem}; write a tuple in place of the list")
     check_walkable("fit", data)
     return data
 
 
-def _example(source: Iterable[Batch]) -> Arrays:
-    """Give an x of which the shape counts."""
+def _example(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
+    """Give an x of which the shape counts, and the batches, of which none is lost."""
     if isinstance(source, Batches):
-        return source.at(0)[0]
-    for batch in source:
+        return source.at(0)[0], source
+    walked = iter(source)
+    for batch in walked:
         check_batch("fit", batch)
-        return batch[0]
+        return batch[0], chain([batch], walked) if is_used_once(source) else source
     raise LayerError("fit", "expected at least one batch, got none")
 
 

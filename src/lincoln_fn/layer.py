@@ -23,7 +23,7 @@ Nothing that comes in, goes out or is cached is changed in place. A wrong argume
 `LayerError`, which names the layer, what it expected and what it was given.
 
 A `Layer` is a frozen record of these functions. It holds no parameters and remembers nothing:
-whoever calls `forward` keeps the cache and hands it to `backward`.
+the caller owns the cache that `forward` returns, and gives it to `backward`.
 """
 
 from __future__ import annotations

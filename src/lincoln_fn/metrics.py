@@ -7,6 +7,7 @@ what it is. Any function of that kind is a metric.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from torch import Tensor
@@ -44,6 +45,12 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
     return ((index == labels) & ~best.isnan()).double().mean().item()
 
 
+def _top_k_error(prediction: Tensor, target: Tensor, *, k: int) -> float:
+    labels = _labels("top_k_error", prediction, target, k)
+    hits = prediction.topk(k, dim=1).indices == labels.unsqueeze(1)
+    return 1 - hits.any(1).double().mean().item()
+
+
 @checked
 def top_k_error(k: PositiveInt = 5) -> Metric:
     """Make the share of examples whose label is not among the k highest-ranked classes.
@@ -68,13 +75,7 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         raise LayerError("top_k_error", f"expected k to be an int, got {shown(k)}; {mend}")
     if k < 1:
         raise LayerError("top_k_error", f"expected k of at least 1, got {k}")
-
-    def error(prediction: Tensor, target: Tensor) -> float:
-        labels = _labels("top_k_error", prediction, target, k)
-        hits = prediction.topk(k, dim=1).indices == labels.unsqueeze(1)
-        return 1 - hits.any(1).double().mean().item()
-
-    return error
+    return partial(_top_k_error, k=k)
 
 
 def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.5) -> float:

@@ -247,7 +247,7 @@ def brief(value: object) -> str:
     """Write a value shortly: tensors by dtype and shape, single numbers with their value.
 
     Args:
-        value: a tensor, a record, a tuple, or anything else with a repr.
+        value: a tensor, a record, a tuple, a list, or anything else with a repr.
 
     Returns:
         The text.
@@ -264,6 +264,8 @@ def brief(value: object) -> str:
             except RuntimeError:  # on `meta`, and while a function is traced or mapped over
                 pass
         return f"{dtype}{list(value.shape)}"
+    if type(value) is list:
+        return f"[{', '.join(brief(item) for item in value)}]"
     if type(value) is tuple:
         inside = ", ".join(brief(item) for item in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"

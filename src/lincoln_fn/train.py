@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeAlias, final
+from typing import Any, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import torch
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._batches import check_batch, check_example, check_walkable
+from lincoln_fn._given_params import copied_like
 from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._mends import STATE
 from lincoln_fn._spent import check_unspent, spend_replaced
 from lincoln_fn._step_errors import check_prediction, non_finite
+from lincoln_fn._told import Value, examples_in, numbers_of
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
@@ -28,7 +31,7 @@ from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses._parts import first_check, parts_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.optim.leaves import check_state
@@ -36,6 +39,7 @@ from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, NonFiniteError
 from lincoln_fn.walk.parts import owned
 from lincoln_fn.walk.training import gradients, records
+from lincoln_fn.walk.walks import BackWalker
 
 
 @record
@@ -57,8 +61,8 @@ class StepRecord:
     """What one step of `train` tells.
 
     `step` is its number, from 1, `loss` the step's value, `examples` how many there were in its
-    batch (None if it is no batch of tensors), `scores` metrics by name, which `streams.evaluated`
-    adds now and then.
+    batch (None if it is no batch of tensors), `scores` further numbers by name: the value of each
+    part of `losses.weighted`, and metrics, which `streams.evaluated` adds now and then.
     """
 
     step: int
@@ -68,9 +72,42 @@ class StepRecord:
 
 
 StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor]]
+# An optimizer's: (params, grads, state) -> (params, state).
+Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
 
-def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainState:
+class StateLike(Protocol):
+    """What `train` needs of a state of your own, such as one of two networks: the attribute `step`.
+
+    Your step function adds 1 to it. Best make the state by `lf.record`, of records and tensors:
+    then `checkpoint` saves it, and `lf.compile` compiles the step.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> @lf.record
+        ... class Average:
+        ...     mean: Tensor
+        ...     step: Tensor
+        >>> def step(state, batch):
+        ...     mean = 0.9 * state.mean + 0.1 * batch
+        ...     return Average(mean, state.step + 1), (batch - mean).abs()
+        >>> begin = Average(torch.tensor(0.0), torch.tensor(0))
+        >>> [round(record.loss, 2) for _, record in train(step, begin, list(torch.ones(3)))]
+        [0.9, 0.81, 0.73]
+    """
+
+    @property
+    def step(self) -> Tensor | int:
+        """How many steps have been taken: an int, or a tensor of one."""
+
+
+S = TypeVar("S", bound=StateLike)
+B = TypeVar("B")
+
+
+def init_state(
+    net: Layer, optimizer: Optimizer, key: Key, x: Arrays, *, params: Params | None = None
+) -> TrainState:
     """Make the state before the first step.
 
     Args:
@@ -78,17 +115,25 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
         optimizer: the optimizer.
         key: initial parameters are drawn from a half of it; the other is the run's own key.
         x: an example input, of which only shape, dtype and device count.
+        params: to start from, such as those of a trained network; they are copied. None draws them
+            from the key.
 
     Returns:
         The state, with step 0.
 
     Raises:
-        LayerError: if an argument is not of its kind, or x does not fit the network.
+        LayerError: if an argument is not of its kind, x does not fit the network, or params are not
+            of the network's structure and shapes.
 
     Example:
         >>> import lincoln_fn as lf
-        >>> init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), torch.zeros(1, 3)).params
+        >>> net, optimizer, x = lf.dense(2), lf.optim.sgd(0.1), torch.zeros(1, 3)
+        >>> state = init_state(net, optimizer, lf.Key(0), x)
+        >>> state.params
         Params(weight=float32[3, 2], bias=float32[2])
+        >>> again = init_state(net, optimizer, lf.Key(1), x, params=state.params)
+        >>> (again.params.weight == state.params.weight).all()
+        tensor(True)
     """
     check_kinds(
         "init_state",
@@ -97,7 +142,8 @@ def init_state(net: Layer, optimizer: Optimizer, key: Key, x: Arrays) -> TrainSt
     )  # fmt: skip
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
-    params = fast_layer(net).init(init_key, x)  # the same numbers, in the faster layout
+    drawn = fast_layer(net).init(init_key, x)  # the same numbers, in the faster layout
+    params = drawn if params is None else copied_like(params, drawn)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     return TrainState(params, optimizer.init(params), run_key, step)
 
@@ -120,12 +166,40 @@ class Step:
     run: StepFunction
     # What is checked at step 0, where it has to be: that the loss is for such predictions.
     check_first: Callable[[Params, Batch], None] | None = None
+    # The names of a weighted loss's parts. `run` and `pure` give their values behind the loss's.
+    parts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"make_step({self.net}, {self.loss}, {self.optimizer})"
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step, and raise where `make_step` says."""
+        new_state, value = self._taken(state, batch)
+        return new_state, value[0] if self.parts else value
+
+    def with_parts(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
+        """Take a step, and tell the value of each part of a weighted loss beside its own.
+
+        Args:
+            state: as for a call.
+            batch: likewise.
+
+        Returns:
+            The new state, and the value; of a weighted loss, a dict of numbers: "loss", and each
+            part by its name.
+
+        Raises:
+            LayerError: as a call does.
+        """
+        new_state, value = self._taken(state, batch)
+        if not self.parts:
+            return new_state, value
+        return new_state, dict(zip(("loss", *self.parts), value, strict=True))
+
+    def _taken(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step; of a weighted loss, the value has those of its parts behind it."""
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             if isinstance(batch, TrainState):
                 raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
@@ -146,14 +220,30 @@ class Step:
             raise
         finally:
             torch._C._set_grad_enabled(recorded)
-        if value.ndim:
+        if value.ndim and not self.parts:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(
                 self.loss.name, f"expected one number to descend, got {tuple(value.shape)}; {mend}"
             )
-        if not math.isfinite(value.item()):
+        if not math.isfinite(total_of(value).item()):
             raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
         return new_state, value
+
+
+def total_of(value: Tensor) -> Tensor:
+    """Give the number that a step descends, of the value that its `run` gives.
+
+    Args:
+        value: the number, or of a weighted loss that and the values of the parts.
+
+    Returns:
+        A tensor without axes.
+
+    Example:
+        >>> total_of(torch.tensor([3.0, 2.0, 1.0]))
+        tensor(3.)
+    """
+    return value[0] if value.ndim else value
 
 
 def make_step(
@@ -198,58 +288,85 @@ def make_step(
     if fast:
         layer, its_loss = fast_layer(net), fast_loss(loss)
         update = fast_optimizer(optimizer).update
+    parts = tuple(parts_of(loss))
     lr = plain_rate(optimizer) if fast else None
-    walkers = {} if lr is None else {given: sgd_walker(lr, donate=given) for given in (False, True)}
-
-    def run(donate: bool, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        x, target = batch
-        params = state.params
-        prediction, cache = layer.forward(params, x)
-        value, loss_cache = its_loss.forward(prediction, target)
-        if donate and not (value.ndim == 0 and math.isfinite(value.item())):
-            return state, value  # which is refused: nothing may be written yet
-        g = its_loss.backward(loss_cache)
-        advanced = layer.advance(params, cache)
-        # Nobody else holds the caches: each is freed when the walk has passed its layer.
-        del prediction, loss_cache
-        cache = owned(cache)
-        if not walkers:
-            dparams = gradients(layer, params, cache, g)
-            new_params, opt_state = update(advanced, dparams, state.opt_state)
-        else:
-            opt_state = state.opt_state
-            check_state("sgd", opt_state, None)
-            new_params = records(walkers[donate], layer, params, cache, g)
-            if advanced is not params:
-                new_params = tree.map(lambda _, moved: moved, advanced, new_params)
-        new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
-        if donate:
-            spend_replaced((params, state.opt_state), (new_params, opt_state))
-        return new_state, value
-
-    pure = partial(run, False)
-    formula = formula_of(loss)
-    check = None if formula is None else formula.check_first
+    pure, in_place = (
+        partial(
+            _run,
+            layer,
+            its_loss,
+            update,
+            walker=None if lr is None else sgd_walker(lr, donate=writes),
+            has_parts=bool(parts),
+            donate=writes,
+        )
+        for writes in (False, True)
+    )
+    check = first_check(loss)
     return Step(
         net,
         loss,
         optimizer,
         donate,
         pure,
-        partial(run, True) if donate else pure,
+        in_place if donate else pure,
         None if check is None else partial(check_prediction, layer, check),
+        parts,
     )
 
 
+def _run(
+    layer: Layer,
+    loss: Loss,
+    update: Update,
+    state: TrainState,
+    batch: Batch,
+    *,
+    walker: BackWalker | None,
+    has_parts: bool,
+    donate: bool,
+) -> tuple[TrainState, Tensor]:
+    """Take a bare step; `walker` is the walk back that updates each layer as it comes by."""
+    x, target = batch
+    params = state.params
+    prediction, cache = layer.forward(params, x)
+    value, loss_cache = loss.forward(prediction, target)
+    if donate and not (value.ndim == 0 and math.isfinite(value.item())):
+        return state, value  # which is refused: nothing may be written yet
+    g = loss.backward(loss_cache)
+    if has_parts:
+        value = torch.stack((value, *loss_cache.values))
+    advanced = layer.advance(params, cache)
+    # Nobody else holds the caches: each is freed when the walk has passed its layer.
+    del prediction, loss_cache
+    cache = owned(cache)
+    if walker is None:
+        dparams = gradients(layer, params, cache, g)
+        new_params, opt_state = update(advanced, dparams, state.opt_state)
+    else:
+        opt_state = state.opt_state
+        check_state("sgd", opt_state, None)
+        new_params = records(walker, layer, params, cache, g)
+        if advanced is not params:
+            new_params = tree.map(lambda _, moved: moved, advanced, new_params)
+    new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
+    if donate:
+        spend_replaced((params, state.opt_state), (new_params, opt_state))
+    return new_state, value
+
+
 def train(
-    step: StepFunction, state: TrainState, batches: Iterable[Batch]
-) -> Iterator[tuple[TrainState, StepRecord]]:
+    step: Callable[[S, B], tuple[S, Value]], state: S, batches: Iterable[B]
+) -> Iterator[tuple[S, StepRecord]]:
     """Take a step for every batch, and let the caller decide when to look, stop or save.
 
     Args:
-        step: from `make_step`, or any function of its kind.
-        state: to start from.
-        batches: an iterable of (x, target).
+        step: from `make_step`, or any function (state, batch) -> (state, value). The value is the
+            loss, a tensor of one number, or a dict of such, of which "loss" is the loss and the
+            others stand in `record.scores`.
+        state: to start from: a `TrainState`, or one of your own, which needs an attribute `step`
+            alone, the number of steps taken (`StateLike`).
+        batches: an iterable of what the step takes, such as (x, target).
 
     Yields:
         The state after each step, and what the step tells.
@@ -269,23 +386,19 @@ def train(
         swapped = "(step, state, batches)" if hasattr(step, "step") else ""
         raise wrong_kind("train", "step", step, "what make_step returns", swapped)
     if not hasattr(state, "step") or isinstance(state, Step):
-        raise wrong_kind("train", "state", state, "TrainState")
+        raise wrong_kind("train", "state", state, STATE)
     check_walkable("train", batches)
+    # Any: a Step takes states of one kind, which is S then.
+    take: Any = step.with_parts if isinstance(step, Step) and step.parts else step
     number = begun = int(state.step)
     for batch in batches:
-        state, value = step(state, batch)
+        state, value = take(state, batch)
         number += 1
-        loss = value.item()
+        loss, scores = numbers_of(value)
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
-        yield state, StepRecord(number, loss, _examples(batch))
+        yield state, StepRecord(number, loss, examples_in(batch), scores)
     # What can be walked again may give nothing: a run that is resumed at its end has no step left.
     if number == begun and is_used_once(batches):
         problem = "expected at least one batch, got none: the iterator is used up"
         raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
-
-
-def _examples(batch: Batch) -> int | None:
-    x = batch[0] if type(batch) is tuple and batch else batch
-    first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
-    return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

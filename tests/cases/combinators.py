@@ -19,7 +19,82 @@ PAIR = (normal(5, 3), normal(4, 2, seed=1))
 SAME = (normal(5, 3), normal(5, 3, seed=1), normal(5, 3, seed=2))
 BLOCK = lf.serial(lf.dense(4), lf.relu(), lf.dense(3))
 
+TOKENS = torch.tensor([[4, 2, 0, 1], [3, 1, 5, 2], [1, 1, 0, 0]])
+MASK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]], dtype=torch.bool)
+NONE_FIRST = MASK & torch.tensor([[False], [True], [True]])
+READER = lf.masked(lf.embedding(6, 4), lf.lstm(3, bidirectional=True), lf.layer_norm())
+ATTENTIVE = lf.masked(lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0), lf.dense(3))
+
+
+def mean_of_affine(params, x):
+    sequence, mask = x
+    h = torch.tanh(dense(params[0][0], sequence))
+    return (h * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+
+
+def by_running(params, x):
+    weights = params.running.mean, params.running.var, params.weight, params.bias
+    return torch.nn.functional.batch_norm(x, *weights, training=False)
+
+
+NORMED = lf.inference(
+    lf.serial(lf.dense(4), lf.batch_norm(), lf.rrelu(0.25, 0.75), lf.dropout(0.5), lf.dense(2))
+)
+
+
+def normed(params, x):
+    h = by_running(params[1], dense(params[0], x))
+    return dense(params[4], torch.nn.functional.leaky_relu(h, 0.5))
+
+
+INFERENCE = [
+    Case(lf.inference(lf.batch_norm()), normal(5, 3), by_running),
+    Case(lf.inference(lf.batch_norm()), normal(5, 3, 2, 4), by_running),
+    Case(lf.inference(lf.batch_norm(affine=False)), normal(5, 3), by_running),
+    Case(lf.inference(lf.batch_norm(track_running_stats=False)), normal(5, 3)),
+    Case(
+        lf.inference(lf.instance_norm(affine=True, track_running_stats=True)),
+        normal(5, 3, 2),
+        by_running,
+    ),
+    Case(
+        lf.inference(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2)),
+        normal(3, 2, 4),
+        lambda params, x: by_running(params, x.unsqueeze(0)).squeeze(0),
+    ),
+    Case(lf.inference(lf.instance_norm()), normal(5, 3, 4)),
+    Case(lf.inference(lf.dropout(0.5)), normal(5, 3), lambda params, x: x * 1),
+    Case(lf.inference(lf.alpha_dropout(0.5)), normal(5, 3), lambda params, x: x * 1),
+    Case(lf.inference(lf.fractional_max_pool2d(2, output_size=2)), normal(2, 3, 5, 6)),
+    Case(lf.inference(lf.multi_head_attention(2, dropout=0.5)), normal(2, 5, 4)),
+    Case(NORMED, normal(5, 3), normed),
+    Case(
+        lf.frozen(lf.batch_norm(), statistics="still"),
+        normal(5, 3),
+        lambda params, x: by_running(params.params, x),
+    ),
+]
+
 CASES = [
+    *INFERENCE,
+    Case(READER, (TOKENS, MASK)),
+    Case(ATTENTIVE, (normal(3, 4, 6), MASK)),
+    Case(
+        lf.serial(lf.masked(lf.dense(3), lf.tanh()), lf.masked_mean()),
+        (normal(3, 4, 2), MASK),
+        mean_of_affine,
+    ),
+    Case(lf.masked_mean(), normal(3, 4, 2), lambda params, x: x.mean(1)),
+    Case(lf.masked_mean(), (normal(3, 4, 2), None), lambda params, x: x[0].mean(1)),
+    Case(lf.masked_mean(), (normal(4, 2), MASK[0]), lambda params, x: x[0][:2].mean(0)),
+    Case(lf.masked_mean(), (normal(3, 4, 2), NONE_FIRST)),
+    Case(lf.last_state(), normal(3, 4, 2), lambda params, x: x[:, -1] * 1),
+    Case(
+        lf.last_state(),
+        (normal(3, 4, 2), MASK),
+        lambda params, x: x[0][torch.arange(3), torch.tensor([1, 3, 0])],
+    ),
+    Case(lf.last_state(), (normal(3, 4, 2), NONE_FIRST)),
     Case(lf.identity(), normal(5, 3), lambda params, x: x * 1),
     Case(lf.add(), SAME, lambda params, x: x[0] + x[1] + x[2]),
     Case(lf.add(), SAME[:1], lambda params, x: x[0] * 1),

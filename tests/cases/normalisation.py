@@ -4,6 +4,8 @@ A fresh weight is all ones and a fresh bias all zeros, which would hide a factor
 layers of this table start from other numbers.
 """
 
+from functools import partial
+
 from torch import nn
 
 import lincoln_fn as lf
@@ -13,15 +15,15 @@ from lincoln_fn import keys
 
 def varied(layer):
     """The same layer, with random numbers added to its initial parameters."""
+    return layer.replace(init=partial(varied_init, layer))
 
-    def init(key, x):
-        count = iter(range(9))
-        return lf.tree.map(
-            lambda leaf: leaf + keys.normal(key.fold_in(next(count)), tuple(leaf.shape)),
-            layer.init(key, x),
-        )
 
-    return layer.replace(init=init)
+def varied_init(layer, key, x):
+    count = iter(range(9))
+    return lf.tree.map(
+        lambda leaf: leaf + keys.normal(key.fold_in(next(count)), tuple(leaf.shape)),
+        layer.init(key, x),
+    )
 
 
 def case(layer, x, module, note=""):

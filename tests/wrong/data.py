@@ -132,7 +132,10 @@ ROWS = {
         lambda: fit([{"x": X, "target": T}], batch_size=None),
         LayerError, "batch (x, target)", "dict",
     ),
-    "fit: a generator": (lambda: fit(batch for batch in [(X, T)]), LayerError, "fit", "iterator"),
+    "fit: a generator": (
+        lambda: fit((batch for batch in [(X, T)]), epochs=2),
+        LayerError, "fit", "iterator", "epochs=1",
+    ),
     "fit: a generator's function": (
         lambda: fit(lambda: iter([(X, T)])),
         LayerError, "fit", "batches", "function",

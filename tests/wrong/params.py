@@ -70,7 +70,7 @@ ROWS = {
     ),
     "a list for params": (
         lambda: NET.forward(list(PARAMS), X),
-        LayerError, "serial", "2 entries", "got list",
+        LayerError, "serial", "2 entries", "got list", "write a tuple",
     ),
     "a dict for params": (
         lambda: D.forward({"weight": W, "bias": B}, X),

@@ -9,6 +9,8 @@ from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.in_dtype import in_dtype
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.masked import masked
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.combine.shared import shared
@@ -20,6 +22,8 @@ __all__ = [
     "checkpointed",
     "frozen",
     "in_dtype",
+    "inference",
+    "masked",
     "parallel",
     "repeat",
     "residual",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
+from lincoln_fn._mends import no_tuple
 from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.record import brief, record, static
+from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_params
+
+NAME: Final = "context()"
+# What x may be, by the number of its entries with all masks.
+FORMS: Final = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
 
 
 @record
@@ -14,21 +22,22 @@ class Completed:
     entries: int = static()
 
 
+def _forward(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
+    """Put None for the masks that x lacks."""
+    check_params(NAME, params, None)
+    given = x if isinstance(x, tuple) else (x,)
+    if len(given) not in (least, most):
+        raise LayerError(NAME, f"expected x to be {FORMS[most]}, got {no_tuple(x)}")
+    missing = (None,) * (most - len(given))
+    return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+
+
+def _backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
+    """Leave out the masks that x lacked."""
+    check_cache(NAME, cache, Completed)
+    return g[: cache.entries] if cache.entries else g[0], ()
+
+
 def completed(least: int, most: int) -> Layer:
     """Make a layer that puts None for the masks that x lacks; it has all of them or none."""
-    name = "context()"
-    forms = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Completed]:
-        check_params(name, params, None)
-        given = x if isinstance(x, tuple) else (x,)
-        if len(given) not in (least, most):
-            raise LayerError(name, f"expected x to be {forms[most]}, got {brief(x)}")
-        missing = (None,) * (most - len(given))
-        return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
-
-    def backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
-        check_cache(name, cache, Completed)
-        return g[: cache.entries] if cache.entries else g[0], ()
-
-    return Layer(name, forward, backward)
+    return Layer(NAME, partial(_forward, least=least, most=most), _backward)

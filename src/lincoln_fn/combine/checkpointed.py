@@ -30,7 +30,7 @@ class Kept:
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
-    """Keep x, and let go of what the layer made for its backward."""
+    """Keep x, and free the layer's own cache."""
     y, record = visit(0, params, x)
     is_still = visit.parts[0].advance is unchanged
     return y, Kept(x, None if is_still else visit.advance(0, params, record))

@@ -9,15 +9,18 @@ g_i a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import NonNegativeInt, checked, require
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import brief, record
+from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cache, check_params
 from lincoln_fn.walk.composition import composition, on_meta
 from lincoln_fn.walk.parts import check_entries
@@ -63,7 +66,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _with_context(x: Arrays) -> tuple[Arrays, ...]:
     if type(x) is not tuple or len(x) < 2:
-        raise LayerError("with_context", f"expected x to be (input, *context), got {brief(x)}")
+        raise LayerError("with_context", f"expected x to be (input, *context), got {no_tuple(x)}")
     return x
 
 
@@ -101,6 +104,36 @@ class Selected:
     x: tuple[Arrays, ...]
 
 
+def _forward(
+    params: Params, x: Arrays, *, name: str, entries: tuple[int, ...]
+) -> tuple[Arrays, Selected]:
+    """Pick the entries of x."""
+    check_params(name, params, None)
+    if type(x) is not tuple or len(x) <= max(entries):
+        wanted = f"a tuple of at least {max(entries) + 1}"
+        raise LayerError(name, f"expected x to be {wanted}, got {no_tuple(x)}")
+    y = tuple(x[i] for i in entries)
+    return y if len(y) > 1 else y[0], Selected(x)
+
+
+def _backward(
+    params: Params, cache: Selected, g: Arrays, *, name: str, entries: tuple[int, ...]
+) -> tuple[Arrays, Params]:
+    """Compute dx_j as the sum of the g of the places where j is picked."""
+    check_cache(name, cache, Selected)
+    gs = g if len(entries) > 1 else (g,)
+    dx: list[Arrays] = [None] * len(cache.x)
+    for i, g_i in zip(entries, gs, strict=True):
+        dx[i] = g_i if dx[i] is None else tree.map(torch.add, dx[i], g_i)
+    for i in set(range(len(dx))).difference(entries):
+        dx[i] = tree.map(_zero, cache.x[i])
+    return tuple(dx), ()
+
+
+def _zero(x: Tensor) -> Tensor | None:
+    return torch.zeros_like(x) if x.is_floating_point() else None
+
+
 @checked
 def select(*entries: NonNegativeInt) -> Layer:
     """Make a layer that picks entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
@@ -123,27 +156,8 @@ def select(*entries: NonNegativeInt) -> Layer:
     """
     require(len(entries) > 0, "select", "at least one of entries", entries)
     name = f"select({', '.join(map(str, entries))})"
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Selected]:
-        check_params(name, params, None)
-        if type(x) is not tuple or len(x) <= max(entries):
-            wanted = f"a tuple of at least {max(entries) + 1}"
-            raise LayerError(name, f"expected x to be {wanted}, got {brief(x)}")
-        y = tuple(x[i] for i in entries)
-        return y if len(y) > 1 else y[0], Selected(x)
-
-    def backward(params: Params, cache: Selected, g: Arrays) -> tuple[Arrays, Params]:
-        check_cache(name, cache, Selected)
-        gs = g if len(entries) > 1 else (g,)
-        dx: list[Arrays] = [None] * len(cache.x)
-        for i, g_i in zip(entries, gs, strict=True):
-            dx[i] = g_i if dx[i] is None else tree.map(torch.add, dx[i], g_i)
-        for i in set(range(len(dx))).difference(entries):
-            dx[i] = tree.map(_zero, cache.x[i])
-        return tuple(dx), ()
-
-    return Layer(name, forward, backward)
-
-
-def _zero(x: Tensor) -> Tensor | None:
-    return torch.zeros_like(x) if x.is_floating_point() else None
+    return Layer(
+        name,
+        partial(_forward, name=name, entries=entries),
+        partial(_backward, name=name, entries=entries),
+    )

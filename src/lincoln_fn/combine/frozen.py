@@ -1,18 +1,24 @@
 """A layer that is used but not trained.
 
 Its parameters count as a state, so no gradient of them is ever computed: `backward` computes dx
-alone, `grads` nothing at all. Running statistics and keys still advance.
+alone, `grads` nothing at all. Keys still advance, and so do running statistics unless they are to
+be still.
 """
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from lincoln_fn.arguments import checked
+from lincoln_fn.combine.inference import with_statistics_still
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import State, record
 from lincoln_fn.shapes import check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+Statistics: TypeAlias = Literal["moving", "still"]
 
 
 @record
@@ -53,23 +59,31 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 
 @checked
-def frozen(layer: Layer) -> Layer:
+def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     """Use a layer without training it.
 
     Args:
         layer: the layer.
+        statistics: "moving", as in training: batch norm uses the batch's statistics and moves the
+            running ones. Or "still": it uses the running ones and leaves them. `inference` turns
+            dropout off as well.
 
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
 
     Raises:
-        LayerError: from its functions, if the layer raises one, or params are not frozen.
+        LayerError: if statistics is neither; from its functions, if the layer raises one, or params
+            are not frozen.
 
     Example:
         >>> net = lf.serial(frozen(lf.dense(5)), lf.relu(), lf.dense(2))
         >>> lf.tree.paths(net.init(lf.Key(0), torch.zeros(1, 3)))
         ['2.weight', '2.bias']
+        >>> frozen(lf.batch_norm(), statistics="still")
+        frozen(inference(batch_norm()))
     """
+    if statistics == "still":
+        layer = with_statistics_still(layer)
     return composition(
         "frozen", (layer,), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,

@@ -14,10 +14,10 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn import tree
+from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.parts import check_entries, whole
@@ -68,7 +68,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
-        raise LayerError("shared", f"expected x to be a tuple of inputs, got {brief(x)}")
+        raise LayerError("shared", f"expected x to be a tuple of inputs, got {no_tuple(x)}")
 
 
 @checked

@@ -1,6 +1,6 @@
 """Products of a large weight in bfloat16, in a compiled step, as loops around torch's own kernel.
 
-Of a W (n_in, n_out) that lies by columns, so that the lines of W^T lie in a row,
+Of a W (n_in, n_out) that is column-major, so that the lines of W^T lie in a row,
 
     y^T = W^T x^T,             product
     W^T becomes W^T + g^T x,   update, of a donated W
@@ -41,7 +41,7 @@ def makes(x: Tensor, weight: Tensor) -> bool:
         weight: of shape (n_in, n_out), in float32.
 
     Returns:
-        True for a large one in bfloat16, if x lies by rows, and is not so large, and W by columns.
+        True for a large one in bfloat16, if x is row-major and not so large, and W is column-major.
     """
     is_asked_for = (x.dtype, weight.dtype) == (torch.bfloat16, torch.float32)
     suits = bfloat16.is_large(x, weight) if is_asked_for else bfloat16.is_faster(x, weight)
@@ -69,10 +69,10 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         x: of shape (rows, n_in), in float32 or bfloat16.
-        weight: of shape (n_in, n_out), in float32, which lies by columns.
+        weight: of shape (n_in, n_out), in float32, which is column-major.
 
     Returns:
-        y of shape (rows, n_out), of x's dtype, which lies by columns.
+        y of shape (rows, n_out), of x's dtype, which is column-major.
     """
     return _linear(x, weight.mT).mT.to(x.dtype)
 

@@ -1,8 +1,8 @@
-"""Activations by columns, in a compiled step where they are made in less time so.
+"""Column-major activations, in a compiled step where they take less time to compute.
 
 Where a layer has more features than there are examples, y^T = W^T x^T takes less time than y = x W,
 by MKL a tenth, by a loop of this library's a twentieth; and in bfloat16 the loop makes y^T. So
-such a product is written that way, and y lies by columns in memory: each feature's numbers side by
+such a product is written that way, and y is column-major in memory: each feature's numbers side by
 side. In a small step, whose products are loops, y lies so where it has fewer features than a vector
 has lanes: of examples there are enough to fill it. What is made of y element by element, up to the
 gradient that comes back to it, is then written with its tensors transposed, so that Inductor's
@@ -45,7 +45,7 @@ _MOST: Final = 2**20
 
 
 def rewrite(graph: GraphModule, *, small: bool) -> None:
-    """Put products, and what is made of them element by element, by columns.
+    """Make products, and what is computed of them element by element, column-major.
 
     Args:
         graph: a traced step, which is changed.
@@ -83,7 +83,7 @@ def _factors(product: Node) -> tuple[Any, Any]:  # Any: as above
 
 
 def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
-    """Choose how a product is made by columns; None where it stays by rows."""
+    """Choose how a product is made column-major; None where it stays row-major."""
     if small:
         is_narrow = 1 < weight.shape[1] < product.VECTOR <= len(x)
         return _loop(x, weight, small=True) if is_narrow and len(weight) > 1 else None
@@ -99,7 +99,7 @@ def _way(x: Tensor, weight: Tensor, *, small: bool) -> Way | None:
 
 
 def _loop(a: Tensor, b: Tensor, *, small: bool) -> Way | None:
-    """Choose the loop that makes a product by columns; None where it stays by rows."""
+    """Choose the loop that makes a column-major product; None where it stays row-major."""
     if is_light(a, b) if small else is_thin(a, b):
         return looped_by_columns
     return small_by_columns if small_products.makes(a, b) else None

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn._mends import mend_of, shown
 from lincoln_fn.compiled.donation import Added, Flat, Handover, handover
+from lincoln_fn.compiled.function import CompiledFunction, is_pure
 from lincoln_fn.compiled.graphs import graph_of
 from lincoln_fn.compiled.prediction import CompiledPrediction
 from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
@@ -22,41 +24,66 @@ from lincoln_fn.compiled.tracing import of_step
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Layer
-from lincoln_fn.train import Step, TrainState
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.train import Step, TrainState, total_of
 
-Whole = TypeVar("Whole", Step, Layer)
+# Any: trees of tensors, of whatever kinds the function takes and returns.
+Function = TypeVar("Function", bound=Callable[[Any, Any], Any])
 
 
-def compile(whole: Whole) -> Whole:
-    """Compile a training step, or a layer's prediction: the same numbers, up to rounding, sooner.
+@overload
+def compile(whole: Step) -> Step: ...
+@overload
+def compile(whole: Layer) -> Layer: ...
+@overload
+def compile(whole: Function) -> Function: ...
+def compile(whole: Any) -> Any:  # Any: as the overloads say
+    """Compile a step, a layer's prediction or a pure function: the same numbers, sooner.
+
+    The numbers are the same up to rounding.
 
     The first call for each structure, shape, stride, dtype and device of the arguments traces the
     whole, whatever layers it is made of, and compiles the graph, which takes seconds and a C++
     compiler, or finds it on disk, where an earlier process has compiled it; the calls after it run
     that graph. A last batch that is smaller than the others is compiled for itself.
+    A wait of more than two seconds says what it is for: `logging.getLogger("lincoln_fn")` logs it.
 
     Args:
         whole: a step from `make_step`; or a layer, of which `predict` is compiled, for `evaluate`
-            and after training.
+            and after training; or any pure function of two trees of tensors, such as a step of your
+            own, (state, batch) -> (state, value). What such a function reads beside its arguments
+            stays in the graph as it was at the first call.
 
     Returns:
-        The step, or the layer. It raises what the one given raises. A loss that is not finite,
-        which a label out of range also makes, is computed again by the step given, so that its
-        error is the same.
+        The step, the layer or the function. It raises what the one given raises. A loss that is not
+        finite, which a label out of range also makes, is computed again by the step given, so that
+        its error is the same. A function's own loss is returned as it is.
 
     Raises:
-        LayerError: from the step or `predict`, if a part of it cannot be traced: if its Python code
-            looks at a tensor's numbers.
+        LayerError: for what is none of these; from the step, `predict` or the function, if a part
+            of it cannot be traced: if its Python code looks at a tensor's numbers.
 
     Example:
         >>> import lincoln_fn as lf
         >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)
         >>> compile(lf.make_step(net, loss, optimizer)), compile(net)
         (make_step(dense(1), mse(), sgd(0.1)), dense(1))
+        >>> def step(state, batch):
+        ...     return state - 0.1 * batch, (state**2).sum()
+        >>> compile(step)
+        compile(step)
     """
     if isinstance(whole, Step):
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
+    if not isinstance(whole, Layer):
+        if not is_pure(whole):
+            kinds = "a step, a layer or a function of (state, batch)"
+            mend = mend_of(whole, "Layer")
+            problem = f"expected whole to be {kinds}, got {shown(whole)}"
+            raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
+        is_made = isinstance(whole, CompiledFunction)
+        return whole if is_made else CompiledFunction(whole)
     is_made = isinstance(whole.predict, CompiledPrediction)
     predict = CompiledPrediction(whole)
     return whole if is_made else whole.replace(predict=predict, composition=whole.composition)
@@ -90,7 +117,8 @@ class CompiledRun:
 
     It remembers a graph for each kind of arguments, and of each state that a graph has made, until
     it is used or gone, its tensors in a row. These are memos and no state: what they hold would be
-    found anew, so no result depends on the calls before, only the time does.
+    found anew, so no result depends on the calls before, only the time does. A pickle leaves them
+    out.
     """
 
     step: Step
@@ -98,6 +126,9 @@ class CompiledRun:
     made: WeakKeyDictionary[TrainState, tuple[Sequence[Tensor], Compiled]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
+
+    def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:
+        return CompiledRun, (self.step,)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
@@ -116,7 +147,7 @@ class CompiledRun:
             before.after[kind] = graph
         *outputs, value = graph.run([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
-        if not math.isfinite(value.item()):
+        if not math.isfinite(total_of(value).item()):
             return self.step.pure(state, batch)
         products: Sequence[Added] = ()
         if graph.hand_over is not None:

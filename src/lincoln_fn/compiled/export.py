@@ -11,6 +11,7 @@ import torch
 from lincoln_fn import tree
 from lincoln_fn._batches import check_batch
 from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._waiting import waiting
 from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.data import Batch
@@ -24,7 +25,8 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
     """Save a training step as a `torch.export` program, of flat lists of tensors.
 
     Its inputs are the tensors of the state and then those of the batch; its outputs are those of
-    the new state, in the same order, and then the loss. The file also holds these tensors' names,
+    the new state, in the same order, and then the loss, which of `losses.weighted` has the values
+    of its parts behind it. The file also holds these tensors' names,
     and the state and batch given as the example inputs. To train where this library is missing:
 
         import json, torch
@@ -62,6 +64,11 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         raise wrong_kind("export_step", "step", step, "what make_step returns")
     check_kinds("export_step", state=(state, TrainState))
     check_batch("export_step", batch)
+    with waiting("exporting the step"):
+        _export(step, state, batch, path)
+
+
+def _export(step: Step, state: TrainState, batch: Batch, path: str | PathLike[str]) -> None:
     traced = trace(step, state, batch, here=False)
     before = tree.paths(state, states=True)
     # The new state's structure, filled with anything at all.

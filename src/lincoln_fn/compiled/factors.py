@@ -1,4 +1,4 @@
-"""The factors of a product as loops take them: by rows, and turned if they lie by columns."""
+"""The factors of a product as loops take them: by rows, and turned if they are column-major."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lincoln_fn.fastpath.product import is_column_major
 
 
 def as_they_lie(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool, bool]:
-    """Show two factors by rows, without a copy where they lie by columns.
+    """Show two factors by rows, without a copy where they are column-major.
 
     Args:
         a: of shape (..., n, k).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lincoln_fn._waiting import waiting
 from lincoln_fn.compiled import (
     attention,
     columns,
@@ -43,12 +44,16 @@ def graph_of(
             traced.
         NonFiniteError: as a step does.
     """
-    traced = write_down(program, first, second)
+    with waiting(f"tracing the {program.where}, once a process"):
+        traced = write_down(program, first, second)
     with trusted_cache():
-        note = on_disk.note_on(traced, donate=donated > 0)
-        made = on_disk.find(note)
+        with waiting(f"looking for the compiled {program.where} on disk"):
+            note = on_disk.note_on(traced, donate=donated > 0)
+            made = on_disk.find(note)
         if made is None:
-            made = _made(guarded(program, traced), donated)
+            later = "once; later runs find it on disk" if note else "once a process"
+            with waiting(f"compiling the {program.where}, {later}"):
+                made = _made(guarded(program, traced), donated)
             on_disk.keep(note, made)
     return made, traced.structure
 

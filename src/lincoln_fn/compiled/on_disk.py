@@ -1,10 +1,10 @@
-"""Compiled steps found on disk by what a step was written down as, without Inductor's compiler.
+"""Compiled steps, cached on disk by a hash of their trace.
 
-Inductor finds its own code on disk, but only once a step has been rewritten for it, and it prepares
-as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
-preprocessor, two seconds for the first graph of a process. What a step is written down as when it
-is traced, with what is told of it below, decides all that follows. So the library that Inductor
-built of it in the end is kept under a hash of that, beside a note on what it does to the state.
+Inductor has a cache of its own, but looks in it only after the step has been rewritten, and it
+prepares as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
+preprocessor. That takes two seconds for the first graph of a process. The trace of a step, with the
+settings listed below, decides all that follows. So the library that Inductor built is kept under a
+hash of these, beside a note on what it does to the state.
 
 A library is run as it is loaded. So none is loaded from a place that a note names, but only from
 beside the note, and only if nobody but the user can have put it there, as private.py says.
@@ -87,7 +87,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     """Say where the note on a step is, or is to be.
 
     Args:
-        traced: the step, as it was written down.
+        traced: the step's trace.
         donate: whether it is to write over its state.
 
     Returns:

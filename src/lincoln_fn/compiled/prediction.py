@@ -30,13 +30,16 @@ class CompiledPrediction:
     """A layer's `predict`, compiled.
 
     It remembers a graph, and what puts its outputs together, for each kind of arguments. This is a
-    memo and no state: what it holds would be found anew.
+    memo and no state: what it holds would be found anew. A pickle leaves it out.
     """
 
     layer: Layer
     graphs: dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]] = attrs.field(
         factory=dict, init=False
     )
+
+    def __reduce__(self) -> tuple[type[CompiledPrediction], tuple[Layer]]:
+        return CompiledPrediction, (self.layer,)
 
     def __call__(self, params: Params, x: Arrays) -> Arrays:
         """Predict by the graph for such arguments, made now if there is none.

@@ -1,6 +1,6 @@
 """Products in a compiled step whose sums run along the rows of both factors, by a loop.
 
-Such is y = x W^T of a large W, which lies by columns: W^T's numbers, n_in for each output, lie in a
+Such is y = x W^T of a large W, which is column-major: W^T's numbers, n_in for each output, lie in a
 row. MKL copies all of W into the order that it multiplies in; row_product.cpp reads the lines of
 one factor where they lie, and copies the other, smaller one. It takes four fifths of MKL's time for
 784 numbers, 500 outputs and 128 examples, and a twentieth less for 4096, 4096 and 256. Measured on
@@ -35,7 +35,7 @@ def makes(a: Tensor, b: Tensor) -> bool:
         b: of shape (k, m).
 
     Returns:
-        True for a large one in float32 that MKL would make, if a lies by rows and b by columns.
+        True for a large one in float32 that MKL would make, if a is row-major and b column-major.
     """
     if not goes_to_mkl(a, b):
         return False

@@ -3,7 +3,7 @@
     W + alpha a b             as a dense layer descends in one sum,
     W - rate float32(a b)     as an optimizer does, of a gradient that was made in bfloat16,
 
-and the same by W^T, of a W that lies by columns.
+and the same by W^T, of a W that is column-major.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def of_step(step: Step) -> Program:
 
     def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         new_state, value = step.pure(state, batch)
-        if value.ndim:
+        if value.ndim and not step.parts:
             raise LayerError(step.loss.name, "expected one number to descend")
         return new_state, value
 
@@ -149,7 +149,7 @@ def guarded(program: Program, traced: Traced) -> Traced:
 
     Args:
         program: the program.
-        traced: what it was written down as.
+        traced: its trace.
 
     Returns:
         The graph, which makes the value nan if an index was out of range.

@@ -20,7 +20,7 @@ Way: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 def looped(a: Tensor, b: Tensor) -> Tensor:
     """Compute a b as a sum of products.
 
-    A b that lies by columns is copied first, for along its columns each sum would be a vector's, to
+    A b that is column-major is copied first, for along its columns each sum would be a vector's, to
     be added up by itself; but not one of columns so long that these are fewer steps.
 
     Args:
@@ -123,7 +123,7 @@ def by_columns(way: Way) -> Way:
         way: how b^T a^T is computed.
 
     Returns:
-        A function of a and b, whose product lies by columns.
+        A function of a and b, whose product is column-major.
 
     Example:
         >>> by_columns(torch.mm)(torch.ones(2, 3), torch.ones(3, 5)).stride()

@@ -34,7 +34,7 @@ Array: TypeAlias = NDArray[Any]  # Any: arrays of every dtype
 
 # So many rows are predicted at a time, lest the outputs of wide layers fill the memory.
 _ROWS: Final = 1024
-# The attributes that hold functions made inside functions, which pickle alone cannot save.
+# The attributes that may hold a user's lambdas, which pickle alone cannot save.
 _FUNCTIONS: Final = ("net", "loss", "optimizer", "net_")
 
 
@@ -132,7 +132,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         return torch.cat([self.net_.predict(self.state_.params, part) for part in parts])
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes of every kind
-        # Layers, losses and optimizers hold closures, which cloudpickle saves by their code.
+        # A user's own may hold lambdas and closures, which cloudpickle saves by their code.
         state = dict(super().__getstate__())
         functions = {name: state.pop(name) for name in _FUNCTIONS if name in state}
         return {**state, "_functions": cloudpickle.dumps(functions)}

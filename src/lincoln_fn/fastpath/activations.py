@@ -35,31 +35,68 @@ Kernel: TypeAlias = Callable[..., Any]
 aten: Final = torch.ops.aten
 
 
-def _twin(
-    formula: ModuleType, dx: Kernel, y: Kernel | None = None, keep: Kernel | None = None
-) -> Twin:
-    """Pair a formula without params with dx(g, cache), y(x, **options), keep(x, y, **options)."""
-    name = formula.__name__.rpartition(".")[2]
-    record: Any = getattr(formula, "Cache", None)  # Any: a record class
-    cached: Kernel = attrgetter(attrs.fields(record)[0].name) if record else _itself
+@attrs.frozen(eq=False)
+class _Kernels:
+    """The kernels of one formula without params; pickled by its name, for kernels cannot be.
 
-    def backward(params: tuple[()], cache: Any, g: Tensor) -> tuple[Tensor, tuple[()]]:
-        if record:
-            check_cache(name, cache, record)
-        check_cotangent(name, g, cached(cache))
-        return dx(g, cache), ()
+    Args:
+        formula: the module of the layer.
+        dx: (g, cache) -> dx.
+        y: (x, **options) -> y; None for the formula's own.
+        keep: (x, y, **options) -> the cache.
+    """
 
-    def forward(params: tuple[()], x: Tensor, **options: Any) -> tuple[Tensor, Any]:
-        check_input(name, params, x)
-        options = {**defaults, **options}
-        value = kernel(x, **options)
-        return value, cache_of(x, value, **options)
+    formula: ModuleType
+    dx: Kernel
+    name: str = attrs.field(init=False)
+    record: Any = attrs.field(init=False)  # Any: a record class, or None for a tensor as cache
+    defaults: dict[str, Any] = attrs.field(init=False)  # Any: options of every kind
+    y: Kernel | None = None
+    keep: Kernel = attrs.field()
+    cached: Kernel = attrs.field(init=False)
 
-    if y is None:
-        return Twin(formula, backward=backward)
-    kernel, defaults = y, formula.forward.__kwdefaults__ or {}
-    cache_of = keep or (_keep_x if record is None else partial(_keep_record, record))
-    return Twin(formula, forward=forward, backward=backward)
+    @name.default
+    def _name(self) -> str:
+        return self.formula.__name__.rpartition(".")[2]
+
+    @record.default
+    def _record(self) -> Any:  # Any: as above
+        return getattr(self.formula, "Cache", None)
+
+    @defaults.default
+    def _defaults(self) -> dict[str, Any]:  # Any: as above
+        return self.formula.forward.__kwdefaults__ or {}
+
+    @keep.default
+    def _keep(self) -> Kernel:
+        return _keep_x if self.record is None else partial(_keep_record, self.record)
+
+    @cached.default
+    def _cached(self) -> Kernel:
+        return attrgetter(attrs.fields(self.record)[0].name) if self.record else _itself
+
+    def __reduce__(self) -> tuple[Callable[[str], _Kernels], tuple[str]]:
+        return _kernels_of, (self.name,)
+
+    def forward(self, params: tuple[()], x: Tensor, **options: Any) -> tuple[Tensor, Any]:
+        check_input(self.name, params, x)
+        options = {**self.defaults, **options}
+        y = self.y(x, **options)  # type: ignore[misc]  # is run only where there is one
+        return y, self.keep(x, y, **options)
+
+    def backward(self, params: tuple[()], cache: Any, g: Tensor) -> tuple[Tensor, tuple[()]]:
+        if self.record:
+            check_cache(self.name, cache, self.record)
+        check_cotangent(self.name, g, self.cached(cache))
+        return self.dx(g, cache), ()
+
+    def twin(self) -> Twin:
+        forward = None if self.y is None else self.forward
+        return Twin(self.formula, forward=forward, backward=self.backward)
+
+
+def _kernels_of(name: str) -> _Kernels:
+    return next(kernels for kernels in KERNELS if kernels.name == name)
 
 
 def _itself(cache: Tensor) -> Tensor:
@@ -139,64 +176,69 @@ def _exact(bx: float) -> float:
     return min(bx, softplus.EXACT_PAST)
 
 
-TWINS: Final = (
-    _twin(layers.sigmoid, aten.sigmoid_backward),
-    _twin(layers.tanh, aten.tanh_backward),
-    _twin(layers.softmax, lambda g, c: aten._softmax_backward_data(g, c.y, c.dim, g.dtype)),
-    _twin(layers.log_softmax, lambda g, c: aten._log_softmax_backward_data(g, c.y, c.dim, g.dtype)),
-    _twin(layers.softmin, lambda g, c: -aten._softmax_backward_data(g, c.y, c.dim, g.dtype)),
-    _twin(layers.relu, lambda g, y: aten.threshold_backward(g, y, 0)),
-    _twin(layers.relu6, lambda g, y: aten.hardtanh_backward(g, y, 0, 6)),
-    _twin(layers.hardtanh, lambda g, c: aten.hardtanh_backward(g, c.x, c.min_val, c.max_val)),
-    _twin(
+KERNELS: Final = (
+    _Kernels(layers.sigmoid, aten.sigmoid_backward),
+    _Kernels(layers.tanh, aten.tanh_backward),
+    _Kernels(layers.softmax, lambda g, c: aten._softmax_backward_data(g, c.y, c.dim, g.dtype)),
+    _Kernels(
+        layers.log_softmax, lambda g, c: aten._log_softmax_backward_data(g, c.y, c.dim, g.dtype)
+    ),
+    _Kernels(layers.softmin, lambda g, c: -aten._softmax_backward_data(g, c.y, c.dim, g.dtype)),
+    _Kernels(layers.relu, lambda g, y: aten.threshold_backward(g, y, 0)),
+    _Kernels(layers.relu6, lambda g, y: aten.hardtanh_backward(g, y, 0, 6)),
+    _Kernels(layers.hardtanh, lambda g, c: aten.hardtanh_backward(g, c.x, c.min_val, c.max_val)),
+    _Kernels(
         layers.leaky_relu,
         lambda g, c: aten.leaky_relu_backward(g, c.x, c.negative_slope, False),
         F.leaky_relu,
     ),
-    _twin(layers.elu, lambda g, c: aten.elu_backward(g, c.alpha, 1, 1, False, c.x), F.elu),
-    _twin(
+    _Kernels(layers.elu, lambda g, c: aten.elu_backward(g, c.alpha, 1, 1, False, c.x), F.elu),
+    _Kernels(
         layers.selu,
         lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x),
         torch.selu,
     ),
-    _twin(
+    _Kernels(
         layers.celu,
         lambda g, c: aten.elu_backward(g, c.alpha, 1, 1 / c.alpha, False, c.x),
         torch.celu,
     ),
-    _twin(layers.silu, aten.silu_backward, F.silu),
-    _twin(layers.mish, aten.mish_backward, F.mish),
-    _twin(
+    _Kernels(layers.silu, aten.silu_backward, F.silu),
+    _Kernels(layers.mish, aten.mish_backward, F.mish),
+    _Kernels(
         softplus,
         lambda g, c: aten.softplus_backward(g, c.x, c.beta, c.threshold),
         lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold)),
         lambda x, y, beta, threshold: softplus.Cache(x, beta, _exact(threshold)),
     ),
-    _twin(layers.hardswish, aten.hardswish_backward, F.hardswish),
-    _twin(
+    _Kernels(layers.hardswish, aten.hardswish_backward, F.hardswish),
+    _Kernels(
         layers.hardsigmoid,
         # Not aten.hardsigmoid_backward, whose 1 / 6 is float32's in float64 too.
         lambda g, x: aten.hardtanh_backward(g, x, -3, 3).mul_(1 / 6),
         F.hardsigmoid,
     ),
-    _twin(
+    _Kernels(
         layers.hardshrink,
         lambda g, y: aten.hardshrink_backward(g, y, 0),
         F.hardshrink,
         _keep_y,
     ),
-    _twin(
+    _Kernels(
         layers.softshrink,
         lambda g, y: aten.softshrink_backward(g, y, 0),
         F.softshrink,
         _keep_y,
     ),
-    _twin(
+    _Kernels(
         threshold,
         lambda g, c: aten.threshold_backward(g, c.x, c.threshold),
         F.threshold,
         lambda x, y, threshold, value: layers.threshold.Cache(x, threshold),
     ),
+)
+TWINS: Final = (
+    *(kernels.twin() for kernels in KERNELS),
     Twin(gelu, forward=_gelu_forward, backward=_gelu_backward),
     Twin(glu, forward=_glu_forward, backward=_glu_backward),
     Twin(prelu, forward=_prelu_forward, backward=_prelu_backward),

@@ -205,7 +205,8 @@ def fused(layer: Layer) -> Layer | None:
     *dense_layers, output = (layer.parts[i] for i in (0, 1, 2, 4))
     heads = layer.parts[3]
     bound = getattr(heads.forward, "keywords", {})
-    own = _heads.attention_heads(**bound) if bound else None
+    is_formula = getattr(heads.forward, "func", None) is _heads.forward
+    own = _heads.attention_heads(**bound) if is_formula else None
     is_own = own is not None and all(
         getattr(getattr(heads, name), "func", getattr(heads, name))
         is getattr(getattr(own, name), "func", getattr(own, name))

@@ -102,25 +102,25 @@ def conv_transpose_forward(
 
 
 def backward(
-    formula: ModuleType, params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
+    kind: type[Any], params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
 ) -> tuple[Float[Tensor, "*batch in_channels *spatial"], Any]:  # Any: Params of either formula
     """Compute dx, dW and db by one call of the kernel."""
-    dx, dweight, dbias = _gradients(formula, params, cache, g, dx=True, dparams=True)
-    return _folded(cache, dx), formula.Params(dweight, dbias)
+    dx, dweight, dbias = _gradients(kind, params, cache, g, dx=True, dparams=True)
+    return _folded(cache, dx), kind(dweight, dbias)
 
 
 def input_grad(
-    formula: ModuleType, params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
+    kind: type[Any], params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
 ) -> Float[Tensor, "*batch in_channels *spatial"]:
     """Compute dx alone."""
-    return _folded(cache, _gradients(formula, params, cache, g, dx=True, dparams=False)[0])
+    return _folded(cache, _gradients(kind, params, cache, g, dx=True, dparams=False)[0])
 
 
 def grads(
-    formula: ModuleType, params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
+    kind: type[Any], params: Any, cache: Cache, g: Float[Tensor, "*batch channels *positions"]
 ) -> Any:  # Any: as above
     """Compute dW and db alone."""
-    return formula.Params(*_gradients(formula, params, cache, g, dx=False, dparams=True)[1:])
+    return kind(*_gradients(kind, params, cache, g, dx=False, dparams=True)[1:])
 
 
 def _run(layer: str, params: Any, x: Tensor, arguments: Arguments) -> Tensor:
@@ -135,11 +135,11 @@ def _run(layer: str, params: Any, x: Tensor, arguments: Arguments) -> Tensor:
 
 
 def _gradients(
-    formula: ModuleType, params: Any, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
+    kind: type[Any], params: Any, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
 ) -> tuple[Any, Any, Any]:  # Any: the caller knows which are tensors
     """Run the backward kernel for what is wanted; the rest is None."""
-    family = formula.__name__.rpartition(".")[2]
-    check_params(family, params, formula.Params)
+    family = kind.__module__.rpartition(".")[2]
+    check_params(family, params, kind)
     weight = params.weight
     layer = _conv.named(family, weight)
     check_cache(layer, cache, Cache)
@@ -180,7 +180,7 @@ def _in_layout(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _twin(formula: ModuleType, forward: Any) -> Twin:  # Any: either forward
-    own = {f.__name__: partial(f, formula) for f in (backward, input_grad, grads)}
+    own = {f.__name__: partial(f, formula.Params) for f in (backward, input_grad, grads)}
     return Twin(formula, forward=forward, **own)
 
 

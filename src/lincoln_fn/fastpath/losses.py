@@ -21,6 +21,7 @@ from torch import Tensor
 from lincoln_fn.fastpath import _ctc, _label_losses
 from lincoln_fn.layer import Arrays, Cache
 from lincoln_fn.losses import Loss
+from lincoln_fn.losses._parts import parts_of, weighted_of
 from lincoln_fn.losses._reduction import Formula, formula_of, loss_of
 
 
@@ -91,6 +92,10 @@ def fast_loss(loss: Loss) -> Loss:
         >>> fast_loss(lf.losses.ctc(blank=2)), fast_loss(lf.losses.mse())
         (ctc(blank=2), mse())
     """
+    parts = parts_of(loss)
+    if parts:
+        faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}
+        return weighted_of(loss.name, faster)
     formula = formula_of(loss)
     if formula is None:
         return loss

@@ -16,26 +16,33 @@ from torch import Tensor
 
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layer import Params
-from lincoln_fn.optim.adam import AdamState, Settings, leaf_rule
+from lincoln_fn.optim.adam import AdamState, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
 from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists
-from lincoln_fn.optim.optimizer import Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import learning_rate
 
 
 def adam_update(
-    params: Params, grads: Params, state: AdamState, *, settings: Settings
+    params: Params,
+    grads: Params,
+    state: AdamState,
+    *,
+    name: str,
+    lr: LearningRate,
+    amsgrad: bool,
+    **options: Any,  # Any: the other hyperparameters, which `leaf_rule` and `_by_kernel` name
 ) -> tuple[Params, AdamState]:
     """Compute Adam's update, each leaf by ATen's kernel if it may be handed the leaf."""
-    check_state(settings.name, state, AdamState, v_max=settings.amsgrad)
-    step, lr = state.step + 1, learning_rate(settings.lr, state.step)
+    check_state(name, state, AdamState, v_max=amsgrad)
+    step, now = state.step + 1, learning_rate(lr, state.step)
 
     def update(lists: Lists) -> Lists:
-        by_kernel = partial(_by_kernel, step, lr, settings)
+        by_kernel = partial(_by_kernel, step, now, **options)
         is_fast = [_kernel_takes(*leaves) for leaves in zip(*lists, strict=True)]
         if all(is_fast):
             return by_kernel(lists)
-        by_rule = partial(each_leaf, leaf_rule(step, lr, settings))
+        by_rule = partial(each_leaf, leaf_rule(step, now, **options))
         new = [
             (by_kernel if fast else by_rule)([[leaf] for leaf in leaves])
             for fast, leaves in zip(is_fast, zip(*lists, strict=True), strict=True)
@@ -43,7 +50,7 @@ def adam_update(
         return [[each[i][0] for each in new] for i in range(len(lists) - 1)]
 
     trees = (params, grads, state.m, state.v, state.v_max)
-    params, *kept = update_lists(settings.name, update, *trees)
+    params, *kept = update_lists(name, update, *trees)
     return params, AdamState(step, *kept)
 
 
@@ -62,19 +69,30 @@ def _kernel_takes(p: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def _by_kernel(step: Tensor, lr: float | Tensor, settings: Settings, lists: Lists) -> Lists:
+def _by_kernel(
+    step: Tensor,
+    lr: float | Tensor,
+    lists: Lists,
+    /,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> Lists:
     p, dp, *kept = lists
     # The kernel works in place, so on copies.
     new: Lists = [[None if leaf is None else leaf.clone() for leaf in each] for each in (p, *kept)]
     p, m, v, v_max = new
     largest = [leaf for leaf in v_max if leaf is not None]
     # Any: its types do not say that lr may be a tensor.
-    kernel: Any = torch._fused_adamw_ if settings.decoupled else torch._fused_adam_
+    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
     if p:
         kernel(
             p, dp, m, v, largest, [step.float()] * len(p),
-            lr=lr, beta1=settings.betas[0], beta2=settings.betas[1], eps=settings.eps,
-            weight_decay=settings.weight_decay, amsgrad=bool(largest), maximize=settings.maximize,
+            lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay,
+            amsgrad=bool(largest), maximize=maximize,
         )  # fmt: skip
     return new
 

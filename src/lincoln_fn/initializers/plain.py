@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from lincoln_fn.arguments import Bound, NonNegative, Positive, checked, require
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 from lincoln_fn.layer import call_repr
+
+
+def _constant(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, value: float) -> Tensor:
+    return torch.full(shape, value, dtype=dtype, device=key.bits.device)
 
 
 @checked
@@ -28,12 +33,7 @@ def constant(value: float) -> Initializer:
         >>> constant(2.0).draw(Key(0), (3,), Fans(1, 1), torch.float32)
         tensor([2., 2., 2.])
     """
-    return Initializer(
-        f"constant({value})",
-        lambda key, shape, fans, dtype: torch.full(
-            shape, value, dtype=dtype, device=key.bits.device
-        ),
-    )
+    return Initializer(f"constant({value})", partial(_constant, value=value))
 
 
 def zeros() -> Initializer:
@@ -62,6 +62,12 @@ def ones() -> Initializer:
     return Initializer("ones()", constant(1.0).draw)
 
 
+def _uniform(
+    key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, low: float, high: float
+) -> Tensor:
+    return keys.uniform(key, shape, low, high, dtype)
+
+
 @checked
 def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
     """Draw uniformly from [low, high).
@@ -81,10 +87,13 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
         uniform(-0.05, 0.05)
     """
     require(low <= high, "uniform", "low of at most high", (low, high))
-    return Initializer(
-        f"uniform({low}, {high})",
-        lambda key, shape, fans, dtype: keys.uniform(key, shape, low, high, dtype),
-    )
+    return Initializer(f"uniform({low}, {high})", partial(_uniform, low=low, high=high))
+
+
+def _normal(
+    key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, mean: float, std: float
+) -> Tensor:
+    return keys.normal(key, shape, mean, std, dtype)
 
 
 @checked
@@ -102,10 +111,25 @@ def normal(std: NonNegative, mean: float = 0.0) -> Initializer:
         >>> normal(0.01)
         normal(0.01)
     """
-    return Initializer(
-        f"normal({std})" if mean == 0 else f"normal({std}, mean={mean})",
-        lambda key, shape, fans, dtype: keys.normal(key, shape, mean, std, dtype),
-    )
+    name = f"normal({std})" if mean == 0 else f"normal({std}, mean={mean})"
+    return Initializer(name, partial(_normal, mean=mean, std=std))
+
+
+def _truncated_normal(
+    key: Key,
+    shape: Shape,
+    fans: Fans,
+    dtype: torch.dtype,
+    *,
+    std: float,
+    mean: float,
+    low: float,
+    high: float,
+) -> Tensor:
+    """Compute F^-1 of uniform numbers between F(low) and F(high)."""
+    first, last = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
+    unit = torch.erfinv(keys.uniform(key, shape, first, last, torch.float64))
+    return unit.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high).to(dtype)
 
 
 @checked
@@ -135,11 +159,8 @@ def truncated_normal(
         True
     """
     require(low < high, "truncated_normal", "low below high", (low, high))
-    first, last = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
-
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        unit = torch.erfinv(keys.uniform(key, shape, first, last, torch.float64))
-        return unit.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high).to(dtype)
-
     options = {"mean": (mean, 0.0), "low": (low, -2.0), "high": (high, 2.0)}
-    return Initializer(call_repr("truncated_normal", std, **options), draw)
+    return Initializer(
+        call_repr("truncated_normal", std, **options),
+        partial(_truncated_normal, std=std, mean=mean, low=low, high=high),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -20,6 +21,11 @@ Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_re
 Mode: TypeAlias = Literal["fan_in", "fan_out"]
 
 
+def _fan_in_uniform(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+    bound = 1 / math.sqrt(max(fans.n_in, 1))
+    return keys.uniform(key, shape, -bound, bound, dtype)
+
+
 def fan_in_uniform() -> Initializer:
     """Draw uniformly from [-1/sqrt(n_in), 1/sqrt(n_in)), as torch's linear layers do by default.
 
@@ -31,12 +37,27 @@ def fan_in_uniform() -> Initializer:
         >>> bool(values.abs().max() <= 0.5)
         True
     """
+    return Initializer("fan_in_uniform()", _fan_in_uniform)
 
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        bound = 1 / math.sqrt(max(fans.n_in, 1))
-        return keys.uniform(key, shape, -bound, bound, dtype)
 
-    return Initializer("fan_in_uniform()", draw)
+def _scaled_uniform(
+    key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, variance: Callable[[Fans], float]
+) -> Tensor:
+    """Draw uniformly within sqrt(3 v)."""
+    bound = math.sqrt(3) * math.sqrt(variance(fans))
+    return keys.uniform(key, shape, -bound, bound, dtype)
+
+
+def _scaled_normal(
+    key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, variance: Callable[[Fans], float]
+) -> Tensor:
+    """Draw from the normal distribution of variance v."""
+    return keys.normal(key, shape, 0.0, math.sqrt(variance(fans)), dtype)
+
+
+def _glorot(fans: Fans, *, gain: float) -> float:
+    """Compute v = 2 gain^2 / (n_in + n_out)."""
+    return 2 * gain**2 / max(fans.n_in + fans.n_out, 1)
 
 
 @checked
@@ -58,11 +79,8 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
         >>> glorot_uniform(gain=2.0)
         glorot_uniform(gain=2.0)
     """
-    return _scaled(
-        call_repr("glorot_uniform", gain=(gain, 1.0)),
-        "uniform",
-        lambda fans: 2 * gain**2 / max(fans.n_in + fans.n_out, 1),
-    )
+    name = call_repr("glorot_uniform", gain=(gain, 1.0))
+    return Initializer(name, partial(_scaled_uniform, variance=partial(_glorot, gain=gain)))
 
 
 @checked
@@ -84,10 +102,21 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
         >>> glorot_normal(gain=2.0)
         glorot_normal(gain=2.0)
     """
-    return _scaled(
-        call_repr("glorot_normal", gain=(gain, 1.0)),
-        "normal",
-        lambda fans: 2 * gain**2 / max(fans.n_in + fans.n_out, 1),
+    name = call_repr("glorot_normal", gain=(gain, 1.0))
+    return Initializer(name, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
+
+
+def _he(fans: Fans, *, mode: Mode, gain: float) -> float:
+    """Compute v = gain^2 / n."""
+    return gain**2 / max(fans.n_in if mode == "fan_in" else fans.n_out, 1)
+
+
+def _he_name(name: str, mode: Mode, nonlinearity: Nonlinearity, negative_slope: float) -> str:
+    return call_repr(
+        name,
+        mode=(mode, "fan_in"),
+        nonlinearity=(nonlinearity, "relu"),
+        negative_slope=(negative_slope, 0.0),
     )
 
 
@@ -116,7 +145,9 @@ def he_uniform(
         >>> he_uniform(mode='fan_out')
         he_uniform(mode='fan_out')
     """
-    return _he("uniform", mode, nonlinearity, negative_slope)
+    variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
+    name = _he_name("he_uniform", mode, nonlinearity, negative_slope)
+    return Initializer(name, partial(_scaled_uniform, variance=variance))
 
 
 @checked
@@ -144,7 +175,14 @@ def he_normal(
         >>> he_normal(mode='fan_out')
         he_normal(mode='fan_out')
     """
-    return _he("normal", mode, nonlinearity, negative_slope)
+    variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
+    name = _he_name("he_normal", mode, nonlinearity, negative_slope)
+    return Initializer(name, partial(_scaled_normal, variance=variance))
+
+
+def _lecun(fans: Fans) -> float:
+    """Compute v = 1 / n_in."""
+    return 1 / max(fans.n_in, 1)
 
 
 def lecun_uniform() -> Initializer:
@@ -161,7 +199,7 @@ def lecun_uniform() -> Initializer:
         >>> lecun_uniform()
         lecun_uniform()
     """
-    return _scaled("lecun_uniform()", "uniform", lambda fans: 1 / max(fans.n_in, 1))
+    return Initializer("lecun_uniform()", partial(_scaled_uniform, variance=_lecun))
 
 
 def lecun_normal() -> Initializer:
@@ -178,7 +216,7 @@ def lecun_normal() -> Initializer:
         >>> lecun_normal()
         lecun_normal()
     """
-    return _scaled("lecun_normal()", "normal", lambda fans: 1 / max(fans.n_in, 1))
+    return Initializer("lecun_normal()", partial(_scaled_normal, variance=_lecun))
 
 
 @checked
@@ -208,29 +246,3 @@ def gain(nonlinearity: Nonlinearity, negative_slope: float = 0.01) -> float:
         "selu": 3 / 4,
     }
     return gains[nonlinearity]
-
-
-def _he(kind: str, mode: Mode, nonlinearity: Nonlinearity, negative_slope: float) -> Initializer:
-    square = gain(nonlinearity, negative_slope) ** 2
-    name = call_repr(
-        f"he_{kind}",
-        mode=(mode, "fan_in"),
-        nonlinearity=(nonlinearity, "relu"),
-        negative_slope=(negative_slope, 0.0),
-    )
-    return _scaled(
-        name,
-        kind,
-        lambda fans: square / max(fans.n_in if mode == "fan_in" else fans.n_out, 1),
-    )
-
-
-def _scaled(name: str, kind: str, variance: Callable[[Fans], float]) -> Initializer:
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        std = math.sqrt(variance(fans))
-        if kind == "normal":
-            return keys.normal(key, shape, 0.0, std, dtype)
-        bound = math.sqrt(3) * std
-        return keys.uniform(key, shape, -bound, bound, dtype)
-
-    return Initializer(name, draw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,18 @@ from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 from lincoln_fn.layer import call_repr
+
+
+def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:
+    """Draw gain Q, for a normal matrix Q R and the signs that make R's diagonal positive."""
+    if len(shape) < 2:
+        raise ValueError(f"orthogonal: expected a weight of at least 2 axes, got {shape}")
+    rows, columns = shape[0], math.prod(shape[1:])
+    working = torch.float64 if dtype is torch.float64 else torch.float32
+    tall = keys.normal(key, (max(rows, columns), min(rows, columns)), dtype=working)
+    q, r = torch.linalg.qr(tall)
+    signed: Tensor = q * torch.where(r.diagonal() < 0, -gain, gain)
+    return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
 
 @checked
@@ -41,18 +54,12 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         >>> torch.allclose(weight @ weight.mT, torch.eye(2), atol=1e-6)
         True
     """
+    return Initializer(call_repr("orthogonal", gain=(gain, 1.0)), partial(_orthogonal, gain=gain))
 
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        if len(shape) < 2:
-            raise ValueError(f"orthogonal: expected a weight of at least 2 axes, got {shape}")
-        rows, columns = shape[0], math.prod(shape[1:])
-        working = torch.float64 if dtype is torch.float64 else torch.float32
-        tall = keys.normal(key, (max(rows, columns), min(rows, columns)), dtype=working)
-        q, r = torch.linalg.qr(tall)
-        signed: Tensor = q * torch.where(r.diagonal() < 0, -gain, gain)
-        return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
-    return Initializer(call_repr("orthogonal", gain=(gain, 1.0)), draw)
+def _identity(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
+    _check_matrix("identity", shape)
+    return torch.eye(*shape, dtype=dtype, device=key.bits.device)
 
 
 def identity() -> Initializer:
@@ -69,12 +76,21 @@ def identity() -> Initializer:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
+    return Initializer("identity()", _identity)
 
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        _check_matrix("identity", shape)
-        return torch.eye(*shape, dtype=dtype, device=key.bits.device)
 
-    return Initializer("identity()", draw)
+def _dirac(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, groups: int) -> Tensor:
+    """Put a 1 in the middle of the kernel from input channel i to output channel i of a group."""
+    if len(shape) < 3 or shape[0] % groups:
+        what = f"a weight (out, in / groups, *kernel) whose out {groups} divides"
+        raise ValueError(f"dirac: expected {what}, got {shape}")
+    weight = torch.zeros(shape, dtype=dtype, device=key.bits.device)
+    out = shape[0] // groups
+    middle = tuple(size // 2 for size in shape[2:])
+    for group in range(groups):
+        for i in range(min(out, shape[1])):
+            weight[(group * out + i, i, *middle)] = 1
+    return weight
 
 
 @checked
@@ -98,20 +114,18 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
         tensor([[[0., 1., 0.],
                  [0., 0., 0.]]])
     """
+    return Initializer(call_repr("dirac", groups=(groups, 1)), partial(_dirac, groups=groups))
 
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        if len(shape) < 3 or shape[0] % groups:
-            what = f"a weight (out, in / groups, *kernel) whose out {groups} divides"
-            raise ValueError(f"dirac: expected {what}, got {shape}")
-        weight = torch.zeros(shape, dtype=dtype, device=key.bits.device)
-        out = shape[0] // groups
-        middle = tuple(size // 2 for size in shape[2:])
-        for group in range(groups):
-            for i in range(min(out, shape[1])):
-                weight[(group * out + i, i, *middle)] = 1
-        return weight
 
-    return Initializer(call_repr("dirac", groups=(groups, 1)), draw)
+def _sparse(
+    key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, sparsity: float, std: float
+) -> Tensor:
+    """Draw a normal matrix, with 0 in the first places of a random order of each column."""
+    _check_matrix("sparse", shape)
+    of_values, of_order = key.split()
+    order = keys.bits(of_order, shape).argsort(0)
+    silent = order < math.ceil(sparsity * shape[0])
+    return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
 
 
 @checked
@@ -138,15 +152,8 @@ def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
         >>> (weight == 0).sum(0)
         tensor([6, 6, 6])
     """
-
-    def draw(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-        _check_matrix("sparse", shape)
-        of_values, of_order = key.split()
-        order = keys.bits(of_order, shape).argsort(0)
-        silent = order < math.ceil(sparsity * shape[0])
-        return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
-
-    return Initializer(call_repr("sparse", sparsity, std=(std, 0.01)), draw)
+    name = call_repr("sparse", sparsity, std=(std, 0.01))
+    return Initializer(name, partial(_sparse, sparsity=sparsity, std=std))
 
 
 def _check_matrix(name: str, shape: Shape) -> None:

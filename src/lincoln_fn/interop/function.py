@@ -7,7 +7,8 @@ again under autograd. So the cache is x alone, and `backward` is as pure as f.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import optree
 import torch
@@ -25,6 +26,52 @@ class Given:
     """The input, from which `backward` computes f again."""
 
     x: Arrays
+
+
+# (params, x) -> y
+Applied: TypeAlias = Callable[[Params, Arrays], Arrays]
+
+
+def _apply(
+    f: Callable[..., Arrays], has_params: bool, name: str, params: Params, x: Arrays
+) -> Arrays:
+    if has_params:
+        return f(params, x)
+    check_params(name, params, None)
+    return f(x)
+
+
+def _forward(run: Applied, params: Params, x: Arrays) -> tuple[Arrays, Given]:
+    return run(params, x), Given(x)
+
+
+def _backward(
+    run: Applied, name: str, params: Params, cache: Given, g: Arrays
+) -> tuple[Arrays, Params]:
+    """Compute g^T df/dx and g^T df/dparams, by running f again under autograd."""
+    check_cache(name, cache, Given)
+    trained = tree.leaves(params)
+    entries, form = optree.tree_flatten(cache.x, namespace=EVERYTHING)
+    floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
+
+    def of_leaves(*given: Tensor) -> Arrays:
+        own, mine = iter(given[: len(trained)]), list(entries)
+        for i, entry in zip(floating, given[len(trained) :], strict=True):
+            mine[i] = entry
+        x = optree.tree_unflatten(form, mine)
+        return run(tree.map(lambda _: next(own), params), x)
+
+    _, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
+    grads = pull(g)
+    dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
+    for i, dentry in zip(floating, grads[len(trained) :], strict=True):
+        dentries[i] = dentry
+    ours = iter(grads[: len(trained)])
+    return optree.tree_unflatten(form, dentries), tree.map(lambda _: next(ours), params)
+
+
+def _is_floating(entry: object) -> bool:
+    return isinstance(entry, Tensor) and entry.is_floating_point()
 
 
 def from_function(
@@ -52,39 +99,6 @@ def from_function(
         ((tensor(0.4000), tensor(-0.2000)), ())
     """
     name = f"from_function({getattr(f, '__name__', repr(f))})" if name is None else name
-
-    def apply(params: Params, x: Arrays) -> Arrays:
-        if init is not None:
-            return f(params, x)
-        check_params(name, params, None)
-        return f(x)
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Given]:
-        return apply(params, x), Given(x)
-
-    def backward(params: Params, cache: Given, g: Arrays) -> tuple[Arrays, Params]:
-        check_cache(name, cache, Given)
-        trained = tree.leaves(params)
-        entries, form = optree.tree_flatten(cache.x, namespace=EVERYTHING)
-        floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
-
-        def of_leaves(*given: Tensor) -> Arrays:
-            own, mine = iter(given[: len(trained)]), list(entries)
-            for i, entry in zip(floating, given[len(trained) :], strict=True):
-                mine[i] = entry
-            x = optree.tree_unflatten(form, mine)
-            return apply(tree.map(lambda _: next(own), params), x)
-
-        _, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
-        grads = pull(g)
-        dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
-        for i, dentry in zip(floating, grads[len(trained) :], strict=True):
-            dentries[i] = dentry
-        ours = iter(grads[: len(trained)])
-        return optree.tree_unflatten(form, dentries), tree.map(lambda _: next(ours), params)
-
+    run: Applied = partial(_apply, f, init is not None, name)
+    forward, backward = partial(_forward, run), partial(_backward, run, name)
     return Layer(name, forward, backward, no_params if init is None else init)
-
-
-def _is_floating(entry: object) -> bool:
-    return isinstance(entry, Tensor) and entry.is_floating_point()

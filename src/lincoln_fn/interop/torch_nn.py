@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from torch import nn
 
 from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.combine.serial import serial
 from lincoln_fn.interop._constructors import ours
+from lincoln_fn.interop.composed import composed
 from lincoln_fn.interop.hyperparameters import (
     Unsupported,
     attention,
@@ -33,7 +33,6 @@ from lincoln_fn.interop.hyperparameters import (
     with_bias,
 )
 from lincoln_fn.interop.state_dict import from_state_dict
-from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import LayerError
@@ -136,36 +135,6 @@ LAYERS: Final[dict[type[nn.Module], Maker]] = {
 }
 
 
-def _stacked(module: Any) -> dict[str, nn.Module]:
-    blocks = {f"layers.{i}": block for i, block in enumerate(module.layers)}
-    return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
-
-
-class Composed(NamedTuple):
-    """A module made of modules: its parts by their paths in it, and what is made of their layers.
-
-    The params are a tuple of the parts' params.
-    """
-
-    parts: Callable[[Any], dict[str, nn.Module]]
-    compose: Callable[..., Layer]
-
-
-COMPOSED: Final[dict[type[nn.Module], Composed]] = {
-    # Not named_children, which passes over a module that stands there a second time.
-    nn.Sequential: Composed(lambda module: module._modules, serial),
-    nn.TransformerEncoder: Composed(
-        _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
-    ),
-    nn.TransformerDecoder: Composed(
-        _stacked, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
-    ),
-    nn.Transformer: Composed(
-        lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
-    ),
-}
-
-
 def from_torch(
     module: nn.Module,
     *,
@@ -187,7 +156,8 @@ def from_torch(
 
     Args:
         module: a module that has a counterpart here, or a `Sequential`, `TransformerEncoder`,
-            `TransformerDecoder` or `Transformer` of such, nested or not.
+            `TransformerDecoder` or `Transformer` of such, nested or not; or a `ResNet` of
+            torchvision, such as `torchvision.models.resnet18()`, whose last layer may be another.
         key: what the keys of dropout are made from, which torch draws from its own generator.
 
     Returns:
@@ -213,16 +183,15 @@ def from_torch(
 
 
 def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
-    is_sequence = getattr(type(module), "forward", None) is nn.Sequential.forward
-    composed = COMPOSED.get(nn.Sequential if is_sequence else type(module))
-    if composed is not None:
+    made = composed(module)
+    if made is not None:
         parts = [
             _converted(child, f"{path}{name}.", key.fold_in(i))
-            for i, (name, child) in enumerate(composed.parts(module).items())
+            for i, (name, child) in enumerate(made.parts(module).items())
             if child is not None
         ]
-        layer = composed.compose(*(layer for layer, _ in parts))
-        return layer, tuple(params for _, params in parts)
+        layer = made.compose(*(layer for layer, _ in parts))
+        return layer, made.arrange(tuple(params for _, params in parts))
     where = f"from_torch: {path[:-1]} {type(module).__name__}".replace("  ", " ")
     maker = LAYERS.get(type(module))
     if maker is None:

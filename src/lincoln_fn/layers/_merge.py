@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.record import brief
+from lincoln_fn._mends import no_tuple
 from lincoln_fn.shapes import LayerError, check_input, check_like
 
 
@@ -20,7 +20,7 @@ def check_inputs(layer: str, params: object, x: object) -> None:
         LayerError: if it is not so.
     """
     if type(x) is not tuple or not x:
-        raise LayerError(layer, f"expected x to be a tuple of tensors, got {brief(x)}")
+        raise LayerError(layer, f"expected x to be a tuple of tensors, got {no_tuple(x)}")
     for i, x_i in enumerate(x):
         check_input(layer, params, x_i)
         check_like(layer, f"x[{i}]", x_i, x[0])

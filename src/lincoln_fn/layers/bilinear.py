@@ -30,6 +30,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
@@ -189,7 +190,7 @@ def _rows(x: Tensor) -> Tensor:
 
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
     if type(x) is not tuple or len(x) != 2:
-        raise LayerError("bilinear", f"expected x to be a tuple of two tensors, got {brief(x)}")
+        raise LayerError("bilinear", f"expected x to be a tuple of two tensors, got {no_tuple(x)}")
     for part in x:
         check_input("bilinear", params, part, expected)
     u, v = x

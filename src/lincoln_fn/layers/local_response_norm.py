@@ -18,7 +18,7 @@ Summed over c, weighted by g_c,
     dx_i = g_i D_i^(-beta) - 2 alpha/n beta x_i sum_(c: i in W(c)) g_c D_c^(-beta) x_c / D_c
 
 The c with i in W(c) run from i - floor((n - 1) / 2) to i + floor(n / 2): the same window,
-turned round.
+mirrored.
 
 Half precision is computed in float32, for its squares are soon too large.
 

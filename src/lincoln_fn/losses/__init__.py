@@ -27,6 +27,7 @@ from lincoln_fn.losses.smooth_l1 import smooth_l1
 from lincoln_fn.losses.soft_margin import soft_margin
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.losses.triplet_margin import triplet_margin
+from lincoln_fn.losses.weighted import weighted
 
 __all__ = [
     "Loss",
@@ -53,4 +54,5 @@ __all__ = [
     "soft_margin",
     "softmax_cross_entropy",
     "triplet_margin",
+    "weighted",
 ]

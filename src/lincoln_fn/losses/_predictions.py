@@ -6,6 +6,7 @@ training step does once, on its first batch: `make_step` leaves it out of every 
 
 from __future__ import annotations
 
+import warnings
 from typing import Final
 
 import torch
@@ -27,6 +28,17 @@ def check_probabilities(name: str, mend: str, p: Tensor) -> None:
     if ends and (ends[0] < -TOLERANCE or ends[1] > 1 + TOLERANCE):
         wrong = ends[0] if ends[0] < -TOLERANCE else ends[1]
         raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
+
+
+def warn_unless_distribution(name: str, mend: str, p: Tensor) -> None:
+    """Warn, once in a process, of probabilities that do not sum to 1 over axis 1."""
+    if p.ndim < 2:
+        return
+    ends = value_range(p.detach().float().sum(1))
+    if ends and (ends[0] < 1 - SUM_TOLERANCE or ends[1] > 1 + SUM_TOLERANCE):
+        # Without the number: Python shows one text of one line once.
+        problem = "expected the classes' probabilities of each example to sum to 1, and some do not"
+        warnings.warn(f"{name}: {problem}; {mend}", UserWarning, stacklevel=2)
 
 
 def check_log_probabilities(name: str, mend: str, z: Tensor) -> None:

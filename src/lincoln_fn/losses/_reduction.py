@@ -19,7 +19,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import shown
+from lincoln_fn._mends import no_tuple, shown
 from lincoln_fn.layer import Arrays, Cache, call_repr
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import brief, record, static
@@ -177,7 +177,8 @@ def _listed(
             raise LayerError(name, f"expected {what} None, got {brief(given)}")
         return []
     if not isinstance(given, tuple) or len(given) != len(names):
-        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {shown(given)}")
+        got = no_tuple(given) if isinstance(given, list) else shown(given)
+        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {got}")
     return list(zip(names, given, strict=True))
 
 

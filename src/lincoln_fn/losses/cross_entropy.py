@@ -24,7 +24,7 @@ from torch import Tensor
 from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
-from lincoln_fn.losses._predictions import check_probabilities
+from lincoln_fn.losses._predictions import check_probabilities, warn_unless_distribution
 from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss, per_example
 from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -77,6 +77,11 @@ def _check(p: Arrays, target: Arrays) -> None:
     check_probabilities("cross_entropy", _MEND, p)
 
 
+def _check_first(p: Arrays, target: Arrays) -> None:
+    _check(p, target)
+    warn_unless_distribution("cross_entropy", _MEND, p)
+
+
 @checked
 def cross_entropy(
     *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
@@ -113,6 +118,7 @@ def cross_entropy(
         backward,
         count=partial(count, ignore_index),
         check=_check,
+        check_first=_check_first,
         weight=(weights, None),
         ignore_index=(ignore_index, -100),
     )

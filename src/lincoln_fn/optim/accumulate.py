@@ -25,6 +25,35 @@ class AccumulateState:
     inner: OptimizerState
 
 
+def _around(k: int, inner: Optimizer) -> Optimizer:
+    return Optimizer(inner.name, partial(_init, inner), partial(_update, k, inner))
+
+
+def _init(inner: Optimizer, params: Params) -> AccumulateState:
+    return AccumulateState(no_steps(params), filled_like(params), inner.init(params))
+
+
+def _update(
+    k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
+) -> tuple[Params, AccumulateState]:
+    """Add the gradients up, and let the inner optimizer take a step by the mean of each k."""
+    check_state("accumulate", state, AccumulateState)
+
+    def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        total = total + dp
+        return total / k, total
+
+    is_due = state.count == k - 1
+    mean, total = update_leaves("accumulate", rule, params, grads, state.total)
+    stepped = inner.update(params, mean, state.inner)
+    # Both outcomes are computed: a branch on a tensor would not trace.
+    params, kept = tree.map(
+        lambda new, old: torch.where(is_due, new, old), stepped, (params, state.inner)
+    )
+    total = tree.map(lambda s: torch.where(is_due, 0, s), total)
+    return params, AccumulateState((state.count + 1) % k, total, kept)
+
+
 @checked
 def accumulate(k: PositiveInt) -> Transform:
     """Take a step at every k-th gradient only, by the mean of the last k.
@@ -48,32 +77,4 @@ def accumulate(k: PositiveInt) -> Transform:
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))
     """
-
-    def around(inner: Optimizer) -> Optimizer:
-        def init(params: Params) -> AccumulateState:
-            return AccumulateState(no_steps(params), filled_like(params), inner.init(params))
-
-        return Optimizer(inner.name, init, partial(_update, k, inner))
-
-    return Transform(f"accumulate({k})", around)
-
-
-def _update(
-    k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
-) -> tuple[Params, AccumulateState]:
-    """Add the gradients up, and let the inner optimizer take a step by the mean of each k."""
-    check_state("accumulate", state, AccumulateState)
-
-    def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        total = total + dp
-        return total / k, total
-
-    is_due = state.count == k - 1
-    mean, total = update_leaves("accumulate", rule, params, grads, state.total)
-    stepped = inner.update(params, mean, state.inner)
-    # Both outcomes are computed: a branch on a tensor would not trace.
-    params, kept = tree.map(
-        lambda new, old: torch.where(is_due, new, old), stepped, (params, state.inner)
-    )
-    total = tree.map(lambda s: torch.where(is_due, 0, s), total)
-    return params, AccumulateState((state.count + 1) % k, total, kept)
+    return Transform(f"accumulate({k})", partial(_around, k))

@@ -1,6 +1,16 @@
-"""Adadelta: steps in the parameters' own units, scaled by running means."""
+"""Adadelta: steps in the parameters' own units, scaled by running means.
+
+With both means starting at 0,
+
+    s <- rho s + (1 - rho) dp^2
+    d = sqrt(u + eps) / sqrt(s + eps) dp
+    p <- p - lr d
+    u <- rho u + (1 - rho) d^2
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +35,37 @@ class AdadeltaState:
     step: Tensor | None
     square: Params
     moved: Params
+
+
+def init(params: Params, *, lr: LearningRate) -> AdadeltaState:
+    """Make both means 0, and the count of steps for a schedule."""
+    step = no_steps(params) if callable(lr) else None
+    return AdadeltaState(step, filled_like(params), filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AdadeltaState,
+    *,
+    lr: LearningRate,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> tuple[Params, AdadeltaState]:
+    """Compute d = sqrt(u + eps) / sqrt(s + eps) dp, p <- p - lr d, between the two means."""
+    check_state("adadelta", state, AdadeltaState, step=callable(lr))
+    now = learning_rate(lr, state.step)
+
+    def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        s = running_mean(s, dp * dp, rho)
+        d = torch.sqrt((u + eps) / (s + eps)) * dp
+        return take_step(p, d, now), s, running_mean(u, d * d, rho)
+
+    params, *kept = update_leaves("adadelta", rule, params, grads, state.square, state.moved)
+    return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
 
 
 @checked
@@ -61,24 +102,6 @@ def adadelta(
         >>> optimizer.update(params, (torch.tensor([0.75]),), optimizer.init(params))[0]
         (tensor([0.4000]),)
     """
-
-    def init(params: Params) -> AdadeltaState:
-        step = no_steps(params) if callable(lr) else None
-        return AdadeltaState(step, filled_like(params), filled_like(params))
-
-    def update(params: Params, grads: Params, state: AdadeltaState) -> tuple[Params, AdadeltaState]:
-        check_state("adadelta", state, AdadeltaState, step=callable(lr))
-        now = learning_rate(lr, state.step)
-
-        def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            s = running_mean(s, dp * dp, rho)
-            d = torch.sqrt((u + eps) / (s + eps)) * dp
-            return take_step(p, d, now), s, running_mean(u, d * d, rho)
-
-        params, *kept = update_leaves("adadelta", rule, params, grads, state.square, state.moved)
-        return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
-
     name = call_repr(
         "adadelta",
         lr,
@@ -87,4 +110,8 @@ def adadelta(
         weight_decay=(weight_decay, 0.0),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        partial(init, lr=lr),
+        partial(update, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize),
+    )

@@ -1,6 +1,14 @@
-"""Adagrad: steps scaled by the root of the sum of all squared gradients."""
+"""Adagrad: steps scaled by the root of the sum of all squared gradients.
+
+With t counting the steps from 0,
+
+    s <- s + dp^2
+    p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps)
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +31,37 @@ class AdagradState:
 
     step: Tensor
     total: Params
+
+
+def init(params: Params, *, initial_accumulator_value: float) -> AdagradState:
+    """Fill the sums with the first s."""
+    return AdagradState(no_steps(params), filled_like(params, initial_accumulator_value))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AdagradState,
+    *,
+    lr: LearningRate,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> tuple[Params, AdagradState]:
+    """Compute s <- s + dp^2, p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps)."""
+    check_state("adagrad", state, AdagradState)
+    now = learning_rate(lr, state.step)
+    if lr_decay:
+        now = now / (1 + lr_decay * state.step.double())
+
+    def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        s = s + dp * dp
+        return take_scaled_step(p, dp, torch.sqrt(s) + eps, now), s
+
+    params, s = update_leaves("adagrad", rule, params, grads, state.total)
+    return params, AdagradState(state.step + 1, s)
 
 
 @checked
@@ -62,32 +101,24 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    begin = initial_accumulator_value
-
-    def init(params: Params) -> AdagradState:
-        return AdagradState(no_steps(params), filled_like(params, begin))
-
-    def update(params: Params, grads: Params, state: AdagradState) -> tuple[Params, AdagradState]:
-        check_state("adagrad", state, AdagradState)
-        now = learning_rate(lr, state.step)
-        if lr_decay:
-            now = now / (1 + lr_decay * state.step.double())
-
-        def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            s = s + dp * dp
-            return take_scaled_step(p, dp, torch.sqrt(s) + eps, now), s
-
-        params, s = update_leaves("adagrad", rule, params, grads, state.total)
-        return params, AdagradState(state.step + 1, s)
-
     name = call_repr(
         "adagrad",
         lr,
         lr_decay=(lr_decay, 0.0),
         weight_decay=(weight_decay, 0.0),
-        initial_accumulator_value=(begin, 0.0),
+        initial_accumulator_value=(initial_accumulator_value, 0.0),
         eps=(eps, 1e-10),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        partial(init, initial_accumulator_value=initial_accumulator_value),
+        partial(
+            update,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            eps=eps,
+            maximize=maximize,
+        ),
+    )

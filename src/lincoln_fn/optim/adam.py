@@ -14,7 +14,6 @@ running means do not see.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,17 +42,69 @@ class AdamState:
     v_max: Params | None
 
 
-class Settings(NamedTuple):
-    """The hyperparameters of an update; decoupled is AdamW's weight decay."""
+def init(params: Params, *, amsgrad: bool) -> AdamState:
+    """Make both means 0, and the largest v for AMSGrad."""
+    m, v = filled_like(params), filled_like(params)
+    return AdamState(no_steps(params), m, v, filled_like(params) if amsgrad else None)
 
-    name: str
-    lr: LearningRate
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    decoupled: bool
-    maximize: bool
-    amsgrad: bool
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AdamState,
+    *,
+    name: str,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    amsgrad: bool,
+    maximize: bool,
+) -> tuple[Params, AdamState]:
+    """Compute p <- p - lr m' / (sqrt(v') + eps), and the new means."""
+    check_state(name, state, AdamState, v_max=amsgrad)
+    step = state.step + 1
+    rule = leaf_rule(
+        step,
+        learning_rate(lr, state.step),
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled=decoupled,
+        maximize=maximize,
+    )
+    params, *kept = update_leaves(name, rule, params, grads, state.m, state.v, state.v_max)
+    return params, AdamState(step, *kept)
+
+
+def leaf_rule(
+    step: Tensor,
+    lr: float | Tensor,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool,
+) -> Rule:
+    """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
+    b1, b2 = betas
+    correction_m, correction_v = (1 - beta ** step.double() for beta in betas)
+
+    def rule(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        dp = regularized_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
+        p = decay_weight(p, lr, weight_decay) if decoupled else p
+        m = running_mean(m, dp, b1)
+        v = running_mean(v, dp * dp, b2)
+        v_max = None if v_max is None else torch.maximum(v_max, v)
+        unbiased_m = m / correction_m
+        unbiased_v = (v if v_max is None else v_max) / correction_v
+        return take_scaled_step(p, unbiased_m, torch.sqrt(unbiased_v) + eps, lr), m, v, v_max
+
+    return rule
 
 
 @checked
@@ -91,7 +142,7 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return _adam(Settings("adam", lr, betas, eps, weight_decay, False, maximize, amsgrad))
+    return _adam("adam", lr, betas, eps, weight_decay, amsgrad, maximize)
 
 
 @checked
@@ -128,16 +179,19 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return _adam(Settings("adamw", lr, betas, eps, weight_decay, True, maximize, amsgrad))
+    return _adam("adamw", lr, betas, eps, weight_decay, amsgrad, maximize)
 
 
-def _adam(settings: Settings) -> Optimizer:
-    name, lr, betas, eps, weight_decay, decoupled, maximize, amsgrad = settings
-
-    def init(params: Params) -> AdamState:
-        m, v = filled_like(params), filled_like(params)
-        return AdamState(no_steps(params), m, v, filled_like(params) if amsgrad else None)
-
+def _adam(
+    name: str,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+    maximize: bool,
+) -> Optimizer:
+    decoupled = name == "adamw"
     call = call_repr(
         name,
         lr,
@@ -147,36 +201,18 @@ def _adam(settings: Settings) -> Optimizer:
         amsgrad=(amsgrad, False),
         maximize=(maximize, False),
     )
-    return Optimizer(call, init, partial(update, settings=settings))
-
-
-def update(
-    params: Params, grads: Params, state: AdamState, *, settings: Settings
-) -> tuple[Params, AdamState]:
-    """Compute the next parameters and running means."""
-    check_state(settings.name, state, AdamState, v_max=settings.amsgrad)
-    step = state.step + 1
-    rule = leaf_rule(step, learning_rate(settings.lr, state.step), settings)
-    trees = (params, grads, state.m, state.v, state.v_max)
-    params, *kept = update_leaves(settings.name, rule, *trees)
-    return params, AdamState(step, *kept)
-
-
-def leaf_rule(step: Tensor, lr: float | Tensor, settings: Settings) -> Rule:
-    """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
-    _, _, (b1, b2), eps, weight_decay, decoupled, maximize, _ = settings
-    correction_m, correction_v = (1 - beta ** step.double() for beta in (b1, b2))
-
-    def rule(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        dp = regularized_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
-        p = decay_weight(p, lr, weight_decay) if decoupled else p
-        m = running_mean(m, dp, b1)
-        v = running_mean(v, dp * dp, b2)
-        v_max = None if v_max is None else torch.maximum(v_max, v)
-        unbiased_m = m / correction_m
-        unbiased_v = (v if v_max is None else v_max) / correction_v
-        return take_scaled_step(p, unbiased_m, torch.sqrt(unbiased_v) + eps, lr), m, v, v_max
-
-    return rule
+    return Optimizer(
+        call,
+        partial(init, amsgrad=amsgrad),
+        partial(
+            update,
+            name=name,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled=decoupled,
+            amsgrad=amsgrad,
+            maximize=maximize,
+        ),
+    )

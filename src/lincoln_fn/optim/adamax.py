@@ -1,6 +1,15 @@
-"""Adamax: Adam with a decaying maximum of |dp| in place of the mean square."""
+"""Adamax: Adam with a decaying maximum of |dp| in place of the mean square.
+
+With t counting from 1, and m and u starting at 0,
+
+    m <- b1 m + (1 - b1) dp
+    u <- max(b2 u, |dp| + eps)
+    p <- p - lr m / ((1 - b1^t) u)
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +34,38 @@ class AdamaxState:
     step: Tensor
     m: Params
     u: Params
+
+
+def init(params: Params) -> AdamaxState:
+    """Make m and u 0."""
+    return AdamaxState(no_steps(params), filled_like(params), filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AdamaxState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+) -> tuple[Params, AdamaxState]:
+    """Compute u <- max(b2 u, |dp| + eps), p <- p - lr m / ((1 - b1^t) u)."""
+    check_state("adamax", state, AdamaxState)
+    b1, b2 = betas
+    step, now = state.step + 1, learning_rate(lr, state.step)
+    unbiased_lr = now / (1 - b1 ** step.double())
+
+    def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        m = running_mean(m, dp, b1)
+        u = torch.maximum(b2 * u, dp.abs() + eps)
+        return take_scaled_step(p, m, u, unbiased_lr), m, u
+
+    params, *kept = update_leaves("adamax", rule, params, grads, state.m, state.u)
+    return params, AdamaxState(step, *kept)
 
 
 @checked
@@ -61,25 +102,6 @@ def adamax(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    b1, b2 = betas
-
-    def init(params: Params) -> AdamaxState:
-        return AdamaxState(no_steps(params), filled_like(params), filled_like(params))
-
-    def update(params: Params, grads: Params, state: AdamaxState) -> tuple[Params, AdamaxState]:
-        check_state("adamax", state, AdamaxState)
-        step, now = state.step + 1, learning_rate(lr, state.step)
-        unbiased_lr = now / (1 - b1 ** step.double())
-
-        def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            m = running_mean(m, dp, b1)
-            u = torch.maximum(b2 * u, dp.abs() + eps)
-            return take_scaled_step(p, m, u, unbiased_lr), m, u
-
-        params, *kept = update_leaves("adamax", rule, params, grads, state.m, state.u)
-        return params, AdamaxState(step, *kept)
-
     name = call_repr(
         "adamax",
         lr,
@@ -88,4 +110,8 @@ def adamax(
         weight_decay=(weight_decay, 0.0),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        init,
+        partial(update, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize),
+    )

@@ -1,7 +1,18 @@
-"""Averaged stochastic gradient descent."""
+"""Averaged stochastic gradient descent.
+
+With t counting from 0, and the average a starting at 0,
+
+    eta = lr / (1 + lambd lr t)^alpha
+    mu = 1 / max(1, t - t0)
+    p <- (1 - lambd eta) p - eta dp
+    a <- a + mu (p - a)
+
+Until averaging begins, at step t0, mu is 1 and a is p.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from torch import Tensor
@@ -25,6 +36,38 @@ class AsgdState:
 
     step: Tensor
     average: Params
+
+
+def init(params: Params) -> AsgdState:
+    """Make the average 0."""
+    return AsgdState(no_steps(params), filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AsgdState,
+    *,
+    lr: LearningRate,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> tuple[Params, AsgdState]:
+    """Compute p <- (1 - lambd eta) p - eta dp, a <- a + mu (p - a)."""
+    check_state("asgd", state, AsgdState)
+    now, t = learning_rate(lr, state.step), state.step.double()
+    eta = now / (1 + lambd * now * t) ** alpha
+    mu = 1 / (t - t0).clamp(min=1)
+
+    def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        p = take_step(decay_weight(p, eta, lambd), dp, eta)
+        return p, average + mu * (p - average)
+
+    params, average = update_leaves("asgd", rule, params, grads, state.average)
+    return params, AsgdState(state.step + 1, average)
 
 
 @checked
@@ -64,24 +107,6 @@ def asgd(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-
-    def init(params: Params) -> AsgdState:
-        return AsgdState(no_steps(params), filled_like(params))
-
-    def update(params: Params, grads: Params, state: AsgdState) -> tuple[Params, AsgdState]:
-        check_state("asgd", state, AsgdState)
-        now, t = learning_rate(lr, state.step), state.step.double()
-        eta = now / (1 + lambd * now * t) ** alpha
-        mu = 1 / (t - t0).clamp(min=1)
-
-        def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            p = take_step(decay_weight(p, eta, lambd), dp, eta)
-            return p, average + mu * (p - average)
-
-        params, average = update_leaves("asgd", rule, params, grads, state.average)
-        return params, AsgdState(state.step + 1, average)
-
     name = call_repr(
         "asgd",
         lr,
@@ -91,4 +116,16 @@ def asgd(
         weight_decay=(weight_decay, 0.0),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        init,
+        partial(
+            update,
+            lr=lr,
+            lambd=lambd,
+            alpha=alpha,
+            t0=t0,
+            weight_decay=weight_decay,
+            maximize=maximize,
+        ),
+    )

@@ -21,40 +21,12 @@ from lincoln_fn.shapes import LayerError
 Pattern: TypeAlias = str | Callable[[str], bool]
 
 
-@checked
-def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Optimizer:
-    """Give each parameter to the first optimizer whose pattern its path matches.
-
-    Paths are those of `tree.paths`, such as "2.weight"; in patterns, * stands for any characters,
-    dots too, and ? for one.
-
-    Args:
-        optimizers: by pattern, or by a function of the path, in the order of trial.
-
-    Returns:
-        The optimizer. Its state is a tuple of the optimizers' states, in which None stands for a
-        parameter that belongs to another.
-
-    Raises:
-        ValueError: if there is no optimizer.
-        LayerError: if a parameter matches no pattern; and as the optimizers do.
-
-    Example:
-        >>> from lincoln_fn.optim import sgd
-        >>> optimizer = by_path({"*.bias": sgd(1.0), "*": sgd(0.5)})
-        >>> params = ({"bias": torch.tensor(0.0), "weight": torch.tensor(0.0)},)
-        >>> grads = ({"bias": torch.tensor(1.0), "weight": torch.tensor(1.0)},)
-        >>> optimizer.update(params, grads, optimizer.init(params))[0]
-        ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
-    """
-    patterns, parts = tuple(optimizers), tuple(optimizers.values())
-
-    def init(params: Params) -> OptimizerState:
-        shares = _shares(params, _owners(params, patterns), len(parts))
-        return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
-
-    pairs = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
-    return Optimizer(f"by_path({{{pairs}}})", init, partial(_update, patterns, parts))
+def _init(
+    patterns: tuple[Pattern, ...], parts: tuple[Optimizer, ...], params: Params
+) -> OptimizerState:
+    """Let each optimizer make the state of its parameters."""
+    shares = _shares(params, _owners(params, patterns), len(parts))
+    return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
 
 def _update(
@@ -104,3 +76,38 @@ def _shares(params: Params, owner: list[int], count: int) -> list[Params]:
         )
         for part in range(count)
     ]
+
+
+@checked
+def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Optimizer:
+    """Give each parameter to the first optimizer whose pattern its path matches.
+
+    Paths are those of `tree.paths`, such as "2.weight"; in patterns, * stands for any characters,
+    dots too, and ? for one.
+
+    Args:
+        optimizers: by pattern, or by a function of the path, in the order of trial.
+
+    Returns:
+        The optimizer. Its state is a tuple of the optimizers' states, in which None stands for a
+        parameter that belongs to another.
+
+    Raises:
+        ValueError: if there is no optimizer.
+        LayerError: if a parameter matches no pattern; and as the optimizers do.
+
+    Example:
+        >>> from lincoln_fn.optim import sgd
+        >>> optimizer = by_path({"*.bias": sgd(1.0), "*": sgd(0.5)})
+        >>> params = ({"bias": torch.tensor(0.0), "weight": torch.tensor(0.0)},)
+        >>> grads = ({"bias": torch.tensor(1.0), "weight": torch.tensor(1.0)},)
+        >>> optimizer.update(params, grads, optimizer.init(params))[0]
+        ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
+    """
+    patterns, parts = tuple(optimizers), tuple(optimizers.values())
+    pairs = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
+    return Optimizer(
+        f"by_path({{{pairs}}})",
+        partial(_init, patterns, parts),
+        partial(_update, patterns, parts),
+    )

@@ -26,6 +26,28 @@ class EmaState:
     inner: OptimizerState
 
 
+def _around(decay: float, inner: Optimizer) -> Optimizer:
+    return Optimizer(inner.name, partial(_init, inner), partial(_update, decay, inner))
+
+
+def _init(inner: Optimizer, params: Params) -> EmaState:
+    return EmaState(state_tree(torch.clone, params), inner.init(params))
+
+
+def _update(
+    decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
+) -> tuple[Params, EmaState]:
+    """Let the inner optimizer take its step, then update the mean."""
+    check_state("ema", state, EmaState)
+
+    def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        return p, running_mean(mean, p, decay)
+
+    params, kept = inner.update(params, grads, state.inner)
+    _, mean = update_leaves("ema", rule, params, params, state.mean)
+    return params, EmaState(mean, kept)
+
+
 @checked
 def ema(decay: Decay) -> Transform:
     """Keep a running mean of the parameters: a <- decay a + (1 - decay) p after each step.
@@ -52,28 +74,7 @@ def ema(decay: Decay) -> Transform:
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))
     """
-
-    def around(inner: Optimizer) -> Optimizer:
-        def init(params: Params) -> EmaState:
-            return EmaState(state_tree(torch.clone, params), inner.init(params))
-
-        return Optimizer(inner.name, init, partial(_update, decay, inner))
-
-    return Transform(f"ema({decay})", around)
-
-
-def _update(
-    decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
-) -> tuple[Params, EmaState]:
-    """Let the inner optimizer take its step, then update the mean."""
-    check_state("ema", state, EmaState)
-
-    def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        return p, running_mean(mean, p, decay)
-
-    params, kept = inner.update(params, grads, state.inner)
-    _, mean = update_leaves("ema", rule, params, params, state.mean)
-    return params, EmaState(mean, kept)
+    return Transform(f"ema({decay})", partial(_around, decay))
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:

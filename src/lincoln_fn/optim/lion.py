@@ -1,6 +1,14 @@
-"""Lion: steps of equal size in every element, along the sign of a momentum."""
+"""Lion: steps of equal size in every element, along the sign of a momentum.
+
+With m starting at 0,
+
+    p <- (1 - lr weight_decay) p - lr sign(b1 m + (1 - b1) dp)
+    m <- b2 m + (1 - b2) dp
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,6 +32,36 @@ class LionState:
 
     step: Tensor | None
     m: Params
+
+
+def init(params: Params, *, lr: LearningRate) -> LionState:
+    """Make the momentum 0, and the count of steps for a schedule."""
+    return LionState(no_steps(params) if callable(lr) else None, filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: LionState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    weight_decay: float,
+    maximize: bool,
+) -> tuple[Params, LionState]:
+    """Compute p <- (1 - lr weight_decay) p - lr sign(b1 m + (1 - b1) dp), then the new m."""
+    check_state("lion", state, LionState, step=callable(lr))
+    b1, b2 = betas
+    now = learning_rate(lr, state.step)
+
+    def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        dp = dp.neg() if maximize else dp
+        direction = torch.sign(running_mean(m, dp, b1))
+        p = take_step(decay_weight(p, now, weight_decay), direction, now)
+        return p, running_mean(m, dp, b2)
+
+    params, m = update_leaves("lion", rule, params, grads, state.m)
+    return params, LionState(None if state.step is None else state.step + 1, m)
 
 
 @checked
@@ -59,24 +97,6 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    b1, b2 = betas
-
-    def init(params: Params) -> LionState:
-        return LionState(no_steps(params) if callable(lr) else None, filled_like(params))
-
-    def update(params: Params, grads: Params, state: LionState) -> tuple[Params, LionState]:
-        check_state("lion", state, LionState, step=callable(lr))
-        now = learning_rate(lr, state.step)
-
-        def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-            dp = dp.neg() if maximize else dp
-            direction = torch.sign(running_mean(m, dp, b1))
-            p = take_step(decay_weight(p, now, weight_decay), direction, now)
-            return p, running_mean(m, dp, b2)
-
-        params, m = update_leaves("lion", rule, params, grads, state.m)
-        return params, LionState(None if state.step is None else state.step + 1, m)
-
     name = call_repr(
         "lion",
         lr,
@@ -84,4 +104,8 @@ def lion(
         weight_decay=(weight_decay, 0.0),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        partial(init, lr=lr),
+        partial(update, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize),
+    )

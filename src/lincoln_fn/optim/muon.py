@@ -13,7 +13,8 @@ that steep at 0: five passes take all but the smallest into about [0.68, 1.13].
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,7 @@ from lincoln_fn.shapes import LayerError
 
 # Those of the source given below.
 COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
+Adjustment: TypeAlias = Literal["original", "match_rms_adamw"]
 
 
 @record
@@ -43,6 +45,81 @@ class MuonState:
 
     step: Tensor | None
     momentum: Params
+
+
+def init(params: Params, *, lr: LearningRate) -> MuonState:
+    """Make the momentum 0, and the count of steps for a schedule; refuse what is no matrix."""
+    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+        if leaf.ndim != 2:
+            mend = "give it to another optimizer by by_path"
+            problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
+            raise LayerError("muon", problem)
+    return MuonState(no_steps(params) if callable(lr) else None, filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: MuonState,
+    *,
+    lr: LearningRate,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: Adjustment | None,
+) -> tuple[Params, MuonState]:
+    """Compute p <- (1 - lr weight_decay) p - lr f orthogonal(b)."""
+    check_state("muon", state, MuonState, step=callable(lr))
+    now = learning_rate(lr, state.step)
+
+    def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        b = running_mean(b, dp, momentum)
+        ahead = torch.lerp(dp, b, momentum) if nesterov else b
+        n_in, n_out = p.shape
+        f = math.sqrt(max(1, n_out / n_in))
+        if adjust_lr_fn == "match_rms_adamw":
+            f = 0.2 * math.sqrt(max(n_in, n_out))
+        direction = orthogonalized(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
+        return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
+
+    params, b = update_leaves("muon", rule, params, grads, state.momentum)
+    return params, MuonState(None if state.step is None else state.step + 1, b)
+
+
+def orthogonalized(
+    matrix: Float[Tensor, "n m"],
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    steps: int = 5,
+    eps: float = 1e-7,
+) -> Float[Tensor, "n m"]:
+    """Take a matrix U S V^T to about U V^T, in bfloat16.
+
+    Args:
+        matrix: of any shape.
+        coefficients: a, b, c of a pass.
+        steps: how many passes.
+        eps: the smallest norm to divide by.
+
+    Returns:
+        The matrix, in bfloat16.
+
+    Example:
+        >>> torch.linalg.svdvals(orthogonalized(torch.eye(2, 3)).float())
+        tensor([1.1250, 1.1250])
+    """
+    a, b, c = coefficients
+    x = matrix.bfloat16()
+    # A is the smaller of X X^T and X^T X; which of them is the same for a transposed weight.
+    tall = x.shape[0] >= x.shape[1]
+    x = x.mT if tall else x
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 @checked
@@ -54,7 +131,7 @@ def muon(
     ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
     eps: NonNegative = 1e-7,
     ns_steps: NonNegativeInt = 5,
-    adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None,
+    adjust_lr_fn: Adjustment | None = None,
 ) -> Optimizer:
     """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices alone.
 
@@ -92,32 +169,6 @@ def muon(
         >>> torch.linalg.svdvals(moved).round(decimals=1)
         tensor([0.7000, 0.7000])
     """
-
-    def init(params: Params) -> MuonState:
-        for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
-            if leaf.ndim != 2:
-                mend = "give it to another optimizer by by_path"
-                problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
-                raise LayerError("muon", problem)
-        return MuonState(no_steps(params) if callable(lr) else None, filled_like(params))
-
-    def update(params: Params, grads: Params, state: MuonState) -> tuple[Params, MuonState]:
-        check_state("muon", state, MuonState, step=callable(lr))
-        now = learning_rate(lr, state.step)
-
-        def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            b = running_mean(b, dp, momentum)
-            ahead = torch.lerp(dp, b, momentum) if nesterov else b
-            n_in, n_out = p.shape
-            f = math.sqrt(max(1, n_out / n_in))
-            if adjust_lr_fn == "match_rms_adamw":
-                f = 0.2 * math.sqrt(max(n_in, n_out))
-            direction = orthogonalized(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
-            return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
-
-        params, b = update_leaves("muon", rule, params, grads, state.momentum)
-        return params, MuonState(None if state.step is None else state.step + 1, b)
-
     name = call_repr(
         "muon",
         lr,
@@ -129,37 +180,18 @@ def muon(
         ns_steps=(ns_steps, 5),
         adjust_lr_fn=(adjust_lr_fn, None),
     )
-    return Optimizer(name, init, update)
-
-
-def orthogonalized(
-    matrix: Float[Tensor, "n m"],
-    coefficients: tuple[float, float, float] = COEFFICIENTS,
-    steps: int = 5,
-    eps: float = 1e-7,
-) -> Float[Tensor, "n m"]:
-    """Take a matrix U S V^T to about U V^T, in bfloat16.
-
-    Args:
-        matrix: of any shape.
-        coefficients: a, b, c of a pass.
-        steps: how many passes.
-        eps: the smallest norm to divide by.
-
-    Returns:
-        The matrix, in bfloat16.
-
-    Example:
-        >>> torch.linalg.svdvals(orthogonalized(torch.eye(2, 3)).float())
-        tensor([1.1250, 1.1250])
-    """
-    a, b, c = coefficients
-    x = matrix.bfloat16()
-    # A is the smaller of X X^T and X^T X; which of them is the same for a transposed weight.
-    tall = x.shape[0] >= x.shape[1]
-    x = x.mT if tall else x
-    x = x / x.norm().clamp(min=eps)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return Optimizer(
+        name,
+        partial(init, lr=lr),
+        partial(
+            update,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            nesterov=nesterov,
+            ns_coefficients=ns_coefficients,
+            eps=eps,
+            ns_steps=ns_steps,
+            adjust_lr_fn=adjust_lr_fn,
+        ),
+    )

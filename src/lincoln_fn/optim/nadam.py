@@ -1,6 +1,15 @@
-"""NAdam: Adam with Nesterov's momentum."""
+"""NAdam: Adam with Nesterov's momentum.
+
+With t counting from 1, m, v and v' as in Adam, and M_t the product of all mu so far,
+
+    mu_t = b1 (1 - 0.96^(t momentum_decay) / 2)
+    M_t = mu_1 ... mu_t
+    p <- p - lr ((1 - mu_t) / (1 - M_t) dp + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps)
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +36,50 @@ class NadamState:
     mu_product: Tensor
     m: Params
     v: Params
+
+
+def init(params: Params) -> NadamState:
+    """Make both means 0, and the product 1."""
+    step = no_steps(params)
+    one = torch.ones((), dtype=torch.float64, device=step.device)
+    return NadamState(step, one, filled_like(params), filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: NadamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> tuple[Params, NadamState]:
+    """Compute p <- p - lr (a dp + b m) / (sqrt(v') + eps), with a and b as the module says."""
+    check_state("nadam", state, NadamState)
+    b1, b2 = betas
+    now, step = learning_rate(lr, state.step), state.step + 1
+    t = step.double()
+    mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
+    product = state.mu_product * mu
+    of_dp = (1 - mu) / (1 - product)
+    of_m = mu_next / (1 - product * mu_next)
+    correction = 1 - b2**t
+
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        penalty = 0.0 if decoupled_weight_decay else weight_decay
+        dp = regularized_gradient(p, dp, penalty, maximize)
+        p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
+        m = running_mean(m, dp, b1)
+        v = running_mean(v, dp * dp, b2)
+        scale = torch.sqrt(v / correction) + eps
+        return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
+
+    params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)
+    return params, NadamState(step, product, *kept)
 
 
 @checked
@@ -70,35 +123,6 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    b1, b2 = betas
-
-    def init(params: Params) -> NadamState:
-        step = no_steps(params)
-        one = torch.ones((), dtype=torch.float64, device=step.device)
-        return NadamState(step, one, filled_like(params), filled_like(params))
-
-    def update(params: Params, grads: Params, state: NadamState) -> tuple[Params, NadamState]:
-        check_state("nadam", state, NadamState)
-        now, step = learning_rate(lr, state.step), state.step + 1
-        t = step.double()
-        mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-        product = state.mu_product * mu
-        of_dp = (1 - mu) / (1 - product)
-        of_m = mu_next / (1 - product * mu_next)
-        correction = 1 - b2**t
-
-        def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            penalty = 0.0 if decoupled_weight_decay else weight_decay
-            dp = regularized_gradient(p, dp, penalty, maximize)
-            p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-            m = running_mean(m, dp, b1)
-            v = running_mean(v, dp * dp, b2)
-            scale = torch.sqrt(v / correction) + eps
-            return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
-
-        params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)
-        return params, NadamState(step, product, *kept)
-
     name = call_repr(
         "nadam",
         lr,
@@ -109,4 +133,17 @@ def nadam(
         decoupled_weight_decay=(decoupled_weight_decay, False),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        init,
+        partial(
+            update,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum_decay=momentum_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            maximize=maximize,
+        ),
+    )

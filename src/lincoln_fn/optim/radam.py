@@ -1,6 +1,17 @@
-"""RAdam: Adam without scaling until the mean square is of enough gradients."""
+"""RAdam: Adam without scaling until the mean square is of enough gradients.
+
+With m, v and m' as in Adam, and n_t the number of gradients that v averages,
+
+    n = 2 / (1 - b2) - 1
+    n_t = n - 2 t b2^t / (1 - b2^t)
+    r = sqrt((n_t - 4) (n_t - 2) n / ((n - 4) (n - 2) n_t)) sqrt(1 - b2^t)
+    p <- p - lr r m' / (sqrt(v) + eps)    if n_t > 5
+    p <- p - lr m'                        otherwise
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +37,47 @@ class RadamState:
     step: Tensor
     m: Params
     v: Params
+
+
+def init(params: Params) -> RadamState:
+    """Make both means 0."""
+    return RadamState(no_steps(params), filled_like(params), filled_like(params))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: RadamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> tuple[Params, RadamState]:
+    """Compute p <- p - lr r m' / (sqrt(v) + eps) where n_t > 5, else p <- p - lr m'."""
+    check_state("radam", state, RadamState)
+    b1, b2 = betas
+    n = 2 / (1 - b2) - 1
+    now, step = learning_rate(lr, state.step), state.step + 1
+    t = step.double()
+    n_t = n - 2 * t * b2**t / (1 - b2**t)
+    is_scaled = n_t > 5
+    square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
+    scaled_lr = now / (1 - b1**t) * torch.where(is_scaled, square, 1.0).sqrt()
+
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        penalty = 0.0 if decoupled_weight_decay else weight_decay
+        dp = regularized_gradient(p, dp, penalty, maximize)
+        p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
+        m = running_mean(m, dp, b1)
+        v = running_mean(v, dp * dp, b2)
+        scale = torch.where(is_scaled, torch.sqrt(v) + eps, 1.0)
+        return take_scaled_step(p, m, scale, scaled_lr), m, v
+
+    params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)
+    return params, RadamState(step, *kept)
 
 
 @checked
@@ -69,33 +121,6 @@ def radam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    b1, b2 = betas
-    n = 2 / (1 - b2) - 1
-
-    def init(params: Params) -> RadamState:
-        return RadamState(no_steps(params), filled_like(params), filled_like(params))
-
-    def update(params: Params, grads: Params, state: RadamState) -> tuple[Params, RadamState]:
-        check_state("radam", state, RadamState)
-        now, step = learning_rate(lr, state.step), state.step + 1
-        t = step.double()
-        n_t = n - 2 * t * b2**t / (1 - b2**t)
-        is_scaled = n_t > 5
-        square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
-        scaled_lr = now / (1 - b1**t) * torch.where(is_scaled, square, 1.0).sqrt()
-
-        def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            penalty = 0.0 if decoupled_weight_decay else weight_decay
-            dp = regularized_gradient(p, dp, penalty, maximize)
-            p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-            m = running_mean(m, dp, b1)
-            v = running_mean(v, dp * dp, b2)
-            scale = torch.where(is_scaled, torch.sqrt(v) + eps, 1.0)
-            return take_scaled_step(p, m, scale, scaled_lr), m, v
-
-        params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)
-        return params, RadamState(step, *kept)
-
     name = call_repr(
         "radam",
         lr,
@@ -105,4 +130,16 @@ def radam(
         decoupled_weight_decay=(decoupled_weight_decay, False),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        init,
+        partial(
+            update,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            maximize=maximize,
+        ),
+    )

@@ -1,6 +1,19 @@
-"""RMSprop: steps scaled by a running mean of the squared gradient."""
+"""RMSprop: steps scaled by a running mean of the squared gradient.
+
+With s starting at 0,
+
+    s <- alpha s + (1 - alpha) dp^2
+    p <- p - lr dp / (sqrt(s) + eps)
+
+The centered variant has s - m^2 in place of s, with m <- alpha m + (1 - alpha) dp. With momentum,
+
+    b <- momentum b + dp / (sqrt(s) + eps)
+    p <- p - lr b
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,6 +43,53 @@ class RmspropState:
     square: Params
     mean: Params | None
     momentum: Params | None
+
+
+def init(params: Params, *, lr: LearningRate, momentum: float, centered: bool) -> RmspropState:
+    """Make all that is kept 0."""
+    return RmspropState(
+        no_steps(params) if callable(lr) else None,
+        filled_like(params),
+        filled_like(params) if centered else None,
+        filled_like(params) if momentum else None,
+    )
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: RmspropState,
+    *,
+    lr: LearningRate,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> tuple[Params, RmspropState]:
+    """Compute s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps)."""
+    check_state(
+        "rmsprop", state, RmspropState, step=callable(lr), mean=centered, momentum=momentum > 0
+    )
+    now = learning_rate(lr, state.step)
+
+    def rule(
+        p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        s = running_mean(s, dp * dp, alpha)
+        m = None if m is None else running_mean(m, dp, alpha)
+        variance = s if m is None else s - m * m
+        scale = torch.sqrt(variance) + eps
+        if b is None:
+            return take_scaled_step(p, dp, scale, now), s, m, None
+        b = momentum * b + dp / scale
+        return take_step(p, b, now), s, m, b
+
+    trees = (state.square, state.mean, state.momentum)
+    params, *kept = update_leaves("rmsprop", rule, params, grads, *trees)
+    return params, RmspropState(None if state.step is None else state.step + 1, *kept)
 
 
 @checked
@@ -72,38 +132,6 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
-
-    def init(params: Params) -> RmspropState:
-        return RmspropState(
-            no_steps(params) if callable(lr) else None,
-            filled_like(params),
-            filled_like(params) if centered else None,
-            filled_like(params) if momentum else None,
-        )
-
-    def update(params: Params, grads: Params, state: RmspropState) -> tuple[Params, RmspropState]:
-        check_state(
-            "rmsprop", state, RmspropState, step=callable(lr), mean=centered, momentum=momentum > 0
-        )
-        now = learning_rate(lr, state.step)
-
-        def rule(
-            p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
-        ) -> tuple[Tensor | None, ...]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            s = running_mean(s, dp * dp, alpha)
-            m = None if m is None else running_mean(m, dp, alpha)
-            variance = s if m is None else s - m * m
-            scale = torch.sqrt(variance) + eps
-            if b is None:
-                return take_scaled_step(p, dp, scale, now), s, m, None
-            b = momentum * b + dp / scale
-            return take_step(p, b, now), s, m, b
-
-        trees = (state.square, state.mean, state.momentum)
-        params, *kept = update_leaves("rmsprop", rule, params, grads, *trees)
-        return params, RmspropState(None if state.step is None else state.step + 1, *kept)
-
     name = call_repr(
         "rmsprop",
         lr,
@@ -114,4 +142,17 @@ def rmsprop(
         centered=(centered, False),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        partial(init, lr=lr, momentum=momentum, centered=centered),
+        partial(
+            update,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
+        ),
+    )

@@ -1,7 +1,17 @@
-"""Rprop: steps that take only their sign from the gradient, for full batches."""
+"""Rprop: steps that take only their sign from the gradient, for full batches.
+
+Where dp keeps its sign, each element's size grows; where dp changes it, size shrinks and dp counts
+as 0:
+
+    size <- etas[1] size             if dp last > 0
+    size <- etas[0] size, dp <- 0    if dp last < 0
+    p <- p - size sign(dp)
+    last <- dp
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -20,6 +30,36 @@ class RpropState:
 
     last: Params
     size: Params
+
+
+def init(params: Params, *, lr: float) -> RpropState:
+    """Make the last gradient 0, and each size lr."""
+    return RpropState(filled_like(params), filled_like(params, lr))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: RpropState,
+    *,
+    etas: tuple[float, float],
+    step_sizes: tuple[float, float],
+    maximize: bool,
+) -> tuple[Params, RpropState]:
+    """Compute p <- p - size sign(dp), after size has grown or shrunk."""
+    check_state("rprop", state, RpropState)
+    shrinking, growing = etas
+
+    def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        dp = dp.neg() if maximize else dp
+        turn = dp * last
+        factor = torch.where(turn > 0, growing, torch.where(turn < 0, shrinking, 1.0))
+        size = (size * factor).clamp(*step_sizes)
+        dp = torch.where(turn < 0, 0.0, dp)
+        return p - size * dp.sign(), dp, size
+
+    params, *kept = update_leaves("rprop", rule, params, grads, state.last, state.size)
+    return params, RpropState(*kept)
 
 
 @checked
@@ -59,24 +99,6 @@ def rprop(
     shrinking, growing = etas
     require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
     require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
-
-    def init(params: Params) -> RpropState:
-        return RpropState(filled_like(params), filled_like(params, lr))
-
-    def update(params: Params, grads: Params, state: RpropState) -> tuple[Params, RpropState]:
-        check_state("rprop", state, RpropState)
-
-        def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-            dp = dp.neg() if maximize else dp
-            turn = dp * last
-            factor = torch.where(turn > 0, growing, torch.where(turn < 0, shrinking, 1.0))
-            size = (size * factor).clamp(*step_sizes)
-            dp = torch.where(turn < 0, 0.0, dp)
-            return p - size * dp.sign(), dp, size
-
-        params, *kept = update_leaves("rprop", rule, params, grads, state.last, state.size)
-        return params, RpropState(*kept)
-
     name = call_repr(
         "rprop",
         lr,
@@ -84,4 +106,8 @@ def rprop(
         step_sizes=(step_sizes, (1e-6, 50.0)),
         maximize=(maximize, False),
     )
-    return Optimizer(name, init, update)
+    return Optimizer(
+        name,
+        partial(init, lr=lr),
+        partial(update, etas=etas, step_sizes=step_sizes, maximize=maximize),
+    )

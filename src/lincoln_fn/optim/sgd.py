@@ -1,4 +1,12 @@
-"""Stochastic gradient descent, with momentum."""
+"""Stochastic gradient descent, with momentum.
+
+The first b is dp. From then on,
+
+    b <- momentum b + (1 - dampening) dp
+    p <- p - lr b
+
+Nesterov's variant takes a step along dp + momentum b. Without momentum, b is dp.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +32,62 @@ class SgdState:
 
     step: Tensor | None
     momentum: Params | None
+
+
+def init(params: Params, *, counts: bool, momentum: float) -> OptimizerState:
+    """Make the momentum 0, and the count of steps if the update counts them."""
+    if not (counts or momentum):
+        return ()
+    return SgdState(no_steps(params) if counts else None, filled_like(params) if momentum else None)
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    *,
+    lr: LearningRate,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    counts: bool,
+) -> tuple[Params, OptimizerState]:
+    """Compute b <- momentum b + (1 - dampening) dp, p <- p - lr b."""
+    if counts or momentum:
+        check_state("sgd", state, SgdState, step=counts, momentum=momentum > 0)
+    else:
+        check_state("sgd", state, None)
+    is_kept = isinstance(state, SgdState)
+    step, b_tree = (state.step, state.momentum) if is_kept else (None, None)
+    now = learning_rate(lr, step)
+    share = None
+    if step is not None and momentum and dampening:
+        share = 1 - dampening * (step > 0).double()  # all of dp at the first step
+
+    def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        if b is None:
+            return take_step(p, dp, now), None
+        b = dp.add(b, alpha=momentum) if share is None else momentum * b + share * dp
+        return take_step(p, dp.add(b, alpha=momentum) if nesterov else b, now), b
+
+    params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
+    new_step = None if step is None else step + 1
+    return params, SgdState(new_step, b_tree) if is_kept else state
+
+
+def plain_update(
+    params: Params, grads: Params, state: tuple[()], *, lr: float
+) -> tuple[Params, tuple[()]]:
+    """Compute p - lr dp, the update without momentum, weight decay or a schedule."""
+    check_state("sgd", state, None)
+
+    def rule(p: Tensor, dp: Tensor) -> tuple[Tensor]:
+        return (take_step(p, dp, lr),)
+
+    return update_leaves("sgd", rule, params, grads)[0], state
 
 
 @checked
@@ -62,40 +126,6 @@ def sgd(
     """
     ready = not nesterov or (momentum > 0 and dampening == 0)
     require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
-    counts = callable(lr) or (momentum > 0 and dampening != 0)
-
-    def init(params: Params) -> OptimizerState:
-        if not (counts or momentum):
-            return ()
-        return SgdState(
-            no_steps(params) if counts else None, filled_like(params) if momentum else None
-        )
-
-    def update(
-        params: Params, grads: Params, state: OptimizerState
-    ) -> tuple[Params, OptimizerState]:
-        if counts or momentum:
-            check_state("sgd", state, SgdState, step=counts, momentum=momentum > 0)
-        else:
-            check_state("sgd", state, None)
-        is_kept = isinstance(state, SgdState)
-        step, b_tree = (state.step, state.momentum) if is_kept else (None, None)
-        now = learning_rate(lr, step)
-        share = None
-        if step is not None and momentum and dampening:
-            share = 1 - dampening * (step > 0).double()  # all of dp at the first step
-
-        def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            dp = regularized_gradient(p, dp, weight_decay, maximize)
-            if b is None:
-                return take_step(p, dp, now), None
-            b = dp.add(b, alpha=momentum) if share is None else momentum * b + share * dp
-            return take_step(p, dp.add(b, alpha=momentum) if nesterov else b, now), b
-
-        params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
-        new_step = None if step is None else step + 1
-        return params, SgdState(new_step, b_tree) if is_kept else state
-
     name = call_repr(
         "sgd",
         lr,
@@ -105,18 +135,21 @@ def sgd(
         nesterov=(nesterov, False),
         maximize=(maximize, False),
     )
-    if callable(lr) or momentum or weight_decay or maximize:
-        return Optimizer(name, init, update)
-    return Optimizer(name, init, partial(plain_update, lr=lr))
-
-
-def plain_update(
-    params: Params, grads: Params, state: tuple[()], *, lr: float
-) -> tuple[Params, tuple[()]]:
-    """Compute p - lr dp, the update without momentum, weight decay or a schedule."""
-    check_state("sgd", state, None)
-
-    def rule(p: Tensor, dp: Tensor) -> tuple[Tensor]:
-        return (take_step(p, dp, lr),)
-
-    return update_leaves("sgd", rule, params, grads)[0], state
+    counts = callable(lr) or (momentum > 0 and dampening != 0)
+    begin = partial(init, counts=counts, momentum=momentum)
+    if not (callable(lr) or momentum or weight_decay or maximize):
+        return Optimizer(name, begin, partial(plain_update, lr=lr))
+    return Optimizer(
+        name,
+        begin,
+        partial(
+            update,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            counts=counts,
+        ),
+    )

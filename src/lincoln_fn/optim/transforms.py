@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import attrs
 import torch
@@ -25,6 +25,8 @@ from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.shapes import LayerError
 
 Mask = Callable[[str], bool]
+# (params, grads) -> grads
+Change: TypeAlias = Callable[[Params, Params], Params]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -84,17 +86,17 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     return Optimizer(call_repr("chain", *parts), optimizer.init, optimizer.update)
 
 
-def _on_gradients(name: str, change: Callable[[Params, Params], Params]) -> Transform:
+def _on_gradients(name: str, change: Change) -> Transform:
     """Make a transform of (params, grads) -> grads, which keeps no state."""
+    return Transform(name, partial(_around, change))
 
-    def around(inner: Optimizer) -> Optimizer:
-        return Optimizer(inner.name, inner.init, partial(_update, change, inner))
 
-    return Transform(name, around)
+def _around(change: Change, inner: Optimizer) -> Optimizer:
+    return Optimizer(inner.name, inner.init, partial(_update, change, inner))
 
 
 def _update(
-    change: Callable[[Params, Params], Params],
+    change: Change,
     inner: Optimizer,
     params: Params,
     grads: Params,
@@ -102,6 +104,16 @@ def _update(
 ) -> tuple[Params, OptimizerState]:
     """Let the inner optimizer take its step by the changed gradients."""
     return inner.update(params, change(params, grads), state)
+
+
+def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
+    """Compute dp min(1, max / |dp|)."""
+    leaves = tree.leaves(grads)
+    if not leaves:
+        return grads
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    return tree.map(lambda g: (g * factor).to(g.dtype), grads)
 
 
 @checked
@@ -129,16 +141,11 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
+    return _on_gradients(f"clip_by_global_norm({max_norm})", partial(_clip_norm, max_norm=max_norm))
 
-    def clipped(params: Params, grads: Params) -> Params:
-        leaves = tree.leaves(grads)
-        if not leaves:
-            return grads
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        return tree.map(lambda g: (g * factor).to(g.dtype), grads)
 
-    return _on_gradients(f"clip_by_global_norm({max_norm})", clipped)
+def _clip_values(params: Params, grads: Params, *, max_value: float) -> Params:
+    return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
 
 
 @checked
@@ -160,11 +167,15 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
+    return _on_gradients(f"clip_by_value({max_value})", partial(_clip_values, max_value=max_value))
 
-    def clipped(params: Params, grads: Params) -> Params:
-        return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
 
-    return _on_gradients(f"clip_by_value({max_value})", clipped)
+def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -> Params:
+    """Compute dp + factor p."""
+    if mask is None:
+        return tree.map(lambda p, g: g.add(p, alpha=factor), params, grads)
+    chosen = iter([mask(path) for path in tree.paths(params)])
+    return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
 
 
 @checked
@@ -191,11 +202,5 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-
-    def decayed(params: Params, grads: Params) -> Params:
-        if mask is None:
-            return tree.map(lambda p, g: g.add(p, alpha=factor), params, grads)
-        chosen = iter([mask(path) for path in tree.paths(params)])
-        return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
-
-    return _on_gradients(call_repr("weight_decay", factor, mask=(mask, None)), decayed)
+    name = call_repr("weight_decay", factor, mask=(mask, None))
+    return _on_gradients(name, partial(_decay, factor=factor, mask=mask))

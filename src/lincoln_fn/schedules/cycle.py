@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -12,6 +14,29 @@ from torch import Tensor
 from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, checked, require
 from lincoln_fn.layer import call_repr
 from lincoln_fn.schedules.schedule import Schedule
+
+
+def _one_cycle(
+    step: Tensor,
+    *,
+    ends: tuple[float, ...],
+    rates: tuple[float, ...],
+    along: Callable[[float, float, Tensor], Tensor],
+) -> Tensor:
+    """Go from rates[i] at step ends[i] to rates[i + 1] at step ends[i + 1]."""
+    rate = torch.full_like(step, rates[0])
+    for (begin, start), (stop, end) in pairwise(zip(ends, rates, strict=True)):
+        share = ((step - begin) / (stop - begin)).clamp(0, 1)
+        rate = torch.where(step >= begin, along(start, end, share), rate)
+    return rate
+
+
+def _along_cosine(start: float, end: float, share: Tensor) -> Tensor:
+    return end + (start - end) / 2 * (1 + (math.pi * share).cos())
+
+
+def _along_line(start: float, end: float, share: Tensor) -> Tensor:
+    return start + (end - start) * share
 
 
 @checked
@@ -62,14 +87,6 @@ def one_cycle(
     phases = "total_steps and pct_start that make phases of at least a step"
     require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
-
-    def at(step: Tensor) -> Tensor:
-        rate = torch.full_like(step, low)
-        for (begin, start), (stop, end) in pairwise(zip(ends, rates, strict=True)):
-            share = ((step - begin) / (stop - begin)).clamp(0, 1)
-            rate = torch.where(step >= begin, along(start, end, share), rate)
-        return rate
-
     name = call_repr(
         "one_cycle",
         max_lr,
@@ -80,12 +97,5 @@ def one_cycle(
         final_div_factor=(final_div_factor, 1e4),
         three_phase=(three_phase, False),
     )
+    at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
     return Schedule(name, at)
-
-
-def _along_cosine(start: float, end: float, share: Tensor) -> Tensor:
-    return end + (start - end) / 2 * (1 + (math.pi * share).cos())
-
-
-def _along_line(start: float, end: float, share: Tensor) -> Tensor:
-    return start + (end - start) * share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Annotated
 
@@ -12,7 +13,14 @@ from torch import Tensor
 from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, checked, require
 from lincoln_fn.layer import call_repr
 from lincoln_fn.schedules.schedule import Schedule
-from lincoln_fn.schedules.single import linear
+
+
+def _piecewise(step: Tensor, *, lrs: Sequence[float], boundaries: Sequence[int]) -> Tensor:
+    """Pick lrs[i] from step boundaries[i - 1] on."""
+    rate = torch.full_like(step, lrs[0])
+    for lr, boundary in zip(lrs[1:], boundaries, strict=True):
+        rate = torch.where(step < boundary, rate, lr)
+    return rate
 
 
 @checked
@@ -36,14 +44,17 @@ def piecewise(
         [0.5, 0.25]
     """
     _check_boundaries("piecewise", len(lrs), boundaries)
+    lrs, boundaries = tuple(lrs), tuple(boundaries)
+    at = partial(_piecewise, lrs=lrs, boundaries=boundaries)
+    return Schedule(f"piecewise({lrs}, {boundaries})", at)
 
-    def at(step: Tensor) -> Tensor:
-        rate = torch.full_like(step, lrs[0])
-        for lr, boundary in zip(lrs[1:], boundaries, strict=True):
-            rate = torch.where(step < boundary, rate, lr)
-        return rate
 
-    return Schedule(f"piecewise({tuple(lrs)}, {tuple(boundaries)})", at)
+def _linear_warmup(
+    step: Tensor, *, then: float | Callable[[Tensor], Tensor], steps: int, start_factor: float
+) -> Tensor:
+    """Compute the rise, from start_factor to 1, times the rate after it."""
+    rise = start_factor + (1.0 - start_factor) * (step / steps).clamp(max=1)
+    return rise * (then((step - steps).clamp(min=0)) if callable(then) else then)
 
 
 @checked
@@ -73,14 +84,22 @@ def linear_warmup(
         >>> linear_warmup(cosine(1.0, 4), 2, start_factor=0.5)(torch.tensor([0, 1, 2, 4])).tolist()
         [0.5, 0.75, 1.0, 0.5]
     """
-    rise = linear(start_factor, 1.0, steps)
-
-    def at(step: Tensor) -> Tensor:
-        full = then((step - steps).clamp(min=0)) if callable(then) else then
-        return rise.at(step) * full
-
     name = call_repr("linear_warmup", then, steps, start_factor=(start_factor, 1 / 3))
+    at = partial(_linear_warmup, then=then, steps=steps, start_factor=start_factor)
     return Schedule(name, at)
+
+
+def _joined(
+    step: Tensor,
+    *,
+    schedules: Sequence[Callable[[Tensor], Tensor]],
+    boundaries: Sequence[int],
+) -> Tensor:
+    """Follow schedules[i] from step boundaries[i - 1] on, its steps counted from there."""
+    rate = schedules[0](step)
+    for schedule, boundary in zip(schedules[1:], boundaries, strict=True):
+        rate = torch.where(step < boundary, rate, schedule((step - boundary).clamp(min=0)))
+    return rate
 
 
 @checked
@@ -101,19 +120,14 @@ def joined(
         ValueError: if the boundaries do not rise, or are not one fewer than the schedules.
 
     Example:
-        >>> from lincoln_fn.schedules import constant
+        >>> from lincoln_fn.schedules import constant, linear
         >>> joined((constant(2.0), linear(1.0, 0.0, 4)), (3,))(torch.tensor([2, 3, 5])).tolist()
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-
-    def at(step: Tensor) -> Tensor:
-        rate = schedules[0](step)
-        for schedule, boundary in zip(schedules[1:], boundaries, strict=True):
-            rate = torch.where(step < boundary, rate, schedule((step - boundary).clamp(min=0)))
-        return rate
-
-    return Schedule(f"joined({tuple(schedules)}, {tuple(boundaries)})", at)
+    schedules, boundaries = tuple(schedules), tuple(boundaries)
+    at = partial(_joined, schedules=schedules, boundaries=boundaries)
+    return Schedule(f"joined({schedules}, {boundaries})", at)
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:

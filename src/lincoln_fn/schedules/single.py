@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,10 @@ from torch import Tensor
 from lincoln_fn.arguments import NonNegative, PositiveInt, checked
 from lincoln_fn.layer import call_repr
 from lincoln_fn.schedules.schedule import Schedule
+
+
+def _constant(step: Tensor, *, lr: float) -> Tensor:
+    return torch.full_like(step, lr)
 
 
 @checked
@@ -26,7 +31,13 @@ def constant(lr: NonNegative) -> Schedule:
         >>> constant(0.5)(7).item()
         0.5
     """
-    return Schedule(f"constant({lr})", lambda step: torch.full_like(step, lr))
+    return Schedule(f"constant({lr})", partial(_constant, lr=lr))
+
+
+def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase: bool) -> Tensor:
+    """Compute lr gamma^(step / every)."""
+    times = step / every
+    return lr * gamma ** (times.floor() if staircase else times)
 
 
 @checked
@@ -51,13 +62,13 @@ def exponential(
         >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
         [0.5, 0.125]
     """
-
-    def at(step: Tensor) -> Tensor:
-        times = step / every
-        return lr * gamma ** (times.floor() if staircase else times)
-
     name = call_repr("exponential", lr, gamma, every=(every, 1), staircase=(staircase, False))
+    at = partial(_exponential, lr=lr, gamma=gamma, every=every, staircase=staircase)
     return Schedule(name, at)
+
+
+def _linear(step: Tensor, *, start: float, end: float, steps: int) -> Tensor:
+    return start + (end - start) * (step / steps).clamp(max=1)
 
 
 @checked
@@ -79,11 +90,13 @@ def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
         [0.0, 0.25, 1.0, 1.0]
     """
-
-    def at(step: Tensor) -> Tensor:
-        return start + (end - start) * (step / steps).clamp(max=1)
-
+    at = partial(_linear, start=start, end=end, steps=steps)
     return Schedule(f"linear({start}, {end}, {steps})", at)
+
+
+def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
+    """Compute lr (1 - step / steps)^power."""
+    return lr * (1 - (step / steps).clamp(max=1)) ** power
 
 
 @checked
@@ -105,11 +118,13 @@ def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) ->
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.25, 0.0, 0.0]
     """
+    name = call_repr("polynomial", lr, steps, power=(power, 1.0))
+    return Schedule(name, partial(_polynomial, lr=lr, steps=steps, power=power))
 
-    def at(step: Tensor) -> Tensor:
-        return lr * (1 - (step / steps).clamp(max=1)) ** power
 
-    return Schedule(call_repr("polynomial", lr, steps, power=(power, 1.0)), at)
+def _cosine(step: Tensor, *, lr: float, steps: int, lr_min: float) -> Tensor:
+    """Compute lr_min + (lr - lr_min) (1 + cos(pi s)) / 2, with s = min(step / steps, 1)."""
+    return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())
 
 
 @checked
@@ -136,8 +151,5 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
         >>> cosine(1.0, 4)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.5, 0.0, 0.0]
     """
-
-    def at(step: Tensor) -> Tensor:
-        return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())
-
-    return Schedule(call_repr("cosine", lr, steps, lr_min=(lr_min, 0.0)), at)
+    name = call_repr("cosine", lr, steps, lr_min=(lr_min, 0.0))
+    return Schedule(name, partial(_cosine, lr=lr, steps=steps, lr_min=lr_min))

@@ -6,9 +6,9 @@
     steps = logged(progress(steps, total=len(batches)), "runs/digits.csv")
     state, record = best(steps, "accuracy")
 
-Each takes a stream of (state, record) and gives one, handing states on as they are. Nothing runs
-until somebody asks for the next step, and then as much as that step needs; who stops asking stops
-the run. `checkpoint.every` is one more of them.
+Each takes a stream of (state, record) and gives one, and passes the states on unchanged. A step is
+taken when the caller asks for it: stop iterating and the run stops. `checkpoint.every` is one more
+of them.
 
 Order matters where one stream needs what another does: `early_stopping` stands around `evaluated`,
 whose scores it reads, and `checkpoint.every` around `early_stopping`, to save the state at which

@@ -218,7 +218,7 @@ def _check_values(
     g, y = outputs
     arrays = [array for _, array, _ in leaves]
     automatic = by_autograd(forward, arrays, g)
-    noise = 1e-9 * inner(tree.map(torch.abs, g), tree.map(torch.abs, y)) + 1e-12
+    noise = 1e-9 * inner(tree.map(_absolute, g), tree.map(_absolute, y)) + 1e-12
     sizes = {n for leaf in (*tree.leaves(y), *arrays) for n in (*leaf.shape, leaf.numel()) if n > 1}
     for i, (path, array, gradient) in enumerate(leaves):
         for j in range(directions):
@@ -239,3 +239,8 @@ def _check_values(
         if not close(gradient, automatic[i]):
             mistake = likeliest_mistake(gradient, automatic[i], tuple(sizes))
             raise GradientError(f"{name}: against autograd alone, {path} {mistake}")
+
+
+def _absolute(leaf: Tensor) -> Tensor:
+    """Compute absolute values; a mask has none."""
+    return leaf if leaf.dtype is torch.bool else leaf.abs()

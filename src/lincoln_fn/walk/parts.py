@@ -9,7 +9,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._mends import mend_of, shown
+from lincoln_fn._mends import A_TUPLE, mend_of, shown
 from lincoln_fn.layer import Cache, Layer, Params, unchanged
 from lincoln_fn.record import State, brief
 from lincoln_fn.shapes import LayerError, placed
@@ -115,7 +115,7 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
     is_tuple = type(given) is tuple or type(given) is Owned
     if not (isinstance(given, tuple | Owned) and is_tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
-        mend = mend_of(given, what)
+        mend = mend_of(given, what) or (A_TUPLE if isinstance(given, list) else "")
         problem = f"expected {what} with {entries}, got {shown(given)}"
         raise LayerError(label, f"{problem}; {mend}" if mend else problem)
 

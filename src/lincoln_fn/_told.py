@@ -1,0 +1,57 @@
+"""What a step tells: its loss, other numbers beside it, and how many examples it has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+
+# The number that is descended, or numbers by name, "loss" among them.
+Value: TypeAlias = Tensor | Mapping[str, Tensor]
+
+
+def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
+    """Read the loss, and the other numbers by name.
+
+    Args:
+        value: what a step gave beside the state.
+
+    Returns:
+        The loss, and the rest.
+
+    Raises:
+        LayerError: if value is neither a tensor nor a mapping with "loss" in it.
+
+    Example:
+        >>> numbers_of({"loss": torch.tensor(3.0), "place": torch.tensor(2.0)})
+        (3.0, {'place': 2.0})
+    """
+    if isinstance(value, Tensor):
+        return value.item(), {}
+    if not isinstance(value, Mapping) or "loss" not in value:
+        kind = "a tensor of one number, or a dict of such with 'loss' among them"
+        raise wrong_kind("train", "the step's value", value, kind)
+    numbers = {name: float(number) for name, number in value.items()}
+    return numbers.pop("loss"), numbers
+
+
+def examples_in(batch: object) -> int | None:
+    """Count the examples of a batch, where it is one of tensors.
+
+    Args:
+        batch: such as (x, target).
+
+    Returns:
+        The length of x; None if there is no such tensor.
+
+    Example:
+        >>> examples_in((torch.zeros(4, 3), torch.zeros(4))), examples_in("no batch")
+        (4, None)
+    """
+    x = batch[0] if type(batch) is tuple and batch else batch
+    first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
+    return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

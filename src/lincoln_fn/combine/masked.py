@@ -1,0 +1,152 @@
+"""Layers one after the other over a sequence with a mask, which the output keeps beside it.
+
+Derivation. With x = (h_0, m) and h_i = layer_i(h_(i-1)), or layer_i(h_(i-1), m) for a layer that
+takes the mask, y = (h_n, m). A mask of bools has no gradient, so with g = (g_n, none) the chain
+rule is that of `serial`:
+
+    g_(i-1) = dh_(i-1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn._mends import no_tuple
+from lincoln_fn.arguments import checked, require
+from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.composition import composition, on_meta
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+# How a layer takes h and the mask: (h, mask) -> its x. Its y, its g and its dx have forms likewise.
+Takes: TypeAlias = Callable[[Arrays, Tensor], Arrays]
+
+
+def _alone(h: Arrays, mask: Tensor) -> Arrays:
+    return h
+
+
+def _with_mask(h: Arrays, mask: Tensor) -> Arrays:
+    return h, mask
+
+
+def _with_state(h: Arrays, mask: Tensor) -> Arrays:
+    return h, None, mask
+
+
+# Layers that take a mask, by the name of their constructor.
+TAKES: Final[dict[str, Takes]] = {
+    "rnn": _with_state,
+    "gru": _with_state,
+    "lstm": _with_state,
+    "multi_head_attention": _with_mask,
+    "transformer_encoder_block": _with_mask,
+}
+# Layers that make one vector of a sequence: of what is left, the mask says nothing.
+_LAST: Final = ("masked_mean", "last_state")
+# What changes how a layer is used, but not what it takes.
+_AROUND: Final = ("frozen", "checkpointed", "in_dtype", "inference")
+
+
+def _takes(layer: Layer) -> Takes:
+    name, _, inside = layer.name.partition("(")
+    while name in _AROUND:
+        name, _, inside = inside.partition("(")
+    return TAKES.get(name, _alone)
+
+
+def _there(
+    visit: VisitThere, params: Params, x: Arrays, *, takes: tuple[Takes, ...]
+) -> tuple[Arrays, Record]:
+    """Hand each layer's output to the next, with the mask where it takes one."""
+    h, mask = _with_its_mask(x)
+    check_entries("masked", "params", params, len(takes))
+    records = []
+    for i, take in enumerate(takes):
+        y, record = visit(i, params[i], take(h, mask))
+        h = y[0] if take is _with_state else y
+        records.append(record)
+    return (h, mask), tuple(records)
+
+
+def _back(
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, takes: tuple[Takes, ...]
+) -> tuple[Arrays, Record]:
+    """Hand each layer's dh to the one before it."""
+    count = len(takes)
+    check_entries("masked", "params", params, count)
+    check_entries("masked", "the cache", cache, count)
+    check_entries("masked", "g", g, 2)
+    records = [None] * count
+    dh = g[0]
+    for i in reversed(range(count)):
+        of_y = (dh, None) if takes[i] is _with_state else dh
+        dx, records[i] = visit(i, params[i], cache[i], of_y)
+        dh = dx if takes[i] is _alone or dx is None else dx[0]
+    return (dh, None), tuple(records)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, ...]) -> Params:
+    h, mask = on_meta(_with_its_mask(x))
+    made: list[Params] = []
+    for i, (part, take) in enumerate(zip(parts, takes, strict=True)):
+        given = x[0] if i == 0 else h  # x itself gives the parameters their device
+        made.append(part.init(key.fold_in(i), take(given, mask)))
+        y = part.predict(on_meta(made[i]), take(h, mask))
+        h = y[0] if take is _with_state else y
+    return tuple(made)
+
+
+def _with_its_mask(x: Arrays) -> tuple[Arrays, Tensor]:
+    if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
+        raise LayerError("masked", f"expected x to be (sequence, mask), got {no_tuple(x)}")
+    h, mask = x
+    return h, mask
+
+
+@checked
+def masked(*layers: Layer) -> Layer:
+    """Compose layers over a sequence with a mask, and keep the mask beside the output.
+
+    x is (sequence, mask) and y is (layer_n(... layer_1(sequence)), mask). The mask (batch, length)
+    is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `multi_head_attention` and
+    `transformer_encoder_block` are given the mask; all other layers see the sequence alone, and
+    treat the padding like an entry. `masked_mean` or `last_state` behind it leaves the padding out.
+
+    Args:
+        *layers: the parts, first to last. A layer that takes the mask stands here directly, not
+            within another composition, which would hide it.
+
+    Returns:
+        The layer. Its params, caches and dparams are tuples with one entry a part.
+
+    Raises:
+        LayerError: if `masked_mean` or `last_state` is a part; from its functions, if a part raises
+            one, or x is not (sequence, mask).
+
+    Example:
+        >>> body = masked(lf.embedding(10, 4), lf.lstm(3, bidirectional=True), lf.dropout(0.1))
+        >>> net = lf.serial(body, lf.masked_mean(), lf.dense(2))
+        >>> x = torch.tensor([[4, 2, 0]]), torch.tensor([[True, True, False]])
+        >>> net.predict(net.init(lf.Key(0), x), x).shape
+        torch.Size([1, 2])
+    """
+    for layer in layers:
+        behind = f"{layer.name} behind masked(...), in serial"
+        require(not layer.name.startswith(_LAST), "masked", behind, layer)
+    takes = tuple(map(_takes, layers))
+    return composition(
+        "masked",
+        layers,
+        partial(_there, takes=takes),
+        partial(_back, takes=takes),
+        init=partial(_init, takes=takes),
+        needs_dx=needs_dx,
+    )

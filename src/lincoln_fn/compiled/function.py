@@ -1,0 +1,94 @@
+"""Compiled functions: any pure function of two trees, such as a step of one's own, as one graph."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lincoln_fn._mends import is_constructor
+from lincoln_fn.compiled.donation import Flat
+from lincoln_fn.compiled.graphs import graph_of
+from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiled.tracing import Program
+from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.layer import Arrays
+
+# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
+# products are to be.
+Kind: TypeAlias = tuple[Structure, Layouts, int, str]
+Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
+
+
+def is_pure(whole: object) -> bool:
+    """Tell whether an object can be compiled as a function of two arguments.
+
+    Args:
+        whole: anything.
+
+    Returns:
+        False for modules of torch, for this library's constructors, and for what takes another
+        number of arguments.
+
+    Example:
+        >>> is_pure(lambda state, batch: (state, batch)), is_pure(lf.relu), is_pure(torch.relu)
+        (True, False, False)
+    """
+    if not callable(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
+        return False
+    try:
+        inspect.signature(whole).bind(None, None)
+    except (TypeError, ValueError):  # of another number of arguments, or of none that are known
+        return False
+    return True
+
+
+class CompiledFunction:
+    """A pure function, compiled.
+
+    It remembers a graph, and what puts its outputs together, for each kind of arguments. This is a
+    memo and no state: what it holds would be found anew. A pickle leaves it out.
+    """
+
+    def __init__(self, function: Pure) -> None:
+        self.function = function
+        self.graphs: dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]] = {}
+        update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"compile({_name(self.function)})"
+
+    def __reduce__(self) -> tuple[type[CompiledFunction], tuple[Pure]]:
+        return CompiledFunction, (self.function,)
+
+    def __call__(self, state: Arrays, batch: Arrays) -> Arrays:
+        """Run the graph for such arguments, made now if there is none."""
+        leaves, structure = flatten((state, batch))
+        kind = structure, layouts(leaves), torch.get_num_threads(), precision()
+        if kind not in self.graphs:
+            made, of_result = graph_of(_program(self.function), state, batch)
+            self.graphs[kind] = made.run, builder(of_result)
+        run, build = self.graphs[kind]
+        with torch.no_grad():
+            *outputs, flag = run(leaves)
+        # The graph cannot raise an error, but makes this nan: the function itself says why.
+        return build(outputs) if math.isfinite(flag.item()) else self.function(state, batch)
+
+
+def _program(function: Pure) -> Program:
+    def pure(state: Arrays, batch: Arrays) -> tuple[Arrays, Tensor]:
+        leaves, _ = flatten((state, batch))
+        # The number is 0, or nan if an index is out of range.
+        return function(state, batch), torch.zeros((), device=leaves[0].device if leaves else None)
+
+    return Program(_name(function), "function", "its result", pure, function)
+
+
+def _name(function: Pure) -> str:
+    name: str = getattr(function, "__qualname__", repr(function))
+    return name.rpartition("<locals>.")[2]

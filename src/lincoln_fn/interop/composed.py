@@ -1,0 +1,112 @@
+"""Modules made of modules: torch's containers and transformers, and torchvision's ResNets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from torch import nn
+
+from lincoln_fn.combine.branch import residual
+from lincoln_fn.combine.serial import serial
+from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.layers.relu import relu
+
+
+def _as_they_are(params: tuple[Params, ...]) -> Params:
+    return params
+
+
+class Composed(NamedTuple):
+    """A module made of modules.
+
+    Args:
+        parts: module -> its parts by their paths in it.
+        compose: the parts' layers -> the layer.
+        arrange: the parts' params -> the layer's.
+    """
+
+    # Any: torch declares few of its modules' attributes.
+    parts: Callable[[Any], dict[str, nn.Module]]
+    compose: Callable[..., Layer]
+    arrange: Callable[[tuple[Params, ...]], Params] = _as_they_are
+
+
+def _stacked(module: Any) -> dict[str, nn.Module]:
+    blocks = {f"layers.{i}": block for i, block in enumerate(module.layers)}
+    return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
+
+
+_COMPOSED: Final[dict[type[nn.Module], Composed]] = {
+    # Not named_children, which passes over a module that stands there a second time.
+    nn.Sequential: Composed(lambda module: module._modules, serial),
+    nn.TransformerEncoder: Composed(
+        _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
+    ),
+    nn.TransformerDecoder: Composed(
+        _stacked, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
+    ),
+    nn.Transformer: Composed(
+        lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
+    ),
+}
+
+
+def _block_of(convolutions: int) -> Composed:
+    """Describe a ResNet's block: y = relu(norm(conv(... relu(norm(conv(x))))) + downsample(x))."""
+
+    def parts(module: Any) -> dict[str, nn.Module]:
+        pairs = (f"{kind}{i}" for i in range(1, convolutions + 1) for kind in ("conv", "bn"))
+        # Where there is none, the block adds x itself.
+        way = module.downsample or nn.Identity()
+        return {**{name: getattr(module, name) for name in pairs}, "downsample": way}
+
+    def compose(*layers: Layer) -> Layer:
+        *main, way = layers
+        return serial(residual(serial(*_between(main, relu())), way), relu())
+
+    def arrange(params: tuple[Params, ...]) -> Params:
+        *main, way = params
+        return (tuple(_between(main, ())), way), ()
+
+    return Composed(parts, compose, arrange)
+
+
+def _between(main: list[Any], activation: Any) -> list[Any]:  # Any: layers, or their params
+    """Put an activation behind each convolution and its norm, but for the last."""
+    pairs = [[*main[i : i + 2], activation] for i in range(0, len(main), 2)]
+    return [entry for pair in pairs for entry in pair][:-1]
+
+
+def _resnet(module: Any) -> dict[str, nn.Module]:
+    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool")
+    parts = {name: getattr(module, name) for name in names}
+    return {**parts, "flatten": nn.Flatten(1), "fc": module.fc}
+
+
+# By name, for torchvision need not be there.
+_BY_NAME: Final[dict[str, Composed]] = {
+    "torchvision.models.resnet.BasicBlock": _block_of(2),
+    "torchvision.models.resnet.Bottleneck": _block_of(3),
+    "torchvision.models.resnet.ResNet": Composed(_resnet, serial),
+}
+
+
+def composed(module: nn.Module) -> Composed | None:
+    """Find how a module is made of modules.
+
+    Args:
+        module: any module.
+
+    Returns:
+        The row of the table; None for a single module, and for one that is not known.
+
+    Example:
+        >>> composed(torch.nn.ReLU()) is None, composed(torch.nn.Sequential()).arrange((1, 2))
+        (True, (1, 2))
+    """
+    kind = type(module)
+    if getattr(kind, "forward", None) is nn.Sequential.forward:
+        kind = nn.Sequential
+    return _COMPOSED.get(kind) or _BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")

@@ -1,0 +1,120 @@
+"""Batch and instance norm by their running statistics, as after training.
+
+Derivation. The statistics do not depend on x, so each channel is an affine map of its own:
+
+    rstd = 1 / sqrt(var + epsilon)
+    hat x = (x - mean) rstd
+    y = hat x w + b
+
+    dx = g w rstd
+    dw = sum g hat x    over examples and places
+    db = sum g    over examples and places
+
+A layer that tracks no statistics normalises by those of x, here too.
+
+Cache: x_hat in x's dtype; rstd, one number a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.layers import batch_norm, instance_norm
+from lincoln_fn.layers._normalisation import (
+    Running,
+    affine_grads,
+    scale_and_shift,
+    standardise_by,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import check_batch, check_instances
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+
+
+@record
+class Cache:
+    """The normalised input, each channel's rstd, and which axis counts channels."""
+
+    x_hat: Float[Tensor, "*batch channels *spatial"]
+    rstd: Float[Tensor, " channels"]
+    axis: int = static()
+
+
+@attrs.frozen(eq=False)
+class Norm:
+    """What the two normalisations differ in: their functions, and the axis of the channels."""
+
+    name: str
+    # Any: each has params, caches and hyperparameters of its own.
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    params: type[Any]
+    axis_of: Callable[..., int]
+
+
+def forward(
+    params: Any,  # Any: the params of either normalisation
+    x: Float[Tensor, "*batch channels *spatial"],
+    *,
+    norm: Norm,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
+) -> tuple[Float[Tensor, "*batch channels *spatial"], Any]:  # Any: a cache of here, or of there
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
+    running: Running | None = getattr(params, "running", None)
+    if running is None:
+        y, cache = norm.forward(params, x, eps=eps, spatial_axes=spatial_axes)
+        return y, cache
+    check_input(norm.name, params, x, norm.params)
+    axis = norm.axis_of(x, params.weight, params.bias, running, spatial_axes)
+    places = x.ndim - 1 - axis
+    x_hat, rstd = standardise_by(running, x, eps, places)
+    y = scale_and_shift(x_hat, params.weight, params.bias, places).to(x.dtype)
+    return y, Cache(x_hat.to(x.dtype), rstd, axis)
+
+
+def backward(
+    params: Any,  # Any: as in forward
+    cache: Any,
+    g: Float[Tensor, "*batch channels *spatial"],
+    *,
+    norm: Norm,
+) -> tuple[Float[Tensor, "*batch channels *spatial"], Any]:
+    """Compute dx = g w rstd, dw and db."""
+    check_params(norm.name, params, norm.params)
+    if params.running is None:
+        dx, dparams = norm.backward(params, cache, g)
+        return dx, dparams
+    check_cache(norm.name, cache, Cache)
+    check_cotangent(norm.name, g, cache.x_hat)
+    places = g.ndim - 1 - cache.axis
+    dy = widened(g)
+    dx_hat = scale_and_shift(dy, params.weight, None, places)
+    dx = scale_and_shift(dx_hat, cache.rstd, None, places)
+    shared = (*range(cache.axis), *range(cache.axis + 1, g.ndim))
+    dw, db = affine_grads(dy, widened(cache.x_hat), params.weight, params.bias, shared)
+    return dx.to(g.dtype), norm.params(dw, db, params.running)
+
+
+def _batch_axis(*given: Any) -> int:  # Any: what check_batch takes
+    check_batch(*given)
+    return 1
+
+
+BATCH: Final = Norm(
+    "batch_norm", batch_norm.forward, batch_norm.backward, batch_norm.Params, _batch_axis
+)
+INSTANCE: Final = Norm(
+    "instance_norm",
+    instance_norm.forward,
+    instance_norm.backward,
+    instance_norm.Params,
+    check_instances,
+)

@@ -1,0 +1,93 @@
+"""Last state: y is the last entry of a sequence, not counting the padding.
+
+Derivation. Let t(n) be the last place where sequence n has an entry. Then
+
+    y_n = x_(n t(n))
+    dx_(nt) = g_n    for t = t(n), else 0
+
+A sequence without entries has y = 0, and dx = 0.
+
+Cache: t(n), where there is an entry at all, and a stand-in for x.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from lincoln_fn.layer import Layer
+from lincoln_fn.layers._masked import Inputs, Mask, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache, check_cotangent
+
+
+@record
+class Cache:
+    """The last places, which sequences have one (None if all do), and the form of x."""
+
+    place: Int64[Tensor, "*batch 1 1"]
+    is_there: Bool[Tensor, "*batch 1"] | None
+    stand_ins: StandIns
+    has_mask_entry: bool = static()
+
+
+def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch features"], Cache]:
+    """Take y_n = x_(n t(n))."""
+    sequence, mask = sequence_and_mask("last_state", params, x)
+    place, is_there = _last(sequence, mask)
+    y = sequence.gather(-2, _for_each_feature(place, sequence.shape)).squeeze(-2)
+    if is_there is not None:
+        y = torch.where(is_there, y, 0.0)
+    return y, Cache(place, is_there, stand_ins(sequence, y), isinstance(x, tuple))
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch features"]
+) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
+    """Put g_n at t(n), and 0 elsewhere."""
+    check_cache("last_state", cache, Cache)
+    check_cotangent("last_state", g, cache.stand_ins.y)
+    shape = cache.stand_ins.x.shape
+    if cache.is_there is not None:
+        g = torch.where(cache.is_there, g, 0.0)
+    index = _for_each_feature(cache.place, shape)
+    dx = torch.zeros(shape, dtype=g.dtype, device=g.device).scatter(-2, index, g.unsqueeze(-2))
+    return mirrored(dx, cache.has_mask_entry), ()
+
+
+def _last(sequence: Sequence, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
+    """Find the last place with an entry, and whether there is one."""
+    length = sequence.shape[-2]
+    if mask is None:
+        shape = (*sequence.shape[:-2], 1, 1)
+        return torch.full(shape, length - 1, device=sequence.device), None
+    places = torch.arange(length, device=sequence.device)
+    place = torch.where(mask, places, 0).amax(-1)
+    return place[..., None, None], mask.any(-1, keepdim=True)
+
+
+def _for_each_feature(place: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return place.expand(*shape[:-2], 1, shape[-1])
+
+
+def last_state() -> Layer:
+    """Take the last entry of a sequence, not counting the padding: one vector for each sequence.
+
+    x is a sequence (..., length, features), such as a recurrent layer's outputs, or (sequence,
+    mask). The mask (..., length) is True where the sequence has an entry; None stands for no
+    padding. y has the shape (..., features), and is 0 for a sequence without entries.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is of no such form.
+
+    Example:
+        >>> x = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])
+        >>> last_state().predict((), x)
+        tensor([[3.]])
+    """
+    return Layer("last_state()", forward, backward)

@@ -1,0 +1,81 @@
+"""Masked mean: y is the mean of a sequence's entries, without the padding.
+
+Derivation. The mask m_(nt) is 1 where sequence n has an entry at t, else 0. With the number of
+entries k_n, or 1 where there is none,
+
+    k_n = max(sum_t m_(nt), 1)
+    y_n = (1 / k_n) sum_t m_(nt) x_(nt)
+    (dy_n)/(dx_(nt)) = m_(nt) / k_n
+    dx_(nt) = g_n m_(nt) / k_n
+
+A sequence without entries has y = 0. What stands in the padding has no part in y, even if it is not
+finite.
+
+Cache: the mask, k, and stand-ins for x and y.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.layer import Layer
+from lincoln_fn.layers._masked import Inputs, Mask, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache, check_cotangent
+
+
+@record
+class Cache:
+    """The mask, if there is one, how many entries each sequence has, and the form of x."""
+
+    mask: Mask | None
+    count: Tensor
+    stand_ins: StandIns
+    has_mask_entry: bool = static()
+
+
+def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch features"], Cache]:
+    """Compute y_n = (1 / k_n) sum_t m_nt x_nt."""
+    sequence, mask = sequence_and_mask("masked_mean", params, x)
+    kept, count = sequence, sequence.new_full((), sequence.shape[-2])
+    if mask is not None:
+        kept = torch.where(mask.unsqueeze(-1), sequence, 0.0)
+        count = mask.sum(-1, keepdim=True).clamp(min=1).to(sequence.dtype)
+    y = kept.sum(-2) / count
+    return y, Cache(mask, count, stand_ins(sequence, y), isinstance(x, tuple))
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch features"]
+) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
+    """Compute dx_nt = g_n m_nt / k_n."""
+    check_cache("masked_mean", cache, Cache)
+    check_cotangent("masked_mean", g, cache.stand_ins.y)
+    dx = (g / cache.count).unsqueeze(-2).expand(cache.stand_ins.x.shape)
+    if cache.mask is not None:
+        dx = torch.where(cache.mask.unsqueeze(-1), dx, 0.0)
+    return mirrored(dx, cache.has_mask_entry), ()
+
+
+def masked_mean() -> Layer:
+    """Average a sequence over its entries, without the padding: one vector for each sequence.
+
+    x is a sequence (..., length, features), or (sequence, mask). The mask (..., length) is True
+    where the sequence has an entry; None stands for no padding. y has the shape (..., features),
+    and is 0 for a sequence without entries.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is of no such form.
+
+    Example:
+        >>> x = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])
+        >>> masked_mean().predict((), x)
+        tensor([[2.]])
+    """
+    return Layer("masked_mean()", forward, backward)

@@ -1,0 +1,110 @@
+"""Weighted sum of losses, one for each entry of the prediction: a network of several heads.
+
+Derivation. Loss i has the weight w_i, and sees entry i of prediction and target alone, so
+
+    L = sum_i w_i L_i
+    dprediction_i = w_i g (dL_i)/(dprediction_i)
+
+Cache: each loss's own, and each L_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn._mends import no_tuple
+from lincoln_fn.arguments import NOT_EMPTY, checked, require
+from lincoln_fn.layer import Arrays
+from lincoln_fn.layer import Cache as AnyCache
+from lincoln_fn.losses._reduction import Cotangent
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError, check_cache
+
+Parts: TypeAlias = Mapping[str, tuple[float, Loss]]
+
+
+@record
+class Cache:
+    """The caches of the losses, and their values before they are weighted."""
+
+    caches: tuple[AnyCache, ...]
+    values: tuple[Tensor, ...]
+
+
+def forward(
+    prediction: tuple[Arrays, ...], target: tuple[Arrays, ...], *, parts: Parts
+) -> tuple[Tensor, Cache]:
+    """Compute L = sum_i w_i L_i."""
+    for what, given in (("prediction", prediction), ("target", target)):
+        if type(given) is not tuple or len(given) != len(parts):
+            wanted = f"{what} to be a tuple ({', '.join(parts)})"
+            raise LayerError("weighted", f"expected {wanted}, got {no_tuple(given)}")
+    values, caches = [], []
+    total: Tensor | None = None
+    for (name, (weight, loss)), of_prediction, of_target in zip(
+        parts.items(), prediction, target, strict=True
+    ):
+        value, cache = _part(name, loss, of_prediction, of_target)
+        total = weight * value if total is None else total + weight * value
+        values.append(value)
+        caches.append(cache)
+    assert total is not None  # for there is a part
+    return total, Cache(tuple(caches), tuple(values))
+
+
+def backward(cache: Cache, g: Cotangent = 1.0, *, parts: Parts) -> tuple[Arrays, ...]:
+    """Compute dprediction_i = w_i g dL_i/dprediction_i."""
+    check_cache("weighted", cache, Cache)
+    pairs = zip(parts.values(), cache.caches, strict=True)
+    return tuple(loss.backward(of_part, weight * g) for (weight, loss), of_part in pairs)
+
+
+def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Tensor, AnyCache]:
+    """Compute the value of one loss, whose errors name it."""
+    where = f"weighted[{name!r}] {loss}"
+    try:
+        value, cache = loss.forward(prediction, target)
+    except LayerError as error:
+        raise LayerError(where, error.problem) from error
+    if value.ndim:
+        mend = "use reduction='mean' or 'sum'"
+        raise LayerError(where, f"expected one number, got {tuple(value.shape)}; {mend}")
+    return value, cache
+
+
+@checked
+def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
+    """Add up losses, each with a weight and on an entry of the prediction: L = sum_i w_i L_i.
+
+    Entry i of the prediction and of the target, which are tuples, go to loss i. The net is such as
+    `branch(head, head, merge=identity())`; `select(0, 0)` gives one prediction to two losses.
+    `train` and `fit` tell the value of each loss, before it is weighted, in `record.scores`.
+
+    Args:
+        parts: (weight, loss) by a name, in the order of the prediction's entries.
+
+    Returns:
+        The loss.
+
+    Raises:
+        LayerError: if parts is no such mapping, is empty, or names a part "step" or "loss"; from
+            its functions, if a loss raises one, its reduction is "none", or prediction or target
+            is no tuple with an entry for each.
+
+    Example:
+        >>> mse = lf.losses.mse()
+        >>> loss = weighted({"place": (1.0, mse), "size": (0.5, mse)})
+        >>> value, cache = loss.forward((torch.ones(1), torch.ones(1)), (torch.zeros(1),) * 2)
+        >>> value, loss.backward(cache)
+        (tensor(1.5000), (tensor([2.]), tensor([1.])))
+    """
+    for name in parts:
+        require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
+    shown = ", ".join(f"{name!r}: ({weight}, {loss})" for name, (weight, loss) in parts.items())
+    name = f"weighted({{{shown}}})"
+    return Loss(name, partial(forward, parts=parts), partial(backward, parts=parts))
