@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
+import gallery
 import source_pages
 from mkdocs.structure.files import File, Files
 from source_files import MADE, paths, read
 
+import lincoln_fn as lf
 from lincoln_fn import vocabulary
 
+CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
 TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
+PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
 
 
 def on_config(config: Any) -> None:  # Any: MkDocs' own objects
-    """Put the layers into the navigation, by family, and the losses.
+    """Put the layers into the navigation, by family, and the losses; and the version into the foot.
 
     Args:
         config: the settings, in whose navigation the index of each stands.
     """
     read.cache_clear()  # `mkdocs serve` builds again when a file has changed
+    config.copyright = f"lincoln_fn {lf.__version__}"
     families = source_pages.by_family().items()
     pages = {
         "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
@@ -33,7 +39,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add a page for each layer and each loss.
+    """Add a page for each layer and each loss, and the changelog.
 
     Args:
         files: those of docs/.
@@ -44,19 +50,24 @@ def on_files(files: Files, *, config: Any) -> Files:
     """
     for package in MADE:
         for path in paths(package):
-            files.append(File.generated(config, f"{path}.md", content=source_pages.page(path)))
+            content = source_pages.tags(path) + source_pages.page(path)
+            files.append(File.generated(config, f"{path}.md", content=content))
+    changes = CHANGELOG.read_text(encoding="utf-8")
+    files.append(File.generated(config, "changelog.md", content=changes))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the tables that come from the code in their places.
+    """Put the tables and pictures that come from the code in their places.
 
     Args:
         markdown: a page.
 
     Returns:
-        The page, with tables in the place of the comments that name them.
+        The page, with tables and pictures in the place of the comments that name them.
     """
+    markdown = markdown.replace("<!-- version -->", lf.__version__)
+    markdown = PICTURE.sub(lambda found: gallery.picture(found[1]), markdown)
     tables = {
         "layers": source_pages.layers_table,
         "losses": source_pages.losses_table,

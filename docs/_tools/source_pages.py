@@ -12,13 +12,18 @@ from curves import picture
 from prose import with_formulas
 from source_files import BOTH_WAYS, File, Paragraph, paths, reachable, read
 
+from lincoln_fn import vocabulary
+
 # The pattern that fits first gives the family; what fits none is an activation.
 FAMILIES: Final = {
     "Products and convolutions": ("dense", "bilinear", "conv*"),
     "Activations": (),
     "Normalisation": ("*_norm",),
     "Pooling": ("*_pool", "*_unpool"),
-    "Sequences": ("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*_attention"),
+    "Sequences": (
+        *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*_attention"),
+        *("last_state", "masked_mean"),
+    ),
     "Randomness": ("*dropout",),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
@@ -74,6 +79,21 @@ def summary(file: File) -> str:
         Markdown, in one line.
     """
     return with_formulas(" ".join(file.docstring[0].lines), file.names)
+
+
+def tags(path: str) -> str:
+    """Write the names that torch has for a file's constructors, for the search.
+
+    Args:
+        path: the file's, such as "losses/log_loss".
+
+    Returns:
+        The page's front matter; nothing if torch has no such name.
+    """
+    home = "losses." if path.startswith("losses/") else ""
+    ours = {f"{home}{key}" for key in read(path).constructors}
+    names = [row.torch.removeprefix("nn.") for row in vocabulary.table() if row.ours in ours]
+    return f"---\ntags: [{', '.join(names)}]\n---\n\n" if names else ""
 
 
 def page(path: str) -> str:
