@@ -50,6 +50,37 @@ def test_padding_that_is_not_finite_does_no_harm(last):
     assert not dx[~MASK].any()
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda layer: layer.replace(name="reader()"),
+        lf.frozen,
+        lf.checkpointed,
+        lf.inference,
+        lambda layer: lf.in_dtype(layer, torch.float64),
+    ],
+    ids=["another name", "frozen", "checkpointed", "inference", "in_dtype"],
+)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lf.rnn(4),
+        lf.gru(4),
+        lf.lstm(4),
+        lf.multi_head_attention(2),
+        lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
+    ],
+    ids=str,
+)
+def test_a_layer_takes_the_mask_under_any_name_and_within_what_is_around_it(layer, around):
+    x = torch.where(MASK.unsqueeze(-1), normal(3, 6, 4).double(), 7.0)
+    other = torch.where(MASK.unsqueeze(-1), x, -3.0)
+    net = lf.serial(lf.masked(around(layer)), lf.masked_mean())
+    params = net.init(lf.Key(0), (x, MASK))
+    y = net.forward(params, (x, MASK))[0]
+    torch.testing.assert_close(net.forward(params, (other, MASK))[0], y)
+
+
 def test_a_mask_trains_and_is_frozen_like_any_layer():
     tokens, target = torch.arange(18).reshape(3, 6) % 9, torch.tensor([0, 1, 1])
     net = lf.serial(lf.masked(lf.embedding(9, 4), lf.frozen(lf.gru(3))), lf.last_state())

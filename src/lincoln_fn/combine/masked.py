@@ -20,6 +20,7 @@ from lincoln_fn.arguments import checked, require
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.layers import gru, lstm, rnn
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition, on_meta
 from lincoln_fn.walk.parts import check_entries
@@ -41,25 +42,23 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
     return h, None, mask
 
 
-# Layers that take a mask, by the name of their constructor.
-TAKES: Final[dict[str, Takes]] = {
-    "rnn": _with_state,
-    "gru": _with_state,
-    "lstm": _with_state,
-    "multi_head_attention": _with_mask,
-    "transformer_encoder_block": _with_mask,
-}
+# Who takes a mask: layers by their `forward`, compositions by their label.
+RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
+ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
+# Compositions that take what their part does.
+_AROUND: Final = ("frozen", "checkpointed", "in_dtype")
 # Layers that make one vector of a sequence: of what is left, the mask says nothing.
 _LAST: Final = ("masked_mean", "last_state")
-# What changes how a layer is used, but not what it takes.
-_AROUND: Final = ("frozen", "checkpointed", "in_dtype", "inference")
 
 
 def _takes(layer: Layer) -> Takes:
-    name, _, inside = layer.name.partition("(")
-    while name in _AROUND:
-        name, _, inside = inside.partition("(")
-    return TAKES.get(name, _alone)
+    made = layer.composition
+    if made is None:
+        function = layer.forward.func if isinstance(layer.forward, partial) else layer.forward
+        return _with_state if function in RECURRENT else _alone
+    if made.label in _AROUND:
+        return _takes(made.parts[0])
+    return _with_mask if made.label in ATTENTION else _alone
 
 
 def _there(
@@ -94,11 +93,11 @@ def _back(
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, ...]) -> Params:
-    h, mask = on_meta(_with_its_mask(x))
+    h, mask = _with_its_mask(x)
     made: list[Params] = []
     for i, (part, take) in enumerate(zip(parts, takes, strict=True)):
-        given = x[0] if i == 0 else h  # x itself gives the parameters their device
-        made.append(part.init(key.fold_in(i), take(given, mask)))
+        made.append(part.init(key.fold_in(i), take(h, mask)))
+        h, mask = on_meta((h, mask))  # x itself gives the first parameters their device
         y = part.predict(on_meta(made[i]), take(h, mask))
         h = y[0] if take is _with_state else y
     return tuple(made)
