@@ -602,3 +602,66 @@ def test_the_single_layer_by_its_module():
     y, cache = scaled_dot_product_attention.forward((), (Q, K, V), is_causal=True)
     close(y, SDPA(is_causal=True).predict((), (Q, K, V)))
     close(cache.weights.sum(-1), torch.ones(2, 5).double())
+
+
+PROJECTIONS = ("query", "key", "value", None, "output")
+
+
+def test_each_projection_is_a_part_of_its_own():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+    visited = {}
+
+    def forward(layer, path, params, x):
+        visited[path] = params
+        return layer.forward(params, x)
+
+    y, cache = lf.walk.there(forward, net, params, x)
+    _, sites = lf.cotangents(net, params, cache, y)
+    for i, name in enumerate(PROJECTIONS):
+        own = params.dropout if name is None else getattr(params, name)
+        assert visited[str(i)] is own
+        assert sites[i].path == str(i)
+        assert sites[i].params is own
+
+
+def test_a_projection_that_is_replaced_makes_its_own_gradients():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+
+    def times(factor, layer):
+        def grads(params, cache, g):
+            return lf.tree.map(lambda dp: factor * dp, layer.grads(params, cache, g))
+
+        return layer.replace(grads=grads)
+
+    changed = net.rebuild(
+        tuple(part if i == 3 else times(i + 2.0, part) for i, part in enumerate(net.parts))
+    )
+    y, cache = net.forward(params, x)
+    _, plain = net.backward(params, cache, y)
+    _, sites = lf.cotangents(changed, params, cache, y)
+    for found in (changed.backward(params, cache, y)[1], lf.grads_at(changed, params, sites)):
+        for i, name in enumerate(PROJECTIONS):
+            if name is not None:
+                expected = (i + 2.0) * getattr(plain, name).weight
+                torch.testing.assert_close(getattr(found, name).weight, expected)
+
+
+def test_the_functions_of_the_file_are_those_of_the_layer():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+    y, cache = multi_head_attention.forward(params, x, num_heads=2)
+    assert torch.equal(y, net.forward(params, x)[0])
+    dx, dparams = multi_head_attention.backward(params, cache, y)
+    expected_dx, expected = net.backward(params, cache, y)
+    assert torch.equal(dx, expected_dx)
+    assert all(map(torch.equal, lf.tree.leaves(dparams), lf.tree.leaves(expected)))
+
+
+def test_a_projection_alone_has_as_many_outputs_as_inputs():
+    x = normal(2, 5, 6)
+    made = lf.multi_head_attention(2).parts[0].init(lf.Key(3), x)
+    expected = lf.dense(6).init(lf.Key(3), x)
+    assert torch.equal(made.weight, expected.weight)
+    assert torch.equal(made.bias, expected.bias)
