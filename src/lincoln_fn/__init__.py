@@ -162,12 +162,12 @@ from lincoln_fn.record import record as record
 from lincoln_fn.record import static as static
 from lincoln_fn.shapes import LayerError as LayerError
 from lincoln_fn.shapes import NonFiniteError as NonFiniteError
+from lincoln_fn.step import make_step as make_step
 from lincoln_fn.summary import summary as summary
 from lincoln_fn.train import StateLike as StateLike
 from lincoln_fn.train import StepRecord as StepRecord
 from lincoln_fn.train import TrainState as TrainState
 from lincoln_fn.train import init_state as init_state
-from lincoln_fn.train import make_step as make_step
 from lincoln_fn.train import train as train
 from lincoln_fn.walk import Site as Site
 from lincoln_fn.walk import cotangents as cotangents

@@ -22,8 +22,9 @@ from lincoln_fn.metrics import Metric
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.step import make_step
 from lincoln_fn.streams.progress import display
-from lincoln_fn.train import StepRecord, TrainState, init_state, make_step, train
+from lincoln_fn.train import StepRecord, TrainState, init_state, train
 
 Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
 

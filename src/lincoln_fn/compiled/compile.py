@@ -25,7 +25,8 @@ from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import Step, TrainState, total_of
+from lincoln_fn.step import Step, total_of
+from lincoln_fn.train import TrainState
 
 # Any: trees of tensors, of whatever kinds the function takes and returns.
 Function = TypeVar("Function", bound=Callable[[Any, Any], Any])

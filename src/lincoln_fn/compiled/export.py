@@ -16,7 +16,8 @@ from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import trace
 from lincoln_fn.data import Batch
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import Step, TrainState
+from lincoln_fn.step import Step
+from lincoln_fn.train import TrainState
 
 NAMES: Final = "names.json"
 

@@ -32,7 +32,8 @@ from lincoln_fn.fastpath._traced import RunsHere
 from lincoln_fn.layer import Arrays
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import Step, TrainState
+from lincoln_fn.step import Step
+from lincoln_fn.train import TrainState
 
 
 @attrs.frozen(eq=False)

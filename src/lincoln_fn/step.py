@@ -1,0 +1,243 @@
+"""A training step: forward, loss, backward, advance and update, in that order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, final
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._batches import check_batch
+from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._spent import check_unspent, spend_replaced
+from lincoln_fn._step_errors import check_prediction, non_finite
+from lincoln_fn.data import Batch
+from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.losses._parts import first_check, parts_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim import Optimizer, OptimizerState
+from lincoln_fn.optim.leaves import check_state
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.train import StepFunction, TrainState
+from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.training import gradients, records
+from lincoln_fn.walk.walks import BackWalker
+
+# An optimizer's: (params, grads, state) -> (params, state).
+Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
+
+
+@final
+@attrs.frozen(eq=False, repr=False)
+class Step:
+    """A training step; made by `make_step`.
+
+    Calling it checks the batch and the loss. `pure` is the bare step, for tracing; `run` is what a
+    call runs: the bare step, one that writes over the state if `donate` allows it, or a compiled
+    one.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: Optimizer
+    donate: bool
+    pure: StepFunction
+    run: StepFunction
+    # What is checked at step 0, where it has to be: that the loss is for such predictions.
+    check_first: Callable[[Params, Batch], None] | None = None
+    # The names of a weighted loss's parts. `run` and `pure` give their values behind the loss's.
+    parts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"make_step({self.net}, {self.loss}, {self.optimizer})"
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step, and raise where `make_step` says."""
+        new_state, value = self._taken(state, batch)
+        return new_state, value[0] if self.parts else value
+
+    def with_parts(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
+        """Take a step, and tell the value of each part of a weighted loss beside its own.
+
+        Args:
+            state: as for a call.
+            batch: likewise.
+
+        Returns:
+            The new state, and the value; of a weighted loss, a dict of numbers: "loss", and each
+            part by its name.
+
+        Raises:
+            LayerError: as a call does.
+        """
+        new_state, value = self._taken(state, batch)
+        if not self.parts:
+            return new_state, value
+        return new_state, dict(zip(("loss", *self.parts), value, strict=True))
+
+    def _taken(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step; of a weighted loss, the value has those of its parts behind it."""
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            if isinstance(batch, TrainState):
+                raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
+            check_batch("step", batch)
+        # An x that requires a gradient would make autograd record the step, and every one after.
+        # Set by hand, which a small step notices beside torch.no_grad().
+        recorded = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            if self.check_first is not None and not int(state.step):
+                self.check_first(state.params, (batch[0], batch[1]))
+            new_state, value = self.run(state, (batch[0], batch[1]))
+        except Exception as error:
+            check_kinds("step", state=(state, TrainState))
+            check_unspent(state)
+            if isinstance(error, LayerError):
+                self.net.forward(state.params, batch[0])  # names the place as the user has it
+            raise
+        finally:
+            torch._C._set_grad_enabled(recorded)
+        if value.ndim and not self.parts:
+            mend = "use reduction='mean' or 'sum'"
+            raise LayerError(
+                self.loss.name, f"expected one number to descend, got {tuple(value.shape)}; {mend}"
+            )
+        if not math.isfinite(total_of(value).item()):
+            raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
+        return new_state, value
+
+
+def total_of(value: Tensor) -> Tensor:
+    """Give the number that a step descends, of the value that its `run` gives.
+
+    Args:
+        value: the number, or of a weighted loss that and the values of the parts.
+
+    Returns:
+        A tensor without axes.
+
+    Example:
+        >>> total_of(torch.tensor([3.0, 2.0, 1.0]))
+        tensor(3.)
+    """
+    return value[0] if value.ndim else value
+
+
+def make_step(
+    net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = False, fast: bool = True
+) -> Step:
+    """Make the training step of a network: step(state, (x, target)) -> (state, value).
+
+    Args:
+        net: the network.
+        loss: its loss, with reduction mean or sum.
+        optimizer: moves the parameters.
+        donate: whether a step may write the new state over the one it is given, which saves time
+            and memory in large networks. Then the tensors written over are empty afterwards, so
+            that a state used twice is an error; whoever keeps a state keeps a copy. No tensor may
+            stand in two places of the state, and other trees must not need its numbers.
+        fast: whether `lf.fast(net)` takes the steps, which computes the same in less time.
+
+    Returns:
+        The step, a pure function of what is left to it. It raises `LayerError` for a batch that
+        does not fit and, at step 0, where the loss is on probabilities, or on their logarithms, and
+        the net gives something else. It raises `NonFiniteError`, naming the step
+        and the first layer whose output is not finite, for a loss that is `nan` or infinite. In
+        each case there is no new state, and the old one is as it was.
+
+    Raises:
+        LayerError: if an argument is not of its kind.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer)
+        >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(4)))
+        >>> state.step
+        tensor(1)
+    """
+    check_kinds(
+        "make_step",
+        "(net, loss, optimizer)",
+        net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer),
+    )  # fmt: skip
+    layer, its_loss, update = net, loss, optimizer.update
+    if fast:
+        layer, its_loss = fast_layer(net), fast_loss(loss)
+        update = fast_optimizer(optimizer).update
+    parts = tuple(parts_of(loss))
+    lr = plain_rate(optimizer) if fast else None
+    pure, in_place = (
+        partial(
+            _run,
+            layer,
+            its_loss,
+            update,
+            walker=None if lr is None else sgd_walker(lr, donate=writes),
+            has_parts=bool(parts),
+            donate=writes,
+        )
+        for writes in (False, True)
+    )
+    check = first_check(loss)
+    return Step(
+        net,
+        loss,
+        optimizer,
+        donate,
+        pure,
+        in_place if donate else pure,
+        None if check is None else partial(check_prediction, layer, check),
+        parts,
+    )
+
+
+def _run(
+    layer: Layer,
+    loss: Loss,
+    update: Update,
+    state: TrainState,
+    batch: Batch,
+    *,
+    walker: BackWalker | None,
+    has_parts: bool,
+    donate: bool,
+) -> tuple[TrainState, Tensor]:
+    """Take a bare step; `walker` is the walk back that updates each layer as it comes by."""
+    x, target = batch
+    params = state.params
+    prediction, cache = layer.forward(params, x)
+    value, loss_cache = loss.forward(prediction, target)
+    if donate and not (value.ndim == 0 and math.isfinite(value.item())):
+        return state, value  # which is refused: nothing may be written yet
+    g = loss.backward(loss_cache)
+    if has_parts:
+        value = torch.stack((value, *loss_cache.values))
+    advanced = layer.advance(params, cache)
+    # Nobody else holds the caches: each is freed when the walk has passed its layer.
+    del prediction, loss_cache
+    cache = owned(cache)
+    if walker is None:
+        dparams = gradients(layer, params, cache, g)
+        new_params, opt_state = update(advanced, dparams, state.opt_state)
+    else:
+        opt_state = state.opt_state
+        check_state("sgd", opt_state, None)
+        new_params = records(walker, layer, params, cache, g)
+        if advanced is not params:
+            new_params = tree.map(lambda _, moved: moved, advanced, new_params)
+    new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
+    if donate:
+        spend_replaced((params, state.opt_state), (new_params, opt_state))
+    return new_state, value
