@@ -228,8 +228,7 @@ class Composition:
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, and compute no dx that only the composition's own dx would need."""
-        needs_dx = partial(self._passes_dx, params)
-        visit = GradsVisit(self.label, self.placed, needs_dx)
+        visit = GradsVisit(self.label, self.placed, lambda i: self.needs_dx(i, params))
         return self.gathered(params, self.back(visit, params, cache, g)[1])
 
     def gathered(self, params: Params, records: Record) -> Params:
@@ -237,9 +236,6 @@ class Composition:
         if self.gather is gather_entries:
             return tuple(records[: len(params)])
         return self.gather(_itself, params, records)
-
-    def _passes_dx(self, params: Params, i: int) -> bool:
-        return self.needs_dx(i, params)
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
