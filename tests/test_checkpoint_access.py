@@ -344,7 +344,7 @@ def test_an_error_of_the_disk_is_named(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("lincoln_fn.checkpoint.contents.fill", broken)
+    monkeypatch.setattr("lincoln_fn.checkpoint.contents.read_bytes", broken)
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(path, LIKE)
     assert caught.value.problem == f"cannot be read: {os.strerror(errno.EIO)}"

@@ -41,16 +41,14 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
         raise LayerError("batches", f"expected at least one array, got {brief(arrays)}")
 
     def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
-        if array is None:
-            raise wrong_kind("batches", f"arrays[{i}]", None, "an array of numbers")
         try:
             return torch.as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
         except (TypeError, ValueError, RuntimeError) as error:
-            where, kind = f"arrays[{i}]", "an array of numbers"
-            raise wrong_kind("batches", where, array, kind) from error
+            name, kind = f"arrays[{i}]", "an array of numbers"
+            raise wrong_kind("batches", name, array, kind) from error
 
     def is_leaf(node: object) -> bool:
-        return node is None or (isinstance(node, list) and not any(map(is_array, node)))
+        return isinstance(node, list) and not any(map(is_array, node))
 
     return tuple(
         optree.tree_map(

@@ -30,10 +30,11 @@ relu; write relu()
             raise wrong_kind(where, name, given, kind.__name__, order)
 
 
-def check_functions(where: object, **functions: object) -> None:
+def check_functions(kind: str, where: object, **functions: object) -> None:
     """Check that what a layer, a loss or an optimizer is made of are a name and functions.
 
     Args:
+        kind: the class, such as "Layer".
         where: the name.
         **functions: by field.
 
@@ -41,12 +42,12 @@ def check_functions(where: object, **functions: object) -> None:
         LayerError: for the first that is not.
 
     Example:
-        >>> check_functions("mine()", forward=None)
+        >>> check_functions("Layer", "mine()", forward=None)
         Traceback (most recent call last):
         lincoln_fn.shapes.LayerError: mine(): expected forward to be a function, got None
     """
     if not isinstance(where, str):
-        raise wrong_kind("Layer", "name", where, "the code that makes it")
+        raise wrong_kind(kind, "name", where, "the code that makes it")
     for name, function in functions.items():
         if not callable(function):
             raise wrong_kind(where, name, function, "a function")

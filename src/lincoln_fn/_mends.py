@@ -90,8 +90,8 @@ def is_constructor(given: object) -> bool:
         (True, False)
     """
     returned = getattr(given, "__annotations__", {}).get("return")
-    is_ours = getattr(given, "__module__", "") or ""
-    return returned in _MADE and is_ours.startswith("lincoln_fn")
+    module = getattr(given, "__module__", "") or ""
+    return returned in _MADE and module.startswith("lincoln_fn")
 
 
 def _call(given: object) -> str:

@@ -103,8 +103,6 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:  # one is missing or unknown, which Python's own error names
-            bound = None
-        if bound is None:
             return _called(constructor, args, kwargs)
         check_order(constructor.__name__, args)
         for name, value in bound.arguments.items():
@@ -152,11 +150,10 @@ def _argument(constructor: str, name: str, hint: Hint, value: object) -> object:
     try:
         return read(hint, value)
     except RefusedError as refused:
-        place, expected, given = refused.place, refused.expected, refused.given
-        mend = mend_of(given, refused.kind)
-    said = f"expected {name}{place} {expected}, got {_shown(given)}"
-    raise LayerError(constructor, f"{said}; {mend}" if mend else said)
+        said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
+        mend = mend_of(refused.given, refused.kind)
+        raise LayerError(constructor, f"{said}; {mend}" if mend else said) from None
 
 
 def _shown(value: object) -> str:
-    return brief(value) if isinstance(value, torch.dtype | list | dict | bool) else shown(value)
+    return brief(value) if isinstance(value, torch.dtype | list | dict) else shown(value)

@@ -132,12 +132,9 @@ def batches(
         tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
         tensor([2.], dtype=torch.float64) tensor([2])
     """
-    for name, number, least in (
-        ("batch_size", batch_size, 1),
-        ("epochs", epochs, 1),
-        ("start", start, 0),
-    ):
-        check_int("batches", name, number, least)
+    check_int("batches", "batch_size", batch_size, 1)
+    check_int("batches", "epochs", epochs, 1)
+    check_int("batches", "start", start, 0)
     if key is not None:
         check_kinds("batches", key=(key, Key))
     tensors = as_tensors(arrays)

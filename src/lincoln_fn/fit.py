@@ -8,10 +8,8 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 import attrs
-import numpy as np
-from torch import Tensor
 
-from lincoln_fn._batches import check_batch, check_walkable
+from lincoln_fn._batches import check_batch, check_walkable, is_array
 from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
 from lincoln_fn.evaluate import check_metric, evaluate
@@ -182,7 +180,7 @@ def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) 
     if is_used_once(data) and not used_once:
         problem = "expected data that can be walked once an epoch, got an iterator"
         raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")
-    if isinstance(data, list) and data and isinstance(data[0], Tensor | np.ndarray):
+    if isinstance(data, list) and data and is_array(data[0]):
         problem = "expected arrays as a tuple (x, target), got a list"
         raise LayerError("fit", f"{problem}; write a tuple in place of the list")
     check_walkable("fit", data)

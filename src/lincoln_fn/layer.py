@@ -129,7 +129,7 @@ class Layer:
 
     def __attrs_post_init__(self) -> None:
         check_functions(
-            self.name, forward=self.forward, backward=self.backward, init=self.init,
+            "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
             predict=self.predict, input_grad=self.input_grad, grads=self.grads,
             advance=self.advance,
         )  # fmt: skip

@@ -13,7 +13,6 @@ from typing import TypeAlias
 from torch import Tensor
 
 from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import shown
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.shapes import LayerError
 
@@ -70,11 +69,6 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         >>> top_k_error(2)(torch.tensor([[0.1, 0.3, 0.6], [0.5, 0.4, 0.1]]), torch.tensor([1, 2]))
         0.5
     """
-    if not isinstance(k, int) or isinstance(k, bool):
-        mend = "top_k_error(k) makes the metric"
-        raise LayerError("top_k_error", f"expected k to be an int, got {shown(k)}; {mend}")
-    if k < 1:
-        raise LayerError("top_k_error", f"expected k of at least 1, got {k}")
     return partial(_top_k_error, k=k)
 
 

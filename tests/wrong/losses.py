@@ -1,5 +1,7 @@
 """Predictions and labels that do not belong to a loss."""
 
+from functools import partial
+
 import torch
 from torch.nn.functional import one_hot
 
@@ -22,11 +24,24 @@ def binary(loss, target=Y, net=BINARY):
     return step(net, loss, batch=(X, target))
 
 
+# What the error says of logits, by the loss on probabilities that is given them.
+ON_LOGITS = {
+    NLL: ("nll", "log-probabilities", "log_softmax", "softmax_cross_entropy"),
+    CE: ("cross_entropy", "[0, 1]", "softmax_cross_entropy"),
+}
+GIVEN_LOGITS = {
+    "forward": lambda loss: loss.forward(Z, C),
+    "a step": lambda loss: step(LOGITS, loss),
+    "fit": lambda loss: fit(net=LOGITS, loss=loss),
+    "trace": lambda loss: lf.inspect.trace(LOGITS, LOGITS.init(KEY, X), X, loss, T),
+}
+
 ROWS = {
-    "nll: logits": (
-        lambda: NLL.forward(Z, C),
-        LayerError, "nll", "log-probabilities", "log_softmax", "softmax_cross_entropy",
-    ),
+    **{
+        f"{words[0]}: logits in {where}": (partial(call, loss), LayerError, *words)
+        for loss, words in ON_LOGITS.items()
+        for where, call in GIVEN_LOGITS.items()
+    },
     "nll: log-sigmoids in a step": (
         lambda: step(lf.serial(LOGITS, lf.log_sigmoid()), NLL),
         LayerError, "nll", "sum to 1", "log_softmax",
@@ -35,37 +50,13 @@ ROWS = {
         lambda: NLL.forward(P, C),
         LayerError, "nll", "log-probabilities", "log_softmax",
     ),
-    "nll: logits in a step": (
-        lambda: step(LOGITS, NLL),
-        LayerError, "nll", "log-probabilities", "log_softmax",
-    ),
-    "nll: logits in fit": (
-        lambda: fit(net=LOGITS, loss=NLL),
-        LayerError, "nll", "log-probabilities", "log_softmax",
-    ),
     "nll: probabilities in a step": (
         lambda: step(lf.serial(LOGITS, lf.softmax()), NLL),
         LayerError, "nll", "log-probabilities",
     ),
-    "nll: logits in trace": (
-        lambda: lf.inspect.trace(LOGITS, LOGITS.init(KEY, X), X, NLL, T),
-        LayerError, "nll", "log-probabilities",
-    ),
-    "cross_entropy: logits": (
-        lambda: CE.forward(Z, C),
-        LayerError, "cross_entropy", "[0, 1]", "softmax_cross_entropy",
-    ),
     "cross_entropy: log-probabilities": (
         lambda: CE.forward(LOG_P, C),
         LayerError, "cross_entropy", "[0, 1]", "nll",
-    ),
-    "cross_entropy: logits in a step": (
-        lambda: step(LOGITS, CE),
-        LayerError, "cross_entropy", "[0, 1]", "softmax_cross_entropy",
-    ),
-    "cross_entropy: logits in fit": (
-        lambda: fit(net=LOGITS, loss=CE),
-        LayerError, "cross_entropy", "[0, 1]", "softmax_cross_entropy",
     ),
     "cross_entropy: percentages": (
         lambda: CE.forward(100 * P, C),

@@ -465,6 +465,20 @@ ROWS = {
         lambda: lf.Layer("mine()", None, None),
         LayerError, "mine()", "forward", "function",
     ),
+    "Loss: no name": (lambda: lf.Loss(None, print, print), LayerError, "Loss", "name"),
+    "Optimizer: no name": (
+        lambda: lf.optim.Optimizer(None, print, print), LayerError, "Optimizer", "name",
+    ),
+    "Transform: no function": (
+        lambda: lf.optim.Transform("mine()", 3.0), LayerError, "mine()", "around", "function",
+    ),
+    "Schedule: a number": (
+        lambda: lf.schedules.Schedule("mine()", 0.1), LayerError, "mine()", "at", "function",
+    ),
+    "Initializer: a number": (
+        lambda: lf.initializers.Initializer("mine()", 0.1),
+        LayerError, "mine()", "draw", "function",
+    ),
     "Layer: a layer's own forward's y": (
         lambda: lf.Layer("mine()", X, X),
         LayerError, "mine()", "forward", "float32[6, 3]",

@@ -1,5 +1,7 @@
 """Parameters and inputs that are swapped, of another layer, or whose shapes do not fit."""
 
+from functools import partial
+
 import attrs
 import torch
 from torch import nn
@@ -46,7 +48,27 @@ def trained(layer, x, **changes):
     return lf.make_step(layer, lf.losses.mse(), SGD)(state, (x, torch.zeros_like(y)))
 
 
+# A bias of one number, which would broadcast: by layer, an input and the features it needs one for.
+BIASED = {
+    "dense": (D, X, 4),
+    "bilinear": (lf.bilinear(4), (X, X), 4),
+    "conv2d": (lf.conv2d(4, 3), IMAGE, 4),
+    "conv_transpose2d": (lf.conv_transpose2d(4, 3), IMAGE, 4),
+    "batch_norm": (lf.batch_norm(), IMAGE, 3),
+    "instance_norm": (lf.instance_norm(affine=True), IMAGE, 3),
+    "group_norm": (lf.group_norm(1), IMAGE, 3),
+    "layer_norm": (lf.layer_norm(), X, 3),
+}
+
 ROWS = {
+    **{
+        f"{name}: a bias of one number, {where}": (
+            partial(call, layer, x, bias=B[:1]),
+            LayerError, name, f"bias of shape ({n},)", "(1,)",
+        )
+        for name, (layer, x, n) in BIASED.items()
+        for where, call in (("in forward", changed), ("in a step", trained))
+    },
     "params and x swapped": (
         lambda: D.forward(X, D_PARAMS),
         LayerError, "dense", "params dense.Params", "float32[6, 3]", "(params, x)",
@@ -117,10 +139,6 @@ ROWS = {
         lambda: fit(state=OTHER_STATE),
         LayerError, "serial", "2 entries",
     ),
-    "dense: a bias of one number": (
-        lambda: D.forward(dense.Params(W, B[:1]), X),
-        LayerError, "dense", "bias of shape (4,)", "(1,)",
-    ),
     "dense: a bias that is a number": (
         lambda: D.forward(dense.Params(W, B[0]), X),
         LayerError, "dense", "bias of shape (4,)", "()",
@@ -140,10 +158,6 @@ ROWS = {
     "dense: in predict": (
         lambda: D.predict(dense.Params(W, B[:1]), X),
         LayerError, "bias of shape (4,)",
-    ),
-    "dense: in a step": (
-        lambda: trained(D, X, bias=B[:1]),
-        LayerError, "dense", "bias of shape (4,)", "(1,)",
     ),
     "dense: W transposed": (
         lambda: D.forward(dense.Params(W.mT, B), X),
@@ -189,21 +203,9 @@ ROWS = {
         lambda: trained(D, X, bias=B.double()),
         LayerError, "dense", "bias of dtype torch.float32", "torch.float64",
     ),
-    "bilinear: a bias of one number": (
-        lambda: changed(lf.bilinear(4), (X, X), bias=B[:1]),
-        LayerError, "bilinear", "bias of shape (4,)", "(1,)",
-    ),
     "bilinear: a matrix for the weight": (
         lambda: changed(lf.bilinear(4), (X, X), weight=W),
         LayerError, "bilinear", "weight", "(3, 4)",
-    ),
-    "conv: a bias of one number": (
-        lambda: changed(lf.conv2d(4, 3), IMAGE, bias=B[:1]),
-        LayerError, "conv2d", "bias of shape (4,)", "(1,)",
-    ),
-    "conv: a bias of one number, in a step": (
-        lambda: trained(lf.conv2d(4, 3), IMAGE, bias=B[:1]),
-        LayerError, "conv2d", "bias of shape (4,)", "(1,)",
     ),
     "conv: a bias in float64": (
         lambda: changed(lf.conv2d(4, 3), IMAGE, bias=B.double()),
@@ -212,14 +214,6 @@ ROWS = {
     "conv: a matrix for the weight": (
         lambda: changed(lf.conv2d(4, 3), IMAGE, weight=W),
         LayerError, "conv", "weight", "(3, 4)",
-    ),
-    "conv_transpose: a bias of one number": (
-        lambda: changed(lf.conv_transpose2d(4, 3), IMAGE, bias=B[:1]),
-        LayerError, "conv_transpose2d", "bias of shape (4,)", "(1,)",
-    ),
-    "conv_transpose: in a step": (
-        lambda: trained(lf.conv_transpose2d(4, 3), IMAGE, bias=B[:1]),
-        LayerError, "conv_transpose2d", "bias of shape (4,)", "(1,)",
     ),
     "embedding: a table of one axis": (
         lambda: lf.embedding(5, 2).forward(embedding.Params(torch.ones(5)), T),
@@ -233,49 +227,25 @@ ROWS = {
         lambda: lf.embedding(5, 2).forward(embedding.Params(torch.ones(5, 2)), X),
         LayerError, "embedding", "x of integers", "float32",
     ),
-    "batch_norm: a bias of one number": (
-        lambda: changed(lf.batch_norm(), IMAGE, bias=B[:1]),
-        LayerError, "batch_norm", "bias of shape (3,)", "(1,)",
-    ),
     "batch_norm: a weight of one number": (
         lambda: changed(lf.batch_norm(), IMAGE, weight=B[:1]),
         LayerError, "batch_norm", "(N, 1",
-    ),
-    "batch_norm: in a step": (
-        lambda: trained(lf.batch_norm(), IMAGE, bias=B[:1]),
-        LayerError, "batch_norm", "bias of shape (3,)",
     ),
     "batch_norm: running statistics of one number": (
         lambda: running(lf.batch_norm()),
         LayerError, "batch_norm", "running", "(3,)", "(1,)",
     ),
-    "instance_norm: a bias of one number": (
-        lambda: changed(lf.instance_norm(affine=True), IMAGE, bias=B[:1]),
-        LayerError, "instance_norm", "bias of shape (3,)", "(1,)",
-    ),
     "instance_norm: running statistics": (
         lambda: running(lf.instance_norm(track_running_stats=True)),
         LayerError, "instance_norm", "(N, 1, L1, ...)", "(2, 3, 5, 5)",
-    ),
-    "group_norm: a bias of one number": (
-        lambda: changed(lf.group_norm(1), IMAGE, bias=B[:1]),
-        LayerError, "group_norm", "bias of shape (3,)", "(1,)",
     ),
     "group_norm: a weight of two axes": (
         lambda: changed(lf.group_norm(1), IMAGE, weight=torch.ones(3, 5)),
         LayerError, "group_norm", "weight",
     ),
-    "layer_norm: a bias of one number": (
-        lambda: changed(lf.layer_norm(), X, bias=B[:1]),
-        LayerError, "layer_norm", "bias of shape (3,)", "(1,)",
-    ),
     "layer_norm: a weight of one number": (
         lambda: changed(lf.layer_norm(), X, weight=B[:1]),
         LayerError, "layer_norm", "(..., 1)",
-    ),
-    "layer_norm: in a step": (
-        lambda: trained(lf.layer_norm(), X, bias=B[:1]),
-        LayerError, "layer_norm", "bias of shape (3,)",
     ),
     "layer_norm: the weight as a number": (
         lambda: changed(lf.layer_norm(), X, weight=1.0),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import torch
 from torch import Tensor
 
 # A FIFO is opened without waiting for its other end. Windows lacks these flags, and has its own.
@@ -63,25 +64,30 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         raise ValueError(_problem(error, path)) from error
 
 
-def fill(file: BinaryIO, raw: Tensor) -> None:
-    """Read as many bytes as a tensor of bytes has.
+def read_bytes(file: BinaryIO, size: int) -> Tensor:
+    """Read so many bytes.
 
     Args:
         file: where it is to go on.
-        raw: of dtype uint8, on the CPU; updated in place.
+        size: how many.
+
+    Returns:
+        The bytes, of dtype uint8, on the CPU.
 
     Raises:
         ValueError: if the file ends before.
 
     Example:
         >>> import io
-        >>> fill(io.BytesIO(b"ab"), torch.empty(3, dtype=torch.uint8))
+        >>> read_bytes(io.BytesIO(b"ab"), 3)
         Traceback (most recent call last):
         ValueError: is damaged: it became shorter while it was read
     """
+    raw = torch.empty(size, dtype=torch.uint8, device="cpu")
     # A reader of `io` reads on until the buffer is full or the file ends.
-    if file.readinto(raw.numpy().data) < len(raw):  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
+    if file.readinto(raw.numpy().data) < size:  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
         raise ValueError("is damaged: it became shorter while it was read")
+    return raw
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.checkpoint.access import fill
+from lincoln_fn.checkpoint.access import read_bytes
 from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
 from lincoln_fn.checkpoint.notes import Notes, begun, head_digest, named, read_notes
@@ -77,13 +77,10 @@ def check_head(contents: Contents, differences: str = "") -> None:
         ValueError: is damaged: what it holds does not agree with its checksum, alas
     """
     if "head_sha256" in contents.notes:
-        digest, expected = (
-            head_digest(contents.notes, contents.shapes),
-            contents.notes["head_sha256"],
-        )
+        agrees = head_digest(contents.notes, contents.shapes) == contents.notes["head_sha256"]
     else:
-        digest, expected = _digest(contents), contents.notes["sha256"]
-    if digest != expected:
+        agrees = _digest(contents) == contents.notes["sha256"]
+    if not agrees:
         raise ValueError(_DAMAGED + differences)
 
 
@@ -146,8 +143,7 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
         sha.update(named(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for block in blocks(tensors[name]):
-            raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
-            fill(contents.file, raw)
+            raw = read_bytes(contents.file, block.nbytes)
             sha.update(raw.numpy().data)
             if place.dtype is torch.bool and bool((raw > 1).any()):
                 raise ValueError(f"is damaged: {name} has a bool that is neither 0 nor 1")
@@ -164,9 +160,7 @@ def _digest(contents: Contents) -> str:
         sha.update(named(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for begin in range(place.begin, place.end, BLOCK):
-            raw = torch.empty(min(BLOCK, place.end - begin), dtype=torch.uint8, device="cpu")
-            fill(contents.file, raw)
-            sha.update(raw.numpy().data)
+            sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)
     return sha.hexdigest()
 
 

@@ -132,7 +132,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
         try:
             expected = describe(like)
         except ValueError as error:
-            raise CheckpointError(path, f"like: {error}") from error
+            raise ValueError(f"like: {error}") from error
         check_fit(opened, expected.rest, {n: shape_text(t) for n, t in expected.tensors.items()})
         tensors = read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
     leaves = [tensors.get(name, leaf) for name, leaf in expected.leaves.items()]
@@ -189,8 +189,6 @@ def _named(path: Path) -> Iterator[None]:
     """Put the file's name before what is wrong."""
     try:
         yield
-    except CheckpointError:
-        raise
     except ValueError as error:
         raise CheckpointError(path, str(error)) from error
 

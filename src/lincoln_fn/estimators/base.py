@@ -92,7 +92,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
             if not _are_alike(state, self.state_):
                 problem = "expected to go on with the net, optimizer and kind of data fitted before"
                 mend = "fit with warm_start=False to begin anew"
-                raise ValueError(f"{type(self).__name__}: {problem}, got others; {mend}")
+                raise ValueError(f"{name}: {problem}, got others; {mend}")
             # Steps count from 0 again, so that epochs are whole if there are fewer examples now;
             # the order of the data is drawn from a key that no call before had.
             state = TrainState(self.state_.params, self.state_.opt_state, key, state.step)

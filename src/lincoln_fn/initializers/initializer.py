@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn._kinds import check_functions
 from lincoln_fn.keys import Key, Shape
 
 
@@ -30,6 +31,9 @@ class Initializer:
 
     name: str
     draw: Callable[[Key, Shape, Fans, torch.dtype], Tensor]
+
+    def __attrs_post_init__(self) -> None:
+        check_functions("Initializer", self.name, draw=self.draw)
 
     def __repr__(self) -> str:
         return self.name

@@ -46,7 +46,7 @@ class Loss:
     backward: Callable[..., Arrays]
 
     def __attrs_post_init__(self) -> None:
-        check_functions(self.name, forward=self.forward, backward=self.backward)
+        check_functions("Loss", self.name, forward=self.forward, backward=self.backward)
 
     def __repr__(self) -> str:
         return self.name

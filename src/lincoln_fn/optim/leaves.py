@@ -22,6 +22,8 @@ Rule: TypeAlias = Callable[..., tuple[Any, ...]]
 # Any: leaves, or None; one list for each tree.
 Lists: TypeAlias = list[list[Any]]
 
+_MEND: Final = "init(params) makes one"
+
 
 def update_leaves(
     name: str, rule: Rule, params: Params, grads: Params, *kept: Params
@@ -145,9 +147,6 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
             wanted = "with" if is_kept else "without"
             problem = f"expected state {expected.__name__} {wanted} {field}, got {shown(state)}"
             raise LayerError(name, f"{problem}; {_MEND}")
-
-
-_MEND: Final = "init(params) makes one"
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:

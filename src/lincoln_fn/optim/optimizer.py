@@ -47,7 +47,7 @@ class Optimizer:
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
     def __attrs_post_init__(self) -> None:
-        check_functions(self.name, init=self.init, update=self.update)
+        check_functions("Optimizer", self.name, init=self.init, update=self.update)
 
     def __repr__(self) -> str:
         return self.name

@@ -55,12 +55,9 @@ def update(
     counts: bool,
 ) -> tuple[Params, OptimizerState]:
     """Compute b <- momentum b + (1 - dampening) dp, p <- p - lr b."""
-    if counts or momentum:
-        check_state("sgd", state, SgdState, step=counts, momentum=momentum > 0)
-    else:
-        check_state("sgd", state, None)
-    is_kept = isinstance(state, SgdState)
-    step, b_tree = (state.step, state.momentum) if is_kept else (None, None)
+    keeps = counts or momentum > 0
+    check_state("sgd", state, SgdState if keeps else None, step=counts, momentum=momentum > 0)
+    step, b_tree = (state.step, state.momentum) if keeps else (None, None)
     now = learning_rate(lr, step)
     share = None
     if step is not None and momentum and dampening:
@@ -75,7 +72,7 @@ def update(
 
     params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
     new_step = None if step is None else step + 1
-    return params, SgdState(new_step, b_tree) if is_kept else state
+    return params, SgdState(new_step, b_tree) if keeps else state
 
 
 def plain_update(

@@ -18,7 +18,7 @@ import attrs
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._kinds import check_functions, wrong_kind
 from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked
 from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
@@ -45,6 +45,9 @@ class Transform:
 
     name: str
     around: Callable[[Optimizer], Optimizer]
+
+    def __attrs_post_init__(self) -> None:
+        check_functions("Transform", self.name, around=self.around)
 
     def __repr__(self) -> str:
         return self.name

@@ -44,7 +44,6 @@ def piecewise(
         [0.5, 0.25]
     """
     _check_boundaries("piecewise", len(lrs), boundaries)
-    lrs, boundaries = tuple(lrs), tuple(boundaries)
     at = partial(_piecewise, lrs=lrs, boundaries=boundaries)
     return Schedule(f"piecewise({lrs}, {boundaries})", at)
 
@@ -125,7 +124,6 @@ def joined(
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-    schedules, boundaries = tuple(schedules), tuple(boundaries)
     at = partial(_joined, schedules=schedules, boundaries=boundaries)
     return Schedule(f"joined({schedules}, {boundaries})", at)
 
@@ -134,4 +132,4 @@ def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:
     edges = (0, *boundaries)
     rising = all(a < b for a, b in pairwise(edges))
     what = f"{count - 1} boundaries that rise from above 0"
-    require(rising and len(edges) == count, name, what, tuple(boundaries))
+    require(rising and len(edges) == count, name, what, boundaries)

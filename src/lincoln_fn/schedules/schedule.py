@@ -8,6 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn._kinds import check_functions
+
 
 @attrs.frozen(eq=False, repr=False)
 class Schedule:
@@ -25,6 +27,9 @@ class Schedule:
 
     name: str
     at: Callable[[Tensor], Tensor]
+
+    def __attrs_post_init__(self) -> None:
+        check_functions("Schedule", self.name, at=self.at)
 
     def __repr__(self) -> str:
         return self.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from lincoln_fn._batches import check_walkable
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn._mends import shown
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.evaluate import check_metrics, evaluate
@@ -13,7 +13,7 @@ from lincoln_fn.layer import Layer
 from lincoln_fn.metrics import Metric
 from lincoln_fn.record import evolve
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
@@ -50,7 +50,7 @@ def evaluated(
         >>> [len(record.scores) for _, record in evaluated(steps, net, [(x, None)], mean, every=2)]
         [0, 1]
     """
-    check_at_least("evaluated", 1, every=every)
+    check_int("evaluated", "every", every, 1)
     check_kinds("evaluated", "(stream, net, batches, metrics)", net=(net, Layer))
     if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
         got = list(metrics) if isinstance(metrics, Mapping) else shown(metrics)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import NonFiniteError
-from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
@@ -47,7 +47,7 @@ def finite(
         lincoln_fn.shapes.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
     """
     check_kinds("finite", "(stream, net)", net=(net, Layer))
-    check_at_least("finite", 1, every=every)
+    check_int("finite", "every", every, 1)
     return _checking(stream, net, every)
 
 

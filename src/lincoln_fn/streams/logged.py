@@ -15,7 +15,8 @@ from typing import BinaryIO, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn._kinds import check_int
+from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 # Numbers to write, or as they were read: CSV gives text.
@@ -60,7 +61,7 @@ def logged(
         {"step": 1, "loss": 0.5}
         {"step": 2, "loss": 0.25, "f1": 0.9}
     """
-    check_at_least("logged", 1, every=every)
+    check_int("logged", "every", every, 1)
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise ValueError(f"logged: expected a path that ends in .csv or .jsonl, got {path}")

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn._kinds import check_int, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import shown
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import StepRecord, TrainState
@@ -61,26 +61,6 @@ def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]
     # Not by `yield from`, which would close the stream a second time.
     for step in steps:
         yield step
-
-
-def check_at_least(where: str, least: int, **numbers: int) -> None:
-    """Check that numbers are ints, and not too small.
-
-    Args:
-        where: the function that was given them.
-        least: the least that each may be.
-        **numbers: by the argument's name.
-
-    Raises:
-        LayerError: if one is none, or below.
-
-    Example:
-        >>> check_at_least("logged", 1, every=0)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: logged: expected every of at least 1, got 0
-    """
-    for name, number in numbers.items():
-        check_int(where, name, number, least)
 
 
 def check_mode(where: str, mode: str) -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lincoln_fn.streams.stream import Stream, check_at_least, closing
+from lincoln_fn._kinds import check_int
+from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
@@ -33,7 +34,7 @@ def tensorboard(
     Example:
         >>> steps = tensorboard([], "runs/digits")  # doctest: +SKIP
     """
-    check_at_least("tensorboard", 1, every=every)
+    check_int("tensorboard", "every", every, 1)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
