@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.abc
 import importlib.util
+import inspect
 import os
 import re
 import signal
@@ -50,12 +51,14 @@ class TrialsOfRows:
     """A plugin of pytest that runs the rows of some modules in a fork for every mutant.
 
     Args:
+        path: a file of the package.
         modules: whose rows.
-        mutants: the mutants, of one file.
+        mutants: the file's mutants.
         timeout: seconds for each run.
         codes: the exit codes, the first that of the code without a mutation.
     """
 
+    path: Path
     modules: set[str]
     mutants: list[Mutant]
     timeout: int
@@ -71,13 +74,15 @@ class TrialsOfRows:
         return True
 
     def run(self, session, mutant):
-        if mutant is not None:
-            module = sys.modules[module_of(mutant.path)]
-            mutated = compile(mutant.source, mutant.path, "exec", dont_inherit=True)
-            for code in (part for part in mutated.co_consts if isinstance(part, CodeType)):
-                function = getattr(module, code.co_name, None)
-                if isinstance(function, FunctionType):
-                    function.__code__ = code
+        # Without a mutation the file's own code is put in its own place: if the tests pass so, a
+        # failure is the mutation's.
+        source = self.path.read_bytes() if mutant is None else mutant.source
+        module = sys.modules[module_of(self.path)]
+        compiled = compile(source, self.path, "exec", dont_inherit=True)
+        for code in (part for part in compiled.co_consts if isinstance(part, CodeType)):
+            function = inspect.unwrap(getattr(module, code.co_name, None))  # of its decorators
+            if isinstance(function, FunctionType):
+                function.__code__ = code
         with contextlib.suppress(session.Failed):
             runtestloop(session)
         return bool(session.testsfailed)
@@ -98,7 +103,7 @@ def module_of_row(item):
 
 def try_rows(path: Path, mutants: list[Mutant], timeout: int) -> list[int]:
     """Try the mutants of a file on the tables' rows: an exit code for none, and for each."""
-    trials = TrialsOfRows(users_of(path), mutants, timeout)
+    trials = TrialsOfRows(path, users_of(path), mutants, timeout)
     sys.path.insert(0, str(PACKAGE.parent))
     tables = TABLES[path.parent.name]
     with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
