@@ -125,6 +125,10 @@ def wrong_input(layer, shape, *, like=(2, 4, 5, 7)):
             "conv_transpose2d: expected channels that groups=3 divides, got 4",
         ),
         (
+            lambda: lf.conv_transpose2d(6, 3).init(0, torch.zeros(2, 4, 5, 7)),
+            "conv_transpose2d: expected key to be a Key, got 0; write lf.Key(0)",
+        ),
+        (
             lambda: lf.conv2d(6, 3).init(lf.Key(0), torch.zeros(2, 4, 5, 7, dtype=torch.int64)),
             "conv2d: expected x of a floating dtype, got torch.int64; convert it first, say by "
             "x.float()",

@@ -1,5 +1,6 @@
 """Losses where the table cannot go: kinks, labels that do not count, wrong labels, reprs."""
 
+import math
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 import lincoln_fn as lf
 from lincoln_fn import losses
+from lincoln_fn.losses._targets import outside
 
 t = torch.tensor
 HALVES = t([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
@@ -430,3 +432,16 @@ def test_cotangent_and_cache_are_checked():
         loss.backward(cache, torch.ones(2))
     with pytest.raises(lf.LayerError, match="kl_div: expected the cache of its own forward"):
         loss.backward(())
+
+
+def test_nan_is_in_no_range():
+    assert outside(torch.tensor([0.5, 1.0]), 0, 1) is None
+    assert outside(torch.tensor([-0.5, 2.0]), 0, 1) == -0.5
+    assert outside(torch.tensor([0.5, 2.0]), 0, 1) == 2.0
+    assert math.isnan(outside(torch.tensor([0.5, math.nan]), 0, 1))
+    assert outside(torch.empty(0), 0, 1) is None
+
+
+def test_a_nan_prediction_is_named_by_the_step_and_not_by_the_loss():
+    p, target = torch.tensor([[math.nan, 0.5]]), torch.tensor([1])
+    assert lf.losses.cross_entropy().forward(p, target)[0].item() == pytest.approx(math.log(2))

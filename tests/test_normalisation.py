@@ -860,6 +860,20 @@ def test_constructors_refuse_numbers_without_meaning(make, message):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("field", ["mean", "var"])
+@pytest.mark.parametrize(
+    "norm", with_fast([lf.batch_norm(), lf.instance_norm(0.5, 0.1, True, True)])
+)
+def test_running_statistics_do_not_broadcast(norm, field):
+    x = normal(2, 3, 4)
+    params = norm.init(lf.Key(0), x)
+    running = attrs.evolve(params.running, **{field: torch.ones(1, dtype=x.dtype)})
+    with pytest.raises(
+        lf.LayerError, match=rf"expected running.{field} of shape \(3,\), got \(1,\)"
+    ):
+        norm.predict(attrs.evolve(params, running=running), x)
+
+
 def test_names_show_what_differs_from_the_default():
     assert str(lf.batch_norm(1e-3, None, False, False)) == (
         "batch_norm(eps=0.001, momentum=None, affine=False, track_running_stats=False)"

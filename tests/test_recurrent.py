@@ -316,6 +316,16 @@ ERRORS = [
         (SEQUENCE, None, MASK.float()),
         "lstm: expected a bool mask of shape (2, 5), got float32",
     ),
+    (
+        LSTM,
+        (SEQUENCE, None, MASK.tolist()),
+        "lstm: expected a bool mask of shape (2, 5), got [[True, True, True, False, False], [",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, list(states(2))),
+        "lstm: expected the state to have 2 of shape (1, 2, 4), got ['[float32[1, 2, 4]",
+    ),
 ]
 
 

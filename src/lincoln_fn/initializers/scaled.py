@@ -67,7 +67,7 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
     A compromise between keeping the scale of y and that of dx. torch calls it xavier.
 
     Args:
-        gain: what the nonlinearity after the layer asks for, such as `gain("tanh")`.
+        gain: the factor for the nonlinearity after the layer, such as `gain("tanh")`.
 
     Returns:
         The initializer.
@@ -90,7 +90,7 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
     A compromise between keeping the scale of y and that of dx. torch calls it xavier.
 
     Args:
-        gain: what the nonlinearity after the layer asks for, such as `gain("tanh")`.
+        gain: the factor for the nonlinearity after the layer, such as `gain("tanh")`.
 
     Returns:
         The initializer.
@@ -221,7 +221,7 @@ def lecun_normal() -> Initializer:
 
 @checked
 def gain(nonlinearity: Nonlinearity, negative_slope: float = 0.01) -> float:
-    """Tell by what factor weights should be larger for a nonlinearity, as torch does.
+    """Return the factor by which weights should be larger for a nonlinearity, as torch does.
 
     Args:
         nonlinearity: linear, sigmoid, tanh, relu, leaky_relu or selu.

@@ -101,7 +101,7 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
     middle of the kernel.
 
     Args:
-        groups: of the convolution; the output channels are so many times the same.
+        groups: those of the convolution.
 
     Returns:
         The initializer, for weights of shape (out, in / groups, *kernel).

@@ -55,7 +55,7 @@ def convolve_transposed(
     padding: Sizes,
     output_padding: Sizes,
 ) -> Float[Tensor, "*batch in_channels *spatial"]:
-    """Compute (A^T g)_c[t] + b_c without the first and last t, and with more t at the end."""
+    """Compute (A^T g)_c[t] + b_c, cut by `padding` at both ends, longer by `output_padding`."""
     stride, dilation, groups = geometry
     convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
     return convolution(g, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -136,6 +136,7 @@ def check_example(layer: str, x: object, n: int, groups: int) -> int:
 
 
 def draw(
+    layer: str,
     key: Key,
     x: Tensor,
     shape: Sizes,
@@ -148,7 +149,6 @@ def draw(
     """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
     size = math.prod(shape[2:])
     fans = Fans(shape[1] * size, shape[0] * size)
-    layer = f"conv{len(shape) - 2}d"
     weight_key, bias_key = checked_key(layer, key).near(x).split()
     weight = weight_init.draw(weight_key, shape, fans, x.dtype)
     return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None

@@ -54,7 +54,7 @@ def statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
 def scale_and_shift(
     x_hat: Tensor, weight: Tensor | None, bias: Tensor | None = None, places: int = 0
 ) -> Tensor:
-    """Compute x_hat w + b, without what is None, where x_hat has so many axes behind w's."""
+    """Compute x_hat w + b, without what is None; x_hat has `places` axes behind w's."""
     scaled = x_hat if weight is None else x_hat * _before(places, weight)
     return scaled if bias is None else scaled + _before(places, bias)
 

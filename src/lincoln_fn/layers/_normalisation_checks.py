@@ -20,8 +20,8 @@ def check_batch(
     bias: Tensor | None,
     running: Running | None,
     spatial_axes: int | None,
-) -> None:
-    """Check batch norm's x: (N, C, ...), with as many spatial axes as it is told, if it is."""
+) -> int:
+    """Check batch norm's x, with `spatial_axes` if it is given; return its channels' axis, 1."""
     numbers = running.mean if weight is None and running is not None else weight
     if spatial_axes is None:
         check_channels("batch_norm", x, numbers, bias)
@@ -30,6 +30,7 @@ def check_batch(
     else:
         _check_layouts("batch_norm", x, numbers, bias, ((1, spatial_axes),))
     _check_running("batch_norm", running, x.shape[1])
+    return 1
 
 
 def check_instances(
@@ -43,9 +44,12 @@ def check_instances(
     numbers = running.mean if weight is None and running is not None else weight
     if spatial_axes is None:
         check_channels("instance_norm", x, numbers, bias, least=3)
-        return 1
-    _check_layouts("instance_norm", x, numbers, bias, ((1, spatial_axes), (0, spatial_axes)))
-    return x.ndim - spatial_axes - 1
+        axis = 1
+    else:
+        _check_layouts("instance_norm", x, numbers, bias, ((1, spatial_axes), (0, spatial_axes)))
+        axis = x.ndim - spatial_axes - 1
+    _check_running("instance_norm", running, x.shape[axis])
+    return axis
 
 
 def check_grouped(x: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int) -> None:
@@ -57,7 +61,7 @@ def check_grouped(x: Tensor, weight: Tensor | None, bias: Tensor | None, num_gro
 
 
 def check_count(layer: str, x: Tensor, count: int) -> None:
-    """Check that a channel has another number of values than one, which has no variance."""
+    """Check that a channel has not just one value, which has no variance."""
     if count == 1:
         problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
         raise LayerError(layer, problem)
@@ -66,7 +70,7 @@ def check_count(layer: str, x: Tensor, count: int) -> None:
 def check_channels(
     layer: str, x: Tensor, numbers: Tensor | None, bias: Tensor | None, *, least: int = 2
 ) -> None:
-    """Check that x is (N, C, ...) with at least so many axes, and C numbers in params."""
+    """Check that x is (N, C, ...) with at least `least` axes, and C numbers in params."""
     channels = "C" if numbers is None else str(numbers.shape[0])
     if x.ndim < least or (numbers is not None and x.shape[1] != numbers.shape[0]):
         axes = "".join(f", L{i}" for i in range(1, least - 1))

@@ -51,15 +51,16 @@ class Form(NamedTuple):
     bias_init: Initializer
 
 
-def init_cells(name: str, gates: int, key: Key, x: Arrays, form: Form) -> Cells:
+def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     """Draw the cells of all layers and directions; all fans are those of a state, as in torch."""
     sequence = x[0] if type(x) is tuple and x else x
-    check_sequence(name, sequence, batch_first=True)
+    check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
-    keys = iter(checked_key(name, key).near(sequence).split(4 * form.num_layers * directions))
+    count = 4 * form.num_layers * directions
+    keys = iter(checked_key(family.name, key).near(sequence).split(count))
 
     def cell(n_in: int) -> Cell:
-        return drawn_cell(keys, n_in, gates, form, sequence.dtype)
+        return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
 
     inputs = [sequence.shape[-1]] + [directions * hidden] * (form.num_layers - 1)
     return tuple(tuple(cell(n_in) for _ in range(directions)) for n_in in inputs)

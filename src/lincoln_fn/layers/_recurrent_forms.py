@@ -119,7 +119,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
         state = _states(family, cells, "the state", state, sequence, axis)
     if mask is not None:
         shape = tuple(sequence.shape[:-1])
-        if mask.dtype is not torch.bool or mask.shape != shape:
+        if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
             raise LayerError(name, f"expected a bool mask of shape {shape}, got {brief(mask)}")
         mask = to_batch_first(mask, axis)
     return Inputs(to_batch_first(sequence, axis), state, mask, entries, axis)
@@ -151,10 +151,18 @@ def _states(
     family: Family, cells: Cells, what: str, state: Arrays, sequence: Tensor, axis: int | None
 ) -> Tensors:
     """Check the states of all layers and directions, and give them a batch."""
-    states = state if type(state) is tuple else (state,)
-    shapes = [tuple(s.shape) for s in states]
     shape = _state_shape(cells, sequence, axis)
-    if shapes != [shape] * family.rule.states:
-        wanted = f"{family.rule.states} of shape {shape}"
-        raise LayerError(family.name, f"expected {what} to have {wanted}, got {shapes}")
+    states = checked_states(family.name, family.rule, what, state, shape)
     return tuple(s.unsqueeze(1) for s in states) if axis is None else states
+
+
+def checked_states(
+    name: str, rule: Rule, what: str, state: Arrays, shape: tuple[int, ...]
+) -> Tensors:
+    """Check that a state has as many tensors as the rule says, all of one shape."""
+    states = state if type(state) is tuple else (state,)
+    shapes = [tuple(s.shape) if isinstance(s, Tensor) else brief(s) for s in states]
+    if shapes != [shape] * rule.states:
+        wanted = f"{rule.states} of shape {shape}"
+        raise LayerError(name, f"expected {what} to have {wanted}, got {shapes}")
+    return states

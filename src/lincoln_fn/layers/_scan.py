@@ -144,13 +144,24 @@ def scan_backward(
     if not times:
         return torch.zeros_like(cache.x), _zeros(cell), ds
     da_rows, db_rows = torch.stack(da, 1).flatten(0, 1), torch.stack(db).flatten(0, 1)
-    dcell = Cell(
-        cache.x.flatten(0, 1).mT @ da_rows,
-        cache.before.flatten(0, 1).mT @ db_rows,
-        None if cell.bias_ih is None else da_rows.sum(0),
-        None if cell.bias_hh is None else db_rows.sum(0),
-    )
+    dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
     return affine(da_rows, cell.weight_ih.mT, None).view(cache.x.shape), dcell, ds
+
+
+def cell_grads(
+    cell: Cell,
+    x: Float[Tensor, "rows n_in"],
+    h: Float[Tensor, "rows hidden"],
+    da: Float[Tensor, "rows gates"],
+    db: Float[Tensor, "rows gates"],
+) -> Cell:
+    """Compute dW_ih = x^T da, dW_hh = h^T db, db_ih = sum of da and db_hh = sum of db."""
+    return Cell(
+        x.mT @ da,
+        h.mT @ db,
+        None if cell.bias_ih is None else da.sum(0),
+        None if cell.bias_hh is None else db.sum(0),
+    )
 
 
 def _zeros(cell: Cell) -> Cell:

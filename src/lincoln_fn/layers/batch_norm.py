@@ -53,10 +53,7 @@ from lincoln_fn.layers._normalisation import (
     statistics,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import (
-    check_batch,
-    check_count,
-)
+from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -92,8 +89,7 @@ def init(
 ) -> Params:
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("batch_norm", (), x)
-    check_batch(x, None, None, None, spatial_axes)
-    channels = x.shape[1]
+    channels = x.shape[check_batch(x, None, None, None, spatial_axes)]
     weight, shift = first_affine(x, (channels,), weight=affine, bias=affine and bias)
     return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 

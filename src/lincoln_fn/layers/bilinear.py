@@ -35,6 +35,7 @@ from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers.dense import rows
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import (
     LayerError,
@@ -128,7 +129,7 @@ def _dx(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Inputs:
 
 
 def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
-    p_rows, v_rows, g_rows = _rows(p), _rows(x[1]), _rows(g)
+    p_rows, v_rows, g_rows = rows(p), rows(x[1]), rows(g)
     dweight = (p_rows.mT @ v_rows).reshape(params.weight.shape)
     return Params(dweight, None if params.bias is None else g_rows.sum(0))
 
@@ -181,11 +182,6 @@ def bilinear(
         init, out_features=out_features, bias=bias, weight_init=weight_init, bias_init=bias_init
     )
     return Layer(name, forward, backward, made, input_grad=input_grad, grads=grads)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Put all rows into one matrix."""
-    return x.flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
 
 
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:

@@ -72,10 +72,11 @@ def init(
 ) -> Params:
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
-    in_channels = _conv.check_example(f"conv{n}d", x, n, groups)
+    layer = f"conv{n}d"
+    in_channels = _conv.check_example(layer, x, n, groups)
     shape = (out_channels, in_channels // groups, *kernel_size)
     inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*_conv.draw(key, x, shape, out_channels, bias=bias, **inits))
+    return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
 def forward(

@@ -71,10 +71,11 @@ def init(
 ) -> Params:
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
-    in_channels = _conv.check_example(f"conv_transpose{n}d", x, n, groups)
+    layer = f"conv_transpose{n}d"
+    in_channels = _conv.check_example(layer, x, n, groups)
     shape = (in_channels, out_channels // groups, *kernel_size)
     inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*_conv.draw(key, x, shape, out_channels, bias=bias, **inits))
+    return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
 def forward(
@@ -181,8 +182,8 @@ def conv_transpose2d(
         kernel_size: of the kernel; like the next, one number for all axes or one for each.
         stride: the step in y from one element of x to the next.
         padding: how many elements are taken off y on both sides.
-        output_padding: how many are added to y at its end, less than stride or dilation: which of
-            the sizes that a convolution takes to x's size y has.
+        output_padding: how many are added to y at its end, less than stride or dilation. A
+            convolution takes several sizes to the size of x; this chooses one of them for y.
         groups: the channels of x and y are divided into so many groups, apart from each other.
         bias: whether there is a bias.
         dilation: the step from one place of the kernel to the next.

@@ -88,7 +88,7 @@ def forward(
     sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
     samples = draw_samples(params.key, x, n)
     shapes = zip(x.shape[-n:], kernel_size, sizes, strict=True)
-    # The first sample is the last axis's in a plane, and the first's in a volume, as torch has it.
+    # As in torch, the first sample is for the last axis of a plane, or the first of a volume.
     drawn = (samples.flip(-1) if n == 2 else samples).unbind(-1)
     places = [_positions(u, *shape) for u, shape in zip(drawn, shapes, strict=True)]
     y, m = largest(x, flat_positions(places, x), n)

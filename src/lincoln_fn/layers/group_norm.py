@@ -38,9 +38,7 @@ from lincoln_fn.layers._normalisation import (
     statistics,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import (
-    check_grouped,
-)
+from lincoln_fn.layers._normalisation_checks import check_grouped
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 

@@ -75,7 +75,7 @@ class Params:
 
 def init(key: Key, x: Arrays, *, form: Form) -> Params:
     """Draw the cells of all layers and directions."""
-    return Params(init_cells("gru", 3, key, x, form))
+    return Params(init_cells(FAMILY, key, x, form))
 
 
 def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arrays, Cache]:

@@ -45,10 +45,7 @@ from lincoln_fn.layers._normalisation import (
     statistics,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import (
-    check_count,
-    check_instances,
-)
+from lincoln_fn.layers._normalisation_checks import check_count, check_instances
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 

@@ -35,12 +35,8 @@ from torch.nn.functional import pad
 
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Layer, call_repr
-from lincoln_fn.layers._normalisation import (
-    widened,
-)
-from lincoln_fn.layers._normalisation_checks import (
-    check_channels,
-)
+from lincoln_fn.layers._normalisation import widened
+from lincoln_fn.layers._normalisation_checks import check_channels
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 

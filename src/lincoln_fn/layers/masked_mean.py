@@ -8,7 +8,7 @@ entries k_n, or 1 where there is none,
     (dy_n)/(dx_(nt)) = m_(nt) / k_n
     dx_(nt) = g_n m_(nt) / k_n
 
-A sequence without entries has y = 0. What stands in the padding has no part in y, even if it is not
+A sequence without entries has y = 0. Numbers in the padding do not affect y, even if they are not
 finite.
 
 Cache: the mask, k, and stand-ins for x and y.

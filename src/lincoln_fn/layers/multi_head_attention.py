@@ -8,8 +8,8 @@ Derivation. It is a composition of four dense layers and of the heads between th
     dquery = dq W_q^T    and what `dense` has of W_q and b_q, likewise for key and value
     db_k = 0
 
-The last line holds because b_k adds the same to all scores of a query, which softmax takes away
-again. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
+The last line holds because b_k adds one number to all scores of a query, and the softmax of them
+stays the same. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
 
 Cache: those of the parts, and the form of x.
 
@@ -105,8 +105,7 @@ def init(
 def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Params:
     """Make the params; a layer that has taken a projection's place makes its own."""
     params = init(key, x, **options)
-    form = {"batch_first": options["batch_first"]}
-    given = parts_of((), x, None, options["num_heads"], None, **form)
+    given = parts_of((), x, None, options["num_heads"], None, batch_first=options["batch_first"])
     inputs = (given.query, given.key, given.value, given.query)
     drawn = (params.query, params.key, params.value, params.output)
     dense_layers = (*parts[:3], parts[4])
@@ -230,7 +229,7 @@ def multi_head_attention(
 ) -> Layer:
     """Attend with several heads, each with a share of the features.
 
-    Of x's form depends what attends to what: a sequence (batch, length, features) or (sequence,
+    The form of x says what attends to what: a sequence (batch, length, features) or (sequence,
     mask) attends to itself; (query, key, value) and (query, key, value, mask) may be of different
     lengths and features. y has the query's shape. A mask is True where attention is allowed: of
     shape (batch, key length) for padding, or any that broadcasts to (batch, heads, length, key
@@ -243,7 +242,7 @@ def multi_head_attention(
         bias: whether the four projections have biases.
         is_causal: whether query i attends to keys 0 to i only, beside what a mask forbids.
         batch_first: whether the batch is the first axis of the sequences; if not, as is torch's
-            default, the length is, and the batch the second. Of masks the batch is the first.
+            default, the length is, and the batch the second. A mask has the batch first either way.
         weight_init: draws the query's, key's and value's weights, with torch's default.
         output_weight_init: draws the output's weight, with torch's default.
         bias_init: draws the biases.
@@ -275,15 +274,10 @@ def multi_head_attention(
         output_weight_init=(output_weight_init, _FAN_IN_INIT),
         bias_init=(bias_init, _ZEROS),
     )
-    options: dict[str, Any] = {  # Any: the keywords of `init`
-        "num_heads": num_heads,
-        "p": dropout,
-        "bias": bias,
-        "batch_first": batch_first,
-        "weight_init": weight_init,
-        "output_weight_init": output_weight_init,
-        "bias_init": bias_init,
-    }
+    made = partial(
+        _init, num_heads=num_heads, p=dropout, bias=bias, batch_first=batch_first,
+        weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
+    )  # fmt: skip
     heads = _heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
     return composition(
         NAME,
@@ -291,7 +285,7 @@ def multi_head_attention(
         partial(there, num_heads=num_heads, batch_first=batch_first),
         back,
         gather=gather,
-        init=partial(_init, **options),
+        init=made,
         advance=_advance,
         needs_dx=_needs_dx,
         call=partial(_call, name=name),

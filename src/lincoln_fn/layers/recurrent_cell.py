@@ -33,8 +33,8 @@ from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
-from lincoln_fn.layers._recurrent_forms import Family, check_cell
-from lincoln_fn.layers._scan import Cell, Tensors, affine
+from lincoln_fn.layers._recurrent_forms import Family, check_cell, checked_states
+from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
 from lincoln_fn.layers.rnn import FAMILIES as RNN
@@ -84,13 +84,7 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     da, db, ds = family.rule.step_backward(cache.kept, ds)
     dx = affine(da, params.weight_ih.mT)
     dh = ds[0] + affine(db, params.weight_hh.mT)
-    x, h, da, db = (t.reshape(-1, t.shape[-1]) for t in (x, h, da, db))
-    dparams = Params(
-        x.mT @ da,
-        h.mT @ db,
-        None if params.bias_ih is None else da.sum(0),
-        None if params.bias_hh is None else db.sum(0),
-    )
+    dparams = cell_grads(params, *(t.reshape(-1, t.shape[-1]) for t in (x, h, da, db)))
     dstate = _packed((dh, *ds[1:])) if cache.has_state else None
     return (dx, dstate) if cache.is_tuple else dx, dparams
 
@@ -120,11 +114,7 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
 def _checked_state(
     family: Family, what: str, state: Arrays, shape: tuple[int, ...], like: Tensor
 ) -> Tensors:
-    states = state if type(state) is tuple else (state,)
-    shapes = [tuple(s.shape) if isinstance(s, Tensor) else brief(s) for s in states]
-    if shapes != [shape] * family.rule.states:
-        wanted = f"{family.rule.states} of shape {shape}"
-        raise LayerError(_name(family), f"expected {what} to have {wanted}, got {shapes}")
+    states = checked_states(_name(family), family.rule, what, state, shape)
     for tensor in states:
         check_like(_name(family), what, tensor, like)
     return states

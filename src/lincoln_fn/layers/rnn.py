@@ -60,7 +60,7 @@ class Params:
 
 def init(key: Key, x: Arrays, *, form: Form) -> Params:
     """Draw the cells of all layers and directions."""
-    return Params(init_cells("rnn", 1, key, x, form))
+    return Params(init_cells(FAMILIES["tanh"], key, x, form))
 
 
 def forward(

@@ -215,7 +215,7 @@ def upsample(
 
     Raises:
         ValueError: if not just one of size and scale_factor is given, one is not positive, the
-            mode is none of the above, or align_corners is asked of a nearest mode.
+            mode is none of the above, or align_corners is True with a nearest mode.
 
     Example:
         >>> layer = upsample(scale_factor=2, mode="linear")

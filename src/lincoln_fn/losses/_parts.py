@@ -12,7 +12,7 @@ from lincoln_fn.shapes import LayerError
 
 
 def first_check(loss: Loss) -> Check | None:
-    """Return what a loss asks of the first batch that a step is given.
+    """Return a loss's check of the first batch that a step is given.
 
     Args:
         loss: the loss, weighted or not.

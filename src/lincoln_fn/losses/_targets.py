@@ -88,10 +88,17 @@ def check_integers(name: str, target: Tensor) -> None:
 
 def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int) -> None:
     """Check that all values lie in [lowest, highest], where they can be read."""
-    ends = value_range(given)
-    if ends and not (ends[0] >= lowest and ends[1] <= highest):
-        wrong = ends[0] if ends[0] < lowest else ends[1]
+    wrong = outside(given, lowest, highest)
+    if wrong is not None:
         raise LayerError(name, f"expected {what} from {lowest} to {highest}, got {wrong}")
+
+
+def outside(values: Tensor, lowest: float, highest: float) -> float | None:
+    """Find an end of the values' range that is not in [lowest, highest]; nan is in no range."""
+    low, high = value_range(values) or (lowest, highest)
+    if not low >= lowest:
+        return low
+    return None if high <= highest else high
 
 
 def value_range(values: Tensor) -> tuple[float, float] | None:

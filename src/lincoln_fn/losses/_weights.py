@@ -27,7 +27,7 @@ ClassWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _OF_ONE_AXIS, _FINITE]
 
 @attrs.frozen(eq=False, repr=False)
 class Weights:
-    """A copy of a weight that nobody else holds, short in a repr.
+    """A private copy of a weight, with a short repr.
 
     Args:
         loss: the loss's name.

@@ -54,7 +54,8 @@ from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
 
-# log 0, finite so that no difference of infinities makes a nan; and what only sums with it reach.
+# log 0, finite so that no difference of infinities makes a nan. Only sums with it are as low as
+# IMPOSSIBLE.
 LOG_ZERO: Final = -1e200
 IMPOSSIBLE: Final = LOG_ZERO / 2
 
