@@ -449,7 +449,7 @@ def test_a_state_is_not_taken_for_another():
     first, _ = compiled(state, (x, T))
     for _ in range(2):  # the tensors remembered, and found anew
         assert_close(compiled(first, (x, T)), step(first, (x, T)))
-    # A state that is made of the same tensors, then written over by another step.
+    # A state of the same tensors, then updated in place by another step.
     second, _ = compiled(first, (x, T))
     assert len(compiled.run.made) == 1
     donating(second, (x, T))

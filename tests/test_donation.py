@@ -33,7 +33,7 @@ NETS = {
 }
 OPTIMIZERS = [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9), lf.optim.adamw(0.01)]
 WAYS = [pytest.param(False, id="eager"), pytest.param(True, id="compiled", marks=compiles)]
-# Of a leaf that its successor is written over, where torch is known to do that in order.
+# Of a leaf that is updated in place, where torch is known to do that in order.
 WRITTEN = Fate(0) if IS_KNOWN else Fate(1)
 
 

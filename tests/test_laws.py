@@ -48,7 +48,7 @@ def assert_identical(given, expected):
 
 
 def without_notes(leaf):
-    """Leave out oneDNN's notes in an lstm's cache: it scribbles there, and reads none of that."""
+    """Leave out oneDNN's workspace in an lstm's cache: its backward overwrites it."""
     return leaf[:0] if leaf.dtype is torch.uint8 else leaf
 
 

@@ -1,4 +1,4 @@
-"""A compiled step is found on disk by what it was written down as, and by nothing else."""
+"""A compiled step on disk is found by the text of its trace, and by nothing else."""
 
 import shutil
 import subprocess

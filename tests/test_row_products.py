@@ -147,7 +147,7 @@ def test_a_step_makes_its_products_so():
     graph, arguments = traced(NET, X, TARGET, layout=LARGE)
     expected = run(graph, arguments)
     products.rewrite(graph, small=False)
-    # y of the first layer, whose W lies by columns, and dx of the second, whose W lies by rows.
+    # y of the first layer, whose W is column-major, and dx of the second, whose W is row-major.
     assert targets(graph).count(product) == 2
     for ours, theirs in zip(run(graph, arguments), expected, strict=True):
         assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

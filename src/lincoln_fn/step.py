@@ -41,8 +41,8 @@ Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, Opt
 class Step:
     """A training step; made by `make_step`.
 
-    Calling it checks the batch and the loss. `pure` is the bare step, for tracing; `run` is what a
-    call runs: the bare step, one that writes over the state if `donate` allows it, or a compiled
+    A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is what a call
+    runs: the bare step, one that updates the state in place if `donate` allows it, or a compiled
     one.
     """
 
@@ -52,7 +52,7 @@ class Step:
     donate: bool
     pure: StepFunction
     run: StepFunction
-    # What is checked at step 0, where it has to be: that the loss is for such predictions.
+    # Checks, at step 0, that the predictions are what the loss is for; None for most losses.
     check_first: Callable[[Params, Batch], None] | None = None
     # The names of a weighted loss's parts. `run` and `pure` give their values behind the loss's.
     parts: tuple[str, ...] = ()
@@ -143,18 +143,19 @@ def make_step(
         net: the network.
         loss: its loss, with reduction mean or sum.
         optimizer: moves the parameters.
-        donate: whether a step may write the new state over the one it is given, which saves time
-            and memory in large networks. Then the tensors written over are empty afterwards, so
-            that a state used twice is an error; whoever keeps a state keeps a copy. No tensor may
-            stand in two places of the state, and other trees must not need its numbers.
+        donate: whether a step may update the state in place, which saves time and memory in large
+            networks. The old tensors are empty afterwards, so that a state used twice is an error:
+            to keep a state, keep a copy. No tensor may be in two places of the state, and no other
+            tree may need its numbers.
         fast: whether `lf.fast(net)` takes the steps, which computes the same in less time.
 
     Returns:
-        The step, a pure function of what is left to it. It raises `LayerError` for a batch that
-        does not fit and, at step 0, where the loss is on probabilities, or on their logarithms, and
-        the net gives something else. It raises `NonFiniteError`, naming the step
-        and the first layer whose output is not finite, for a loss that is `nan` or infinite. In
-        each case there is no new state, and the old one is as it was.
+        The step: a pure function, but for a state that `donate` lets it update. It raises
+        `LayerError` for a batch that does not fit. At step 0 it also raises one where the loss is
+        on probabilities, or on their logarithms, and the net gives something else. For a loss that
+        is `nan` or infinite it raises `NonFiniteError`, which names the step and the first layer
+        whose output is not finite. In each case there is no new state, and the old one is as it
+        was.
 
     Raises:
         LayerError: if an argument is not of its kind.

@@ -116,8 +116,7 @@ class Directory:
     def latest(self, like: TrainState) -> TrainState | None:
         """Load the newest checkpoint that can be loaded.
 
-        A file that cannot, for it is damaged or of another network, is told of by a warning, and
-        the next one is taken.
+        A file that is damaged, or of another network, is passed over with a warning.
 
         Args:
             like: as for `checkpoint.load`.
