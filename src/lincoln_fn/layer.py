@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -46,6 +46,7 @@ Params: TypeAlias = Any
 Cache: TypeAlias = Any
 # Any: one tensor, or a tuple of them where a layer takes several inputs.
 Arrays: TypeAlias = Any
+T = TypeVar("T")
 
 
 def no_params(key: Key, x: Arrays) -> Params:
@@ -272,6 +273,22 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
+
+
+def unbound(function: Callable[..., T]) -> Callable[..., T]:
+    """Return a function without the hyperparameters that `functools.partial` binds to it.
+
+    Args:
+        function: one of a layer's, or any other.
+
+    Returns:
+        The function.
+
+    Example:
+        >>> unbound(partial(max, key=abs))
+        <built-in function max>
+    """
+    return function.func if isinstance(function, partial) else function
 
 
 def call_repr(function: str, *arguments: object, **options: tuple[object, object]) -> str:

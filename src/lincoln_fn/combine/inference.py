@@ -22,7 +22,16 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, is_derived, map_layers, unchanged
+from lincoln_fn.layer import (
+    Arrays,
+    Cache,
+    Layer,
+    Params,
+    is_derived,
+    map_layers,
+    unbound,
+    unchanged,
+)
 from lincoln_fn.layers import (
     _by_running,
     _heads,
@@ -163,8 +172,7 @@ def _at_inference(layer: Layer) -> Layer:
 
 
 def _form_of(layer: Layer) -> Form:
-    function = layer.predict.func if isinstance(layer.predict, partial) else layer.predict
-    form = FORMS.get(function)
+    form = FORMS.get(unbound(layer.predict))
     if form is None:
         problem = "has a predict of its own, of which no backward is known"
         mend = (

@@ -19,8 +19,8 @@ from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import checked, require
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.layers import gru, lstm, rnn
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.layers import gru, last_state, lstm, masked_mean, rnn
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition, on_meta
 from lincoln_fn.walk.parts import check_entries
@@ -47,15 +47,14 @@ RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
 ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
 # Compositions that take what their part does.
 _AROUND: Final = ("frozen", "checkpointed", "in_dtype")
-# Layers that make one vector of a sequence: of what is left, the mask says nothing.
-_LAST: Final = ("masked_mean", "last_state")
+# Who takes the mask away with the sequence, and so stands behind.
+_LAST: Final = (masked_mean.forward, last_state.forward)
 
 
 def _takes(layer: Layer) -> Takes:
     made = layer.composition
     if made is None:
-        function = layer.forward.func if isinstance(layer.forward, partial) else layer.forward
-        return _with_state if function in RECURRENT else _alone
+        return _with_state if unbound(layer.forward) in RECURRENT else _alone
     if made.label in _AROUND:
         return _takes(made.parts[0])
     return _with_mask if made.label in ATTENTION else _alone
@@ -139,7 +138,7 @@ def masked(*layers: Layer) -> Layer:
     """
     for layer in layers:
         behind = f"{layer.name} behind masked(...), in serial"
-        require(not layer.name.startswith(_LAST), "masked", behind, layer)
+        require(unbound(layer.forward) not in _LAST, "masked", behind, layer)
     takes = tuple(map(_takes, layers))
     return composition(
         "masked",

@@ -44,7 +44,7 @@ def rewrite(graph: GraphModule) -> None:
     for weights in graph.graph.find_nodes(op="call_function", target=aten._softmax.default):
         found = _attention(weights)
         ys, dvs, others = _products_of(weights)
-        if found is None or not _suits(found, ys + dvs):
+        if found is None or not _supports(found, ys + dvs):
             continue
         gradients = _gradients(found, dvs, others)
         if gradients is None:
@@ -91,7 +91,7 @@ def _is_future(scores: Any, mask: Any, value: Any) -> bool:  # Any: as above
     return is_past and is_whole and past.args[0].target is aten.ones.default
 
 
-def _suits(found: Attention, products: list[Node]) -> bool:
+def _supports(found: Attention, products: list[Node]) -> bool:
     """Tell whether numbers are known, features fill vectors, and each thread has a head."""
     q = found.q.meta["val"]
     if q.dtype is not torch.float32 or q.device.type != "cpu" or q.numel() == 0 or not lanes():

@@ -1,12 +1,13 @@
-"""Donated states in compiled steps: the graph writes the new state over the old one.
+"""Donated states in compiled steps: the graph updates the state in place.
 
-Every leaf of the state whose successor is of the same kind is written over within the graph, in the
-pass that computes it; where the value turns out not to be finite, each keeps its old numbers. A
-torch that versions.py does not know gives it new memory. An update that is one matrix product added
-to a leaf, W + alpha a b, stays out of the graph, for Inductor would make the sum apart from W: ATen
-adds the product to W itself. Both factors live till then, so they must not be much larger than W. A
-product in bfloat16 or float16 is added to W by a loop, within the graph; and by a loop what else is
-made of a large product, as product_updates.py says.
+A leaf whose successor has the same shape, strides, dtype and device is updated within the graph, as
+its successor is computed. If the step's value is not finite, it keeps its old numbers. With a torch
+that versions.py does not know, the successor gets memory of its own.
+
+A matrix product added to a leaf, W + alpha a b, is left to ATen, outside the graph. Inductor would
+store the sum beside W. Both factors live until then, so they must not be much larger than W. There
+are C++ kernels within the graph for a product in bfloat16 or float16 that is added to W, and for
+other updates by a large product (product_updates.py).
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 class Fate(NamedTuple):
     """What becomes of a leaf of the state.
 
-    `outputs` says how many of the graph's are for it: none for a leaf that is kept, or written over
-    within the graph; its successor; or the two factors of a product that is added to it.
+    `outputs` is the number of the graph's outputs for it: none if it is kept, or updated within the
+    graph; one, its successor; or two, the factors of a product that is added to it.
     """
 
     outputs: int
@@ -69,7 +70,7 @@ class Added(NamedTuple):
 
 
 def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
-    """Change a traced step so that it writes over its state.
+    """Change a traced step so that it updates its state in place.
 
     Args:
         traced: the step; its graph is changed.
@@ -92,7 +93,7 @@ def written_over(traced: Traced, count: int, *, small: bool) -> list[Fate]:
         is_finite = graph.call_function(aten.isfinite.default, (total,))
         updates = product_updates.updates(graph, holders[:count], successors)
         changed = {leaf for update in updates for leaf in update.leaves}
-        # First, for they read numbers that the others write over.
+        # First, for they read numbers that the others change.
         for update in updates:
             product_updates.write(graph, update, is_finite)
         for holder, new in zip(holders[:count], successors, strict=True):
@@ -167,16 +168,16 @@ Handover: TypeAlias = Callable[
 
 
 def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
-    """Write down once what gives every new state the memory that the graph has written over.
+    """Make, once, the function that gives each new state the memory that the graph has updated.
 
     Args:
         fates: what becomes of each leaf.
         leaves: of a state, of which only dtype and device count.
 
     Returns:
-        (old, outputs) -> (new, products): of the leaves of the state, of which those written over
-        are empty afterwards, and of the outputs that the graph has for them, without the value, the
-        leaves of the new state, and the products still to be added to some of them.
+        (old, outputs) -> (new, products). `old` are the state's leaves, of which those that the
+        graph has updated are empty afterwards; `outputs` are the graph's, without the value. `new`
+        are the new state's leaves, to some of which `products` are still to be added.
     """
     kept, given, products = [], [], []
     of_outputs = 0

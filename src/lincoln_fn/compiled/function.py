@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, TypeAlias
 
@@ -12,16 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn._mends import is_constructor
-from lincoln_fn.compiled.donation import Flat
-from lincoln_fn.compiled.graphs import graph_of
-from lincoln_fn.compiled.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiled.graphs import Graphs, computed, graph_of
+from lincoln_fn.compiled.structures import flatten
 from lincoln_fn.compiled.tracing import Program
-from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Arrays
 
-# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
-# products are to be.
-Kind: TypeAlias = tuple[Structure, Layouts, int, str]
 Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
 
 
@@ -49,15 +43,11 @@ def is_pure(whole: object) -> bool:
 
 
 class CompiledFunction:
-    """A pure function, compiled.
-
-    It remembers a graph, and what puts its outputs together, for each kind of arguments. This is a
-    memo and no state: what it holds would be found anew. A pickle leaves it out.
-    """
+    """A pure function, compiled, and its graphs, which a pickle leaves out."""
 
     def __init__(self, function: Pure) -> None:
         self.function = function
-        self.graphs: dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]] = {}
+        self.graphs: Graphs = {}
         update_wrapper(self, function)
 
     def __repr__(self) -> str:
@@ -68,16 +58,12 @@ class CompiledFunction:
 
     def __call__(self, state: Arrays, batch: Arrays) -> Arrays:
         """Run the graph for such arguments, made now if there is none."""
-        leaves, structure = flatten((state, batch))
-        kind = structure, layouts(leaves), torch.get_num_threads(), precision()
-        if kind not in self.graphs:
-            made, of_result = graph_of(_program(self.function), state, batch)
-            self.graphs[kind] = made.run, builder(of_result)
-        run, build = self.graphs[kind]
-        with torch.no_grad():
-            *outputs, flag = run(leaves)
-        # The graph cannot raise an error, but makes this nan: the function itself says why.
-        return build(outputs) if math.isfinite(flag.item()) else self.function(state, batch)
+        return computed(
+            self.graphs,
+            *flatten((state, batch)),
+            lambda: graph_of(_program(self.function), state, batch),
+            lambda: self.function(state, batch),
+        )
 
 
 def _program(function: Pure) -> Program:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
 from lincoln_fn._waiting import waiting
 from lincoln_fn.compiled import (
     attention,
@@ -15,14 +22,51 @@ from lincoln_fn.compiled import (
     scalars,
     sparse_convolution,
 )
-from lincoln_fn.compiled.donation import written_over
+from lincoln_fn.compiled.donation import Flat, written_over
 from lincoln_fn.compiled.inductor import by_inductor
 from lincoln_fn.compiled.kernels import keep
 from lincoln_fn.compiled.on_disk import Made
 from lincoln_fn.compiled.private import trusted_cache
-from lincoln_fn.compiled.structures import Structure
+from lincoln_fn.compiled.structures import Layouts, Structure, builder, layouts
 from lincoln_fn.compiled.tracing import Program, Traced, guarded, write_down
+from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Arrays
+
+# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
+# products are to be.
+Kind: TypeAlias = tuple[Structure, Layouts, int, str]
+# By the kind of the arguments: a graph, and what puts its outputs together. A memo and no state:
+# what it holds would be found anew.
+Graphs: TypeAlias = dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]]
+
+
+def computed(
+    graphs: Graphs,
+    leaves: list[Tensor],
+    structure: Structure,
+    make: Callable[[], tuple[Made, Structure]],
+    plain: Callable[[], Arrays],
+) -> Arrays:
+    """Run a program by the graph for such arguments, made now if there is none.
+
+    Args:
+        graphs: those made so far.
+        leaves: the tensors of the arguments, in a list that is emptied.
+        structure: that of the arguments.
+        make: compiles the program for the arguments, as `graph_of` does.
+        plain: runs what users call on the arguments, to say why the program's number is nan.
+
+    Returns:
+        What the program makes beside the number.
+    """
+    kind = structure, layouts(leaves), torch.get_num_threads(), precision()
+    if kind not in graphs:
+        made, of_result = make()
+        graphs[kind] = made.run, builder(of_result)
+    run, build = graphs[kind]
+    with torch.no_grad():
+        *outputs, flag = run(leaves)
+    return build(outputs) if math.isfinite(flag.item()) else plain()
 
 
 def graph_of(
@@ -34,7 +78,7 @@ def graph_of(
         program: of which `pure` is compiled.
         first: its first argument.
         second: its second.
-        donated: how many leaves, of the first, the graph may write over.
+        donated: how many leaves, of the first, the graph may update in place.
 
     Returns:
         The graph, and the structure of what it makes beside the number.

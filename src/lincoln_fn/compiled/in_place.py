@@ -1,9 +1,9 @@
-"""What Inductor's loops may write over.
+"""What Inductor's loops may update in place.
 
-A loop writes over a tensor that it is the last to read, as y = f(z) over z. Inductor counts among a
-tensor's readers those loops, too, that only have to come later because they write over what went
-into it, as the update of a donated weight has to come after the product with it. So in a donated
-step almost nothing would be written over.
+A loop puts its result in the memory of a tensor that it is the last to read, as y = f(z) in that of
+z. Inductor counts among a tensor's readers those loops, too, that only have to come later because
+they update what went into it, as the update of a donated weight has to come after the product with
+it. So in a donated step almost no memory would be used again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class WithoutOrderings(CustomSchedulerPass):
     """Forgets which loops only have to come later: their order is kept elsewhere too."""
 
     def __call__(self, nodes: list[Any]) -> list[Any]:  # Any: of no public type
-        """Forget them, but of views: of what is written over, these would be lost."""
+        """Forget them, but of views: those of what is updated would be lost."""
         for node in nodes:
             for made in node.get_outputs():
                 if not made.get_aliases():

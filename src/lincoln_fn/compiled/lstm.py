@@ -41,7 +41,7 @@ def rewrite(graph: GraphModule) -> None:
         notes = [user for user in node.users if user.target is getitem and user.args[1] == _NOTES]
         readers = [user for note in notes for user in note.users]
         # One alone, for the gates go out as their gradients.
-        if _suits(node) and [user.target for user in readers] in ([], [backwards]):
+        if _supports(node) and [user.target for user in readers] in ([], [backwards]):
             node.target = forward
             for user in readers:
                 user.target = backward
@@ -122,7 +122,7 @@ def _allow_other_strides(made: Node) -> None:
             _allow_other_strides(user)
 
 
-def _suits(node: Node) -> bool:
+def _supports(node: Node) -> bool:
     """Tell whether a hidden state fills its vectors, W is small, and there is more than a row."""
     given: Any = node.args[:3]  # Any: torch's type for an argument is a union
     x, w_ih, w_hh = (arg.meta["val"] for arg in given)

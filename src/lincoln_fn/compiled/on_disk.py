@@ -88,7 +88,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
 
     Args:
         traced: the step's trace.
-        donate: whether it is to write over its state.
+        donate: whether it is to update its state in place.
 
     Returns:
         The path; None if what it is compiled to depends on more than is told here.

@@ -36,7 +36,7 @@ def rewrite(graph: GraphModule) -> None:
     """
     for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
         made = _convolution(node.args[0])
-        if made is not None and _suits(made):
+        if made is not None and _supports(made):
             given: Any = made.args  # Any: torch's type for an argument is a union
             x, weight, bias, _, padding, *_ = given
             node.target = pooled_convolution
@@ -108,7 +108,7 @@ def _convolution(pooled: Any) -> Node | None:  # Any: as above
     return node if is_found else None
 
 
-def _suits(node: Node) -> bool:
+def _supports(node: Node) -> bool:
     """Tell whether a convolution is a plain and light one, whose filters fill vectors."""
     given: Any = node.args[:2]  # Any: as above
     x, weight = (arg.meta["val"] for arg in given)

@@ -44,7 +44,7 @@ def rewrite(graph: GraphModule) -> None:
         window += _DEFAULTS[len(window) :]
         places = [user for user in node.users if user.target is getitem and user.args[1] == 1]
         backward = [user for node in places for user in node.users]
-        if _suits(x, window) and all(_is_backward(user, window) for user in backward):
+        if _supports(x, window) and all(_is_backward(user, window) for user in backward):
             kernel = tuple(window[0])
             node.target, node.args = pool, (x, kernel)
             for user in backward:
@@ -105,7 +105,7 @@ def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
     return dx.reshape(n, height * kh, width * kw, channels).permute(0, 3, 1, 2)
 
 
-def _suits(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
+def _supports(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
     """Tell whether windows lie side by side, fill the plane, and have channels to loop over."""
     given = x.meta["val"]
     if given.ndim != 4 or given.shape[1] < _CHANNELS or given.dtype is not torch.float32:

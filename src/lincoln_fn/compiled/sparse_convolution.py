@@ -47,7 +47,7 @@ def rewrite(graph: GraphModule) -> None:
     backward = aten.convolution_backward.default
     for node in graph.graph.find_nodes(op="call_function", target=backward):
         pooled: Any = _seen_through(node.args[0])  # Any: torch's type for an argument is a union
-        if pooled.target is pooling.pool_backward and _suits(node, pooled):
+        if pooled.target is pooling.pool_backward and _supports(node, pooled):
             g, places, window = pooled.args
             x, weight, padding, needed = (node.args[i] for i in (1, 2, 5, -1))
             node.target = convolution_backward
@@ -144,7 +144,7 @@ def _seen_through(node: Any) -> Any:  # Any: what a graph's argument may be
     return source if same and len(source.users) == 1 else node
 
 
-def _suits(node: Node, pooled: Node) -> bool:
+def _supports(node: Node, pooled: Node) -> bool:
     """Tell whether a convolution is a plain one, and windows are large."""
     x: Any = node.args[1]  # Any: torch's type for an argument is a union
     window: Any = pooled.args[2]  # Any: as above

@@ -28,7 +28,7 @@ from lincoln_fn.fastpath.projections import (
     split_heads,
 )
 from lincoln_fn.fastpath.twin import Twin
-from lincoln_fn.layer import Layer, unchanged
+from lincoln_fn.layer import Layer, unbound, unchanged
 from lincoln_fn.layers import _heads, dropout, scaled_dot_product_attention
 from lincoln_fn.layers import dense as dense_formula
 from lincoln_fn.layers._attention import Sequence, mask_grad, weights_of
@@ -208,8 +208,7 @@ def fused(layer: Layer) -> Layer | None:
     is_formula = getattr(heads.forward, "func", None) is _heads.forward
     own = _heads.attention_heads(**bound) if is_formula else None
     is_own = own is not None and all(
-        getattr(getattr(heads, name), "func", getattr(heads, name))
-        is getattr(getattr(own, name), "func", getattr(own, name))
+        unbound(getattr(heads, name)) is unbound(getattr(own, name))
         for name in ("forward", "backward", "predict", "advance")
     )
     if not is_own or not all(map(_DENSE.matches, (*dense_layers, output))):

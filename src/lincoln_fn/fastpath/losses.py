@@ -19,7 +19,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.fastpath import _ctc, _label_losses
-from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.layer import Arrays, Cache, unbound
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses._parts import parts_of, weighted_of
 from lincoln_fn.losses._reduction import Formula, formula_of, loss_of
@@ -45,9 +45,8 @@ class LossTwin:
         """Return whether both functions of a formula are those of the loss's module."""
         # By its name in sys.modules: the package's attribute is the constructor.
         module = import_module(f"lincoln_fn.losses.{self.name}")
-        forward = formula.forward
-        forward = forward.func if isinstance(forward, partial) else forward
-        return forward is module.forward and formula.backward is module.backward
+        is_own = unbound(formula.forward) is module.forward
+        return is_own and formula.backward is module.backward
 
     def of(self, formula: Formula) -> Formula:
         """Make the formula of the faster functions, with the same hyperparameters."""

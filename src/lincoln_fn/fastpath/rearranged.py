@@ -11,7 +11,7 @@ Parameters stay where they are, for neither layer has any; only the caches diffe
 from __future__ import annotations
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.layer import Layer
+from lincoln_fn.layer import Layer, unbound
 from lincoln_fn.layers import adaptive_max_pool, max_pool, relu
 
 
@@ -47,11 +47,14 @@ def _is_relu(layer: Layer) -> bool:
 
 
 def _is_max_pool(layer: Layer) -> bool:
-    forward = getattr(layer.forward, "func", layer.forward)
     pairs = ((pool.forward, pool.backward) for pool in (max_pool, adaptive_max_pool))
     options = getattr(layer.forward, "keywords", {})
     gives_indices = options.get("return_indices", False)
-    return (forward, layer.backward) in pairs and not gives_indices and not _may_miss_x(options)
+    return (
+        (unbound(layer.forward), layer.backward) in pairs
+        and not gives_indices
+        and not _may_miss_x(options)
+    )
 
 
 def _may_miss_x(options: dict[str, object]) -> bool:

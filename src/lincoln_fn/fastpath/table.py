@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from lincoln_fn._kinds import check_kinds
@@ -24,7 +23,7 @@ from lincoln_fn.fastpath import (
 )
 from lincoln_fn.fastpath.rearranged import rearranged
 from lincoln_fn.fastpath.twin import Function, Twin
-from lincoln_fn.layer import Layer
+from lincoln_fn.layer import Layer, unbound
 from lincoln_fn.layers import multi_head_attention
 
 TWINS: Final[tuple[Twin, ...]] = (
@@ -73,12 +72,8 @@ def fast(net: Layer) -> Layer:
 def _faster(layer: Layer) -> Layer:
     made = layer.composition
     if made is not None:
-        fuse = _FUSED.get(_unbound(made.there))
+        fuse = _FUSED.get(unbound(made.there))
         whole = None if fuse is None else fuse(layer)
         return layer.rebuild(tuple(map(_faster, layer.parts))) if whole is None else whole
-    twin = _BY_FORWARD.get(_unbound(layer.forward))
+    twin = _BY_FORWARD.get(unbound(layer.forward))
     return twin.of(layer) if twin is not None and twin.matches(layer) else layer
-
-
-def _unbound(function: Function) -> Function:
-    return function.func if isinstance(function, partial) else function

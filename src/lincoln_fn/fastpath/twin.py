@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lincoln_fn.layer import Layer, is_derived, unchanged
+from lincoln_fn.layer import Layer, is_derived, unbound, unchanged
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
 Function: TypeAlias = Callable[..., Any]
@@ -60,7 +60,7 @@ class Twin:
         """
 
         def is_own(name: str) -> bool:
-            function = _unbound(getattr(layer, name))
+            function = unbound(getattr(layer, name))
             # A layer whose hyperparameters leave it no state, batch norm without statistics, say.
             if name == "advance" and function is unchanged:
                 return True
@@ -92,12 +92,8 @@ class Twin:
 
     def _has_own(self, layer: Layer, name: str) -> bool:
         """Return whether a function may take the layer's place: these two only of its own."""
-        own = _unbound(getattr(layer, name))
+        own = unbound(getattr(layer, name))
         return name not in ("init", "advance") or own is getattr(self.formula, name)
-
-
-def _unbound(function: Function) -> Function:
-    return function.func if isinstance(function, partial) else function
 
 
 def _bound_like(own: Function, function: Function) -> Function:

@@ -23,7 +23,7 @@ from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
 from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params, no_params
+from lincoln_fn.layer import Layer, Params, no_params, unbound
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -204,9 +204,7 @@ def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
 
 def _kind(layer: Layer, whole: Layer) -> Kind:
     """Find the table's row: that of the class `Params` beside the layer's `init`."""
-    made = _init_of(layer)
-    init: Any = made.func if isinstance(made, partial) else made
-    home = sys.modules.get(getattr(init, "__module__", ""))
+    home = sys.modules.get(getattr(unbound(_init_of(layer)), "__module__", ""))
     kind = KINDS.get(getattr(home, "Params", type(None)))
     if kind is None:
         problem = f"expected like, for the parameters of {layer.name} are not known"

@@ -26,7 +26,7 @@ from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_like
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
-# p = 0 gives the same finite loss, 87.3, and a finite gradient in all of them.
+# p = 0 gives the same finite loss, 87.3, and a finite gradient in every dtype.
 SMALLEST: Final = 2.0**-126
 
 # dL/dl: a number, or a tensor of shape () or of l's.
