@@ -19,7 +19,7 @@ FAMILIES: Final = {
     "Products and convolutions": ("dense", "bilinear", "conv*"),
     "Activations": (),
     "Normalisation": ("*_norm",),
-    "Pooling": ("*_pool", "*_unpool"),
+    "Pooling": ("*_pool",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*_attention"),
         *("last_state", "masked_mean"),
@@ -27,7 +27,7 @@ FAMILIES: Final = {
     "Randomness": ("*dropout",),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
-        *("fold", "unfold", "add", "multiply", "concatenate", "cosine_similarity"),
+        *("add", "multiply", "concatenate"),
     ),
 }
 PROTOCOL: Final = ("init", "forward", "backward", "predict", "input_grad", "grads", "advance")
