@@ -1,4 +1,4 @@
-"""What is given as data: arrays, batches and what yields them."""
+"""Checks of the data that a user passes in: arrays, batches and sources of batches."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
     """Make tensors of arrays.
 
     Args:
-        arrays: a tuple of tensors, numpy arrays, data frames, lists of numbers, or trees of such.
+        arrays: a tuple of tensors, numpy arrays, data frames, lists of numbers, or trees of these.
 
     Returns:
         The tuple of tensors.
 
     Raises:
-        LayerError: if it is no tuple, or no tensor can be made of an array.
+        LayerError: if it is not a tuple, or no tensor can be made of an array.
 
     Example:
         >>> as_tensors((np.arange(3), [1.0, 2.0]))
@@ -59,14 +59,14 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
 
 
 def check_walkable(where: str, batches: object) -> None:
-    """Check that an argument can be walked batch by batch, and is not one batch itself.
+    """Check that an argument can be iterated over batch by batch, and is not a single batch.
 
     Args:
         where: the function that was given it.
         batches: the argument.
 
     Raises:
-        LayerError: if it is not so.
+        LayerError: if it is not iterable, or is a single batch.
 
     Example:
         >>> check_walkable("train", (torch.ones(2, 3), torch.ones(2)))
@@ -78,7 +78,7 @@ def check_walkable(where: str, batches: object) -> None:
     if is_batch:
         problem = f"expected batches, got one batch, {shown(batches)}; write [(x, target)]"
         raise LayerError(where, problem)
-    # A class of one's own may be walked by `__getitem__` alone.
+    # A user's class may be iterable by `__getitem__` alone.
     can_be_walked = hasattr(batches, "__iter__") or hasattr(type(batches), "__getitem__")
     if is_array(batches) or isinstance(batches, Mapping | str) or not can_be_walked:
         problem = f"expected batches, an iterable of (x, target), got {shown(batches)}"
@@ -126,7 +126,7 @@ torch.empty(6, 3)
 
 
 def is_array(value: object) -> bool:
-    """Tell whether a value is an array: a tensor, of numpy, or of pandas.
+    """Return whether a value is an array of torch, numpy or pandas.
 
     Args:
         value: anything.

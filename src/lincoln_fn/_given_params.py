@@ -22,7 +22,7 @@ def copied_like(params: Params, drawn: Params) -> Params:
         drawn: those that the network draws.
 
     Returns:
-        The copies: a step that writes over its state leaves the params given as they are.
+        The copies: a step that updates its state in place does not change the given params.
 
     Raises:
         LayerError: naming the first path that differs.

@@ -27,10 +27,10 @@ Hint: TypeAlias = Any
 
 
 class Range(NamedTuple):
-    """What is asked of a value beyond its type: in words, and as a function."""
+    """A condition on a value beyond its type, in words and as a function."""
 
     words: str
-    holds: Callable[[Any], bool]  # Any: of the type that stands before it in `Annotated`
+    holds: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
 
 
 # Behind `float` in `Annotated`: the infinities are numbers too.
@@ -44,7 +44,7 @@ class RefusedError(Exception):
         expected: what was expected, such as "to be an int" or "of at least 1".
         given: the value, or the entry of it that is wrong.
         kind: the class that was expected, such as "Layer"; "" for a range.
-        is_near: whether the value has the right type but for its range or for an entry.
+        is_near: whether the value has the right type, and only its range or one entry is wrong.
     """
 
     def __init__(self, expected: str, given: object, kind: str = "", *, is_near: bool) -> None:
@@ -61,12 +61,13 @@ def _wrong_type(hint: Hint, value: object) -> RefusedError:
     return RefusedError(f"to be {words(hint)}", value, name, is_near=False)
 
 
-# Any: a value becomes what its type says, and types have no common name.
+# Any: the value gets the type that `hint` names, which Python cannot express.
 def read(hint: Hint, value: Any) -> Any:
     """Read a value as a type.
 
-    Numpy's numbers become Python's of the same kind, and a list given for a tuple becomes one. True
-    and False are no numbers. Where the type is none of those in this file, any value will do.
+    Numpy's numbers become Python's of the same kind, and a list given for a tuple becomes a tuple.
+    True and False do not count as numbers. If this file does not know the type, any value is
+    accepted.
 
     Args:
         hint: the type.
@@ -117,7 +118,7 @@ def _read_number(hint: Hint, value: Any, *, may_be_infinite: bool = False) -> fl
         raise _wrong_type(hint, value)
     number: float = value if type(value) in (int, float) else hint(value)
     if hint is float:
-        # By comparisons, for an int may be larger than every float. nan is not even itself.
+        # By comparisons, because an int may be larger than every float. nan does not equal itself.
         fits = number == number if may_be_infinite else abs(number) <= sys.float_info.max
         if not fits:
             raise _wrong_type(hint, value)
@@ -185,7 +186,7 @@ _NOUNS: Final[Mapping[Hint, str]] = {float: "finite number", str: "string", Tens
 
 
 def words(hint: Hint, *, several: bool = False) -> str:
-    """Say what a type asks for.
+    """Describe in words what a type requires.
 
     Args:
         hint: the type.

@@ -1,4 +1,4 @@
-"""Checks that arguments are of the kinds that a function takes: a network, a loss, a key."""
+"""Checks that arguments have the types that a function takes: a network, a loss, a key."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lincoln_fn.shapes import LayerError
 
 
 def check_kinds(where: str, order: str = "", **arguments: tuple[object, type]) -> None:
-    """Check that arguments are of the kinds that a function takes.
+    """Check that arguments have the types that a function takes.
 
     Args:
         where: the function.
         order: its arguments in their order, such as "(net, loss, optimizer)".
-        **arguments: by name, what was given and the class that it is to be of.
+        **arguments: by name, the value and the class that is expected.
 
     Raises:
-        LayerError: for the first that is not, with what to write in its place.
+        LayerError: for the first argument of another type; the message says what to write instead.
 
     Example:
         >>> check_kinds("summary", net=(lf.relu, lf.Layer))
@@ -31,7 +31,7 @@ relu; write relu()
 
 
 def check_functions(kind: str, where: object, **functions: object) -> None:
-    """Check that what a layer, a loss or an optimizer is made of are a name and functions.
+    """Check that a layer, a loss or an optimizer is made of a name and functions.
 
     Args:
         kind: the class, such as "Layer".
@@ -39,7 +39,7 @@ def check_functions(kind: str, where: object, **functions: object) -> None:
         **functions: by field.
 
     Raises:
-        LayerError: for the first that is not.
+        LayerError: for the first argument that is not.
 
     Example:
         >>> check_functions("Layer", "mine()", forward=None)
@@ -60,7 +60,7 @@ def check_int(where: str, name: str, number: object, least: int) -> None:
         where: the function that was given it.
         name: the argument's name.
         number: the argument.
-        least: the least that it may be.
+        least: the smallest value allowed.
 
     Raises:
         LayerError: if it is not.
@@ -97,7 +97,7 @@ def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "")
     expected = kind if " " in kind else f"{article} {kind}"
     subject = f"{name} to be {expected}" if name else expected
     mend = mend_of(given, kind) or (f"the order is {where}{order}" if order else "")
-    # Numbers in a list, say, would tell nobody what is wrong.
+    # The numbers in a list, for instance, would not help the reader.
     by_type = kind == "tensor" and not mend.startswith("write")
     got = type(given).__name__ if by_type else shown(given)
     return LayerError(where, f"expected {subject}, got {got}{'; ' if mend else ''}{mend}")

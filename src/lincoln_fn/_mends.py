@@ -1,6 +1,6 @@
-"""What was given in place of what was expected: its name, and what to write instead.
+"""Names for a wrong argument, and what to write instead.
 
-`MENDS` lists what is given by mistake most often.
+`MENDS` lists the most common mistakes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch.optim import Optimizer as TorchOptimizer
 
 from lincoln_fn.record import brief
 
-# What the library's constructors declare to return.
+# What the library's constructors return.
 _MADE: Final = ("Layer", "Loss", "Optimizer", "Transform", "Initializer", "Schedule", "Metric")
-# What `train` takes for a state.
+# What `train` accepts as a state.
 STATE: Final = "a TrainState, or a state of your own with an attribute step"
 A_TUPLE: Final = "write a tuple in place of the list"
-# As much of a repr as an error shows.
+# The length at which an error cuts a repr.
 _LONGEST: Final = 80
 
 
 def shown(given: object) -> str:
-    """Write what was given, in a few words.
+    """Describe a value in a few words.
 
     Args:
         given: anything.
@@ -56,7 +56,7 @@ def shown(given: object) -> str:
 
 
 def no_tuple(given: object) -> str:
-    """Write what was given where a tuple is expected; of a list, say what to write.
+    """Describe a value that should have been a tuple; for a list, add what to write.
 
     Args:
         given: anything.
@@ -77,13 +77,13 @@ def _is_function(given: object) -> bool:
 
 
 def is_constructor(given: object) -> bool:
-    """Tell whether an object is a constructor of this library's, such as `lf.relu`.
+    """Return whether an object is a constructor of this library's, such as `lf.relu`.
 
     Args:
         given: anything.
 
     Returns:
-        False for what a constructor makes.
+        False for the object that a constructor returns.
 
     Example:
         >>> is_constructor(lf.relu), is_constructor(lf.relu())
@@ -132,12 +132,12 @@ def _always(given: object) -> bool:
 
 
 class Mend(NamedTuple):
-    """What to write in place of an object.
+    """A correction: what to write in place of an object.
 
     Args:
-        kind: what is expected where this mend helps, in the error's words.
+        kind: what is expected where this correction helps, in the error's words.
         matches: whether the object is one of those.
-        text: what to write; {} stands for the object.
+        text: what to write; {} is replaced by the object.
     """
 
     kind: str

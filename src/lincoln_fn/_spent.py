@@ -1,4 +1,4 @@
-"""Spent tensors: those of a donated state, whose memory the next state has taken."""
+"""Spent tensors: those of a donated state, whose memory now belongs to the next state."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
-# Of the dtypes that most states have; a tensor of no numbers may stand for any.
+# One empty tensor for each dtype that most states have; they are shared.
 _NOTHING: Final = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.int64)}
 
 
 def spend(tensor: Tensor) -> None:
-    """Leave nothing in a tensor, so that nobody takes its successor's numbers for its own.
+    """Empty a tensor, so that it cannot be mistaken for the tensor that now uses its memory.
 
     Args:
         tensor: is changed, to shape (0,).
@@ -27,18 +27,18 @@ def spend(tensor: Tensor) -> None:
         >>> tensor, is_spent(tensor)
         (tensor([]), True)
     """
-    # By `set_`, it would take an operation and a storage of its own, which a small step notices.
+    # `set_` would need an operation and a storage, which costs time in a small step.
     tensor.data = nothing_like(tensor)
 
 
 def nothing_like(tensor: Tensor) -> Tensor:
-    """Give what is left in a tensor when it is spent.
+    """Return the empty tensor that a spent tensor becomes.
 
     Args:
         tensor: of any shape.
 
     Returns:
-        A tensor of no numbers, of the same dtype and device.
+        An empty tensor of the same dtype and device.
 
     Example:
         >>> nothing_like(torch.ones(2, 3))
@@ -49,7 +49,7 @@ def nothing_like(tensor: Tensor) -> Tensor:
 
 
 def is_spent(leaf: object) -> bool:
-    """Tell whether a leaf is a spent tensor.
+    """Return whether a leaf is a spent tensor.
 
     Args:
         leaf: of a state.
@@ -65,7 +65,7 @@ def is_spent(leaf: object) -> bool:
 
 
 def check_unspent(state: Arrays) -> None:
-    """Check that no step has taken a state's memory.
+    """Check that a state has not been donated to a step.
 
     Args:
         state: a tree of tensors.
@@ -84,7 +84,7 @@ def check_unspent(state: Arrays) -> None:
 
 
 def spend_replaced(old: Arrays, new: Arrays) -> None:
-    """Leave nothing in the tensors whose memory the next state has taken.
+    """Empty the tensors whose memory now belongs to the next state.
 
     Args:
         old: a tree of tensors, some of which are changed.

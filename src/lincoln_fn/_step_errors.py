@@ -1,4 +1,4 @@
-"""What can be wrong with a step that runs: a loss on other predictions, a number not finite."""
+"""Errors of a running step: the wrong kind of prediction, a number that is not finite."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lincoln_fn.walk.walks import there
 def check_prediction(
     layer: Layer, check: Callable[[Arrays, Arrays], None], params: Params, batch: Batch
 ) -> None:
-    """Check that a prediction is what the loss is for, where there is one.
+    """Check that a prediction is of the kind that the loss takes.
 
     Args:
         layer: the network.

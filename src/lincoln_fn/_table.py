@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Set rows under headings, in columns two spaces apart.
+    """Format rows under headings, in columns two spaces apart.
 
     Args:
-        headings: one a column.
-        rows: of as many cells; a row of none is a line across.
-        left: how many columns, from the first, are set to the left; the others hold numbers.
+        headings: one per column.
+        rows: each with one cell per column; an empty row becomes a horizontal line.
+        left: how many columns, from the first, are aligned left; the others hold numbers.
 
     Returns:
         The text, without a newline at its end.

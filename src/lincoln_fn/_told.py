@@ -1,4 +1,4 @@
-"""What a step tells: its loss, other numbers beside it, and how many examples it has seen."""
+"""What a step reports: its loss, other numbers, and how many examples it has seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import wrong_kind
 
-# The number that is descended, or numbers by name, "loss" among them.
+# The loss, or numbers by name, "loss" among them.
 Value: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
@@ -18,7 +18,7 @@ def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
     """Read the loss, and the other numbers by name.
 
     Args:
-        value: what a step gave beside the state.
+        value: what a step returned beside the state.
 
     Returns:
         The loss, and the rest.
@@ -40,7 +40,7 @@ def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
 
 
 def examples_in(batch: object) -> int | None:
-    """Count the examples of a batch, where it is one of tensors.
+    """Count the examples of a batch of tensors.
 
     Args:
         batch: such as (x, target).

@@ -1,10 +1,10 @@
-"""Arguments in torch's order, which begins with the input's size: here that is found from x.
+"""Arguments in torch's order, which begins with the input's size. Here x gives that size.
 
     lf.conv2d(1, 8, 3)    torch: 1 channel in, 8 out, a kernel of 3; here: 1 out, a kernel of 8, ...
 
-Such a call may run and compute something else. So arguments given by position are looked at where
-a constructor of this library takes other sizes in these places: those that are likely torch's are
-refused. What is meant as it stands is given by name.
+Such a call may run and compute something else. So positional arguments are checked where a
+constructor of this library takes other sizes in the same positions. They are refused if they are
+likely to be in torch's order. Pass them by name to use them as they are.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Given: TypeAlias = tuple[Any, ...]  # Any: not yet checked
 
 
 class Order(NamedTuple):
-    """How torch orders a constructor's arguments, and how ours does.
+    """How torch orders a constructor's arguments, and how this library does.
 
     Args:
         theirs: torch's arguments.
         ours: our arguments in the same places.
-        kept: which of torch's arguments are ours, too.
-        is_likely: whether arguments given by position are likely to be torch's.
+        kept: which of torch's arguments this library has, too.
+        is_likely: whether positional arguments are likely to be in torch's order.
     """
 
     theirs: tuple[str, ...]
@@ -34,7 +34,7 @@ class Order(NamedTuple):
 
 
 def _no_kernel(args: Given) -> bool:
-    """Tell whether (out_channels, kernel_size, stride) are unlikely to be so.
+    """Return whether (out_channels, kernel_size, stride) are unlikely values for these names.
 
     A kernel is as large as its stride or larger, and if it is larger than 4, odd and not above 11.
     """
@@ -50,7 +50,7 @@ def _no_kernel(args: Given) -> bool:
 
 
 def _above(place: int, most: float) -> Callable[[Given], bool]:
-    """Tell whether the number in a place is larger than one that makes sense there."""
+    """Return whether an argument is larger than makes sense for its position."""
 
     def is_likely(args: Given) -> bool:
         number = args[place] if len(args) > place else None
@@ -99,14 +99,14 @@ ORDERS: Final[dict[str, Order]] = {
 
 
 def check_order(constructor: str, args: Given) -> None:
-    """Check that arguments given by position are not likely in torch's order.
+    """Check that positional arguments are not likely to be in torch's order.
 
     Args:
         constructor: its name.
         args: the arguments given by position.
 
     Raises:
-        LayerError: if they are, with what to write.
+        LayerError: if they are; the message says what to write.
 
     Example:
         >>> check_order("conv2d", (8, 3, 2))

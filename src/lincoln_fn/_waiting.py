@@ -1,4 +1,4 @@
-"""What a call waits for, said once it has waited for two seconds."""
+"""Messages about a wait, shown once it has lasted two seconds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from threading import Timer
 from typing import Final
 
 # Python's logging, not print or a warning: it goes to standard error and never into a pipeline,
-# notebooks show it, no test fails by it, and logging.getLogger("lincoln_fn") silences it.
+# notebooks show it, it fails no test, and logging.getLogger("lincoln_fn") silences it.
 LOG: Final = logging.getLogger("lincoln_fn")
 SECONDS: Final = 2.0
 
 
 @contextmanager
 def waiting(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
-    """Log what a block of code does, if it takes long.
+    """Log what a block of code does, if it takes a long time.
 
     Args:
         what: such as "compiling the step".
-        seconds: after which it is logged; a block that ends before says nothing.
+        seconds: the wait before it is logged; a block that ends earlier logs nothing.
 
     Yields:
         Nothing.

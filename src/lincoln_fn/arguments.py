@@ -1,4 +1,4 @@
-"""What a constructor's arguments may be. Its signature says it, and `checked` holds callers to it.
+"""Checks of a constructor's arguments: the signature has the ranges, `checked` enforces them.
 
     @checked
     def dropout(p: Probability = 0.5) -> Layer: ...
@@ -6,9 +6,9 @@
     dropout(2)      LayerError: dropout: expected p from 0 to 1, got 2
     dropout("a")    LayerError: dropout: expected p to be a finite number from 0 to 1, got 'a'
 
-To a type checker a `Probability` is a float and a `PositiveInt` an int; the range stands behind the
-type, in `Annotated`. A number without a range is any but nan and the infinities. What one argument
-asks of another is no range: the constructor says it by `require`.
+To a type checker a `Probability` is a float and a `PositiveInt` an int; the range follows the type,
+in `Annotated`. A number without a range is any finite number. A condition between two arguments is
+not a range: the constructor checks it by `require`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ R = TypeVar("R")
 
 
 def at_least(least: float) -> Range:
-    """Ask for a number that is not below another.
+    """Require a number of at least a minimum.
 
     Args:
-        least: the other.
+        least: the minimum.
 
     Returns:
         The range.
@@ -55,11 +55,11 @@ NonNegativeInt: TypeAlias = Annotated[int, at_least(0)]
 Positive: TypeAlias = Annotated[float, Range("above 0", lambda value: value > 0)]
 NonNegative: TypeAlias = Annotated[float, at_least(0)]
 Probability: TypeAlias = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
-# How much of a running mean is kept: not all of it.
+# How much of a running mean is kept: less than all of it.
 Decay: TypeAlias = Annotated[float, Range("in [0, 1)", lambda value: 0 <= value < 1)]
-# A bound may be infinite, and then bounds nothing.
+# A bound may be infinite, which means that there is none.
 Bound: TypeAlias = Annotated[float, OR_INFINITE]
-# The size of an axis, or -1 where it follows from x.
+# The size of an axis, or -1 if it is found from x.
 OpenSize: TypeAlias = Annotated[int, Range("positive or -1", lambda size: size > 0 or size == -1)]
 FloatingDtype: TypeAlias = Annotated[
     torch.dtype, Range("of floating numbers", lambda dtype: dtype.is_floating_point)
@@ -87,7 +87,7 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
         lincoln_fn.shapes.LayerError: dense: expected n_out of at least 1, got 0
     """
 
-    @cache  # at the first call, when all names that the types use are there
+    @cache  # at the first call, when all names in the types are defined
     def written() -> tuple[inspect.Signature, dict[str, Hint]]:
         signature = inspect.signature(constructor)
         hints = get_type_hints(constructor, include_extras=True)
@@ -117,7 +117,7 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
 
 # Any: of any kind, for they are not checked.
 def _called(constructor: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Let Python say which argument is missing or unknown, and add what to write."""
+    """Let Python report which argument is missing or unknown, and add what to write."""
     try:
         return constructor(*args, **kwargs)
     except TypeError as error:
@@ -126,16 +126,16 @@ def _called(constructor: Callable[..., R], args: tuple[Any, ...], kwargs: dict[s
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:
-    """Check what a constructor's arguments ask of each other.
+    """Check a condition between a constructor's arguments.
 
     Args:
-        holds: whether it is so.
+        holds: whether the condition holds.
         constructor: the constructor's name.
         expected: what is expected of which argument, such as "low below high".
         given: what was given.
 
     Raises:
-        LayerError: if it is not so.
+        LayerError: if it does not hold.
 
     Example:
         >>> require(2 < 1, "uniform", "low below high", (2, 1))

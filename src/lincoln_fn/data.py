@@ -1,6 +1,6 @@
-"""Data: batches as a function of (key, i), and a mapping helper for every other source.
+"""Data: batches as a function of (key, i), and `map` for every other source.
 
-Any iterable of (x, target) serves as data; what is here is for tensors and arrays held in memory.
+Any iterable of (x, target) can be the data. This module is for tensors and arrays in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ B = TypeVar("B")
 
 @attrs.frozen(eq=False, repr=False)
 class Batches:
-    """Batches of arrays in memory; made by `batches`, and iterated as often as one likes."""
+    """Batches of arrays in memory; made by `batches`, and iterable any number of times."""
 
     arrays: tuple[Any, ...]  # Any: trees of tensors
     batch_size: int
@@ -68,10 +68,10 @@ class Batches:
         """Give batch i, counted from the first batch of the first epoch.
 
         Args:
-            i: at least 0; past the last epoch the order of further epochs is given.
+            i: at least 0; after the last epoch, further epochs follow.
 
         Returns:
-            The batch that iteration gives in that place.
+            The batch that iteration yields at that position.
 
         Raises:
             LayerError: if i is below 0.
@@ -112,19 +112,19 @@ def batches(
 
     Args:
         arrays: a tuple such as (x, target), of tensors, numpy arrays, data frames or series with
-            one row an example.
-        batch_size: examples a batch; the last of an epoch can be smaller.
-        key: shuffles each epoch in its own way; None keeps the order of the arrays.
-        epochs: how often every example comes.
-        start: the first batch to give, such as a state's step to resume from.
-        drop_last: whether a last, smaller batch is left out.
+            one row per example.
+        batch_size: examples per batch; the last of an epoch can be smaller.
+        key: shuffles each epoch differently; None keeps the order of the arrays.
+        epochs: how often every example is used.
+        start: the number of the first batch, such as a state's step to resume from.
+        drop_last: whether to leave out a smaller last batch.
 
     Returns:
         An iterable with a length. The batches are new tensors if shuffled, views if not.
 
     Raises:
-        LayerError: if arrays is no tuple of arrays of numbers, there is no example, the lengths
-            differ, a number is below its least or no int, or key is no `Key`.
+        LayerError: if arrays is not a tuple of numeric arrays, there is no example, the lengths
+            differ, a number is below its minimum or not an int, or key is not a `Key`.
 
     Example:
         >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
@@ -151,33 +151,33 @@ def batches(
 
 @attrs.frozen(eq=False)
 class Mapped(Generic[A, B]):
-    """An iterable whose items pass through a function; made by `map`."""
+    """An iterable whose items are passed through a function; made by `map`."""
 
     f: Callable[..., B]
     source: Iterable[A]
 
     def __iter__(self) -> Iterator[B]:
-        """Give the new items, from the beginning each time if the source can."""
+        """Yield the new items; each iteration starts from the beginning if the source's does."""
         for item in self.source:
             yield self.f(*item) if isinstance(item, tuple | list) else self.f(item)
 
     def __len__(self) -> int:
-        """Count the items, if the source can."""
-        return len(self.source)  # type: ignore[arg-type]  # TypeError is what len says of it
+        """Count the items, if the source has a length."""
+        return len(self.source)  # type: ignore[arg-type]  # raises TypeError without a length
 
 
 def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
-    """Pass every batch through a function: what a source needs to fit a network.
+    """Pass every batch through a function, for instance to scale or reshape x.
 
     Args:
         f: takes a batch's entries, such as x and target, and returns the new batch.
         source: an iterable of batches, such as a torchvision `DataLoader`.
 
     Returns:
-        An iterable that can be walked as often as the source can.
+        An iterable that can be iterated over as often as the source.
 
     Raises:
-        LayerError: if f is no function, or source cannot be walked.
+        LayerError: if f is not a function, or source is not iterable.
 
     Example:
         >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
@@ -191,7 +191,7 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
 
 
 def is_used_once(batches: object) -> bool:
-    """Tell whether batches can be walked but once: an iterator, or a `map` over one.
+    """Return whether batches can be iterated over only once: an iterator, or a `map` over one.
 
     Args:
         batches: an iterable.

@@ -29,8 +29,8 @@ def evaluate(
         The metrics by name.
 
     Raises:
-        LayerError: if an argument is not of its kind, there is no metric or no batch, a batch does
-            not fit, or a metric gives no number.
+        LayerError: if an argument has the wrong type, there is no metric or no batch, a batch does
+            not fit, or a metric does not return a number.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -58,7 +58,7 @@ def evaluate(
 
 
 def check_metrics(where: str, metrics: object) -> None:
-    """Check that metrics are functions by name.
+    """Check that metrics are a mapping from names to functions.
 
     Args:
         where: the function that was given them.
@@ -83,7 +83,7 @@ def check_metrics(where: str, metrics: object) -> None:
 
 
 def check_metric(where: str, name: str, metric: object) -> None:
-    """Check that a metric is a function, and not a constructor of one.
+    """Check that a metric is a function, and not a constructor.
 
     Args:
         where: the function that was given it.
@@ -106,7 +106,7 @@ its target, got 'accuracy'; see lf.metrics
 
 def _number(name: str, score: object) -> float:
     try:
-        return float(score)  # type: ignore[arg-type]  # which is what is checked
+        return float(score)  # type: ignore[arg-type]  # which is checked here
     except (TypeError, ValueError, RuntimeError) as error:
         problem = f"expected one number of metrics[{name!r}], got {shown(score)}"
         raise LayerError("evaluate", problem) from error

@@ -1,4 +1,4 @@
-"""The whole of training in one call: what `train` and a few lines would do."""
+"""All of training in one call: what `train` and a few lines would do."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
 class FitRecord:
     """One line of a training history.
 
-    `loss` is the mean of the step values since the line before, `metric` the metric on the
-    validation data (None if there is none), `seconds` the time since training began. `parts` are
-    the means of the parts of `losses.weighted`, by name.
+    `loss` is the mean loss of the steps since the previous line. `metric` is the metric on the
+    validation data (None if there is none), and `seconds` the time since training began. `parts`
+    are the means of the parts of `losses.weighted`, by name.
     """
 
     step: int
@@ -69,34 +69,34 @@ def fit(
 ) -> tuple[TrainState, tuple[FitRecord, ...]]:
     """Train a network.
 
-    Each line of the history is printed, on a terminal above a bar that shows the progress.
+    Each line of the history is printed; on a terminal, above a progress bar.
 
     Args:
         net: the network.
         loss: its loss, with reduction mean or sum.
-        optimizer: moves the parameters.
-        data: (x, target) tensors, numpy arrays or data frames with one row an example, shuffled
-            anew each epoch by the state's key; or any iterable of batches (x, target), such as a
-            list or a DataLoader, walked once an epoch. An iterator, such as a generator, gives its
-            batches once: it serves for one epoch.
-        key: initial parameters and the order of the data come from it.
-        epochs: how often every example comes.
-        batch_size: examples a batch, for data given as arrays.
-        valid: data for the metric, of either kind.
+        optimizer: updates the parameters.
+        data: (x, target) tensors, numpy arrays or data frames with one row per example, shuffled in
+            each epoch by the state's key. Or any iterable of batches (x, target), such as a list or
+            a DataLoader, which is iterated over once per epoch. An iterator, such as a generator,
+            yields its batches only once, so it is enough for one epoch.
+        key: the initial parameters and the order of the data are drawn from it.
+        epochs: how often every example is used.
+        batch_size: examples per batch, for data given as arrays.
+        valid: validation data for the metric, of either kind.
         metric: such as `metrics.accuracy`; needs `valid`.
-        every: steps between two lines of the history; None writes one at each epoch's end.
-        state: to go on from; None makes one from the key. A run over arrays takes up the batch
-            at which the state stands, so that `epochs` counts those before it too.
-        progress: whether anything is shown.
-        fast: whether `lf.fast(net)` takes the steps, as `make_step` says.
+        every: steps between two lines of the history; None writes one at the end of each epoch.
+        state: to continue from; None makes one from the key. A run over arrays continues with the
+            batch whose number is the state's step, so `epochs` includes those before it.
+        progress: whether to show anything.
+        fast: whether to run `lf.fast(net)`, as in `make_step`.
 
     Returns:
         The last state, and the history.
 
     Raises:
-        LayerError: if an argument is not of its kind, a number is below 1, arrays come without
-            batch_size, a metric without validation data, or the data cannot be walked or gives no
-            batch; and as the step does.
+        LayerError: if an argument has the wrong type, a number is below 1, arrays come without
+            batch_size, a metric comes without validation data, or the data is not iterable or has
+            no batch; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -175,7 +175,7 @@ def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) 
             raise LayerError("fit", f"{problem}{mend}")
         if batch_size is None:
             raise LayerError("fit", "expected a batch_size for data given as arrays, got None")
-        arrays: tuple[Any, ...] = data  # Any: to mypy, two arrays may be a batch as well
+        arrays: tuple[Any, ...] = data  # Any: for mypy, two arrays may also be a batch
         return batches(arrays, batch_size)
     if is_used_once(data) and not used_once:
         problem = "expected data that can be walked once an epoch, got an iterator"
@@ -188,7 +188,7 @@ def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) 
 
 
 def _example(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
-    """Give an x of which the shape counts, and the batches, of which none is lost."""
+    """Return an example x, and all batches, including the one that x was taken from."""
     if isinstance(source, Batches):
         return source.at(0)[0], source
     walked = iter(source)
@@ -199,17 +199,17 @@ def _example(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
 
 
 def _epoch(source: Iterable[Batch], epoch: int, state: TrainState) -> Iterable[Batch]:
-    """Give an epoch's batches; of arrays, only those that the state has not seen yet."""
+    """Return an epoch's batches; for arrays, only those that the state has not seen yet."""
     if isinstance(source, Batches):
         return attrs.evolve(source, epochs=epoch, start=int(state.step))
     return source
 
 
 def _steps(source: Iterable[Batch], epochs: int, state: TrainState) -> int | None:
-    """Count the steps to come, where the data can tell."""
+    """Count the remaining steps, if the data has a length."""
     if isinstance(source, Batches):
         return len(attrs.evolve(source, start=int(state.step)))
     try:
-        return len(source) * epochs  # type: ignore[arg-type]  # TypeError is what len says of it
+        return len(source) * epochs  # type: ignore[arg-type]  # raises TypeError without a length
     except TypeError:
         return None

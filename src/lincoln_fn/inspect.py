@@ -1,4 +1,4 @@
-"""Looking inside a network: what each layer gave and got, in one pass forward and back."""
+"""Look inside a network: each layer's output and gradient, in one forward and backward pass."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class NonFinite:
     """The first value of a layer that is `nan` or infinite.
 
     Args:
-        where: "output", which is looked at first, or "gradient".
+        where: "output", which is checked first, or "gradient".
         entry: the path within a tuple of several tensors, such as "1"; "" for a single tensor.
         index: of the value in its tensor.
-        value: it.
+        value: the value.
     """
 
     where: Literal["output", "gradient"]
@@ -43,17 +43,18 @@ class NonFinite:
 
 @attrs.frozen(eq=False)
 class LayerTrace:
-    """What one use of a single layer gave and got.
+    """The output and the gradient of one use of a single layer.
 
     Args:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
         name: the layer's.
-        use: which of the layer's uses it is, from 1; a `shared` layer has several.
+        use: the number of this use, from 1; a `shared` layer has several uses.
         output: y.
-        gradient: dL/dy; None where no backward pass came by.
-        output_norm: the Euclidean norm of y; like the others, None where there is nothing of it.
+        gradient: dL/dy; None if the backward pass did not reach the layer.
+        output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor to
+            measure.
         gradient_norm: that of dL/dy.
-        dparams_norm: that of the gradient of the layer's parameters; None also where they are
+        dparams_norm: the norm of the gradient of the layer's parameters; None also if they are
             frozen.
         dead: the share of y's units that are 0 for every example, as `trace` says.
         non_finite: the first value that is not finite, if any.
@@ -72,7 +73,7 @@ class LayerTrace:
 
     @property
     def label(self) -> str:
-        """Path, name and, from the second on, the use: what tells the layer from all others."""
+        """A unique label: path, name and, from the second use on, the number of the use."""
         again = f", use {self.use}" if self.use > 1 else ""
         return f"{self.path} {self.name}{again}".lstrip()
 
@@ -83,11 +84,11 @@ class Trace(tuple[LayerTrace, ...]):
     __slots__ = ()
 
     def outputs(self) -> dict[str, Arrays]:
-        """Give each layer's y by its label, as `lf.plots.activations` takes them."""
+        """Return each layer's y by its label, as `lf.plots.activations` takes them."""
         return {layer.label: layer.output for layer in self}
 
     def gradient_norms(self) -> dict[str, float]:
-        """Give the norm of each dL/dy by the layer's label, as `lf.plots.gradient_norms` does."""
+        """Return the norm of each dL/dy by label, as `lf.plots.gradient_norms` takes them."""
         pairs = ((layer.label, layer.gradient_norm) for layer in self)
         return {label: norm for label, norm in pairs if norm is not None}
 
@@ -117,30 +118,30 @@ def trace(
     *,
     unit_axis: int | None = None,
 ) -> Trace:
-    """Run a network forward and back, and tell of every single layer what it gave and got.
+    """Run a network forward and backward, and record the output and the gradient of every layer.
 
-    The run is that of a training step, but for `advance` and the update: dropout is on, batch norm
-    uses the batch. A layer within a composition is a layer like any other; one that is used several
-    times has a record for each use; what `checkpointed` runs again is recorded once.
+    It runs like a training step, without `advance` and the update: dropout is on, and batch norm
+    uses the batch. Layers inside a composition have records, too. A layer that is used several
+    times has a record for each use. A layer that `checkpointed` runs again is recorded once.
 
-    The units of an output are the positions along one of its axes: the channels, axis 1, of an
-    output of four axes or more, as images have; else the features, the last axis. A unit is dead if
-    it is exactly 0 for every example and at every other position.
+    The units of an output are the positions along one of its axes. For an output of four axes or
+    more, such as images, that is axis 1, the channels. For any other it is the last axis, the
+    features. A unit is dead if it is exactly 0 for every example and at every other position.
 
     Args:
         net: the network.
         params: its parameters.
         x: its input.
         loss: with reduction mean or sum.
-        target: what the loss takes beside the prediction.
-        unit_axis: the axis of the units of every output; 1 for a network of 1d convolutions. An
-            output without that axis, or of one axis alone, has no share of dead units.
+        target: the target that the loss takes.
+        unit_axis: the axis of the units in every output; 1 for a network of 1d convolutions. An
+            output that lacks this axis, or has only one axis, has no share of dead units.
 
     Returns:
         One record for each use of a single layer, in the order of their use.
 
     Raises:
-        LayerError: if net or loss is not of its kind; as the network or the loss do; or if the loss
+        LayerError: if net or loss has the wrong type; as the network or the loss do; or if the loss
             is not one number.
 
     Example:
@@ -171,7 +172,7 @@ def trace(
 
 @attrs.define(eq=False)
 class _Use:
-    """One use of a single layer. The walk back fills in what the walk there could not know."""
+    """One use of a single layer. The backward walk fills in the gradient."""
 
     path: str
     layer: Layer
@@ -183,7 +184,7 @@ class _Use:
 
 @attrs.frozen(eq=False)
 class _Watched:
-    """A layer's cache, and the use that it is of."""
+    """A layer's cache, and the use that it belongs to."""
 
     use: _Use
     cache: Cache
@@ -209,7 +210,7 @@ def _coming(
     use: _Use | None
     if isinstance(watched, _Watched):
         use, cache = watched.use, watched.cache
-    else:  # what `checkpointed` made again is of the next use of that path
+    else:  # a cache that `checkpointed` recomputes belongs to the next use of that path
         use = next((use for use in uses if use.path == path and not use.came_by), None)
         cache = watched
     if wants.dparams:
@@ -241,7 +242,7 @@ def _recorded(use: _Use, number: int, unit_axis: int | None) -> LayerTrace:
 
 
 def _norm(arrays: Arrays) -> float | None:
-    # In double precision, for the square of a large float32 is infinite.
+    # In double precision, because the square of a large float32 is infinite.
     norms = [torch.linalg.vector_norm(leaf, dtype=torch.float64) for leaf in _floating(arrays)]
     return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else None
 

@@ -30,7 +30,7 @@ Shape = tuple[int, ...]
 
 
 def _signed(bits: int) -> int:
-    """Read an unsigned 64-bit constant as the int64 with the same bits."""
+    """Return the int64 with the bits of an unsigned 64-bit constant."""
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
@@ -40,7 +40,7 @@ _MOST: Final = (1 << 64) - 1
 _A: Final = _signed(0xBF58476D1CE4E5B9)
 _B: Final = _signed(0x94D049BB133111EB)
 _C: Final = _signed(0x9E3779B97F4A7C15)
-# Children of `split` and `fold_in` come from another stream than the numbers drawn from the key.
+# The keys of `split` and `fold_in` come from another stream than the numbers drawn from the key.
 _CHILD: Final = _signed(0xD1342543DE82EF95)
 
 
@@ -57,14 +57,14 @@ def _mix(z: Tensor) -> Tensor:
 
 @record
 class Key(State):
-    """The root of a sequence of random numbers; frozen, and never advanced by drawing.
+    """The start of a sequence of random numbers; it is frozen, and drawing does not change it.
 
     Args:
         bits: an int seed, which is mixed into 64 bits, or an int64 tensor of shape () that already
             holds them.
 
     Raises:
-        ValueError: if the seed does not fit into 64 bits, or is more than one.
+        ValueError: if the seed does not fit into 64 bits, or is not a single number.
         TypeError: if it is neither an int nor an int64 tensor.
 
     Example:
@@ -76,7 +76,7 @@ class Key(State):
     bits: Tensor
 
     def __init__(self, bits: int | Tensor) -> None:
-        # An int becomes a tensor at once, so that a compiled step takes it as an input.
+        # An int becomes a tensor, so that a compiled step takes it as an input.
         if isinstance(bits, int | np.integer) and not isinstance(bits, bool):
             if not _LEAST <= bits <= _MOST:
                 raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
@@ -89,7 +89,7 @@ class Key(State):
         object.__setattr__(self, "bits", bits)
 
     def split(self, n: int = 2) -> tuple[Key, ...]:
-        """Make n new keys whose numbers are independent of each other's and of this key's.
+        """Make n new keys, whose numbers are independent of each other and of this key's.
 
         Args:
             n: how many, at least 1.
@@ -98,7 +98,7 @@ class Key(State):
             The keys.
 
         Raises:
-            LayerError: if n is below 1, or no int.
+            LayerError: if n is below 1, or not an int.
 
         Example:
             >>> len(Key(0).split(3))
@@ -108,16 +108,16 @@ class Key(State):
         return tuple(self.fold_in(i) for i in range(n))
 
     def fold_in(self, data: int | Tensor) -> Key:
-        """Make the new key that belongs to a number, such as a step or an epoch.
+        """Make a new key from this one and a number, such as a step or an epoch.
 
         Args:
             data: an integer of at most 64 bits, or a tensor of shape () of any integer dtype.
 
         Returns:
-            The key; equal numbers give equal keys.
+            The key. Equal numbers give equal keys.
 
         Raises:
-            LayerError: if it is no integer, or one of more than 64 bits.
+            LayerError: if it is not an integer, or one of more than 64 bits.
 
         Example:
             >>> bool(Key(0).fold_in(7).bits == Key(0).fold_in(torch.tensor(7)).bits)
@@ -129,16 +129,16 @@ class Key(State):
         return Key(_mix((self.bits ^ _CHILD) + salt))
 
     def near(self, x: Tensor) -> Key:
-        """Move the key to a tensor's device, unless that is `meta`, which holds no numbers.
+        """Move the key to a tensor's device, unless that is `meta`, where tensors have no values.
 
         Args:
             x: any tensor.
 
         Returns:
-            The key whose draws lie where x lies.
+            The key, whose draws are on x's device.
 
         Raises:
-            LayerError: if x is no tensor.
+            LayerError: if x is not a tensor.
 
         Example:
             >>> Key(0).near(torch.empty(3, device="meta")).bits.device
@@ -152,7 +152,7 @@ class Key(State):
 
 
 def _checked_number(data: object) -> int | Tensor:
-    """Give a number that `fold_in` can take, or refuse it."""
+    """Return a number that `fold_in` can use, or raise an error."""
     if isinstance(data, Tensor):
         if data.is_floating_point() or data.is_complex() or data.dtype is torch.bool or data.ndim:
             problem = f"expected an integer tensor of shape (), got {brief(data)}"
@@ -166,7 +166,7 @@ def _checked_number(data: object) -> int | Tensor:
 
 
 def checked_key(where: str, key: object) -> Key:
-    """Check that a key is one.
+    """Check that a value is a `Key`.
 
     Args:
         where: the function that was given it.
@@ -176,7 +176,7 @@ def checked_key(where: str, key: object) -> Key:
         The key.
 
     Raises:
-        LayerError: if it is none.
+        LayerError: if it is not.
 
     Example:
         >>> checked_key("dense", 7)
@@ -189,7 +189,7 @@ def checked_key(where: str, key: object) -> Key:
 
 
 def bits(key: Key, shape: Shape) -> Tensor:
-    """Draw 64 random bits for each place.
+    """Draw 64 random bits for each element.
 
     Args:
         key: the key, on whose device the numbers are made.
@@ -208,7 +208,7 @@ def bits(key: Key, shape: Shape) -> Tensor:
         raise LayerError("keys", f"expected shape to be a tuple of sizes, got {shown(shape)}{mend}")
     n = math.prod(shape)
     counter = torch.arange(1, n + 1, dtype=torch.int64, device=key.bits.device)
-    # Out of place, for a key that is mapped over brings an axis of its own.
+    # Not in place, because a key that is mapped over by vmap has another axis.
     return _mix(counter.mul_(_C) ^ key.bits).view(shape)
 
 
@@ -221,7 +221,8 @@ def uniform(
         key: the key, on whose device the numbers are made.
         shape: of the result.
         low: the smallest value.
-        high: the bound above; where the numbers are scaled or shortened, rounding can reach it.
+        high: the upper bound, not included; but numbers that are scaled or rounded to a short dtype
+            can reach it.
         dtype: a floating dtype. float64 uses 53 random bits, every other dtype 24.
 
     Returns:
@@ -270,13 +271,13 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
     Args:
         key: the key, on whose device the mask is made.
         shape: of the result.
-        p: the probability, from 0 to 1, kept to 53 bits.
+        p: the probability, from 0 to 1, used with 53 bits.
 
     Returns:
         A bool tensor.
 
     Raises:
-        ValueError: if p is no probability.
+        ValueError: if p is not from 0 to 1.
 
     Example:
         >>> bernoulli(Key(0), (3,), p=1.0)
@@ -289,7 +290,7 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
 
 
 def permutation(key: Key, n: int) -> Tensor:
-    """Draw an order of the numbers 0 to n - 1.
+    """Draw a random permutation of the numbers 0 to n - 1.
 
     Args:
         key: the key, on whose device the order is made.

@@ -11,13 +11,13 @@
 
 These seven functions are the whole protocol. In each of them
 
-    params   is what `forward` was given: a frozen record, or a tuple of such; () if there are none
+    params   is what `forward` was given: a frozen record, or a tuple of records; () for none
     x        is a floating tensor, or a tuple of inputs
     y        is the output
     cache    is what `forward` returned beside y: all that `backward` needs
     g        is dL/dy, of y's shape, dtype and device
-    dx       is dL/dx, and mirrors x: None stands for an input that has no gradient
-    dparams  is dL/dparams, and mirrors params: a `State` stands in it unchanged
+    dx       is dL/dx, and mirrors x: None for an input that has no gradient
+    dparams  is dL/dparams, and mirrors params: a `State` is returned unchanged
 
 Nothing that comes in, goes out or is cached is changed in place. A wrong argument raises
 `LayerError`, which names the layer, what it expected and what it was given.
@@ -40,8 +40,8 @@ from lincoln_fn.keys import Key
 if TYPE_CHECKING:
     from lincoln_fn.walk.composition import Composition
 
-# Any: each layer has its own records, and a composition holds tuples of them; Python's types have
-# no name for "what this layer's forward returned".
+# Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
+# express "what this layer's forward returned".
 Params: TypeAlias = Any
 Cache: TypeAlias = Any
 # Any: one tensor, or a tuple of them where a layer takes several inputs.
@@ -91,16 +91,16 @@ class Layer:
         name: the code that makes the layer, such as "dense(500)"; its repr.
         forward: (params, x) -> (y, cache).
         backward: (params, cache, g) -> (dx, dparams).
-        init: (key, x) -> params, of x only shape, dtype and device counting.
-        predict: (params, x) -> y, with no cache kept: the layer as it is used after training.
-        input_grad: (params, cache, g) -> dx, where nobody needs dparams.
-        grads: (params, cache, g) -> dparams, where nobody needs dx.
+        init: (key, x) -> params; only the shape, dtype and device of x matter.
+        predict: (params, x) -> y, without a cache: the layer as it is used after training.
+        input_grad: (params, cache, g) -> dx, if dparams is not needed.
+        grads: (params, cache, g) -> dparams, if dx is not needed.
         advance: (params, cache) -> params with the next running statistics or key.
-        composition: of a layer made of layers, how they are strung together; None for a single
-            layer. `lincoln_fn.walk.composition` makes it.
+        composition: how a layer made of layers connects its parts; None for a single layer.
+            `lincoln_fn.walk.composition` makes it.
 
     Raises:
-        LayerError: if name is no string, or a function is none.
+        LayerError: if name is not a string, or a function is not callable.
 
     Example:
         >>> double = Layer(
@@ -141,7 +141,7 @@ class Layer:
         return self.composition.parts if self.composition else ()
 
     def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
-        """Make the same composition of other parts; a name or `init` of its own stays.
+        """Make the same composition of other parts; its own name or `init` stays.
 
         Args:
             parts: one for each of the old ones.
@@ -165,11 +165,10 @@ class Layer:
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 
-        A new `forward` brings its own default `predict`, and a new `backward` its own default
-        `grads` and `input_grad`, unless they are given too. A new half alone, `grads` or
-        `input_grad`, makes a new `backward` of both halves. A composition of which a function but
-        `init` is replaced is a single layer from then on: no walk reaches its parts, for what they
-        do there is no longer known.
+        A new `forward` resets `predict` to its default, and a new `backward` resets `grads` and
+        `input_grad`, unless they are given too. If only `grads` or `input_grad` is new, `backward`
+        becomes the pair of both. If any function of a composition except `init` is replaced, the
+        result is a single layer: no walk reaches its parts.
 
         Args:
             **changes: new values by field name.
@@ -230,14 +229,14 @@ def _backward_dparams(
 
 
 def is_derived(layer: Layer, name: str) -> bool:
-    """Return whether a function of a layer is the default, derived from another of its functions.
+    """Return whether a layer's function is the default, which calls another of its functions.
 
     Args:
         layer: the layer.
         name: "predict", "input_grad" or "grads".
 
     Returns:
-        False if the layer was given a function of its own.
+        False if the layer has its own function.
 
     Example:
         >>> is_derived(lf.tanh(), "grads"), is_derived(lf.dense(3), "grads")
@@ -256,14 +255,14 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     """Replace every single layer of a composition, however deeply nested.
 
     Args:
-        f: takes a layer without parts and returns the one to stand in its place.
+        f: takes a layer without parts and returns its replacement.
         net: a layer.
 
     Returns:
         The same composition of the new layers.
 
     Raises:
-        LayerError: if net is no layer, or f no function.
+        LayerError: if net is not a layer, or f is not a function.
 
     Example:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))

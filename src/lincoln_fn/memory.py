@@ -1,7 +1,7 @@
-"""How the process handles freed memory. An impure edge: the setting belongs to the whole process.
+"""How the process handles freed memory. Not pure: the setting belongs to the whole process.
 
-On Linux the C library hands large pieces of memory back to the system as soon as they are free, and
-whoever needs them next, such as the next training step, pays for fresh ones, page by page.
+On Linux the C library returns large blocks of memory to the system as soon as they are free. The
+next training step then needs new memory, page by page.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 # Parameters of mallopt, as glibc's malloc.h numbers them.
 _TOP_PAD: Final = -2
 _MMAP_MAX: Final = -4
-# How many mappings glibc allows itself otherwise.
+# glibc's default number of mappings.
 _USUAL_MAPPINGS: Final = 65536
 # Of <sys/mman.h>, in Linux.
 _MADV_HUGEPAGE: Final = 14
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is
-    """Let this process keep freed memory for its next use, in place of handing it back at once.
+    """Let this process keep freed memory for its next use, instead of returning it at once.
 
     A step whose tensors are large takes less time: a quarter less in an eager convolutional
     network, a seventh less in a compiled transformer. The memory kept is in large pages, where
@@ -28,11 +28,11 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
     the call. Other code in the process keeps its memory too. No result changes.
 
     Args:
-        bytes: how many may lie free at the end of the memory in use; below 2**31.
+        bytes: how much freed memory to keep; below 2**31.
 
     Returns:
-        Whether the C library does so: glibc, which nearly every Linux has, does, unless the process
-        may not have so many; others may keep freed memory without being told.
+        Whether the C library supports this. glibc does, which nearly every Linux has, unless the
+        process may not use this much memory. Other libraries may keep freed memory by default.
 
     Raises:
         ValueError: if bytes is negative or too large.
@@ -44,7 +44,7 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
         raise ValueError(f"expected from 0 to {2**31 - 1} bytes, got {bytes}")
     libc = ctypes.pythonapi
     mallopt = getattr(libc, "mallopt", None)
-    # No piece by a mapping of its own, which would go back to the system with it.
+    # No block gets its own mapping, which would be returned to the system when it is freed.
     if mallopt is None or not mallopt(_MMAP_MAX, 0):
         return False
     address = ctypes.c_void_p
@@ -55,7 +55,7 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
     if not begin:
         mallopt(_MMAP_MAX, _USUAL_MAPPINGS)
         return False
-    # The memory that comes next; a system without large pages refuses, which is no loss.
+    # For memory allocated from now on. A system without large pages refuses, which does no harm.
     whole = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
     advise(("madvise", libc))(whole, max(bytes - mmap.PAGESIZE, 0), _MADV_HUGEPAGE)
     kept = mallopt(_TOP_PAD, bytes)

@@ -1,7 +1,7 @@
 """Metrics: functions (prediction, target) -> the mean over the examples, as a number.
 
-`evaluate` weighs each batch by its number of examples, so that a last, smaller batch counts for
-what it is. Any function of that kind is a metric.
+`evaluate` weights each batch by its number of examples, so a smaller last batch counts less. Any
+function of this kind is a metric.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> float:
-    """Compute the share of examples whose highest-ranked class is the label.
+    """Compute the share of examples whose highest-scored class is the label.
 
     Args:
-        prediction: (N, C) with C of at least 2; logits, probabilities and log-probabilities rank
-            alike. For one column, or one number an example, see `binary_accuracy`.
+        prediction: (N, C) with C of at least 2; logits, probabilities or log-probabilities, which
+            have the same order. For one column, or one number per example, see `binary_accuracy`.
         target: (N,) or (N, 1) class indices.
 
     Returns:
-        A share from 0 to 1. `nan` is never the highest: an example whose prediction holds one is
-        not counted as right.
+        A share from 0 to 1. `nan` is never the highest: an example whose prediction contains one
+        counts as wrong.
 
     Raises:
-        LayerError: if the shapes do not fit, a label is no class index, or there is no example.
+        LayerError: if the shapes do not fit, a label is not a class index, or there is no example.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
         0.5
     """
     labels = _labels("accuracy", prediction, target, k=2)
-    best, index = prediction.max(1)  # of a row with nan, nan
+    best, index = prediction.max(1)  # for a row with nan, best is nan
     return ((index == labels) & ~best.isnan()).double().mean().item()
 
 
@@ -52,7 +52,7 @@ def _top_k_error(prediction: Tensor, target: Tensor, *, k: int) -> float:
 
 @checked
 def top_k_error(k: PositiveInt = 5) -> Metric:
-    """Make the share of examples whose label is not among the k highest-ranked classes.
+    """Make the metric: the share of examples whose label is not among the k highest-scored classes.
 
     Args:
         k: at least 1, and at most the number of classes.
@@ -61,8 +61,8 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         The metric, on (N, C) predictions and (N,) or (N, 1) class indices.
 
     Raises:
-        LayerError: if k is below 1; from the metric, if the shapes do not fit, a label is no class
-            index, there are fewer than k classes, or there is no example.
+        LayerError: if k is below 1; from the metric, if the shapes do not fit, a label is not a
+            class index, there are fewer than k classes, or there is no example.
 
     Example:
         >>> import torch
@@ -73,7 +73,7 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
 
 
 def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.5) -> float:
-    """Compute the share of examples on the right side of a threshold.
+    """Compute the share of examples whose prediction is on the right side of a threshold.
 
     Args:
         prediction: (N,) or (N, 1), high for class 1.
@@ -85,7 +85,7 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
         A share from 0 to 1.
 
     Raises:
-        LayerError: if there is not one prediction a label, a label is neither 0 nor 1, or there
+        LayerError: if there is not one prediction per label, a label is neither 0 nor 1, or there
             is no example.
 
     Example:

@@ -1,13 +1,14 @@
 """Frozen records of tensors, and the marker for those that are carried but not trained.
 
 Parameters, caches and states are all records: attrs classes that cannot be changed after they are
-made. `record` also tells optree and torch how to take one apart and put it together again, so that
-a record can be mapped over, saved, compiled and exported like a tuple.
+made. `record` also registers the class with optree and torch, so that a record can be mapped over,
+saved, compiled and exported like a tuple.
 
 optree sees each record in two views, which are namespaces of its registry:
 
-- `TRAINED`: the leaves that an optimizer moves. A `State` has none here and is handed through.
-- `EVERYTHING`: every tensor, those inside a `State` too.
+- `TRAINED`: the leaves that an optimizer updates. A `State` has none here, and is passed through
+  unchanged.
+- `EVERYTHING`: every tensor, including those inside a `State`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ T = TypeVar("T")
 class State:
     """Marks a record whose tensors are carried from step to step but not trained.
 
-    Running statistics and keys are states: `tree.map` hands them through untouched, checkpoints
+    Running statistics and keys are states: `tree.map` passes them through unchanged, checkpoints
     save them, and only `advance` makes new ones.
     """
 
     __slots__ = ()
 
 
-# Any: the default may have any type, and the result stands for the field's own type.
+# Any: the default may have any type, and the result has the field's type.
 def static(**options: Any) -> Any:
     """Declare a field that is part of a record's structure and not a leaf: a number, a name.
 
@@ -61,10 +62,10 @@ def static(**options: Any) -> Any:
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, attrs.field))
 def record(cls: type[T]) -> type[T]:
-    """Make a class a frozen record that optree and torch can take apart.
+    """Make a class a frozen record that optree and torch know as a tree.
 
-    Two records are equal only if they are the same object, for equality of tensors has no single
-    answer. Printing one shows each tensor's dtype and shape rather than its numbers.
+    Two records are equal only if they are the same object, because comparing tensors gives no
+    single answer. Printing a record shows each tensor's dtype and shape, not its numbers.
 
     Args:
         cls: a class with annotated fields.
@@ -80,7 +81,7 @@ def record(cls: type[T]) -> type[T]:
         Params(weight=float32[2, 3])
     """
     constructs_itself = cls.__init__ is not object.__init__
-    frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes the class anew
+    frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes a new class
     frozen.__repr__ = _repr
     fields = attrs.fields(frozen)
     children = tuple(a.name for a in fields if not a.metadata.get("static"))
@@ -88,7 +89,7 @@ def record(cls: type[T]) -> type[T]:
 
     read, read_constants = _reader(children), _reader(constants)
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
-    # For `compile`, which makes a record of its children alone by these.
+    # For `compile`, which makes a record from its children by these.
     frozen.__tree_setters__ = None if constants else _setters(frozen, children)
     make = _maker(frozen, children + constants, constructs_itself)
 
@@ -114,7 +115,7 @@ def record(cls: type[T]) -> type[T]:
 def evolve(tree: T, **changes: Any) -> T:
     """Make a record like another, with some fields changed.
 
-    It is `attrs.evolve`, which no type checker but attrs' own plugin lets take a record.
+    It is `attrs.evolve` with types that any type checker accepts for records.
 
     Args:
         tree: the record, which stays as it is.
@@ -140,7 +141,7 @@ def evolve(tree: T, **changes: Any) -> T:
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
-    """Make the function that reads fields of a record."""
+    """Make the function that reads the fields of a record."""
     if not names:
         return lambda tree: ()
     read = attrgetter(*names)
@@ -158,10 +159,11 @@ def _maker(
     names: tuple[str, ...],
     constructs_itself: bool,
 ) -> Callable[..., Any]:
-    """Make the function that makes a record of its fields' values, whatever they are.
+    """Make the function that makes a record from any values of its fields.
 
-    A constructor may refuse what a tree holds for a while: a shape, a name. The one that attrs
-    writes does not, and takes a third of the time that it takes to set field after field.
+    A class's own constructor may refuse values that a tree contains temporarily, such as shapes or
+    names. attrs' generated one does not, and takes a third of the time of setting the fields one by
+    one.
     """
     fields = attrs.fields(cls)
     checks = any(a.validator or a.converter or a.kw_only or not a.init for a in fields)
@@ -185,7 +187,7 @@ def _register_with_torch(
     children: tuple[str, ...],
     constants: tuple[str, ...],
 ) -> None:
-    """Tell torch's pytree of a record, with fields that are None as structure, not as leaves."""
+    """Register a record with torch's pytree; fields that are None are structure, not leaves."""
 
     def flatten(tree: object) -> tuple[list[object], tuple[Any, ...]]:
         present = tuple(name for name in children if getattr(tree, name) is not None)
@@ -211,7 +213,7 @@ def _register_with_torch(
         flatten,
         unflatten,
         serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
-        # JSON knows lists alone.
+        # JSON has only lists.
         to_dumpable_context=list,
         from_dumpable_context=_as_tuples,
         flatten_with_keys_fn=flatten_with_keys,
@@ -224,7 +226,7 @@ def _as_tuples(value: object) -> object:
 
 @attrs.frozen(eq=False)
 class _Held:
-    """A state as structure: equal to every other, so that params and dparams have one structure."""
+    """A state as structure: all are equal, so that params and dparams have the same structure."""
 
     state: State
 
@@ -244,7 +246,7 @@ def _release(held: _Held, _: object) -> State:
 
 
 def brief(value: object) -> str:
-    """Write a value shortly: tensors by dtype and shape, single numbers with their value.
+    """Describe a value briefly: tensors by dtype and shape, single numbers with their value.
 
     Args:
         value: a tensor, a record, a tuple, a list, or anything else with a repr.

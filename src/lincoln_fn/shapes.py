@@ -1,7 +1,7 @@
-"""Errors that name the layer, what it expected and what it got, and the checks that raise them.
+"""Errors that name the layer, the expected and the given value, and the checks that raise them.
 
-A layer's functions check what comes in, once, by the functions below. A combinator that meets an
-error in one of its parts says where that part stands: `serial[2] dense(10): expected ...`.
+A layer's functions check their arguments once, by the functions below. A combinator adds the
+position of the part that raised an error: `serial[2] dense(10): expected ...`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from lincoln_fn.record import brief
 
 
 class LayerError(ValueError):
-    """Something wrong with what a layer or loss was given, and where.
+    """An error in the arguments of a layer or loss, with its position in the network.
 
     Args:
-        where: the layer, from the outermost position to its own name.
+        where: the positions from the outermost composition inwards, and the layer's name.
         problem: what was expected and what was given.
 
     Example:
@@ -35,32 +35,32 @@ class LayerError(ValueError):
 
 
 class NonFiniteError(LayerError):
-    """A `nan` or an infinity, and the first layer that it came out of."""
+    """A `nan` or an infinity, with the first layer whose output has it."""
 
 
 def placed(error: LayerError, position: str, name: str) -> LayerError:
-    """Say of an error in a part of a composition where that part stands.
+    """Add the position of a part in a composition to an error that it raised.
 
     Args:
-        error: what the part raised.
+        error: the part's error.
         position: of the part, such as "serial[2]".
         name: the part's full name, such as "dense(10)".
 
     Returns:
-        The error to raise in place of the first.
+        The error to raise instead.
 
     Example:
         >>> placed(LayerError("dense", "expected a tensor"), "serial[2]", "dense(10)")
         LayerError('serial[2] dense(10)', 'expected a tensor')
     """
-    # A part that is itself a composition has named a position already; a single layer has only
-    # its bare name, which the full one replaces.
+    # A part that is a composition has already named a position. A single layer has only its bare
+    # name, which is replaced by the full one.
     is_composition = "[" in error.where.partition("(")[0]
     return type(error)(f"{position} {error.where if is_composition else name}", error.problem)
 
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
-    """Check that parameters are of the layer's own kind and that the input is a floating tensor.
+    """Check that parameters belong to the layer, and that the input is a floating tensor.
 
     Args:
         layer: the layer's name.
@@ -69,7 +69,7 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
         expected: the record class of the layer's parameters; None for a layer without any.
 
     Raises:
-        LayerError: if either is not so.
+        LayerError: if one of them does not.
 
     Example:
         >>> check_input("sigmoid", (), 3.0)
@@ -86,7 +86,7 @@ torch.tensor
 
 
 def check_params(layer: str, params: object, expected: type | None) -> None:
-    """Check that parameters are of the layer's own kind.
+    """Check that parameters belong to the layer.
 
     Args:
         layer: the layer's name.
@@ -126,7 +126,7 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
     Args:
         layer: the layer's name.
         bias: the bias given, or None.
-        weight: whose dtype it is to have.
+        weight: the bias should have its dtype.
         n: how many features.
 
     Raises:
@@ -147,7 +147,7 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
 
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
-    """Make the error about a parameter that is no tensor, or one of another shape.
+    """Make the error about a parameter that is not a tensor, or has the wrong shape.
 
     Args:
         layer: the layer's name.
@@ -175,13 +175,13 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
         layer: the layer's name.
         name: the argument's name.
         given: the argument.
-        like: the tensor that it is to match.
+        like: the tensor that it has to match.
 
     Raises:
         LayerError: if dtype or device differ.
     """
     if given.dtype is not like.dtype:
-        if not isinstance(like, Tensor):  # an array of numpy has a dtype, too
+        if not isinstance(like, Tensor):  # a numpy array has a dtype, too
             got = f"{type(like).__name__}{_mend(like)}"
             raise LayerError(layer, f"expected params of tensors, got {got}")
         raise LayerError(layer, f"expected {name} of dtype {like.dtype}, got {given.dtype}")
@@ -192,12 +192,12 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
 def check_cotangent(
     layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
 ) -> None:
-    """Check that an output's gradient mirrors that output, as the cache remembers it.
+    """Check that g has the output's shape, dtype and device, as the cache has them.
 
     Args:
         layer: the layer's name.
         g: the gradient given to `backward`.
-        cached: a tensor out of the cache, of the output's dtype and device.
+        cached: a tensor from the cache, with the output's dtype and device.
         shape: the output's shape; None if it is the cached tensor's.
 
     Raises:
@@ -220,7 +220,7 @@ def check_cotangent(
 
 
 def check_cache(layer: str, cache: object, expected: type) -> None:
-    """Check that a cache is of the layer's own kind.
+    """Check that a cache belongs to the layer.
 
     Args:
         layer: the layer's name.

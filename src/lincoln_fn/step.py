@@ -41,9 +41,9 @@ Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, Opt
 class Step:
     """A training step; made by `make_step`.
 
-    A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is what a call
-    runs: the bare step, one that updates the state in place if `donate` allows it, or a compiled
-    one.
+    A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is the
+    function that a call runs: the bare step, a compiled one, or one that updates the state in place
+    if `donate` allows it.
     """
 
     net: Layer
@@ -52,31 +52,31 @@ class Step:
     donate: bool
     pure: StepFunction
     run: StepFunction
-    # Checks, at step 0, that the predictions are what the loss is for; None for most losses.
+    # Checks, at step 0, that the loss accepts the predictions; None for most losses.
     check_first: Callable[[Params, Batch], None] | None = None
-    # The names of a weighted loss's parts. `run` and `pure` give their values behind the loss's.
+    # The names of a weighted loss's parts. `run` and `pure` return their values after the loss's.
     parts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"make_step({self.net}, {self.loss}, {self.optimizer})"
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        """Take a step, and raise where `make_step` says."""
+        """Take a step, with the errors that `make_step` documents."""
         new_state, value = self._taken(state, batch)
         return new_state, value[0] if self.parts else value
 
     def with_parts(
         self, state: TrainState, batch: Batch
     ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
-        """Take a step, and tell the value of each part of a weighted loss beside its own.
+        """Take a step, and report the value of each part of a weighted loss, too.
 
         Args:
             state: as for a call.
             batch: likewise.
 
         Returns:
-            The new state, and the value; of a weighted loss, a dict of numbers: "loss", and each
-            part by its name.
+            The new state, and the value. For a weighted loss the value is a dict of numbers:
+            "loss", and each part by its name.
 
         Raises:
             LayerError: as a call does.
@@ -87,13 +87,13 @@ class Step:
         return new_state, dict(zip(("loss", *self.parts), value, strict=True))
 
     def _taken(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        """Take a step; of a weighted loss, the value has those of its parts behind it."""
+        """Take a step; for a weighted loss, the value is followed by those of its parts."""
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             if isinstance(batch, TrainState):
                 raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
             check_batch("step", batch)
-        # An x that requires a gradient would make autograd record the step, and every one after.
-        # Set by hand, which a small step notices beside torch.no_grad().
+        # An x that requires a gradient would make autograd record this step and all later ones. Set
+        # by hand, which is faster than torch.no_grad() in a small step.
         recorded = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
@@ -104,7 +104,7 @@ class Step:
             check_kinds("step", state=(state, TrainState))
             check_unspent(state)
             if isinstance(error, LayerError):
-                self.net.forward(state.params, batch[0])  # names the place as the user has it
+                self.net.forward(state.params, batch[0])  # names the position in the user's network
             raise
         finally:
             torch._C._set_grad_enabled(recorded)
@@ -119,10 +119,10 @@ class Step:
 
 
 def total_of(value: Tensor) -> Tensor:
-    """Give the number that a step descends, of the value that its `run` gives.
+    """Return the loss from the value that a step's `run` returns.
 
     Args:
-        value: the number, or of a weighted loss that and the values of the parts.
+        value: the loss or, for a weighted loss, the loss and the values of the parts.
 
     Returns:
         A tensor without axes.
@@ -142,23 +142,22 @@ def make_step(
     Args:
         net: the network.
         loss: its loss, with reduction mean or sum.
-        optimizer: moves the parameters.
+        optimizer: updates the parameters.
         donate: whether a step may update the state in place, which saves time and memory in large
-            networks. The old tensors are empty afterwards, so that a state used twice is an error:
-            to keep a state, keep a copy. No tensor may be in two places of the state, and no other
-            tree may need its numbers.
-        fast: whether `lf.fast(net)` takes the steps, which computes the same in less time.
+            networks. The old tensors are empty afterwards, so using a state twice is an error: to
+            keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
+            share its memory.
+        fast: whether to run `lf.fast(net)`, which computes the same in less time.
 
     Returns:
-        The step: a pure function, but for a state that `donate` lets it update. It raises
-        `LayerError` for a batch that does not fit. At step 0 it also raises one where the loss is
-        on probabilities, or on their logarithms, and the net gives something else. For a loss that
-        is `nan` or infinite it raises `NonFiniteError`, which names the step and the first layer
-        whose output is not finite. In each case there is no new state, and the old one is as it
-        was.
+        The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
+        for a batch that does not fit. At step 0 it also raises one if the loss takes probabilities,
+        or their logarithms, and the net returns something else. For a loss that is `nan` or
+        infinite it raises `NonFiniteError`, which names the step and the first layer whose output
+        is not finite. In each case there is no new state, and the old one is unchanged.
 
     Raises:
-        LayerError: if an argument is not of its kind.
+        LayerError: if an argument has the wrong type.
 
     Example:
         >>> import lincoln_fn as lf
@@ -215,18 +214,18 @@ def _run(
     has_parts: bool,
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
-    """Take a bare step; `walker` is the walk back that updates each layer as it comes by."""
+    """Take a bare step; `walker` is the backward walk that also updates each layer."""
     x, target = batch
     params = state.params
     prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
-        return state, value  # which is refused: nothing may be written yet
+        return state, value  # this loss is refused, so nothing may be written yet
     g = loss.backward(loss_cache)
     if has_parts:
         value = torch.stack((value, *loss_cache.values))
     advanced = layer.advance(params, cache)
-    # Nobody else holds the caches: each is freed when the walk has passed its layer.
+    # There are no other references to the caches, so each is freed after its layer's backward.
     del prediction, loss_cache
     cache = owned(cache)
     if walker is None:

@@ -1,4 +1,4 @@
-"""The table of a network's layers: shapes, parameters, memory and work, found without computing."""
+"""The table of a network's layers: shapes, parameters, memory and work, on `meta` tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class LayerSummary:
-    """What one use of a layer, or of a composition with all that is inside, comes to.
+    """The numbers of one use of a layer, or of a composition with all its parts.
 
     Args:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
@@ -36,7 +36,7 @@ class LayerSummary:
         parameters: how many numbers are trained.
         states: how many numbers are carried but not trained: frozen parameters, running statistics,
             random keys.
-        cache_bytes: the memory that is kept for `backward`.
+        cache_bytes: the memory kept for `backward`.
         multiply_adds: the multiplications in matrix products and convolutions of `forward`.
     """
 
@@ -54,7 +54,7 @@ class Summary:
     """A network's layers in the order of their use, and the whole; printed as a table.
 
     Args:
-        layers: single layers, and before its parts each composition, the outermost left out.
+        layers: single layers, and each composition before its parts; the outermost is left out.
         total: the network.
     """
 
@@ -71,7 +71,7 @@ class Summary:
         return shown
 
     def _shown(self, layer: LayerSummary) -> str:
-        """Indent a name, and leave out of a composition's the parts that follow below."""
+        """Indent a name; a composition's name is shortened, because its parts follow below."""
         inside = f"{layer.path}."
         parts = [part.name for part in self.layers if part.path.startswith(inside)]
         named = any(part in layer.name for part in parts)
@@ -85,35 +85,33 @@ def _cells(layer: LayerSummary, name: str) -> tuple[str, ...]:
 
 
 def summary(net: Layer, x: Arrays) -> Summary:
-    """Summarise a network for an input like x, on `meta` tensors: nothing large is ever made.
+    """Summarise a network for an input like x, on `meta` tensors, which take no memory.
 
-    What is counted of a composition is the sum of what is counted of its parts, and what it does
-    itself.
+    The numbers of a composition are the sums over its parts, plus its own.
 
     - Parameters: each tensor once, at the first layer that uses it. So the second use of a
       `shared` layer counts none.
-    - Cache bytes: the memory that training holds between `forward` and `backward` and prediction
-      does not. It is counted by storage, so that a view costs nothing, and each storage once, at
-      the first layer that keeps it. x and the params, which are there anyway, count nothing; a
-      layer's output counts where it is first kept, be it by that layer or by the next. What a
-      `checkpointed` layer drops counts nothing, as it is made again only for a while. Tensors
-      within a class that is no `record` are not seen. The formulas' caches are counted; the layers
-      of `lf.fast(net)` may keep other tensors.
+    - Cache bytes: the memory that training needs between `forward` and `backward`, and prediction
+      does not. Each storage is counted once, at the first layer that keeps it, so a view costs
+      nothing. x and the params are not counted. A layer's output is counted where it is first kept,
+      by that layer or by the next. Tensors that a `checkpointed` layer recomputes are not counted,
+      and neither are tensors in a class that is not a `record`. The caches are those of the
+      formulas; the layers of `lf.fast(net)` may keep other tensors.
     - Multiply-adds: the multiplications of matrix products, convolutions and fused attention, by
-      the formulas of `torch.utils.flop_counter`, in which one multiply-add is two operations. What
-      goes element by element, such as an activation or a normalisation, counts nothing.
+      the formulas of `torch.utils.flop_counter`, in which one multiply-add is two operations.
+      Elementwise operations, such as activations and normalisations, are not counted.
 
     Args:
         net: the network.
         x: an example input, a tensor or a tuple, of which only shapes, strides, dtypes and devices
-            count; on `meta`, it stands for one on the CPU.
+            matter; `meta` counts as the CPU.
 
     Returns:
         The summary, whose repr is the table.
 
     Raises:
-        LayerError: if an argument is not of its kind, x does not fit the network, or a layer of
-            one's own looks at the numbers in a tensor, which a `meta` tensor has none of.
+        LayerError: if an argument has the wrong type, x does not fit the network, or one of your
+            own layers reads the values of a tensor: a `meta` tensor has none.
 
     Example:
         >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))
@@ -127,7 +125,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
     """
     check_kinds("summary", "(net, x)", net=(net, Layer))
     check_example("summary", x)
-    # Fake tensors are on `meta`, but say that they are on a device, which a layer may ask.
+    # Fake tensors are on `meta`, but report another device, which a layer may read.
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         x = tree.map(_like, x)
         params = net.init(Key(0), x)
@@ -147,7 +145,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
 class _Visit:
     """One run of a layer's forward: the `begun`th to begin, when `first` others had ended.
 
-    In a list of visits in the order of their ends, those within it are at `first` and after.
+    In a list of visits in the order of their ends, its inner visits start at index `first`.
     """
 
     path: str
@@ -164,7 +162,7 @@ def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
     """Run a network's forward, and list the visits in the order of their ends."""
     ended: list[_Visit] = []
     numbers = count()
-    # Products with a single vector, which torch's table leaves out.
+    # Products with a single vector, which are missing in torch's table.
     vectors = {torch.ops.aten.mv: _vector_flops, torch.ops.aten.addmv: _addmv_flops}
     vectors[torch.ops.aten.dot] = _vector_flops
     counter = FlopCounterMode(display=False, custom_mapping=vectors)
@@ -187,7 +185,7 @@ def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
 
 
 def _spent(ended: list[_Visit], params: Params, x: Arrays) -> Iterator[tuple[int, int, int]]:
-    """Give for each visit the parameters, states and cache bytes that no earlier one has."""
+    """Return, for each visit, the parameters, states and cache bytes that no earlier one has."""
     trained = {id(leaf) for leaf in tree.leaves(params)}
     unseen = {id(leaf) for leaf in tree.leaves(params, states=True)}
     kept = {storage for storage, _ in _storages(ended[-1].cache)}
@@ -207,7 +205,7 @@ def _spent(ended: list[_Visit], params: Params, x: Arrays) -> Iterator[tuple[int
 
 
 def _storages(arrays: Arrays) -> Iterable[tuple[int, int]]:
-    """Give the identity and the size in bytes of the memory behind each tensor."""
+    """Return the identity and the size in bytes of each tensor's storage."""
     for leaf in tree.leaves(arrays, states=True):
         if isinstance(leaf, Tensor):
             storage = leaf.untyped_storage()

@@ -1,4 +1,4 @@
-"""Training: a step is a pure function of a state and a batch, and a loop threads the state.
+"""Training: a step is a pure function of a state and a batch, and a loop passes the state on.
 
     state, value = step(state, (x, target))
 
@@ -32,10 +32,10 @@ from lincoln_fn.shapes import LayerError, NonFiniteError
 
 @record
 class TrainState:
-    """All that a training run carries from one step to the next.
+    """Everything that a training run carries from one step to the next.
 
-    `key` belongs to the run and stays the same: what is random in a step, or the order of the data,
-    is drawn from `key.fold_in(step)` and the like. `step` counts the steps taken.
+    `key` belongs to the run and stays the same: the order of the data, for example, is drawn from
+    `key.fold_in(epoch)`. `step` counts the steps taken.
     """
 
     params: Params
@@ -46,11 +46,11 @@ class TrainState:
 
 @record
 class StepRecord:
-    """What one step of `train` tells.
+    """The record of one step of `train`.
 
-    `step` is its number, from 1, `loss` the step's value, `examples` how many there were in its
-    batch (None if it is no batch of tensors), `scores` further numbers by name: the value of each
-    part of `losses.weighted`, and metrics, which `streams.evaluated` adds now and then.
+    `step` is its number, from 1, and `loss` its loss. `examples` is the number of examples in the
+    batch (None if that is not of tensors). `scores` are further numbers by name: the value of each
+    part of `losses.weighted`, and the metrics that `streams.evaluated` adds.
     """
 
     step: int
@@ -63,10 +63,10 @@ StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor
 
 
 class StateLike(Protocol):
-    """What `train` needs of a state of your own, such as one of two networks: the attribute `step`.
+    """What `train` needs of your own state, such as one of two networks: the attribute `step`.
 
-    Your step function adds 1 to it. Best make the state by `lf.record`, of records and tensors:
-    then `checkpoint` saves it, and `lf.compile` compiles the step.
+    Your step function adds 1 to it. Define the state's class with `lf.record`, with records and
+    tensors as fields: then `checkpoint` can save it, and `lf.compile` can compile the step.
 
     Example:
         >>> import lincoln_fn as lf
@@ -84,7 +84,7 @@ class StateLike(Protocol):
 
     @property
     def step(self) -> Tensor | int:
-        """How many steps have been taken: an int, or a tensor of one."""
+        """The number of steps taken: an int, or a tensor with one."""
 
 
 S = TypeVar("S", bound=StateLike)
@@ -99,17 +99,18 @@ def init_state(
     Args:
         net: the network.
         optimizer: the optimizer.
-        key: initial parameters are drawn from a half of it; the other is the run's own key.
-        x: an example input, of which only shape, dtype and device count.
-        params: to start from, such as those of a trained network; they are copied. None draws them
-            from the key.
+        key: it is split in two; initial parameters are drawn from one key, and the other is the
+            run's key.
+        x: an example input, of which only shape, dtype and device matter.
+        params: parameters to start from, such as those of a trained network; they are copied. None
+            draws them from the key.
 
     Returns:
         The state, with step 0.
 
     Raises:
-        LayerError: if an argument is not of its kind, x does not fit the network, or params are not
-            of the network's structure and shapes.
+        LayerError: if an argument has the wrong type, x does not fit the network, or params do not
+            have the network's structure and shapes.
 
     Example:
         >>> import lincoln_fn as lf
@@ -128,7 +129,7 @@ def init_state(
     )  # fmt: skip
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
-    drawn = fast_layer(net).init(init_key, x)  # the same numbers, in the faster layout
+    drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout
     params = drawn if params is None else copied_like(params, drawn)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     return TrainState(params, optimizer.init(params), run_key, step)
@@ -141,19 +142,19 @@ def train(
 
     Args:
         step: from `make_step`, or any function (state, batch) -> (state, value). The value is the
-            loss, a tensor of one number, or a dict of such, of which "loss" is the loss and the
-            others stand in `record.scores`.
-        state: to start from: a `TrainState`, or one of your own, which needs an attribute `step`
-            alone, the number of steps taken (`StateLike`).
-        batches: an iterable of what the step takes, such as (x, target).
+            loss, a tensor with one number, or a dict of such tensors; "loss" is the loss, and the
+            others go to `record.scores`.
+        state: to start from: a `TrainState`, or your own state, which only needs an attribute
+            `step`, the number of steps taken (`StateLike`).
+        batches: an iterable of batches, such as (x, target).
 
     Yields:
-        The state after each step, and what the step tells.
+        The state after each step, and its record.
 
     Raises:
-        LayerError: if step or state is not of its kind, batches cannot be walked, or are an
-            iterator that gives nothing; and as the step does.
-        NonFiniteError: for a loss that is not finite, also if the step does not look itself.
+        LayerError: if step or state has the wrong type, batches are not iterable or an empty
+            iterator; and as the step does.
+        NonFiniteError: for a loss that is not finite, even if the step does not check it.
 
     Example:
         >>> count = lambda state, batch: (state, torch.tensor(0.5))
@@ -167,7 +168,7 @@ def train(
     if not hasattr(state, "step"):
         raise wrong_kind("train", "state", state, STATE)
     check_walkable("train", batches)
-    # Any: a step of a weighted loss tells its parts too, by a function that others lack.
+    # Any: the step of a weighted loss has one more function, which reports the parts.
     take: Any = getattr(step, "with_parts", step)
     number = begun = int(state.step)
     for batch in batches:
@@ -177,7 +178,8 @@ def train(
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
         yield state, StepRecord(number, loss, examples_in(batch), scores)
-    # What can be walked again may give nothing: a run that is resumed at its end has no step left.
+    # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
+    # step left.
     if number == begun and is_used_once(batches):
         problem = "expected at least one batch, got none: the iterator is used up"
         raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")

@@ -1,8 +1,8 @@
 """Trees of tensors: map over them, list their leaves, name their paths.
 
 A tree is a tensor, a tuple, list or dict of trees, a record of trees, or None (no leaf at all).
-Each function sees the trained leaves, and with `states=True` those inside a `State` too. All of
-this is optree's work; here are only the two views that `record` defines, and readable paths.
+Each function sees the trained leaves and, with `states=True`, those inside a `State`, too. optree
+does the work; this module adds the two views that `record` defines, and readable paths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.record import EVERYTHING, TRAINED
 
-# Any: a tree is nested to a depth, and of kinds, that only its maker knows.
+# Any: Python's types cannot describe a tree's nesting.
 Tree: TypeAlias = Any
 T = TypeVar("T")
 
@@ -24,15 +24,15 @@ def _view(states: bool) -> str:
     return EVERYTHING if states else TRAINED
 
 
-# Any: what f returns for a leaf may be of another kind.
+# Any: f may return another type.
 def map(f: Callable[..., Any], tree: T, *rest: Tree, states: bool = False) -> T:
-    """Apply a function to every leaf, and to the leaves in the same places of further trees.
+    """Apply a function to every leaf, and to the leaves in the same positions of further trees.
 
     Args:
         f: takes one leaf of each tree and returns the new leaf.
-        tree: gives the structure, and the states that are handed through.
+        tree: gives the structure, and the states, which are passed through unchanged.
         *rest: trees of the same structure.
-        states: whether the tensors inside a `State` are leaves too.
+        states: whether the tensors inside a `State` are leaves, too.
 
     Returns:
         A tree like the first, with the new leaves.
@@ -54,10 +54,10 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
 
     Args:
         tree: any tree.
-        states: whether the tensors inside a `State` count.
+        states: whether the tensors inside a `State` are included.
 
     Returns:
-        The leaves, the trees' own tensors and no copies.
+        The leaves: the tree's own tensors, not copies.
 
     Example:
         >>> leaves({"a": 1, "b": (2, None)})
@@ -67,14 +67,14 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
 
 
 def children(tree: Tree) -> Collection[Tree]:
-    """Give the trees right below a tree's root, for a walk that decides at each of them.
+    """Return the subtrees directly below a tree's root.
 
     Args:
         tree: any tree.
 
     Returns:
-        A tuple's or list's entries, a record's fields, what optree finds in any other kind, in its
-        order; none of a leaf or None.
+        A tuple's or list's entries, a record's fields, or optree's children of any other kind; ()
+        for a leaf or None.
 
     Example:
         >>> children((1, (2, 3))), children(None)
@@ -96,10 +96,10 @@ def paths(tree: Tree, *, states: bool = False) -> list[str]:
 
     Args:
         tree: any tree.
-        states: whether the tensors inside a `State` count.
+        states: whether the tensors inside a `State` are included.
 
     Returns:
-        One path a leaf: positions in tuples and names of fields, joined by dots; "" for a tree
+        One path per leaf: positions in tuples and names of fields, joined by dots; "" for a tree
         that is itself a leaf.
 
     Example:
@@ -111,15 +111,15 @@ def paths(tree: Tree, *, states: bool = False) -> list[str]:
 
 
 def same_structure(tree: Tree, other: Tree, *, states: bool = False) -> bool:
-    """Tell whether two trees have leaves in the same places.
+    """Return whether two trees have leaves in the same positions.
 
     Args:
         tree: any tree.
         other: any tree.
-        states: whether the tensors inside a `State` count.
+        states: whether the tensors inside a `State` are included.
 
     Returns:
-        True if `map` can walk both together.
+        True if `map` can take both together.
 
     Example:
         >>> same_structure((1, None), (2, None)), same_structure((1, None), (2, 3))

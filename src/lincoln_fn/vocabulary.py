@@ -1,8 +1,8 @@
 """torch's vocabulary and ours: `python -m lincoln_fn.vocabulary` prints what has a counterpart.
 
 The table has a row for each public module of torch.nn and optimizer of torch.optim. A counterpart
-is found by its name, which is torch's in snake case; what is named otherwise, or left out and why,
-stands below.
+is found by its name, which is torch's in snake case; other names, and what is left out and why, are
+listed below.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ LEFT_OUT: Final = {
 
 
 class Row(NamedTuple):
-    """A name of torch's, and our counterpart or the reason why there is none."""
+    """A torch name, and our counterpart or the reason why there is none."""
 
     torch: str
     ours: str

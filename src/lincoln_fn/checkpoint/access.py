@@ -1,4 +1,4 @@
-"""Files opened so that nothing but a regular file is read or replaced, and nothing hangs."""
+"""Open files safely: only regular files are read or replaced, and opening never blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import torch
 from torch import Tensor
 
-# A FIFO is opened without waiting for its other end. Windows lacks these flags, and has its own.
+# A FIFO is opened without waiting for its other end. Windows has other flags.
 _FLAGS: Final = ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")
 _FLAG: Final = sum(getattr(os, name, 0) for name in _FLAGS)
 _KINDS: Final = {
@@ -43,7 +43,8 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         The file, and how many bytes it has.
 
     Raises:
-        ValueError: if it cannot be opened or read, or is of another kind, which it names.
+        ValueError: if it cannot be opened or read, or is not a regular file; the message names what
+            it is.
 
     Example:
         >>> with reading(Path("/")): pass
@@ -52,8 +53,8 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """
     _check_name(path)
     try:
-        # Before it is opened, as that alone does something to a device; and after it, once more,
-        # as it may have been replaced.
+        # Checked before opening, because opening alone can act on a device, and again after it,
+        # because the file may have been replaced.
         _check_kind(os.stat(path), "read")
         number = os.open(path, os.O_RDONLY | _FLAG)
         with open(number, "rb") as file:
@@ -65,17 +66,17 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def read_bytes(file: BinaryIO, size: int) -> Tensor:
-    """Read so many bytes.
+    """Read a given number of bytes.
 
     Args:
-        file: where it is to go on.
+        file: at the position to read from.
         size: how many.
 
     Returns:
         The bytes, of dtype uint8, on the CPU.
 
     Raises:
-        ValueError: if the file ends before.
+        ValueError: if the file ends too early.
 
     Example:
         >>> import io
@@ -84,7 +85,7 @@ def read_bytes(file: BinaryIO, size: int) -> Tensor:
         ValueError: is damaged: it became shorter while it was read
     """
     raw = torch.empty(size, dtype=torch.uint8, device="cpu")
-    # A reader of `io` reads on until the buffer is full or the file ends.
+    # `readinto` reads until the buffer is full or the file ends.
     if file.readinto(raw.numpy().data) < size:  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
         raise ValueError("is damaged: it became shorter while it was read")
     return raw
@@ -92,9 +93,9 @@ def read_bytes(file: BinaryIO, size: int) -> Tensor:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that stands in place of the old one once it is whole, or not at all.
+    """Write a file that replaces the old one only when it is complete.
 
-    A symbolic link stays, and what it leads to is replaced. The mode of the old file stays.
+    A symbolic link stays, and its target is replaced. The new file gets the old file's mode.
 
     Args:
         path: the file.
@@ -103,7 +104,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         A new file in the same folder, under a hidden name.
 
     Raises:
-        ValueError: if something that is no regular file is in its place.
+        ValueError: if the path is something other than a regular file.
         OSError: if it cannot be written.
 
     Example:
@@ -117,12 +118,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     _check_name(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     mode = _mode(target)
-    # Only the beginning of the name, as the whole may be as long as a name can be.
+    # Only the beginning of the name: the full name may already have the maximum length.
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAG
     try:
         with open(os.open(temporary, flags, 0o666 if mode is None else mode), "wb") as file:
-            # The mask of the process may have taken something off.
+            # The process's umask may have removed permissions.
             if mode is not None and os.name == "posix":
                 os.fchmod(file.fileno(), mode)
             yield file
@@ -131,7 +132,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    # A rename lasts only once the folder is written; Windows cannot open one, and need not.
+    # A rename is durable only after the folder is synced. Windows cannot open a folder, and need
+    # not.
     if os.name == "posix":
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -150,7 +152,7 @@ def _check_name(path: Path) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """Tell the mode of a file that is to be replaced; None if it is not there."""
+    """Return the mode of a file that is to be replaced; None if there is no such file."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A tensor in blocks of its numbers, and the strides that it may have in memory."""
+"""A tensor in blocks, and the strides that it may have in memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lincoln_fn.checkpoint.places import Place, is_count
 
-# So much memory a save or a load takes beside the state: long enough for a disk, short for a cache.
+# The extra memory that a save or a load takes: large enough for a disk, small enough for a cache.
 BLOCK: Final = 2**20
 
 
 def blocks(tensor: Tensor) -> Iterator[Tensor]:
-    """Cut a tensor into views of at most a MiB, which one after the other are its numbers in order.
+    """Split a tensor into views of at most one MiB, in the order of its elements.
 
     Args:
         tensor: of any strides.
@@ -45,7 +45,7 @@ def bytes_of(block: Tensor) -> Tensor:
         block: of any strides and device.
 
     Returns:
-        Its bytes, of dtype uint8, in memory of their own.
+        Its bytes, of dtype uint8, in new memory.
 
     Example:
         >>> bytes_of(torch.tensor([[1, 256]], dtype=torch.int16))
@@ -57,15 +57,16 @@ def bytes_of(block: Tensor) -> Tensor:
 
 
 def kept_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Note the strides of dense tensors with permuted axes, such as channels-last weights.
+    """Record the strides of dense tensors with permuted axes, such as channels-last weights.
 
-    Kernels choose their order of summation by them, so a run that went on without would differ.
+    Kernels choose their order of summation by the strides, so a run resumed without them would
+    differ.
 
     Args:
         tensors: by name.
 
     Returns:
-        The strides of those whose strides are not those of a new tensor.
+        The strides of those that differ from a new tensor's.
 
     Example:
         >>> kept_strides({"a": torch.zeros(2, 3), "b": torch.zeros(2, 3).T})
@@ -77,14 +78,15 @@ def kept_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) -> None:
-    """Check the strides of a file, which may be made up, before memory is taken by them.
+    """Check the strides in a file before they are used to allocate memory: they may be forged.
 
     Args:
         strides: by name.
         places: of the file's tensors.
 
     Raises:
-        ValueError: if some are not those of a tensor of that shape that fills its memory once.
+        ValueError: if some are not the strides of a tensor of that shape that uses each element of
+            its memory once.
 
     Example:
         >>> check_strides({"a": [0, 1]}, {"a": Place(torch.int8, (2, 3), 0, 6)})
@@ -100,10 +102,10 @@ def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) ->
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Tell whether the numbers fill as many places, each once.
+    """Return whether each element has its own position in memory, without gaps.
 
-    From the axis with the least stride on, each stride is the size of all axes before it. An axis
-    of length 1, or an empty tensor, has any.
+    From the axis with the smallest stride on, each stride is the size of all axes before it. An
+    axis of length 1, or an empty tensor, may have any stride.
     """
     if len(shape) != len(stride) or not all(map(is_count, stride)):
         return False

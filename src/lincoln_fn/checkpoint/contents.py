@@ -1,6 +1,6 @@
-"""What is in an open checkpoint file: held against its checksums and what is expected, then read.
+"""The contents of an open checkpoint file: checked against the checksums and `like`, then read.
 
-Each function raises a `ValueError` that tells the problem; `file` puts the file's name before it.
+Each function raises a `ValueError` with the problem; `file` adds the file's name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 
 @attrs.frozen
 class Contents:
-    """An open file, of which the head has been read; `shapes` are the texts of its tensors."""
+    """An open file whose head has been read; `shapes` has each tensor's dtype and shape as text."""
 
     file: BinaryIO
     head: Head
@@ -32,7 +32,7 @@ class Contents:
 
 
 def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
-    """Read all of a file but its tensors.
+    """Read everything in a file except its tensors.
 
     Args:
         file: opened at its beginning.
@@ -40,10 +40,10 @@ def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
         version: which version of the format to expect.
 
     Returns:
-        What it holds, not yet held against a checksum.
+        Its contents, not yet checked against a checksum.
 
     Raises:
-        ValueError: if it is no checkpoint, or of another version.
+        ValueError: if it is not a checkpoint, or of another version.
 
     Example:
         >>> import io
@@ -60,12 +60,12 @@ def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
 
 
 def check_head(contents: Contents, differences: str = "") -> None:
-    """Hold the notes, and what the header tells of the tensors, against their checksum.
+    """Check the notes, and the header's description of the tensors, against their checksum.
 
-    Of a file of a version up to 0.1 the whole is read for it.
+    A file of version 0.1 or older is read completely for this.
 
     Args:
-        contents: of the file.
+        contents: the file's contents.
         differences: what to add to the error.
 
     Raises:
@@ -85,11 +85,11 @@ def check_head(contents: Contents, differences: str = "") -> None:
 
 
 def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
-    """Hold a file against what is to be loaded, before any of its tensors is read.
+    """Check a file against what is expected, before any of its tensors is read.
 
     Args:
-        contents: of the file.
-        rest: what is expected apart from tensors, as text by path.
+        contents: the file's contents.
+        rest: everything expected except the tensors, as text by path.
         shapes: the dtypes and shapes of the tensors that are expected, as text by path.
 
     Raises:
@@ -103,7 +103,7 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
           missing a float32[2]
     """
     differences = _differences({**rest, **shapes}, {**contents.notes["rest"], **contents.shapes})
-    # A file of an earlier version that fits is hashed while it is read.
+    # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))
     if differences:
@@ -112,13 +112,13 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
 
 
 def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
-    """Read the tensors of a file that fits, each into memory of its own.
+    """Read the tensors of a checked file, each into new memory.
 
-    That is at addresses of torch's choice, since kernels may sum in another order by them.
+    torch chooses the addresses, because kernels may sum in an order that depends on them.
 
     Args:
-        contents: of the file.
-        devices: where the tensors are to be, by name; of `meta` they come to the CPU.
+        contents: the file's contents.
+        devices: where the tensors are to be, by name; `meta` puts them on the CPU.
 
     Returns:
         The tensors.
@@ -154,7 +154,7 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
 
 
 def _digest(contents: Contents) -> str:
-    """Hash a file without taking memory for its tensors."""
+    """Hash a file without loading its tensors."""
     sha = begun(contents.notes)
     for name, place in sorted(contents.head.places.items()):
         sha.update(named(name, contents.shapes[name]))

@@ -16,7 +16,7 @@ from lincoln_fn.record import EVERYTHING, record
 from lincoln_fn.tree import Tree
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
-# What stands in a tree beside tensors, and is told in full by its repr.
+# Values in a tree that are not tensors, and whose repr describes them completely.
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
 
 
@@ -24,7 +24,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.
 class Description:
     """A tree taken apart, by path.
 
-    `leaves` are in the order of the tree. `rest` tells all but the tensors: the kinds of records
+    `leaves` are in the order of the tree. `rest` describes everything else: the kinds of records
     and containers, leaves that are not tensors, static fields.
     """
 
@@ -41,14 +41,14 @@ def describe(tree: Tree) -> Description:
     """Take a tree apart.
 
     Args:
-        tree: any tree; the tensors inside a `State` count.
+        tree: any tree; the tensors inside a `State` are included.
 
     Returns:
         Its leaves and all else that it consists of.
 
     Raises:
         ValueError: if a leaf is neither a tensor nor a number or text, or two paths are the same,
-            or a key is told by its address alone.
+            or the repr of a key is only its address.
 
     Example:
         >>> describe(({"weight": torch.zeros(2, 3)}, None, 0.5)).rest
@@ -96,13 +96,13 @@ def shape_text(tensor: Tensor | Place) -> str:
 
 
 def _joined(path: str, entry: object) -> str:
-    """Join as `tree.paths` does, but quote a key that would read as more than one or as a number.
+    """Join as `tree.paths` does, but quote a key that could be read as several or as a number.
 
-    A leading underscore is quoted too, for safetensors keeps its metadata under such a name.
+    A leading underscore is quoted too, because safetensors uses such a name for its metadata.
     """
     text = str(entry)
     name = text if text.isidentifier() and not text.startswith("_") else repr(entry)
-    if not isinstance(entry, str) and _ADDRESS.search(name):  # which no other run has
+    if not isinstance(entry, str) and _ADDRESS.search(name):  # which differs in every run
         got = type(entry).__name__
         where = path or "the root"
         raise ValueError(f"expected a key whose text is its own at {where}, got {got}")

@@ -1,4 +1,4 @@
-"""A directory of checkpoints: the newest, the best, and none that a crash has spoilt."""
+"""A directory of checkpoints: the newest and the best, and none that a crash has damaged."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def _check_whole(where: str, name: str, number: object) -> None:
 class Directory:
     """The checkpoints of one run, in files named by step. One process at a time writes there.
 
-    The first save locks the folder, for as long as this value, or another of the same folder in
-    this process, lives; a second process that saves there is refused. Two values in one process
-    can both save, as in a notebook or a run that is resumed within it. The lock ends with its
-    process, however that ends. Loading needs no lock. On Windows there is none.
+    The first save locks the folder: a second process that saves there is refused. The lock is held
+    as long as this process has a `Directory` object of the folder. Two objects in one process can
+    both save, as in a notebook or a run that is resumed within it. The lock ends with its process,
+    even if that is killed. Loading needs no lock. On Windows there is none.
 
     Args:
         path: the folder; the first save makes it.
-        keep_last: how many of the newest checkpoints a save leaves, at least 1.
-        keep_best: how many of those with the highest scores it leaves beside them.
+        keep_last: how many of the newest checkpoints are kept, at least 1.
+        keep_best: how many of those with the highest scores are kept as well.
 
     Raises:
-        ValueError: if a number is below its least, or is not a whole one.
+        ValueError: if a number is below its minimum, or is not an integer.
 
     Example:
         >>> Directory("runs/digits", keep_last=2)
@@ -79,23 +79,23 @@ class Directory:
     keep_best: int = attrs.field(default=1, validator=_at_least(0))
 
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
-        """Write a state, then remove the checkpoints that are not to be kept.
+        """Save a state, then remove the checkpoints that are not to be kept.
 
-        Removed are only files that a save has named and whose checksum over score and shapes
-        agrees, and temporary files that a killed run has left. What else is named like a
-        checkpoint stays: it is somebody else's, or damaged and perhaps the best. If such a file
-        has the very name of this step, it is renamed, with a warning.
+        Only two kinds of file are removed: files that a save has named and whose checksum over
+        score and shapes is right, and temporary files of a killed run. Any other file with a
+        checkpoint's name stays: it may belong to someone else, or be a damaged file that was the
+        best. If such a file has the name of this step, it is renamed, with a warning.
 
         Args:
             state: the state; its step names the file.
-            score: the higher the better, such as an accuracy, or minus a loss; a finite number.
+            score: a finite number, higher is better: an accuracy, or a negated loss.
 
         Returns:
             The file.
 
         Raises:
-            CheckpointError: as `checkpoint.save` does; if the step is no whole number of at least
-                0; if another process saves in the folder.
+            CheckpointError: as `checkpoint.save` does; if the step is not a whole number of at
+                least 0; if another process saves in the folder.
             OSError: if the file cannot be written.
         """
         written = file_of(self.path, state)
@@ -116,7 +116,7 @@ class Directory:
     def latest(self, like: TrainState) -> TrainState | None:
         """Load the newest checkpoint that can be loaded.
 
-        A file that is damaged, or of another network, is passed over with a warning.
+        A file that is damaged, or of another network, is skipped with a warning.
 
         Args:
             like: as for `checkpoint.load`.
@@ -125,21 +125,21 @@ class Directory:
             The state; None if there is no checkpoint.
 
         Raises:
-            CheckpointError: if there are checkpoints and none can be loaded, lest a run begin anew
-                and remove what might be saved; if the folder cannot be listed.
+            CheckpointError: if there are checkpoints and none can be loaded, so that a run does not
+                start again and remove them; if the folder cannot be listed.
         """
         return self._first(lambda: newest_first(self.path), like)
 
     def best(self, like: TrainState) -> TrainState | None:
-        """Load the checkpoint with the highest score, in the way of `latest`.
+        """Load the checkpoint with the highest score, as `latest` does.
 
-        A score whose checksum does not agree, or that is no finite number, counts as none.
+        A score whose checksum is wrong, or that is not finite, is ignored.
 
         Args:
             like: as for `checkpoint.load`.
 
         Returns:
-            The state, of equal scores the earliest; None if no checkpoint has a score.
+            The state, the earliest if scores are equal; None if no checkpoint has a score.
 
         Raises:
             CheckpointError: if there are checkpoints with scores and none can be loaded; if the
@@ -149,7 +149,7 @@ class Directory:
 
     def _first(self, ranked: Callable[[], list[Path]], like: TrainState) -> TrainState | None:
         vanished = True
-        while vanished:  # a run that saves meanwhile has removed all that was listed
+        while vanished:  # another run has removed all listed files while saving
             problems, vanished = list[str](), False
             for file in ranked():
                 try:
@@ -176,23 +176,23 @@ def every(
     seconds: float | None = None,
     score: Callable[[TrainState], float] | None = None,
 ) -> Iterator[tuple[TrainState, R]]:
-    """Save a checkpoint every so often while a stream of states goes by, and at its end.
+    """Save checkpoints of a stream of states: at intervals, and at its end.
 
     Args:
-        stream: such as `train` gives.
+        stream: such as `train` yields.
         directory: where the checkpoints go.
         steps: save after each step that is a multiple of it, a whole number above 0.
-        seconds: save after the first step that ends so long after the last save, above 0.
-        score: tells how good a state is; the directory keeps the best. A state whose score is
-            no finite number is saved without one, with a warning.
+        seconds: save after the first step that ends this long after the last save, above 0.
+        score: a function of the state, higher is better; the directory keeps the best. A state
+            whose score is not finite is saved without one, with a warning.
 
     Yields:
-        What the stream gives; a state that is saved is saved before it goes on.
+        The stream's pairs; a state is saved before it is yielded.
 
     Raises:
-        ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument
-            is of another kind.
-        CheckpointError: while it goes by, as `Directory.save` does; before the first step, if
+        ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument has
+            the wrong type.
+        CheckpointError: during iteration, as `Directory.save` does; before the first step, if
             another process saves in the directory.
 
     Example:
@@ -206,7 +206,7 @@ def every(
     if seconds is not None and (not isinstance(seconds, Real) or isinstance(seconds, bool)):
         raise ValueError(f"every: expected a number for seconds, got {seconds!r}")
     for name, number in (("steps", steps), ("seconds", seconds)):
-        if number is not None and not number > 0:  # so written, nan is refused
+        if number is not None and not number > 0:  # in this form, nan is refused
             raise ValueError(f"every: expected {name} above 0, got {number}")
     if not isinstance(directory, Directory):
         raise ValueError(f"every: expected a checkpoint.Directory, got {directory!r}")
@@ -225,7 +225,7 @@ def _saving(
     def save_scored(state: TrainState) -> None:
         value = None if score is None else score(state)
         number = finite(value)
-        if value is not None and number is None:  # a long run does not end for it
+        if value is not None and number is None:  # not worth ending a long run
             problem = f"step {int(state.step)} is saved without its score, which is {value!r}"
             warnings.warn(f"every: {problem}", stacklevel=3)
         directory.save(state, score=number)

@@ -1,4 +1,4 @@
-"""One checkpoint file: written so that a crash leaves the old or the new, read without trust."""
+"""One checkpoint file: a crash leaves the old or the new one, and every byte read is checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
-    """Something wrong with a checkpoint file, or with what was to be saved in it.
+    """An error in a checkpoint file, or in the values to be saved in it.
 
     Args:
         path: the file.
@@ -54,24 +54,24 @@ class CheckpointError(ValueError):
         return f"{self.path}: {self.problem}"
 
 
-# Any: a tree is nested to a depth, and of kinds, that only its maker knows.
+# Any: Python's types cannot describe a tree's nesting.
 def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None) -> None:
-    """Write a tree to a file, which is the old or the new one whenever the program may end.
+    """Save a tree to a file. A crash leaves either the old file or the new one.
 
     The file is written under a hidden name in the same folder, synced and renamed; then the folder
-    is synced. A program that is killed meanwhile can leave the hidden file. Beside the state a save
-    takes a few megabytes of memory.
+    is synced. A program that is killed in between can leave the hidden file. A save needs a few
+    megabytes of memory beyond the state.
 
     Args:
-        path: the file, replaced if it is there; its folder has to be. The mode of a file that is
-            replaced stays. A symbolic link stays too, and the file that it leads to is replaced.
+        path: the file, replaced if it exists; its folder has to exist. A file that is replaced
+            keeps its mode. A symbolic link stays, and its target is replaced.
         state: a `TrainState`, parameters or any other tree of tensors, numbers and text.
-        score: how good the state is, a finite number, kept beside it.
+        score: how good the state is, a finite number, saved with it.
 
     Raises:
-        CheckpointError: if a leaf is of a kind or dtype, or has a name, that has no place in the
-            file; if the score is no finite number; if something else than a file is in the place.
-        OSError: if the file cannot be written; the old one is then untouched.
+        CheckpointError: if a leaf has a type, dtype or name that the file cannot hold; if the score
+            is not finite; if the path is not a regular file.
+        OSError: if the file cannot be written; the old one then stays unchanged.
 
     Example:
         >>> import tempfile
@@ -104,7 +104,7 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
                     data = bytes_of(block).numpy().data
                     sha.update(data)
                     file.write(data)
-            # The head comes last, for it has the checksum over what was written.
+            # The head comes last, because it has the checksum of everything written before.
             file.seek(0)
             file.write(head_bytes(places, {KEY: json.dumps({**notes, "sha256": sha.hexdigest()})}))
 
@@ -112,20 +112,20 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
 def load(path: str | os.PathLike[str], like: T) -> T:
     """Read a tree from a file.
 
-    Memory is taken for the tree alone, and only once the file is known to fit.
+    Memory is allocated for the tree alone, and only after the file has been checked.
 
     Args:
         path: the file.
-        like: a tree of the kind that was saved, such as the state before the first step. It tells
-            the structure, shapes, dtypes and devices to expect; a tree on `meta` serves, and then
-            the tensors come on the CPU.
+        like: a tree of the kind that was saved, such as the state before the first step. It gives
+            the structure, shapes, dtypes and devices to expect. A tree on `meta` works, too: the
+            tensors are then on the CPU.
 
     Returns:
         A tree like that, with the tensors of the file, bit for bit.
 
     Raises:
         CheckpointError: if the file cannot be read, is damaged or of another version, or differs
-            from `like`; then it names every path that does.
+            from `like`; the message then names every path that differs.
     """
     path = Path(path)
     with _opened(path) as opened:
@@ -148,7 +148,7 @@ def score_of(path: Path) -> float | None:
         path: the file.
 
     Returns:
-        The score; None if it has none that is a finite number.
+        The score; None if there is no finite one.
 
     Raises:
         CheckpointError: if the file cannot be read, is of another version, or its notes or the
@@ -160,7 +160,7 @@ def score_of(path: Path) -> float | None:
     return None if isinstance(score, bool) else finite(score)
 
 
-# Any: what a caller took for a score.
+# Any: what a caller gave as a score.
 def checked_score(score: Any) -> float:
     """Check a score that is to be saved.
 
@@ -186,7 +186,7 @@ def checked_score(score: Any) -> float:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put the file's name before what is wrong."""
+    """Add the file's name to an error."""
     try:
         yield
     except ValueError as error:

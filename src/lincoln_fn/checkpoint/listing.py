@@ -1,4 +1,4 @@
-"""The files of a directory of checkpoints: names, the newest, the best, and which are ours."""
+"""The files of a directory of checkpoints: names, the newest, the best, and which to remove."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.checkpoint.file import CheckpointError, score_of
 
-# Any file of such a name is loaded; only those of the name that a save gives are removed.
+# Files of any such name are loaded; only names that `save` gives are removed.
 _FILE: Final = re.compile(r"step_([0-9]+)\.safetensors")
 _LEFTOVER: Final = re.compile(r"\.step_[0-9]{9,}\.safetensors\.[0-9a-f]{8}\.tmp")
 
@@ -51,7 +51,7 @@ def file_of(path: Path, state: object) -> Path:
 
 
 def newest_first(path: Path) -> list[Path]:
-    """List the files that are named as checkpoints, that of the latest step first.
+    """List the files with a checkpoint's name, the latest step first.
 
     Args:
         path: the folder.
@@ -78,7 +78,7 @@ def best_first(files: Iterable[Path]) -> list[Path]:
         files: the newest first.
 
     Returns:
-        Those of them whose scores can be trusted, of equal scores the earliest first.
+        Those whose scores have the right checksum; for equal scores, the earliest first.
 
     Example:
         >>> best_first([Path("no/such/file")])
@@ -88,11 +88,11 @@ def best_first(files: Iterable[Path]) -> list[Path]:
 
 
 def superfluous(path: Path, last: int, best: int) -> list[Path]:
-    """List the files of a directory that are its own, and that it is not to keep.
+    """List the files that a directory has written and need not keep.
 
-    Its own are those that a save has named, that are no symbolic links, and whose checksum over
-    score and shapes agrees: what is damaged, or somebody else's, is not removed, nor does it count.
-    Temporary files that a killed save has left are its own too.
+    Files count as its own if a save has named them, they are not symbolic links, and their checksum
+    over score and shapes is right. Damaged files, and those of someone else, are neither removed
+    nor counted. Temporary files of a killed save are its own, too.
 
     Args:
         path: the folder.
@@ -117,10 +117,10 @@ def superfluous(path: Path, last: int, best: int) -> list[Path]:
 
 
 def set_aside(file: Path) -> None:
-    """Rename a file in a checkpoint's place that is none, or damaged, lest a save replace it.
+    """Rename a file in a checkpoint's place that is damaged or not a checkpoint, to keep it.
 
     Args:
-        file: the place.
+        file: the checkpoint's path.
 
     Example:
         >>> set_aside(Path("no/such/file"))
@@ -132,7 +132,7 @@ def set_aside(file: Path) -> None:
     except CheckpointError as error:
         aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.aside")
         file.rename(aside)
-        # Of `Directory.save`, whose caller is to be named.
+        # The warning names the caller of `Directory.save`.
         warnings.warn(f"renamed to {aside.name}, to save in its place: {error}", stacklevel=3)
 
 
@@ -146,7 +146,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
-    """Read the scores of the files that can be trusted; `latest` tells of the others."""
+    """Read the scores whose checksums are right; `latest` warns about the other files."""
     scores: dict[Path, float | None] = {}
     for file in files:
         try:
@@ -171,7 +171,7 @@ def _is_canonical(name: str) -> bool:
 
 
 def _is_file(file: Path) -> bool:
-    """Tell whether something is a file, and no symbolic link to one."""
+    """Return whether something is a file, and no symbolic link to one."""
     try:
         return stat.S_ISREG(file.lstat().st_mode)
     except FileNotFoundError:

@@ -1,12 +1,12 @@
 """One process at a time writes to a folder: a lock that the system frees when its holder ends.
 
-The lock is `flock` on the folder itself, so that no file of it stays behind. The system frees it
-however the process ends, by SIGKILL too, and a child that was forked does not keep it. Readers need
-none. Windows has no such lock, and there none is taken.
+The lock is `flock` on the folder itself, so no lock file is left over. The system frees it when the
+process ends, even by SIGKILL, and a forked child does not keep it. Readers need no lock. Windows
+has no such lock, so none is used there.
 
-A process holds the lock of a folder as long as any of its `Directory` values lives that saved
-there. So a folder's two values in one process, such as a resumed run's, go together; a run is not
-joined by another between two saves; and a notebook that is done frees the folder by `del`.
+A process holds the lock of a folder as long as one of its `Directory` objects that saved there
+exists. So two objects in one process can share a folder, as a resumed run needs. No other process
+can start to save there between two saves. A notebook frees the folder by `del`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if sys.platform != "win32":
 
 
 class _Held:
-    """A folder that is open, and locked as long as this object lives."""
+    """An open folder, locked as long as this object exists."""
 
     def __init__(self, number: int) -> None:
         self.saving = threading.RLock()
@@ -35,7 +35,7 @@ class _Held:
 
 
 class _Table:
-    """Which folders this process holds, by device and inode, and for whom, by id."""
+    """Which folders this process has locked, by device and inode, and for which owners, by id."""
 
     def __init__(self) -> None:
         self.guard = threading.RLock()
@@ -49,9 +49,9 @@ _table = _Table()
 
 
 def _forget() -> None:
-    """Close in a child what its parent holds, which then dies with the parent alone."""
+    """Close the parent's locks in a forked child, so that they end with the parent."""
     global _table
-    _table.by_owner.clear()  # which its owners refer to, beside the table
+    _table.by_owner.clear()  # the owners keep references, too
     _table = _Table()
 
 
@@ -61,17 +61,17 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def writing(owner: object, folder: Path) -> Iterator[None]:
-    """Hold a folder for this process as long as the owner lives, and for one thread within.
+    """Lock a folder for this process while the owner exists, and for one thread in the block.
 
     Args:
-        owner: a value that can be referred to weakly.
-        folder: which has to be there.
+        owner: an object that can have weak references.
+        folder: has to exist.
 
     Yields:
-        Nothing; meanwhile no other thread of the process writes there.
+        Nothing; during the block no other thread of the process writes there.
 
     Raises:
-        CheckpointError: if another process holds it.
+        CheckpointError: if another process has locked it.
         OSError: if the folder cannot be opened.
 
     Example:
@@ -93,11 +93,11 @@ def writing(owner: object, folder: Path) -> Iterator[None]:
 
 
 def _hold(folder: Path) -> _Held:
-    """Lock a folder, or find the lock of it that this process has."""
+    """Lock a folder, or return this process's existing lock."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(number)
-        # A folder that is removed and made anew is another, with a lock of its own.
+        # A folder that was removed and created again is a new one, with its own lock.
         key = (status.st_dev, status.st_ino)
         held = _table.by_folder.get(key)
         if held is not None:
@@ -109,7 +109,7 @@ def _hold(folder: Path) -> _Held:
         problem = "another process saves checkpoints here; end it, or take another folder"
         raise CheckpointError(folder, problem) from error
     except OSError as error:
-        # Some network file systems have no locks; a run should not end for it.
+        # Some network file systems have no locks. That should not end a run.
         problem = f"the folder cannot be locked against a second writer: {error.strerror}"
         warnings.warn(f"{folder}: {problem}", stacklevel=5)
     held = _table.by_folder[key] = _Held(number)

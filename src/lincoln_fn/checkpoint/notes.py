@@ -1,8 +1,8 @@
-"""What a file tells beside its tensors, as JSON in its metadata, and the checksums over it all.
+"""The notes of a file: JSON in its metadata, with checksums over notes and tensors.
 
-`sha256` covers the notes and the tensors. `head_sha256` covers the notes and what the header tells
-of the tensors, so that a score, or a misfit, can be trusted without reading the numbers. Files of
-versions up to 0.1 lack it; of these the whole is read.
+`sha256` covers the notes and the tensors. `head_sha256` covers the notes and the header's
+description of the tensors. So a score or a mismatch can be trusted without reading the tensors.
+Files of version 0.1 or older lack it and are read completely.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 
 from lincoln_fn.checkpoint.places import distinct
 
-# The one key of safetensors' metadata: several would be written in an order that varies.
+# The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"
-# As long as a checksum is; it holds the place until the tensors are written.
+# A placeholder of a checksum's length, until the tensors are written.
 NO_DIGEST: Final = "0" * 64
 # Any: the metadata, as JSON gives it.
 Notes: TypeAlias = dict[str, Any]
@@ -30,7 +30,7 @@ def _is_texts(value: object) -> bool:
 _FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "rest": _is_texts,
     "strides": lambda value: isinstance(value, dict),
-    "score": lambda value: True,  # what is no score counts as none
+    "score": lambda value: True,  # anything that is not a score counts as none
     "sha256": lambda value: isinstance(value, str),
 }
 
@@ -43,10 +43,10 @@ def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
         version: which version of the format to expect.
 
     Returns:
-        The notes, not yet held against a checksum.
+        The notes, not yet checked against a checksum.
 
     Raises:
-        ValueError: if they are no notes, or of another version.
+        ValueError: if they are not notes, or of another version.
 
     Example:
         >>> read_notes({KEY: '{"version": 7}'}, 1)
@@ -72,7 +72,7 @@ def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
     """Hash the notes, and the dtype and shape of each tensor.
 
     Args:
-        notes: whose own checksums do not count.
+        notes: their own checksums are left out.
         shapes: dtype and shape as text, by path.
 
     Returns:
@@ -89,13 +89,13 @@ def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
 
 
 def begun(notes: Notes) -> hashlib._Hash:
-    """Begin the checksum over the whole file, with its notes.
+    """Start the checksum over the whole file with its notes.
 
     Args:
-        notes: whose own `sha256` does not count.
+        notes: their own `sha256` is left out.
 
     Returns:
-        The hash, which the tensors are to be added to, in the order of their names.
+        The hash, to which the tensors are to be added in the order of their names.
 
     Example:
         >>> begun({"score": 0.5, "sha256": "0"}).digest() == begun({"score": 0.5}).digest()
@@ -105,7 +105,7 @@ def begun(notes: Notes) -> hashlib._Hash:
 
 
 def named(name: str, shape: str) -> bytes:
-    """Write what a checksum covers of a tensor beside its bytes.
+    """Write what a checksum covers of a tensor besides its bytes.
 
     Args:
         name: its path.
@@ -121,7 +121,7 @@ def named(name: str, shape: str) -> bytes:
     return f"{name!r} {shape}".encode()
 
 
-# Any: what a caller took for a score, or a file holds in its place.
+# Any: what a caller gave as a score, or a file contains.
 def finite(score: Any) -> float | None:
     """Read a score.
 
@@ -129,7 +129,7 @@ def finite(score: Any) -> float | None:
         score: a number, or a tensor or array of one.
 
     Returns:
-        The score; None if it is no finite number.
+        The score; None if it is not a finite number.
 
     Example:
         >>> finite(1), finite(math.nan), finite("0.5"), finite(None), finite(10**400)

@@ -2,9 +2,9 @@
 
     length of the header (8 bytes, little-endian) | header (JSON) | the tensors' bytes
 
-The library of safetensors writes from memory that holds all tensors at once, and reads through a
-mapping, which ends the process with SIGBUS if the file is cut short meanwhile. So the head is made
-and read here, and the tensors go through ordinary reads and writes, a block at a time.
+The safetensors library needs all tensors in memory at once to write a file. It reads through a
+memory map, which ends the process with SIGBUS if the file becomes shorter. So the head is written
+and read here, and tensors use ordinary reads and writes, one block at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-# By the name that safetensors has for them.
+# By safetensors' names.
 _DTYPES: Final = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -34,14 +34,14 @@ _DTYPES: Final = {
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 DTYPES: Final = frozenset(_NAMES)
 _METADATA: Final = "__metadata__"
-# The library refuses a longer header, and torch a tensor with more axes.
+# safetensors refuses a longer header, and torch a tensor with more axes.
 _LONGEST: Final = 100_000_000
 _AXES: Final = 64
 
 
 @attrs.frozen
 class Place:
-    """What the header tells of a tensor.
+    """The header's entry for a tensor.
 
     `begin` is its first byte and `end` the one after its last, counted from the end of the header.
     """
@@ -62,13 +62,13 @@ class Head:
 
 
 def laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
-    """Give each tensor a place, the widest dtypes first, so that each number is aligned.
+    """Give each tensor a position, the widest dtypes first, so that every element is aligned.
 
     Args:
         tensors: by name.
 
     Returns:
-        Their places, in the order of the file.
+        Their positions, in the order of the file.
 
     Example:
         >>> places = laid_out({"a": torch.zeros(3, dtype=torch.int8), "b": torch.zeros(2)})
@@ -87,7 +87,7 @@ def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> byte
     """Write the head of a file.
 
     Args:
-        places: of the tensors, by name.
+        places: the tensors' positions, by name.
         metadata: text by name.
 
     Returns:
@@ -118,14 +118,14 @@ def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> byte
 
 
 def read_head(file: BinaryIO, size: int) -> Head:
-    """Read the head of a file and hold it against the file's size.
+    """Read the head of a file and check it against the file's size.
 
     Args:
         file: opened at its beginning.
         size: how many bytes it has.
 
     Returns:
-        The head, whose places cover the rest of the file once, without overlap and without gap.
+        The head. Its tensors cover the rest of the file without overlap and without gap.
 
     Raises:
         ValueError: if it is not so.
@@ -162,7 +162,7 @@ def read_head(file: BinaryIO, size: int) -> Head:
 
 # Any: JSON of any kind.
 def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict for JSON, of which no name may stand twice.
+    """Make a dict for JSON in which no name occurs twice.
 
     Args:
         pairs: names and values.
@@ -171,7 +171,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         The dict.
 
     Raises:
-        ValueError: if a name stands twice.
+        ValueError: if a name occurs twice.
 
     Example:
         >>> json.loads('{"a": 1, "a": 2}', object_pairs_hook=distinct)
@@ -185,7 +185,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_count(value: object) -> bool:
-    """Tell whether a value that JSON gave can be a length, a place or a stride.
+    """Return whether a value that JSON gave can be a length, a position or a stride.
 
     Args:
         value: of any kind.
@@ -201,7 +201,7 @@ def is_count(value: object) -> bool:
 
 
 def _place(name: str, fields: object) -> Place:
-    """Check what a header tells of one tensor."""
+    """Check a header's entry for one tensor."""
     if not _is_text(name):
         raise ValueError(f"expected a name that safetensors can hold, got {name!r:.60}")
     if not (isinstance(fields, dict) and fields.keys() == {"dtype", "shape", "data_offsets"}):
@@ -221,7 +221,7 @@ def _place(name: str, fields: object) -> Place:
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether UTF-8 can hold a name: a lone half of a surrogate pair it cannot."""
+    """Return whether UTF-8 can encode a name: a lone surrogate cannot be encoded."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
 """Layers made of layers.
 
-Each combinator returns a `Layer` whose parameters, caches and gradients are made of its parts', and
-hands on all six functions. An error in a part says where it stands: "serial[2] dense(10): ...".
+Each combinator returns a `Layer` with all seven functions. Its parameters, caches and gradients are
+made of those of its parts. An error in a part names its position: "serial[2] dense(10): ...".
 """
 
 from lincoln_fn.combine.branch import branch, residual

@@ -1,4 +1,4 @@
-"""The context of a transformer block: masks that may be left out."""
+"""The context of a transformer block, in which masks may be left out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_params
 
 NAME: Final = "context()"
-# What x may be, by the number of its entries with all masks.
+# The forms of x, by the number of its entries with all masks.
 FORMS: Final = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
 
 
 @record
 class Completed:
-    """How many entries x had; 0 if it was no tuple."""
+    """How many entries x had; 0 if it was not a tuple."""
 
     entries: int = static()
 
 
 def _forward(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
-    """Put None for the masks that x lacks."""
+    """Insert None for the masks that x lacks."""
     check_params(NAME, params, None)
     given = x if isinstance(x, tuple) else (x,)
     if len(given) not in (least, most):
@@ -33,11 +33,11 @@ def _forward(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Array
 
 
 def _backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
-    """Leave out the masks that x lacked."""
+    """Remove the masks that x lacked."""
     check_cache(NAME, cache, Completed)
     return g[: cache.entries] if cache.entries else g[0], ()
 
 
 def completed(least: int, most: int) -> Layer:
-    """Make a layer that puts None for the masks that x lacks; it has all of them or none."""
+    """Make a layer that inserts None for the masks that x lacks; x has all of them or none."""
     return Layer(NAME, partial(_forward, least=least, most=most), _backward)

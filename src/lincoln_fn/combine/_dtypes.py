@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def cast(arrays: T, dtype: torch.dtype) -> T:
-    """Cast the floating leaves of a tree, those in its states too.
+    """Cast the floating leaves of a tree, including those in its states.
 
     Args:
         arrays: the tree.
@@ -35,12 +35,12 @@ def cast(arrays: T, dtype: torch.dtype) -> T:
 
 
 def like(given: Params, params: Params, *, states: bool = False) -> Params:
-    """Give what mirrors the parameters their dtypes, and unless told otherwise their states."""
+    """Cast a tree that mirrors the parameters to their dtypes, by default their states, too."""
     return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
 
 
 def dtype_of(x: Arrays, params: Params) -> torch.dtype:
-    """Return the dtype outside: that of x's floats, or where it has none of the parameters'."""
+    """Return the dtype outside: that of x's floats or, if x has none, of the parameters."""
     leaves = (*tree.leaves(x), *tree.leaves(params))
     floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
     return next(floats, torch.get_default_dtype())

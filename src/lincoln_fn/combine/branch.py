@@ -1,7 +1,7 @@
-"""One input to several layers, and their outputs merged into one: y = merge(layer_1(x), ...).
+"""One input to several layers, whose outputs are merged: y = merge(layer_1(x), ...).
 
-Derivation. The merge makes of g one g_i for each branch, and branch i makes of it dx_i. x enters
-through every branch, so
+Derivation. The merge's backward turns g into one g_i for each branch, and branch i's turns that
+into dx_i. x enters every branch, so
 
     dx = sum_i dx_i
 
@@ -27,7 +27,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Give x to every branch, and merge what comes out."""
+    """Give x to every branch, and merge the outputs."""
     count = len(visit.parts) - 1
     check_entries(visit.label, "params", params, count)
     results = [visit(i, entry, x) for i, entry in enumerate(params)]
@@ -36,7 +36,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Give each branch its g, and add up what they make of it."""
+    """Give each branch its g, and add up their dx."""
     count = len(visit.parts) - 1
     check_entries(visit.label, "params", params, count)
     check_entries(visit.label, "the cache", cache, count + 1)
@@ -51,7 +51,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 
 def _needs_dx(i: int, params: Params) -> bool:
-    """Return whether part i is the merge: its dx is what the branches train with."""
+    """Return whether part i is the merge: the branches need its dx."""
     return i == len(params)
 
 
@@ -65,8 +65,8 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
             default, `multiply()`, `concatenate(dim)`, or one of your own.
 
     Returns:
-        The layer. Its params and dparams are tuples with one entry a branch, its caches have one
-        more, the merge's.
+        The layer. Its params and dparams are tuples with one entry per branch; its caches have one
+        more, for the merge.
 
     Raises:
         ValueError: if there is no branch.
@@ -96,7 +96,7 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
 
     Args:
         layer: whose output has x's shape, or the shortcut's output's.
-        shortcut: another way for x, such as a projection; None leaves x as it is.
+        shortcut: a second path for x, such as a projection; None adds x unchanged.
 
     Returns:
         The layer: `branch(layer, shortcut)`. Its params are (layer's, shortcut's); its parts are

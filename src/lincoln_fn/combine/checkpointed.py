@@ -1,8 +1,7 @@
-"""A layer that keeps its input alone, and runs again when its cache is needed.
+"""A layer that keeps only its input, and runs again when its cache is needed.
 
 `forward` is pure. Run again with the same params it gives the same cache, with the same dropout
-masks, whatever happened in between. (Chen et al., "Training Deep Nets with Sublinear Memory Cost",
-2016.)
+masks. (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.)
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 class Kept:
     """The input, and the params with the states advanced (None if the layer carries none).
 
-    The trained tensors in `advanced` are the caller's own, so it costs no more than its states.
+    The trained tensors in `advanced` are the caller's, so only its states take memory.
     """
 
     x: Arrays
@@ -30,14 +29,14 @@ class Kept:
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
-    """Keep x, and free the layer's own cache."""
+    """Keep x, and drop the layer's own cache."""
     y, record = visit(0, params, x)
     is_still = visit.parts[0].advance is unchanged
     return y, Kept(x, None if is_still else visit.advance(0, params, record))
 
 
 def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
-    """Run forward again, and then back."""
+    """Run forward again, and then backward."""
     check_cache("checkpointed", cache, Kept)
     return visit(0, params, owned(visit.parts[0].forward(params, cache.x)[1]), g)
 
@@ -61,7 +60,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 @checked
 def checkpointed(layer: Layer) -> Layer:
-    """Trade time for memory: keep x alone, and run forward again within backward.
+    """Trade time for memory: keep only x, and run forward again during backward.
 
     Args:
         layer: the layer, such as a block of several in a deep network.
@@ -70,7 +69,7 @@ def checkpointed(layer: Layer) -> Layer:
         The layer, whose params are the layer's own.
 
     Raises:
-        LayerError: from its functions, if the layer raises one, or the cache is another's.
+        LayerError: from its functions, if the layer raises one, or the cache is another layer's.
 
     Example:
         >>> checkpointed(lf.tanh()).forward((), torch.zeros(2))[1]

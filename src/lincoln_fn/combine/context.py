@@ -1,7 +1,7 @@
-"""Layers one after the other that all see the same further inputs, and picking among inputs.
+"""Layers one after the other with a shared second input, and a layer that selects inputs.
 
-Derivation of `with_context`. With x = (h_0, c) and h_i = layer_i((h_(i-1), c)), layer i makes of
-g_i a pair of dh_(i-1) and dc_i. The context c enters every layer, so
+Derivation of `with_context`. With x = (h_0, c) and h_i = layer_i((h_(i-1), c)), layer i turns g_i
+into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 
     g_(i-1) = dh_(i-1)
     dc = sum_i dc_i
@@ -28,7 +28,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Hand each layer's output to the next, the context beside it."""
+    """Pass each layer's output to the next, together with the context."""
     h, *context = _with_context(x)
     check_entries(visit.label, "params", params, len(visit.parts))
     records = []
@@ -39,7 +39,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Hand each layer's dh to the one before it, and add up what they make of the context."""
+    """Pass each layer's dh to the one before it, and add up their gradients of the context."""
     count = len(visit.parts)
     check_entries(visit.label, "params", params, count)
     check_entries(visit.label, "the cache", cache, count)
@@ -72,21 +72,21 @@ def _with_context(x: Arrays) -> tuple[Arrays, ...]:
 
 @checked
 def with_context(*layers: Layer) -> Layer:
-    """Compose layers one after the other, each with the same context beside its input.
+    """Compose layers one after the other, each with the same context as a second input.
 
     With x = (h_0, *c), where the context c is one entry or more, such as a mask or an encoder's
     output, h_i = layer_i((h_{i-1}, *c)) and y = h_n.
 
     Args:
-        *layers: the parts, first to last, at least one. Each takes the whole tuple; a layer that
-            does without the context stands behind `select(0)`.
+        *layers: the parts, first to last, at least one. Each takes the whole tuple; put `select(0)`
+            before a layer that takes no context.
 
     Returns:
-        The layer. Its params, caches and dparams are tuples with one entry a part.
+        The layer. Its params, caches and dparams are tuples with one entry per part.
 
     Raises:
         ValueError: if there is no layer.
-        LayerError: from its functions, if a part raises one, or x is no tuple of two or more.
+        LayerError: from its functions, if a part raises one, or x is not a tuple of two or more.
 
     Example:
         >>> net = with_context(lf.multiply(), lf.multiply())
@@ -99,7 +99,7 @@ def with_context(*layers: Layer) -> Layer:
 
 @record
 class Selected:
-    """What there was to select from."""
+    """The entries of x."""
 
     x: tuple[Arrays, ...]
 
@@ -107,7 +107,7 @@ class Selected:
 def _forward(
     params: Params, x: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Selected]:
-    """Pick the entries of x."""
+    """Select the entries of x."""
     check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
         wanted = f"a tuple of at least {max(entries) + 1}"
@@ -119,7 +119,7 @@ def _forward(
 def _backward(
     params: Params, cache: Selected, g: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Params]:
-    """Compute dx_j as the sum of the g of the places where j is picked."""
+    """Compute dx_j as the sum of g over the entries of y that are x_j."""
     check_cache(name, cache, Selected)
     gs = g if len(entries) > 1 else (g,)
     dx: list[Arrays] = [None] * len(cache.x)
@@ -136,16 +136,16 @@ def _zero(x: Tensor) -> Tensor | None:
 
 @checked
 def select(*entries: NonNegativeInt) -> Layer:
-    """Make a layer that picks entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
+    """Make a layer that selects entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
 
-    Derivation. x_j enters y at every place where j is picked, so dx_j is the sum of those places'
-    g, and 0 where there is none (None, if x_j is not floating).
+    Derivation. Each entry of y is one x_j, so dx_j is the sum of g over the entries that are x_j.
+    It is 0 if there is none (None, if x_j is not floating).
 
     Args:
-        *entries: which to pick, counted from 0; one may be picked several times.
+        *entries: which to select, counted from 0; one may be selected several times.
 
     Returns:
-        The layer. Its y is a tuple if several entries are picked.
+        The layer. Its y is a tuple if several entries are selected.
 
     Raises:
         ValueError: if there is no entry, or one below 0.

@@ -1,8 +1,7 @@
 """A layer that is used but not trained.
 
-Its parameters count as a state, so no gradient of them is ever computed: `backward` computes dx
-alone, `grads` nothing at all. Keys still advance, and so do running statistics unless they are to
-be still.
+Its parameters count as a state, so their gradient is never computed: `backward` computes only dx,
+and `grads` nothing. Keys still advance, and so do running statistics unless `statistics="still"`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Statistics: TypeAlias = Literal["moving", "still"]
 
 @record
 class FrozenParams(State):
-    """The parameters of a frozen layer, which are carried like a state: no optimizer sees them."""
+    """The parameters of a frozen layer. They are a state, so no optimizer sees them."""
 
     params: Params
 
@@ -35,7 +34,7 @@ def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, 
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Ask the layer for dx alone."""
+    """Compute only the layer's dx."""
     check_params("frozen", params, FrozenParams)
     return visit(0, params.params, cache, g, train=False)
 
@@ -64,9 +63,9 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
 
     Args:
         layer: the layer.
-        statistics: "moving", as in training: batch norm uses the batch's statistics and moves the
-            running ones. Or "still": it uses the running ones and leaves them. `inference` turns
-            dropout off as well.
+        statistics: "moving", as in training: batch norm uses the batch's statistics and updates the
+            running ones. Or "still": it uses the running ones and does not update them. `inference`
+            turns dropout off as well.
 
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.

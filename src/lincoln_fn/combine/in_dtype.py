@@ -1,8 +1,9 @@
-"""A layer that computes in another dtype than its parameters are kept in.
+"""A layer that computes in another dtype than that of its parameters.
 
-Derivation. A cast rounds, and is the identity but for that: as in torch, its derivative counts as
-1. So g is cast on its way in, and dx and dparams on their way out. The parameters that an optimizer
-moves stay in their own dtype, so that small steps are not lost, and so do running statistics.
+Derivation. Apart from its rounding, a cast is the identity. As in torch, its derivative is taken as
+1. So g is cast before the layer's backward, and dx and dparams after it. The parameters that an
+optimizer updates keep their own dtype, so that small steps are not lost, and so do running
+statistics.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 @record
 class InDtypeCache:
-    """The parameters as they computed, the layer's own cache, and the dtype outside."""
+    """The cast parameters, the layer's own cache, and the dtype outside."""
 
     params: Params
     cache: Cache
@@ -38,7 +39,7 @@ def _there(
     dtype: torch.dtype,
     out_dtype: torch.dtype | None,
 ) -> tuple[Arrays, InDtypeCache]:
-    """Cast x and the parameters on their way in, and y on its way out."""
+    """Cast x and the parameters, run the layer, and cast y back."""
     outside = dtype_of(x, params)
     inside = cast(params, dtype)
     y, record = visit(0, inside, cast(x, dtype))
@@ -48,7 +49,7 @@ def _there(
 def _back(
     visit: VisitBack, params: Params, cache: InDtypeCache, g: Arrays, *, dtype: torch.dtype
 ) -> tuple[Arrays, Record]:
-    """Cast g on its way in, and dx on its way out."""
+    """Cast g, run the layer's backward, and cast dx back."""
     check_cache("in_dtype", cache, InDtypeCache)
     dx, record = visit(0, cache.params, cache.cache, cast(g, dtype))
     return cast(dx, cache.outside), record
@@ -74,13 +75,14 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 @checked
 def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None = None) -> Layer:
-    """Compute a layer in another dtype, such as bfloat16, whose products a processor has units for.
+    """Compute a layer in another dtype, such as bfloat16, for which newer processors have units.
 
     Args:
         layer: the layer.
-        dtype: a floating dtype; x and the parameters are cast to it, y and dx to x's own, or where
-            x holds no floats to that of the parameters, and dparams to theirs.
-        out_dtype: y's dtype, if it is not to be x's: float32, say, for images that are kept in
+        dtype: a floating dtype; x and the parameters are cast to it. y and dx are cast to x's dtype
+            or, if x has no floats, to that of the parameters; dparams to the dtypes of the
+            parameters.
+        out_dtype: y's dtype, if it is not x's: for instance float32, for images that are stored in
             bfloat16.
 
     Returns:

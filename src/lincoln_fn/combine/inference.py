@@ -1,15 +1,15 @@
-"""A layer that runs as after training, and can be differentiated all the same.
+"""A layer that runs as after training, and can still be differentiated.
 
-`predict` has no cache, so nothing can go back through it. `inference(layer)` is the layer whose
-`forward` computes what `predict` does, with the gradient of that. `FORMS` says how, for each layer
-whose `predict` is another function than its `forward`:
+`predict` keeps no cache, so it has no backward. In `inference(layer)`, `forward` computes what
+`predict` does, and `backward` is its gradient. `FORMS` has a row for each layer whose `predict`
+differs from its `forward`:
 
     dropout, alpha_dropout          y = x, dx = g
     rrelu                           the mean slope
     attention's dropout             no weight is dropped
     batch_norm, instance_norm       an affine map by the running statistics
 
-Any other layer is its own form at inference; only its state does not move on.
+Any other layer stays as it is; only its state does not advance.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class Form(NamedTuple):
-    """What a layer is at inference: makes `forward` and `backward` of it of the layer's own.
+    """How a layer's `forward` and `backward` at inference are made from the layer's own functions.
 
     Args:
-        forward: predict -> forward, of the predict function with its hyperparameters.
+        forward: makes `forward` from `predict`, which has the hyperparameters bound.
         backward: (params, cache, g) -> (dx, dparams).
-        by_statistics: whether it computes by running statistics.
+        by_statistics: whether it uses running statistics.
     """
 
     forward: Callable[[Function], Function]
@@ -62,7 +62,7 @@ class Form(NamedTuple):
 
 
 def _as_it_is(params: Params, x: Tensor, *, predict: Function) -> tuple[Tensor, Tensor]:
-    # The shape, dtype and device of y, in the memory of one number.
+    # An expanded zero: y's shape, dtype and device, and the memory of one number.
     return predict(params, x), x.new_zeros(()).expand(x.shape)
 
 
@@ -108,23 +108,22 @@ FORMS: Final[dict[Function, Form]] = {
 
 @checked
 def inference(layer: Layer) -> Layer:
-    """Run a layer as after training, and still differentiate it.
+    """Run a layer as after training, with a gradient.
 
     Its `forward` computes what the layer's `predict` does, and its `backward` the gradient of that.
-    Dropout lets everything through, batch norm normalises by its running statistics, and no state
-    moves on. Its params are still trained: `frozen(inference(backbone))` is what torch's users
-    write as `backbone.eval()` with `backbone.requires_grad_(False)`.
+    Dropout is off, batch norm normalises by its running statistics, and no state advances. Its
+    params are still trained: `frozen(inference(backbone))` is torch's `backbone.eval()` with
+    `backbone.requires_grad_(False)`.
 
     Args:
-        layer: a layer, or a composition of such.
+        layer: a layer, or a composition of layers.
 
     Returns:
-        The layer, with the params of the one given. Each part that differs is `inference` of its
-        own.
+        The layer, with the params of the one given. Each part that changes is shown as
+        `inference(...)`.
 
     Raises:
-        LayerError: if a layer has a `predict` of its own that is not in this library: nobody has
-            said what its backward is.
+        LayerError: if a user's layer has its own `predict`, whose backward is not known.
 
     Example:
         >>> net = inference(lf.serial(lf.dense(2), lf.dropout(0.5)))
@@ -138,7 +137,7 @@ def inference(layer: Layer) -> Layer:
 
 
 def with_statistics_still(layer: Layer) -> Layer:
-    """Let the parts of a layer that track statistics normalise by them, and not move them.
+    """Let the parts of a layer that track statistics normalise by them without updating them.
 
     Args:
         layer: the layer.

@@ -1,4 +1,4 @@
-"""Layers one after the other over a sequence with a mask, which the output keeps beside it.
+"""Layers one after the other over a sequence with a mask, which is passed on with the output.
 
 Derivation. With x = (h_0, m) and h_i = layer_i(h_(i-1)), or layer_i(h_(i-1), m) for a layer that
 takes the mask, y = (h_n, m). A mask of bools has no gradient, so with g = (g_n, none) the chain
@@ -26,7 +26,7 @@ from lincoln_fn.walk.composition import composition, on_meta
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
-# How a layer takes h and the mask: (h, mask) -> its x. Its y, its g and its dx have forms likewise.
+# How a layer takes h and the mask: (h, mask) -> x. y, g and dx have such functions, too.
 Takes: TypeAlias = Callable[[Arrays, Tensor], Arrays]
 
 
@@ -42,12 +42,12 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
     return h, None, mask
 
 
-# Who takes a mask: layers by their `forward`, compositions by their label.
+# Which layers take a mask (by their `forward`), and which compositions (by their label).
 RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
 ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
-# Compositions that take what their part does.
+# Compositions that take a mask if their part does.
 _AROUND: Final = ("frozen", "checkpointed", "in_dtype")
-# Who takes the mask away with the sequence, and so stands behind.
+# Layers whose output has no mask, so they come after `masked`.
 _LAST: Final = (masked_mean.forward, last_state.forward)
 
 
@@ -63,7 +63,7 @@ def _takes(layer: Layer) -> Takes:
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, takes: tuple[Takes, ...]
 ) -> tuple[Arrays, Record]:
-    """Hand each layer's output to the next, with the mask where it takes one."""
+    """Pass each layer's output to the next, with the mask if it takes one."""
     h, mask = _with_its_mask(x)
     check_entries("masked", "params", params, len(takes))
     records = []
@@ -77,7 +77,7 @@ def _there(
 def _back(
     visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, takes: tuple[Takes, ...]
 ) -> tuple[Arrays, Record]:
-    """Hand each layer's dh to the one before it."""
+    """Pass each layer's dh to the one before it."""
     count = len(takes)
     check_entries("masked", "params", params, count)
     check_entries("masked", "the cache", cache, count)
@@ -111,19 +111,19 @@ def _with_its_mask(x: Arrays) -> tuple[Arrays, Tensor]:
 
 @checked
 def masked(*layers: Layer) -> Layer:
-    """Compose layers over a sequence with a mask, and keep the mask beside the output.
+    """Compose layers over a sequence with a mask, and return the mask with the output.
 
     x is (sequence, mask) and y is (layer_n(... layer_1(sequence)), mask). The mask (batch, length)
     is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `multi_head_attention` and
-    `transformer_encoder_block` are given the mask; all other layers see the sequence alone, and
-    treat the padding like an entry. `masked_mean` or `last_state` behind it leaves the padding out.
+    `transformer_encoder_block` get the mask; all other layers get only the sequence, and treat
+    padding like entries. Use `masked_mean` or `last_state` after it to leave the padding out.
 
     Args:
-        *layers: the parts, first to last. A layer that takes the mask stands here directly, not
-            within another composition, which would hide it.
+        *layers: the parts, first to last. A layer that takes the mask has to be one of these parts,
+            not inside another composition.
 
     Returns:
-        The layer. Its params, caches and dparams are tuples with one entry a part.
+        The layer. Its params, caches and dparams are tuples with one entry per part.
 
     Raises:
         LayerError: if `masked_mean` or `last_state` is a part; from its functions, if a part raises

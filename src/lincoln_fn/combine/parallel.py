@@ -1,6 +1,6 @@
 """Layers side by side: y_i = layer_i(x_i).
 
-Derivation. y_i depends on x_i alone, so dx_i is what layer i makes of g_i.
+Derivation. y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def parallel(*layers: Layer) -> Layer:
         *layers: the parts.
 
     Returns:
-        The layer. Its x, y, params, caches and gradients are tuples with one entry a part.
+        The layer. Its x, y, params, caches and gradients are tuples with one entry per part.
 
     Raises:
-        LayerError: from its functions, if a part raises one, or if a tuple has another number of
+        LayerError: from its functions, if a part raises one, or a tuple has the wrong number of
             entries.
 
     Example:

@@ -17,7 +17,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Hand each layer's output to the next."""
+    """Pass each layer's output to the next."""
     check_entries(visit.label, "params", params, len(visit.parts))
     records = []
     for i, entry in enumerate(params):
@@ -27,7 +27,7 @@ def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]
 
 
 def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Hand each layer's dx to the one before it."""
+    """Pass each layer's dx to the one before it."""
     count = len(visit.parts)
     check_entries(visit.label, "params", params, count)
     check_entries(visit.label, "the cache", cache, count)
@@ -38,7 +38,7 @@ def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arr
 
 
 def needs_dx(i: int, params: Params) -> bool:
-    """Return whether a layer in front of layer i has something to train."""
+    """Return whether a layer before layer i is trained."""
     return any(map(is_trained, params[:i]))
 
 
@@ -46,16 +46,16 @@ def needs_dx(i: int, params: Params) -> bool:
 def serial(*layers: Layer) -> Layer:
     """Compose layers one after the other: y = layer_n(... layer_1(x)).
 
-    `grads` stops at the first layer that has something to train, whose dx nobody needs.
+    `grads` stops at the first trained layer, whose dx is not needed.
 
     Args:
         *layers: the parts, first to last.
 
     Returns:
-        The layer. Its params, caches and dparams are tuples with one entry a part.
+        The layer. Its params, caches and dparams are tuples with one entry per part.
 
     Raises:
-        LayerError: from its functions, if a part raises one, or if params or cache have another
+        LayerError: from its functions, if a part raises one, or params or cache have the wrong
             number of entries.
 
     Example:
@@ -67,14 +67,14 @@ def serial(*layers: Layer) -> Layer:
 
 @checked
 def repeat(n: PositiveInt, layer: Layer) -> Layer:
-    """Compose n layers of one kind, one after the other, each with parameters of its own.
+    """Repeat a layer n times in a row, each time with its own parameters.
 
     Args:
-        n: how many, at least 1.
-        layer: the kind.
+        n: how many times, at least 1.
+        layer: the layer.
 
     Returns:
-        The layer: `serial` of n times the same.
+        The layer: `serial` of n copies.
 
     Raises:
         ValueError: if n is below 1.

@@ -1,10 +1,10 @@
 """One layer for several inputs: y_i = layer(x_i).
 
-Derivation. dx_i is what the layer makes of g_i. The parameters enter every y_i, so
+Derivation. dx_i is the layer's backward of g_i. The parameters enter every y_i, so
 
     "dparams" = sum_i "dparams"_i
 
-State moves on from each input to the next, so dropout draws them different masks.
+A state advances from each input to the next, so dropout draws a different mask for each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Give each use its g, and the params that its forward was given."""
+    """Give each use its g, and the params that its forward had."""
     check_entries("shared", "g", g, len(cache))
     dxs, records = [], []
     for cache_i, g_i in zip(whole(cache), g, strict=True):  # each use's cache is read twice
@@ -79,11 +79,11 @@ def shared(layer: Layer) -> Layer:
         layer: the layer.
 
     Returns:
-        The layer. Its x, y, caches and dx are tuples with one entry an input; its params are the
+        The layer. Its x, y, caches and dx are tuples with one entry per input; its params are the
         layer's own.
 
     Raises:
-        LayerError: from its functions, if the layer raises one, or x is no tuple with an entry.
+        LayerError: from its functions, if the layer raises one, or x is not a tuple with an entry.
 
     Example:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))

@@ -1,8 +1,8 @@
 """An embedding whose matrix is also the output layer's: y = body(E[x]) E^T.
 
-Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). E
-gathers a gradient from both of its places: this one, and what the embedding makes of the body's
-dx. (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
+Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). The
+gradient of E is the sum of two: that of the scores, and the embedding's own, from the body's dx.
+(Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Arrays, Record]:
-    """Go back through the scores, the body and the embedding."""
+    """Run the backward of the scores, the body and the embedding."""
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
     g, scored = visit(2, params[0], cache[2], g)
@@ -44,7 +44,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Add up the embedding's gradients from both of its places."""
+    """Add up the embedding's gradients from both of its uses."""
     embedded, scored = visit(0, params[0], records[0]), visit(2, params[0], records[2])
     return tree.map(torch.add, embedded, scored), visit(1, params[1], records[1])
 
@@ -54,7 +54,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 
 def _needs_dx(i: int, params: Params) -> bool:
-    """Return whether part i has something to train in front of it: not so the embedding."""
+    """Return whether a part before part i is trained: not so for the embedding, the first part."""
     return i > 0 and is_trained(params[0] if i == 1 else params)
 
 

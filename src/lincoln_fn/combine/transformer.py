@@ -3,15 +3,15 @@
 (Vaswani and others, "Attention Is All You Need", 2017, section 3.1; the order of norm_first is from
 Xiong and others, "On Layer Normalization in the Transformer Architecture", 2020.)
 
-A block is made of sublayers around which its sequence is added: y = norm(x + dropout(layer(x))), or
-with norm_first y = x + dropout(layer(norm(x))). Masks and an encoder's output are context, which
-stands beside the sequence in x and not in y. So blocks are stacked by
+A block consists of sublayers with residual connections: y = norm(x + dropout(layer(x))), or with
+norm_first y = x + dropout(layer(norm(x))). Masks and an encoder's output are context, which is part
+of x and not of y. So blocks are stacked by
 
     serial(block, block)          over a sequence alone,
     with_context(block, block)    over a tuple of a sequence and context,
 
-the latter giving every block the same context and adding up its gradients. An encoder and a decoder
-together, from x = (target, source), are
+where the second gives every block the same context and adds up its gradients. An encoder and a
+decoder together, from x = (target, source), are
 
     serial(parallel(identity(), encoder), with_context(*decoder_blocks)).
 """
@@ -43,7 +43,7 @@ _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class _Style(NamedTuple):
-    """What the sublayers of a block have in common, with torch's names and defaults."""
+    """The hyperparameters that the sublayers of a block share, with torch's names and defaults."""
 
     dim_feedforward: int = 2048
     dropout: float = 0.1
@@ -66,20 +66,21 @@ def transformer_encoder_block(
     bias: bool = True,
     batch_first: bool = True,
 ) -> Layer:
-    """Make a transformer encoder's block: self-attention, then two dense layers at each place.
+    """Make a transformer encoder's block: self-attention, then two dense layers at each position.
 
     x is a sequence (batch, length, features) or (sequence, mask), with a mask or None as
     `multi_head_attention` takes it; y is a sequence.
 
     Args:
-        num_heads: the number of heads, which divides the features.
+        num_heads: the number of heads; the number of features is a multiple of it.
         dim_feedforward: the features between the two dense layers.
         dropout: the probability to drop: attention's weights, the activation's values, and each
             sublayer's output.
         activation: "relu" or "gelu".
         layer_norm_eps: of the layer norms.
-        norm_first: whether each sublayer's input is normalised, in place of the sum.
-        is_causal: whether no place attends to a later one, as in a language model.
+        norm_first: whether to normalise each sublayer's input instead of the sum.
+        is_causal: whether each position attends only to itself and earlier ones, as in a language
+            model.
         bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
@@ -127,15 +128,15 @@ def transformer_decoder_block(
     output, may have another length and other features.
 
     Args:
-        num_heads: the number of heads, which divides the target's features.
+        num_heads: the number of heads; the number of the target's features is a multiple of it.
         dim_feedforward: the features between the two dense layers.
         dropout: the probability to drop: attention's weights, the activation's values, and each
             sublayer's output.
         activation: "relu" or "gelu".
         layer_norm_eps: of the layer norms.
-        norm_first: whether each sublayer's input is normalised, in place of the sum.
-        is_causal: whether no place of the target attends to a later one. torch's layer is told so
-            at each call, and has False.
+        norm_first: whether to normalise each sublayer's input instead of the sum.
+        is_causal: whether each position of the target attends only to itself and earlier ones.
+            torch's layer takes this at each call, and its default is False.
         bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
@@ -180,7 +181,7 @@ def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[in
 
 
 def _feed_forward(style: _Style) -> Layer:
-    """Make a sublayer of two dense layers, at each place for itself."""
+    """Make a sublayer of two dense layers, applied at each position."""
     layers = (
         dense(style.dim_feedforward, bias=style.bias),
         _ACTIVATIONS[style.activation](),
@@ -200,7 +201,7 @@ def _sized(*layers: Layer) -> Layer:
 
 
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    """Make the params in turn; a layer that has taken the fourth's place makes its own."""
+    """Make the params in turn; a layer that replaces the fourth makes its own."""
     *first, fourth, last = parts
     init = getattr(fourth.init, "function", fourth.init)
     if isinstance(init, partial) and init.func is _init_features:

@@ -3,20 +3,20 @@
     from lincoln_fn.estimators import NetClassifier, NetRegressor
 
 Needs scikit-learn 1.6 or newer, which the extra `sklearn` installs; `import lincoln_fn` does not
-load this package. An estimator is what scikit-learn asks for, an object that `fit` changes. It is
-a thin rim around `lf.fit`, and what it learns is a frozen `TrainState` in its `state_`.
+load this package. An estimator is an object that `fit` changes, as scikit-learn requires. It is a
+thin wrapper around `lf.fit`. The result of training is a frozen `TrainState` in its `state_`.
 
-Estimators can be pickled, with nets and lambdas of one's own too: cloudpickle saves functions by
-their code. A search over nets or optimizers holds them in its grid as well, outside of any
-estimator, so save its `best_estimator_`, or all of it by `cloudpickle.dump`.
+Estimators can be pickled, even with your own nets and lambdas: cloudpickle saves functions by their
+code. A search over nets or optimizers also has them in its grid, outside of any estimator. So save
+its `best_estimator_`, or save all of it by `cloudpickle.dump`.
 
-Loading such a file runs code that the file holds: whoever wrote it can do anything that you can.
-Load one only from those you trust to run code on your machine. A file from anybody else should be
-a checkpoint: `lf.checkpoint.load` runs no code of the file's.
+Loading such a file runs the code in it, with all your rights. Load one only from people whom you
+trust to run code on your machine. For files from others use a checkpoint: `lf.checkpoint.load` runs
+no code from the file.
 """
 
 try:
-    # Only to say what is missing; neither has types.
+    # Only to report a missing package; neither has types.
     import cloudpickle  # type: ignore[import-untyped]  # noqa: F401
     import sklearn  # type: ignore[import-untyped]  # noqa: F401
 except ModuleNotFoundError as error:

@@ -32,14 +32,14 @@ from lincoln_fn.train import TrainState, init_state
 Net: TypeAlias = Layer | Callable[[int], Layer]
 Array: TypeAlias = NDArray[Any]  # Any: arrays of every dtype
 
-# So many rows are predicted at a time, lest the outputs of wide layers fill the memory.
+# The number of rows predicted at a time, so that the outputs of wide layers do not fill the memory.
 _ROWS: Final = 1024
 # The attributes that may hold a user's lambdas, which pickle alone cannot save.
 _FUNCTIONS: Final = ("net", "loss", "optimizer", "net_")
 
 
 class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no types
-    """A network, a loss and an optimizer with scikit-learn's manners.
+    """A network, a loss and an optimizer with scikit-learn's interface.
 
     `NetClassifier` and `NetRegressor` say what the arguments mean.
     """
@@ -76,7 +76,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
     def _train(
         self, x: Array, target: Array, n_out: int, loss: Loss, *, epochs: int, goes_on: bool
     ) -> None:
-        """Fit the network anew, or go on from `state_`, and keep what came of it."""
+        """Fit the network from new parameters, or continue from `state_`, and keep the results."""
         name = type(self).__name__
         net = _net(name, self.net, n_out)
         optimizer = adam(0.003) if self.optimizer is None else self.optimizer
@@ -110,7 +110,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         self.net_, self._dtype = net, x.dtype
 
     def _key(self) -> Key:
-        """Make the key of a run: of the number given, or of one drawn as scikit-learn draws."""
+        """Make the key of a run from the given number, or one drawn as in scikit-learn."""
         if isinstance(self.random_state, int | np.integer):
             return Key(int(self.random_state))
         return Key(int(check_random_state(self.random_state).randint(2**31)))
@@ -121,18 +121,18 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         dtype: Any = (np.float64, np.float32),
         **options: Any,
     ) -> Any:
-        """Check features, and y if it is given, and give arrays that torch can take as they are."""
+        """Check features, and y if it is given, and return arrays that torch accepts."""
         return validate_data(self, X, dtype=dtype, order="C", force_writeable=True, **options)
 
     def _outputs(self, X: Any) -> Tensor:  # noqa: N803  # Any: of sklearn
-        """Compute the fitted network's outputs, in the dtype that it was fitted in."""
+        """Compute the fitted network's outputs, in the dtype of `fit`."""
         check_is_fitted(self)
         x = torch.as_tensor(self._features(X, dtype=self._dtype, reset=False))
         parts = [x[first : first + _ROWS] for first in range(0, len(x), _ROWS)]
         return torch.cat([self.net_.predict(self.state_.params, part) for part in parts])
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes of every kind
-        # A user's own may hold lambdas and closures, which cloudpickle saves by their code.
+        # A user's functions may be lambdas and closures, which cloudpickle saves by their code.
         state = dict(super().__getstate__())
         functions = {name: state.pop(name) for name in _FUNCTIONS if name in state}
         return {**state, "_functions": cloudpickle.dumps(functions)}
@@ -159,7 +159,7 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
 
 
 def _are_alike(state: TrainState, other: TrainState) -> bool:
-    """Tell whether two states have the same records, and tensors of the same shapes and dtypes."""
+    """Return whether two states have equal records, and tensors of equal shapes and dtypes."""
     if not tree.same_structure(state, other, states=True):
         return False
     pairs = zip(tree.leaves(state, states=True), tree.leaves(other, states=True), strict=True)

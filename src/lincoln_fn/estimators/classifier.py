@@ -1,4 +1,4 @@
-"""A network that tells classes apart, as a scikit-learn estimator."""
+"""A network that classifies, as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.shapes import LayerError
 
-# By the losses' names, what a net's outputs are, read as log-probabilities of the classes.
+# By the loss's name: how a net's outputs become log-probabilities of the classes.
 _OF_ALL_CLASSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "softmax_cross_entropy": lambda logits: logits.log_softmax(1),
     "nll": lambda log_p: log_p,
     "cross_entropy": torch.log,
 }
-# Likewise, of losses that look at one output an example: that of the second of two classes.
+# Likewise for losses with one output per example, which belongs to the second of two classes.
 _OF_SECOND_CLASS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "sigmoid_cross_entropy": lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
     "log_sigmoid_loss": lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
@@ -37,7 +37,7 @@ _OF_SECOND_CLASS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-# Rounding, of outputs in bfloat16 at that, is no more; what is left of it is divided away.
+# The rounding error of outputs, even in bfloat16, is smaller; normalising the sum removes the rest.
 _SUM_TOLERANCE: Final = 0.1
 
 
@@ -56,7 +56,7 @@ def _kind(loss: Loss) -> str:
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
-    """Give what reads outputs as log-probabilities, or raise what says that there is no method."""
+    """Return the function from outputs to log-probabilities, or raise an AttributeError."""
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if _kind(loss) not in known:
@@ -68,33 +68,34 @@ def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
 class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no types
     """A classifier made of a network, a loss and an optimizer.
 
-    Labels are of any kind that scikit-learn knows; the loss sees their places in `classes_`. The
-    network computes in the dtype of X, float32 or float64, and in float64 for any other. It learns
-    best from features of mean 0 and variance 1, so put a `StandardScaler` before it.
+    Labels may be of any kind that scikit-learn accepts; the loss gets their indices in `classes_`.
+    The network computes in the dtype of X, float32 or float64, and in float64 for any other. It
+    learns best from features of mean 0 and variance 1: put a `StandardScaler` before it.
 
-    A pickle of the estimator holds its functions as code, by cloudpickle, and loading one runs that
-    code: load none from a stranger. `lf.checkpoint` saves `state_` in a file that holds no code.
+    A pickle of the estimator contains its functions as code, by cloudpickle, and loading it runs
+    that code: do not load one from a stranger. `lf.checkpoint` saves `state_` in a file without
+    code.
 
     Args:
-        net: the whole network, or a function that makes one of the number of its outputs, as
+        net: the whole network, or a function from the number of outputs to the network, such as
             `lambda n_out: lf.serial(lf.dense(50), lf.sigmoid(), lf.dense(n_out))`. It has an output
-            for each class, or one where the loss looks at one. None takes a hidden layer of 100
-            rectified units.
-        loss: a loss on class indices. None takes `losses.softmax_cross_entropy()`, on logits.
-        optimizer: None takes `optim.adam(0.003)`.
+            for each class, or a single one if the loss takes one. None gives a hidden layer of 100
+            units with ReLU.
+        loss: a loss on class indices. None is `losses.softmax_cross_entropy()`, on logits.
+        optimizer: None is `optim.adam(0.003)`.
         epochs: how often `fit` goes through the examples.
-        batch_size: examples a step.
-        warm_start: whether `fit` goes on from the last parameters and optimizer's state.
-        random_state: a number n makes the run that of `lf.fit` with `key=lf.Key(n)`; a numpy
-            `RandomState` draws that number, and None draws it from numpy's own, as is usual in
-            scikit-learn.
-        verbose: whether the training's progress is shown.
+        batch_size: examples per step.
+        warm_start: whether `fit` continues from the last parameters and optimizer's state.
+        random_state: a number n gives the run of `lf.fit` with `key=lf.Key(n)`. A numpy
+            `RandomState` draws that number; None draws it from numpy's global generator, as is
+            usual in scikit-learn.
+        verbose: whether to show the progress of training.
 
     Attributes:
-        classes_: the labels, sorted; in this order are columns of probabilities.
+        classes_: the labels, sorted; the columns of probabilities are in this order.
         net_: the network, with as many outputs as needed.
-        state_: the `TrainState` that training ended with.
-        history_: the last call's training history, a `FitRecord` for each epoch.
+        state_: the last `TrainState` of the training.
+        history_: the training history of the last call, a `FitRecord` for each epoch.
         n_features_in_: the number of features.
         feature_names_in_: their names, if X had any.
 
@@ -117,8 +118,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
             The estimator itself.
 
         Raises:
-            ValueError: if X, y or an argument of the estimator is not as it should be, or the
-                network does not give an output for each class.
+            ValueError: if X, y or an argument of the estimator is not valid, or the network does
+                not have an output for each class.
             TypeError: if X is sparse.
         """
         x, labels = self._checked(X, y, reset=True)
@@ -136,19 +137,19 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         y: ArrayLike,
         classes: ArrayLike | None = None,
     ) -> NetClassifier:
-        """Train for one epoch on some of the examples, going on from what was learnt before.
+        """Train for one epoch on some of the examples, from the current parameters on.
 
         Args:
             X: features, of shape (examples, features).
-            y: labels, of shape (examples,), not necessarily all of them.
+            y: labels, of shape (examples,); some classes may be missing.
             classes: all labels; needed in the first call.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: as `fit` does, if classes are missing in the first call or others in a
-                later one, or if y has a label that is not among them.
+            ValueError: as `fit` does; if classes are missing in the first call or differ in a later
+                one; or if y has a label that is not among them.
             TypeError: if X is sparse.
         """
         goes_on = hasattr(self, "state_")
@@ -162,7 +163,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         return self._learn(x, labels, known, epochs=1, goes_on=goes_on)
 
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
-        """Give the class with the highest output.
+        """Return the class with the highest output.
 
         Args:
             X: features, of shape (examples, features).
@@ -172,7 +173,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: if X is not as it should be.
+            ValueError: if X is not valid.
         """
         outputs = self._outputs(X)
         if _has_one_output(_loss_of(self)):
@@ -182,7 +183,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
-        """Give the logarithms of `predict_proba`, without its rounding to 0.
+        """Return the logarithms of `predict_proba`, without its rounding to 0.
 
         Args:
             X: features, of shape (examples, features).
@@ -192,7 +193,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: if X is not as it should be.
+            ValueError: if X is not valid.
         """
         log_p = _log_probabilities(self)(self._outputs(X).double())
         sums = log_p.exp().sum(1)
@@ -207,9 +208,9 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
-        """Give the probability of each class, where the loss tells what the outputs mean.
+        """Return the probability of each class. The loss has to be one that defines it.
 
-        Those losses are `softmax_cross_entropy`, `nll`, `cross_entropy`, and for two classes
+        These losses are `softmax_cross_entropy`, `nll`, `cross_entropy`, and for two classes
         `sigmoid_cross_entropy`, `log_sigmoid_loss` and `log_loss`.
 
         Args:
@@ -220,7 +221,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: if X is not as it should be.
+            ValueError: if X is not valid.
         """
         p: Array = np.exp(self.predict_log_proba(X))
         return p

@@ -16,30 +16,31 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
     """A regressor made of a network, a loss and an optimizer.
 
     The network computes in the dtype of X, float32 or float64, and in float64 for any other. It
-    learns best from features and targets of mean 0 and variance 1, so put a `StandardScaler` before
+    learns best from features and targets of mean 0 and variance 1: put a `StandardScaler` before
     it, and a `TransformedTargetRegressor` around it.
 
-    A pickle of the estimator holds its functions as code, by cloudpickle, and loading one runs that
-    code: load none from a stranger. `lf.checkpoint` saves `state_` in a file that holds no code.
+    A pickle of the estimator contains its functions as code, by cloudpickle, and loading it runs
+    that code: do not load one from a stranger. `lf.checkpoint` saves `state_` in a file without
+    code.
 
     Args:
-        net: the whole network, or a function that makes one of the number of its outputs, as
+        net: the whole network, or a function from the number of outputs to the network, such as
             `lambda n_out: lf.serial(lf.dense(50), lf.sigmoid(), lf.dense(n_out))`. It has an output
-            for each target. None takes a hidden layer of 100 rectified units.
-        loss: a loss on numbers, such as `losses.huber()`. None takes `losses.mse()`.
-        optimizer: None takes `optim.adam(0.003)`.
+            for each target. None gives a hidden layer of 100 units with ReLU.
+        loss: a loss on numbers, such as `losses.huber()`. None is `losses.mse()`.
+        optimizer: None is `optim.adam(0.003)`.
         epochs: how often `fit` goes through the examples.
-        batch_size: examples a step.
-        warm_start: whether `fit` goes on from the last parameters and optimizer's state.
-        random_state: a number n makes the run that of `lf.fit` with `key=lf.Key(n)`; a numpy
-            `RandomState` draws that number, and None draws it from numpy's own, as is usual in
-            scikit-learn.
-        verbose: whether the training's progress is shown.
+        batch_size: examples per step.
+        warm_start: whether `fit` continues from the last parameters and optimizer's state.
+        random_state: a number n gives the run of `lf.fit` with `key=lf.Key(n)`. A numpy
+            `RandomState` draws that number; None draws it from numpy's global generator, as is
+            usual in scikit-learn.
+        verbose: whether to show the progress of training.
 
     Attributes:
         net_: the network, with as many outputs as needed.
-        state_: the `TrainState` that training ended with.
-        history_: the last call's training history, a `FitRecord` for each epoch.
+        state_: the last `TrainState` of the training.
+        history_: the training history of the last call, a `FitRecord` for each epoch.
         n_features_in_: the number of features.
         feature_names_in_: their names, if X had any.
 
@@ -61,8 +62,8 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
             The estimator itself.
 
         Raises:
-            ValueError: if X, y or an argument of the estimator is not as it should be, or the
-                network does not give an output for each target.
+            ValueError: if X, y or an argument of the estimator is not valid, or the network does
+                not have an output for each target.
             TypeError: if X is sparse.
         """
         return self._learn(X, y, epochs=self.epochs, goes_on=self._goes_on(), reset=True)
@@ -72,7 +73,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
         X: ArrayLike,  # noqa: N803  # sklearn's name
         y: ArrayLike,
     ) -> NetRegressor:
-        """Train for one epoch on some of the examples, going on from what was learnt before.
+        """Train for one epoch on some of the examples, from the current parameters on.
 
         Args:
             X: features, of shape (examples, features).
@@ -95,11 +96,11 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
             X: features, of shape (examples, features).
 
         Returns:
-            Of y's shape in `fit`, in the dtype that the network was fitted in.
+            Of y's shape in `fit`, in the dtype of `fit`.
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: if X is not as it should be.
+            ValueError: if X is not valid.
         """
         outputs: Array = self._outputs(X).numpy()
         return outputs.squeeze(1) if self._one_target else outputs

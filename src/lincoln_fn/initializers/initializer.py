@@ -14,7 +14,7 @@ from lincoln_fn.keys import Key, Shape
 
 
 class Fans(NamedTuple):
-    """How many inputs feed one output of a layer, and how many outputs one input feeds."""
+    """The number of inputs of each output of a layer, and of outputs of each input."""
 
     n_in: int
     n_out: int

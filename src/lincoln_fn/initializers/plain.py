@@ -74,7 +74,7 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
 
     Args:
         low: the smallest value.
-        high: the bound above.
+        high: the upper bound, not included.
 
     Returns:
         The initializer.
@@ -138,13 +138,13 @@ def truncated_normal(
 ) -> Initializer:
     """Draw from the normal distribution as it is between two bounds.
 
-    With F the normal distribution function, F(x) is uniform between F(low) and F(high): one uniform
-    number makes one value, and no draw is thrown away.
+    With F the normal distribution function, F(x) is uniform between F(low) and F(high): each
+    uniform number gives one value, and no draw is rejected.
 
     Args:
-        std: the standard deviation before the ends are cut off, above 0.
-        mean: the mean before.
-        low: the smallest value, in absolute terms as in torch, not in units of std.
+        std: the standard deviation before truncation, above 0.
+        mean: the mean before truncation.
+        low: the smallest value; as in torch, it is not in units of std.
         high: the largest.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Initial values that keep the scale of what passes through a layer, from the layer's fans."""
+"""Initial values that keep the scale of a layer's inputs and gradients, computed from its fans."""
 
 from __future__ import annotations
 
@@ -129,8 +129,9 @@ def he_uniform(
     For layers before a ReLU, which halves the variance, or its like. torch calls it kaiming.
 
     Args:
-        mode: "fan_in" for n = n_in, which keeps the scale of y; "fan_out" for n_out and dx's.
-        nonlinearity: what follows the layer, as `gain` has it.
+        mode: "fan_in" for n = n_in, which keeps the scale of y; "fan_out" for n = n_out, which
+            keeps that of dx.
+        nonlinearity: the one after the layer, by a name that `gain` takes.
         negative_slope: that of a leaky_relu.
 
     Returns:
@@ -159,8 +160,9 @@ def he_normal(
     For layers before a ReLU, which halves the variance, or its like. torch calls it kaiming.
 
     Args:
-        mode: "fan_in" for n = n_in, which keeps the scale of y; "fan_out" for n_out and dx's.
-        nonlinearity: what follows the layer, as `gain` has it.
+        mode: "fan_in" for n = n_in, which keeps the scale of y; "fan_out" for n = n_out, which
+            keeps that of dx.
+        nonlinearity: the one after the layer, by a name that `gain` takes.
         negative_slope: that of a leaky_relu.
 
     Returns:
@@ -188,7 +190,7 @@ def _lecun(fans: Fans) -> float:
 def lecun_uniform() -> Initializer:
     """Draw uniformly within sqrt(3 v), of variance v = 1 / n_in.
 
-    It keeps the scale of y, and is what self-normalising networks (SELU) ask for.
+    It keeps the scale of y. Self-normalising networks (SELU) need it.
 
     Returns:
         The initializer.
@@ -205,7 +207,7 @@ def lecun_uniform() -> Initializer:
 def lecun_normal() -> Initializer:
     """Draw from the normal distribution of variance v = 1 / n_in.
 
-    It keeps the scale of y, and is what self-normalising networks (SELU) ask for.
+    It keeps the scale of y. Self-normalising networks (SELU) need it.
 
     Returns:
         The initializer.

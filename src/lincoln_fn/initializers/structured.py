@@ -1,4 +1,4 @@
-"""Initial values that are a matrix of a certain kind."""
+"""Initial values with the structure of a certain matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lincoln_fn.layer import call_repr
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:
-    """Draw gain Q, for a normal matrix Q R and the signs that make R's diagonal positive."""
+    """Draw gain Q, from the QR decomposition of a normal matrix, with R's diagonal positive."""
     if len(shape) < 2:
         raise ValueError(f"orthogonal: expected a weight of at least 2 axes, got {shape}")
     rows, columns = shape[0], math.prod(shape[1:])
@@ -32,9 +32,9 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
 
     All axes but the first count as columns, so that the filters of a convolution, of shape
-    (out, in / groups, *kernel), are orthogonal to each other. Every such matrix is as likely: it is
-    the Q of a normal matrix's decomposition QR, with the signs chosen that make R's diagonal
-    positive.
+    (out, in / groups, *kernel), are orthogonal to each other. All such matrices are
+    equally likely: Q comes from the QR decomposition of a normal matrix, with signs that make R's
+    diagonal positive.
 
     Args:
         gain: the factor, such as `gain("tanh")`.
@@ -63,7 +63,7 @@ def _identity(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
 
 
 def identity() -> Initializer:
-    """Fill a matrix with 1 on the diagonal and 0 elsewhere: y = x, as far as the sizes go.
+    """Fill a matrix with 1 on the diagonal and 0 elsewhere: y = x, cut or filled with zeros.
 
     Returns:
         The initializer, for weights of two axes.
@@ -97,11 +97,11 @@ def _dirac(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, groups: in
 def dirac(groups: PositiveInt = 1) -> Initializer:
     """Fill a convolution's weight so that each output channel is an input channel: y = x.
 
-    Of each group, output channel i copies input channel i, as far as there are any, by a 1 in the
-    middle of the kernel.
+    In each group, output channel i copies input channel i, if there is one, by a 1 in the middle of
+    the kernel.
 
     Args:
-        groups: those of the convolution.
+        groups: the number of groups of the convolution.
 
     Returns:
         The initializer, for weights of shape (out, in / groups, *kernel).
@@ -120,7 +120,7 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
 def _sparse(
     key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, sparsity: float, std: float
 ) -> Tensor:
-    """Draw a normal matrix, with 0 in the first places of a random order of each column."""
+    """Draw a normal matrix, and set random elements of each column to 0."""
     _check_matrix("sparse", shape)
     of_values, of_order = key.split()
     order = keys.bits(of_order, shape).argsort(0)
@@ -130,10 +130,10 @@ def _sparse(
 
 @checked
 def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
-    """Draw from the normal distribution, but let that share of each column be 0.
+    """Draw from the normal distribution, and set a share of each column to 0.
 
-    A column of a dense weight, of shape (n_in, n_out), is what feeds one output, so that each
-    output begins with equally many inputs.
+    A column of a dense weight, of shape (n_in, n_out), has the weights of one output. So each
+    output starts with the same number of inputs.
 
     Args:
         sparsity: the share, in [0, 1]; rounded up to whole elements.

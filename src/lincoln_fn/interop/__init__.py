@@ -1,6 +1,6 @@
 """To and from torch and numpy.
 
-    layer, params = from_torch(module)                     what a torch.nn module computes
+    layer, params = from_torch(module)                     a torch.nn module as a layer
     named  = to_state_dict(layer, params)                  torch's names and layouts
     params = from_state_dict(layer, named)                 and back
     module = to_torch(layer, params)                       a torch.nn.Module with our backward
@@ -8,8 +8,8 @@
     arrays = to_numpy(params); params = from_numpy(arrays)
     layer  = transformer_encoder(*blocks, norm=norm)       torch's stacks of transformer blocks
 
-One table, in `names`, says what torch calls the parameters of each of our layers and how it lays
-them out. All ways between the two libraries read it, so they cannot disagree.
+One table, in `names`, has torch's names and layouts for the parameters of each layer. All
+conversions use it, so they cannot disagree.
 """
 
 from lincoln_fn.interop.arrays import from_numpy, to_numpy

@@ -1,7 +1,7 @@
-"""The constructors of single layers by name, such as `ours.relu`, out of the files of `layers/`.
+"""The constructors of single layers by name, such as `ours.relu`, from the files of `layers/`.
 
-A constructor is a public function that its file declares to return a `Layer`. A new one needs no
-line here.
+A constructor is a public function whose annotation says that it returns a `Layer`. A new one needs
+no line here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _found() -> Iterator[Callable[..., Layer]]:
         home = import_module(f"{layers.__name__}.{file}")
         for name, value in vars(home).items():
             is_own = isfunction(value) and value.__module__ == home.__name__
-            # A string, for each file begins with `from __future__ import annotations`.
+            # A string, because each file begins with `from __future__ import annotations`.
             if (
                 is_own
                 and not name.startswith("_")

@@ -12,13 +12,13 @@ from lincoln_fn import tree
 
 
 def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tree of arrays
-    """Make numpy arrays of all tensors of a tree, those in states too.
+    """Convert all tensors of a tree to numpy arrays, including those in states.
 
     Args:
         arrays: params, a batch, or any other tree.
 
     Returns:
-        The same tree of arrays that share no memory with the tensors.
+        The same tree of arrays; they share no memory with the tensors.
 
     Raises:
         TypeError: for a dtype that numpy lacks, such as bfloat16.
@@ -31,13 +31,13 @@ def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tre
 
 
 def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tree of tensors
-    """Make tensors of all numpy arrays of a tree, those in states too.
+    """Convert all numpy arrays of a tree to tensors, including those in states.
 
     Args:
         arrays: a tree of arrays, of any strides.
 
     Returns:
-        The same tree of tensors that share no memory with the arrays. float64 stays float64.
+        The same tree of tensors; they share no memory with the arrays. float64 stays float64.
 
     Example:
         >>> from_numpy({"x": np.ones((2, 1)), "y": np.int64(3)})

@@ -1,4 +1,4 @@
-"""Transformer blocks, which torch has as one module: where its names lie in our nested params.
+"""Transformer blocks, which are one module in torch: where its names belong in our nested params.
 
 A block's params are (nothing, self-attention, [attention to a memory,] dense layers); how each of
 these sublayers nests is what combine/transformer.py composes.
@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 from lincoln_fn.interop.names import KINDS, Names, Slot, combinator, like, size
 from lincoln_fn.layer import Arrays, Layer, Params
 
-# A path into params, and the name of what lies there.
+# A path into params, and torch's name for it.
 Places: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 def is_block(layer: Layer | None) -> bool:
-    """Tell whether a layer is a transformer block.
+    """Return whether a layer is a transformer block.
 
     Args:
         layer: any layer.

@@ -39,7 +39,7 @@ def _stacked(module: Any) -> dict[str, nn.Module]:
 
 
 _COMPOSED: Final[dict[type[nn.Module], Composed]] = {
-    # Not named_children, which passes over a module that stands there a second time.
+    # Not named_children, which skips a module that occurs a second time.
     nn.Sequential: Composed(lambda module: module._modules, serial),
     nn.TransformerEncoder: Composed(
         _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
@@ -74,7 +74,7 @@ def _block_of(convolutions: int) -> Composed:
 
 
 def _between(main: list[Any], activation: Any) -> list[Any]:  # Any: layers, or their params
-    """Put an activation behind each convolution and its norm, but for the last."""
+    """Put an activation after each convolution and its norm, except the last."""
     pairs = [[*main[i : i + 2], activation] for i in range(0, len(main), 2)]
     return [entry for pair in pairs for entry in pair][:-1]
 
@@ -85,7 +85,7 @@ def _resnet(module: Any) -> dict[str, nn.Module]:
     return {**parts, "flatten": nn.Flatten(1), "fc": module.fc}
 
 
-# By name, for torchvision need not be there.
+# By name, because torchvision may not be installed.
 _BY_NAME: Final[dict[str, Composed]] = {
     "torchvision.models.resnet.BasicBlock": _block_of(2),
     "torchvision.models.resnet.Bottleneck": _block_of(3),

@@ -1,4 +1,4 @@
-"""A layer out of any differentiable torch function, for what has no backward by hand yet.
+"""A layer from any differentiable torch function, for functions without a backward by hand.
 
 Derivation. With y = f(params, x), `torch.func.vjp` gives g^T df/dparams and g^T df/dx by running f
 again under autograd. So the cache is x alone, and `backward` is as pure as f.
@@ -84,10 +84,10 @@ def from_function(
 
     Args:
         f: x -> y, or with init (params, x) -> y. x and y are tensors or tuples of them, as in any
-            layer. f must be pure: `backward` runs it again. Of `params` it should use tensors by
-            field, position or name as `init` made them.
+            layer. f must be pure: `backward` runs it again. It should read the tensors of `params`
+            by field, position or name, as `init` made them.
         init: (key, x) -> params, where f has parameters.
-        name: the layer's name; None for one that shows f's.
+        name: the layer's name; None gives one that contains f's name.
 
     Returns:
         The layer. dx has None for an entry of x that is not floating.

@@ -1,4 +1,4 @@
-"""How the hyperparameters of torch's modules become ours, where it takes more than their names."""
+"""Conversion of hyperparameters of torch's modules, where it takes more than renaming."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Module: TypeAlias = Any
 Maker: TypeAlias = Callable[[Module], Layer]
 
 
-class Unsupported(Exception):  # noqa: N818  # an error to the caller only with the module's path
-    """An option of a module that its counterpart here lacks."""
+class Unsupported(Exception):  # noqa: N818  # reported to the caller with the module's path
+    """An option of a module that is not supported here."""
 
 
 def refuse(module: Module, **allowed: object) -> None:
-    """Check options that a counterpart has not.
+    """Check options that the counterpart does not have.
 
     Args:
         module: the module.
-        **allowed: by an attribute's name, its only value that is fine.
+        **allowed: by an attribute's name, the only value that is supported.
 
     Raises:
         Unsupported: if one has another.
@@ -50,7 +50,7 @@ def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
 
     def make(module: Module) -> Layer:
         options = {name: getattr(module, name) for name in attributes}
-        # Without a weight a norm has no bias either, and is not told so.
+        # Without a weight a norm has no bias either, and takes no such argument.
         affine = getattr(module, "affine", getattr(module, "elementwise_affine", True))
         return constructor(**options, bias=module.bias is not None or not affine)
 
@@ -89,12 +89,12 @@ def upsample(module: Module) -> Layer:
 
 
 def channel_norm(constructor: Callable[..., Layer], spatial_axes: int) -> Maker:
-    """Make a batch or an instance norm, which reads x by its number of axes as torch's does."""
+    """Make a batch or an instance norm, which reads x by its number of axes, as torch's does."""
 
     def make(module: Module) -> Layer:
         tracks = module.track_running_stats
         if constructor is ours.instance_norm and module.momentum is None and tracks:
-            # torch keeps the first statistics then.
+            # torch then keeps the initial statistics.
             problem = "expected a momentum, got momentum=None with track_running_stats=True"
             raise Unsupported(problem)
         return constructor(
@@ -199,7 +199,7 @@ def encoder(module: Module) -> Layer:
 
 
 def decoder(module: Module) -> Layer:
-    """Make a transformer decoder's block, which like torch's is causal only by a mask."""
+    """Make a transformer decoder's block, which, like torch's, is causal only by a mask."""
     return transformer_decoder_block(**_block(module), is_causal=False)
 
 
@@ -225,7 +225,7 @@ def _activation(given: object) -> str:
 
 
 def _plain(sizes: Any) -> Any:  # Any: one number, several, or a word
-    """Say a number once that stands for every axis."""
+    """Write equal numbers for all axes as one number."""
     if isinstance(sizes, tuple | list):
         return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
     return sizes

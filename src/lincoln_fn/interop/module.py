@@ -1,7 +1,7 @@
-"""A torch.nn.Module whose backward is a layer's own, to drop into a model that autograd trains.
+"""A torch.nn.Module whose backward is a layer's own, for use in a model that autograd trains.
 
-This is an impure edge: the module's parameters are changed by torch's optimizers, and in training
-each call puts the advanced running statistics and keys in place of the last ones.
+It is not pure: torch's optimizers change the module's parameters in place, and in training each
+call replaces its running statistics and keys by the advanced ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
         path ("0.weight") and laid out as here; `to_state_dict` gives torch's layouts.
 
     Raises:
-        LayerError: if layer is none.
+        LayerError: if layer is not a layer.
 
     Example:
         >>> layer = lf.dense(2)
@@ -48,8 +48,8 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
 class LayerModule(nn.Module):
     """A layer as a torch module; made by `to_torch`.
 
-    In training it runs `forward`, its gradients are those of `backward`, and its buffers move on by
-    `advance`. After `eval()` it runs `predict`, which has no backward. Several inputs are several
+    In training it runs `forward`, its gradients are those of `backward`, and `advance` updates its
+    buffers. After `eval()` it runs `predict`, which has no backward. Several inputs are several
     arguments. There is no second derivative.
     """
 
@@ -69,15 +69,15 @@ class LayerModule(nn.Module):
                 owner.register_buffer(name, own)
 
     def as_params(self) -> Params:
-        """Give the parameters as they are now, in a tree of copies.
+        """Return copies of the current parameters, as a tree.
 
         Returns:
-            The parameters, such as `to_torch` was given.
+            The parameters, in the structure that `to_torch` was given.
         """
         return self._tree([leaf.detach().clone() for leaf in self._leaves()])
 
     def forward(self, *inputs: Arrays) -> Arrays:
-        """Compute y, and in training put the next states in place of the last.
+        """Compute y, and in training replace the states by the next ones.
 
         Args:
             *inputs: x, or the entries of x.
@@ -94,7 +94,7 @@ class LayerModule(nn.Module):
                 self._paths, self._trained, call.advanced, strict=True
             ):
                 if not is_trained:
-                    # Not copied into the last one, which this call's backward still needs.
+                    # Not copied in place: this call's backward still needs the old one.
                     owner, name = self._owner(path)
                     setattr(owner, name, leaf)
         return optree.tree_unflatten(call.y_form, ys)
@@ -104,7 +104,7 @@ class LayerModule(nn.Module):
         return self._layer.name
 
     def _owner(self, path: str) -> tuple[nn.Module, str]:
-        """Find or make the module that holds a leaf, for names in torch have no dots."""
+        """Find or make the module that holds a leaf, because names in torch have no dots."""
         owner: nn.Module = self
         *above, name = (path or "params").split(".")
         for step in above:
@@ -122,7 +122,7 @@ class LayerModule(nn.Module):
 
 
 class _Call:
-    """One call of a module: what is no tensor on the way into `_ByHand`, and out again."""
+    """One call of a module: everything that is not a tensor, on its way through `_ByHand`."""
 
     def __init__(self, module: LayerModule, x_form: Any) -> None:  # Any: optree's PyTreeSpec
         self.module = module
@@ -147,9 +147,9 @@ class _Call:
 
 
 class _ByHand(torch.autograd.Function):
-    """A call of a layer, as autograd sees it."""
+    """A call of a layer as an autograd function."""
 
-    # Any: torch's context takes what it is given.
+    # Any: torch's context takes any attribute.
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         params, x = call.given(tensors)

@@ -1,12 +1,12 @@
-"""What torch calls the parameters of each of our layers, and how it lays them out.
+"""torch's names and layouts for the parameters of each of our layers.
 
 The table `KINDS` has a row for each class of parameters. Its `slots` pair a name in torch's
-`state_dict` with the fields that hold the same numbers here; its `example` makes, of the tensors by
-torch's names, an example input from which the layer's own `init` finds the same shapes.
+`state_dict` with the fields that hold the same numbers here. Its `example` makes an example input
+from the tensors by torch's names; from it the layer's own `init` finds the same shapes.
 
-A layout is the same both ways: torch applies its matrices from the left where a dense layer here
-applies them from the right, so a matrix is transposed or left; and where torch has several tensors
-in one, they are joined along its first axis.
+A layout serves both directions. torch applies its matrices from the left, and a dense layer here
+from the right, so some matrices are transposed. Where torch joins several tensors into one, they
+are joined along its first axis.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Options: TypeAlias = Mapping[str, Any]
 
 
 class Slot(NamedTuple):
-    """A name of torch's, the paths of the leaves that its tensor is made of, and its layout."""
+    """A torch name, the paths of the leaves that its tensor is made of, and its layout."""
 
     name: str
     fields: tuple[str, ...]
     transposed: bool = False
 
     def joined(self, leaves: Iterable[Tensor]) -> Tensor:
-        """Lay tensors out as torch does.
+        """Convert tensors to torch's layout.
 
         Args:
             leaves: ours, one for each of the fields.
 
         Returns:
-            torch's, a tensor of its own.
+            torch's tensor, in new memory.
         """
         parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
         if len(parts) > 1:
@@ -47,24 +47,24 @@ class Slot(NamedTuple):
         return parts[0].clone(memory_format=torch.contiguous_format)
 
     def divided(self, tensor: Tensor) -> list[Tensor]:
-        """Take a tensor of torch's apart.
+        """Split one of torch's tensors.
 
         Args:
             tensor: torch's, of the shape that `joined` makes.
 
         Returns:
-            Ours, one for each of the fields, in the memory of torch's.
+            Ours, one for each of the fields; they share torch's memory.
         """
         whole = tensor.detach()
         parts = whole.chunk(len(self.fields)) if len(self.fields) > 1 else (whole,)
         return [part.mT if self.transposed else part for part in parts]
 
     def below(self, name: str, path: str) -> Slot:
-        """Give the same slot within a larger module and a larger tree.
+        """Return the same slot within a larger module and a larger tree.
 
         Args:
-            name: what stands before torch's name.
-            path: what stands before the paths of the fields.
+            name: the prefix of torch's name.
+            path: the prefix of the fields' paths.
 
         Returns:
             The slot.
@@ -93,7 +93,7 @@ def combinator(layer: Layer | None) -> str:
 
 
 def same(*names: str) -> list[Slot]:
-    """Make slots for tensors that torch names and lays out as we do.
+    """Make slots for tensors with the same names and layout in torch.
 
     Args:
         *names: the names.
@@ -105,7 +105,7 @@ def same(*names: str) -> list[Slot]:
 
 
 def like(*shape: int) -> Tensor:
-    """Make an example input, of which only the shape counts.
+    """Make an example input, of which only the shape matters.
 
     Args:
         *shape: its shape.
@@ -123,7 +123,7 @@ def size(names: Names, name: str, axis: int, default: int = 1) -> int:
         names: tensors by torch's names.
         name: of the tensor.
         axis: which of its sizes.
-        default: for a tensor that is not there, or lacks the axis.
+        default: for a tensor that is missing, or lacks the axis.
 
     Returns:
         The size.
@@ -172,7 +172,7 @@ def _row(names: Names, options: Options) -> Tensor:
 
 
 def _channels(places: int = 0) -> Callable[[Names, Options], Tensor]:
-    """Make an example maker for a layer with one number a channel in its parameters."""
+    """Make an example maker for a layer with one number per channel in its parameters."""
 
     def example(names: Names, options: Options) -> Tensor:
         name = "weight" if "weight" in names else "running_mean"
@@ -237,7 +237,7 @@ KINDS: Final[dict[type, Kind]] = {
         lambda names, options: like(1, size(names, "weight_ih", 1)),
     ),
     layers.multi_head_attention.Params: Kind(_heads, _heads_example),
-    # torch draws from a generator of its own, so a key has no name there.
+    # torch draws from its own generator, so a key has no name there.
     layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.fractional_max_pool.Params: Kind(_fixed(), lambda names, options: like(1)),

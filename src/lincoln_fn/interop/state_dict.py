@@ -1,7 +1,7 @@
 """Parameters by torch's names and in torch's layouts, and back.
 
-Names are the paths of a tree of params, "0.weight", with what `names.KINDS` says of each layer's
-own in the last place. What the table does not know keeps its own names and layout.
+Names are the paths of a tree of params, such as "0.weight"; `names.KINDS` gives their last parts,
+which are a layer's own. Parameters that the table does not list keep their names and layout.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from lincoln_fn.layer import Layer, Params, no_params, unbound
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
-# How the params of a composition are made of its parts'.
+# How the params of a composition are made of those of its parts.
 _COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
     **dict.fromkeys(("serial", "parallel", "with_context", ENCODER, DECODER, BOTH), tuple),
-    # The last part, which merges or scores, has no parameters of its own.
+    # The last part, a merge or the scores, has no parameters of its own.
     **dict.fromkeys(("branch", "residual", "tied"), lambda parts: tuple(parts[:-1])),
     "frozen": lambda parts: FrozenParams(parts[0]),
     "shared": lambda parts: parts[0],
@@ -41,17 +41,17 @@ _AROUND_ONE: Final = ("frozen", "shared", "checkpointed", "in_dtype")
 
 
 def to_state_dict(layer: Layer, params: Params) -> dict[str, Tensor]:
-    """Name parameters as torch does, and lay them out as torch does.
+    """Convert parameters to torch's names and layouts.
 
-    Gradients mirror params, so they are named in the same way; running statistics, which a gradient
-    hands through, are among them. Keys have no name in torch and are left out.
+    Gradients mirror params, so they are converted in the same way; they contain the running
+    statistics, unchanged. Keys have no name in torch and are left out.
 
     Args:
         layer: the layer.
         params: its parameters, or their gradients.
 
     Returns:
-        Tensors of their own by name, in the order of torch's `state_dict`.
+        Copies of the tensors by name, in the order of torch's `state_dict`.
 
     Example:
         >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())
@@ -72,22 +72,22 @@ def from_state_dict(
     *,
     key: Key = Key(0),
 ) -> Params:
-    """Make parameters of torch's tensors by name, the inverse of `to_state_dict`.
+    """Make parameters from torch's tensors by name: the inverse of `to_state_dict`.
 
     Args:
         layer: the layer.
-        state_dict: tensors by name, of which copies are made, in their own dtype and device.
-        like: parameters of the layer, which give the structure, and what torch has no name for:
-            keys. None if the layer is made of this library's own; their sizes are then found from
-            the tensors.
-        key: what dropout's keys are made from, if there is no like.
+        state_dict: tensors by name; they are copied, in their own dtype and device.
+        like: parameters of the layer, which give the structure, and the keys, for which torch has
+            no name. None is enough for layers of this library: the sizes are then found from the
+            tensors.
+        key: dropout's keys are made from it, if there is no like.
 
     Returns:
         The parameters.
 
     Raises:
         LayerError: if names are missing or unexpected, or shapes wrong: the message lists all of
-            them. Also if a layer's own parameters are not known and there is no like.
+            them. Also if the table does not list a layer's parameters and there is no like.
 
     Example:
         >>> named = torch.nn.Linear(3, 2).state_dict()
@@ -116,9 +116,9 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
 
     def filled(leaf: Tensor) -> Tensor:
         own = found.get(next(paths))
-        if own is not None:  # a copy, in the leaf's order in memory
+        if own is not None:  # a copy, in the leaf's memory layout
             return torch.empty_like(leaf, dtype=own.dtype, device=own.device).copy_(own)
-        # Nothing but keys is left on `meta`: whatever else is missing has been refused.
+        # Only keys are left on `meta`: any other missing tensor has been refused.
         return key.fold_in(next(numbers)).bits if leaf.is_meta else leaf
 
     return tree.map(filled, like, states=True)
@@ -130,7 +130,7 @@ def _by_path(params: Params) -> dict[str, Tensor]:
 
 
 def _slots(layer: Layer, params: Params) -> list[Slot]:
-    """List the slots of which params have the leaves: a layer without a bias has None there."""
+    """List the slots whose leaves are in params: a layer without a bias has None there."""
     present = set(tree.paths(params, states=True))
     return [s for s in _walk(layer, params, "", "") if present.issuperset(s.fields)]
 
@@ -172,7 +172,7 @@ def _check(
 
 
 def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
-    """Make params of the right shapes, on `meta` where there is something to fill in."""
+    """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
     compose = _COMPOSED.get(combinator(layer))
     if compose is not None:
         alone = combinator(layer) in _AROUND_ONE

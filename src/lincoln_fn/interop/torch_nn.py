@@ -1,7 +1,7 @@
-"""Layers and parameters out of torch.nn modules.
+"""Layers and parameters from torch.nn modules.
 
-`LAYERS` says how a module's hyperparameters make our layer. Its parameters come by way of its
-`state_dict` (see `state_dict.from_state_dict`), so nothing is said of them here.
+`LAYERS` says how a layer is made from a module's hyperparameters. The parameters are converted by
+`state_dict.from_state_dict`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Maker: TypeAlias = Callable[[Any], Layer]
 
 
 def _by(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Call a constructor with a module's attributes, which have our names too."""
+    """Call a constructor with a module's attributes of the same names."""
     return lambda module: constructor(**{name: getattr(module, name) for name in attributes})
 
 
 def _each(
     theirs: str, make: Callable[[Callable[..., Layer]], Maker], mine: str
 ) -> dict[Any, Maker]:
-    """Make three rows, for one to three spatial axes: {} stands for their number."""
+    """Make three rows, for one to three spatial axes: {} is replaced by their number."""
     return {
         getattr(nn, theirs.format(n)): make(getattr(ours, mine.format(n)))
         for n in (1, 2, 3)
@@ -140,33 +140,33 @@ def from_torch(
     *,
     key: Key = Key(0),
 ) -> tuple[Layer, Params]:
-    """Make a layer of a torch.nn module, with its hyperparameters, parameters and statistics.
+    """Make a layer from a torch.nn module, with its hyperparameters, parameters and statistics.
 
     Whether the module is in training does not matter: `forward` trains and `predict` evaluates. A
     module none of whose parameters requires a gradient becomes `frozen`. A recurrent module's
     outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). In place of
     a `PackedSequence` it takes a padded sequence and a mask.
 
-    What torch's attention and transformers are given at each call are entries of x: (query, key,
-    value, mask), (source, target, source mask, target mask, memory mask), and so on, as the layers
-    say. Masks are True where attention is allowed, which is where torch's are False;
-    `interop.transformers` says how torch's masks become ours. In place of is_causal=True give such
-    a mask, or make the layer by `transformer_decoder` and others, of blocks with is_causal=True:
+    The arguments of torch's attention and transformers are entries of x: (query, key, value, mask),
+    (source, target, source mask, target mask, memory mask), and so on, as each layer documents.
+    Masks are True where attention is allowed, which is where torch's are False;
+    `interop.transformers` lists the conversions. Instead of is_causal=True, give such a mask, or
+    make the layer by `transformer_decoder` or a similar function from blocks with is_causal=True:
     its params are the same.
 
     Args:
         module: a module that has a counterpart here, or a `Sequential`, `TransformerEncoder`,
-            `TransformerDecoder` or `Transformer` of such, nested or not; or a `ResNet` of
+            `TransformerDecoder` or `Transformer` of such modules, nested or not; or a `ResNet` of
             torchvision, such as `torchvision.models.resnet18()`, whose last layer may be another.
-        key: what the keys of dropout are made from, which torch draws from its own generator.
+        key: the keys of dropout are made from it; torch has a global generator instead.
 
     Returns:
-        The layer, and its parameters, copies of the module's. A `Sequential` becomes `serial`, its
-        children in their order, whatever their names.
+        The layer, and its parameters, copies of the module's. A `Sequential` becomes `serial`; its
+        children keep their order, but not their names.
 
     Raises:
-        LayerError: if a module has no counterpart, hooks, a forward that is not its class's own, or
-            an option or tied parameters that no layer has; with its path and class.
+        LayerError: if a module has no counterpart, has hooks, a forward that is not its class's
+            own, tied parameters or an unsupported option. The message has its path and class.
 
     Example:
         >>> from_torch(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(inplace=True)))
@@ -210,12 +210,12 @@ def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
     return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
 
 
-# Where torch keeps what it runs before and after a module's own functions.
+# Where torch keeps a module's hooks.
 _HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
 
 def _check_unchanged(module: nn.Module) -> None:
-    """Check that a module and those in it compute what their classes say, and nothing else."""
+    """Check that a module and its submodules run only the code of their classes."""
     mend = "make a layer of it by from_function"
     for path, part in module.named_modules(remove_duplicate=False):
         where = f"from_torch: {path} {type(part).__name__}".replace("  ", " ")

@@ -1,16 +1,17 @@
 """torch's stacks of transformer blocks: an encoder, a decoder, and the two together.
 
-Derivation of a stack. With x = (h_0, c) and h_i = block_i((h_(i-1), c)), each block makes of g_i a
-pair of dh_(i-1) and dc_i. The context c, masks or a memory, enters every block, so
+Derivation of a stack. With x = (h_0, c) and h_i = block_i((h_(i-1), c)), each block turns g_i into
+a pair of dh_(i-1) and dc_i. The context c, masks or a memory, enters every block, so
 
     y = "norm"(h_n)
     g_(i-1) = dh_(i-1)
     dc = sum_i dc_i
 
 Derivation of both. With m = encoder((s, mask_s)) and y = decoder((t, m, mask_t, mask_m)), the
-decoder makes of g its dt, dm and the gradients of its masks, and the encoder makes ds of dm.
+decoder's backward turns g into dt, dm and the gradients of its masks, and the encoder's turns dm
+into ds.
 
-Masks, in torch's call and here, where True allows and not forbids:
+Masks in torch's call and here, where True means that attention is allowed:
 
     m of (length, key length), bool                  ~m[None, None]
     m of (length, key length), floating              m[None, None]
@@ -40,7 +41,7 @@ ENCODER, DECODER, BOTH = "transformer_encoder", "transformer_decoder", "transfor
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Hand each block's output to the next, the context beside it, and the last one to the norm."""
+    """Pass each block's output to the next, with the context, and the last output to the norm."""
     check_entries(visit.label, "params", params, len(visit.parts))
     h, *context = x if type(x) is tuple else (x,)
     records = []
@@ -52,7 +53,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Hand each block's dh to the one before it, and add up what they make of the context."""
+    """Pass each block's dh to the one before it, and add up their gradients of the context."""
     count = len(visit.parts)
     check_entries(visit.label, "params", params, count)
     check_entries(visit.label, "the cache", cache, count)
@@ -94,7 +95,7 @@ def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 
     Args:
         *blocks: the blocks, first to last, such as `transformer_encoder_block` makes.
-        norm: a layer for the last block's output; None for none.
+        norm: a layer for the last block's output, or None.
 
     Returns:
         The layer. Its params, caches and dparams are tuples with an entry for each block, and one
@@ -122,7 +123,7 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 
     Args:
         *blocks: the blocks, first to last, such as `transformer_decoder_block` makes.
-        norm: a layer for the last block's output; None for none.
+        norm: a layer for the last block's output, or None.
 
     Returns:
         The layer. Its params, caches and dparams are tuples with an entry for each block, and one
@@ -151,7 +152,7 @@ def _both_there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, R
 
 
 def _both_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Go back through the decoder, and with the memory's gradient through the encoder."""
+    """Run the decoder's backward, and then the encoder's on the memory's gradient."""
     check_entries(visit.label, "params", params, 2)
     check_entries(visit.label, "the cache", cache, 2)
     dx, decoded = visit(1, params[1], cache[1], g)
@@ -189,7 +190,7 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
         The layer. Its params, caches and dparams are those of the encoder and of the decoder.
 
     Raises:
-        LayerError: from its functions, if a part raises one, or x is of no such form.
+        LayerError: from its functions, if a part raises one, or x has none of these forms.
 
     Example:
         >>> encoder = transformer_encoder(lf.transformer_encoder_block(2, 16))

@@ -1,4 +1,4 @@
-"""What the attention layers share: the weights, their backward pass, and checks."""
+"""Shared by the attention layers: the weights, their backward pass, and checks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def weights_of(
     weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
     if mask is None:
         return weights
-    # Where nothing is allowed, softmax of -inf alone has given nan.
+    # Where no key is allowed, softmax of only -inf gives nan.
     return weights.masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
@@ -54,7 +54,7 @@ def softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
         weights: what `weights_of` returned.
 
     Returns:
-        dscores; 0 where the weight is 0, as for what a mask forbids.
+        dscores; 0 where the weight is 0, for instance where a mask forbids attention.
     """
     return weights * (dweights - (dweights * weights).sum(-1, keepdim=True))
 
@@ -67,7 +67,7 @@ def mask_grad(dscores: Tensor, mask: Mask | None) -> Tensor | None:
         mask: the mask, which was added to the scores.
 
     Returns:
-        dmask; None for a mask of bools, or none.
+        dmask; None for a mask of bools, or no mask.
     """
     if mask is None or not mask.is_floating_point():
         return None
@@ -80,11 +80,11 @@ def check_sequences(layer: str, params: object, x: object, expected: type | None
     Args:
         layer: the layer's name.
         params: the parameters given.
-        x: the three of them, and what comes behind.
+        x: the three of them, and further entries.
         expected: the record class of the layer's parameters; None for a layer without any.
 
     Raises:
-        LayerError: if it is not so.
+        LayerError: if they do not.
     """
     if type(x) is not tuple or len(x) not in (3, 4):
         forms = "(query, key, value) or (query, key, value, mask)"
@@ -114,7 +114,7 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
         shape: that of the scores.
 
     Raises:
-        LayerError: if it is not so.
+        LayerError: if it is not.
     """
     if mask is None:
         return

@@ -16,7 +16,7 @@ Inputs: TypeAlias = (
     | tuple[Sequence, Sequence, Sequence]
     | tuple[Sequence, Sequence, Sequence, Mask | None]
 )
-# What stands in dx: as `Inputs`, and None for a mask that is not floating.
+# The form of dx: as `Inputs`, and None for a mask that is not floating.
 Gradients: TypeAlias = Tensor | tuple[Tensor | None, ...]
 
 NAME = "multi_head_attention"
@@ -24,7 +24,7 @@ NAME = "multi_head_attention"
 
 @record
 class Given:
-    """The parts of x, batch first, and its form: how many entries it has; 0 if it is no tuple."""
+    """The parts of x, batch first, and its form: its number of entries, or 0 for no tuple."""
 
     query: Sequence
     key: Sequence
@@ -57,7 +57,7 @@ def parts_of(
         The parts.
 
     Raises:
-        LayerError: if x is of no such form.
+        LayerError: if x has none of these forms.
     """
     entries = len(x) if isinstance(x, tuple) else 0
     parts: Any = x if isinstance(x, tuple) else (x, x, x)  # Any: checked below
@@ -93,7 +93,7 @@ def full_mask(given: Given) -> Mask | None:
         given: the parts of x.
 
     Returns:
-        The mask; one of padding, (..., key length), is seen by every head and every query alike.
+        The mask; a padding mask, (..., key length), is the same for every head and every query.
     """
     mask = given.mask
     return mask[..., None, None, :] if mask is not None and _is_padding(given) else mask
@@ -119,12 +119,12 @@ def mirrored(given: Given, dinputs: tuple[Tensor, ...], dmask: Tensor | None) ->
 
 
 def to_batch_first(given: Given, y: Sequence) -> Sequence:
-    """Give a sequence in the order of x the batch as its first axis."""
+    """Move the batch of a sequence to the first axis."""
     return y if given.batch_first else y.movedim(0, -2)
 
 
 def from_batch_first(given: Given, y: Sequence) -> Sequence:
-    """Give a sequence with the batch as its first axis the order of x."""
+    """Move the axes of a sequence back to x's order."""
     return y if given.batch_first else y.movedim(-2, 0)
 
 
@@ -133,5 +133,5 @@ def _is_padding(given: Given) -> bool:
 
 
 def _batch_first(x: object) -> object:
-    # What is no sequence is left for the checks to refuse.
+    # Anything but a sequence is left unchanged, and the checks refuse it.
     return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 1 else x

@@ -7,12 +7,12 @@ Derivation. The statistics do not depend on x, so each channel is an affine map 
     y = hat x w + b
 
     dx = g w rstd
-    dw = sum g hat x    over examples and places
-    db = sum g    over examples and places
+    dw = sum g hat x    over examples and positions
+    db = sum g    over examples and positions
 
 A layer that tracks no statistics normalises by those of x, here too.
 
-Cache: x_hat in x's dtype; rstd, one number a channel.
+Cache: x_hat in x's dtype; rstd, one number per channel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cache:
 
 @attrs.frozen(eq=False)
 class Norm:
-    """What the two normalisations differ in: their functions, and the axis of the channels."""
+    """What differs between the two normalisations: their functions, and the channels' axis."""
 
     name: str
     # Any: each has params, caches and hyperparameters of its own.

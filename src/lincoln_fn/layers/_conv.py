@@ -28,7 +28,7 @@ from lincoln_fn.shapes import LayerError, check_bias, check_input, check_like
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over x: its step, the step between its own elements, and the groups."""
+    """How a kernel moves over x: its stride, its dilation, and the groups."""
 
     stride: Sizes
     dilation: Sizes
@@ -72,9 +72,9 @@ def weight_gradient(
     n = len(stride)
     if g.ndim == n + 1:
         g, x = g[None], x[None]
-    if len(x) == 0:  # torch gives a convolution over no channels no channels of y either
+    if len(x) == 0:  # torch returns no channels of y for a convolution over no channels
         return weight.new_zeros(weight.shape)
-    # What lies behind the last element that the kernel reached adds to no W[k].
+    # Elements after the last one that the kernel reached contribute to no W[k].
     for axis, end in enumerate(reach(g.shape[2:], weight, geometry), 2):
         x = x.narrow(axis, 0, end)
     x, g = (t.reshape(len(t), groups, -1, *t.shape[2:]) for t in (x, g))

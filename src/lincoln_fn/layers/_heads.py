@@ -1,13 +1,13 @@
-"""Attention of several heads, between the dense layers of multi-head attention.
+"""The heads of multi-head attention, between its dense layers.
 
 Derivation. `split` cuts the features into heads, (..., length, heads features) into (..., heads,
-length, features). Each head attends for itself, and `merge` puts the heads side by side again:
+length, features). Each head computes its own attention, and `merge` joins the heads again:
 
     q = scale split(query)    scale = 1 / sqrt(features of a head)
     k = split(key)
     v = split(value)
     weights = softmax(q k^T + mask)
-    kept = weights drop / (1 - p)    where weights drop out, else kept = weights
+    kept = weights drop / (1 - p)    with dropout, else kept = weights
     y = merge(kept v)
 
 `split` and `merge` only move elements, so each is the other's derivative. With dy = split(g), and
@@ -45,7 +45,7 @@ Inputs: TypeAlias = tuple[Sequence, Sequence, Sequence, Mask | None]
 
 @record
 class Cache:
-    """q, k and v by head, the mask, and what dropped out of the weights."""
+    """q, k and v by head, the mask, and the dropout mask of the weights."""
 
     q: Heads
     k: Heads

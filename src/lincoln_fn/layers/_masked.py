@@ -1,4 +1,4 @@
-"""A sequence, alone or with a mask of its entries, as `last_state` and `masked_mean` take it."""
+"""The input of `last_state` and `masked_mean`: a sequence, alone or with a mask."""
 
 from __future__ import annotations
 

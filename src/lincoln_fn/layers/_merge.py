@@ -1,4 +1,4 @@
-"""What the layers that merge several inputs into one share: checks of their tuples."""
+"""Checks of tuples, shared by the layers that merge several inputs into one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_inputs(layer: str, params: object, x: object) -> None:
         x: the inputs given.
 
     Raises:
-        LayerError: if it is not so.
+        LayerError: if it is not.
     """
     if type(x) is not tuple or not x:
         raise LayerError(layer, f"expected x to be a tuple of tensors, got {no_tuple(x)}")
@@ -50,7 +50,7 @@ def check_shape(layer: str, g: object, shape: tuple[int, ...]) -> None:
         shape: y's shape.
 
     Raises:
-        LayerError: if it is no tensor of that shape.
+        LayerError: if it is not a tensor of that shape.
     """
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")

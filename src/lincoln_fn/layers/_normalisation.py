@@ -1,13 +1,13 @@
-"""What the normalisations share: statistics, affine parameters, running statistics.
+"""Shared by the normalisations: statistics, affine parameters, running statistics.
 
 Each normalisation brings groups of M values to mean 0 and variance 1, then scales and shifts. They
 differ in what a group is: a channel over the whole batch (batch norm), a row (layer norm), some
 channels of one example (group norm) or one channel of one example (instance norm).
 `layers/layer_norm.py` derives the backward pass of all of them.
 
-Half precision is widened to float32 inside. Means and sums are taken over one axis after another:
-torch adds the numbers of one axis pairwise, but of several axes it adds all but the first number by
-number, which in float32 is wrong after some 2^20 of them.
+Half precision is converted to float32 inside. Means and sums are taken over one axis after another.
+Along one axis torch adds numbers pairwise. Over several axes it adds all but the first axis one
+number at a time, which is inaccurate in float32 after about 2^20 numbers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
     """Compute x - mean, the mean and the biased variance, mean((x - mean)^2), over axes."""
     rounded = mean_over(x, axes)
     centred = x - rounded
-    # A mean of 1e4 is rounded to 5e-4 in float32. What it lacks is the mean of what is left.
+    # A mean of 1e4 has a rounding error of 5e-4 in float32: the mean of the remainder.
     lacking = mean_over(centred, axes)
     centred = centred - lacking
     return centred, rounded + lacking, mean_over(centred.square(), axes)
@@ -54,7 +54,7 @@ def statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
 def scale_and_shift(
     x_hat: Tensor, weight: Tensor | None, bias: Tensor | None = None, places: int = 0
 ) -> Tensor:
-    """Compute x_hat w + b, without what is None; x_hat has `places` axes behind w's."""
+    """Compute x_hat w + b, leaving out None; x_hat has `places` axes after w's."""
     scaled = x_hat if weight is None else x_hat * _before(places, weight)
     return scaled if bias is None else scaled + _before(places, bias)
 
@@ -66,7 +66,7 @@ def _before(places: int, values: Tensor) -> Tensor:
 def affine_grads(
     g: Tensor, x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, axes: Axes
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Compute dw = sum of g x_hat and db = sum of g over axes, None for what is None."""
+    """Compute dw = sum of g x_hat and db = sum of g over axes; None if there is none."""
     return (
         None if weight is None else _mirrored(sum_over(g * x_hat, axes), weight),
         None if bias is None else _mirrored(sum_over(g, axes), bias),
@@ -79,7 +79,7 @@ def _mirrored(gradient: Tensor, parameter: Tensor) -> Tensor:
 
 @record
 class Running(State):
-    """Statistics of the training data, as `predict` uses them, and how many batches they saw."""
+    """Statistics of the training data, for `predict`, and the number of batches in them."""
 
     mean: Float[Tensor, " channels"]
     var: Float[Tensor, " channels"]
@@ -94,7 +94,7 @@ def first_running(x: Tensor, channels: int) -> Running:
 
 
 def moved(running: Running, mean: Tensor, var: Tensor, momentum: float | None) -> Running:
-    """Compute new = (1 - momentum) old + momentum batch; None stands for 1 / num_batches."""
+    """Compute new = (1 - momentum) old + momentum batch; None means 1 / num_batches."""
     num_batches = running.num_batches + 1
     weight = num_batches.to(var.dtype).reciprocal() if momentum is None else momentum
     return Running(
@@ -121,7 +121,7 @@ def standardise_by(running: Running, x: Tensor, eps: float, places: int) -> tupl
 def first_affine(
     x: Tensor, sizes: Sizes, *, weight: bool, bias: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Make a weight of ones and a bias of zeros in x's dtype, or None for what is left out."""
+    """Make a weight of ones and a bias of zeros in x's dtype, or None where one is left out."""
     device = None if x.is_meta else x.device
     return (
         torch.ones(sizes, dtype=x.dtype, device=device) if weight else None,

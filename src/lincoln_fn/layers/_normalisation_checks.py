@@ -1,4 +1,4 @@
-"""What the normalisations and their constructors are given, checked."""
+"""Checks of the arguments of normalisations and their constructors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_instances(
 
 
 def check_grouped(x: Tensor, weight: Tensor | None, bias: Tensor | None, num_groups: int) -> None:
-    """Check group norm's x: (N, C, ...), with channels that fall into the groups."""
+    """Check group norm's x: (N, C, ...), with channels that can be divided into the groups."""
     check_channels("group_norm", x, weight, bias)
     if x.shape[1] % num_groups:
         problem = f"expected C to be a multiple of num_groups={num_groups}"
@@ -61,7 +61,7 @@ def check_grouped(x: Tensor, weight: Tensor | None, bias: Tensor | None, num_gro
 
 
 def check_count(layer: str, x: Tensor, count: int) -> None:
-    """Check that a channel has not just one value, which has no variance."""
+    """Check that a channel has more than one value, because one has no variance."""
     if count == 1:
         problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
         raise LayerError(layer, problem)
@@ -131,7 +131,7 @@ def _check_affine(
 
 
 def _check_running(layer: str, running: Running | None, channels: int) -> None:
-    """Check that running statistics are one number a channel, and none that broadcasts."""
+    """Check that running statistics are one number per channel, and do not broadcast."""
     if running is None:
         return
     for name, given in (("mean", running.mean), ("var", running.var)):

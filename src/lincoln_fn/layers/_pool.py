@@ -1,12 +1,12 @@
-"""What the pooling layers share: their windows, and how many of them fit.
+"""Shared by the pooling layers: their windows, and how many of them fit.
 
-A window has k elements d apart, and the windows start s apart. Of an axis of size L, padded by p on
-both sides, one window covers d (k - 1) + 1, so that
+A window has k elements d apart, and the windows start s apart. A window covers d (k - 1) + 1
+elements. So on an axis of size L, padded by p on both sides,
 
     floor((L + 2p - d (k - 1) - 1) / s) + 1
 
-windows fit. With `ceil_mode` the quotient is rounded up, so that a last window may hang over the
-end; but not one that would start in the padding behind x.
+windows fit. With `ceil_mode` the quotient is rounded up, so that a last window may extend beyond
+the end, unless it would start in the padding after x.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 
 
 class Window(NamedTuple):
-    """A window and how it moves, with one number a spatial axis."""
+    """A window and how it moves, with one number per spatial axis."""
 
     kernel_size: Sizes
     stride: Sizes
@@ -118,7 +118,7 @@ def check_spatial(
 
 
 def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
-    """Give dy of g, which is (dy, None) where y is (y, indices): integers have no gradient."""
+    """Return dy from g, which is (dy, None) where y is (y, indices): integers have no gradient."""
     if not return_indices:
         return g
     if type(g) is not tuple or len(g) != 2:
@@ -127,12 +127,12 @@ def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
 
 
 def stand_in(x: Tensor) -> Tensor:
-    """Keep x's shape, dtype and device in the memory of one number."""
+    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
     return x.new_zeros(()).expand(x.shape)
 
 
 def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
-    """Fill in the sizes that adaptive pooling leaves as they are.
+    """Fill in the sizes that adaptive pooling does not change.
 
     Example:
         >>> adapted_sizes((None, 2), torch.zeros(5, 3, 7, 4))
@@ -145,7 +145,7 @@ def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
 
 
 def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:
-    """Write output_size as one number an axis, and check their number.
+    """Write output_size as one number per axis, and check their number.
 
     Example:
         >>> output_sizes("adaptive_avg_pool2d", None, 2)

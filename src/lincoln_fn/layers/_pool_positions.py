@@ -1,9 +1,9 @@
-"""Windows as positions in x, and the two ways between x and its windows.
+"""Windows as positions in x, and the maps from x to its windows and back.
 
 Windows of every kind are given by the flat positions of their elements within x's spatial axes:
-integers of shape (*pooled, k), in row-major order. The N positions in x are 0 to N - 1; N itself
-stands for an element outside of x. `picked` reads x at positions, and its transpose `added_up` adds
-to them: if y = picked(x), then dx = added_up(g).
+integers of shape (*pooled, k), in row-major order. The N positions in x are 0 to N - 1; N means an
+element outside x. `picked` reads x at positions, and its transpose `added_up` adds to them: if y =
+picked(x), then dx = added_up(g).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def flat_positions(
     count = prod(spatial)
     flat = torch.zeros(1, dtype=torch.int64, device=x.device)
     for axis, (at, size) in enumerate(zip(places, spatial, strict=True)):
-        # So far below zero that the sum stays there, whatever the other axes add.
+        # So far below zero that the sum stays negative for any other axes.
         at = torch.where((at >= 0) & (at < size), at, -count - 1)
         *planes, pooled, k = at.shape
         at = at.reshape(*planes, *(1 for _ in range(axis)), pooled, 1, k)
@@ -83,7 +83,7 @@ def picked(
     n: int,
     outside: float,
 ) -> Float[Tensor, "*batch_and_pooled k"]:
-    """Read x, with n spatial axes, at flat positions; a given number stands outside of it.
+    """Read x, with n spatial axes, at flat positions; outside x is a given number.
 
     Example:
         >>> picked(torch.tensor([[5.0, 6.0, 7.0]]), torch.tensor([[3, 0], [1, 2]]), 1, 0.0)

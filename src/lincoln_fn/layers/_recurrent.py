@@ -1,10 +1,10 @@
-"""What rnn, gru and lstm share: several layers, two directions, states in and out, and masks.
+"""Shared by rnn, gru and lstm: several layers, two directions, states in and out, and masks.
 
 Layer k runs over the outputs of layer k - 1; with two directions, over the outputs of both, side by
 side on the last axis. The states of all layers and directions are stacked as torch stacks them:
 layer 0 forward, layer 0 backward, layer 1 forward, and so on.
 
-What forms x and y may have stands in `_recurrent_forms.py`.
+`_recurrent_forms.py` lists the forms of x and y.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lincoln_fn.layers._scan import Cell, Rule, Tensors, scan, scan_backward
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_params
 
-# Any: the cache of a scan, which a faster one may have of its own.
+# Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
 ScanBackward: TypeAlias = Callable[..., tuple[Tensor, Cell, Tensors]]
 
@@ -41,7 +41,7 @@ DEFAULT_INIT: Final = fan_in_uniform()
 
 
 class Form(NamedTuple):
-    """What a recurrent layer's parameters are made by."""
+    """How a recurrent layer's parameters are made."""
 
     hidden_size: int
     num_layers: int
@@ -67,7 +67,7 @@ def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
 
 
 def drawn_cell(keys: Iterator[Key], n_in: int, gates: int, form: Form, dtype: torch.dtype) -> Cell:
-    """Draw a cell, with the next of the keys for each of its parameters."""
+    """Draw a cell, with the next key for each of its parameters."""
     hidden = form.hidden_size
     fans, width = Fans(hidden, hidden), gates * hidden
     weights = (form.weight_init.draw(next(keys), (n, width), fans, dtype) for n in (n_in, hidden))

@@ -2,7 +2,7 @@
 
 x is a sequence and y its outputs; or x is (sequence, state) or (sequence, state, mask), and y is
 (outputs, last state). A sequence is (batch, length, n_in), or (length, batch, n_in) without
-`batch_first`, or (length, n_in) without a batch; outputs and mask are likewise.
+`batch_first`, or (length, n_in) without a batch; outputs and mask have the same order of axes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Cache:
 
 
 class Inputs(NamedTuple):
-    """The parts of x, the batch first, and which axis of x it was."""
+    """The parts of x, batch first, and the axis of x that was the batch."""
 
     sequence: Float[Tensor, "batch length n_in"]
     state: Tensors | None
@@ -56,14 +56,14 @@ class Inputs(NamedTuple):
 
 
 def to_batch_first(t: Tensor, batch_axis: int | None) -> Tensor:
-    """Give a sequence, outputs or a mask a batch as their first axis."""
+    """Make the batch the first axis of a sequence, outputs or a mask."""
     if batch_axis is None:
         return t.unsqueeze(0)
     return t if batch_axis == 0 else t.transpose(0, batch_axis)
 
 
 def to_given_form(t: Tensor, batch_axis: int | None) -> Tensor:
-    """Give a sequence or outputs the form that x had."""
+    """Convert a sequence or outputs back to x's form."""
     return t.squeeze(0) if batch_axis is None else to_batch_first(t, batch_axis)
 
 
@@ -87,7 +87,7 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
 
 
 def check_cell(name: str, cell: Cell, gates: int) -> None:
-    """Check that the parameters of a cell fit together: no bias may broadcast."""
+    """Check that the shapes of a cell's parameters fit together; a bias must not broadcast."""
     hidden, width = cell.weight_hh.shape[0], cell.weight_hh.shape[-1]
     if cell.weight_hh.shape != (hidden, gates * hidden):
         raise wrong_shape(name, "weight_hh", cell.weight_hh, f"{(hidden, gates * hidden)}")
@@ -99,7 +99,7 @@ def check_cell(name: str, cell: Cell, gates: int) -> None:
 
 
 def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inputs:
-    """Take x apart, and check that its parts fit."""
+    """Split x into its parts, and check that they fit."""
     name, entries = family.name, len(x) if type(x) is tuple else 0
     if type(x) is tuple and entries not in (2, 3):
         raise LayerError(name, f"expected x or (x, state) or (x, state, mask), got {brief(x)}")
@@ -128,7 +128,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
 def unpacked_cotangent(
     family: Family, cells: Cells, cache: Cache, g: Arrays
 ) -> tuple[Tensor, list[Tensors]]:
-    """Take g apart: dL/dy, the batch first, and dL/ds of each layer and direction."""
+    """Split g: dL/dy, batch first, and dL/ds of each layer and direction."""
     if (type(g) is tuple and len(g) == 2) != (cache.entries > 0):
         form = "(g of the outputs, g of the last state)" if cache.entries else "one tensor"
         raise LayerError(family.name, f"expected g to be {form}, got {brief(g)}")
@@ -150,7 +150,7 @@ def _state_shape(cells: Cells, sequence: Tensor, axis: int | None) -> tuple[int,
 def _states(
     family: Family, cells: Cells, what: str, state: Arrays, sequence: Tensor, axis: int | None
 ) -> Tensors:
-    """Check the states of all layers and directions, and give them a batch."""
+    """Check the states of all layers and directions, and add a batch axis."""
     shape = _state_shape(cells, sequence, axis)
     states = checked_states(family.name, family.rule, what, state, shape)
     return tuple(s.unsqueeze(1) for s in states) if axis is None else states
@@ -159,7 +159,7 @@ def _states(
 def checked_states(
     name: str, rule: Rule, what: str, state: Arrays, shape: tuple[int, ...]
 ) -> Tensors:
-    """Check that a state has as many tensors as the rule says, all of one shape."""
+    """Check that a state has the cell's number of tensors, all of one shape."""
     states = state if type(state) is tuple else (state,)
     shapes = [tuple(s.shape) if isinstance(s, Tensor) else brief(s) for s in states]
     if shapes != [shape] * rule.states:

@@ -1,16 +1,17 @@
 """One recurrent cell along one direction of a sequence, forward and backward.
 
-A cell makes a new state s_t of the last one and of two sums, a_t from the input and b_t from the
-last output h_(t-1), which is the first of the tensors in s_(t-1):
+A cell computes the new state s_t from the previous state and two sums. a_t comes from the input,
+and b_t from the previous output h_(t-1), the first of the tensors in s_(t-1):
 
     a_t = x_t W_(ih) + b_(ih)
     b_t = h_(t-1) W_(hh) + b_(hh)
     s_t = step(a_t, b_t, s_(t-1))
     y_t = h_t
 
-Derivation. Time runs backward. The gradient of s_t comes from step t + 1, and for its h_t also
-from the output: dh_t + g_t. From it the step's own backward makes da_t, db_t and the part of
-ds_(t-1) that does not go through b_t; what goes through b_t is added to dh_(t-1):
+Derivation. The backward pass goes from the last step to the first. The gradient of s_t comes from
+step t + 1; that of h_t also from the output: dh_t + g_t. From it, the step's own backward computes
+da_t, db_t and the part of ds_(t-1) that does not go through b_t. The part that goes through b_t is
+added to dh_(t-1):
 
     dh_(t-1) = dh_(t-1) + db_t W_(hh)^T
 
@@ -22,10 +23,10 @@ The sums over all steps are matrix products over the whole sequence at once:
     db_(ih) = sum_t da_t
     db_(hh) = sum_t db_t
 
-Where a mask is False, s_t = s_(t-1) and y_t = 0. So g_t is dropped there, da_t = db_t = 0, and
+Where a mask is False, s_t = s_(t-1) and y_t = 0. So there g_t is not used, da_t = db_t = 0, and
 ds_(t-1) = ds_t.
 
-Cache: x, h_(t-1) and what the step kept, of each step.
+Cache: for each step, x, h_(t-1) and the tensors that the step saved.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Cell:
 
 
 class Rule(NamedTuple):
-    """What tells one kind of cell from another.
+    """The functions that define a kind of cell.
 
     `step` takes a_t, b_t and the state's tensors, and returns the new state's and those that
     `step_backward` needs; `step_backward` takes these and ds_t, and returns da_t, db_t and the part
@@ -70,7 +71,7 @@ class Rule(NamedTuple):
 
 @record
 class ScanCache:
-    """The input, the output before each step, and what the rule kept of each step."""
+    """The input, the output before each step, and the tensors that each step saved."""
 
     x: Float[Tensor, "batch length n_in"]
     before: Float[Tensor, "length batch hidden"]

@@ -1,4 +1,4 @@
-"""What layers over spatial axes share: numbers by axis and an image's shape."""
+"""Shared by layers over spatial axes: numbers by axis and an image's shape."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> N
         channels: how many channels; None if any number will do.
 
     Raises:
-        LayerError: if it has not.
+        LayerError: if it does not.
 
     Example:
         >>> check_image("conv1d", torch.zeros(2, 3, 5), 1, 4)

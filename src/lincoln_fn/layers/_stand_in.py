@@ -1,7 +1,7 @@
-"""What the layers share that put x's elements, in their order, into another shape.
+"""Shared by the layers that change x's shape and keep the order of its elements.
 
-A stand-in has a tensor's shape, dtype and device, and the memory of one number: a zero, expanded.
-It is the cache of a layer whose backward needs no values.
+A stand-in is an expanded zero with a tensor's shape, dtype and device, and the memory of one
+number. It is the cache of a layer whose backward needs no values.
 """
 
 from __future__ import annotations

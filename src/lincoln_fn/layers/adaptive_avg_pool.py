@@ -1,13 +1,13 @@
 """Adaptive average pooling over one, two or three spatial axes, to an output of a given size.
 
-Derivation. Along an axis of L elements, of which n are to come, window o goes from floor(o L / n)
-up to, but not including, ceil((o + 1) L / n); neighbours share an element where n does not divide
-L. With W_o the positions in window o and n_o their number,
+Derivation. Along an axis of L elements, with n windows, window o goes from floor(o L / n) up to,
+but not including, ceil((o + 1) L / n). Neighbouring windows share an element where n does not
+divide L. With W_o the positions in window o and n_o their number,
 
     y_o = (1 / n_o) sum_(i in W_o) x_i
     dx_i = sum_(o: i in W_o) g_o / n_o    as in average pooling
 
-Cache: a stand-in for x, and the output's size.
+Cache: the shape of x, and the output's size.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent
 
 @record
 class Cache:
-    """A stand-in for the input, and the sizes of the output's spatial axes."""
+    """The input's shape, and the sizes of the output's spatial axes."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     output_size: Sizes = static()
@@ -78,7 +78,7 @@ def backward(
 def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, length), or a batch.
 
-    It takes and raises what `adaptive_avg_pool2d` does.
+    Its arguments and errors are those of `adaptive_avg_pool2d`.
 
     Returns:
         The layer, without parameters.
@@ -94,17 +94,17 @@ def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
 def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, height, width), or a batch.
 
-    y is the mean of each window, and the windows are as wide as output_size asks for.
+    y is the mean of each window, and output_size gives the number of windows.
 
     Args:
-        output_size: of y, one number for all axes or one for each; None for x's own.
+        output_size: the size of y, one number for all axes or one for each; None keeps that of x.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        ValueError: if a number is below 1, or there are too many or few.
-        LayerError: from its functions, if x is no floating tensor of such a shape.
+        ValueError: if a number is below 1, or there are too many or too few.
+        LayerError: from its functions, if x is not a floating tensor of such a shape.
 
     Example:
         >>> lf.adaptive_avg_pool2d((4, None))
@@ -117,7 +117,7 @@ def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
 def adaptive_avg_pool3d(output_size: OutputSize) -> Layer:
     """Make an adaptive average pooling of x of shape (channels, depth, height, width), or a batch.
 
-    It takes and raises what `adaptive_avg_pool2d` does.
+    Its arguments and errors are those of `adaptive_avg_pool2d`.
 
     Returns:
         The layer, without parameters.

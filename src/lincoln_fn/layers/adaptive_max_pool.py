@@ -1,15 +1,15 @@
 """Adaptive max pooling over one, two or three spatial axes, to an output of a given size.
 
-Derivation. Along an axis of L elements, of which n are to come, window o goes from floor(o L / n)
-up to, but not including, ceil((o + 1) L / n), as in adaptive average pooling. With m(o) where
-window o has its largest element, the first of several,
+Derivation. Along an axis of L elements, with n windows, window o goes from floor(o L / n) up to,
+but not including, ceil((o + 1) L / n), as in adaptive average pooling. With m(o) the position of
+the largest element in window o, the first of several equal ones,
 
     y_o = x_(m(o))
     dx_i = sum_(o: m(o) = i) g_o    as in max pooling
 
 With `return_indices` the output is (y, m), and g is (dy, None).
 
-Cache: m(o), flat within x's spatial axes; and a stand-in for x.
+Cache: m(o), flat within x's spatial axes; and the shape of x.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent
 
 @record
 class Cache:
-    """A stand-in for the input, where each window's largest element is in it, and x's axes."""
+    """The input's shape, the position of each window's largest element, and x's axes."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
@@ -75,7 +75,7 @@ def backward(
 def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, length), or a batch.
 
-    It takes and raises what `adaptive_max_pool2d` does.
+    Its arguments and errors are those of `adaptive_max_pool2d`.
 
     Returns:
         The layer, without parameters.
@@ -91,18 +91,18 @@ def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False
 def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, height, width), or a batch.
 
-    y is the largest element of each window, and the windows are as wide as output_size asks for.
+    y is the largest element of each window, and output_size gives the number of windows.
 
     Args:
-        output_size: of y, one number for all axes or one for each; None for x's own.
-        return_indices: whether the output is (y, indices), as `max_pool2d` has it.
+        output_size: the size of y, one number for all axes or one for each; None keeps that of x.
+        return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        ValueError: if a number is below 1, or there are too many or few.
-        LayerError: from its functions, if x is no floating tensor of such a shape.
+        ValueError: if a number is below 1, or there are too many or too few.
+        LayerError: from its functions, if x is not a floating tensor of such a shape.
 
     Example:
         >>> lf.adaptive_max_pool2d((4, None))
@@ -115,7 +115,7 @@ def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False
 def adaptive_max_pool3d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
     """Make an adaptive max pooling of x of shape (channels, depth, height, width), or a batch.
 
-    It takes and raises what `adaptive_max_pool2d` does.
+    Its arguments and errors are those of `adaptive_max_pool2d`.
 
     Returns:
         The layer, without parameters.

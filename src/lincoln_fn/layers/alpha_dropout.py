@@ -1,6 +1,7 @@
-"""Alpha dropout, for networks of `selu`: what is dropped becomes selu's limit, alpha'.
+"""Alpha dropout, for networks of `selu`: dropped elements become selu's limit, alpha'.
 
-alpha' is what selu tends to far below 0. With q = 1 - p the probability to keep,
+alpha' is the limit of selu for x towards minus infinity. With q = 1 - p the probability to keep an
+element,
 
     h = {(x, if kept), (alpha', otherwise):}
     y = a h + b
@@ -14,7 +15,7 @@ The numbers a and b are such that x of mean 0 and variance 1 gives y of mean 0 a
 
 Where p = 1, both are 0, as in torch. `predict` is the identity.
 
-Derivation. The mask of what is kept does not depend on x, and neither does alpha':
+Derivation. Neither the mask, which is 1 for kept elements, nor alpha' depends on x:
 
     dx = g mask a
 
@@ -90,7 +91,7 @@ def _check(params: Params, x: Tensor, features: bool) -> None:
 
 @checked
 def alpha_dropout(p: Probability = 0.5) -> Layer:
-    """Drop each place to selu's lower bound, and keep mean 0 and variance 1.
+    """Set dropped elements to selu's lower limit, and keep mean 0 and variance 1.
 
     x has any shape, and y has the same. `predict` returns x itself. Source: Klambauer, Unterthiner,
     Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, section 3.
@@ -113,7 +114,7 @@ def alpha_dropout(p: Probability = 0.5) -> Layer:
 
 @checked
 def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
-    """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops places.
+    """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops elements.
 
     Args:
         p: the probability to drop, from 0 to 1.

@@ -6,12 +6,11 @@ Derivation. With W_o the positions in window o and n_o the divisor,
     (dy_o)/(dx_i) = {(1 / n_o, if i in W_o), (0, otherwise):}
     dx_i = sum_(o: i in W_o) g_o / n_o
 
-Each window spreads its g_o evenly, and where windows overlap their shares add up. The divisor
-counts W_o's elements in x and in the padding, which is of zeros; without `count_include_pad`, in x
-alone. What hangs over the padding's end in `ceil_mode` never counts. `divisor_override` stands in
-place of every n_o.
+Each window spreads its g_o evenly, and where windows overlap their shares add up. n_o is the number
+of W_o's elements in x and in the padding of zeros; without `count_include_pad`, in x alone.
+Elements beyond the padding, in `ceil_mode`, never count. `divisor_override` replaces every n_o.
 
-Cache: a stand-in for x, the window, and how to divide.
+Cache: the shape of x, the window, and how to divide.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number 
 
 @record
 class Cache:
-    """A stand-in for the input, the window, and how its sum is divided."""
+    """The input's shape, the window, and how its sum is divided."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     window: Window = static()
@@ -84,7 +83,7 @@ def backward(
 
 
 def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
-    """Count n_o: axis by axis, for a window's elements in x are a box."""
+    """Count n_o axis by axis: a window's elements in x form a box."""
     if cache.divisor_override is not None:
         return cache.divisor_override
     spatial = cache.x.shape[-cache.window.n :]
@@ -105,9 +104,9 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Layer:
-    """Make an average pooling of x of shape (channels, length), or a batch of such.
+    """Make an average pooling of x of shape (channels, length), or a batch of these.
 
-    It takes and raises what `avg_pool2d` does, but for `divisor_override`.
+    Its arguments and errors are those of `avg_pool2d`, except for `divisor_override`.
 
     Returns:
         The layer, without parameters.
@@ -129,7 +128,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
 ) -> Layer:
-    """Make an average pooling of x of shape (channels, height, width), or a batch of such.
+    """Make an average pooling of x of shape (channels, height, width), or a batch of these.
 
     y is the mean of each window.
 
@@ -137,7 +136,7 @@ def avg_pool2d(
         kernel_size: of the window; like the next, one number for all axes or one for each.
         stride: steps between windows; None for kernel_size.
         padding: zeros on both sides, at most half of kernel_size.
-        ceil_mode: whether a last window may hang over the end.
+        ceil_mode: whether a last window may extend beyond the end.
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.
 
@@ -145,9 +144,9 @@ def avg_pool2d(
         The layer, without parameters.
 
     Raises:
-        ValueError: if a number is out of its range, or there are too many or few.
-        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
-            a window.
+        ValueError: if a number is out of its range, or there are too many or too few.
+        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
+            than a window.
 
     Example:
         >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
@@ -166,9 +165,9 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
 ) -> Layer:
-    """Make an average pooling of x of shape (channels, depth, height, width), or a batch of such.
+    """Make an average pooling of x of shape (channels, depth, height, width), or a batch of these.
 
-    It takes and raises what `avg_pool2d` does.
+    Its arguments and errors are those of `avg_pool2d`.
 
     Returns:
         The layer, without parameters.

@@ -1,9 +1,10 @@
 """Batch norm: y = (x - mean) / sqrt(var + epsilon) w + b, each channel over the batch.
 
-Axis 1 counts channels, and each channel is normalised by its mean and biased variance over the
-batch and all places (Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1).
+Axis 1 is the channels. Each channel is normalised by its mean and biased variance over the batch
+and all positions (Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1).
 
-Derivation. A channel is a row of layer norm, and the means are those over batch and places:
+Derivation. A channel takes the role of a row in layer norm, and the means are over batch and
+positions:
 
     rstd = 1 / sqrt(var + epsilon)
     hat x = (x - mean) rstd
@@ -13,21 +14,21 @@ Derivation. A channel is a row of layer norm, and the means are those over batch
 
     d hat x = g w
     dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
-    dw = sum g hat x    over batch and places
-    db = sum g    over batch and places
+    dw = sum g hat x    over batch and positions
+    db = sum g    over batch and positions
 
 which are the last equations of the paper's section 3.
 
-Conventions, which are torch's, where a channel has M values:
+The conventions are torch's. With M the number of values in a channel:
 
 - `forward` normalises by the batch's own mean and biased variance, sum of (x - mean)^2 / M;
-- `advance` moves the running statistics, `new = (1 - momentum) * old + momentum * batch`, with
+- `advance` updates the running statistics, `new = (1 - momentum) * old + momentum * batch`, with
   the batch's unbiased variance, sum of (x - mean)^2 / (M - 1); with momentum None, momentum is
-  1 / num_batches, which makes them the average over all batches;
-- `predict` normalises by the running statistics, or as `forward` does where none are tracked;
-- an empty batch gives an empty y, and only counts in num_batches.
+  1 / num_batches, so they are the average over all batches;
+- `predict` normalises by the running statistics, or as `forward` does if none are tracked;
+- for an empty batch, y is empty, and only num_batches changes.
 
-Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number a channel, for half
+Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number per channel, for half
 precision in float32. The last two are for `advance`.
 """
 
@@ -60,7 +61,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_p
 
 @record
 class Params:
-    """The scale and the shift, one number a channel, and running statistics; None for without."""
+    """The scale and the shift, one number per channel, and running statistics, or None."""
 
     weight: Float[Tensor, " channels"] | None
     bias: Float[Tensor, " channels"] | None
@@ -150,13 +151,13 @@ def predict(
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move the running statistics: new = (1 - momentum) old + momentum batch."""
+    """Update the running statistics: new = (1 - momentum) old + momentum batch."""
     check_params("batch_norm", params, Params)
     check_cache("batch_norm", cache, Cache)
     running = params.running
     if running is None:
         return params
-    # An empty batch has no statistics: the old ones stand in for them.
+    # An empty batch has no statistics: the old ones are used.
     batch = cache if cache.x_hat.numel() else running
     running = moved(running, batch.mean, batch.var, cache.momentum)
     return Params(params.weight, params.bias, running)
@@ -175,7 +176,7 @@ def batch_norm(
     """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape. `forward` uses the
-    batch's statistics, `predict` the running ones, and `advance` moves them:
+    batch's statistics, `predict` the running ones, and `advance` updates them:
     new = (1 - momentum) old + momentum batch, with the batch's unbiased variance.
 
     Args:
@@ -186,8 +187,8 @@ def batch_norm(
         track_running_stats: whether there are running statistics; without, `predict` uses the
             batch's.
         bias: whether there is a bias beside the weight.
-        spatial_axes: how many axes x has behind the channels; any other x is refused. 1 takes
-            (N, C, L) and (N, C), as torch's BatchNorm1d does. None takes any number.
+        spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
+            (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.
 
     Returns:
         The layer, whose params are `layers.batch_norm.Params`.

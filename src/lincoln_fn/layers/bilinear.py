@@ -13,8 +13,8 @@ so that, with g_k for dL/dy_k,
     dA_(kij) = sum p_(ki) v_j    over the rows
     db_k = sum g_k    over the rows
 
-Every axis of u and v but the last counts rows. With (k, i) as one axis of A, of q and of p, each
-sum over j, over (k, i) or over the rows is one matrix product:
+All axes of u and v except the last are axes of rows. With (k, i) as one axis of A, of q and of p,
+each sum over j, over (k, i) or over the rows is one matrix product:
 
     q = v A^T
     dv = p A

@@ -8,8 +8,8 @@ Derivation. By cases of x,
     (dy)/(dx) = {(1, if x > 0), (e^(x / alpha), otherwise):} = e^(min(x, 0) / alpha)
     dx = g e^(min(x, 0) / alpha)
 
-At x = 0 both slopes are 1, so there is no kink. `expm1` computes e^(x / alpha) - 1, which loses its
-digits near x = 0 otherwise.
+At x = 0 both slopes are 1, so there is no kink. `expm1` computes e^(x / alpha) - 1, because the
+plain difference loses digits near x = 0.
 
 Cache: x, and alpha.
 """
@@ -62,7 +62,7 @@ def celu(alpha: Positive = 1.0) -> Layer:
     Barron, "Continuously Differentiable Exponential Linear Units", 2017.
 
     Args:
-        alpha: what y tends to for large negative x, with its sign changed; above 0.
+        alpha: -alpha is the limit of y for large negative x; above 0.
 
     Returns:
         The layer, without parameters.

@@ -1,6 +1,6 @@
 """Inputs joined along an axis: y = [x_1, ..., x_n].
 
-Derivation. Each element of y is one element of one input, so with g cut where y was joined,
+Derivation. Each element of y is one element of one input. With g split as y was joined,
 
     g = [g_1, ..., g_n]
     dx_i = g_i
@@ -50,7 +50,7 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
-    """Compute dx_i = g_i, the part of g in the place of x_i."""
+    """Compute dx_i = g_i, the part of g at the position of x_i."""
     check_cache("concatenate", cache, Cache)
     check_shape("concatenate", g, cache.shape)
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
@@ -60,7 +60,7 @@ def backward(
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 
-    x is a tuple of tensors, whose shapes may differ along this axis alone.
+    x is a tuple of tensors, whose shapes may differ only along this axis.
 
     Args:
         dim: the axis, counted from the end if it is negative.

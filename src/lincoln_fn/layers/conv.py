@@ -1,21 +1,21 @@
-"""Convolution over one, two or three spatial axes, as deep learning names cross-correlation.
+"""Convolution over one, two or three spatial axes: cross-correlation, as usual in deep learning.
 
-With s the stride, d the dilation and the sum over the input channels c of o's group and the places
-k of the kernel, where x is padded first (t its padded positions),
+With s the stride and d the dilation, the sum is over the input channels c of o's group and the
+positions k in the kernel. x is padded first, and t is a position in the padded x:
 
     y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]
 
-Derivation. p, k, t and the products s p and d k are vectors with one number a spatial axis. x_c[t]
-meets W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
+Derivation. p, k, t and the products s p and d k are vectors with one number per spatial axis.
+x_c[t] is multiplied by W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
 
     dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k]    over o of c's group
     dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k]    summed over the batch, too
     db_o = sum_p g_o[p]    likewise
 
-dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's own
-gradient folds dx of the padded x back onto x, as `pad` derives.
+dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's
+backward, derived in `pad`, adds dx of the padded x back onto x.
 
-Cache: x as padded; the stride, the dilation and the groups; what was padded.
+Cache: the padded x; the stride, the dilation and the groups; the amounts of padding.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Params:
 
 @record
 class Cache:
-    """The padded input, how the kernel moves over it, and what was padded."""
+    """The padded input, how the kernel moves over it, and the amounts of padding."""
 
     x: Float[Tensor, "*batch in_channels *padded"]
     geometry: Geometry = static()
@@ -120,7 +120,7 @@ def input_grad(
     weight, geometry = params.weight, cache.geometry
     n = weight.ndim - 2
     reached = _conv.reach(g.shape[-n:], weight, geometry)
-    # Behind the last place that the kernel reached, dx is 0.
+    # After the last position that the kernel reached, dx is 0.
     rest = tuple(size - own for size, own in zip(cache.x.shape[-n:], reached, strict=True))
     dx = _conv.convolve_transposed(g, weight, None, geometry, (0,) * n, rest)
     return _padding.fold(dx, cache.amounts, cache.mode)
@@ -151,7 +151,7 @@ def conv1d(
     bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, length), or a batch of such, as `conv2d` does planes.
+    """Convolve x of shape (channels, length), or a batch, as `conv2d` does.
 
     Example:
         >>> conv1d(8, 3, padding="same", dilation=2)
@@ -170,7 +170,7 @@ def conv2d(
     bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, height, width), or a batch of such.
+    """Convolve x of shape (channels, height, width), or a batch of these.
 
     y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group.
 
@@ -178,15 +178,16 @@ def conv2d(
         out_channels: the number of channels of y. That of x is found from the example input.
         kernel_size: of the kernel; like the next, one number for all axes or one for each.
         stride: the step from one position to the next.
-        padding: how many elements are added on both sides; "valid" adds none, and "same" as many
-            as give y the size of x, the odd one after.
-        dilation: the step from one place of the kernel to the next.
-        groups: the channels of x and y are divided into so many groups, apart from each other.
+        padding: how many elements are added on both sides; "valid" adds none; "same" adds as many
+            as give y the size of x, with an odd one at the end.
+        dilation: the step from one element of the kernel to the next.
+        groups: the number of groups that the channels of x and y are divided into; each is computed
+            alone.
         bias: whether there is a bias.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
-            default is torch's: uniform within 1 / sqrt(n_in), n_in being the number of elements
-            of x that meet in one of y.
+            default is torch's: uniform within 1 / sqrt(n_in), with n_in the number of elements of x
+            that enter one of y.
         bias_init: draws b, with the same default.
 
     Returns:
@@ -214,7 +215,7 @@ def conv3d(
     bias: bool = True, padding_mode: PaddingMode = "zeros",
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, depth, height, width), or a batch, as `conv2d` does planes.
+    """Convolve x of shape (channels, depth, height, width), or a batch, as `conv2d` does.
 
     Example:
         >>> conv3d(8, (1, 3, 3), bias=False)

@@ -1,12 +1,12 @@
 """Transposed convolution over one, two or three spatial axes: the gradient of a convolution.
 
-With s the stride, d the dilation, q the padding, c an input channel of o's group and k a place of
-the kernel, each x_c[p] adds x_c[p] W_(c,o) to y_o from position s p - q on:
+With s the stride, d the dilation, q the padding, c an input channel of o's group and k a position
+in the kernel, each x_c[p] adds x_c[p] W_(c,o) to y_o, starting at position s p - q:
 
     y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]
 
-Derivation. p, k, t and the products s p and d k are vectors with one number a spatial axis. x_c[p]
-meets W_(c,o)[k] in y_o[s p + d k - q] alone, where that lies within y, and so
+Derivation. p, k, t and the products s p and d k are vectors with one number per spatial axis.
+x_c[p] is multiplied by W_(c,o)[k] only in y_o[s p + d k - q], if that is within y, and so
 
     dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]    over o of c's group
     dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q]    summed over the batch, too
@@ -50,7 +50,7 @@ class Params:
 
 @record
 class Cache:
-    """The input, how the kernel moves over y, and what was taken off y and added to it."""
+    """The input, how the kernel moves over y, and both paddings."""
 
     x: Float[Tensor, "*batch in_channels *spatial"]
     geometry: Geometry = static()
@@ -125,7 +125,7 @@ def grads(
 
 
 def _padded(cache: Cache, g: Tensor) -> Tensor:
-    """Pad g with q zeros on both sides, and take off its end what no x_c[p] reaches."""
+    """Pad g with q zeros on both sides, and cut the end that no x_c[p] reaches."""
     sides = zip(cache.padding, cache.output_padding, strict=True)
     return _padding.pad(g, tuple((q, q - more) for q, more in sides), "constant")
 
@@ -153,7 +153,7 @@ def conv_transpose1d(
     bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, length), or a batch, transposed, as `conv_transpose2d` does.
+    """Convolve x (channels, length), transposed, as `conv_transpose2d` does.
 
     Example:
         >>> conv_transpose1d(8, 4, 2, 1)
@@ -172,21 +172,22 @@ def conv_transpose2d(
     bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, height, width), or a batch of such, transposed.
+    """Compute a transposed convolution of x of shape (channels, height, width), or a batch.
 
-    It is the gradient of `conv2d`, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o from position
-    stride p - padding on.
+    It is the gradient of `conv2d`, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting at
+    position stride p - padding.
 
     Args:
         out_channels: the number of channels of y. That of x is found from the example input.
         kernel_size: of the kernel; like the next, one number for all axes or one for each.
         stride: the step in y from one element of x to the next.
-        padding: how many elements are taken off y on both sides.
+        padding: how many elements are cut off y on both sides.
         output_padding: how many are added to y at its end, less than stride or dilation. A
-            convolution takes several sizes to the size of x; this chooses one of them for y.
-        groups: the channels of x and y are divided into so many groups, apart from each other.
+            convolution maps several sizes to the size of x; this chooses one of them for y.
+        groups: the number of groups that the channels of x and y are divided into; each is computed
+            alone.
         bias: whether there is a bias.
-        dilation: the step from one place of the kernel to the next.
+        dilation: the step from one element of the kernel to the next.
         weight_init: draws W, of shape (in_channels, out_channels / groups, *kernel_size). The
             default is torch's, which counts n_in from W's second axis: uniform within
             1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
@@ -217,7 +218,7 @@ def conv_transpose3d(
     bias: bool = True, dilation: PositiveSizes = 1,
     weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
 ) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, depth, height, width) transposed, as `conv_transpose2d` does.
+    """Convolve x (channels, depth, height, width), transposed, as `conv_transpose2d` does.
 
     Example:
         >>> conv_transpose3d(8, 2, stride=(1, 2, 2))

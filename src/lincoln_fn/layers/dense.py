@@ -10,7 +10,7 @@ so that, with g_j for dL/dy_j,
     (dL)/(dW_(ij)) = x_i g_j
     (dL)/(db_j) = g_j
 
-Every axis of x but the last counts rows. With all rows in one matrix,
+All axes of x except the last are axes of rows. With all rows in one matrix,
 
     dx = g W^T
     dW = x^T g    which sums over the rows

@@ -1,7 +1,7 @@
-"""Dropout: y = x mask / (1 - p), where the mask drops each place with probability p.
+"""Dropout: y = x mask / (1 - p), where the mask drops each element with probability p.
 
-What is kept is scaled up, so that y's expectation is x and `predict` is the identity. The last
-`spatial` axes can share one draw, which drops whole channels.
+Kept elements are scaled up, so that the expectation of y is x, and `predict` is the identity. The
+last `spatial` axes can share one draw, which drops whole channels.
 
 Derivation. The mask does not depend on x, so y is linear in x. With scale = 1 / (1 - p), or 0 where
 p = 1 and nothing is kept,
@@ -9,8 +9,8 @@ p = 1 and nothing is kept,
     y = x mask scale
     dx = g mask scale
 
-The key stands in params, as a state: `forward` with the same params draws the same mask, and
-`advance` returns params with the next key, key.fold_in(0).
+The key is in params, as a state: `forward` with the same params draws the same mask, and `advance`
+returns params with the next key, key.fold_in(0).
 
 Cache: the mask, and scale.
 """
@@ -33,14 +33,14 @@ from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_in
 
 @record
 class Params:
-    """The key that the next mask is drawn from; nothing that is trained."""
+    """The key that the next mask is drawn from; nothing is trained."""
 
     key: Key
 
 
 @record
 class Cache:
-    """What was kept, by how much it was scaled, and y's dtype."""
+    """The mask, the scale, and y's dtype."""
 
     mask: Bool[Tensor, "*s"]
     scale: float = static()
@@ -83,13 +83,13 @@ def predict(
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move on to the next mask's key, key.fold_in(0)."""
+    """Return the next mask's key, key.fold_in(0)."""
     check_params("dropout", params, Params)
     return Params(params.key.fold_in(0))
 
 
 def draw_mask(key: Key, x: Float[Tensor, "*s"], p: float, spatial: int) -> Bool[Tensor, "*s"]:
-    """Draw True for what is kept, once for the last `spatial` axes."""
+    """Draw True for kept elements, with one draw for the last `spatial` axes."""
     shape = tuple(x.shape[: x.ndim - spatial]) + (1,) * spatial
     return keys.bernoulli(key.near(x), shape, 1 - p).expand(x.shape)
 
@@ -104,7 +104,7 @@ def _check(params: Params, x: Tensor, spatial: int) -> None:
 
 @checked
 def dropout(p: Probability = 0.5) -> Layer:
-    """Drop each place with probability p and scale up the rest: y = x mask / (1 - p).
+    """Drop each element with probability p and scale up the rest: y = x mask / (1 - p).
 
     x has any shape, and y has the same. `predict` returns x itself. Source: Srivastava et al.,
     "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
@@ -154,7 +154,7 @@ def dropout1d(p: Probability = 0.5) -> Layer:
 def dropout2d(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, H, W) or (C, H, W) and scale up the rest.
 
-    Of three axes the first counts channels; torch's layer, with a warning, takes the first two for
+    If x has three axes, the first is the channels. torch's layer warns, and takes the first two as
     examples and channels, as `dropout1d` does.
 
     Args:

@@ -6,9 +6,10 @@ Derivation. By cases of x,
     (dy)/(dx) = {(1, if x > 0), (alpha e^x, otherwise):}
     dx = {(g, if x > 0), (g alpha e^x, otherwise):}
 
-At x = 0 the two slopes differ unless alpha = 1; alpha is taken, as in torch. e^x - 1 loses its
-digits near x = 0, so `expm1` computes it. The slope for x < 0 is y + alpha = alpha e^x,
-which is computed from x, for the sum loses them for large negative x.
+At x = 0 the two slopes differ unless alpha = 1; alpha is used, as in torch. `expm1` computes
+e^x - 1, because the plain difference loses digits near x = 0. The slope for x < 0 is
+y + alpha = alpha e^x. It is computed from x, because the sum y + alpha loses digits for large
+negative x.
 
 Cache: x, and alpha.
 """
@@ -62,7 +63,7 @@ def elu(alpha: float = 1.0) -> Layer:
     Accurate Deep Network Learning by Exponential Linear Units", 2016.
 
     Args:
-        alpha: what y tends to for large negative x, with its sign changed.
+        alpha: -alpha is the limit of y for large negative x.
 
     Returns:
         The layer, without parameters.

@@ -4,7 +4,7 @@ Derivation. With v for x_t,
 
     y_(tj) = W_(vj)    v = x_t
 
-so each row of W gets the sum of the rows of g whose index it is:
+so the gradient of a row of W is the sum of the rows of g with its index:
 
     delta_(vt) = {(1, if x_t = v), (0, otherwise):}
     dW_(vj) = sum_t delta_(vt) g_(tj)
@@ -13,7 +13,7 @@ Row `padding_idx`, if there is one, starts at zero and has the gradient zero, so
 there. Indices have no gradient: dx is None.
 
 In half precision a sum of many small rows would stop growing: in bfloat16, 256 + 1 = 256. So these
-sums are in float32.
+sums are computed in float32.
 
 Cache: x, and padding_idx.
 """
@@ -36,14 +36,14 @@ from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_pa
 
 @record
 class Params:
-    """The table W, one row an index."""
+    """The table W, one row per index."""
 
     weight: Float[Tensor, "num_embeddings embedding_dim"]
 
 
 @record
 class Cache:
-    """The indices, and the one among them that has no gradient, or None."""
+    """The indices, and the index that has no gradient, or None."""
 
     x: Int[Tensor, "*batch"]
     padding_idx: int | None = static()
@@ -121,7 +121,7 @@ def embedding(
     """Look up rows of a trained table: row x_t for each index x_t.
 
     x holds indices from 0 to num_embeddings - 1, of any integer dtype and any shape; y has x's
-    shape and embedding_dim features behind it.
+    shape, with a last axis of embedding_dim features.
 
     Args:
         num_embeddings: the number of rows.
@@ -129,7 +129,7 @@ def embedding(
         padding_idx: the index whose row starts at zero and is not trained, counted from the end
             if it is negative; None for none.
         weight_init: draws the table. The default is torch's: the standard normal distribution.
-        dtype: of the table, which indices do not tell.
+        dtype: of the table; it cannot be found from indices.
 
     Returns:
         The layer. Its params are `layers.embedding.Params`, its dx is None.
@@ -137,7 +137,7 @@ def embedding(
     Raises:
         ValueError: if a size is below 1, or there is no row padding_idx.
         LayerError: from its functions, if x is not a tensor of integers in the table's range and on
-            its device. On a GPU an index out of range is the device's own error.
+            its device. On a GPU, the device reports an index out of range.
 
     Example:
         >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))

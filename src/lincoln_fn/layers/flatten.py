@@ -1,14 +1,13 @@
 """Flatten: neighbouring axes become one, element by element in the same order.
 
-Derivation. y has the elements of x under other positions. With i for the position in x of element j
-of y,
+Derivation. y has the elements of x at other positions. With i the position in x of element j of y,
 
     y_j = x_i
     dx_i = g_j
 
 so dx is g in x's shape.
 
-Cache: zeros in the shapes of x and y, which take no memory.
+Cache: the shapes of x and y.
 """
 
 from __future__ import annotations

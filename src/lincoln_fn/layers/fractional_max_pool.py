@@ -1,29 +1,30 @@
-"""Fractional max pooling over two or three spatial axes: windows start at places drawn at random.
+"""Fractional max pooling over two or three spatial axes: windows start at random positions.
 
-Max pooling shrinks an axis by a whole number; here any output size will do, and each forward pass
-pools other windows. Source: Graham, "Fractional Max-Pooling" (2014), with overlapping windows.
+Max pooling divides the size of an axis by a whole number. Here the output may have any size, and
+each forward pass pools other windows. Source: Graham, "Fractional Max-Pooling" (2014), with
+overlapping windows.
 
-Derivation. Along an axis of L elements, of which n windows of k elements are to come, with a sample
-u from [0, 1) for each channel of each example and axis,
+Derivation. Take an axis of L elements, n windows of k elements, and a sample u from [0, 1) for each
+axis of each channel of each example. Then
 
     alpha = (L - k) / (n - 1)
     a_o = floor(alpha (o + u)) - floor(alpha u)    for o < n - 1
     a_(n - 1) = L - k
 
-are the starts of the windows. They rise from 0 by steps of floor(alpha) or ceil(alpha), up to a
-last step that ends at L - k. The samples do not depend on x, so with m(o) the position of the
-largest element in window o, the first of several,
+are the starts of the windows. They rise from 0 in steps of floor(alpha) or ceil(alpha); the last
+window starts at L - k. The samples do not depend on x, so with m(o) the position of the largest
+element in window o, the first of several equal ones,
 
     y_o = x_(m(o))
     dx_i = sum_(o: m(o) = i) g_o    as in max pooling
 
 With `return_indices` the output is (y, m), and g is (dy, None).
 
-The key stands in params, as a state: `forward` with the same params draws the same samples, and
-`advance` returns params with the next key, key.fold_in(0). `predict` draws from the current key,
-as `forward` does: there is no mean of the windows to take, and torch draws in evaluation too.
+The key is in params, as a state: `forward` with the same params draws the same samples, and
+`advance` returns params with the next key, key.fold_in(0). `predict` draws from the current key, as
+`forward` does: the windows have no mean that it could use, and torch draws in evaluation, too.
 
-Cache: m(o), flat within x's spatial axes; and a stand-in for x.
+Cache: m(o), flat within x's spatial axes; and the shape of x.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ Ratios = tuple[float, ...]
 
 @record
 class Params:
-    """The key that the next windows are drawn from; nothing that is trained."""
+    """The key that the next windows are drawn from; nothing is trained."""
 
     key: Key
 
 
 @record
 class Cache:
-    """A stand-in for the input, where each window's largest element is in it, and x's axes."""
+    """The input's shape, the position of each window's largest element, and x's axes."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
@@ -88,7 +89,7 @@ def forward(
     sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
     samples = draw_samples(params.key, x, n)
     shapes = zip(x.shape[-n:], kernel_size, sizes, strict=True)
-    # As in torch, the first sample is for the last axis of a plane, or the first of a volume.
+    # As in torch, the first sample is for the last axis in 2d, and for the first axis in 3d.
     drawn = (samples.flip(-1) if n == 2 else samples).unbind(-1)
     places = [_positions(u, *shape) for u, shape in zip(drawn, shapes, strict=True)]
     y, m = largest(x, flat_positions(places, x), n)
@@ -108,7 +109,7 @@ def backward(
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move on to the next windows' key, key.fold_in(0)."""
+    """Return the next windows' key, key.fold_in(0)."""
     check_params("fractional_max_pool", params, Params)
     return Params(params.key.fold_in(0))
 
@@ -128,7 +129,7 @@ def checked_sizes(
     output_size: Sizes | None,
     output_ratio: Ratios | None,
 ) -> Sizes:
-    """Find the sizes of y's spatial axes, for which x must have room."""
+    """Find the sizes of y's spatial axes, and check that x is large enough."""
     n = len(kernel_size)
     layer = f"fractional_max_pool{n}d"
     check_spatial(layer, params, x, n, Params)
@@ -163,27 +164,27 @@ def fractional_max_pool2d(
     *,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a fractional max pooling of x of shape (channels, height, width), or a batch of such.
+    """Make a fractional max pooling of x of shape (channels, height, width), or a batch of these.
 
-    y is the largest element of each window. The windows start at places that are drawn at random,
-    for each channel of each example, in `forward` and in `predict` alike, as in torch. The key that
-    they are drawn from is the layer's params, and `advance` gives the next one.
+    y is the largest element of each window. The windows start at random positions, drawn for each
+    channel of each example, both in `forward` and in `predict`, as in torch. The key that they are
+    drawn from is the layer's params, and `advance` returns the next one.
 
     Args:
         kernel_size: of the windows; like the next two, one number for all axes or one for each.
         output_size: of y; None if output_ratio is given.
         output_ratio: of y's sizes to x's, between 0 and 1, rounded down; None if output_size is
             given.
-        return_indices: whether the output is (y, indices), as `max_pool2d` has it.
+        return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
     Returns:
-        The layer, whose parameters are a key and nothing that is trained.
+        The layer, whose parameters are a key; nothing is trained.
 
     Raises:
-        ValueError: if a number is out of its range, there are too many or few, or not one of
-            output_size and output_ratio is given.
-        LayerError: from its functions, if x is no floating tensor of such a shape, or has no room
-            for so many windows.
+        ValueError: if a number is out of its range, there are too many or few, or not exactly one
+            of output_size and output_ratio is given.
+        LayerError: from its functions, if x is not a floating tensor of such a shape, or is too
+            small for this many windows.
 
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)
@@ -205,10 +206,10 @@ def fractional_max_pool3d(
 ) -> Layer:
     """Make a fractional max pooling of x of shape (channels, depth, height, width), or a batch.
 
-    It takes and raises what `fractional_max_pool2d` does.
+    Its arguments and errors are those of `fractional_max_pool2d`.
 
     Returns:
-        The layer, whose parameters are a key and nothing that is trained.
+        The layer, whose parameters are a key; nothing is trained.
 
     Example:
         >>> lf.fractional_max_pool3d(2, (3, 4, 5))

@@ -1,11 +1,11 @@
-"""Gaussian error linear unit: y = x p(x), p being the normal distribution function or near it.
+"""Gaussian error linear unit: y = x p(x), with p the normal distribution function or close to it.
 
 Derivation. By the product rule, with p' = (dp)/(dx),
 
     (dy)/(dx) = p + x p'
     dx = g (p + x p')
 
-With `approximate="none"`, Z being a standard normal variable,
+With `approximate="none"`, and Z a standard normal variable,
 
     p = P(Z < x) = 1/2 erfc(-x / sqrt(2))
     p' = e^(-x^2 / 2) / sqrt(2 pi)
@@ -16,10 +16,10 @@ With `approximate="tanh"` and c = 0.044715,
     p = (1 + tanh u) / 2 = sigmoid(2 u)
     p' = 2 u' p (1 - p)    where 2 u' = sqrt(8 / pi) (1 + 3 c x^2)
 
-(1 + erf(x / sqrt(2))) / 2 and (1 + tanh u) / 2, as torch has them, keep no digit below x = -5; erfc
-and the sigmoid keep all.
+torch computes (1 + erf(x / sqrt(2))) / 2 and (1 + tanh u) / 2, which lose all digits below x = -5.
+erfc and the sigmoid keep them.
 
-Cache: x, and which p it is. p is computed again, for it is as large as x.
+Cache: x, and which p it is. p is computed again, because it takes as much memory as x.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CUBIC: Final = 0.044715
 
 @record
 class Cache:
-    """The input, and which p is its factor."""
+    """The input, and which p is used."""
 
     x: Float[Tensor, "*s"]
     approximate: Literal["none", "tanh"] = static()
@@ -65,7 +65,7 @@ def backward(
     check_cotangent("gelu", g, cache.x)
     x, p = cache.x, _p(cache.x, cache.approximate)
     if cache.approximate == "tanh":
-        # Before x^2, which may be infinite where this is 0.
+        # Multiplied before x^2, which may be infinite where this is 0.
         xpq = x * p * (1 - p)
         x_dp = SQRT_8_BY_PI * (xpq + 3 * CUBIC * xpq * x * x)
     else:
@@ -81,14 +81,14 @@ def _p(x: Float[Tensor, "*s"], approximate: str) -> Float[Tensor, "*s"]:
 
 @checked
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
-    """Weigh x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
+    """Multiply x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
 
     x has any shape, and y has the same. Source: Hendrycks and Gimpel, "Gaussian Error Linear
     Units", 2016.
 
     Args:
-        approximate: "none" for the probability itself, "tanh" for
-            (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 in its place.
+        approximate: "none" for the probability itself, "tanh" for its approximation
+            (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
     Returns:
         The layer, without parameters.

@@ -8,7 +8,7 @@ Derivation. With N spatial positions,
 
 the same at every position.
 
-Cache: stand-ins for x and y. Source: Lin, Chen and Yan, "Network In Network" (2013), section 3.2.
+Cache: the shapes of x and y. Source: Lin, Chen and Yan, "Network In Network" (2013), section 3.2.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def global_avg_pool(*, keepdim: bool = False) -> Layer:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is no floating tensor of such a shape.
+        LayerError: from its functions, if x is not a floating tensor of such a shape.
 
     Example:
         >>> lf.global_avg_pool().predict((), torch.tensor([[[1.0, 5.0], [2.0, 3.0]]]))

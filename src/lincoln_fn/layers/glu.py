@@ -1,11 +1,11 @@
-"""Gated linear unit: y = a s(b), s being the sigmoid, a and b the halves of x along one axis.
+"""Gated linear unit: y = a s(b), with s the sigmoid, and a and b the halves of x along one axis.
 
 Derivation. With (ds)/(db) = s (1 - s),
 
     da = g s
     db = g a s (1 - s)
 
-dx holds the two side by side, as x holds a and b.
+dx is da and db side by side, as x is a and b.
 
 Cache: x, and the axis.
 """
@@ -69,7 +69,7 @@ def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
 
 @checked
 def glu(dim: int = -1) -> Layer:
-    """Let one half of x gate the other: y = a / (1 + e^(-b)), a and b being the halves of x.
+    """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 
     x has any shape with an axis of even size; y has half the size along it. Source: Dauphin, Fan,
     Auli and Grangier, "Language Modeling with Gated Convolutional Networks", 2017, equation 1.

@@ -1,10 +1,10 @@
 """Group norm: y = (x - mean) / sqrt(var + epsilon) w + b, over groups of channels.
 
-The channels of each example fall into groups of neighbours, and each group, over all of its
-channels and places, is normalised by its own mean and biased variance; the weight and the bias are
-one number a channel (Wu and He, "Group Normalization", ECCV 2018, section 3).
+The channels of each example are divided into groups of neighbours. Each group is normalised by its
+mean and biased variance over all of its channels and positions. The weight and the bias have one
+number per channel (Wu and He, "Group Normalization", ECCV 2018, section 3).
 
-Derivation. A group is a row of layer norm, and the means are those of the group:
+Derivation. A group takes the role of a row in layer norm, and the means are over the group:
 
     rstd = 1 / sqrt(var + epsilon)
     hat x = (x - mean) rstd
@@ -14,10 +14,10 @@ Derivation. A group is a row of layer norm, and the means are those of the group
 
     d hat x = g w
     dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
-    dw = sum g hat x    over examples and places
-    db = sum g    over examples and places
+    dw = sum g hat x    over examples and positions
+    db = sum g    over examples and positions
 
-Cache: x_hat in x's dtype; rstd, one number a group, for half precision in float32.
+Cache: x_hat in x's dtype; rstd, one number per group, for half precision in float32.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_p
 
 @record
 class Params:
-    """The scale and the shift, one number a channel; None for a layer without."""
+    """The scale and the shift, one number per channel, or None."""
 
     weight: Float[Tensor, " channels"] | None
     bias: Float[Tensor, " channels"] | None
@@ -122,7 +122,7 @@ def group_norm(
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
 
     Args:
-        num_groups: how many groups the channels fall into; C is a multiple of it.
+        num_groups: the number of groups; C is a multiple of it.
         eps: added to the variance.
         affine: whether there is a weight.
         bias: whether there is a bias beside the weight.

@@ -1,7 +1,7 @@
 """Gated recurrent unit, over a sequence.
 
-The state is h. At each step the sums a and b, of the input and of the last h, have three parts
-each, in this order:
+The state is h. At each step, a comes from the input and b from the previous h. Both have three
+parts, in this order:
 
     a = x W_(ih) + b_(ih) = [a_r, a_z, a_n]
     b = h W_(hh) + b_(hh) = [b_r, b_z, b_n]
@@ -25,20 +25,20 @@ Through each gate's own function, with sigma' = sigma (1 - sigma) and tanh' = 1 
     da_r = dr r (1 - r)
     da_z = dz z (1 - z)
 
-r multiplies b_n and nothing else, so b differs from a in its last part alone:
+r multiplies only b_n, so db differs from da only in its last part:
 
     da = [da_r, da_z, da_n]
     db = [da_r, da_z, da_n r]
 
-h enters through b too. How db adds to dh, and how all da and db make dx and the gradients of the
-parameters, stands in `_scan.py`; several layers, two directions, states and masks stand in
+h enters through b, too. `_scan.py` derives how db adds to dh, and how dx and the gradients of the
+parameters follow from all da and db. Several layers, two directions, states and masks are in
 `_recurrent.py`.
 
-Cache: x, and of each step r, z, n, b_n and h.
+Cache: x, and for each step r, z, n, b_n and h.
 
 Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014; with the
-reset gate after the product, as torch has it. The gates stand in torch's order; the matrices are
-applied from the right, so they are torch's transposed.
+reset gate after the product, as in torch. The gates are in torch's order; the matrices are applied
+from the right, so they are torch's transposed.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def gru(
 
     Args:
         hidden_size: features of a state.
-        num_layers: how many layers run over each other's outputs.
+        num_layers: how many layers are stacked, each on the outputs of the one before.
         bias: whether there are biases.
         bidirectional: whether each layer also runs from the end to the beginning.
         batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;

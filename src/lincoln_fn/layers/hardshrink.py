@@ -1,11 +1,11 @@
 """Hard shrinkage: y = 0 where |x| <= l, else x, element by element.
 
 Derivation. With l = lambd at least 0, the slope is 1 for |x| > l and 0 for |x| < l. At |x| = l,
-where y jumps, 0 is taken, as in torch:
+where y jumps, 0 is used, as in torch:
 
     dx = {(g, if y != 0), (0, otherwise):}    since y != 0 where |x| > l
 
-Cache: y, which tells the pieces apart, so that x need not be kept.
+Cache: y, which shows the piece of each element, so x is not kept.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Hard sigmoid: y = min(max(x + 3, 0), 6) / 6, element by element.
 
 Derivation. For -3 < x < 3, y = x / 6 + 1 / 2 and the slope is 1 / 6. Outside, y is constant and the
-slope is 0. At x = -3 and x = 3 there is no derivative, and 0 is taken, as in torch:
+slope is 0. At x = -3 and x = 3 there is no derivative, and 0 is used, as in torch:
 
     dx = {(g / 6, if -3 < x < 3), (0, otherwise):}
 
-Cache: x. y would not do: it rounds to 1 just below x = 3.
+Cache: x. y is not enough: it rounds to 1 just below x = 3.
 """
 
 from __future__ import annotations

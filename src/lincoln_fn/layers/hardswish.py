@@ -5,7 +5,7 @@ Derivation. y = 0 for x < -3, y = x for x > 3, and y = (x^2 + 3 x) / 6 between t
     (dy)/(dx) = {(0, if x <= -3), (1, if x >= 3), (x / 3 + 1 / 2, otherwise):}
     dx = {(0, if x <= -3), (g, if x >= 3), (g (x / 3 + 1 / 2), otherwise):}
 
-At x = -3 and x = 3 there is no derivative; the outer slopes, 0 and 1, are taken, as in torch.
+At x = -3 and x = 3 there is no derivative; the outer slopes, 0 and 1, are used, as in torch.
 
 Cache: x.
 """
@@ -25,7 +25,7 @@ def forward(
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x min(max(x + 3, 0), 6) / 6."""
     check_input("hardswish", params, x)
-    # Divided first, for 6 x may overflow in float16.
+    # Divided first, because 6 x may overflow in float16.
     return x * (torch.clamp(x + 3, 0, 6) / 6), x
 
 
@@ -38,7 +38,7 @@ def backward(
 
 
 def hardswish() -> Layer:
-    """Weigh x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
+    """Multiply x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
 
     x has any shape, and y has the same. Source: Howard et al., "Searching for MobileNetV3", 2019,
     section 5.2.

@@ -1,11 +1,11 @@
 """Hard tanh: y = min(max(x, low), high), element by element.
 
 Derivation. With low = min_val and high = max_val, y = x and the slope is 1 between them. Outside, y
-is constant and the slope is 0. At both ends there is no derivative, and 0 is taken, as in torch:
+is constant and the slope is 0. At low and high there is no derivative, and 0 is used, as in torch:
 
     dx = {(g, if low < x < high), (0, otherwise):}
 
-Cache: x and the ends. y would not do: rounded to bfloat16, an end may lie between the two.
+Cache: x, low and high. y is not enough: rounding to bfloat16 may change low and high.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
 @record
 class Cache:
-    """The input, and the ends of the range of y."""
+    """The input, and the limits of y."""
 
     x: Float[Tensor, "*s"]
     min_val: float = static()
@@ -51,7 +51,7 @@ def backward(
 
 @checked
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
-    """Cut off what lies beyond two ends: y = min(max(x, min_val), max_val).
+    """Clamp x to a range: y = min(max(x, min_val), max_val).
 
     x has any shape, and y has the same.
 

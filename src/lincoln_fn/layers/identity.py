@@ -26,7 +26,7 @@ def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[(
 
 
 def identity() -> Layer:
-    """Do nothing: y = x, whatever x is.
+    """Return the input unchanged: y = x, for any x.
 
     Returns:
         The layer, without parameters.

@@ -1,9 +1,10 @@
 """Instance norm: y = (x - mean) / sqrt(var + epsilon) w + b, each channel of each example.
 
-Every example's every channel is normalised by the mean and biased variance over its own places
+Each channel of each example is normalised by the mean and biased variance over its positions
 (Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016, equation 4).
 
-Derivation. A channel of an example is a row of layer norm, and the means are those over its places:
+Derivation. A channel of an example takes the role of a row in layer norm, and the means are over
+its positions:
 
     rstd = 1 / sqrt(var + epsilon)
     hat x = (x - mean) rstd
@@ -13,13 +14,13 @@ Derivation. A channel of an example is a row of layer norm, and the means are th
 
     d hat x = g w
     dx = rstd (d hat x - mean(d hat x) - hat x mean(d hat x hat x))
-    dw = sum g hat x    over examples and places
-    db = sum g    over examples and places
+    dw = sum g hat x    over examples and positions
+    db = sum g    over examples and positions
 
-Running statistics, where they are tracked, are those of `layers/batch_norm.py`, a batch's mean and
-unbiased variance being the averages of its examples'.
+Running statistics, if they are tracked, are computed as in `layers/batch_norm.py`. A batch's mean
+and unbiased variance are the averages over its examples.
 
-Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number a channel of each
+Cache: x_hat in x's dtype; rstd, mean and the unbiased variance, one number per channel of each
 example, for half precision in float32. The last two are for `advance`.
 """
 
@@ -52,7 +53,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_p
 
 @record
 class Params:
-    """The scale and the shift, one number a channel, and running statistics; None for without."""
+    """The scale and the shift, one number per channel, and running statistics, or None."""
 
     weight: Float[Tensor, " channels"] | None
     bias: Float[Tensor, " channels"] | None
@@ -144,13 +145,13 @@ def predict(
 
 
 def advance(params: Params, cache: Cache) -> Params:
-    """Move the running statistics towards the averages of the batch's examples."""
+    """Update the running statistics by the averages over the batch's examples."""
     check_params("instance_norm", params, Params)
     check_cache("instance_norm", cache, Cache)
     running = params.running
     if running is None:
         return params
-    if cache.x_hat.numel() == 0:  # an empty batch has no statistics: the old ones stand in for them
+    if cache.x_hat.numel() == 0:  # an empty batch has no statistics: the old ones are used
         mean, var = running.mean, running.var
     elif cache.mean.ndim == 1:
         mean, var = cache.mean, cache.var
@@ -171,18 +172,19 @@ def instance_norm(
 ) -> Layer:
     """Normalise each channel of each example: y = (x - mean) / sqrt(var + eps) w + b.
 
-    x is of shape (N, C, L, ...) with one or more axes of places, or with spatial_axes also
+    x is of shape (N, C, L, ...) with one or more axes of positions, or with spatial_axes also
     (C, L, ...); y is of x's shape.
 
     Args:
         eps: added to the variance.
-        momentum: the weight of the batch in the running statistics; None for their average over
-            all batches, where torch's layer leaves them as they are.
+        momentum: the weight of the batch in the running statistics; None for their average over all
+            batches. (torch's layer does not update them then.)
         affine: whether there is a weight.
         track_running_stats: whether there are running statistics, which `predict` then uses.
         bias: whether there is a bias beside the weight.
-        spatial_axes: how many axes of places x has: with 2, x of shape (C, L1, L2) is one example
-            without a batch, as torch's InstanceNorm2d reads it. None reads every x as a batch.
+        spatial_axes: how many axes of positions x has: with 2, x of shape (C, L1, L2) is one
+            example without a batch, as torch's InstanceNorm2d reads it. None takes every x as a
+            batch.
 
     Returns:
         The layer, whose params are `layers.instance_norm.Params`.

@@ -1,13 +1,13 @@
 """Last state: y is the last entry of a sequence, not counting the padding.
 
-Derivation. Let t(n) be the last place where sequence n has an entry. Then
+Derivation. Let t(n) be the last position where sequence n has an entry. Then
 
     y_n = x_(n t(n))
     dx_(nt) = g_n    for t = t(n), else 0
 
 A sequence without entries has y = 0, and dx = 0.
 
-Cache: t(n), where there is an entry at all, and a stand-in for x.
+Cache: t(n), which sequences have an entry, and the shape of x.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent
 
 @record
 class Cache:
-    """The last places, which sequences have one (None if all do), and the form of x."""
+    """The last positions, which sequences have an entry (None if all do), and the form of x."""
 
     place: Int64[Tensor, "*batch 1 1"]
     is_there: Bool[Tensor, "*batch 1"] | None
@@ -58,7 +58,7 @@ def backward(
 
 
 def _last(sequence: Sequence, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
-    """Find the last place with an entry, and whether there is one."""
+    """Find the last position with an entry, and whether there is one."""
     length = sequence.shape[-2]
     if mask is None:
         shape = (*sequence.shape[:-2], 1, 1)
@@ -76,14 +76,14 @@ def last_state() -> Layer:
     """Take the last entry of a sequence, not counting the padding: one vector for each sequence.
 
     x is a sequence (..., length, features), such as a recurrent layer's outputs, or (sequence,
-    mask). The mask (..., length) is True where the sequence has an entry; None stands for no
-    padding. y has the shape (..., features), and is 0 for a sequence without entries.
+    mask). The mask (..., length) is True where the sequence has an entry; None means no padding. y
+    has the shape (..., features), and is 0 for a sequence without entries.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is of no such form.
+        LayerError: from its functions, if x has none of these forms.
 
     Example:
         >>> x = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])

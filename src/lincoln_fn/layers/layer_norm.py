@@ -15,11 +15,11 @@ Derivation. The last line gives
     db_j = sum g_j    over the rows
     d hat x_j = g_j w_j
 
-Each x_k acts on every x_hat_j in three ways: itself, through the mean, and through rstd.
+Each x_k affects every x_hat_j in three ways: directly, through the mean, and through rstd.
 
     delta_(jk) = {(1, if j = k), (0, otherwise):}
     (d mean) / (dx_k) = 1/M
-    (d var) / (dx_k) = 2/M (x_k - mean)    the mean's share vanishes: sum_j (x_j - mean) = 0
+    (d var) / (dx_k) = 2/M (x_k - mean)    the mean's term vanishes: sum_j (x_j - mean) = 0
     (d rstd) / (dx_k) = -1/2 rstd^3 (d var) / (dx_k) = -1/M rstd^2 hat x_k
     (d hat x_j) / (dx_k) = rstd (delta_(jk) - 1/M) + (x_j - mean) (d rstd) / (dx_k)
     (d hat x_j) / (dx_k) = rstd (delta_(jk) - 1/M - 1/M hat x_j hat x_k)
@@ -28,10 +28,10 @@ The sum over j, weighted by dL/dx_hat_j, has one term for each of the three:
 
     dx_k = rstd (d hat x_k - mean_j(d hat x_j) - hat x_k mean_j(d hat x_j hat x_j))
 
-The last two terms take from dL/dx_hat what lies along the constant and along x_hat, the two
-directions in which x can move without moving x_hat (the second up to epsilon).
+The last two terms remove from dL/dx_hat its components along the constant vector and along x_hat.
+In these two directions x can change without changing x_hat (in the second, up to epsilon).
 
-Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32.
+Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float32.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_p
 
 @record
 class Params:
-    """The scale and the shift, one number for each place in a row; None for a layer without."""
+    """The scale and the shift, one number for each position in a row, or None."""
 
     weight: Float[Tensor, "*row"] | None
     bias: Float[Tensor, "*row"] | None
@@ -139,8 +139,8 @@ def layer_norm(
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
 
     Args:
-        normalized_shape: the sizes of the trailing axes, -1 standing for the example input's own:
-            the default is the last axis, (-1, -1) the last two.
+        normalized_shape: the sizes of the trailing axes; -1 takes the example input's size. The
+            default is the last axis; (-1, -1) is the last two.
         eps: added to the variance.
         elementwise_affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
@@ -149,7 +149,8 @@ def layer_norm(
         The layer, whose params are `layers.layer_norm.Params`.
 
     Raises:
-        ValueError: if eps is below 0, or normalized_shape is empty or holds other numbers.
+        ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
+            positive nor -1.
 
     Source:
         Ba, Kiros and Hinton, "Layer Normalization", 2016.

@@ -1,11 +1,11 @@
 """Leaky rectified linear unit: y = x for x > 0, else s x, element by element.
 
 Derivation. With s = negative_slope, the slope is 1 for x > 0 and s for x < 0. At x = 0 there is no
-derivative, and s is taken, as in torch:
+derivative, and s is used, as in torch:
 
     dx = {(g, if x > 0), (s g, otherwise):}
 
-Cache: x, which tells the sides apart whatever the sign of s, and s.
+Cache: x, which shows the side of each element for any sign of s, and s.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def backward(
 
 @checked
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
-    """Keep what is positive, and let a little of the rest through: y = x for x > 0, else s x.
+    """Keep what is positive, and scale the rest by a small slope: y = x for x > 0, else s x.
 
     x has any shape, and y has the same. Source: Maas, Hannun and Ng, "Rectifier Nonlinearities
     Improve Neural Network Acoustic Models", 2013.

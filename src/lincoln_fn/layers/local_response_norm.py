@@ -1,13 +1,13 @@
 """Local response norm: y = x / (k + alpha/n sum_j x_j^2)^beta, the sum over n near channels.
 
-Channel c's window W(c) is the n channels from c - floor(n / 2) to c + floor((n - 1) / 2), those
-beyond the ends counting as 0 (Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
-Convolutional Neural Networks", 2012, section 3.3; the division by size is torch's):
+The window W(c) of channel c is the n channels from c - floor(n / 2) to c + floor((n - 1) / 2);
+channels beyond the ends count as 0 (Krizhevsky, Sutskever and Hinton, "ImageNet Classification with
+Deep Convolutional Neural Networks", 2012, section 3.3; the division by size is torch's):
 
     D_c = k + alpha/n sum_(j in W(c)) x_j^2    with n the `size`
     y_c = x_c D_c^(-beta)
 
-Derivation. Each x_i acts on y_c by itself, where c = i, and through D_c, where i is in W(c).
+Derivation. Each x_i affects y_c directly, where c = i, and through D_c, where i is in W(c).
 
     delta_(ci) = {(1, if c = i), (0, otherwise):}
     (dD_c) / (dx_i) = {(2 alpha/n x_i, if i in W(c)), (0, otherwise):}
@@ -20,7 +20,7 @@ Summed over c, weighted by g_c,
 The c with i in W(c) run from i - floor((n - 1) / 2) to i + floor(n / 2): the same window,
 mirrored.
 
-Half precision is computed in float32, for its squares are soon too large.
+Half precision is computed in float32, because its squares overflow.
 
 Cache: x; D and D^(-beta), called scale.
 """
@@ -95,12 +95,12 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
 def local_response_norm(
     size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:
-    """Divide by the near channels' size: y = x / (k + alpha mean(x^2 of near channels))^beta.
+    """Normalise by nearby channels: y = x / (k + alpha mean(x^2 of nearby channels))^beta.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
 
     Args:
-        size: how many channels are near, from size // 2 before to (size - 1) // 2 after.
+        size: the number of channels in a window, from size // 2 before to (size - 1) // 2 after.
         alpha: the weight of the mean square.
         beta: the exponent.
         k: added to the mean square.

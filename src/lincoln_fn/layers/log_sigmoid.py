@@ -5,8 +5,8 @@ Derivation. With p = 1 / (1 + e^(-x)), y = log p and (dp)/(dx) = p (1 - p),
     (dy)/(dx) = p (1 - p) / p = 1 - p
     dx = g (1 - p) = -g (e^y - 1)
 
-e^y - 1 loses its digits where p is near 1, so `expm1` computes it. e^(-x) overflows for large -x,
-so y is computed as
+`expm1` computes e^y - 1, because the plain difference loses digits where p is near 1. e^(-x)
+overflows for large -x, so y is computed as
 
     y = min(x, 0) - log(1 + e^(-|x|))
 

@@ -7,13 +7,13 @@ Derivation. With W_o the positions in window o,
     (dy_o)/(dx_i) = (1/p) s_o^(1/p - 1) c_o p x_i^(p - 1) = c_o (x_i / y_o)^(p - 1)    for i in W_o
     dx_i = sum_(o: i in W_o) g_o c_o (x_i / y_o)^(p - 1)
 
-c_o is 1, but for a window that hangs over the end in `ceil_mode`: of its k elements n_o are in x,
-and c_o = k / n_o makes up for the others; torch does the same. p = 1 is the sum, and p towards
-infinity the maximum of a window's absolute values for even p.
+c_o is 1, except for a window that extends beyond the end in `ceil_mode`: n_o of its k elements are
+in x, and c_o = k / n_o compensates for the others, as in torch. p = 1 is the sum. For even p
+towards infinity, y is the maximum of a window's absolute values.
 
-Where all x_i of a window are 0, y has no derivative for p > 1, and 0 is taken; torch's autograd
-gives nan there. Powers are taken of x_i / M_o, with M_o the largest absolute value in the window:
-x_i^p alone would overflow or vanish where y_o does not.
+Where all x_i of a window are 0, y has no derivative for p > 1, and 0 is used; torch's autograd
+returns nan there. Powers are computed of x_i / M_o, with M_o the largest absolute value in the
+window: x_i^p alone would overflow or underflow where y_o does not.
 
     y_o = M_o (c_o sum_(i in W_o) (x_i / M_o)^p)^(1/p)
 
@@ -89,7 +89,7 @@ def backward(
     x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
     check_cotangent(f"lp_pool{window.n}d", g, y)
     positions = flat_positions(axis_positions(window, x), x)
-    # 1 outside of x, where a power of 0 would have no derivative.
+    # 1 outside x, because a power of 0 would have no derivative.
     seen = picked(x, positions, window.n, 1.0).to(summed_in(x))
     slope = (seen / torch.where(y == 0, 1, y).unsqueeze(-1)) ** (p - 1)
     if p > 1:
@@ -115,7 +115,7 @@ def lp_pool1d(
 ) -> Layer:
     """Make a power-average pooling of x of shape (channels, length), or a batch.
 
-    It takes and raises what `lp_pool2d` does.
+    Its arguments and errors are those of `lp_pool2d`.
 
     Returns:
         The layer, without parameters.
@@ -137,21 +137,22 @@ def lp_pool2d(
 ) -> Layer:
     """Make a power-average pooling of x of shape (channels, height, width), or a batch.
 
-    y is (sum of x_i^p)^(1/p) of each window; nan where the sum is negative, as for odd p it may be.
+    y is (sum of x_i^p)^(1/p) of each window; it is nan where the sum is negative, which can happen
+    for odd p.
 
     Args:
         norm_type: the power p, from 1 to below infinity.
         kernel_size: of the window; like the next, one number for all axes or one for each.
         stride: steps between windows; None for kernel_size.
-        ceil_mode: whether a last window may hang over the end.
+        ceil_mode: whether a last window may extend beyond the end.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        ValueError: if a number is out of its range, or there are too many or few.
-        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
-            a window.
+        ValueError: if a number is out of its range, or there are too many or too few.
+        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
+            than a window.
 
     Example:
         >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
@@ -170,7 +171,7 @@ def lp_pool3d(
 ) -> Layer:
     """Make a power-average pooling of x of shape (channels, depth, height, width), or a batch.
 
-    It takes and raises what `lp_pool2d` does.
+    Its arguments and errors are those of `lp_pool2d`.
 
     Returns:
         The layer, without parameters.

@@ -1,7 +1,7 @@
 """Long short-term memory, over a sequence.
 
-The state is (h, c). At each step the sums a and b, of the input and of the last h, make four gates,
-whose parts of z stand in this order:
+The state is (h, c). At each step, a comes from the input and b from the previous h. Their sum z has
+a part for each of four gates, in this order:
 
     a = x W_(ih) + b_(ih)
     b = h W_(hh) + b_(hh)
@@ -16,8 +16,8 @@ whose parts of z stand in this order:
 
 sigma is the sigmoid, and h' is the output.
 
-Derivation. Let dh' and dc' be the gradients of the new state. c' enters h' too, so its whole
-gradient is delta:
+Derivation. Let dh' and dc' be the gradients of the new state. h' also depends on c', so the total
+gradient of c' is delta:
 
     delta = dc' + dh' o (1 - u^2)
     do = dh' u
@@ -31,14 +31,14 @@ Through each gate's own function, with sigma' = sigma (1 - sigma) and tanh' = 1 
     dz = [di i (1 - i), df f (1 - f), dg (1 - g^2), do o (1 - o)]
     da = db = dz
 
-h enters through b alone. How db makes the gradient of the h before, and how all da and db make dx
-and the gradients of the parameters, stands in `_scan.py`; several layers, two directions, states
-and masks stand in `_recurrent.py`.
+h enters only through b. `_scan.py` derives the gradient of the previous h from db, and dx and the
+gradients of the parameters from all da and db. Several layers, two directions, states and masks are
+in `_recurrent.py`.
 
-Cache: x, and of each step h, i, f, g, o, c and u.
+Cache: x, and for each step h, i, f, g, o, c and u.
 
 Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997; with the forget gate of Gers,
-Schmidhuber and Cummins, "Learning to Forget", 2000. The gates stand in torch's order; the matrices
+Schmidhuber and Cummins, "Learning to Forget", 2000. The gates are in torch's order; the matrices
 are applied from the right, so they are torch's transposed.
 """
 
@@ -135,7 +135,7 @@ def lstm(
 
     Args:
         hidden_size: features of h and of c.
-        num_layers: how many layers run over each other's outputs.
+        num_layers: how many layers are stacked, each on the outputs of the one before.
         bias: whether there are biases.
         bidirectional: whether each layer also runs from the end to the beginning.
         batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;

@@ -11,7 +11,7 @@ entries k_n, or 1 where there is none,
 A sequence without entries has y = 0. Numbers in the padding do not affect y, even if they are not
 finite.
 
-Cache: the mask, k, and stand-ins for x and y.
+Cache: the mask, k, and the shapes of x and y.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def masked_mean() -> Layer:
     """Average a sequence over its entries, without the padding: one vector for each sequence.
 
     x is a sequence (..., length, features), or (sequence, mask). The mask (..., length) is True
-    where the sequence has an entry; None stands for no padding. y has the shape (..., features),
-    and is 0 for a sequence without entries.
+    where the sequence has an entry; None means no padding. y has the shape (..., features), and is
+    0 for a sequence without entries.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is of no such form.
+        LayerError: from its functions, if x has none of these forms.
 
     Example:
         >>> x = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])

@@ -1,23 +1,23 @@
 """Max pooling over one, two or three spatial axes: y_o is the largest x_i in window o.
 
 Derivation. Let m(o) be the position of the largest element in window o: the first in row-major
-order, where several are equal. A nan counts as larger than every number. Then
+order if several are equal. A nan counts as larger than every number. Then
 
     y_o = x_(m(o))
 
-A small step of x leaves m(o) where it is, so
+A small change of x does not change m(o), so
 
     (dy_o)/(dx_i) = {(1, if m(o) = i), (0, otherwise):}
     dx_i = sum_(o: m(o) = i) g_o
 
-Windows that overlap may share their largest element, and their g_o add up; an element that is
-largest nowhere gets 0. Padding stands for -inf, and is never chosen over an element of x. A window
-that sees only padding gives -inf and has m(o) = N, one past the last of x's N positions; its g_o
-goes to no element.
+Overlapping windows may share their largest element, and then their g_o add up. An element that is
+not the largest of any window gets 0. Padding counts as -inf, and is never chosen over an element of
+x. A window with only padding gives -inf and has m(o) = N, one past the last of x's N positions; its
+g_o goes to no element.
 
 With `return_indices` the output is (y, m). Integers have no gradient, so that g is (dy, None).
 
-Cache: m(o), flat within x's spatial axes; and a stand-in for x.
+Cache: m(o), flat within x's spatial axes; and the shape of x.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent
 
 @record
 class Cache:
-    """A stand-in for the input, where each window's largest element is in it, and the window."""
+    """The input's shape, the position of each window's largest element, and the window."""
 
     x: Float[Tensor, "*batch_and_spatial"]
     indices: Int[Tensor, "*batch_and_pooled"]
@@ -98,9 +98,9 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a max pooling of x of shape (channels, length), or a batch of such.
+    """Make a max pooling of x of shape (channels, length), or a batch of these.
 
-    It takes and raises what `max_pool2d` does.
+    Its arguments and errors are those of `max_pool2d`.
 
     Returns:
         The layer, without parameters.
@@ -122,7 +122,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a max pooling of x of shape (channels, height, width), or a batch of such.
+    """Make a max pooling of x of shape (channels, height, width), or a batch of these.
 
     y is the largest element of each window.
 
@@ -131,19 +131,19 @@ def max_pool2d(
         stride: steps between windows; None for kernel_size.
         padding: elements of -inf on both sides, at most half of what a window covers.
         dilation: steps between a window's elements.
-        ceil_mode: whether a last window may hang over the end.
+        ceil_mode: whether a last window may extend beyond the end.
         return_indices: whether the output is (y, indices). The indices are int64 of y's shape: the
             flat position of each window's largest element within x's spatial axes, or their number
-            of elements where a window sees only padding. `backward` takes g = (dy, None) then; what
-            stands in place of None is not used.
+            of elements for a window with only padding. `backward` then takes g = (dy, None); the
+            second entry is not used.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        ValueError: if a number is out of its range, or there are too many or few.
-        LayerError: from its functions, if x is no floating tensor of such a shape, or smaller than
-            a window.
+        ValueError: if a number is out of its range, or there are too many or too few.
+        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
+            than a window.
 
     Example:
         >>> lf.max_pool2d((2, 3), padding=1, ceil_mode=True)
@@ -165,9 +165,9 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a max pooling of x of shape (channels, depth, height, width), or a batch of such.
+    """Make a max pooling of x of shape (channels, depth, height, width), or a batch of these.
 
-    It takes and raises what `max_pool2d` does.
+    Its arguments and errors are those of `max_pool2d`.
 
     Returns:
         The layer, without parameters.

@@ -6,7 +6,7 @@ and (dt)/(du) = 1 - t^2:
     (dy)/(dx) = t + x s (1 - t^2)
     dx = g (t + x s (1 - t^2))
 
-e^x overflows for large x, so u is computed as -log s(-x), which is the same number.
+e^x overflows for large x, so u is computed as -log s(-x), which is equal.
 
 Cache: x.
 """
@@ -41,7 +41,7 @@ def backward(
 
 
 def mish() -> Layer:
-    """Weigh x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
+    """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 
     x has any shape, and y has the same. Source: Misra, "Mish: A Self Regularized Non-Monotonic
     Activation Function", 2020.

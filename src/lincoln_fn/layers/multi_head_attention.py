@@ -1,15 +1,15 @@
 """Multi-head attention: y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o.
 
-Derivation. It is a composition of four dense layers and of the heads between them, whose attention
-`layers/_heads.py` derives. The chain rule gives each part its g:
+Derivation. It is a composition of four dense layers, with the heads between them.
+`layers/_heads.py` derives the heads' attention. The chain rule gives each part its g:
 
-    dheads = g W_o^T    and what `dense` has of W_o and b_o
+    dheads = g W_o^T    and `dense` derives dW_o and db_o
     (dq, dk, dv) = what the heads make of dheads
-    dquery = dq W_q^T    and what `dense` has of W_q and b_q, likewise for key and value
+    dquery = dq W_q^T    and `dense` derives dW_q and db_q; likewise for key and value
     db_k = 0
 
-The last line holds because b_k adds one number to all scores of a query, and the softmax of them
-stays the same. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
+The last line holds because b_k adds the same number to all scores of a query, which does not change
+their softmax. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
 
 Cache: those of the parts, and the form of x.
 
@@ -50,7 +50,7 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 @record
 class Params:
-    """The four dense layers', and the key of the weights' dropout, or None without dropout."""
+    """The four dense layers' params, and the key of the weights' dropout, or None without it."""
 
     query: dense.Params
     key: dense.Params
@@ -83,7 +83,7 @@ def init(
     output_weight_init: Initializer,
     bias_init: Initializer,
 ) -> Params:
-    """Draw the dense layers'; three of equal sizes count as one with three outputs, as in torch."""
+    """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
     drawn = checked_key(NAME, key).near(given.query).split(5)
@@ -103,7 +103,7 @@ def init(
 
 # Any: the keywords of `init`.
 def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Params:
-    """Make the params; a layer that has taken a projection's place makes its own."""
+    """Make the params; a layer that replaces a projection makes its own."""
     params = init(key, x, **options)
     given = parts_of((), x, None, options["num_heads"], None, batch_first=options["batch_first"])
     inputs = (given.query, given.key, given.value, given.query)
@@ -132,7 +132,7 @@ _PROJECTION = dense.dense(1).replace(name="projection()", init=_init_projection)
 def there(
     visit: VisitThere, params: Params, x: Inputs, *, num_heads: int, batch_first: bool
 ) -> tuple[Sequence, Cache]:
-    """Give the dense layers' outputs to the heads, and these to the last dense layer."""
+    """Pass the dense layers' outputs to the heads, and theirs to the last dense layer."""
     given = check_forward(params, x, num_heads, batch_first)
     q, query = visit(0, params.query, given.query)
     k, key = visit(1, params.key, given.key)
@@ -145,7 +145,7 @@ def there(
 def back(
     visit: VisitBack, params: Params, cache: Cache, g: Sequence
 ) -> tuple[Gradients | None, tuple[Record, ...]]:
-    """Give the last dense layer g, the heads its dx, and the first three what the heads make."""
+    """Pass g to the last dense layer, its dx to the heads, and theirs to the first three."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
     query = cache.given.query
@@ -164,10 +164,10 @@ def back(
 
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
-    """Put the dense layers' gradients together, with db_k = 0."""
+    """Collect the dense layers' gradients, with db_k = 0."""
     key = visit(1, params.key, records[1])
     if params.key.bias is not None:
-        # Summed up, it would be rounding errors, which an optimizer such as adam makes steps of.
+        # The computed sum would be rounding errors, which an optimizer such as adam would amplify.
         key = dense.Params(key.weight, torch.zeros_like(params.key.bias))
     return Params(
         visit(0, params.query, records[0]),
@@ -185,7 +185,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
 
 
 def _needs_dx(i: int, params: AnyParams) -> bool:
-    """Return whether part i is the heads or the last dense layer: the others train with its dx."""
+    """Return whether part i is the heads or the last dense layer: the others need its dx."""
     return i >= 3
 
 
@@ -227,24 +227,24 @@ def multi_head_attention(
     output_weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _ZEROS,
 ) -> Layer:
-    """Attend with several heads, each with a share of the features.
+    """Compute attention with several heads, each with a share of the features.
 
-    The form of x says what attends to what: a sequence (batch, length, features) or (sequence,
-    mask) attends to itself; (query, key, value) and (query, key, value, mask) may be of different
-    lengths and features. y has the query's shape. A mask is True where attention is allowed: of
-    shape (batch, key length) for padding, or any that broadcasts to (batch, heads, length, key
-    length) and has four axes; or it is floating and added to the scores, or None. The batch may be
-    any number of leading axes, and none.
+    The form of x decides the kind of attention. A sequence (batch, length, features) or (sequence,
+    mask) is self-attention. In (query, key, value) and (query, key, value, mask), the entries may
+    have different lengths and features. y has the query's shape. A mask is True where attention is
+    allowed. It has the shape (batch, key length) for padding, or four axes that broadcast to
+    (batch, heads, length, key length). A floating mask is added to the scores; None is no mask. The
+    batch may be any number of leading axes, including none.
 
     Args:
-        num_heads: the number of heads, which divides the query's features.
+        num_heads: the number of heads; the number of the query's features is a multiple of it.
         dropout: the probability to drop a weight during training.
         bias: whether the four projections have biases.
-        is_causal: whether query i attends to keys 0 to i only, beside what a mask forbids.
-        batch_first: whether the batch is the first axis of the sequences; if not, as is torch's
-            default, the length is, and the batch the second. A mask has the batch first either way.
-        weight_init: draws the query's, key's and value's weights, with torch's default.
-        output_weight_init: draws the output's weight, with torch's default.
+        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
+        batch_first: whether the batch is the first axis of the sequences; if not, which is torch's
+            default, the length is first and the batch second. A mask always has the batch first.
+        weight_init: draws the weights of query, key and value; the default is torch's.
+        output_weight_init: draws the output's weight; the default is torch's.
         bias_init: draws the biases.
 
     Returns:
@@ -252,7 +252,7 @@ def multi_head_attention(
 
     Raises:
         ValueError: if num_heads is below 1, or dropout is not from 0 to 1.
-        LayerError: from its functions, if x is of no such form.
+        LayerError: from its functions, if x has none of these forms.
 
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
@@ -297,7 +297,7 @@ def _call(parts: tuple[Layer, ...], *, name: str) -> str:
 
 
 def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) -> Given:
-    """Find the parts of x, and check that they fit together and to params."""
+    """Find the parts of x, and check that they fit each other and params."""
     check_params(NAME, params, Params)
     projections = (params.query, params.key, params.value)
     try:

@@ -4,7 +4,7 @@ Derivation. The derivative by one input is the product of the others, so
 
     dx_i = g prod_(j != i) x_j
 
-It is not computed as g y / x_i, for x_i may be 0.
+It is not computed as g y / x_i, because x_i may be 0.
 
 Cache: the inputs.
 """

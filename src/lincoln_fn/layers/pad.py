@@ -12,10 +12,10 @@ In constant mode y_j = x_j within x, and the constant elsewhere. dy_j/dx_i is 1 
 
     dx_i = sum_(j: s(j) = i) g_j
 
-That is g_i, to which the g of i's copies is added. A constant adds nothing. Several axes are padded
-one after the other, and g is folded back one axis after the other.
+That is g_i plus the g of all copies of x_i. A constant adds nothing. Several axes are padded one
+after the other, and their backward passes run one after the other.
 
-Cache: stand-ins for x and y, the amounts and the mode.
+Cache: the shapes of x and y, the amounts and the mode.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
 @record
 class Cache:
-    """The shapes, how many elements were added before and after on each axis, and the mode."""
+    """The shapes, how many elements were added before and after each axis, and the mode."""
 
     shapes: StandIns
     amounts: Amounts = static()
@@ -79,11 +79,11 @@ def zero_pad1d(padding: int | Sizes) -> Layer:
 
 @checked
 def zero_pad2d(padding: int | Sizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of such, with zeros.
+    """Pad x of shape (channels, height, width), or a batch of these, with zeros.
 
     Args:
         padding: how many elements to add: (left, right, top, bottom), or one number for all;
-            negative ones take elements away.
+            negative numbers remove elements.
 
     Raises:
         ValueError: if there are too many or too few numbers.
@@ -109,11 +109,11 @@ def constant_pad1d(padding: int | Sizes, value: Bound) -> Layer:
 
 @checked
 def constant_pad2d(padding: int | Sizes, value: Bound) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of such, with a constant.
+    """Pad x of shape (channels, height, width), or a batch of these, with a constant.
 
     Args:
         padding: how many elements to add: (left, right, top, bottom), or one number for all;
-            negative ones take elements away.
+            negative numbers remove elements.
         value: of the new elements.
 
     Raises:
@@ -140,7 +140,7 @@ def reflection_pad1d(padding: NonNegativeSizes) -> Layer:
 
 @checked
 def reflection_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of such, with x mirrored.
+    """Pad x of shape (channels, height, width), or a batch of these, by reflecting x.
 
     The edge is not repeated.
 
@@ -172,7 +172,7 @@ def replication_pad1d(padding: NonNegativeSizes) -> Layer:
 
 @checked
 def replication_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of such, with x's edge, repeated.
+    """Pad x of shape (channels, height, width), or a batch of these, by repeating x's edge.
 
     Args:
         padding: how many elements to add: (left, right, top, bottom), or one number for all.
@@ -201,7 +201,7 @@ def circular_pad1d(padding: NonNegativeSizes) -> Layer:
 
 @checked
 def circular_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of such, with x's other end.
+    """Pad x of shape (channels, height, width), or a batch of these, with the opposite end of x.
 
     Args:
         padding: how many elements to add: (left, right, top, bottom), or one number for all, each

@@ -1,13 +1,13 @@
 """Permute: the axes of x in another order.
 
-Derivation. Axis k of y is axis d_k of x, so y has x's elements under other positions:
+Derivation. Axis k of y is axis d_k of x, so y has x's elements at other positions:
 
     y_(i_(d_0), i_(d_1), ...) = x_(i_0, i_1, ...)
     dx_(i_0, i_1, ...) = g_(i_(d_0), i_(d_1), ...)
 
 Axis d_k of dx is axis k of g, which is the inverse permutation.
 
-Cache: zeros in the shapes of x and y, which take no memory, and the order d.
+Cache: the shapes of x and y, and the order d.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_in
 
 @record
 class Cache:
-    """The shapes, and which axis of x each of y's is."""
+    """The shapes, and the axis of x for each axis of y."""
 
     shapes: StandIns
     dims: tuple[int, ...] = static()
@@ -35,7 +35,7 @@ class Cache:
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*permuted"], Cache]:
-    """Put axis dims[k] of x at place k, for every k."""
+    """Make axis dims[k] of x the axis k of y, for every k."""
     check_input("permute", params, x)
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
@@ -56,12 +56,12 @@ def backward(
 
 @checked
 def permute(*dims: int) -> Layer:
-    """Put axes, the batch among them, in another order.
+    """Put the axes, including the batch, in another order.
 
     y is a view of x.
 
     Args:
-        *dims: which axis of x each axis of y is, counted from the end if it is negative.
+        *dims: for each axis of y, the axis of x, counted from the end if it is negative.
 
     Returns:
         The layer, without parameters.

@@ -1,16 +1,16 @@
 """Pixel shuffle: r^2 channels become one of r times the height and width.
 
-Derivation. With a factor r, channel c of y takes from r^2 channels of x in turn:
+Derivation. With a factor r, channel c of y takes its elements from r^2 channels of x in turn:
 
     y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]    for i, j = 0 ... r - 1
 
-Each element of y is one of x, so dx holds g's elements where x's came from:
+Each element of y is an element of x, so dx has the elements of g at x's positions:
 
     dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]
 
 which is pixel unshuffle.
 
-Cache: stand-ins for x and y, and r. Source: Shi et al., "Real-Time Single Image and Video
+Cache: the shapes of x and y, and r. Source: Shi et al., "Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVPR 2016), equation 4.
 """
 

@@ -1,16 +1,16 @@
 """Pixel unshuffle: one channel becomes r^2 of height and width divided by r.
 
-Derivation. With a factor r, channel c of x is dealt out to r^2 channels of y in turn:
+Derivation. With a factor r, the elements of channel c of x go to r^2 channels of y in turn:
 
     y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]    for i, j = 0 ... r - 1
 
-Each element of y is one of x, so dx holds g's elements where x's came from:
+Each element of y is an element of x, so dx has the elements of g at x's positions:
 
     dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]
 
 which is pixel shuffle.
 
-Cache: stand-ins for x and y, and r.
+Cache: the shapes of x and y, and r.
 """
 
 from __future__ import annotations

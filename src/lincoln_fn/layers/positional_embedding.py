@@ -9,9 +9,9 @@ so that, with g_(tj) for dL/dy_(tj),
     dx_(tj) = g_(tj)
     dW_(tj) = {(sum g_(tj), if t < "length"), (0, otherwise):}    the sum over the sequences
 
-where every axis of x but the last two counts sequences.
+where all axes of x except the last two are axes of sequences.
 
-Cache: a zero in the shape of x, which takes no memory.
+Cache: the shape of x.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lincoln_fn.shapes import (
 
 @record
 class Params:
-    """What is added at each position."""
+    """The vector that is added at each position."""
 
     weight: Float[Tensor, "max_len features"]
 
@@ -99,7 +99,7 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
     Args:
         max_len: the greatest length.
         weight_init: draws the vectors. The default is the normal distribution with standard
-            deviation 0.02, small beside the features that they are added to.
+            deviation 0.02, small compared to the features that they are added to.
 
     Returns:
         The layer. Its params are `layers.positional_embedding.Params`.

@@ -1,7 +1,7 @@
 """Parametric rectified linear unit: y = x for x > 0, else w x, with a trained slope w.
 
-Derivation. One w serves all channels, or each channel, on axis 1, has its own. The slope is 1 for
-x > 0 and w for x < 0. At x = 0 there is no derivative with respect to x, and w is taken, as in
+Derivation. All channels share one w, or each channel, on axis 1, has its own. The slope is 1 for
+x > 0 and w for x < 0. At x = 0 there is no derivative with respect to x, and w is used, as in
 torch. y depends on w where x < 0, and (dy)/(dw) = x there:
 
     dx = {(g, if x > 0), (w g, otherwise):}
@@ -69,7 +69,7 @@ def backward(
 
 
 def along_axis_1(weight: Float[Tensor, " n"], x: Float[Tensor, "*s"]) -> Tensor:
-    """Give the slopes as many axes as x has, and their own place on axis 1."""
+    """Give the slopes as many axes as x has, with the slopes on axis 1."""
     return weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
 
 
@@ -90,7 +90,7 @@ def _check_channels(params: Params, x: Tensor) -> None:
         )
 
 
-_init = init  # by another name, for the constructor has an argument of this one
+_init = init  # by another name, because the constructor has an argument `init`
 
 
 @checked
@@ -101,7 +101,7 @@ def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015.
 
     Args:
-        num_parameters: 1, or the number of channels, on axis 1, for a slope of each.
+        num_parameters: 1, or the number of channels, on axis 1, for one slope per channel.
         init: the initial slope.
 
     Returns:

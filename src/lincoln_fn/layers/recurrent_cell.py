@@ -1,14 +1,15 @@
 """One step of a recurrent layer: rnn_cell, gru_cell and lstm_cell.
 
-A step makes a new state s' of two sums, a from the input and b from h, the first tensor of s:
+A step computes a new state s' from s and two sums, a of the input and b of h, the first tensor
+in s:
 
     a = x W_(ih) + b_(ih)
     b = h W_(hh) + b_(hh)
     s' = step(a, b, s)
 
-Derivation. The backward of step, which `rnn.py`, `gru.py` and `lstm.py` derive, makes da, db and
-the part of ds that does not go through b. What goes through b is added to dh. With the examples n
-in the rows of x and h:
+Derivation. The backward of step, which `rnn.py`, `gru.py` and `lstm.py` derive, computes da, db and
+the part of ds that does not go through b. The part that goes through b is added to dh. With the
+examples n in the rows of x and h:
 
     dx = da W_(ih)^T
     dh = dh + db W_(hh)^T
@@ -17,7 +18,7 @@ in the rows of x and h:
     db_(ih) = sum_n da_n
     db_(hh) = sum_n db_n
 
-Cache: x, h and what the step kept.
+Cache: x, h and the tensors that the step saved.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from lincoln_fn.layers.rnn import Nonlinearity
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_input, check_like
 
-# Those of one layer of rnn, gru or lstm in one direction.
+# The parameters of one layer of rnn, gru or lstm in one direction.
 Params: TypeAlias = Cell
 
 
 @record
 class Cache:
-    """The input and h, what the step kept, the kind of cell, and the form of x."""
+    """The input and h, the tensors that the step saved, the kind of cell, and the form of x."""
 
     x: Float[Tensor, "*batch n_in"]
     h: Float[Tensor, "*batch hidden"]
@@ -59,7 +60,7 @@ class Cache:
 
 
 def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
-    """Draw the parameters, as those of one layer of a sequence's."""
+    """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
     check_input(_name(family), (), given)
     keys = iter(checked_key(_name(family), key).near(given).split(4))
@@ -94,7 +95,7 @@ def _packed(state: Tensors) -> Arrays:
 
 
 def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensors, bool]:
-    """Take x apart: the input, the state and whether it was given; check that they fit."""
+    """Split x into the input, the state and whether it was given; check that they fit."""
     name = _name(family)
     _check_params(params, family)
     if type(x) is tuple and len(x) != 2:
@@ -121,7 +122,7 @@ def _checked_state(
 
 
 def _check_params(params: object, family: Family) -> None:
-    """Check that parameters are a cell's, and have its number of gates."""
+    """Check that the parameters belong to a cell with this number of gates."""
     name, gates = _name(family), family.rule.gates
     if type(params) is not Cell:
         raise LayerError(name, f"expected params recurrent_cell.Params, got {brief(params)}")
@@ -143,7 +144,7 @@ def rnn_cell(
 ) -> Layer:
     """Make one step of Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
-    It takes and raises what `lstm_cell` does; a state is one tensor (..., hidden_size).
+    Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
 
     Args:
         hidden_size: features of the state.
@@ -174,7 +175,7 @@ def gru_cell(
 ) -> Layer:
     """Make one step of a gated recurrent unit.
 
-    It takes and raises what `lstm_cell` does; a state is one tensor (..., hidden_size).
+    Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
 
     Returns:
         The layer, whose params are `layers.recurrent_cell.Params`.

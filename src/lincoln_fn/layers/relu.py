@@ -1,12 +1,12 @@
 """Rectified linear unit: y = max(x, 0), element by element.
 
 Derivation. For x > 0, y = x and the slope is 1. For x < 0, y = 0 and the slope is 0. At x = 0 there
-is no derivative, and 0 is taken, as in torch:
+is no derivative, and 0 is used, as in torch:
 
     (dy)/(dx) = {(1, if x > 0), (0, otherwise):}
     dx = {(g, if y > 0), (0, otherwise):}    since y > 0 where x > 0
 
-Cache: y, which tells the two sides apart, so that x need not be kept.
+Cache: y, which shows the side of each element, so x is not kept.
 """
 
 from __future__ import annotations

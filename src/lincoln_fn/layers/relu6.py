@@ -1,12 +1,12 @@
 """Rectified linear unit with a ceiling: y = min(max(x, 0), 6), element by element.
 
 Derivation. For 0 < x < 6, y = x and the slope is 1. Outside, y is constant and the slope is 0. At
-x = 0 and x = 6 there is no derivative, and 0 is taken, as in torch:
+x = 0 and x = 6 there is no derivative, and 0 is used, as in torch:
 
     (dy)/(dx) = {(1, if 0 < x < 6), (0, otherwise):}
     dx = {(g, if 0 < y < 6), (0, otherwise):}    since 0 < y < 6 where 0 < x < 6
 
-Cache: y, which tells the pieces apart, so that x need not be kept.
+Cache: y, which shows the piece of each element, so x is not kept.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Reshape: each example gets another shape, element by element in the same order.
 
-Derivation. y has the elements of x under other positions. With i for the position in x of element j
-of y,
+Derivation. y has the elements of x at other positions. With i the position in x of element j of y,
 
     y_j = x_i
     dx_i = g_j
 
 so dx is g in x's shape.
 
-Cache: zeros in the shapes of x and y, which take no memory.
+Cache: the shapes of x and y.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def reshape(*shape: OpenSize) -> Layer:
     y is a view of x where x's memory layout allows it.
 
     Args:
-        *shape: of one example; one size may be -1, which is then found.
+        *shape: of one example; one size may be -1, and is then computed.
 
     Returns:
         The layer, without parameters.

@@ -13,7 +13,7 @@ Derivation. The last line gives
     dw_j = sum g_j hat x_j    over the rows
     d hat x_j = g_j w_j
 
-Each x_k acts on x_hat_j by itself and through rstd.
+Each x_k affects x_hat_j directly, where j = k, and through rstd.
 
     delta_(jk) = {(1, if j = k), (0, otherwise):}
     (d rstd) / (dx_k) = -1/2 rstd^3 2/M x_k = -1/M rstd^2 hat x_k
@@ -24,9 +24,9 @@ The sum over j, weighted by dL/dx_hat_j, is
 
     dx_k = rstd (d hat x_k - hat x_k mean_j(d hat x_j hat x_j))
 
-bfloat16 and float16 are computed in float32, for their squares sum badly.
+bfloat16 and float16 are computed in float32, because sums of their squares are inaccurate.
 
-Cache: x_hat in x's dtype; rstd, one number a row, for half precision in float32.
+Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float32.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_p
 
 @record
 class Params:
-    """The scale, one number for each place in a row; None for a layer without."""
+    """The scale, one number for each position in a row, or None."""
 
     weight: Float[Tensor, "*row"] | None
 
@@ -129,16 +129,17 @@ def rms_norm(
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
 
     Args:
-        normalized_shape: the sizes of the trailing axes, -1 standing for the example input's own:
-            the default is the last axis, (-1, -1) the last two.
-        eps: added to the mean square; None for the machine epsilon of the dtype computed in.
+        normalized_shape: the sizes of the trailing axes; -1 takes the example input's size. The
+            default is the last axis; (-1, -1) is the last two.
+        eps: added to the mean square; None for the machine epsilon of the dtype of the computation.
         elementwise_affine: whether there is a weight.
 
     Returns:
         The layer, whose params are `layers.rms_norm.Params`.
 
     Raises:
-        ValueError: if eps is below 0, or normalized_shape is empty or holds other numbers.
+        ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
+            positive nor -1.
 
     Source:
         Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.

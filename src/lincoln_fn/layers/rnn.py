@@ -1,6 +1,6 @@
 """Elman's recurrent layer, over a sequence.
 
-The state is h. At each step the sums a and b, of the input and of the last h, make the next one:
+The state is h. At each step, a comes from the input and b from the previous h; they give the next:
 
     a = x W_(ih) + b_(ih)
     b = h W_(hh) + b_(hh)
@@ -13,11 +13,11 @@ Derivation. Let dh' be the gradient of the new state:
     da = db = dh' (1 - h'^2)    for tanh, as tanh' = 1 - tanh^2
     da = db = {(dh', if h' > 0), (0, otherwise):}    for relu
 
-h enters through b alone. How db makes the gradient of the h before, and how all da and db make dx
-and the gradients of the parameters, stands in `_scan.py`; several layers, two directions, states
-and masks stand in `_recurrent.py`.
+h enters only through b. `_scan.py` derives the gradient of the previous h from db, and dx and the
+gradients of the parameters from all da and db. Several layers, two directions, states and masks are
+in `_recurrent.py`.
 
-Cache: x, and of each step h and h'.
+Cache: x, and for each step h and h'.
 
 Source: Elman, "Finding Structure in Time", 1990. The matrices are applied from the right, so they
 are torch's transposed.
@@ -133,7 +133,7 @@ def rnn(
 
     Args:
         hidden_size: features of a state.
-        num_layers: how many layers run over each other's outputs.
+        num_layers: how many layers are stacked, each on the outputs of the one before.
         nonlinearity: f, "tanh" or "relu".
         bias: whether there are biases.
         bidirectional: whether each layer also runs from the end to the beginning.

@@ -1,13 +1,13 @@
-"""Randomized leaky rectified linear unit: y = x for x > 0, else r x, each slope r drawn anew.
+"""Randomized leaky rectified linear unit: y = x for x > 0, else r x, with a random slope r.
 
 Derivation. r is uniform in [lower, upper), one for each element, and does not depend on x. At x = 0
-there is no derivative, and r is taken, as in torch. With slope = 1 where x > 0, else r,
+there is no derivative, and r is used, as in torch. With slope = 1 where x > 0, else r,
 
     y = x slope
     dx = g slope
 
-`predict` takes r = (lower + upper) / 2. The key stands in params, as a state: `forward` with the
-same params draws the same slopes, and `advance` returns params with the next key, key.fold_in(0).
+`predict` takes r = (lower + upper) / 2. The key is in params, as a state: `forward` with the same
+params draws the same slopes, and `advance` returns params with the next key, key.fold_in(0).
 
 Cache: slope.
 """
@@ -31,7 +31,7 @@ from lincoln_fn.shapes import check_cotangent, check_input, check_params
 
 @record
 class Params:
-    """The key that the next slopes are drawn from; nothing that is trained."""
+    """The key that the next slopes are drawn from; nothing is trained."""
 
     key: Key
 
@@ -71,24 +71,24 @@ def predict(
 
 
 def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:
-    """Move on to the next slopes' key, key.fold_in(0)."""
+    """Return the next slopes' key, key.fold_in(0)."""
     check_params("rrelu", params, Params)
     return Params(params.key.fold_in(0))
 
 
 @checked
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
-    """Keep what is positive, and scale the rest by slopes that are drawn anew at every step.
+    """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 
     x has any shape, and y has the same. Source: Xu, Wang, Chen and Li, "Empirical Evaluation of
     Rectified Activations in Convolutional Network", 2015.
 
     Args:
         lower: the smallest slope for x < 0.
-        upper: the bound above; `predict` takes the mean of both.
+        upper: the upper bound; `predict` uses the mean of both.
 
     Returns:
-        The layer, whose params are `layers.rrelu.Params`: a key, and nothing trained.
+        The layer, whose params are `layers.rrelu.Params`: a key; nothing is trained.
 
     Raises:
         ValueError: if lower is above upper.

@@ -8,8 +8,8 @@ Derivation. Query i has one score for each key j, and y_i is the mean of the val
     weights_(ij) = e^(scores_(ij)) / (sum_n e^(scores_(i n)))
     y_(i f) = sum_j weights_(ij) value_(j f)
 
-The first and the last line are matrix products, with softmax, row by row, between the two. By the
-rule of each (`dense`, `softmax`), with g for dL/dy,
+The first and the last line are matrix products, and between them is a softmax of each row. By the
+derivations in `dense` and `softmax`, with g for dL/dy,
 
     dvalue = weights^T g
     dweights = g value^T
@@ -18,9 +18,8 @@ rule of each (`dense`, `softmax`), with g for dL/dy,
     dkey = scale dscores^T query
     dmask = dscores    summed over the axes along which the mask was broadcast
 
-A mask of bools stands for 0 where it is True and for -inf where it is False. There the weight is 0,
-and so is dscores. Where a query may attend to no key at all, its weights are all 0 and so is y, and
-dscores is 0.
+A mask of bools means 0 where it is True and -inf where it is False. Where it is False, the weight
+and dscores are 0. If no key is allowed for a query, its weights, y and dscores are all 0.
 
 Cache: x, the weights and scale.
 """
@@ -87,7 +86,7 @@ def forward(
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"]
 ) -> tuple[Gradients, tuple[()]]:
-    """Compute dx = (dquery, dkey, dvalue), and behind them dmask, None for a mask of bools."""
+    """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
     check_backward(params, cache, g)
     query, key, value, *rest = cache.x
     dvalue = cache.weights.mT @ g
@@ -102,7 +101,7 @@ def backward(
 
 @checked
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
-    """Attend: y = softmax(query key^T scale + mask) value.
+    """Compute attention: y = softmax(query key^T scale + mask) value.
 
     x is (query, key, value) or (query, key, value, mask), with any number of equal leading axes:
     query (..., length, features), key (..., key length, features), value (..., key length, n_out),
@@ -111,7 +110,7 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
     with zeros where no key is allowed.
 
     Args:
-        is_causal: whether query i attends to keys 0 to i only, beside what a mask forbids.
+        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
 
     Returns:

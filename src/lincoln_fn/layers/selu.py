@@ -1,14 +1,14 @@
 """Scaled exponential linear unit: y = s x for x > 0, else s alpha (e^x - 1), element by element.
 
-Derivation. The constants s and alpha are those for which x of mean 0 and variance 1 gives y of mean
+Derivation. The constants s and alpha are chosen so that x of mean 0 and variance 1 gives y of mean
 0 and variance 1.
 
     y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)
     (dy)/(dx) = {(s, if x > 0), (s alpha e^x, otherwise):}
     dx = {(g s, if x > 0), (g s alpha e^x, otherwise):}
 
-At x = 0 the two slopes differ, and the second is taken, as in torch. `expm1` computes e^x - 1,
-which loses its digits near x = 0 otherwise.
+At x = 0 the two slopes differ, and the second is used, as in torch. `expm1` computes e^x - 1,
+because the plain difference loses digits near x = 0.
 
 Cache: x.
 """

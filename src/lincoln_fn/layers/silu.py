@@ -36,7 +36,7 @@ def backward(
 
 
 def silu() -> Layer:
-    """Weigh x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
+    """Multiply x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
 
     x has any shape, and y has the same. Source: Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear
     Units for Neural Network Function Approximation in Reinforcement Learning", 2018.

@@ -11,7 +11,7 @@ Derivation. P does not depend on x:
 
     dx = g
 
-Cache: a zero in the shape of x, which takes no memory.
+Cache: the shape of x.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def sinusoidal_positions() -> Layer:
 
 
 def _positions(length: int, features: int, device: torch.device) -> Tensor:
-    # In float64, for float32 would leave a phase of 1e4 with three digits after the point.
+    # In float64: in float32 a phase of 1e4 has only three digits after the point.
     position = torch.arange(length, dtype=torch.float64, device=device).unsqueeze(1)
     even = torch.arange(0, features, 2, dtype=torch.float64, device=device)
     phase = position / 10000 ** (even / features)

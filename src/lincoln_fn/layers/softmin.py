@@ -52,7 +52,7 @@ def backward(
 
 @checked
 def softmin(dim: int = -1) -> Layer:
-    """Weigh the smallest numbers along an axis most: y_j = e^(-x_j) / sum_n e^(-x_n).
+    """Give the smallest scores along an axis the largest weights: y_j = e^(-x_j) / sum_n e^(-x_n).
 
     x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
 

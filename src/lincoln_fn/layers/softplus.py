@@ -6,9 +6,9 @@ Derivation. With s the sigmoid,
     dx = {(g, if beta x > threshold), (g s(beta x), otherwise):}
 
 e^(beta x) overflows for large x, so log(1 + e^(beta x)) is computed as -log s(-beta x), which is
-the same number. Where beta x > threshold, y = x. Past beta x = 40 that is no approximation, since
-e^(-40) is below the rounding of 40 even in float64; a higher threshold is taken as 40, which is the
-default. torch's default is 20: the same in float32, and wrong by 2e-9 in float64.
+equal. Where beta x > threshold, y = x. Above beta x = 40 this is exact even in float64, where
+e^(-40) is below the rounding error of 40. A higher threshold is treated as 40, which is the
+default. torch's default is 20, which gives the same in float32, and an error of 2e-9 in float64.
 
 Cache: x, beta and the threshold.
 """
@@ -67,7 +67,7 @@ def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     x has any shape, and y has the same.
 
     Args:
-        beta: how sharply y bends at 0; above 0.
+        beta: how sharply y bends at 0; it has to be above 0.
         threshold: of beta x, above which y = x. From 40 on, the default, y is exact; torch's
             default, 20, gives the same in float32.
 

@@ -1,14 +1,14 @@
 """Soft shrinkage: y = x - l for x > l, x + l for x < -l, else 0, element by element.
 
 Derivation. With l = lambd at least 0, the slope is 1 for |x| > l and 0 for |x| < l. At |x| = l
-there is no derivative, and 0 is taken, as in torch:
+there is no derivative, and 0 is used, as in torch:
 
     y = x - min(max(x, -l), l)
     dx = {(g, if y != 0), (0, otherwise):}    since y != 0 where |x| > l
 
 The difference of two different numbers does not round to 0, so this holds for rounded y too.
 
-Cache: y, which tells the pieces apart, so that x need not be kept.
+Cache: y, which shows the piece of each element, so x is not kept.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def backward(
 
 @checked
 def softshrink(lambd: NonNegative = 0.5) -> Layer:
-    """Draw every number towards 0, by lambd at most: y = x - min(max(x, -lambd), lambd).
+    """Move every number towards 0 by at most lambd: y = x - min(max(x, -lambd), lambd).
 
     x has any shape, and y has the same.
 
     Args:
-        lambd: how far y is drawn towards 0; at least 0.
+        lambd: how far numbers are moved towards 0; at least 0.
 
     Returns:
         The layer, without parameters.

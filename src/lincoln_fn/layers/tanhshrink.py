@@ -5,14 +5,14 @@ Derivation. With t = tanh x and (dt)/(dx) = 1 - t^2,
     (dy)/(dx) = 1 - (1 - t^2) = t^2
     dx = g t^2
 
-Near x = 0 the difference keeps no digit of y = x^3 / 3 - ..., so for |x| < 1 it is taken inside
-Lambert's continued fraction, of which no term cancels:
+Near x = 0 the difference keeps no digit of y = x^3 / 3 - ..., so for |x| < 1 it is computed by
+Lambert's continued fraction, in which nothing cancels:
 
     tanh x = x / (1 + q)
     q = x^2 / (3 + x^2 / (5 + x^2 / (7 + ...)))
     y = x - x / (1 + q) = x q / (1 + q)
 
-Cut off after the 17, q is right to float64's rounding.
+Cut off after the 17, q is accurate to float64's rounding error.
 
 Cache: t.
 """

@@ -1,7 +1,7 @@
 """Threshold: y = value where x <= threshold, else x, element by element.
 
 Derivation. The slope is 1 for x > threshold and 0 for x < threshold. At x = threshold, where y
-jumps, 0 is taken, as in torch:
+jumps, 0 is used, as in torch:
 
     dx = {(g, if x > threshold), (0, otherwise):}
 
@@ -24,7 +24,7 @@ from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
 @record
 class Cache:
-    """The input, and the largest value of it that is replaced."""
+    """The input, and the threshold."""
 
     x: Float[Tensor, "*s"]
     threshold: float = static()
@@ -49,7 +49,7 @@ def backward(
 
 @checked
 def threshold(threshold: Bound, value: Bound) -> Layer:
-    """Replace what does not exceed a threshold: y = value where x <= threshold, else x.
+    """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 
     x has any shape, and y has the same.
 

@@ -1,14 +1,13 @@
 """Unflatten: one axis becomes several, element by element in the same order.
 
-Derivation. y has the elements of x under other positions. With i for the position in x of element j
-of y,
+Derivation. y has the elements of x at other positions. With i the position in x of element j of y,
 
     y_j = x_i
     dx_i = g_j
 
 so dx is g in x's shape.
 
-Cache: zeros in the shapes of x and y, which take no memory.
+Cache: the shapes of x and y.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
 
     Args:
         dim: the axis, counted from the end if it is negative.
-        unflattened_size: what it is split into; one size may be -1, which is then found.
+        unflattened_size: the sizes that it is split into; one size may be -1, and is then computed.
 
     Returns:
         The layer, without parameters.
 
     Raises:
         ValueError: if a size is neither positive nor the only -1.
-        LayerError: from its functions, if x is not a floating tensor, or has no such axis, or one
-            of another size.
+        LayerError: from its functions, if x is not a floating tensor, has no such axis, or the axis
+            has another size.
 
     Example:
         >>> unflatten(1, (2, -1))

@@ -1,31 +1,32 @@
 """Upsampling to a given size, or by a factor: every y_o is a weighted mean of neighbouring x_i.
 
-Derivation. Along an axis of L elements, from which n are computed, y_o lies over the place
+Derivation. Along an axis of L elements, from which n are computed, y_o is at the position
 
     u = (o + 1/2) r - 1/2    with r = L / n
     u = o r    with r = (L - 1) / (n - 1), for `align_corners`
 
-of x. Where a `scale_factor` is given, r = 1 / scale_factor. With f = u - floor(u), A_(oi) is
+in x. If a `scale_factor` is given, r = 1 / scale_factor. With f = u - floor(u), A_(oi) is
 
     1 for i = floor(o r)    nearest
     1 for i = floor((o + 1/2) r)    nearest-exact
     1 - f, f for i = floor(u), floor(u) + 1    linear, where u < 0 counts as 0
     k(1 + f), k(f), k(1 - f), k(2 - f) for i = floor(u) - 1, ..., floor(u) + 2    bicubic
 
-with Keys' kernel, of which a = -3/4:
+with Keys' kernel, with a = -3/4:
 
     k(t) = (a + 2) t^3 - (a + 3) t^2 + 1    t <= 1
     k(t) = a t^3 - 5 a t^2 + 8 a t - 4 a    1 < t <= 2
 
-An i outside x means the element at its edge. Bilinear and trilinear are linear along each axis, and
-copy an axis whose size stays. Several axes are taken one after the other. Along each, y is linear
-in x, with an A that does not depend on x, and dx is the transpose's:
+An i outside x means the element at its edge. Bilinear and trilinear are linear along each axis; an
+axis whose size does not change is copied. Several axes are computed one after the other. Along
+each, y is linear in x, with an A that does not depend on x, and dx is computed by the transpose of
+A:
 
     y_o = sum_i A_(oi) x_i
     dx_i = sum_o A_(oi) g_o
 
-Cache: stand-ins for x and y, and what A is computed from. Source of the kernel: Keys, "Cubic
-Convolution Interpolation for Digital Image Processing" (1981), equation 15, with another a.
+Cache: the shapes of x and y, and the numbers that A is computed from. Source of the kernel: Keys,
+"Cubic Convolution Interpolation for Digital Image Processing" (1981), equation 15, with another a.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_in
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]
 
-# By mode, the numbers of spatial axes that it is for.
+# By mode, the numbers of spatial axes that it supports.
 _AXES: Final = {
     "nearest": (1, 2, 3),
     "nearest-exact": (1, 2, 3),
@@ -71,7 +72,7 @@ class Axis(NamedTuple):
 
 @record
 class Cache:
-    """The shapes, and what A is computed from."""
+    """The shapes, and the numbers that A is computed from."""
 
     shapes: StandIns
     axes: tuple[Axis, ...] = static()
@@ -125,7 +126,7 @@ def check(
     scale_factor: float | tuple[float, ...] | None,
     mode: str,
 ) -> tuple[Sizes, tuple[float | None, ...]]:
-    """Check the input, and find the sizes of y's axes, and the factors where they were given."""
+    """Check the input, and find the sizes of y's axes, and the factors if they were given."""
     check_input("upsample", params, x)
     own = tuple(x.shape[2:])
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
@@ -158,7 +159,7 @@ def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: 
 
 def _terms(axis: Axis, mode: str, align_corners: bool, x: Tensor) -> Terms:
     """Compute the i and the A_(oi) of every o."""
-    # torch rounds places to float32, which tells on which side of a whole number they are.
+    # torch rounds positions to float32, which decides on which side of a whole number they are.
     dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
     o = torch.arange(axis.of_y, dtype=dtype, device=x.device)
     if mode.startswith("nearest"):
@@ -204,17 +205,17 @@ def upsample(
 
     Args:
         size: of y, one number for all spatial axes or one for each.
-        scale_factor: of y's size over x's, rounded down, in place of size.
+        scale_factor: y's size divided by x's, rounded down; instead of size.
         mode: "nearest" or "nearest-exact", with any number of spatial axes; "linear" with one,
             "bilinear" or "bicubic" with two, "trilinear" with three.
-        align_corners: whether the first and the last element of y lie over those of x, rather than
-            the outer edges over each other. The nearest modes have no such choice.
+        align_corners: whether the first and the last elements of y are at those of x; if not, the
+            outer edges of x and y are aligned. The nearest modes have no such choice.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        ValueError: if not just one of size and scale_factor is given, one is not positive, the
+        ValueError: if not exactly one of size and scale_factor is given, one is not positive, the
             mode is none of the above, or align_corners is True with a nearest mode.
 
     Example:

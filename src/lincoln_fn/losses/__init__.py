@@ -1,7 +1,7 @@
 """Losses, each a value with a forward and a backward: `nll(reduction="sum")`.
 
-Each loss has a file of its own: derivation, `forward` and `backward` of the values before they are
-reduced, and last the constructor.
+Each loss has its own file: derivation, `forward` and `backward` of the values before the reduction,
+and last the constructor.
 """
 
 from lincoln_fn.losses.cosine_embedding import cosine_embedding

@@ -15,7 +15,7 @@ def read_target(
     target: tuple[Int[Tensor, "*N S"], Int[Tensor, "*N"], Int[Tensor, "*N"]],
     blank: int,
 ) -> tuple[Int[Tensor, "N S"], Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """Check everything, and give the target a batch axis; blanks fill up the rows of labels."""
+    """Check everything, and add a batch axis to the target; pad rows of labels with blanks."""
     in_rows = _check_shapes(z, target, blank)
     labels = target[0].long()
     steps, lengths = (tensor.long().reshape(-1) for tensor in target[1:])
@@ -24,7 +24,7 @@ def read_target(
     rows = labels if in_rows else _in_rows(labels, lengths)
     rows = rows.reshape(len(lengths), rows.shape[-1])
     is_label = torch.arange(rows.shape[1], device=rows.device) < lengths.unsqueeze(1)
-    # What stands behind a row's labels may be any number.
+    # The padding after a row's labels may be any number.
     inside = torch.where(is_label, rows, (blank + 1) % z.shape[-1])
     check_between("ctc", "labels", inside, 0, z.shape[-1] - 1)
     if value_range(rows) and any_true(is_label & (rows == blank)):
@@ -55,7 +55,7 @@ def _check_shapes(z: Tensor, target: tuple[Tensor, Tensor, Tensor], blank: int) 
 
 
 def _in_rows(labels: Int[Tensor, " sum"], lengths: Int[Tensor, " N"]) -> Int[Tensor, "N S"]:
-    """Give each sequence a row, out of one row of all their labels."""
+    """Split one row of all labels into a row for each sequence."""
     ends = value_range(lengths)
     longest = len(labels) if ends is None else int(ends[1])
     if ends is not None and len(labels) != int(lengths.sum()):

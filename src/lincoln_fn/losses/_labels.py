@@ -1,8 +1,8 @@
-"""Class indices as labels: one for each example, with class weights and a label to ignore.
+"""Class indices as labels: one per example, with class weights and a label to ignore.
 
 The prediction has the classes on axis 1, (N, C) or (N, C, ...). Labels have its shape without that
 axis, (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too. An example whose label is
-`ignore_index` has the value and the gradient 0 and counts for no mean; a mean of nothing but such
+`ignore_index` has the value 0 and the gradient 0, and is left out of means. A mean over only such
 examples is an error.
 """
 
@@ -22,7 +22,7 @@ from lincoln_fn.shapes import LayerError
 class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis 1.
 
-    An ignored example has the weight 0, and 0 in place of its label.
+    An ignored example has the weight 0, and the label 0 instead of its own.
     """
 
     index: Int[Tensor, "N 1 *s"]

@@ -1,4 +1,4 @@
-"""The parts of a weighted loss, for what looks into it: a step, and `fast_loss`."""
+"""Access to the parts of a weighted loss, for steps and `fast_loss`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lincoln_fn.shapes import LayerError
 
 
 def first_check(loss: Loss) -> Check | None:
-    """Return a loss's check of the first batch that a step is given.
+    """Return a loss's check of the first batch of a step.
 
     Args:
         loss: the loss, weighted or not.
 
     Returns:
-        (prediction, target) -> None, which refuses values that the loss, or a part of it, is not
-        for; None where it takes all values.
+        (prediction, target) -> None, which refuses values that the loss, or a part of it, does not
+        accept; None if it accepts all values.
 
     Example:
         >>> first_check(lf.losses.mse())
@@ -49,7 +49,7 @@ def _check_each(
 
 
 def parts_of(loss: Loss) -> Parts:
-    """Return the parts of a weighted loss, by name; none of any other loss.
+    """Return the parts of a weighted loss, by name; any other loss has none.
 
     Args:
         loss: the loss.
@@ -70,11 +70,11 @@ def parts_of(loss: Loss) -> Parts:
 
 
 def weighted_of(name: str, parts: Parts) -> Loss:
-    """Make the weighted loss of other parts.
+    """Make a weighted loss from other parts.
 
     Args:
         name: its name.
-        parts: (weight, loss) by a name.
+        parts: (weight, loss) by name.
 
     Returns:
         The loss.

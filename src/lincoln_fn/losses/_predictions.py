@@ -1,4 +1,4 @@
-"""Checks of predictions that are probabilities or their logarithms: logits are refused by name.
+"""Checks of predictions that are probabilities or their logarithms: logits are refused.
 
 A check reads the values, which takes longer than a small loss. `forward` checks every time, a
 training step only at step 0.
@@ -16,24 +16,24 @@ from torch import Tensor
 from lincoln_fn.losses._targets import outside
 from lincoln_fn.shapes import LayerError
 
-# A logarithm that was computed in a short dtype may lie above 0 by its rounding, and so may
-# values that a finite difference has moved.
+# A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
+# finite difference has changed.
 TOLERANCE: Final = 1e-3
-# By how much the classes' probabilities may miss a sum of 1: those computed in bfloat16 do.
+# How far the sum of the classes' probabilities may be from 1; in bfloat16 it is not exactly 1.
 SUM_TOLERANCE: Final = 0.1
 
 
 def check_probabilities(name: str, mend: str, p: Tensor) -> None:
-    """Check that values lie in [0, 1]."""
+    """Check that values are in [0, 1]."""
     wrong = _beyond(p, -TOLERANCE, 1 + TOLERANCE)
     if wrong is not None:
         raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
 
 
 def warn_unless_distribution(name: str, mend: str, p: Tensor) -> None:
-    """Warn, once in a process, of probabilities that do not sum to 1 over axis 1."""
+    """Warn, once per process, if probabilities do not sum to 1 over axis 1."""
     if p.ndim > 1 and _wrong_sum(p.detach().float().sum(1)) is not None:
-        # Without the number: Python shows one text of one line once.
+        # Without the number, because Python shows each text only once.
         problem = "expected the classes' probabilities of each example to sum to 1, and some do not"
         warnings.warn(f"{name}: {problem}; {mend}", UserWarning, stacklevel=2)
 
@@ -46,7 +46,7 @@ def check_log_probabilities(name: str, mend: str, z: Tensor) -> None:
 
 
 def check_log_distribution(name: str, mend: str, z: Tensor) -> None:
-    """Check that values are logarithms of probabilities which sum to 1 over axis 1."""
+    """Check that values are logarithms of probabilities that sum to 1 over axis 1."""
     check_log_probabilities(name, mend, z)
     if z.ndim < 2:
         return
@@ -57,7 +57,7 @@ def check_log_distribution(name: str, mend: str, z: Tensor) -> None:
 
 
 def _beyond(values: Tensor, lowest: float, highest: float) -> float | None:
-    # Where a nan comes from, a step says better.
+    # A step reports better where a nan comes from.
     wrong = outside(values, lowest, highest)
     return None if wrong is None or math.isnan(wrong) else wrong
 

@@ -1,7 +1,8 @@
-"""What all losses share: the checks of what is given, and the reduction of many values to one.
+"""Shared by all losses: the checks of their arguments, and the reduction of many values to one.
 
-A loss's file gives each example (or element) a value l_i and has its gradient. `reduction` makes of
-them, with n_i the number of values unless a loss counts otherwise (by class weights, say),
+A loss's file computes a value l_i for each example (or element), and its gradient. `reduction`
+combines them, with n_i the number of values, unless a loss counts differently (for instance by
+class weights):
 
     none:    value = l                    dl_i = g_i
     sum:     value = sum_i l_i            dl_i = g
@@ -29,7 +30,7 @@ from lincoln_fn.shapes import LayerError, check_cache, check_like
 # p = 0 gives the same finite loss, 87.3, and a finite gradient in every dtype.
 SMALLEST: Final = 2.0**-126
 
-# dL/dl: a number, or a tensor of shape () or of l's.
+# dL/dl: a number, or a tensor of shape () or of l's shape.
 Cotangent: TypeAlias = Tensor | float
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
 
@@ -40,15 +41,15 @@ class Formula:
 
     Args:
         name: the name of the loss's constructor.
-        reduction: one of those that the loss has; any but sum and none is a mean.
+        reduction: one that the loss supports; all except sum and none are means.
         forward: (prediction, target) -> (l, cache).
         backward: (cache, dl) -> dprediction.
-        count: cache -> n, of shape () or of l's; None for the number of values.
-        inputs: the names of the prediction's tensors; of several, the prediction is a tuple.
-        targets: the names of the target's tensors, likewise; of none, the target is None.
-        check: (prediction, target) -> None, which refuses values that the loss is not for; None
-            where it takes all values. `forward` calls it last.
-        check_first: likewise, of the first batch that a step is given.
+        count: cache -> n, of shape () or of l's shape; None for the number of values.
+        inputs: the names of the prediction's tensors; several are a tuple.
+        targets: the names of the target's tensors, likewise; without any, the target is None.
+        check: (prediction, target) -> None, which refuses values that the loss does not accept;
+            None if it accepts all values. `forward` calls it last.
+        check_first: likewise, for the first batch of a step.
     """
 
     name: str
@@ -77,7 +78,7 @@ class ReducedCache:
 
 
 def number_of_values(cache: Cache) -> None:
-    """Let a mean divide by the number of values."""
+    """Divide a mean by the number of values."""
     return
 
 
@@ -94,7 +95,7 @@ def make_loss(
     check_first: Check | None = None,
     **options: tuple[object, object],
 ) -> Loss:
-    """Make a loss of its formula; `options` holds what else its repr shows, with the defaults."""
+    """Make a loss from its formula; `options` has its repr's other arguments, with defaults."""
     formula = Formula(
         name, reduction, forward, backward, count, inputs, targets, check, check_first or check
     )
@@ -107,7 +108,7 @@ def loss_of(name: str, formula: Formula) -> Loss:
 
 
 def formula_of(loss: Loss) -> Formula | None:
-    """Return the formula that `loss_of` has made a loss of; None if a function is a user's own."""
+    """Return the formula of a loss that `loss_of` has made; None if a function is a user's own."""
     forward, backward = loss.forward, loss.backward
     if not isinstance(forward, partial) or not isinstance(backward, partial):
         return None
@@ -169,7 +170,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
 def _listed(
     name: str, what: str, names: tuple[str, ...], given: Arrays
 ) -> list[tuple[str, Tensor]]:
-    """Pair what is given with its names."""
+    """Pair values with their names."""
     if len(names) == 1:
         return [(names[0], given)]
     if not names:
@@ -183,5 +184,5 @@ def _listed(
 
 
 def per_example(dl: Cotangent, dim: int) -> Cotangent:
-    """Give dl, one number an example, the axis along which the loss has reduced its input."""
+    """Add to dl, one number per example, the axis along which the loss has reduced its input."""
     return dl.unsqueeze(dim) if isinstance(dl, Tensor) and dl.ndim else dl

@@ -15,7 +15,7 @@ def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:
 
 
 def check_shape(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor) -> None:
-    """Check that the target has a shape; the error names the prediction's."""
+    """Check that the target has the expected shape; the error names the prediction's."""
     if target.shape != shape:
         wanted = f"{shape} for prediction {tuple(prediction.shape)}"
         raise LayerError(name, f"expected target of shape {wanted}, got {tuple(target.shape)}")
@@ -87,14 +87,14 @@ def check_integers(name: str, target: Tensor) -> None:
 
 
 def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int) -> None:
-    """Check that all values lie in [lowest, highest], where they can be read."""
+    """Check that all values are in [lowest, highest], if they can be read."""
     wrong = outside(given, lowest, highest)
     if wrong is not None:
         raise LayerError(name, f"expected {what} from {lowest} to {highest}, got {wrong}")
 
 
 def outside(values: Tensor, lowest: float, highest: float) -> float | None:
-    """Find an end of the values' range that is not in [lowest, highest]; nan is in no range."""
+    """Find the smallest or largest value that is not in [lowest, highest]; nan never is."""
     low, high = value_range(values) or (lowest, highest)
     if not low >= lowest:
         return low
@@ -115,7 +115,7 @@ def value_range(values: Tensor) -> tuple[float, float] | None:
 
 
 def nan_unless(right: Tensor, values: Tensor) -> Tensor:
-    """Put nan in the place of wrong values that cannot be read: a step refuses a loss of nan."""
+    """Replace wrong values that cannot be read by nan: a step refuses a loss of nan."""
     return torch.where(right, values, torch.nan)
 
 

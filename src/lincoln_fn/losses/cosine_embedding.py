@@ -1,6 +1,6 @@
-"""Loss of the angle between the vectors x_1 and x_2: small where y = 1, wide where y = -1.
+"""Loss of the angle between vectors x_1 and x_2: small if y = 1, wide if y = -1.
 
-Derivation. The cosine c is that of the angle; 10^(-12) gives a vector of zeros an angle, too:
+Derivation. c is the cosine of the angle; 10^(-12) avoids a division by zero for a vector of zeros:
 
     q_1 = x_1^T x_1 + 10^(-12)
     q_2 = x_2^T x_2 + 10^(-12)
@@ -8,7 +8,7 @@ Derivation. The cosine c is that of the angle; 10^(-12) gives a vector of zeros 
     l = {(1 - c, if y = 1), (max(0, c - margin), if y = -1):}
     dc = {(-dl, if y = 1), (dl, if y = -1 and c >= margin), (0, otherwise):}
 
-The gradient of q_1 is 2 x_1, so that of the factor q_1^(-1/2) of c is -q_1^(-3/2) x_1, and
+The gradient of q_1 is 2 x_1, so the gradient of the factor q_1^(-1/2) of c is -q_1^(-3/2) x_1, and
 
     dx_1 = dc (x_2 / sqrt(q_1 q_2) - c / q_1 x_1)
     dx_2 = dc (x_1 / sqrt(q_1 q_2) - c / q_2 x_2)
@@ -79,7 +79,7 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
     l = 1 - c where y = 1, and max(0, c - margin) where y = -1, with c the cosine of the angle.
 
     Args:
-        margin: the cosine that costs nothing where y = -1.
+        margin: where y = -1, the loss is 0 up to this cosine.
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Returns:

@@ -1,13 +1,13 @@
 """Cross-entropy of the label c, on probabilities p.
 
-Derivation. With w the classes' weights, 1 unless given, only p_c enters:
+Derivation. Only p_c enters; w are the classes' weights, 1 unless given:
 
     l = -w_c log p_c
     (dl)/(dp_j) = {(-w_c / p_c, if j = c), (0, otherwise):}
     dp_j = {(-w_c / p_c dl, if j = c), (0, otherwise):}
 
-p_c is taken as at least 2^(-126) (in float16, as its own smallest normal number), so that p_c = 0
-costs 87.3 and has a finite gradient. A mean divides by the sum of the w_c.
+p_c is clamped to at least 2^(-126) (in float16, to its own smallest normal number). So p_c = 0
+gives a loss of 87.3 and a finite gradient. A mean divides by the sum of the w_c.
 
 Cache: p, c and w_c.
 """
@@ -59,7 +59,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
 
 
 def _of_label(p: Float[Tensor, "N C *s"], labels: Labels) -> Float[Tensor, "N 1 *s"]:
-    """Take p_c, clamped away from 0."""
+    """Take p_c, clamped to be above 0."""
     return p.gather(1, labels.index).clamp(min=max(SMALLEST, torch.finfo(p.dtype).tiny))
 
 
@@ -88,13 +88,13 @@ def cross_entropy(
 ) -> Loss:
     """Make the cross-entropy of the label c, on probabilities p.
 
-    l = -w_c log p_c, with p_c taken as at least 2^-126, so that p_c = 0 costs 87.3. The mean is a
-    weighted one, sum l / sum w_c.
+    l = -w_c log p_c, with p_c clamped to at least 2^-126, so that the loss is 87.3 for p_c = 0. The
+    mean is weighted, sum l / sum w_c.
 
     Args:
         weight: w, of shape (C,); None for ones.
-        ignore_index: the label of examples that have the value and the gradient 0, and count for no
-            mean.
+        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
+            them out.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Returns:

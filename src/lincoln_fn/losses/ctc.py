@@ -1,40 +1,41 @@
-"""Connectionist temporal classification: labels of a sequence, without saying where they are.
+"""Connectionist temporal classification: labels of a sequence, without their positions.
 
-A path gives each of T steps a class, of which one is the blank. Runs of one class are merged, then
-blanks are dropped; what is left should be the S labels y. With z_(t,k) the log-probability of class
-k at step t, and the sum over the paths that give y,
+A path has a class for each of T steps; one class is the blank. Repeated classes are merged, then
+blanks are removed. The result should be the S labels y. With z_(t,k) the log-probability of class k
+at step t, and the sum over the paths that give y,
 
     P = sum_("paths") prod_t e^(z_(t,"path"_t))
     l = -log P
 
-Derivation. Put blanks between the labels and at both ends: y' of length 2 S + 1. A path goes along
-y' from one of its first two places to one of its last two. Each step stays, goes on by one place,
-or by two past a blank between labels that differ. Write e_t(s) for z_(t,k) of the class k = y'_s.
-The forward variable alpha_t(s) is the summed probability of all ways to be at place s after step t.
-Before the first step a path is at the first place:
+Derivation. Put blanks between the labels and at both ends: y' of length 2 S + 1. A path moves
+through y' from one of its first two positions to one of its last two. Each step stays, moves by one
+position, or by two if that skips a blank between different labels. Write e_t(s) for z_(t,k) of the
+class k = y'_s. The forward variable alpha_t(s) is the summed probability of all paths that are at
+position s after step t. Before the first step a path is at the first position:
 
     alpha_0(s) = {(1, if s = 0), (0, otherwise):}
-    alpha_t(s) = e^(e_t(s)) sum_r alpha_(t-1)(r)    over r = s, s - 1, and s - 2 if that may skip
+    alpha_t(s) = e^(e_t(s)) sum_r alpha_(t-1)(r)    over r = s, s - 1, and s - 2 if allowed
 
-The backward variable beta_t(s) is that of all ways on from there to an end:
+The backward variable beta_t(s) is the summed probability of all paths from there to an end:
 
     beta_T(s) = {(1, if s = 2 S or s = 2 S - 1), (0, otherwise):}
-    beta_t(s) = sum_r e^(e_(t+1)(r)) beta_(t+1)(r)    over r = s, s + 1, and s + 2 if that may skip
+    beta_t(s) = sum_r e^(e_(t+1)(r)) beta_(t+1)(r)    over r = s, s + 1, and s + 2 if allowed
     P = sum_s alpha_T(s) beta_T(s)
 
 So alpha_t(s) beta_t(s) is the probability of the paths that give y and are at s after step t. Each
-of them has the factor e^(z_(t,k)), k = y'_s, once, and is its own derivative with respect to it:
+of these probabilities has the factor e^(z_(t,k)), k = y'_s, once. So its derivative with respect to
+z_(t,k) is the probability itself:
 
     (dP)/(dz_(t,k)) = sum_(s: y'_s = k) alpha_t(s) beta_t(s)
     dz_(t,k) = -sum_(s: y'_s = k) (alpha_t(s) beta_t(s)) / P dl
 
-Steps after a sequence's end have none. Where the steps are too few for the labels, l is infinite
-and dz nan or, with zero_infinity, both are 0.
+Steps after a sequence's end have the gradient 0. If there are too few steps for the labels, l is
+infinite and dz is nan; with zero_infinity, both are 0.
 
-The recursions run on logarithms, in float64: in float32, the logarithm of the product over some
-hundred steps is too coarse for its exponential.
+The recursions use logarithms, in float64: in float32, the logarithm of a product over hundreds of
+steps is not accurate enough for its exponential.
 
-Cache: z, the class of each place and which of them a step may skip to, log alpha, log P, the number
+Cache: z, the class of each position and whether a step may skip to it, log alpha, log P, the number
 of steps and of labels. Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
 """
 
@@ -54,7 +55,7 @@ from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.record import record, static
 
-# log 0, finite so that no difference of infinities makes a nan. Only sums with it are as low as
+# log 0, finite so that a difference of infinities does not give nan. Only sums with it are below
 # IMPOSSIBLE.
 LOG_ZERO: Final = -1e200
 IMPOSSIBLE: Final = LOG_ZERO / 2
@@ -62,7 +63,7 @@ IMPOSSIBLE: Final = LOG_ZERO / 2
 
 @record
 class Cache:
-    """The prediction, the places and their steps, log alpha and log P, and the lengths."""
+    """The prediction, the positions and their steps, log alpha and log P, and the lengths."""
 
     z: Float[Tensor, "T *N C"]
     place: Int[Tensor, "N s"]
@@ -155,7 +156,7 @@ def _log_factors(z: Float[Tensor, "T *N C"], place: Int[Tensor, "N s"]) -> Float
 
 
 def _log_end(place: Int[Tensor, "N s"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N s"]:
-    """Compute log beta_T: 0 at the last two places of each sequence."""
+    """Compute log beta_T: 0 at the last two positions of each sequence."""
     s, last = torch.arange(place.shape[1], device=place.device), 2 * lengths.unsqueeze(1)
     return _log((s == last) | (s == last - 1))
 
@@ -166,7 +167,7 @@ def _log(is_one: Bool[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 
 
 def _shift(x: Tensor, by: int, fill: float = LOG_ZERO) -> Tensor:
-    """Move what is at place s to s + by."""
+    """Shift the values at position s to s + by."""
     if by > 0:
         return pad(x, (by, 0), value=fill)[..., : x.shape[-1]]
     return pad(x, (0, -by), value=fill)[..., -by:]
@@ -182,21 +183,22 @@ def count(cache: Cache) -> Float[Tensor, "*N"]:
 def ctc(
     *, blank: NonNegativeInt = 0, zero_infinity: bool = False, reduction: Reduction = "mean"
 ) -> Loss:
-    """Make the loss of label sequences that are not aligned with the steps of the prediction.
+    """Make the loss for label sequences that are not aligned with the steps of the prediction.
 
-    l = -log P, with P the summed probability of all paths that give the labels: one class a step,
-    of which runs of one class are merged, and then blanks dropped.
+    l = -log P, with P the summed probability of all paths that give the labels. A path has one
+    class per step; repeated classes are merged, and then blanks are removed.
 
     Args:
-        blank: the class that stands for no label.
-        zero_infinity: whether sequences too short for their labels cost 0, and not infinity.
+        blank: the class that means no label.
+        zero_infinity: whether the loss of sequences that are too short for their labels is 0, not
+            infinity.
         reduction: "mean" over the sequences, each divided by its number of labels (if there are
             any), "sum" of them, or "none".
 
     Returns:
         The loss, on log-probabilities of shape (T, N, C), and (labels, steps, lengths) as target:
-        labels of shape (N, S) or in one row of the sum of lengths, and for each sequence its
-        number of steps and of labels, both of shape (N,). Without a batch, (T, C), (S) and ().
+        labels of shape (N, S), or all in one row, and for each sequence its number of steps and of
+        labels, both of shape (N,). Without a batch, the shapes are (T, C), (S) and ().
 
     Raises:
         ValueError: if there is no such reduction, or blank is below 0.

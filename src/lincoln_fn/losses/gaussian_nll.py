@@ -2,13 +2,13 @@
 
 Derivation. With d = m - t and v clamped to at least epsilon,
 
-    l = (log v + d^2 / v) / 2 + log(2 pi) / 2    the last term in a full loss only
+    l = (log v + d^2 / v) / 2 + log(2 pi) / 2    the last term only if `full`
     (dl)/(dm) = d / v
     (dl)/(dv) = (1 / v - d^2 / v^2) / 2 = (1 - d^2 / v) / (2 v)
     dm = d / v dl
     dv = (1 - d^2 / v) / (2 v) dl    summed over the axes along which v is shared
 
-Where v is below epsilon, dv is that at epsilon and not 0, as in torch, so that a variance that is
+Where v is below epsilon, dv is computed at epsilon and is not 0, as in torch. So a variance that is
 too small can grow again.
 
 Cache: d, the clamped v, and the variance's own shape. Source: Nix and Weigend, "Estimating the mean
@@ -48,7 +48,7 @@ def forward(
     full: bool,
     eps: float,
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute l = (log v + d^2 / v) / 2, with log(2 pi) / 2 in a full loss."""
+    """Compute l = (log v + d^2 / v) / 2, with log(2 pi) / 2 if `full`."""
     mean, var = prediction
     d = mean - same_shape("gaussian_nll", target, mean)
     v = _variance(mean, var).clamp(min=eps)
@@ -87,17 +87,17 @@ def gaussian_nll(
 ) -> Loss:
     """Make the negative log-likelihood of t under a normal distribution of mean m and variance v.
 
-    l = (log v + (m - t)^2 / v) / 2 + log(2 pi) / 2, with the last term in a full loss only, and v
-    taken as at least eps.
+    l = (log v + (m - t)^2 / v) / 2 + log(2 pi) / 2, with the last term only if `full`, and v
+    clamped to at least eps.
 
     Args:
-        full: whether the constant is part of the loss.
+        full: whether to include the constant.
         eps: the smallest variance.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:
-        The loss, on (m, v) and targets of m's shape. v has m's shape, or 1 in place of some axes,
-        or lacks the last axis.
+        The loss, on (m, v) and targets of m's shape. v has m's shape, or size 1 on some axes, or
+        lacks the last axis.
 
     Raises:
         ValueError: if there is no such reduction, or eps is not above 0.

@@ -53,7 +53,7 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
     l = x where y = 1, and max(0, margin - x) where y = -1.
 
     Args:
-        margin: the distance that costs nothing where y = -1.
+        margin: where y = -1, the loss is 0 from this distance on.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:

@@ -49,12 +49,12 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
 
 @checked
 def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction = "mean") -> Loss:
-    """Make Huber's loss, which outliers pull less than the squared error.
+    """Make Huber's loss, on which outliers have less influence than on the squared error.
 
     l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = prediction - target.
 
     Args:
-        delta: where the parabola ends and the line begins.
+        delta: the |d| at which the parabola becomes a line.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:

@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence of the target's probabilities t from those predicted, point by point.
+"""Kullback-Leibler divergence of the target's probabilities t from those predicted, elementwise.
 
 Derivation. The prediction is z, the logarithm of a probability. Only the last term depends on it:
 
@@ -62,12 +62,12 @@ def _check(log_target: bool, z: Arrays, target: Arrays) -> None:
 
 @checked
 def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss:
-    """Make the Kullback-Leibler divergence of t from the log-probabilities z, point by point.
+    """Make the Kullback-Leibler divergence of t from the log-probabilities z, element by element.
 
     l = t (log t - z), which is 0 where t = 0.
 
     Args:
-        log_target: whether the target holds log t in place of t.
+        log_target: whether the target is log t instead of t.
         reduction: "mean" over the elements, "batchmean" over the rows (the divergence itself),
             "sum" of the elements, or "none".
 

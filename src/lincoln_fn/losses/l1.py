@@ -1,6 +1,6 @@
 """Absolute error: l = |d| with d = prediction - target.
 
-Derivation. The difference d grows as the prediction does, so
+Derivation. d has the derivative 1 with respect to the prediction, so
 
     (dl)/(dprediction) = (dl)/(dd) = sign(d)    taken as 0 at d = 0
     dprediction = sign(d) dl

@@ -1,4 +1,4 @@
-"""Logistic loss on p, the probability of class 1, for labels y that are 1 or 0 or between.
+"""Logistic loss on p, the probability of class 1, for labels y from 0 to 1.
 
 Derivation. eta keeps the logarithms finite, and w is a weight, 1 unless given:
 
@@ -44,7 +44,7 @@ def forward(
     """Compute l = w (-y log(p + eta) - (1 - y) log(1 - p + eta))."""
     y = probabilities("log_loss", target, p)
     w = None if weight is None else weight.of_elements(p)
-    eta = max(eta, torch.finfo(p.dtype).tiny)  # a short dtype would round it to 0
+    eta = max(eta, torch.finfo(p.dtype).tiny)  # a short dtype would round eta to 0
     loss = -torch.log(p + eta) * y - torch.log(1 - p + eta) * (1 - y)
     return loss if w is None else w * loss, Cache(p, y, w, eta)
 
@@ -72,7 +72,8 @@ def log_loss(
     label.
 
     Args:
-        weight: w, which broadcasts to p; None for ones. A mean is over the elements all the same.
+        weight: w, which broadcasts to p; None for ones. A mean still divides by the number of
+            elements.
         reduction: "mean" over the elements, "sum" of them, or "none".
         eta: the small number added to each probability, which keeps the logarithms finite.
 

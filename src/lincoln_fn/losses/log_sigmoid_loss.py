@@ -6,10 +6,10 @@ Derivation. With p = e^z,
     (dl)/(dz) = -y + (1 - y) e^z / (1 - e^z) = (1 - y) / (e^(-z) - 1) - y
     dz = ((1 - y) / (e^(-z) - 1) - y) dl
 
-log(1 - e^z) as it stands loses all digits near z = 0. It is computed as log(-expm1(z)) where
+Computed directly, log(1 - e^z) loses all digits near z = 0. It is computed as log(-expm1(z)) where
 z > -log 2, else as log1p(-e^z) (Maechler, "Accurately computing log(1 - exp(-|a|))", 2012, equation
-7). z is clamped to at most -2^(-126), so that a probability that rounds to 1 costs at most 87.3.
-`sigmoid_cross_entropy`, on logits, has no such limit.
+7). z is clamped to at most -2^(-126), so that a probability that rounds to 1 gives a loss of at
+most 87.3. `sigmoid_cross_entropy`, on logits, has no such limit.
 
 Cache: z and y.
 """
@@ -34,7 +34,7 @@ from lincoln_fn.record import record
 
 @record
 class Cache:
-    """The log-probabilities, kept below 0, and the labels."""
+    """The log-probabilities, clamped below 0, and the labels."""
 
     z: Float[Tensor, "*s"]
     y: Float[Tensor, "*s"]
@@ -55,7 +55,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
 def _log1mexp(z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Compute log(1 - e^z) for z < 0."""
     near = z > -math.log(2)
-    # Each branch has numbers of its own half alone: the other's slope is infinite near z = 0.
+    # Each branch gets only numbers of its own range: the other's slope is infinite near z = 0.
     far = torch.log1p(-torch.exp(torch.where(near, -1.0, z)))
     return torch.where(near, torch.log(-torch.expm1(z)), far)
 

@@ -4,7 +4,7 @@
     dprediction  = loss.backward(cache, g=1.0)      g is dL/dvalue
 
 A loss of several inputs takes them as a tuple, and its `backward` returns a tuple in their order.
-The target is a tensor, a tuple of tensors, or None where the loss compares its inputs alone.
+The target is a tensor, a tuple of tensors, or None if the loss compares only its inputs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Loss:
 
     name: str
     forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
-    # ...: g may be left out, which Callable cannot say of one argument.
+    # ...: g has a default, which Callable cannot express.
     backward: Callable[..., Arrays]
 
     def __attrs_post_init__(self) -> None:

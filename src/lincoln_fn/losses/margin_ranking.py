@@ -1,6 +1,6 @@
-"""Ranking loss of two scores: x_1 above x_2 by the margin where y = 1, below it where y = -1.
+"""Ranking loss: score x_1 should be above x_2 by the margin if y = 1, and below it if y = -1.
 
-Derivation. Where y = 1, x_1 is to be above x_2, and where y = -1 below it:
+Derivation. Where y = 1, x_1 should be above x_2, and where y = -1 below it:
 
     z = margin - y (x_1 - x_2)
     l = max(0, z)
@@ -54,7 +54,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Te
 
 @checked
 def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
-    """Make the ranking loss of two scores: x1 above x2 where y = 1, below it where y = -1.
+    """Make the ranking loss: score x1 should be above x2 where y = 1, and below it where y = -1.
 
     l = max(0, margin - y (x1 - x2)).
 

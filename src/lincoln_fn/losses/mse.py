@@ -1,6 +1,6 @@
 """Mean squared error: l = d^2 with d = prediction - target.
 
-Derivation. The difference d grows as the prediction does, so
+Derivation. d has the derivative 1 with respect to the prediction, so
 
     (dl)/(dprediction) = (dl)/(dd) = 2 d
     dprediction = 2 d dl

@@ -1,10 +1,10 @@
-"""Hinge loss of several labels: the score of each label above those of all other classes.
+"""Hinge loss of several labels: the score of each label should be above those of all other classes.
 
-Derivation. With C classes, for each label c and each class j that is no label,
+Derivation. With C classes, for each label c and each class j that is not a label,
 
     z_(cj) = 1 - x_c + x_j
     l = 1 / C sum_c sum_j max(0, z_(cj))
-    s_(cj) = {(1, if z_(cj) > 0), (0, otherwise):}    0 too where c is no label or j is one
+    s_(cj) = {(1, if z_(cj) > 0), (0, otherwise):}    also 0 where c is not a label or j is one
     dx_j = (sum_c s_(cj) - sum_i s_(ji)) / C dl
 
 Cache: max(0, z_(cj)), with the labels in their order as rows and the classes as columns, and the
@@ -38,7 +38,7 @@ def forward(
     """Compute l = 1 / C sum_c sum_j max(0, 1 - x_c + x_j), over labels c and other classes j."""
     n = check_classes_last("multi_label_margin", x)
     check_shape("multi_label_margin", target, tuple(x.shape), x)
-    # From the first -1 on, nothing is a label, whatever stands there.
+    # From the first -1 on, no entry is a label.
     labelled = (target >= 0).long().cumprod(-1)
     index = class_indices("multi_label_margin", target * labelled - (1 - labelled), -1, n)
     index = index.clamp(min=0)
@@ -58,7 +58,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
 
 @checked
 def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
-    """Make the hinge loss of several labels: each one's score above those of all other classes.
+    """Make the hinge loss of several labels: each one's score should be above all other classes'.
 
     l = 1 / C sum over labels c, and over classes j that are no label, of max(0, 1 - x_c + x_j).
 
@@ -67,7 +67,7 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
 
     Returns:
         The loss, on x of shape (N, C) or (C) and class indices of its shape: an example's labels
-        stand first, and -1 ends them.
+        come first, and -1 ends them.
 
     Raises:
         ValueError: if there is no such reduction.

@@ -1,4 +1,4 @@
-"""Multi-class hinge loss: the score of the label c above each other class's score by the margin.
+"""Multi-class hinge loss: the score of the label c should be above each other score by the margin.
 
 Derivation. With C classes, w the classes' weights, 1 unless given, and z_j = margin - x_c + x_j,
 
@@ -73,13 +73,13 @@ def multi_margin(
     weight: ClassWeights | None = None,
     reduction: Reduction = "mean",
 ) -> Loss:
-    """Make the multi-class hinge loss: the score of the label c above each other by the margin.
+    """Make the multi-class hinge loss: the label's score should be above each other by the margin.
 
     l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p.
 
     Args:
         p: the power, 1 or 2.
-        margin: how far above.
+        margin: by how much the label's score should be higher.
         weight: w, of shape (C,); None for ones.
         reduction: "mean" over the examples, "sum" of them, or "none".
 

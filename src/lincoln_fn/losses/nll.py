@@ -1,6 +1,6 @@
 """Negative log-likelihood of the label c, on log-probabilities z.
 
-Derivation. With w the classes' weights, 1 unless given, only z_c enters:
+Derivation. Only z_c enters; w are the classes' weights, 1 unless given:
 
     l = -w_c z_c
     (dl)/(dz_j) = {(-w_c, if j = c), (0, otherwise):}
@@ -78,12 +78,12 @@ def nll(
 ) -> Loss:
     """Make the negative log-likelihood of the label c, on log-probabilities z.
 
-    l = -w_c z_c. The mean is a weighted one, sum l / sum w_c.
+    l = -w_c z_c. The mean is weighted, sum l / sum w_c.
 
     Args:
         weight: w, of shape (C,); None for ones.
-        ignore_index: the label of examples that have the value and the gradient 0, and count for no
-            mean.
+        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
+            them out.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Returns:

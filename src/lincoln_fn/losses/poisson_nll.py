@@ -1,7 +1,7 @@
 """Negative log-likelihood of counts t under a Poisson distribution of rate r.
 
-The prediction is x = log r or, without `log_input`, x = r. log t! does not depend on x: it is left
-out or, in a full loss, taken by Stirling's formula where t > 1, and as 0 where it is not.
+The prediction is x = log r or, without `log_input`, x = r. log t! does not depend on x and is left
+out. With `full`, it is added: by Stirling's formula where t > 1, and as 0 elsewhere.
 
 Derivation. The probability of t is e^(-r) r^t / t!, so
 
@@ -13,7 +13,7 @@ With x = log r,
     (dl)/(dx) = e^x - t
     dx = (e^x - t) dl
 
-With x = r, log r is taken as log(x + epsilon), so that it stays finite:
+With x = r, log r is computed as log(x + epsilon), so that it stays finite:
 
     (dl)/(dx) = 1 - t / (x + epsilon)
     dx = (1 - t / (x + epsilon)) dl
@@ -50,7 +50,7 @@ class Cache:
 def forward(
     x: Float[Tensor, "*s"], target: Tensor, *, log_input: bool, full: bool, eps: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
-    """Compute l = r - t log r, with log t! in a full loss."""
+    """Compute l = r - t log r, with log t! if `full`."""
     t = same_shape("poisson_nll", target, x)
     loss = torch.exp(x) - t * x if log_input else x - t * torch.log(x + eps)
     if full:
@@ -79,8 +79,8 @@ def poisson_nll(
 
     Args:
         log_input: whether log r is predicted.
-        full: whether log t! is part of the loss, by Stirling's formula; it does not depend on x.
-        eps: what is added to r where r is predicted.
+        full: whether to include log t!, by Stirling's formula; it does not depend on x.
+        eps: added to r if r is predicted.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:

@@ -8,7 +8,7 @@ Derivation. The probability of class 1 is s(x), with s the sigmoid, and that of 
     (d log s(-x))/(dx) = -s(x)
     dx = (w (1 - y) s(x) - w r y s(-x)) dl
 
-For w = r = 1 this is (s(x) - y) dl, written so that nothing cancels where s(x) is near y.
+For w = r = 1 this is (s(x) - y) dl, in a form that loses no digits where s(x) is near y.
 
 Cache: x, y_0 = w (1 - y) and y_1 = w r y.
 """
@@ -70,7 +70,8 @@ def sigmoid_cross_entropy(
     l = w (-r y log s(x) - (1 - y) log s(-x)), with s the sigmoid and y the label.
 
     Args:
-        weight: w, which broadcasts to x; None for ones. A mean is over the elements all the same.
+        weight: w, which broadcasts to x; None for ones. A mean still divides by the number of
+            elements.
         pos_weight: r, which broadcasts to x; None for ones. Above 1, it favours recall.
         reduction: "mean" over the elements, "sum" of them, or "none".
 

@@ -1,6 +1,6 @@
 """Smooth absolute error: quadratic where |d| < beta, linear beyond, with d = prediction - target.
 
-Derivation. Outside, the parabola's slope d / beta would pass 1 in size, and the line's is 1:
+Derivation. At |d| = beta the parabola's slope d / beta has the size 1, and the line keeps it:
 
     l = {(d^2 / (2 beta), if |d| < beta), (|d| - beta / 2, otherwise):}
     (dl)/(dd) = {(d / beta, if |d| < beta), (sign(d), otherwise):} = clamp(d / beta, -1, 1)
@@ -60,7 +60,7 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
     beta = 0, |d|.
 
     Args:
-        beta: where the parabola ends and the line begins.
+        beta: the |d| at which the parabola becomes a line.
         reduction: "mean" over the elements, "sum" of them, or "none".
 
     Returns:

@@ -6,7 +6,7 @@ Derivation. With s the sigmoid,
     (d log s(u))/(du) = s(-u)
     dx = -y s(-y x) dl
 
-It is finite for every x. torch's value is infinite, and its gradient nan, from y x = -89 on.
+It is finite for every x. In torch, for y x below -89, the value is infinite and the gradient nan.
 
 Cache: x and y.
 """

@@ -12,14 +12,14 @@ The logarithm's derivative is the softmax p = e^z, so
     (dz_j)/(dx_k) = {(1 - p_k, if j = k), (-p_k, otherwise):}
     dx_k = (p_k sum_j a_j - a_k) dl
 
-A label c is q_c = 1 and 0 for all other classes, which leaves
+For a label c, q_c = 1, and q is 0 for all other classes. So
 
     l = -w_c z_c
     dx_k = {((p_k - 1) w_c dl, if k = c), (p_k w_c dl, otherwise):}
 
-p_c - 1 is computed as expm1(z_c), which has all its digits where p_c is near 1. Label smoothing by
-e takes (1 - e) q + e / C in place of q. A mean divides by the sum of the w_c or, with a target of
-probabilities, by the number of examples, whatever the weights.
+p_c - 1 is computed as expm1(z_c), which is accurate where p_c is near 1. Label smoothing by e
+replaces q by (1 - e) q + e / C. A mean divides by the sum of the w_c or, with a target of
+probabilities, by the number of examples, for any weights.
 
 Cache: z with c and w_c, or z with a.
 """
@@ -53,7 +53,7 @@ class LabelCache:
 
 @record
 class MixtureCache:
-    """The log-probabilities, what weighs them, and the labels if there are any."""
+    """The log-probabilities, their weights a, and the labels if there are any."""
 
     z: Float[Tensor, "N C *s"]
     a: Float[Tensor, "N C *s"]
@@ -125,16 +125,16 @@ def softmax_cross_entropy(
     """Make the cross-entropy on logits x: `log_softmax` and `nll` in one.
 
     l = -w_c log p_c with p the softmax of x and c the label. With a target of probabilities q,
-    l = -sum_j w_j q_j log p_j. Label smoothing by e takes (1 - e) q + e / C in place of q.
+    l = -sum_j w_j q_j log p_j. Label smoothing by e replaces q by (1 - e) q + e / C.
 
     Args:
         weight: w, of shape (C,); None for ones.
-        ignore_index: the label of examples that have the value and the gradient 0, and count for no
-            mean.
-        label_smoothing: e, the part of each target that is shared by all classes.
-        reduction: "mean" over the examples, "sum" of them, or "none". The mean is a weighted one,
+        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
+            them out.
+        label_smoothing: e, the share of each target that is spread over all classes.
+        reduction: "mean" over the examples, "sum" of them, or "none". The mean is weighted,
             sum l / sum w_c; with a target of probabilities it divides by the number of examples,
-            whatever the weights.
+            without regard to the weights.
 
     Returns:
         The loss, on x of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...),

@@ -1,9 +1,9 @@
-"""Triplet loss: the anchor a nearer to the positive p than to the negative n, by the margin.
+"""Triplet loss: anchor a should be nearer to positive p than to negative n, by the margin.
 
 Distances are q-norms of u = a - p + epsilon, v = a - n + epsilon and, with swap, w = p - n +
 epsilon. (The constructor calls the power q p, as torch does.)
 
-Derivation. Without swap |v| stands in place of min(|v|, |w|):
+Derivation. Without swap, |v| replaces min(|v|, |w|):
 
     z = margin + |u| - min(|v|, |w|)
     l = max(0, z)
@@ -12,9 +12,9 @@ The norm |u| = (sum_k |u_k|^q)^(1/q) has the gradient
 
     e(u)_k = (d|u|)/(du_k) = sign(u_k) |u_k|^(q - 1) / |u|^(q - 1)    0 where u_k = 0
 
-For q infinite, e(u)_k is sign(u_k) for the largest |u_k|, shared equally by several of that size.
-Let m be 1 where |v| is the smaller, 0 where |w| is, and 1/2 where they are equal; and 1 without
-swap. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1),
+For q infinite, e(u)_k is sign(u_k) for the largest |u_k|; several of the same size share it
+equally. Let m be 1 where |v| is smaller, 0 where |w| is smaller, and 1/2 where they are equal.
+Without swap, m is 1. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1),
 
     da = (e(u) - m e(v)) dz
     dp = (-e(u) - (1 - m) e(w)) dz
@@ -112,7 +112,7 @@ def triplet_margin(
     swap: bool = False,
     reduction: Reduction = "mean",
 ) -> Loss:
-    """Make the triplet loss: the anchor a nearer to the positive p than to the negative n.
+    """Make the triplet loss: the anchor should be nearer to the positive than to the negative.
 
     l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm. With swap, the smaller of
     |a - n + eps| and |p - n + eps| is subtracted.
@@ -120,8 +120,8 @@ def triplet_margin(
     Args:
         margin: how much nearer the positive should be.
         p: of the norm; infinity is allowed.
-        eps: what is added to each difference, so that none is 0.
-        swap: whether the positive may stand in for the anchor against the negative.
+        eps: added to each difference, so that none is 0.
+        swap: whether the negative's distance from the positive counts, too, if it is smaller.
         reduction: "mean" over the triplets, "sum" of them, or "none".
 
     Returns:

@@ -1,6 +1,6 @@
-"""Weighted sum of losses, one for each entry of the prediction: a network of several heads.
+"""Weighted sum of losses, one for each entry of the prediction, for a network with several heads.
 
-Derivation. Loss i has the weight w_i, and sees entry i of prediction and target alone, so
+Derivation. Loss i has the weight w_i, and depends only on entry i of prediction and target, so
 
     L = sum_i w_i L_i
     dprediction_i = w_i g (dL_i)/(dprediction_i)
@@ -30,7 +30,7 @@ Parts: TypeAlias = Mapping[str, tuple[float, Loss]]
 
 @record
 class Cache:
-    """The caches of the losses, and their values before they are weighted."""
+    """The caches of the losses, and their unweighted values."""
 
     caches: tuple[AnyCache, ...]
     values: tuple[Tensor, ...]
@@ -79,22 +79,22 @@ def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Te
 
 @checked
 def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
-    """Add up losses, each with a weight and on an entry of the prediction: L = sum_i w_i L_i.
+    """Add up losses with weights, one for each entry of the prediction: L = sum_i w_i L_i.
 
-    Entry i of the prediction and of the target, which are tuples, go to loss i. The net is such as
+    Prediction and target are tuples; loss i gets entry i of both. An example of a net is
     `branch(head, head, merge=identity())`; `select(0, 0)` gives one prediction to two losses.
-    `train` and `fit` tell the value of each loss, before it is weighted, in `record.scores`.
+    `train` and `fit` report the unweighted value of each loss in `record.scores`.
 
     Args:
-        parts: (weight, loss) by a name, in the order of the prediction's entries.
+        parts: (weight, loss) by name, in the order of the prediction's entries.
 
     Returns:
         The loss.
 
     Raises:
-        LayerError: if parts is no such mapping, is empty, or names a part "step" or "loss"; from
-            its functions, if a loss raises one, its reduction is "none", or prediction or target
-            is no tuple with an entry for each.
+        LayerError: if parts is not such a mapping, is empty, or names a part "step" or "loss"; from
+            its functions, if a loss raises one, its reduction is "none", or prediction or target is
+            not a tuple with an entry for each.
 
     Example:
         >>> mse = lf.losses.mse()

@@ -1,7 +1,7 @@
 """Optimizers, as values: `adamw(1e-3)`.
 
-Each optimizer has a file of its own. `transforms` changes the gradients before an optimizer gets
-them, and `by_path` gives the parts of a network to several optimizers.
+Each optimizer has its own file. `transforms` changes the gradients before an optimizer gets them,
+and `by_path` gives the parts of a network to several optimizers.
 """
 
 from lincoln_fn.optim.accumulate import AccumulateState, accumulate

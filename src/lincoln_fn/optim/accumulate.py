@@ -1,4 +1,4 @@
-"""Several gradients for one step."""
+"""One optimizer step for several gradients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _init(inner: Optimizer, params: Params) -> AccumulateState:
 def _update(
     k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
 ) -> tuple[Params, AccumulateState]:
-    """Add the gradients up, and let the inner optimizer take a step by the mean of each k."""
+    """Add up the gradients; after every k, the inner optimizer takes a step with their mean."""
     check_state("accumulate", state, AccumulateState)
 
     def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def _update(
     is_due = state.count == k - 1
     mean, total = update_leaves("accumulate", rule, params, grads, state.total)
     stepped = inner.update(params, mean, state.inner)
-    # Both outcomes are computed: a branch on a tensor would not trace.
+    # Both outcomes are computed: a branch on a tensor's value cannot be traced.
     params, kept = tree.map(
         lambda new, old: torch.where(is_due, new, old), stepped, (params, state.inner)
     )
@@ -56,10 +56,10 @@ def _update(
 
 @checked
 def accumulate(k: PositiveInt) -> Transform:
-    """Take a step at every k-th gradient only, by the mean of the last k.
+    """Take a step only at every k-th gradient, with the mean of the last k.
 
-    The inner optimizer does not see the updates between: its state, and the count of steps that a
-    schedule is given, do not change.
+    The inner optimizer does not see the gradients in between: its state, and the step count of a
+    schedule, do not change.
 
     Args:
         k: how many gradients make a step, at least 1.

@@ -79,12 +79,12 @@ def adadelta(
 ) -> Optimizer:
     """Make Adadelta: d = sqrt(u + eps) / sqrt(s + eps) dp, p <- p - lr d.
 
-    Here s <- rho s + (1 - rho) dp^2 goes before, and u <- rho u + (1 - rho) d^2 after.
+    s <- rho s + (1 - rho) dp^2 is computed before, and u <- rho u + (1 - rho) d^2 after.
 
     Args:
         lr: the learning rate, above 0, or a schedule.
         rho: how much of s and u is kept from step to step.
-        eps: is added below both roots, so that neither the denominator nor the first steps are 0.
+        eps: added under both roots, so that neither the denominator nor the first steps are 0.
         weight_decay: the factor of p that is added to dp.
         maximize: whether to maximize the loss.
 

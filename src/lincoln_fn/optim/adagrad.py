@@ -34,7 +34,7 @@ class AdagradState:
 
 
 def init(params: Params, *, initial_accumulator_value: float) -> AdagradState:
-    """Fill the sums with the first s."""
+    """Set the sums to the initial s."""
     return AdagradState(no_steps(params), filled_like(params, initial_accumulator_value))
 
 
@@ -82,7 +82,7 @@ def adagrad(
         lr: the learning rate, above 0, or a schedule.
         lr_decay: how fast the learning rate falls.
         weight_decay: the factor of p that is added to dp.
-        initial_accumulator_value: the first s.
+        initial_accumulator_value: the initial s.
         eps: is added to the denominator, so that it is not 0.
         maximize: whether to maximize the loss.
 

@@ -6,9 +6,9 @@ With t counting from 1, and both means starting at 0,
     v <- b2 v + (1 - b2) dp^2               E[v] = (1 - b2^t) E[dp^2]
     p <- p - lr m' / (sqrt(v') + eps),      m' = m / (1 - b1^t), v' = v / (1 - b2^t)
 
-so that m' and v' are unbiased from the first step on. AMSGrad puts in v's place the largest v so
-far. Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which the
-running means do not see.
+so that m' and v' are unbiased from the first step on. AMSGrad replaces v by the largest v so far.
+Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which does not
+enter the running means.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def adam(
     *,
     maximize: bool = False,
 ) -> Optimizer:
-    """Make Adam: p <- p - lr m' / (sqrt(v') + eps), of the unbiased means of dp and dp^2.
+    """Make Adam: p <- p - lr m' / (sqrt(v') + eps), with the unbiased means of dp and dp^2.
 
     Args:
         lr: the learning rate, above 0, or a schedule.

@@ -24,7 +24,7 @@ Pattern: TypeAlias = str | Callable[[str], bool]
 def _init(
     patterns: tuple[Pattern, ...], parts: tuple[Optimizer, ...], params: Params
 ) -> OptimizerState:
-    """Let each optimizer make the state of its parameters."""
+    """Make the state of each optimizer for its parameters."""
     shares = _shares(params, _owners(params, patterns), len(parts))
     return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
@@ -36,7 +36,7 @@ def _update(
     grads: Params,
     state: OptimizerState,
 ) -> tuple[Params, OptimizerState]:
-    """Let each optimizer update its parameters, and merge the results."""
+    """Update each optimizer's parameters, and merge the results."""
     if type(state) is not tuple or len(state) != len(parts):
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
         problem = f"expected a tuple of {number}, got {shown(state)}; init(params) makes one"
@@ -82,15 +82,15 @@ def _shares(params: Params, owner: list[int], count: int) -> list[Params]:
 def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Optimizer:
     """Give each parameter to the first optimizer whose pattern its path matches.
 
-    Paths are those of `tree.paths`, such as "2.weight"; in patterns, * stands for any characters,
-    dots too, and ? for one.
+    Paths are those of `tree.paths`, such as "2.weight"; in patterns, * matches any characters,
+    including dots, and ? matches one.
 
     Args:
-        optimizers: by pattern, or by a function of the path, in the order of trial.
+        optimizers: by pattern, or by a function of the path; the first match counts.
 
     Returns:
-        The optimizer. Its state is a tuple of the optimizers' states, in which None stands for a
-        parameter that belongs to another.
+        The optimizer. Its state is a tuple of the optimizers' states, with None for each parameter
+        of another optimizer.
 
     Raises:
         ValueError: if there is no optimizer.

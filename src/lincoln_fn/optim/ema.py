@@ -1,4 +1,4 @@
-"""A running mean of the parameters, which often predicts better than the last of them."""
+"""A running mean of the parameters, which often predicts better than the last parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _init(inner: Optimizer, params: Params) -> EmaState:
 def _update(
     decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
 ) -> tuple[Params, EmaState]:
-    """Let the inner optimizer take its step, then update the mean."""
+    """Take the inner optimizer's step, then update the mean."""
     check_state("ema", state, EmaState)
 
     def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,8 +52,7 @@ def _update(
 def ema(decay: Decay) -> Transform:
     """Keep a running mean of the parameters: a <- decay a + (1 - decay) p after each step.
 
-    It starts from the initial parameters and changes nothing about the steps. `ema_params` reads
-    it.
+    It starts from the initial parameters, and does not change the steps. `ema_params` reads it.
 
     Args:
         decay: how much of a is kept from step to step, in [0, 1).
@@ -65,7 +64,7 @@ def ema(decay: Decay) -> Transform:
         ValueError: if decay is out of its range.
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992, with
-    a running mean in place of the plain one.
+    a running mean instead of the plain one.
 
     Example:
         >>> from lincoln_fn.optim import chain, sgd
@@ -78,18 +77,18 @@ def ema(decay: Decay) -> Transform:
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:
-    """Read the running mean of the parameters out of an optimizer's state.
+    """Read the running mean of the parameters from an optimizer's state.
 
     Args:
         state: of an optimizer with `ema` anywhere in its chain.
-        params: the parameters of the same step, whose running statistics and the like are taken.
+        params: the parameters of the same step; running statistics and keys are taken from them.
 
     Returns:
         Parameters to predict with.
 
     Raises:
-        LayerError: if the mean does not mirror the parameters, or the state holds no such mean, or
-            several side by side.
+        LayerError: if the mean does not mirror the parameters, or the state has no such mean, or
+            several.
 
     Example:
         >>> ema_params(EmaState((torch.tensor(1.0),), ()), (torch.tensor(2.0),))

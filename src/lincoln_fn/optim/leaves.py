@@ -17,7 +17,7 @@ from lincoln_fn.optim.optimizer import OptimizerState
 from lincoln_fn.record import TRAINED, State
 from lincoln_fn.shapes import LayerError
 
-# Any: a leaf of each tree, or None for a tree that is not kept, and as many new ones.
+# Any: a leaf of each tree, or None for a tree that is not used, and as many new leaves.
 Rule: TypeAlias = Callable[..., tuple[Any, ...]]
 # Any: leaves, or None; one list for each tree.
 Lists: TypeAlias = list[list[Any]]
@@ -35,7 +35,7 @@ def update_leaves(
         rule: (p, dp, *kept) -> (p, *kept) for one leaf, all new.
         params: the parameters.
         grads: their gradients.
-        *kept: trees out of the state; None for one that is not kept.
+        *kept: trees from the state; None for one that is not used.
 
     Returns:
         The new parameters and the new trees, in the dtypes of the old.
@@ -105,7 +105,7 @@ def check_dtype(name: str, p: Tensor, dp: Tensor) -> None:
         dp: its gradient.
 
     Raises:
-        LayerError: if it has another.
+        LayerError: if it has another dtype.
 
     Example:
         >>> check_dtype("sgd", torch.ones(2), torch.ones(2).double())
@@ -119,7 +119,7 @@ torch.float32, got torch.float64
 
 
 def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
-    """Check that a state is of the optimizer's own kind, and has what its update needs.
+    """Check that a state belongs to the optimizer, and has the fields that its update needs.
 
     Args:
         name: the optimizer's name.
@@ -128,7 +128,7 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
         **kept: by the name of a field that may be None, whether this optimizer keeps it.
 
     Raises:
-        LayerError: if it is another optimizer's.
+        LayerError: if it belongs to another optimizer.
 
     Example:
         >>> check_state("sgd", (1, 2), None)
@@ -150,7 +150,7 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:
-    """Apply a rule to the leaves one after the other, and keep the dtypes."""
+    """Apply a rule to the leaves one after the other, and keep their dtypes."""
     rows = [rule(*row) for row in zip(*lists, strict=True)]
     return [
         [_as(row[i], leaf) for row, leaf in zip(rows, old, strict=True)]
@@ -167,11 +167,11 @@ def state_tree(f: Callable[[Tensor], Tensor], params: Params) -> Params:
     """Make a tree for an optimizer's state, which mirrors the parameters.
 
     Args:
-        f: makes its leaf of a parameter; a new tensor.
+        f: makes the state's leaf, a new tensor, from a parameter.
         params: the parameters.
 
     Returns:
-        The tree, with None in the place of each `State`.
+        The tree, with None for each `State`.
 
     Example:
         >>> state_tree(torch.zeros_like, (torch.ones(2), lf.Key(0)))

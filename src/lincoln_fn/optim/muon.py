@@ -1,13 +1,13 @@
 """Muon: steps along a momentum whose matrix is made nearly orthogonal.
 
-For a momentum M = U S V^T the step goes along U V^T, all of whose singular values are 1, so that
-all directions of the weight are learned alike. It is computed without a decomposition. With
+For a momentum M = U S V^T the step goes along U V^T, whose singular values are all 1, so that all
+directions of the weight are learned equally fast. It is computed without a decomposition. With
 X = M / |M|, each pass
 
     X <- a X + (b A + c A^2) X,   A = X X^T
 
-keeps U and V, and maps each singular value s to a s + b s^3 + c s^5. The coefficients below make
-that steep at 0: five passes take all but the smallest into about [0.68, 1.13].
+keeps U and V, and maps each singular value s to a s + b s^3 + c s^5. With the coefficients below
+this is steep at 0: five passes move all except the smallest into about [0.68, 1.13].
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lincoln_fn.optim.rules import (
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError
 
-# Those of the source given below.
+# The coefficients of the source given below.
 COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
 Adjustment: TypeAlias = Literal["original", "match_rms_adamw"]
 
@@ -48,7 +48,7 @@ class MuonState:
 
 
 def init(params: Params, *, lr: LearningRate) -> MuonState:
-    """Make the momentum 0, and the count of steps for a schedule; refuse what is no matrix."""
+    """Make the momentum 0, and the count of steps for a schedule; refuse non-matrices."""
     for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
         if leaf.ndim != 2:
             mend = "give it to another optimizer by by_path"
@@ -95,7 +95,7 @@ def orthogonalized(
     steps: int = 5,
     eps: float = 1e-7,
 ) -> Float[Tensor, "n m"]:
-    """Take a matrix U S V^T to about U V^T, in bfloat16.
+    """Map a matrix U S V^T to about U V^T, in bfloat16.
 
     Args:
         matrix: of any shape.
@@ -112,7 +112,7 @@ def orthogonalized(
     """
     a, b, c = coefficients
     x = matrix.bfloat16()
-    # A is the smaller of X X^T and X^T X; which of them is the same for a transposed weight.
+    # A is the smaller of X X^T and X^T X, which is the same matrix for a transposed weight.
     tall = x.shape[0] >= x.shape[1]
     x = x.mT if tall else x
     x = x / x.norm().clamp(min=eps)
@@ -133,14 +133,14 @@ def muon(
     ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Adjustment | None = None,
 ) -> Optimizer:
-    """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices alone.
+    """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices only.
 
-    With momentum, b <- momentum b + (1 - momentum) dp; Nesterov's variant has the same mixture of
-    dp and the new b in the place of b. For a weight of shape (n_in, n_out), f is
+    With momentum, b <- momentum b + (1 - momentum) dp; Nesterov's variant replaces b by the same
+    mixture of dp and the new b. For a weight of shape (n_in, n_out), f is
     sqrt(max(1, n_out / n_in)), or 0.2 sqrt(max(n_in, n_out)) for "match_rms_adamw", with which lr
     and weight_decay may be AdamW's. The passes run in bfloat16.
 
-    Everything but the matrices of the hidden layers goes to another optimizer:
+    Use another optimizer for everything except the matrices of the hidden layers:
     `by_path({"0.weight": muon(), "*": adamw()})`.
 
     Args:
@@ -158,8 +158,8 @@ def muon(
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
-        LayerError: from `init`, for a parameter that is no matrix; from `update`, if the gradients
-            do not mirror the parameters.
+        LayerError: from `init`, for a parameter that is not a matrix; from `update`, if the
+            gradients do not mirror the parameters.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 

@@ -5,8 +5,8 @@
 
 A state is a frozen record of trees that mirror the parameters, and of one count of the steps taken
 (int64, of shape ()) where the update needs it. It is () where there is nothing to remember. Where
-the parameters hold a `State`, these trees hold None: a tensor that is in two places of a step's
-input is taken for one tensor when the step is traced.
+the parameters hold a `State`, these trees hold None: a tensor that occurs twice in a step's input
+becomes one tensor when the step is traced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RAdam: Adam without scaling until the mean square is of enough gradients.
+"""RAdam: Adam, without the scaling until the mean square averages enough gradients.
 
 With m, v and m' as in Adam, and n_t the number of gradients that v averages,
 

@@ -5,7 +5,7 @@ With s starting at 0,
     s <- alpha s + (1 - alpha) dp^2
     p <- p - lr dp / (sqrt(s) + eps)
 
-The centered variant has s - m^2 in place of s, with m <- alpha m + (1 - alpha) dp. With momentum,
+The centered variant uses s - m^2 instead of s, with m <- alpha m + (1 - alpha) dp. With momentum,
 
     b <- momentum b + dp / (sqrt(s) + eps)
     p <- p - lr b
@@ -34,7 +34,7 @@ from lincoln_fn.record import record
 
 @record
 class RmspropState:
-    """The running mean of dp^2, and what else is kept; None for what is not.
+    """The running mean of dp^2, and the other state; None for a tensor that is not kept.
 
     `step` is kept for a schedule, `mean` (of dp) for the centered variant.
     """
@@ -46,7 +46,7 @@ class RmspropState:
 
 
 def init(params: Params, *, lr: LearningRate, momentum: float, centered: bool) -> RmspropState:
-    """Make all that is kept 0."""
+    """Make the state, filled with 0."""
     return RmspropState(
         no_steps(params) if callable(lr) else None,
         filled_like(params),
@@ -106,7 +106,7 @@ def rmsprop(
     """Make RMSprop: s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps).
 
     With momentum, b <- momentum b + dp / (sqrt(s) + eps) and p <- p - lr b. The centered variant
-    has s - m^2 in place of s, with m the running mean of dp.
+    uses s - m^2 instead of s, with m the running mean of dp.
 
     Args:
         lr: the learning rate, above 0, or a schedule.

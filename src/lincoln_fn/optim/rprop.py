@@ -1,7 +1,7 @@
 """Rprop: steps that take only their sign from the gradient, for full batches.
 
-Where dp keeps its sign, each element's size grows; where dp changes it, size shrinks and dp counts
-as 0:
+Each element has its own step size. It grows where dp keeps its sign. Where dp changes its sign, the
+size shrinks, and dp counts as 0:
 
     size <- etas[1] size             if dp last > 0
     size <- etas[0] size, dp <- 0    if dp last < 0

@@ -1,4 +1,4 @@
-"""What the update rules of several optimizers have in common."""
+"""Shared by the update rules of several optimizers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lincoln_fn.optim.optimizer import LearningRate
 
 
 def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
-    """Return the number, or what the schedule gives after `step` steps; a number needs no step."""
+    """Return the number, or the schedule's value after `step` steps."""
     if not callable(lr):
         return lr
     assert step is not None
@@ -17,9 +17,9 @@ def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
 
 
 def regularized_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
-    """Compute dp + weight_decay p, the gradient with that of the penalty weight_decay |p|^2 / 2.
+    """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2.
 
-    To maximize the loss, -dp stands in place of dp.
+    To maximize the loss, -dp replaces dp.
     """
     if maximize:
         dp = dp.neg()
@@ -37,14 +37,14 @@ def running_mean(mean: Tensor, new: Tensor, decay: float) -> Tensor:
 
 
 def take_step(p: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
-    """Compute p - lr direction, without a tensor for the product."""
+    """Compute p - lr direction, without an intermediate tensor for the product."""
     if isinstance(lr, Tensor):
         return torch.addcmul(p, direction, lr, value=-1)
     return torch.sub(p, direction, alpha=lr)
 
 
 def take_scaled_step(p: Tensor, direction: Tensor, scale: Tensor, lr: float | Tensor) -> Tensor:
-    """Compute p - lr direction / scale, without tensors for the terms."""
+    """Compute p - lr direction / scale, without intermediate tensors."""
     if isinstance(lr, Tensor):
         return torch.addcmul(p, direction / scale, lr, value=-1)
     return torch.addcdiv(p, direction, scale, value=-lr)

@@ -28,7 +28,7 @@ from lincoln_fn.record import record
 
 @record
 class SgdState:
-    """The momentum, and the step where the update depends on it; None for what is not kept."""
+    """The momentum, and the step if the update depends on it; None if not kept."""
 
     step: Tensor | None
     momentum: Params | None

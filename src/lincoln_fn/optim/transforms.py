@@ -1,7 +1,6 @@
-"""Transforms: what happens to gradients, or to parameters, around an optimizer's update.
+"""Transforms: changes to gradients, or to parameters, around an optimizer's update.
 
-A transform takes an optimizer and returns another around it. The state of the inner optimizer is
-its own:
+A transform takes an optimizer and returns another that wraps it:
 
     chain(clip_by_global_norm(1.0), accumulate(4), adamw(1e-3))
 
@@ -31,11 +30,11 @@ Change: TypeAlias = Callable[[Params, Params], Params]
 
 @attrs.frozen(eq=False, repr=False)
 class Transform:
-    """A way to make an optimizer of another.
+    """A function that wraps an optimizer in another.
 
     Args:
         name: the code that makes it; its repr.
-        around: optimizer -> optimizer. The name of what it returns does not matter.
+        around: optimizer -> optimizer. The name of the result does not matter.
 
     Example:
         >>> from lincoln_fn.optim import sgd
@@ -55,17 +54,17 @@ class Transform:
 
 @checked
 def chain(*parts: Transform | Optimizer) -> Optimizer:
-    """Put transforms before an optimizer; gradients pass the first one first.
+    """Put transforms before an optimizer. Gradients pass through the first one first.
 
     Args:
         *parts: any number of transforms, and the optimizer last.
 
     Returns:
-        The optimizer. Its state is the first transform's, which holds the next one's; a transform
-        that keeps nothing has no part in it.
+        The optimizer. Its state is the first transform's, which contains the next one's. A
+        transform without state does not appear in it.
 
     Raises:
-        LayerError: if the last part, or any other, is not of its kind.
+        LayerError: if the last part is not an optimizer, or another is not a transform.
 
     Example:
         >>> from lincoln_fn.optim import adamw
@@ -90,7 +89,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
 
 
 def _on_gradients(name: str, change: Change) -> Transform:
-    """Make a transform of (params, grads) -> grads, which keeps no state."""
+    """Make a transform without state from (params, grads) -> grads."""
     return Transform(name, partial(_around, change))
 
 
@@ -105,7 +104,7 @@ def _update(
     grads: Params,
     state: OptimizerState,
 ) -> tuple[Params, OptimizerState]:
-    """Let the inner optimizer take its step by the changed gradients."""
+    """Take the inner optimizer's step with the changed gradients."""
     return inner.update(params, change(params, grads), state)
 
 
@@ -124,7 +123,7 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
     """Scale all gradients together so that their norm is at most max_norm: dp min(1, max / |dp|).
 
     The norm is that of all gradients as one vector. As in torch, 1e-6 is added to it, so that a
-    gradient of 0 stays one.
+    gradient of 0 stays 0.
 
     Args:
         max_norm: the largest norm, above 0.
@@ -185,11 +184,11 @@ def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -
 def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
     """Add factor p to the gradients, of some parameters or of all.
 
-    Transforms before it in a chain do not see what it adds. To give the decoupled weight decay of
-    adamw to some parameters alone, use `by_path`.
+    Transforms before it in a chain do not see what it adds. To use adamw's decoupled weight decay
+    for some parameters only, use `by_path`.
 
     Args:
-        factor: that of the penalty |p|^2 / 2, at least 0.
+        factor: the factor of the penalty |p|^2 / 2, at least 0.
         mask: path -> whether this parameter decays; None for all.
 
     Returns:

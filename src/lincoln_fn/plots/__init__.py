@@ -5,8 +5,8 @@ Each function draws on the axes that it is given, or on those of a new figure, a
     axes = lf.plots.learning_curve(history)
     axes.figure.savefig("curve.png")
 
-Nothing is shown, and pyplot's figures are not touched. Matplotlib is imported by the first picture,
-so that this module can be imported without it.
+Nothing is shown, and pyplot's figures do not change. Matplotlib is imported by the first picture,
+so this module can be imported without it.
 """
 
 from lincoln_fn.plots.curves import learning_curve

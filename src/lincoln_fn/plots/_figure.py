@@ -1,4 +1,4 @@
-"""Figures that pyplot does not know of, and colours that everyone can tell apart."""
+"""Figures outside pyplot, and colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 
 
 def new_figure(width: float = 6.4, height: float = 4.8) -> Figure:
-    """Make a figure that pyplot does not keep, and that needs no display.
+    """Make a figure that is not registered in pyplot, and needs no display.
 
     Args:
         width: in inches.

@@ -24,13 +24,13 @@ def learning_curve(
     """Draw the loss or the metric of one or several runs against the step.
 
     Args:
-        history: of a run, as `fit` returns it, or a list of what `train` tells of its steps; or
-            several by name.
+        history: of a run, as `fit` returns it, or a list of the records of `train`; or several by
+            name.
         value: "loss", or "metric" for the metric on the validation data.
         axes: to draw on; None makes a figure.
 
     Returns:
-        The axes, with one line a run.
+        The axes, with one line per run.
 
     Raises:
         ValueError: if there is no run, or one without records of the value, or no such value.
@@ -49,7 +49,7 @@ def learning_curve(
     points = {name: _points(name, run, value) for name, run in runs.items()}
     axes = new_figure().subplots() if axes is None else axes
     for i, (name, (steps, values)) in enumerate(points.items()):
-        # Several runs differ by more than their colours; single points of many would be a smear.
+        # Several runs have different markers, too; many points would merge into a broad line.
         marker = "os^Dv"[i % 5] if len(steps) <= 60 else None
         style = ("-", "--", "-.", ":")[i // len(COLOURS) % 4]
         colour = COLOURS[i % len(COLOURS)]

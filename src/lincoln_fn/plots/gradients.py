@@ -23,7 +23,7 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
     Args:
         norms: by step, norms by layer, as `lf.inspect.trace(...).gradient_norms()` gives them. A
             layer may be missing from a step. What is missing, 0 or not finite is grey.
-        axes: to draw on; None makes a figure that is high enough for all layers.
+        axes: to draw on; None makes a figure tall enough for all layers.
 
     Returns:
         The axes. The image's array has a row for each layer and a column for each step.
@@ -48,7 +48,7 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
 
     values = np.array(rows)
     shown = np.ma.masked_where(~np.isfinite(values) | (values <= 0), values)
-    scale = LogNorm() if shown.count() else None  # without a value, a logarithm has no range
+    scale = LogNorm() if shown.count() else None  # no values, so no range of a log scale
     image = axes.imshow(shown, cmap="viridis", norm=scale, aspect="auto", interpolation="nearest")
     axes.set_facecolor("lightgrey")
     axes.set_yticks(range(len(layers)), layers, fontsize="small")

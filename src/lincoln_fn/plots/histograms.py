@@ -1,4 +1,4 @@
-"""How the values of each layer's output are spread."""
+"""The distribution of the values in each layer's output."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def activations(
     Args:
         outputs: by layer, as `lf.inspect.trace(...).outputs()` gives them. Values that are not
             finite are left out, and counted in the title.
-        bins: how many bars, of equal width, from the smallest value to the largest.
+        bins: the number of bars, of equal width, from the smallest value to the largest.
         axes: one for each layer; None makes a figure with up to three in a row.
 
     Returns:
         The axes, one for each layer. The heights of the bars are shares of the finite values.
 
     Raises:
-        ValueError: if there is no output, or the number of axes is another.
+        ValueError: if there is no output, or the number of axes is wrong.
         ImportError: if matplotlib is not installed.
 
     Example:

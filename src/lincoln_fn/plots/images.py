@@ -1,4 +1,4 @@
-"""What the first layer looks for: its weights, as pictures."""
+"""The first layer's weights as pictures."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def filters(
 ) -> Axes:
     """Draw the weights of a network's first layer, a tile for each output.
 
-    Blue weights are negative, red ones positive, and white ones 0, on one scale for all tiles, at
-    whose ends are the largest half percent. The filters of images with three channels are shown in
-    their colours, grey being 0.
+    Blue weights are negative, red ones positive, and white ones 0. All tiles have one scale; the
+    largest half percent of the weights is at its ends. The filters of images with three channels
+    are shown in colour; grey is 0.
 
     Args:
-        weight: of a dense layer on flattened images, (n_in, n_out); or of a convolution,
-            (out, in, height, width) or (out, in, length). A dense layer's images are square unless
-            image_shape says otherwise. Of a convolution with neither one nor three channels, each
-            channel has a tile, and each output a row of them; one along a length has channels for
-            rows.
-        image_shape: (height, width) or (channels, height, width) of what a dense layer sees.
+        weight: of a dense layer on flattened images, (n_in, n_out); or of a convolution, (out, in,
+            height, width) or (out, in, length). A dense layer's images are square unless
+            image_shape says otherwise. A convolution with other than one or three channels has a
+            tile for each channel, and a row of tiles for each output. In a 1d convolution, the rows
+            of a tile are channels.
+        image_shape: (height, width) or (channels, height, width) of a dense layer's input.
         count: how many outputs to show, from the first.
         axes: to draw on; None makes a figure.
 
     Returns:
-        The axes, with one image of all tiles, which are parted by lines of nan.
+        The axes, with one image of all tiles; lines of nan separate them.
 
     Raises:
         ValueError: if the weight has another number of axes, or does not make such images.
@@ -59,7 +59,7 @@ def filters(
         tiles = kernels
     else:
         columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
-    # A few large weights would leave all others pale.
+    # A few large weights would make all others pale.
     limit = float(np.quantile(tiles.abs().numpy(), 0.995)) or 1.0
     picture = _tiled(tiles, columns)
     axes = new_figure().subplots() if axes is None else axes
@@ -105,7 +105,7 @@ def _kernels(
 def _tiled(
     tiles: Float[Tensor, "n channels height width"], columns: int
 ) -> Float[Tensor, "channels rows_height columns_width"]:
-    """Lay tiles out row by row, with lines of nan between them and in the places that stay free."""
+    """Lay tiles out row by row, with lines of nan between them, and nan in unused tiles."""
     rows = math.ceil(len(tiles) / columns)
     lined = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)
     free = lined.new_full((rows * columns - len(tiles), *lined.shape[1:]), torch.nan)

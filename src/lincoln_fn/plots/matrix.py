@@ -14,7 +14,7 @@ from lincoln_fn.plots._figure import new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of more classes, the counts would overlap at the figure's default size.
+# With more classes, the counts would overlap at the figure's default size.
 _MOST_WRITTEN = 15
 
 
@@ -25,15 +25,15 @@ def confusion_matrix(
     labels: Sequence[str] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw how many examples of each class are taken for which.
+    """Draw how many examples of each class are predicted as which class.
 
-    A row is a class of the target. Colours show shares of a row, so that rare classes count as
-    much as common ones, on a scale of square roots, so that rare mistakes are seen; the numbers,
-    left out of large matrices, are counts.
+    A row is a class of the target. Colours show shares of a row, so that rare classes count as much
+    as common ones. Their scale is a square root, so that rare mistakes are visible. The numbers are
+    counts; large matrices have none.
 
     Args:
-        prediction: (N, C) scores, of which the highest counts, or (N,) class indices. Of one score
-            an example, give the indices: `(score > threshold).long()`.
+        prediction: (N, C) scores, of which the highest counts, or (N,) class indices. If there is
+            one score per example, give the indices: `(score > threshold).long()`.
         target: (N,) or (N, 1) class indices.
         labels: the names of the classes; None shows their indices.
         axes: to draw on; None makes a figure.

@@ -1,8 +1,8 @@
 """Schedules: learning rates that change from step to step, such as `sgd(cosine(0.1, 1000))`.
 
-A schedule is a function of how many steps were taken before (an int64 tensor) that returns the rate
-of the next one (float64, of the same shape). It consists of tensor operations, so that it is traced
-and compiled as part of a step; any function of this kind serves as one.
+A schedule is a function from the number of steps taken so far (an int64 tensor) to the rate of the
+next step (float64, of the same shape). It uses tensor operations, so it is traced and compiled as
+part of a step. Any function of this kind is a schedule.
 """
 
 from lincoln_fn.schedules.cycle import one_cycle

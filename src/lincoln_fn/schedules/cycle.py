@@ -51,23 +51,24 @@ def one_cycle(
 ) -> Schedule:
     """Make a rate that rises and falls once: from max_lr / div_factor to max_lr, and down again.
 
-    The first pct_start of the steps rise, the others fall to max_lr / div_factor /
-    final_div_factor; of three phases, the second mirrors the first.
+    The rate rises for the share pct_start of the steps, and then falls to
+    max_lr / div_factor / final_div_factor. With three phases, the second mirrors the first.
 
     Args:
         max_lr: the highest rate.
-        total_steps: of the cycle; the last rate stays after that.
-        pct_start: the share of the rise, in [0, 1].
-        anneal_strategy: "cos" or "linear", the form of both.
-        div_factor: how many times smaller the first rate is.
-        final_div_factor: how many times smaller than the first the last one is.
-        three_phase: whether the fall takes as long as the rise, and a last phase goes below it.
+        total_steps: the length of the cycle; after it, the last rate stays.
+        pct_start: the share of steps in the rise, in [0, 1].
+        anneal_strategy: "cos" or "linear", the shape of rise and fall.
+        div_factor: max_lr divided by the first rate.
+        final_div_factor: the first rate divided by the last one.
+        three_phase: whether the fall takes as many steps as the rise, followed by a last phase that
+            falls further.
 
     Returns:
         The schedule.
 
     Raises:
-        ValueError: if an argument is out of its range, or the phases are too short to tell apart.
+        ValueError: if an argument is out of its range, or a phase is too short.
 
     Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
     Learning Rates", 2018.

@@ -31,13 +31,13 @@ def piecewise(
 
     Args:
         lrs: the rates.
-        boundaries: the rising steps at which each but the first begins.
+        boundaries: the increasing steps at which each one except the first begins.
 
     Returns:
         The schedule.
 
     Raises:
-        ValueError: if the boundaries do not rise, or are not one fewer than the rates.
+        ValueError: if the boundaries do not increase, or are not one fewer than the rates.
 
     Example:
         >>> piecewise((0.5, 0.25), (10,))(torch.tensor([9, 10])).tolist()
@@ -51,7 +51,7 @@ def piecewise(
 def _linear_warmup(
     step: Tensor, *, then: float | Callable[[Tensor], Tensor], steps: int, start_factor: float
 ) -> Tensor:
-    """Compute the rise, from start_factor to 1, times the rate after it."""
+    """Multiply the rate by the rise from start_factor to 1."""
     rise = start_factor + (1.0 - start_factor) * (step / steps).clamp(max=1)
     return rise * (then((step - steps).clamp(min=0)) if callable(then) else then)
 
@@ -62,12 +62,12 @@ def linear_warmup(
     steps: PositiveInt,
     start_factor: Probability = 1 / 3,
 ) -> Schedule:
-    """Let a rate begin gently: times start_factor at step 0, rising to its full at step `steps`.
+    """Start with a small rate: start_factor times the rate, rising linearly to all of it.
 
     Args:
-        then: a number, or a schedule, which begins at step `steps`.
-        steps: of the rise, at least 1.
-        start_factor: in [0, 1].
+        then: the rate after it: a number, or a schedule, which begins at step `steps`.
+        steps: the length of the rise, at least 1.
+        start_factor: the factor at step 0, in [0, 1].
 
     Returns:
         The schedule.
@@ -106,17 +106,17 @@ def joined(
     schedules: Annotated[Sequence[Callable[[Tensor], Tensor]], NOT_EMPTY],
     boundaries: Sequence[PositiveInt],
 ) -> Schedule:
-    """Put schedules one after the other; each counts its steps from where it begins.
+    """Join schedules one after the other; each counts its steps from its own beginning.
 
     Args:
         schedules: first to last.
-        boundaries: the rising steps at which each but the first begins.
+        boundaries: the increasing steps at which each one except the first begins.
 
     Returns:
         The schedule.
 
     Raises:
-        ValueError: if the boundaries do not rise, or are not one fewer than the schedules.
+        ValueError: if the boundaries do not increase, or are not one fewer than the schedules.
 
     Example:
         >>> from lincoln_fn.schedules import constant, linear

@@ -35,5 +35,5 @@ class Schedule:
         return self.name
 
     def __call__(self, step: Tensor | int) -> Tensor:
-        """Read the rate: of one step, or of each in a tensor, for a plot."""
+        """Compute the rate of one step, or of each step in a tensor, for a plot."""
         return self.at(torch.as_tensor(step).double())

@@ -19,7 +19,7 @@ def _constant(step: Tensor, *, lr: float) -> Tensor:
 
 @checked
 def constant(lr: NonNegative) -> Schedule:
-    """Make a rate that stays: lr.
+    """Make a constant rate: lr.
 
     Args:
         lr: the rate.
@@ -44,13 +44,13 @@ def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase
 def exponential(
     lr: NonNegative, gamma: NonNegative, every: PositiveInt = 1, staircase: bool = False
 ) -> Schedule:
-    """Make a rate that falls by the same factor again and again: lr gamma^(step / every).
+    """Make a rate that falls exponentially: lr gamma^(step / every).
 
     Args:
         lr: the first rate.
         gamma: the factor.
-        every: the steps that it takes to fall by gamma.
-        staircase: whether it falls at once, at their end.
+        every: the number of steps in which it falls by gamma.
+        staircase: whether it falls in jumps, once every `every` steps.
 
     Returns:
         The schedule.
@@ -73,12 +73,12 @@ def _linear(step: Tensor, *, start: float, end: float, steps: int) -> Tensor:
 
 @checked
 def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule:
-    """Make a rate that goes straight from start to end in so many steps, and stays there.
+    """Make a rate that changes linearly from start to end in `steps` steps, and then stays.
 
     Args:
         start: the first rate.
         end: the rate from step `steps` on.
-        steps: at least 1.
+        steps: the number of steps, at least 1.
 
     Returns:
         The schedule.
@@ -101,7 +101,7 @@ def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
 
 @checked
 def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) -> Schedule:
-    """Make a rate that falls to 0 in so many steps: lr (1 - step / steps)^power.
+    """Make a rate that falls to 0 in `steps` steps: lr (1 - step / steps)^power.
 
     Args:
         lr: the first rate.
@@ -131,7 +131,7 @@ def _cosine(step: Tensor, *, lr: float, steps: int, lr_min: float) -> Tensor:
 def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Schedule:
     """Make a rate that falls along half a cosine: lr_min + (lr - lr_min) (1 + cos(pi s)) / 2.
 
-    Here s is step / steps, and stays 1 from there on.
+    Here s = step / steps, and s stays 1 after that.
 
     Args:
         lr: the first rate.

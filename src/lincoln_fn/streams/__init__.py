@@ -6,13 +6,11 @@
     steps = logged(progress(steps, total=len(batches)), "runs/digits.csv")
     state, record = best(steps, "accuracy")
 
-Each takes a stream of (state, record) and gives one, and passes the states on unchanged. A step is
-taken when the caller asks for it: stop iterating and the run stops. `checkpoint.every` is one more
-of them.
+Each takes a stream of (state, record) and returns one, with the same states. A step is taken when
+the caller requests it: stop iterating and the run stops. `checkpoint.every` is a stream, too.
 
-Order matters where one stream needs what another does: `early_stopping` stands around `evaluated`,
-whose scores it reads, and `checkpoint.every` around `early_stopping`, to save the state at which
-that stops.
+Order matters if one stream needs another: `early_stopping` goes around `evaluated`, whose scores it
+reads, and `checkpoint.every` goes around `early_stopping`, to save the state at which that stops.
 """
 
 from lincoln_fn.streams.best import best

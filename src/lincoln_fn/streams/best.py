@@ -1,4 +1,4 @@
-"""Run to the end, and keep the best state rather than the last."""
+"""Run to the end, and return the best state rather than the last."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from lincoln_fn.train import StepRecord, TrainState
 
 
 def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
-    """Walk a stream to its end, and give the state with the best score.
+    """Run a stream to its end, and return the state with the best score.
 
     Args:
-        stream: whose records have that score now and then, as `evaluated` adds it.
+        stream: some of its records have the score, as `evaluated` adds it.
         metric: the score's name.
         mode: whether the highest or the lowest is best.
 
     Returns:
-        The state and its record; of equal scores the earliest. `nan` is never the best.
+        The state and its record; for equal scores, the earliest. `nan` is never the best.
 
     Raises:
-        LayerError: if mode is neither "max" nor "min", or no record has that score, or all that
-            have it have `nan`.
+        LayerError: if mode is neither "max" nor "min", or no record has that score, or it is always
+            `nan`.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7]

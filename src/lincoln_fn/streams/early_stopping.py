@@ -1,4 +1,4 @@
-"""End a run once it has stopped getting better."""
+"""End a run when its score no longer improves."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def early_stopping(
     mode: Mode = "max",
     min_delta: float = 0.0,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
-    """End a stream after so many evaluations in a row without a gain.
+    """End a stream after `patience` evaluations in a row without an improvement.
 
-    A run that is resumed counts anew. (Prechelt, "Early Stopping - But When?", 1998.)
+    A resumed run starts counting again. (Prechelt, "Early Stopping - But When?", 1998.)
 
     Args:
-        stream: whose records have that score now and then, as `evaluated` adds it.
+        stream: some of its records have the score, as `evaluated` adds it.
         metric: the score's name.
-        patience: how many evaluations without a gain end it, at least 1.
+        patience: the number of evaluations without an improvement that end it, at least 1.
         mode: whether the highest or the lowest is best.
-        min_delta: by how much a score has to be better than the best for a gain, at least 0. `nan`
-            is no gain.
+        min_delta: by how much a score has to exceed the best to count as an improvement, at least
+            0. `nan` never counts.
 
     Yields:
-        What the stream gives, up to the evaluation at which patience ends.
+        The stream's pairs, up to the evaluation that ends it.
 
     Raises:
-        LayerError: if a number is below its least or mode is neither "max" nor "min"; at the end
-            of the stream, if there were steps and none had that score.
+        LayerError: if a number is below its minimum or mode is neither "max" nor "min"; at the end
+            of the stream, if there were steps and none had the score.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7, 0.8, 1.0]

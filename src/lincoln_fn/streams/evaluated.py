@@ -1,4 +1,4 @@
-"""Evaluate every so often, and add the scores to the records."""
+"""Evaluate at intervals, and add the scores to the records."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def evaluated(
     *,
     every: int,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
-    """Evaluate the state after every so many steps, and add the scores to that step's record.
+    """Evaluate the state every `every` steps, and add the scores to that step's record.
 
     Args:
-        stream: such as `train` gives. Where its records have scores already, these are added.
+        stream: such as `train` yields. Scores that its records already have are kept.
         net: the network, of which `predict` is used.
-        batches: data of (x, target) that can be walked each time anew.
+        batches: batches of (x, target), which can be iterated over several times.
         metrics: by name, functions (prediction, target) -> mean over the examples.
         every: evaluate after each step that is a multiple of it.
 
     Yields:
-        The states, and their records: with `scores` after those steps, else as they are.
+        The states and their records; those of evaluated steps have `scores`.
 
     Raises:
-        LayerError: if an argument is not of its kind, `every` is below 1, there is no metric, one
-            has the name of a record's own number ("step", "loss"), or batches can be walked only
-            once; from the stream, if there is no batch or one does not fit.
+        LayerError: if an argument has the wrong type, `every` is below 1, there is no metric, one
+            has the name of a record's own number ("step", "loss"), or batches can be iterated over
+            only once; from the stream, if there is no batch or one does not fit.
 
     Example:
         >>> net, x = lf.dense(1), torch.ones(4, 3)

@@ -1,4 +1,4 @@
-"""Stop as soon as a tensor of the state is not finite, and say which, and whose it is."""
+"""Stop as soon as a tensor of the state is not finite, and name the tensor and its layer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def finite(
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Check that all parameters, running statistics and the optimizer's state stay finite.
 
-    A step checks its loss alone, which was computed of the parameters before it; so this finds what
-    has gone wrong a step earlier, before that state is used, saved or evaluated.
+    A step checks only its loss, which is computed from the parameters before its update. So this
+    stream finds an error one step earlier, before the new state is used, saved or evaluated.
 
     Args:
-        stream: such as `train` gives.
+        stream: such as `train` yields.
         net: the network, for the names of its layers.
         every: check after each step that is a multiple of it. A check reads every tensor once.
 
     Yields:
-        What the stream gives.
+        The stream's pairs, unchanged.
 
     Raises:
-        LayerError: if net is no layer, or `every` is below 1.
+        LayerError: if net is not a layer, or `every` is below 1.
         NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of
             the state that holds a `nan` or an infinity.
 
@@ -62,7 +62,8 @@ def _checking(stream: Stream, net: Layer, every: int) -> Iterator[tuple[TrainSta
 
 
 def _is_finite(leaf: Tensor) -> bool:
-    # A sum takes less time than a comparison of every number, which decides if the sum overflows.
+    # A sum is faster than a comparison of every number; the comparison decides if the sum
+    # overflows.
     return math.isfinite(leaf.sum().item()) or bool(torch.isfinite(leaf).all())
 
 
@@ -75,11 +76,11 @@ def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
 
 
 def _owner(layer: Layer, params: Params, path: list[str]) -> str:
-    """Name the layer that a parameter belongs to, and where it stands: "serial[2] dense(10)"."""
+    """Name the layer that a parameter belongs to, with its position: "serial[2] dense(10)"."""
     position = ""
     while layer.parts:
         function = layer.name.partition("(")[0]
-        if function in ("shared", "checkpointed"):  # whose params are their part's
+        if function in ("shared", "checkpointed"):  # their params are their part's
             i = 0
         elif isinstance(params, FrozenParams):
             i, params, path = 0, params.params, path[1:]

@@ -1,4 +1,4 @@
-"""Write a log, as CSV or JSON lines, that a killed run leaves whole and a resumed one extends."""
+"""Write a log, as CSV or JSON lines. A killed run leaves it valid, a resumed run extends it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lincoln_fn._kinds import check_int
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
-# Numbers to write, or as they were read: CSV gives text.
+# Numbers to write, or as they were read: CSV contains text.
 _Row: TypeAlias = Mapping[str, float | str]
 _Columns: TypeAlias = dict[str, None]  # a set in order
 _NUMBERS: Final = ("step", "loss")
@@ -30,26 +30,26 @@ def logged(
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Write the numbers of steps to a file: step, loss, and the scores that a step has.
 
-    Each line goes to the system whole before the step is given on, so a run that is killed leaves
-    whole lines. A run that is resumed goes on with the file: lines of its first step and later
-    ones are dropped, with a torn last line, so that each step stands there once, as if the run had
-    never stopped. A new run begins the file anew.
+    Each line is written before the step is yielded, so a run that is killed leaves complete lines.
+    A resumed run continues the file: lines of its first step and later ones are removed, and so is
+    an incomplete last line. So each step is there once, as if the run had never stopped. A new run
+    starts a new file.
 
-    Numbers are written so that reading gives the same bits. In JSON, which has no words for them,
-    `nan` and the infinities are the texts "NaN", "Infinity" and "-Infinity", which `float` reads.
+    Numbers are written so that reading gives the same bits. JSON has no `nan` and no infinities:
+    they are the strings "NaN", "Infinity" and "-Infinity", which `float` reads.
 
     Args:
-        stream: such as `train` gives.
-        path: a file that ends in .csv (a column a number, empty where a step lacks a score) or
-            .jsonl (an object a line); its folder is made if it is not there.
-        every: write each step that is a multiple of it, and each that has scores.
+        stream: such as `train` yields.
+        path: a file that ends in .csv (one column per number, empty where a step lacks a score) or
+            .jsonl (one object per line); its folder is made if it does not exist.
+        every: write each step that is a multiple of it, and each step that has scores.
 
     Yields:
-        What the stream gives.
+        The stream's pairs, unchanged.
 
     Raises:
-        ValueError: if `every` is below 1 or the path ends otherwise; from the stream, if the file
-            is there and is no such log.
+        ValueError: if `every` is below 1 or the path has another ending; from the stream, if the
+            file exists and is not such a log.
         OSError: from the stream, if the file cannot be written.
 
     Example:
@@ -87,13 +87,13 @@ def _logging(stream: Stream, path: Path, every: int) -> Iterator[tuple[TrainStat
 
 
 def _begin(path: Path, record: StepRecord) -> _Columns:
-    """Rewrite a log up to a step, with columns for that step's scores too."""
+    """Rewrite a log up to a step, with columns for that step's scores, too."""
     written = _FORMATS[path.suffix]
     kept = [row for row in _read(path) if int(row["step"]) < record.step]
     columns = dict.fromkeys(name for row in (_NUMBERS, *kept, record.scores) for name in row)
     lines = [written.head(columns), *(written.line(row, columns) for row in kept)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # By a rename, so that a run that is killed now leaves the old log or the new one.
+    # By a rename, so that a run killed at this point leaves the old log or the new one.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes("".join(lines).encode())

@@ -1,4 +1,4 @@
-"""Show how a run goes: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lincoln_fn.arguments import OR_INFINITE, NonNegative, NonNegativeInt, check
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
-# Seconds from one picture of the bar to the next: what an eye can follow.
+# Seconds between two updates of the bar: as fast as an eye can follow.
 _BAR_SECONDS: Final = 0.1
 _LINE_SECONDS: Final = 10.0
-_LOOKS: Final = 5  # at the clock, in an interval
+_LOOKS: Final = 5  # how often the clock is read in an interval
 
 _BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
@@ -35,19 +35,19 @@ def progress(
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Show steps, time left, mean loss, the latest scores and examples per second.
 
-    Where the file is no terminal, a plain line is written every so many seconds, and at the end.
+    If the file is not a terminal, a plain line is written at intervals, and at the end.
 
     Args:
-        stream: such as `train` gives.
-        total: how many steps are to come, such as `len(batches)`; None if nobody knows.
-        seconds: from one plain line to the next, at least 0. The loss is the mean since the last.
-        file: where to; None is standard error.
+        stream: such as `train` yields.
+        total: the number of steps to come, such as `len(batches)`; None if it is not known.
+        seconds: between two plain lines, at least 0. The loss is the mean since the last line.
+        file: where to write; None is standard error.
 
     Yields:
-        What the stream gives.
+        The stream's pairs, unchanged.
 
     Raises:
-        LayerError: if total or seconds is below 0, or is no such number.
+        LayerError: if total or seconds is below 0, or has the wrong type.
 
     Example:
         >>> list(progress([], total=0))
@@ -67,7 +67,7 @@ def _showing(
 
 @attrs.frozen(eq=False)
 class Display:
-    """What shows a run: `step` counts a step, `line` prints a text with the scores it tells of."""
+    """The functions that show a run: `step` counts a step, `line` prints a text with its scores."""
 
     step: Callable[[StepRecord], None]
     line: Callable[[str, Mapping[str, float]], None]
@@ -81,18 +81,18 @@ def display(
     seconds: float = _LINE_SECONDS,
     file: TextIO | None = None,
 ) -> Iterator[Display]:
-    """Open what shows a run, for a loop that writes lines of its own as well.
+    """Open a display of a run, for a loop that also writes its own lines.
 
     Lines go to standard output, above the bar if that is on the same terminal.
 
     Args:
-        total: how many steps are to come; None if nobody knows.
-        shown: whether anything is shown.
-        seconds: from one plain line to the next, where the file is no terminal.
-        file: where to; None is standard error.
+        total: the number of steps to come; None if it is not known.
+        shown: whether to show anything.
+        seconds: between two plain lines, if the file is not a terminal.
+        file: where to write; None is standard error.
 
     Yields:
-        The two functions. What they have not shown yet is shown in the end.
+        The two functions. Anything they have not shown yet is shown at the end.
 
     Example:
         >>> with display(total=1) as show:
@@ -106,9 +106,9 @@ def display(
     bar = _bar(total, file) if file.isatty() else None
     interval = seconds if bar is None else _BAR_SECONDS
     began = shown_at = time.perf_counter()
-    taken = steps = examples = 0  # `taken` since the beginning, the others since the last time
+    taken = steps = examples = 0  # `taken` since the beginning, the others since the last line
     losses, latest = 0.0, dict[str, float]()
-    # A step costs an append: the records are looked at a few times in an interval.
+    # A step only appends to a list: the records are read a few times per interval.
     waiting: list[StepRecord] = []
     due = 1
 
@@ -137,7 +137,7 @@ def display(
 
     def line(text: str, scores: Mapping[str, float]) -> None:
         latest.update(scores)
-        show(silently=bar is None)  # the line itself says what a plain line would
+        show(silently=bar is None)  # the line itself has the content of a plain line
         tqdm.write(text)
 
     def show(*, silently: bool) -> None:
@@ -166,7 +166,7 @@ def display(
 
 
 def _bar(total: int | None, file: TextIO) -> tqdm[NoReturn]:
-    # It shows every update: how often there is one is decided by `display`.
+    # It shows every update; `display` decides how often there is one.
     layout = _BAR if total else _NO_TOTAL
     return tqdm(total=total, file=file, bar_format=layout, mininterval=0, miniters=0)
 
@@ -177,6 +177,6 @@ def _line(taken: int, total: int | None, elapsed: float, rate: float, text: str)
 
 
 def _text(numbers: Mapping[str, float], rate: float, examples: float) -> str:
-    """Write numbers, and the speed in examples, if a step has any, or else in steps."""
+    """Format numbers, and the speed: in examples if a step has any, else in steps."""
     speed = f"{rate * examples:,.0f} examples/s" if examples else f"{rate:,.1f} steps/s"
     return ", ".join([*(f"{name} {number:.4g}" for name, number in numbers.items()), speed])

@@ -1,4 +1,4 @@
-"""What all streams share: their type, how they end, and which score is the better."""
+"""Shared by all streams: their type, how they end, and which score is better."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mode: TypeAlias = Literal["max", "min"]
 
 @contextmanager
 def closing(where: str, stream: Stream) -> Iterator[Stream]:
-    """Close a stream in the end, if it can be closed: a generator can, a list need not.
+    """Close a stream at the end, if it can be closed: a generator can, a list cannot.
 
     Args:
         where: the function that was given it.
@@ -30,7 +30,7 @@ def closing(where: str, stream: Stream) -> Iterator[Stream]:
         The stream's steps.
 
     Raises:
-        LayerError: if it is no stream: not iterable, or of something else than (state, record).
+        LayerError: if it is not a stream: not iterable, or its items are not (state, record).
 
     Example:
         >>> steps = ((None, StepRecord(i, 0.5)) for i in (1, 2))
@@ -50,7 +50,7 @@ def closing(where: str, stream: Stream) -> Iterator[Stream]:
 
 
 def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]]:
-    """Give a stream's steps, the first of them checked."""
+    """Yield a stream's steps, and check the first."""
     steps = iter(stream)
     for step in steps:
         if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[1], "scores"):
@@ -58,7 +58,7 @@ def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]
             raise LayerError(where, problem)
         yield step
         break
-    # Not by `yield from`, which would close the stream a second time.
+    # Not `yield from`, which would close the stream a second time.
     for step in steps:
         yield step
 
@@ -90,7 +90,7 @@ def check_name(where: str, metric: object) -> None:
         metric: what was given.
 
     Raises:
-        LayerError: if it is no string.
+        LayerError: if it is not a string.
 
     Example:
         >>> check_name("best", lf.metrics.accuracy)
@@ -103,7 +103,7 @@ adds it, got the function accuracy
 
 
 def is_gain(score: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
-    """Tell whether a score is better than the best so far. `nan` never is.
+    """Return whether a score is better than the best so far. `nan` never is.
 
     Args:
         score: the new score.

@@ -16,20 +16,20 @@ def tensorboard(
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Write losses and scores to an event file, by torch's `SummaryWriter`.
 
-    The file is made at the first step. TensorBoard drops what earlier files of the folder say of
-    that step and later ones, so a run that is resumed shows as one that was not stopped.
+    The file is made at the first step. For that step and later ones, TensorBoard ignores earlier
+    files in the folder. So a resumed run looks like one that was not stopped.
 
     Args:
-        stream: such as `train` gives.
-        folder: where the event file goes; made if it is not there.
+        stream: such as `train` yields.
+        folder: where the event file goes; made if it does not exist.
         every: write the loss of each step that is a multiple of it; scores are always written.
 
     Yields:
-        What the stream gives.
+        The stream's pairs, unchanged.
 
     Raises:
         ValueError: if `every` is below 1.
-        ImportError: if the package tensorboard is not there.
+        ImportError: if the package tensorboard is not installed.
 
     Example:
         >>> steps = tensorboard([], "runs/digits")  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Proofs of gradients, for layers and losses of one's own as much as for the library's."""
+"""Checks of gradients, for your own layers and losses and for the library's."""
 
 from lincoln_fn.testing.check import check_layer, check_loss
 from lincoln_fn.testing.diagnosis import GradientError

@@ -1,4 +1,4 @@
-"""`check_layer` and `check_loss`: does a backward belong to its forward, and is all of it pure?"""
+"""`check_layer` and `check_loss`: is backward the gradient of forward, and is all of it pure?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from lincoln_fn.testing.purity import check_finite, check_same, check_untouched,
 
 T = TypeVar("T")
 
-# Element by element, a right answer to compare with is dear; past this size autograd's serves.
+# Central differences element by element are expensive; above this size, autograd's gradient is
+# used.
 LARGEST_FULL_GRADIENT = 5000
 
 
@@ -34,27 +35,27 @@ def check_layer(
     directions: int = 3,
     predict_is_forward: bool | None = None,
 ) -> None:
-    """Prove a layer's gradients, in float64, and that its functions are pure.
+    """Check a layer's gradients, in float64, and that its functions are pure.
 
-    Holds `backward` against central differences along random directions and against autograd of
-    the same `forward`, with a random cotangent; and checks that nothing was changed in place, that
-    calling again gives the same, that `backward` is linear in g, that `grads` and `input_grad`
-    equal the halves of `backward`, that `predict` equals `forward` where it should, and that
-    gradients mirror what they belong to. Choose sizes that differ from each other: with a square
-    matrix, a transposed gradient has the right shape.
+    Compares `backward`, for a random g, with central differences along random directions and with
+    autograd of the same `forward`. Also checks that nothing is changed in place, that a second call
+    gives the same result, that `backward` is linear in g, that `grads` and `input_grad` equal the
+    halves of `backward`, that `predict` equals `forward` where it should, and that gradients have
+    the structure of x and params. Choose sizes that differ from each other: in a square matrix, a
+    transposed gradient has the right shape.
 
     Args:
         layer: the layer, the library's or your own.
         params: its parameters; converted to float64.
         x: an input, a tensor or a tuple of them; floating ones are converted to float64.
-        key: draws the cotangent and the directions.
-        directions: random directions a leaf.
+        key: g and the directions are drawn from it.
+        directions: the number of random directions per leaf.
         predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
-            that carry no state, that is, without an `advance`.
+            without state, that is, without an `advance`.
 
     Raises:
-        GradientError: naming the leaf and the likeliest mistake.
-        LayerError: if an argument is not of its kind; and as the layer does.
+        GradientError: naming the leaf and the most likely mistake.
+        LayerError: if an argument has the wrong type; and as the layer does.
 
     Example:
         >>> import lincoln_fn as lf
@@ -96,17 +97,17 @@ def check_layer(
 
 
 def check_loss(loss: Loss, prediction: Arrays, target: Arrays, *, key: Key = Key(0)) -> None:
-    """Prove a loss's gradient, in float64, and that its functions are pure.
+    """Check a loss's gradient, in float64, and that its functions are pure.
 
     Args:
         loss: the loss, the library's or your own.
         prediction: a prediction, or a tuple of tensors; converted to float64.
         target: its labels, or a tuple or None; converted to float64 if they are floating.
-        key: draws the cotangent and the directions.
+        key: g and the directions are drawn from it.
 
     Raises:
-        GradientError: naming the likeliest mistake.
-        LayerError: if an argument is not of its kind; and as the loss does.
+        GradientError: naming the most likely mistake.
+        LayerError: if an argument has the wrong type; and as the loss does.
 
     Example:
         >>> import lincoln_fn as lf
@@ -136,7 +137,7 @@ def _double(arrays: T) -> T:
 
 
 def _random_like(arrays: T, key: Key) -> T:
-    """Draw a cotangent for an output, other numbers for each of its tensors."""
+    """Draw a cotangent for an output, with different numbers for each of its tensors."""
     count = iter(range(len(tree.leaves(arrays))))
 
     def drawn(leaf: Tensor) -> Tensor:
@@ -149,7 +150,7 @@ Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
 
 
 def _floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
-    """List what a gradient is taken of, with names, and how to put other values in its place."""
+    """List the tensors to differentiate by, with names, and a function that replaces them."""
     both = {"dparams": params, "dx": x}
     leaves = tree.leaves(both)
     names = [
@@ -169,8 +170,8 @@ def _floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebui
 def _mirrored(
     name: str, names: list[str], of: tuple[Params, Arrays], given: tuple[Params, Arrays]
 ) -> list[Tensor]:
-    """List the gradients in the order of `names`, or say how they fail to mirror their origin."""
-    # An input that is not floating has no gradient: None stands in its place.
+    """List the gradients in the order of `names`, or say why they do not mirror x and params."""
+    # An input that is not floating has no gradient: dx has None there.
     expected = tree.map(
         lambda leaf: leaf if leaf.is_floating_point() else None, {"dparams": of[0], "dx": of[1]}
     )
@@ -242,5 +243,5 @@ def _check_values(
 
 
 def _absolute(leaf: Tensor) -> Tensor:
-    """Compute absolute values; a mask has none."""
+    """Compute absolute values, but not of a mask."""
     return leaf if leaf.dtype is torch.bool else leaf.abs()

@@ -1,4 +1,4 @@
-"""Names for wrong gradients: what the likeliest mistake is, given the right answer."""
+"""Names for wrong gradients: the most likely mistake, given the right gradient."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Far coarser than the oracles' error, far finer than any mistake worth a name.
+# Much larger than the errors of the oracles, much smaller than any mistake worth a name.
 TOLERANCE = 1e-5
 
 
 class GradientError(AssertionError):
-    """A layer or loss that breaks the contract, with the leaf and the likeliest mistake."""
+    """Raised if a layer or loss breaks the contract; names the leaf and the likely mistake."""
 
 
 def close(given: Tensor, expected: Tensor) -> bool:
-    """Tell whether two tensors have one shape and, up to the oracles' error, the same values.
+    """Return whether two tensors have one shape and, up to the oracles' error, the same values.
 
     Args:
         given: a tensor.
@@ -33,7 +33,7 @@ def close(given: Tensor, expected: Tensor) -> bool:
         return False
     if given.numel() == 0:
         return True
-    if expected.dtype is torch.bool:  # a mask that a layer hands on
+    if expected.dtype is torch.bool:  # a mask that a layer passes on
         return torch.equal(given, expected)
     return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max() + 1e-9)
 

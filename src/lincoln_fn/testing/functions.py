@@ -1,4 +1,4 @@
-"""Do the functions beside forward and backward keep their promises?"""
+"""Checks of the functions beside forward and backward."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 
 
 class Results(NamedTuple):
-    """What forward and backward gave, and the cotangent between them."""
+    """The results of forward and backward, and the cotangent between them."""
 
     y: Arrays
     cache: Cache
@@ -30,11 +30,11 @@ def check_other_functions(
         layer: the layer.
         params: its parameters.
         x: an input.
-        results: what its forward and backward gave for them.
-        predict_is_forward: as `check_layer` has it.
+        results: the results of its forward and backward for them.
+        predict_is_forward: as in `check_layer`.
 
     Raises:
-        GradientError: naming the function that breaks its promise.
+        GradientError: naming the function that breaks the contract.
     """
     y, cache, g, dx, dparams = results
     before = snapshot(params=params) + snapshot(x=x) + snapshot(g=g) + snapshot(cache=cache)
@@ -71,7 +71,7 @@ def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
 
 
 def close_trees(given: object, expected: object) -> bool:
-    """Tell whether two trees have one structure and, up to the oracles' error, the same values.
+    """Return whether two trees have one structure and, up to the oracles' error, the same values.
 
     Args:
         given: a tree.

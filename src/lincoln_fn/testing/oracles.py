@@ -1,7 +1,8 @@
 """Two independent answers to what a gradient should be: central differences and autograd.
 
-Both speak of the scalar s = <g, forward(params, x)>, whose gradient is what `backward` returns. The
-arrays that it depends on are the floating leaves of (params, x), listed with their paths.
+Both differentiate the scalar s = <g, forward(params, x)>, whose gradient is what `backward`
+returns. The arrays that it depends on are the floating leaves of (params, x), listed with their
+paths.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
 
-# Small enough for the third derivative not to matter, large enough for float64's rounding not to.
+# Small enough to neglect the third derivative, large enough to neglect float64's rounding.
 EPSILON = 1e-5
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
@@ -46,8 +47,8 @@ def slope_along(
     Args:
         forward: of the arrays.
         arrays: where the derivative is taken.
-        which: the array that moves.
-        direction: how it moves, of its shape.
+        which: the array that changes.
+        direction: how it changes, of its shape.
         g: the cotangent.
 
     Returns:
@@ -99,7 +100,7 @@ def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[T
         g: the cotangent.
 
     Returns:
-        One gradient an array, zero where s does not depend on it.
+        One gradient per array, zero where s does not depend on it.
 
     Example:
         >>> by_autograd(lambda a: a[0] ** 2, [torch.tensor([3.0])], torch.ones(1))

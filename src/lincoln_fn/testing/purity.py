@@ -1,4 +1,4 @@
-"""Did a function leave its arguments alone, and does it give the same again?"""
+"""Checks that a function changed no argument, and gives the same result again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lincoln_fn.testing.diagnosis import GradientError
 
 
 class Seen(NamedTuple):
-    """A tensor as it was: its path, itself, its version counter, and a copy of its values."""
+    """A recorded tensor: its path, the tensor, its version counter, and a copy of its values."""
 
     path: str
     tensor: Tensor
@@ -21,13 +21,13 @@ class Seen(NamedTuple):
 
 
 def snapshot(**trees: object) -> list[Seen]:
-    """Remember tensors as they are.
+    """Record tensors as they are.
 
     Args:
-        **trees: by name, what is to be left alone.
+        **trees: by name, the tensors that should not change.
 
     Returns:
-        What `check_untouched` compares with.
+        The record that `check_untouched` compares with.
 
     Example:
         >>> [seen.path for seen in snapshot(x=(torch.zeros(1), torch.zeros(1)))]
@@ -38,15 +38,15 @@ def snapshot(**trees: object) -> list[Seen]:
 
 
 def check_untouched(name: str, function: str, before: list[Seen]) -> None:
-    """Check that remembered tensors were not changed in place, not even back and forth.
+    """Check that recorded tensors were not changed in place, not even temporarily.
 
     Args:
         name: the layer's name.
-        function: what ran since.
+        function: the function that ran since.
         before: from `snapshot`.
 
     Raises:
-        GradientError: naming the tensor that was.
+        GradientError: naming the tensor that was changed.
 
     Example:
         >>> before = snapshot(x=torch.zeros(2))
@@ -62,13 +62,13 @@ def check_untouched(name: str, function: str, before: list[Seen]) -> None:
 
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
-    """Check that a repeated call gave the same, bit for bit.
+    """Check that a repeated call gave the same result, bit for bit.
 
     Args:
         name: the layer's name.
         what: the repeated call.
-        given: what it gave.
-        expected: what the first call gave.
+        given: its result.
+        expected: the result of the first call.
 
     Raises:
         GradientError: if they differ.
@@ -90,7 +90,7 @@ def check_finite(name: str, path: str, arrays: object) -> None:
 
     Args:
         name: the layer's name.
-        path: what is looked at.
+        path: the name of what is checked.
         arrays: its tensors.
 
     Raises:

@@ -3,14 +3,13 @@
     there(visit, params, x) -> (y, cache)              visit(i, params, x) -> (y, record)
     back(visit, params, cache, g) -> (dx, records)     visit(i, params, cache, g) -> (dx, record)
 
-`visit` does at part i whatever the walk is for. The loops say in which order the parts are visited
-and how x, y, g and dx go from one to the next. What `there` returns beside y is made of the
-visitor's records, and so is what `back` returns beside dx: in `forward` the records are caches, in
-`backward` the gradients of the parts' parameters.
+`visit` does at part i whatever the walk is for. The loops decide the order of the parts, and how x,
+y, g and dx go from one to the next. `there` also returns the visitor's records, and so does `back`:
+in `forward` the records are caches, in `backward` the gradients of the parts' parameters.
 
 The loops may read `visit.label`, the composition's name in errors, and `visit.parts`. If a part is
-used several times, `visit.advance(i, params, record)` moves its state on between the uses. A part
-that is not trained is visited with `train=False`. If nobody needs a part's dx, it is None.
+used several times, `visit.advance(i, params, record)` advances its state between the uses. A part
+that is not trained is visited with `train=False`. If a part's dx is not needed, it is None.
 """
 
 from __future__ import annotations
@@ -67,23 +66,23 @@ def composition(
         parts: the layers.
         there: the loop from input to output, as the module says.
         back: the loop from output to input.
-        gather: (visit, params, records) -> dparams, where visit(i, params, record) makes the
+        gather: (visit, params, records) -> dparams, where visit(i, params, record) returns the
             gradient of one use of part i. It puts the records of `back` into the structure of
-            params, and adds up those of a parameter that is used several times. Default: params
-            are a tuple with an entry a part, and so are the records.
-        init: (parts, key, x) -> params. Default: one part after the other, with a key
-            each, and the output of the part before.
+            params, and adds up those of a parameter that is used several times. Default: params and
+            records are tuples with one entry per part.
+        init: (parts, key, x) -> params. Default: one part after the other, each with its own key
+            and the output of the part before.
         advance: (visit, params, cache) -> params, where visit.advance(i, params, cache) advances
             part i. Default: entry by entry.
-        needs_dx: (i, params) -> whether the dx of part i goes to a part that has something to
-            train. Then it is computed even if nobody needs the composition's dx. Default: always.
+        needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
+            even if the composition's dx is not needed. Default: always.
         call: parts -> the code that makes the composition, its name. Default: `label(part, part)`.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
 
     Raises:
-        LayerError: if a part is no layer.
+        LayerError: if a part is not a layer.
 
     Example:
         >>> def there(visit, params, x):  # y = inner(outer(x)), with one tuple of params
@@ -127,7 +126,7 @@ def composition(
 
 
 def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Give entry i of a tuple of params to part i."""
+    """Return entry i of a tuple of params, for part i."""
     pairs = enumerate(zip(params, records, strict=False))
     return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
 
@@ -173,7 +172,7 @@ class Composition:
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
-    # The protocol's visitors, made once: a small network's step would notice.
+    # The protocol's visitors, made once, which saves time in a small network's step.
     _forward: ForwardVisit = attrs.field(init=False)
     _predict: PredictVisit = attrs.field(init=False)
     _backward: BackwardVisit = attrs.field(init=False)
@@ -205,11 +204,11 @@ class Composition:
         return InputGradVisit(self.label, self.placed)
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        """Walk there, with each part's `forward`."""
+        """Walk forward, with each part's `forward`."""
         return self.there(self._forward, params, x)
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
-        """Walk there, with each part's `predict`."""
+        """Walk forward, with each part's `predict`."""
         return self.there(self._predict, params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
@@ -227,7 +226,7 @@ class Composition:
         return self.back(self._input_grad, params, cache, g)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
-        """Walk back, and compute no dx that only the composition's own dx would need."""
+        """Walk back, without any dx that only the composition's own dx needs."""
         visit = GradsVisit(self.label, self.placed, lambda i: self.needs_dx(i, params))
         return self.gathered(params, self.back(visit, params, cache, g)[1])
 
@@ -261,9 +260,9 @@ def _itself(i: int, params: Params, record: Record) -> Params:
 
 
 def on_meta(arrays: T) -> T:
-    """Give a tree of tensors the device `meta`, where they have shapes and no numbers."""
+    """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
 
-    # What is no tensor is left for the layer to refuse.
+    # Other values are left unchanged, and the layer refuses them.
     def moved(leaf: object) -> object:
         return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
 

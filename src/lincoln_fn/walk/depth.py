@@ -1,6 +1,6 @@
-"""Room for deep networks on Python's stack: an impure edge.
+"""Room for deep networks on Python's stack. This is not pure.
 
-A walk through compositions within compositions is a recursion: a few Python calls a level. Python's
+A walk through nested compositions is a recursion, with a few Python calls per level. Python's
 recursion limit, 1,000 calls by default, is a setting of the whole process.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-# Calls a level, at most: `summary` of a residual takes the most. And what a single layer, a test
-# runner or a notebook needs beside them.
+# The largest number of calls per level, which `summary` of a residual needs. And the calls that a
+# single layer, a test runner or a notebook needs.
 _A_LEVEL: Final = 10
 _BESIDE: Final = 500
 
 
 def make_room(depth: int) -> None:
-    """Raise Python's recursion limit if a network is nested so deeply that a walk would meet it.
+    """Raise Python's recursion limit if a walk through a deeply nested network would reach it.
 
-    The limit is never lowered: other threads may be deep in a walk.
+    The limit is never lowered: other threads may be in the middle of a walk.
 
     Args:
         depth: how many compositions are nested within each other.

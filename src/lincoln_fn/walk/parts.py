@@ -1,4 +1,4 @@
-"""The parts of a composition: errors that name their place, and checks of tuples of entries."""
+"""The parts of a composition: errors that name their position, and checks of tuples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """Make layers whose errors name their place in a composition.
+    """Make layers whose errors name their position in a composition.
 
     Args:
         label: the composition's name, such as "serial".
@@ -47,7 +47,7 @@ def _placed(position: str, layer: Layer) -> Layer:
 
 @attrs.frozen(eq=False)
 class Placed:
-    """A function whose errors name the place of the part that it belongs to.
+    """A function whose errors name the position of its part.
 
     Args:
         position: of the part, such as "serial[0]".
@@ -70,24 +70,24 @@ class Placed:
             raise placed_error(error, self.position, self.layer, self.doing, given) from error
 
 
-# What a layer's function may raise of itself, and of what it is given.
+# Errors that a layer's function, or its arguments, may raise.
 ERRORS: Final = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
 def placed_error(
     error: Exception, position: str, layer: str, doing: str, given: object
 ) -> LayerError:
-    """Make the error that names the place of the part that raised another.
+    """Make an error that names the position of the part that raised another.
 
     Args:
-        error: what was raised.
+        error: the error.
         position: of the part, such as "serial[0]".
         layer: the part's name.
         doing: the function, such as "forward".
         given: its last argument.
 
     Returns:
-        The error to raise in place of the first.
+        The error to raise instead.
     """
     if isinstance(error, LayerError):
         return placed(error, position, layer)
@@ -96,16 +96,16 @@ def placed_error(
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
-    """Check that a tuple has one entry a part.
+    """Check that a tuple has one entry per part.
 
     Args:
         label: the composition's name.
-        what: what has the entries.
+        what: the name of the tuple.
         given: the tuple given.
         count: how many parts there are.
 
     Raises:
-        LayerError: if it is no tuple, or one of another length.
+        LayerError: if it is not a tuple, or one of another length.
 
     Example:
         >>> check_entries("serial", "params", ((), ()), 3)
@@ -121,10 +121,10 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 
 
 class Owned:
-    """A composition's cache that nobody else holds: an entry is freed when it is taken.
+    """A composition's cache without other references: an entry is freed when it is read.
 
-    It reads like the tuple that it was made of, once. A training step owns its caches; so the
-    memory of each part's cache is free as soon as the walk back has passed the part.
+    It can be read once, like the tuple that it was made from. A training step owns its caches, so
+    each part's cache is freed as soon as the backward walk has passed the part.
 
     Args:
         entries: the caches of the parts.
@@ -160,7 +160,7 @@ _TAKEN = object()
 
 
 def owned(cache: Cache) -> Cache:
-    """Make a tuple that nobody else holds an `Owned` cache; any other cache stays as it is.
+    """Make an `Owned` cache of a tuple without other references; any other cache stays as it is.
 
     Example:
         >>> len(owned(("first", "second"))), owned("first")
@@ -170,7 +170,7 @@ def owned(cache: Cache) -> Cache:
 
 
 def whole(cache: Cache) -> Cache:
-    """Make an `Owned` cache the tuple that `forward` returned; any other cache stays as it is.
+    """Convert an `Owned` cache back to the tuple of `forward`; any other cache stays as it is.
 
     Example:
         >>> whole(owned(("first", "second")))
@@ -180,13 +180,13 @@ def whole(cache: Cache) -> Cache:
 
 
 def is_trained(params: Params) -> bool:
-    """Return whether parameters have a leaf that an optimizer moves.
+    """Return whether parameters have a leaf that an optimizer updates.
 
     Args:
         params: of any layer.
 
     Returns:
-        False for the empty tuple, for a `State`, and for trees of nothing else.
+        False for the empty tuple, for a `State`, and for trees that contain only these.
 
     Example:
         >>> is_trained(()), is_trained((torch.zeros(1),))

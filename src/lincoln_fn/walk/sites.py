@@ -1,8 +1,8 @@
-"""dx now, dparams later: the walk back in two halves.
+"""dx now, dparams later: the backward walk in two halves.
 
 `cotangents` sends g back through a network and records at each single layer what its gradient is
-made of: a `Site`. `grads_at` makes the gradients of the sites. Both together compute what
-`backward` computes, to the bit, and no product twice.
+computed from: a `Site`. `grads_at` computes the gradients from the sites. Together they give the
+bits of `backward`, and compute no product twice.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from lincoln_fn.walk.walks import BackWalker, Wants
 
 @record
 class Site:
-    """One use of one layer, as the walk back came by.
+    """One use of one layer, as the backward walk recorded it.
 
     Args:
         layer: the layer.
-        path: its place in the network, such as "2.0".
+        path: its position in the network, such as "2.0".
         params: its parameters.
         cache: its cache.
-        g: dL/dy of this use; None if dx of the network was not wanted and nothing in front of the
-            layer, nor the layer, has anything to train.
-        dparams: the gradient of this use, if it was made together with dx, as norms and recurrent
-            layers do; else None.
+        g: dL/dy of this use; None if it was not needed: the network's dx was not wanted, and
+            neither this layer nor one before it is trained.
+        dparams: the gradient of this use, if it was computed together with dx, as in norms and
+            recurrent layers; else None.
     """
 
     layer: Layer = static()
@@ -42,19 +42,19 @@ class Site:
 def cotangents(
     net: Layer, params: Params, cache: Cache, g: Arrays, *, dx: bool = True
 ) -> tuple[Arrays, Any]:  # Any: a tree of sites
-    """Compute dx of a network, and what the gradients of its parameters are made of.
+    """Compute dx of a network, and record what the gradients of its parameters are computed from.
 
     Args:
         net: the network.
         params: those given to `forward`.
         cache: what `forward` returned.
         g: dL/dy.
-        dx: whether the network's own dx is wanted. If not, the walk ends at the first layer that
-            has something to train.
+        dx: whether the network's own dx is wanted. If not, the walk ends at the first trained
+            layer.
 
     Returns:
-        dx (None if it is not wanted), and a tree with one `Site` for each use of each single layer:
-        a tuple with an entry a part, or a use, for each composition.
+        dx (None if it is not wanted), and a tree with one `Site` for each use of each single layer.
+        Each composition is a tuple in it, with one entry per part or use.
 
     Raises:
         LayerError: as `backward` does.
@@ -95,7 +95,7 @@ def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree o
         sites: what `cotangents` returned.
 
     Returns:
-        dparams: the bits that `net.grads` returns.
+        dparams, bit for bit as `net.grads` returns it.
 
     Raises:
         LayerError: as `grads` does.

@@ -1,4 +1,4 @@
-"""The walk back of a training step, which owns its caches."""
+"""The backward walk of a training step, which owns its caches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lincoln_fn.walk.walks import BackWalker, Wants
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
-    """Compute dparams, as `net.grads` does, of a cache that nobody else holds.
+    """Compute dparams, as `net.grads` does, from a cache without other references.
 
-    The memory of a part's cache is free as soon as the walk has passed the part, if the caller
-    holds the cache no longer than this call.
+    Each part's cache is freed as soon as the walk has passed the part, if the caller keeps no
+    reference to it.
 
     Args:
         net: the network.
@@ -38,7 +38,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
 
 
 def records(walker: BackWalker, net: Layer, params: Params, cache: Cache, g: Arrays) -> Record:
-    """Walk back for the records alone: the dx of the first trained layer is not computed."""
+    """Walk back only for the records: the dx of the first trained layer is not computed."""
     return walker.run(net, "", params, cache, g, _DPARAMS)[1]
 
 

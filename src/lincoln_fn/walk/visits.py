@@ -1,4 +1,4 @@
-"""The visitors of the protocol's own walks: what `forward`, `backward` and others do at a part."""
+"""The visitors of the protocol's own walks: `forward`, `backward` and the others, at a part."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import attrs
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.parts import is_trained, whole
 
-# Any: whatever a visitor makes of a part, and what a loop makes of these.
+# Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
 
 
 class VisitThere(Protocol):
-    """What the loop `there` is given."""
+    """The visitor that the loop `there` gets."""
 
     @property
     def label(self) -> str:
@@ -23,17 +23,17 @@ class VisitThere(Protocol):
 
     @property
     def parts(self) -> tuple[Layer, ...]:
-        """The parts, whose errors name their place."""
+        """The parts; their errors name their position."""
 
     def __call__(self, i: int, params: Params, x: Arrays, /) -> tuple[Arrays, Record]:
         """Visit part i."""
 
     def advance(self, i: int, params: Params, record: Record, /) -> Params:
-        """Move the state of part i on."""
+        """Advance the state of part i."""
 
 
 class VisitBack(Protocol):
-    """What the loop `back` is given."""
+    """The visitor that the loop `back` gets."""
 
     @property
     def label(self) -> str:
@@ -41,7 +41,7 @@ class VisitBack(Protocol):
 
     @property
     def parts(self) -> tuple[Layer, ...]:
-        """The parts, whose errors name their place."""
+        """The parts; their errors name their position."""
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, /, train: bool = True
@@ -49,18 +49,18 @@ class VisitBack(Protocol):
         """Visit part i."""
 
     def advance(self, i: int, params: Params, cache: Cache, /) -> Params:
-        """Move the state of part i on."""
+        """Advance the state of part i."""
 
 
 @attrs.frozen(eq=False)
 class Visit:
-    """What the visitors of the protocol's own walks have in common."""
+    """Shared by the visitors of the protocol's own walks."""
 
     label: str
     parts: tuple[Layer, ...]
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
-        """Move the state of part i on."""
+        """Advance the state of part i."""
         return self.parts[i].advance(params, record)
 
 
@@ -73,7 +73,7 @@ class ForwardVisit(Visit):
 
 
 class PredictVisit(Visit):
-    """Compute y of part i, and keep nothing."""
+    """Compute y of part i, without a cache."""
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, None]:
         """Visit part i."""
@@ -110,7 +110,7 @@ class InputGradVisit(Visit):
 
 @attrs.frozen(eq=False)
 class GradsVisit(BackwardVisit):
-    """Compute dparams of part i, and dx where a part with something to train needs it."""
+    """Compute dparams of part i, and dx if a trained part needs it."""
 
     needs_dx: Callable[[int], bool]
 
@@ -127,5 +127,5 @@ class GradsVisit(BackwardVisit):
 
 
 def _for(part: Layer, cache: Cache) -> Cache:
-    """Give a single layer the cache of its own forward; a composition takes an owned one too."""
+    """Return the cache in the form that a part takes: only a composition takes an owned one."""
     return whole(cache) if part.composition is None else cache

@@ -1,4 +1,4 @@
-"""The two walks through a network, for a visitor of one's own."""
+"""The two walks through a network, for a visitor of your own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lincoln_fn.walk.visits import Record
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
-# How a state moves on between two uses of one layer, of what the visitor recorded of the first.
+# How a state advances between two uses of one layer, from the visitor's record of the first.
 Advance: TypeAlias = Callable[[Layer, Params, Record], Params]
 # Any: (y, record), as the walk through the composition returns them.
 Around: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
@@ -46,16 +46,16 @@ def there(
         net: the network.
         params: its parameters.
         x: its input.
-        advance: (layer, params, record) -> params: moves the state of a single layer on between two
+        advance: (layer, params, record) -> params: advances the state of a single layer between two
             uses of it, if records are not caches.
-        around: (layer, path, params, walk) -> walk(): what is done around each composition.
+        around: (layer, path, params, walk) -> walk(): called around the walk of each composition.
 
     Returns:
         y, and the records in the structure of the network's cache. If they are caches, they are the
         cache.
 
     Raises:
-        LayerError: as the layers and the visitor raise it, with the place.
+        LayerError: as the layers and the visitor raise it, with the position.
 
     Example:
         >>> net = lf.serial(lf.relu(), lf.residual(lf.tanh()))
@@ -74,14 +74,14 @@ def there(
 
 @attrs.frozen(eq=False)
 class _Walker:
-    """The visitor, and what else a walk there needs at each layer."""
+    """The visitor, and the other functions of a forward walk."""
 
     visit: ThereVisitor
     advance: Advance
     around: Around
 
     def run(self, layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-        """Visit a layer, or all that it is made of."""
+        """Visit a layer, or all its parts."""
         made = layer.composition
         if made is None:
             return self.visit(layer, path, params, x)
@@ -92,10 +92,11 @@ class _Walker:
         return result
 
 
-# Never changed. One is made for each composition of each walk; `frozen` would double the time.
+# Never changed, but not frozen: one is made for each composition of each walk, and `frozen` would
+# double the time.
 @attrs.define(eq=False)
 class _Parts:
-    """The visitor that the loop of one composition is given, on the way there."""
+    """The visitor that the loop of one composition gets in a forward walk."""
 
     composition: Composition
     path: str
@@ -108,7 +109,7 @@ class _Parts:
 
     @property
     def parts(self) -> tuple[Layer, ...]:
-        """The parts, whose errors name their place."""
+        """The parts; their errors name their position."""
         return self.composition.placed
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -121,7 +122,7 @@ class _Parts:
         return result
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
-        """Move the state of part i on."""
+        """Advance the state of part i."""
         part = self.composition.parts[i]
         made = part.composition
         if part.advance is unchanged:
@@ -150,7 +151,7 @@ def back(
     """Walk through a network from output to input, and visit every single layer.
 
     Args:
-        visit: (layer, path, params, cache, g) -> (dx, record). dx goes on to the layers in front.
+        visit: (layer, path, params, cache, g) -> (dx, record). dx goes on to the layer before it.
         net: the network.
         params: those given to `forward`.
         cache: what `forward`, or `there`, returned beside y.
@@ -162,7 +163,7 @@ def back(
         use of a part.
 
     Raises:
-        LayerError: as the layers and the visitor raise it, with the place.
+        LayerError: as the layers and the visitor raise it, with the position.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -185,7 +186,7 @@ def back(
 
 @attrs.frozen
 class Wants:
-    """What is wanted of a layer on the way back."""
+    """What a backward walk needs from a layer."""
 
     dx: bool
     dparams: bool
@@ -205,16 +206,17 @@ def _every(layer: Layer) -> bool:
 
 @attrs.frozen(eq=False)
 class BackWalker:
-    """A walk back.
+    """A backward walk.
 
     Args:
         leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
-        skip: (layer, path, params) -> record, for a part of which nothing is wanted; None visits
-            it all the same.
-        owns_cache: whether nobody else holds the caches: each is freed when its part is done.
+        skip: (layer, path, params) -> record, for a part from which nothing is needed; None visits
+            it anyway.
+        owns_cache: whether there are no other references to the caches: each is freed when its part
+            is done.
         advance: as `there` takes it.
         gather: (composition, params, records) -> record of the composition.
-        enters: whether the walk goes into a composition; if not, it is a leaf.
+        enters: whether the walk goes into a composition; if not, the composition is a leaf.
     """
 
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
@@ -227,7 +229,7 @@ class BackWalker:
     def run(
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
-        """Visit a layer, or all that it is made of."""
+        """Visit a layer, or all its parts."""
         made = layer.composition
         if made is None or not self.enters(layer):
             return self.leaf(layer, path, params, whole(cache), g, wants)
@@ -240,7 +242,7 @@ class BackWalker:
 
 @attrs.define(eq=False)
 class _PartsBack(_Parts):
-    """The visitor that the loop of one composition is given, on the way back."""
+    """The visitor that the loop of one composition gets in a backward walk."""
 
     params: Params
     wants: Wants
