@@ -215,6 +215,33 @@ def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
     assert NOISY.name == "noisy()"
 
 
+@pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.adam(0.1)], ids=str)
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lf.in_dtype(lf.dense(4), torch.float64),
+        lf.multi_head_attention(2),
+        lf.transformer_encoder_block(2, 8),
+        lf.residual(lf.dense(4)),
+        lf.checkpointed(lf.dense(4)),
+    ],
+    ids=str,
+)
+def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimizer):
+    """Its gather once read records that a walk for dx alone does not make."""
+    x, target = lf.keys.normal(lf.Key(1), (2, 3, 5)), torch.zeros(2, 3, 2)
+    states = []
+    for middle in (part, lf.frozen(part)):
+        net = lf.serial(lf.dense(4), middle, lf.dense(2))
+        step = lf.make_step(net, lf.losses.mse(), optimizer, fast=fast)
+        state = lf.init_state(net, optimizer, lf.Key(0), x)
+        states.append(step(state, (x, target))[0])
+    trained, frozen = states
+    torch.testing.assert_close(frozen.params[0].weight, trained.params[0].weight)
+    torch.testing.assert_close(frozen.params[2].bias, trained.params[2].bias)
+
+
 def test_a_layer_is_frozen():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         NOISY.forward = None

@@ -196,10 +196,6 @@ _ALL: Final = Wants(dx=True, dparams=True)
 _DX: Final = Wants(dx=True, dparams=False)
 
 
-def _kept(composition: Composition, params: Params, records: Record) -> Record:
-    return records
-
-
 def _every(layer: Layer) -> bool:
     return True
 
@@ -215,7 +211,8 @@ class BackWalker:
         owns_cache: whether there are no other references to the caches: each is freed when its part
             is done.
         advance: as `there` takes it.
-        gather: (composition, params, records) -> record of the composition.
+        gather: (composition, params, records) -> record of the composition, where dparams are
+            wanted; None keeps the records as they are.
         enters: whether the walk goes into a composition; if not, the composition is a leaf.
     """
 
@@ -223,7 +220,7 @@ class BackWalker:
     skip: Callable[[Layer, str, Params], Record] | None
     owns_cache: bool
     advance: Advance = _advance
-    gather: Callable[[Composition, Params, Record], Record] = _kept
+    gather: Callable[[Composition, Params, Record], Record] | None = None
     enters: Callable[[Layer], bool] = _every
 
     def run(
@@ -237,7 +234,9 @@ class BackWalker:
             cache = owned(cache)
         visit = _PartsBack(made, path, self, params, wants)
         dx, records = made.back(visit, params, cache, g)
-        return (dx if wants.dx else None), self.gather(made, params, records)
+        if self.gather is not None:
+            records = self.gather(made, params, records) if wants.dparams else None
+        return (dx if wants.dx else None), records
 
 
 @attrs.define(eq=False)
