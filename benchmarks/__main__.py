@@ -5,9 +5,10 @@ process of its own with the same number of threads; rounds of steps are taken in
 is read back after each step. A peer whose losses diverge from torch's in the first 20 steps is
 rejected. The figures to quote are the ratios.
 
-Instead of that, one can see the peak of a step's memory (--memory), how time and memory grow
-(--growth), the notebook's MNIST run from files to the last accuracy (--end-to-end), or the
-notebook's own networks beside torch alone (--notebook).
+Instead of that, one can see the peak of a step's memory (--memory), the time to the first step from
+an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
+files to the last accuracy (--end-to-end), or the notebook's own networks beside torch alone
+(--notebook).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     part = parser.add_mutually_exclusive_group()
     for name, what in (
         ("memory", "the peak of a step's memory beside torch eager's"),
+        ("compile-time", "seconds to the first step from an empty cache, beside other compilers'"),
         ("growth", "time and memory against batch, width and depth, with fitted exponents"),
         ("end-to-end", "the notebook's MNIST run; LINCOLN_FN_DATA names the folder of the data"),
         ("notebook", "the notebook's networks beside torch, in one process"),
@@ -74,7 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         notebook.main(["--rounds", str(options.rounds), "--threads", str(options.threads)])
         return
-    parts = {"memory": show_memory, "growth": show_growth, "end_to_end": show_end_to_end}
+    parts = {
+        "memory": show_memory,
+        "compile_time": show_compile_time,
+        "growth": show_growth,
+        "end_to_end": show_end_to_end,
+    }
     shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
     measured = shown(options, str(machine))
     if options.json:
@@ -116,6 +123,17 @@ def show_memory(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     return {
         "memory": {w: {p: peaks._asdict() for p, peaks in of.items()} for w, of in results.items()}
     }
+
+
+def show_compile_time(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the seconds to the first step."""
+    from benchmarks import compile_time
+
+    results = compile_time.measure(
+        options.workload, options.optimizer, options.threads, options.patience
+    )
+    print(compile_time.table(results))
+    return {"compile_time": results}
 
 
 def show_growth(options: argparse.Namespace, machine: str) -> dict[str, Any]:

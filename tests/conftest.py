@@ -4,8 +4,10 @@ import hypothesis
 import pytest
 import torch
 
-from lincoln_fn.compiled import on_disk
-from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels.small_product import op as small_product
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(
@@ -30,4 +32,13 @@ def needs_vectors():
 @pytest.fixture(autouse=True)
 def no_notes(monkeypatch):
     """Have no compiled step found by a note on disk, which does not tell what a test patches."""
-    monkeypatch.setattr(on_disk, "note_on", lambda traced, donate: None)
+    monkeypatch.setattr(disk_cache, "note_on", lambda traced, donate: None)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Run each rewritten graph as it is, without Inductor, to test what surrounds it."""
+    monkeypatch.setattr(small_product, "_MOST", 0)  # whose kernels would be built one by one
+    monkeypatch.setattr(
+        graphs, "by_inductor", lambda graph, inputs, *, small: lambda leaves: graph(*leaves)
+    )

@@ -1,17 +1,20 @@
 """A compiled step's loops for attention compute what its products and softmax do."""
 
 import math
+from functools import partial
 from operator import getitem
 
 import pytest
 import torch
-from test_compile import assert_compiles, compiles
+from kernels_together import together
+from test_compile import compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import attention, attention_loops
-from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels.attention import op
+from lincoln_fn.compiler.passes import attention
 from lincoln_fn.fastpath import fast
 
 aten = torch.ops.aten
@@ -32,8 +35,8 @@ def written(q, k, v, g, is_causal):
 
 
 def by_loops(q, k, v, g, is_causal):
-    y = attention_loops.forward(q, k.mT, v, is_causal)
-    return y, *attention_loops.backward(q, k.mT, v.mT, g, is_causal)
+    y = op.forward(q, k.mT, v, is_causal)
+    return y, *op.backward(q, k.mT, v.mT, g, is_causal)
 
 
 def heads(count, queries, keys, features, values):
@@ -41,28 +44,32 @@ def heads(count, queries, keys, features, values):
     return [drawn(i, count, length, n * lanes()) for i, (length, n) in enumerate(sizes)]
 
 
-# Of one part and several; keys that fill tiles and that do not; more queries than a block has.
+# Heads, queries, keys, vectors of features and of values, whether causal, and threads: one part and
+# several; keys that fill tiles and that do not; more queries than a block has.
 SIZES = {
-    "one": (1, 1, 1, 1, 1),
-    "a query": (2, 1, 9, 1, 2),
-    "a key": (2, 7, 1, 2, 1),
-    "whole tiles": (3, 2 * lanes(), 4 * lanes(), 1, 3),
-    "parts of tiles": (3, 37, 53, 2, 1),
-    "more keys than queries": (2, 19, 101, 3, 4),
-    "several blocks": (2, 150, 139, 1, 2),
+    "one": (1, 1, 1, 1, 1, True, 2),
+    "a query": (2, 1, 9, 1, 2, False, 2),
+    "a key": (2, 7, 1, 2, 1, True, 1),
+    "whole tiles": (3, 2 * lanes(), 4 * lanes(), 1, 3, False, 1),
+    "parts of tiles": (3, 37, 53, 2, 1, True, 2),
+    "more keys than queries": (2, 70, 101, 3, 4, False, 2),
+    "several blocks": (2, 150, 139, 1, 2, True, 1),
 }  # fmt: skip
 
 
 @compiles
-@pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", SIZES)
-def test_equal_the_formulas(name, threads, is_causal):
-    torch.set_num_threads(threads)
-    given = heads(*SIZES[name])
-    for ours, exact in zip(by_loops(*given, is_causal), written(*given, is_causal), strict=True):
-        assert ours.shape == exact.shape
-        assert (ours - exact).abs().max() <= 4e-6 * max(exact.abs().max(), 1)
+def test_equal_the_formulas():
+    given = [(*heads(*sizes), is_causal) for *sizes, is_causal, _ in SIZES.values()]
+
+    def run(given, threads):
+        torch.set_num_threads(threads)
+        return by_loops(*given)
+
+    calls = [partial(run, x, size[-1]) for x, size in zip(given, SIZES.values(), strict=True)]
+    for name, case, made in zip(SIZES, given, together(calls), strict=True):
+        for ours, exact in zip(made, written(*case), strict=True):
+            assert ours.shape == exact.shape, name
+            assert (ours - exact).abs().max() <= 4e-6 * max(exact.abs().max(), 1), name
 
 
 EXTREMES = {
@@ -73,12 +80,11 @@ EXTREMES = {
 
 
 @compiles
-@pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("name", EXTREMES)
-def test_equal_the_formulas_at_the_extremes(name, is_causal):
+def test_equal_the_formulas_at_the_extremes(name):
     q, *others = heads(2, 21, 19, 1, 1)
     given = (EXTREMES[name](q), *others)
-    for ours, exact in zip(by_loops(*given, is_causal), written(*given, is_causal), strict=True):
+    for ours, exact in zip(by_loops(*given, True), written(*given, True), strict=True):
         assert ours.isfinite().all()
         assert (ours - exact).abs().max() <= 1e-5 * max(exact.abs().max(), 1)
 
@@ -89,7 +95,7 @@ def test_equal_the_formulas_at_the_extremes(name, is_causal):
 def test_what_is_not_finite_stays_so(place, value):
     q, k, v, _ = heads(2, 21, 19, 1, 1)
     q[1, place, 3] = value
-    y = attention_loops.forward(q, k.mT, v, True)
+    y = op.forward(q, k.mT, v, True)
     assert y[0].isfinite().all()
     assert y[1].isfinite().all(1).tolist() == [row != place for row in range(21)]
 
@@ -110,15 +116,20 @@ def lone(is_causal=False):
 
 
 @compiles
-@pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("net", "x"), [(attends, X), (lone, (X, X, X))])
-def test_they_take_the_place_of_attention(net, x, is_causal):
-    graph, arguments = traced(net(is_causal=is_causal), x, T)
-    assert_same_after(attention.rewrite, graph, arguments)
-    called = targets(graph)
-    assert called.count(attention_loops.forward) == called.count(attention_loops.backward) == 1
-    assert called.count(getitem) >= 3
-    assert not {aten.bmm.default, aten._softmax.default} & set(called)
+def test_they_take_the_place_of_attention(net, x):
+    for is_causal in (False, True):
+        graph, arguments = traced(net(is_causal=is_causal), x, T)
+        if is_causal == (net is attends):
+            assert_same_after(attention.rewrite, graph, arguments)
+        else:
+            attention.rewrite(graph)
+        called = targets(graph)
+        assert called.count(op.forward) == called.count(op.backward) == 1
+        (node,) = graph.graph.find_nodes(op="call_function", target=op.forward)
+        assert node.args[-1] is is_causal
+        assert called.count(getitem) >= 3
+        assert not {aten.bmm.default, aten._softmax.default} & set(called)
 
 
 def chained(q, k, v, g):
@@ -136,7 +147,7 @@ def test_one_reads_what_another_makes():
     given = heads(2, 9, 9, 1, 1)
     graph = make_fx(chained)(*given)
     assert_same_after(attention.rewrite, graph, given)
-    assert targets(graph).count(attention_loops.backward) == 2
+    assert targets(graph).count(op.backward) == 2
     assert aten.bmm.default not in targets(graph)
 
 
@@ -234,7 +245,7 @@ def test_gradients_that_are_asked_for_too_early_stay():
     given = heads(2, 9, 9, 1, 1)
     graph = make_fx(begun_with_dv)(*given)
     assert_same_after(attention.rewrite, graph, given)
-    assert attention_loops.backward not in targets(graph)
+    assert op.backward not in targets(graph)
 
 
 PADDING = torch.arange(6) < torch.tensor([[6], [4], [5], [6], [1]])
@@ -256,7 +267,7 @@ def test_other_attention_stays(name):
         torch.set_num_threads(5)
     graph, _ = traced(net, x, T[: len(lf.tree.leaves(x)[0])])
     attention.rewrite(graph)
-    assert attention_loops.forward not in targets(graph)
+    assert op.forward not in targets(graph)
     assert targets(graph).count(aten.bmm.default) == 7
 
 
@@ -272,8 +283,8 @@ def test_a_backward_pass_of_other_numbers_stays(product, factor):
     flipped.meta = dict(given.meta)
     node.replace_input_with(given, flipped)
     attention.rewrite(graph)
-    assert targets(graph).count(attention_loops.forward) == 1
-    assert attention_loops.backward not in targets(graph)
+    assert targets(graph).count(op.forward) == 1
+    assert op.backward not in targets(graph)
 
 
 @compiles
@@ -283,12 +294,4 @@ def test_scores_with_another_mask_stay():
         for node in graph.graph.find_nodes(op="call_function", target=target):
             node.args = (*node.args[:2], args)
         attention.rewrite(graph)
-        assert attention_loops.forward not in targets(graph)
-
-
-@compiles
-@pytest.mark.parametrize("donate", [False, True])
-def test_a_compiled_step_is_the_step(donate):
-    block = lf.transformer_encoder_block(2, 9, 0.0, "gelu", norm_first=True, is_causal=True)
-    net = lf.serial(lf.dense(2 * lanes()), lf.repeat(2, block), lf.flatten(), lf.dense(3))
-    assert_compiles(net, lf.optim.adam(), X, T, donate=donate)
+        assert op.forward not in targets(graph)

@@ -12,8 +12,8 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiled.structures import builder, flatten
-from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.compiler.trace.structures import builder, flatten
+from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record, static
 
@@ -271,7 +271,7 @@ def test_an_embedded_index_out_of_range_is_refused(steps, wrong):
         compiled(state, (tokens, LETTERS))
 
 
-@compiles
+@pytest.mark.usefixtures("uncompiled")
 def test_strides_and_shapes_make_graphs_of_their_own():
     net, optimizer = lf.dense(2), optim.sgd(0.1)
     step = lf.make_step(net, lf.losses.mse(), optimizer)
@@ -418,7 +418,7 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
             refusing(state, (X, X[:, :2]))
 
 
-@compiles
+@pytest.mark.usefixtures("uncompiled")
 def test_each_precision_of_products_has_a_graph_of_its_own():
     net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), optim.sgd(0.1)
     compiled = lf.compile(lf.make_step(net, loss, optimizer))

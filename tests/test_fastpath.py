@@ -92,13 +92,6 @@ def test_every_row_of_the_table_is_matched_by_a_case():
         assert any(map(twin.matches, singles)), twin.formula.__name__
 
 
-def test_a_twin_makes_the_params_of_its_formula():
-    for case in [*CASES, *LARGE]:
-        fast = lf.fast(case.layer).init(lf.Key(11), case.x)
-        leaves = (lf.tree.leaves(params, states=True) for params in (fast, case.params()))
-        assert all(map(torch.equal, *leaves))
-
-
 def test_a_layer_with_functions_of_its_own_stays_as_it_is():
     for name in ("forward", "backward", "predict", "input_grad", "grads"):
         own = lf.dense(3)

@@ -6,41 +6,19 @@ from functools import partial
 import attrs
 import pytest
 import torch
-from test_losses_ctc import IN_ONE_ROW, LENGTHS, ROWS, STEPS, TARGET, TOO_SHORT, Z
 from test_losses_table import REDUCTIONS, TABLE, to
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
-from lincoln_fn.fastpath._label_losses import Picked, Rows
-from lincoln_fn.fastpath.losses import TWINS, fast_loss
+from lincoln_fn.fastpath.losses import Picked, Rows, fast_loss
 from lincoln_fn.losses._reduction import formula_of
 
-FAST = {twin.name for twin in TWINS}
-NONE = (torch.zeros(4, 0, dtype=torch.long), STEPS, torch.zeros(4, dtype=torch.long))
-CTC = [
-    ({}, Z, TARGET),
-    ({}, Z, (IN_ONE_ROW, STEPS, LENGTHS)),
-    ({}, 1.5 * Z, TARGET),
-    ({}, Z[:, 0], (ROWS[0], STEPS[0], LENGTHS[0])),
-    ({}, Z, NONE),
-    ({"blank": 2}, Z, (ROWS % 2, STEPS, LENGTHS)),
-    ({"zero_infinity": True}, Z, TOO_SHORT),
-    ({"zero_infinity": True}, Z, (ROWS, STEPS - torch.tensor([5, 0, 0, 0]), LENGTHS)),
-]
+FAST = ("nll", "softmax_cross_entropy")
 CASES = [
-    *[
-        pytest.param(row.loss(reduction), row.prediction, row.target, id=f"{row}-{reduction}")
-        for row in TABLE
-        if row.name in FAST
-        for reduction in REDUCTIONS
-    ],
-    *[
-        pytest.param(
-            losses.ctc(**options, reduction=reduction), z, target, id=f"ctc-{i}-{reduction}"
-        )
-        for i, (options, z, target) in enumerate(CTC)
-        for reduction in REDUCTIONS
-    ],
+    pytest.param(row.loss(reduction), row.prediction, row.target, id=f"{row}-{reduction}")
+    for row in TABLE
+    if row.name in FAST
+    for reduction in REDUCTIONS
 ]
 
 
@@ -147,11 +125,14 @@ def test_one_class_and_far_apart_logits_are_the_same_by_rows():
         torch.testing.assert_close(loss.backward(cache), loss.backward(plain))
 
 
-def test_nothing_ignored_has_no_weights():
-    for target, has_weights in ((LABELS, False), (SOME_IGNORED, True)):
-        _, cache = fast_loss(losses.nll()).forward(X, target)
-        assert isinstance(cache.formula, Picked)
-        assert (cache.formula.w is not None) is has_weights
+def test_what_is_weighted_or_ignored_is_left_to_the_formula():
+    for loss, target, is_plain in (
+        (losses.nll(), LABELS, True),
+        (losses.nll(), SOME_IGNORED, False),
+        (losses.nll(weight=WEIGHT), LABELS, False),
+    ):
+        _, cache = fast_loss(loss).forward(X, target)
+        assert isinstance(cache.formula, Picked) is is_plain
 
 
 @pytest.mark.parametrize(
@@ -167,7 +148,7 @@ def test_nothing_ignored_has_no_weights():
     ],
     ids=lambda target: f"{target.dtype} {tuple(target.shape)} from {target.min():.0f}",
 )
-@pytest.mark.parametrize("name", ["nll", "cross_entropy", "softmax_cross_entropy"])
+@pytest.mark.parametrize("name", FAST)
 def test_errors_are_the_formulas(name, target):
     loss = getattr(losses, name)()
     with pytest.raises(lf.LayerError) as expected:
@@ -176,13 +157,3 @@ def test_errors_are_the_formulas(name, target):
         with pytest.raises(lf.LayerError) as raised:
             fast_loss(loss).forward(x, target)
         assert str(raised.value) == str(expected.value)
-
-
-def test_too_few_steps_cost_infinity_and_have_no_gradient_in_both():
-    loss = losses.ctc(reduction="none")
-    (value, dz), (expected, slope) = (
-        answers(each, Z, TOO_SHORT) for each in (fast_loss(loss), loss)
-    )
-    assert torch.isinf(value).tolist() == torch.isinf(expected).tolist() == [True, *[False] * 3]
-    assert torch.isnan(dz[:2, 0]).all()
-    torch.testing.assert_close(dz, slope, equal_nan=True)

@@ -13,16 +13,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import (
-    attention_loops,
-    inductor,
-    loops,
-    lowering,
-    product_updates,
-    small_products,
-)
-from lincoln_fn.compiled.inductor import by_inductor
-from lincoln_fn.compiled.loops import Loop, lanes
+from lincoln_fn.compiler.inductor import compile_graph, lowering
+from lincoln_fn.compiler.inductor.compile_graph import by_inductor
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler.kernels.attention import op as attention
+from lincoln_fn.compiler.kernels.cpp_kernel import CppKernel
+from lincoln_fn.compiler.kernels.product_update import op as product_update
+from lincoln_fn.compiler.kernels.small_product import op as small_product
 
 pytestmark = [
     compiles,
@@ -41,7 +39,7 @@ def written(monkeypatch):
     def fail(*given):
         raise AssertionError("called by way of Python")
 
-    code = Loop.code
+    code = CppKernel.code
 
     def noted(self, given, function):
         if function != self.name:  # by which code is looked up
@@ -49,8 +47,8 @@ def written(monkeypatch):
         return code(self, given, function)
 
     with fresh_cache():
-        monkeypatch.setattr(Loop, "__call__", fail)
-        monkeypatch.setattr(Loop, "code", noted)
+        monkeypatch.setattr(CppKernel, "__call__", fail)
+        monkeypatch.setattr(CppKernel, "code", noted)
         yield names
 
 
@@ -71,57 +69,49 @@ def recurrent():
     return lf.serial(*layers), drawn(2, 5, 7, 4)
 
 
-def reading():
-    codes = torch.arange(35).view(5, 7) % 6
-    return lf.serial(lf.embedding(6, 4), lf.lstm(lanes()), lf.flatten(), lf.dense(3)), codes
+SMALL = "small_product"
+
+# Of each net: whether its state is donated, and the kernels, with how many of Inductor's tensors
+# each writes over. It is written once, however often it is called: of two blocks alike, and of two
+# layers of an LSTM on the way back, whose sizes are the same. An LSTM's gates are written over.
+STEPS = {
+    "convolutional": (
+        convolutional, True, {"pooled_convolution": 2, "sparse_convolution_backward": 2}
+    ),
+    "attentive": (attentive, True, {"attention": 0, "attention_backward": 3}),
+    "recurrent": (recurrent, True, {"lstm_steps": 3, "lstm_steps_backward": 3}),
+    "recurrent, kept": (recurrent, False, {"lstm_steps": 3, "lstm_steps_backward": 3}),
+}  # fmt: skip
 
 
-SMALL = "small_product_float32"
+@pytest.fixture
+def counts(monkeypatch):
+    """Collect what is called, with how many tensors are written over."""
+    calls, init = [], lowering.Call.__init__
 
-# Each is written once, however often it is called: of two blocks alike, and of two layers of an
-# LSTM on the way back, whose sizes are the same.
-NETS = {
-    convolutional: ["pooled_convolution", "sparse_convolution_backward"],
-    attentive: ["attention", "attention_backward"],
-    recurrent: ["lstm_steps", "lstm_steps", "lstm_steps_backward"],
-    reading: ["lstm_steps", "lstm_steps_backward"],
-}
+    def noted(self, name, code, tensors, changed, made):
+        calls.append((name, len(changed)))
+        init(self, name, code, tensors, changed, made)
+
+    monkeypatch.setattr(lowering.Call, "__init__", noted)
+    return calls
 
 
-@pytest.mark.parametrize("donate", [False, True])
-@pytest.mark.parametrize("net", NETS, ids=lambda net: net.__name__)
-def test_loops_of_a_step_are_called_from_its_code(net, donate, written):
+@pytest.mark.parametrize("name", STEPS)
+def test_kernels_of_a_step_are_called_from_its_code(name, written, counts):
+    net, donate, expected = STEPS[name]
     layer, x = net()
     assert_compiles(layer, lf.optim.adam(), x, torch.arange(5) % 3, donate=donate)
-    # Of small products there are as many as there are shapes.
-    assert sorted(name for name in written if name != SMALL) == NETS[net]
-    assert (SMALL in written) == (net is not convolutional)
+    # Of small products there are as many as there are shapes; each is a tensor of its own.
+    twice = ["lstm_steps"] if net is recurrent else []
+    assert sorted(name for name in written if name != SMALL) == sorted([*expected, *twice])
+    assert SMALL in written
+    assert dict(counts) == {**expected, SMALL: 0}
 
 
-def test_the_gates_that_are_written_over_are_told(written, monkeypatch):
-    counts, init = {}, lowering.Call.__init__
-
-    def noted(self, name, code, tensors, changed, made):
-        counts[name] = len(changed)
-        init(self, name, code, tensors, changed, made)
-
-    monkeypatch.setattr(lowering.Call, "__init__", noted)
-    layer, x = reading()
-    assert_compiles(layer, lf.optim.sgd(0.1), x, torch.arange(5) % 3, donate=False)
-    # A small product is a tensor of its own.
-    assert counts == {"lstm_steps": 3, "lstm_steps_backward": 3, SMALL: 0}
-
-
-def test_an_update_is_written_once_for_all_layers_alike(written, monkeypatch):
-    counts, init = [], lowering.Call.__init__
-
-    def noted(self, name, code, tensors, changed, made):
-        counts.append((name, len(changed)))
-        init(self, name, code, tensors, changed, made)
-
-    monkeypatch.setattr(lowering.Call, "__init__", noted)
-    monkeypatch.setattr(product_updates, "_LEAST", 1)
-    monkeypatch.setattr(small_products, "_MOST", {})
+def test_an_update_is_written_once_for_all_layers_alike(written, counts, monkeypatch):
+    monkeypatch.setattr(product_update, "_LEAST", 1)
+    monkeypatch.setattr(small_product, "_MOST", 0)
     layers = lf.repeat(2, lf.serial(lf.dense(64), lf.tanh())), lf.dense(3)
     net, x = lf.serial(*layers), drawn(4, 5, 64)
     optimizer = lf.optim.sgd(0.1, momentum=0.9)
@@ -133,7 +123,7 @@ def test_an_update_is_written_once_for_all_layers_alike(written, monkeypatch):
 def test_a_loop_takes_parts_of_tensors(written):
     def attend(stacked):
         q, k, v = stacked[1:]
-        return [attention_loops.forward(q, k.mT, v, False)]
+        return [attention.forward(q, k.mT, v, False)]
 
     stacked = drawn(3, 4, 2, 5, lanes())
     fakes = FakeTensorMode(shape_env=ShapeEnv())
@@ -152,16 +142,15 @@ def test_a_graph_that_other_files_compiled_is_not_found(monkeypatch):
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     with fresh_cache():
         for digest in ("one", "one", "other"):
-            monkeypatch.setattr(inductor, "digest", lambda digest=digest: digest)
+            monkeypatch.setattr(compile_graph, "digest", lambda digest=digest: digest)
             before = counters["inductor"]["fxgraph_cache_miss"]
             lf.compile(step)(state, (x, torch.zeros(5, 3)))
             missed.append(counters["inductor"]["fxgraph_cache_miss"] - before)
     assert missed == [1, 0, 1]
 
 
-def test_no_loop_asks_which_thread_runs_it():
-    files = [
-        file for file in Path(loops.__file__).parent.iterdir() if file.suffix in (".cpp", ".h")
-    ]
+def test_no_kernel_asks_which_thread_runs_it():
+    folder = Path(cpp_kernel.__file__).parent
+    files = [file for file in folder.rglob("*") if file.suffix in (".cpp", ".h")]
     assert len(files) > 9
     assert not [file.name for file in files if "omp_" in file.read_text()]

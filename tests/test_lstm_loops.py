@@ -1,15 +1,17 @@
 """A compiled step's loops for sequences of lstm compute what its cells do."""
 
+from functools import partial
 from operator import getitem
 
 import pytest
 import torch
+from kernels_together import together
 from test_compile import assert_compiles, compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import lstm
-from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.passes import lstm
 from lincoln_fn.layers import _scan
 from lincoln_fn.layers.lstm import FAMILY
 
@@ -46,39 +48,27 @@ def by_cells(x, params, state, g, dstate, reverse):
     return (y, *last, dx, *lf.tree.leaves(dcell), *dfirst)
 
 
-# Rows in parts of one size and of two; tiles of 1, 2, 3 and 4 vectors on the way back.
-@compiles
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("vectors", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("batch", [1, 2, 5, 17])
-def test_equal_the_cells(batch, vectors, reverse):
-    given = cells(batch, 4, 3, vectors * lanes())
-    for ours, exact in zip(by_loops(*given, reverse), by_cells(*given, reverse), strict=True):
-        assert ours.shape == exact.shape
-        assert (ours - exact).abs().max() <= 4e-6 * exact.abs().max()
+# Batch, steps, vectors of units, reverse and threads: rows in parts of one size and of two; tiles
+# of 1, 2, 3 and 4 vectors on the way back; one step alone; shares of two threads and of three.
+SIZES = [
+    (1, 4, 1, False, 1), (2, 4, 2, True, 1), (5, 4, 3, False, 1), (17, 4, 5, True, 1),
+    (17, 4, 8, False, 1), (3, 1, 1, True, 1), (7, 3, 1, False, 2), (7, 3, 1, True, 3),
+]  # fmt: skip
 
 
 @compiles
-def test_one_step_alone():
-    given = cells(3, 1, 2, lanes())
-    for ours, exact in zip(by_loops(*given, True), by_cells(*given, True), strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
+def test_equal_the_cells():
+    given = [cells(batch, steps, 3, n * lanes()) for batch, steps, n, *_ in SIZES]
 
-
-@compiles
-def test_any_number_of_threads_comes_to_the_same():
-    given = cells(7, 3, 2, lanes())
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            results.append(by_loops(*given, False))
-    finally:
+    def run(given, reverse, threads):
         torch.set_num_threads(threads)
-    for other in results[1:]:
-        for ours, first in zip(other, results[0], strict=True):
-            torch.testing.assert_close(ours, first, rtol=1e-5, atol=1e-5)
+        return by_loops(*given, reverse)
+
+    calls = [partial(run, case, *size[3:]) for case, size in zip(given, SIZES, strict=True)]
+    for case, size, made in zip(given, SIZES, together(calls), strict=True):
+        for ours, exact in zip(made, by_cells(*case, size[3]), strict=True):
+            assert ours.shape == exact.shape
+            assert (ours - exact).abs().max() <= 4e-6 * exact.abs().max()
 
 
 @compiles
@@ -117,19 +107,12 @@ def sequence_net(hidden, **form):
 
 @compiles
 def test_they_take_the_place_of_onednn_s_kernel():
-    net = sequence_net(lanes(), num_layers=2, bidirectional=True)
+    net = sequence_net(lanes(), bidirectional=True)
     graph, arguments = traced(net, drawn(1, 6, 4, 3))
     assert_same_after(lstm.rewrite, graph, arguments)
     called = targets(graph)
-    assert called.count(lstm.forward) == called.count(lstm.backward) == 4
+    assert called.count(lstm.forward) == called.count(lstm.backward) == 2
     assert not [target for target in map(str, called) if "lincoln_fn.lstm" in target]
-
-
-@compiles
-@pytest.mark.parametrize("donate", [False, True])
-def test_a_compiled_step_is_the_step(donate):
-    x, target = drawn(1, 6, 4, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-    assert_compiles(sequence_net(2 * lanes()), lf.optim.adam(), x, target, donate=donate)
 
 
 OTHERS = {
@@ -164,6 +147,7 @@ def test_notes_that_are_read_twice_are_not_written_over():
 
 
 @compiles
+@pytest.mark.usefixtures("uncompiled")
 def test_views_of_sequences_that_are_length_first_become_copies_where_needed():
     x, target = drawn(1, 4, 6, 3), torch.tensor([0, 1, 2, 0])
     layers = lf.lstm(lanes(), batch_first=False), lf.lstm(lanes(), 2, batch_first=False)

@@ -84,7 +84,6 @@ def test_these_have_a_fast_twin():
         f"fast {name}"
         for name in (
             "batch_norm()",
-            "instance_norm(affine=True)",
             "group_norm(2)",
             "layer_norm()",
             "layer_norm((-1, -1, -1))",

@@ -14,12 +14,18 @@ import torch
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import on_disk, private
-from lincoln_fn.compiled.private import VARIABLE, is_own_file, problem_of, trusted_cache
+from lincoln_fn.compiler.inductor import cache_folder, compile_graph, disk_cache
+from lincoln_fn.compiler.inductor.cache_folder import (
+    VARIABLE,
+    has_trusted_headers,
+    is_own_file,
+    problem_of,
+    trusted_cache,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 keeps = pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches keep no library")
-NOTE_ON = on_disk.note_on
+NOTE_ON = disk_cache.note_on
 
 # Each is where it stands in /tmp/theirs/mine: who owns the folders, and their modes.
 ME, ROOT, OTHER = 1000, 0, 1001
@@ -74,6 +80,27 @@ def test_a_cache_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
+def test_headers_that_others_write_are_not_used(tmp_path, monkeypatch):
+    """Inductor keeps them under the temporary folder, wherever its cache is."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert has_trusted_headers()
+    (folder,) = tmp_path.glob("torchinductor_*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert not has_trusted_headers()
+    asked = []
+    monkeypatch.setattr(compile_graph, "_simpler", lambda *given: asked.append(config_now()))
+    with pytest.warns(UserWarning, match="runs as it is"):
+        stepped()
+    assert asked == [False]
+
+
+def config_now():
+    from torch._inductor import config
+
+    return config.cpp_cache_precompile_headers
+
+
 STEP = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))
 BATCH = torch.ones(4, 3), torch.ones(4, 2)
 
@@ -90,7 +117,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     folder.mkdir()
     folder.chmod(0o777)
     monkeypatch.setenv(VARIABLE, str(folder))
-    monkeypatch.setattr(on_disk, "note_on", NOTE_ON)
+    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
     with pytest.warns(UserWarning, match="compiled steps are not kept on disk") as told:
         stepped()
     said = str(told[0].message)
@@ -98,7 +125,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     assert f"or set {VARIABLE} to a folder of your own" in said
     assert not list(folder.iterdir())
     assert os.environ[VARIABLE] == str(folder)
-    assert private._temporary().name.startswith(tempfile.gettempdir())
+    assert cache_folder._temporary().name.startswith(tempfile.gettempdir())
     folder.chmod(0o755)
     with trusted_cache():
         assert os.environ[VARIABLE] == str(folder)
@@ -122,7 +149,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built") / "cache"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(VARIABLE, str(folder))
-        patched.setattr(on_disk, "note_on", NOTE_ON)
+        patched.setattr(disk_cache, "note_on", NOTE_ON)
         torch.set_num_threads(1)
         stepped()
     return folder
@@ -133,9 +160,9 @@ def kept(built, tmp_path, monkeypatch):
     """Give the note on a step that is kept in a folder of the test's own."""
     folder = shutil.copytree(built, tmp_path / "cache")
     monkeypatch.setenv(VARIABLE, str(folder))
-    monkeypatch.setattr(on_disk, "note_on", NOTE_ON)
+    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
     (note,) = (folder / "lincoln_fn").glob("*.json")
-    assert on_disk.find(note) is not None
+    assert disk_cache.find(note) is not None
     return note
 
 
@@ -154,9 +181,9 @@ def test_a_note_leads_to_no_library_but_the_one_beside_it(kept, tmp_path, path, 
     named = path.replace("/elsewhere", str(tmp_path / "elsewhere"), path[0] == "/")
     told = json.loads(kept.read_text())
     kept.write_text(json.dumps({**told, "library": named, "file": named}))
-    assert on_disk.find(kept).run.file == kept.with_suffix(".so")
+    assert disk_cache.find(kept).run.file == kept.with_suffix(".so")
     kept.with_suffix(".so").unlink()
-    assert on_disk.find(kept) is None
+    assert disk_cache.find(kept) is None
 
 
 def linked(file, elsewhere):
@@ -169,11 +196,11 @@ def linked(file, elsewhere):
 @pytest.mark.parametrize("suffix", [".so", ".json"])
 def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
     linked(kept.with_suffix(suffix), tmp_path / "elsewhere")
-    assert on_disk.find(kept) is None
+    assert disk_cache.find(kept) is None
     stepped()  # and keeps its library in place of the link
-    assert on_disk.find(kept) is not None
+    assert disk_cache.find(kept) is not None
     linked(kept.parent, tmp_path / "folder")
-    assert on_disk.find(kept) is None
+    assert disk_cache.find(kept) is None
 
 
 @compiles
@@ -182,13 +209,13 @@ def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
 def test_what_others_write_is_not_loaded(kept, suffix):
     place = kept.parent if suffix == "its folder" else kept.with_suffix(suffix)
     place.chmod(0o777)
-    assert on_disk.find(kept) is None
+    assert disk_cache.find(kept) is None
     if place == kept.parent:
         with pytest.warns(UserWarning, match=f"not kept, for others can write {place}, of mode"):
             stepped()
     else:
         stepped()
-        assert on_disk.find(kept) is not None
+        assert disk_cache.find(kept) is not None
         assert place.stat().st_mode & 0o777 == 0o600
 
 
@@ -199,6 +226,68 @@ def test_only_a_file_is_a_users_own(tmp_path):
     assert [is_own_file(tmp_path / name) for name in ("file", "link", "fifo", "none", "")] == [
         True, False, False, False, False,
     ]  # fmt: skip
+
+
+def replaced(file, content):
+    """Write a file anew: to shorten a library that is loaded would end the process."""
+    file.unlink()
+    file.write_bytes(content)
+
+
+def cut(file, length):
+    replaced(file, file.read_bytes()[:length])
+
+
+def flipped(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    replaced(file, bytes(content))
+
+
+# What becomes of an entry: of its library, or of its note.
+DAMAGES = {
+    **{f"cut to {n}": (".so", lambda file, n=n: cut(file, n)) for n in (0, 1, 64, 4096, -4096, -1)},
+    **{f"bit of {n}": (".so", lambda file, n=n: flipped(file, n)) for n in (0, 40, 5000, -1)},
+    "no library": (".so", lambda file: replaced(file, b"no library at all")),
+    "unreadable": (".so", lambda file: (file.unlink(), file.mkdir())),
+    **{
+        f"note {text[:20]}": (".json", lambda file, text=text: replaced(file, text.encode()))
+        for text in (
+            "", "{", "null", "[]", "3", "{}", '{"fates": 3}', '{"fates": null}',
+            '{"fates": [[1, false, 0.0, 5]], "sha256": ""}', '{"fates": null, "sha256": "00"}',
+        )
+    },
+    "note in bytes": (".json", lambda file: replaced(file, b"\xff\xfe")),
+    "note cut": (".json", lambda file: cut(file, -10)),
+    "other fates": (
+        ".json", lambda file: replaced(file, file.read_bytes().replace(b"null", b"[]"))
+    ),
+}  # fmt: skip
+
+
+@compiles
+@keeps
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_counts_as_missing(kept, name):
+    suffix, damage = DAMAGES[name]
+    before = kept.with_suffix(suffix).read_bytes()
+    damage(kept.with_suffix(suffix))
+    assert kept.with_suffix(suffix).is_dir() or kept.with_suffix(suffix).read_bytes() != before
+    assert disk_cache.find(kept) is None
+
+
+@compiles
+@keeps
+def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
+    kept.unlink()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    made = disk_cache.Made(disk_cache.Library(kept.with_suffix(".so"), None), None)
+    with pytest.warns(UserWarning, match="not kept, for .* cannot be written: .*No space left"):
+        disk_cache.keep(kept, made)
 
 
 PLANT = """
@@ -218,6 +307,7 @@ def test_a_planted_library_does_not_run(kept, tmp_path):
         "#include <stdio.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void f(void)"
         f' {{ fclose(fopen("{tmp_path}/ran", "w")); exit(3); }}\n'
     )
+    library.unlink()  # which this process has loaded
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     kept.parents[1].chmod(0o777)
     ran = subprocess.run([sys.executable, "-c", PLANT], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from test_pickle import affine, assert_copies, assert_same, copies_of
 
 import lincoln_fn as lf
 from lincoln_fn import losses, optim, schedules
-from lincoln_fn.compiled.compile import CompiledRun
+from lincoln_fn.compiler.compile import CompiledRun
 from lincoln_fn.optim import chain
 
 X, LABELS = normal(5, 2, 6, 6), torch.arange(5) % 3

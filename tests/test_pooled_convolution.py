@@ -1,13 +1,17 @@
 """A convolution and its max-pooling as one loop: the same numbers, and the same places."""
 
+from functools import partial
+
 import pytest
 import torch
-from test_compile import assert_compiles, compiles
+from kernels_together import together
+from test_compile import compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import pooled_convolution, pooling
-from lincoln_fn.compiled.loops import lanes
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels.pooled_convolution import op
+from lincoln_fn.compiler.passes import pooled_convolution, pooling
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
@@ -34,17 +38,18 @@ def arguments(name):
 
 
 @compiles
-@pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize("name", SHAPES)
-def test_is_pooling_of_the_convolution(name, has_bias):
-    x, weight, bias, padding, window = arguments(name)
-    bias = bias if has_bias else None
-    y, places = pooled_convolution.pooled_convolution(x, weight, bias, padding, window)
-    made = torch.conv2d(x, weight, bias, padding=padding).to(memory_format=CHANNELS_LAST)
-    expected, expected_places = pooling.pool(made, window)
-    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(places, expected_places)
-    assert (y.stride(), places.stride()) == (expected.stride(), expected_places.stride())
+def test_is_pooling_of_the_convolution():
+    given = []
+    for name in SHAPES:
+        x, weight, bias, padding, window = arguments(name)
+        given += [(x, weight, b, padding, window) for b in (bias, None)]
+    calls = [partial(op.pooled_convolution, *case) for case in given]
+    for (x, weight, bias, padding, window), (y, places) in zip(given, together(calls), strict=True):
+        made = torch.conv2d(x, weight, bias, padding=padding).to(memory_format=CHANNELS_LAST)
+        expected, expected_places = pooling.pool(made, window)
+        torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(places, expected_places)
+        assert (y.stride(), places.stride()) == (expected.stride(), expected_places.stride())
 
 
 @compiles
@@ -52,7 +57,7 @@ def test_the_first_of_equals_is_chosen_and_nan_stays():
     x = torch.zeros(1, 1, 2, 6).to(memory_format=CHANNELS_LAST)
     x[0, 0, 1, 1], x[0, 0, 0, 3] = 5.0, torch.nan
     weight = torch.ones(lanes(), 1, 1, 1)
-    y, places = pooled_convolution.pooled_convolution(x, weight, None, (0, 0), (2, 2))
+    y, places = op.pooled_convolution(x, weight, None, (0, 0), (2, 2))
     assert y[0, 0, 0].isnan().tolist() == [False, True, False]
     assert y[0, 0, 0, [0, 2]].tolist() == [5.0, 0.0]
     assert places[0, 0, [0, 2], 0].tolist() == [3, 0]
@@ -60,10 +65,13 @@ def test_the_first_of_equals_is_chosen_and_nan_stays():
 
 @compiles
 def test_any_number_of_threads_gives_the_same():
-    given, results = arguments("one channel"), []
-    for threads in (1, 2, 7):
+    given = arguments("one channel")
+
+    def run(threads):
         torch.set_num_threads(threads)
-        results.append(pooled_convolution.pooled_convolution(*given))
+        return op.pooled_convolution(*given)
+
+    results = together([partial(run, threads) for threads in (1, 2, 7)])
     for y, places in results[1:]:
         assert torch.equal(y, results[0][0])
         assert torch.equal(places, results[0][1])
@@ -84,7 +92,7 @@ def rewritten(graph):
 def test_takes_the_convolution_s_place(bias):
     graph, given = traced(convolutional(bias=bias), drawn(1, 4, 2, 8, 6), TARGET)
     assert_same_after(rewritten, graph, given)
-    assert targets(graph).count(pooled_convolution.pooled_convolution) == 1
+    assert targets(graph).count(op.pooled_convolution) == 1
     assert pooling.pool not in targets(graph)
 
 
@@ -111,7 +119,7 @@ def test_which_convolutions_stay(name):
     graph, given = traced(OTHERS[name](), drawn(1, 4, 2, 8, 8), TARGET)
     assert_same_after(rewritten, graph, given)
     assert aten.convolution.default in targets(graph)
-    assert pooled_convolution.pooled_convolution not in targets(graph)
+    assert op.pooled_convolution not in targets(graph)
 
 
 @compiles
@@ -120,11 +128,4 @@ def test_a_filter_of_many_numbers_is_left_to_onednn(monkeypatch, most, count):
     monkeypatch.setattr(pooled_convolution, "_MOST", most)
     graph, _ = traced(convolutional(), drawn(1, 4, 2, 8, 6), TARGET)
     rewritten(graph)
-    assert targets(graph).count(pooled_convolution.pooled_convolution) == count
-
-
-@compiles
-@pytest.mark.parametrize("donate", [False, True])
-def test_a_compiled_step_is_the_step(donate):
-    optimizer = lf.optim.sgd(0.1, momentum=0.9)
-    assert_compiles(convolutional(), optimizer, drawn(1, 4, 2, 8, 6), TARGET, donate=donate)
+    assert targets(graph).count(op.pooled_convolution) == count

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn import layers
-from lincoln_fn.fastpath import bfloat16, dense, fast, product
+from lincoln_fn.fastpath import dense, product
 from lincoln_fn.fastpath.processor import is_amd_with
 
 has_onednn = pytest.mark.skipif(
@@ -228,27 +228,6 @@ def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
     assert donated.data_ptr() == weight.data_ptr()
     assert donated.stride() == weight.stride()
     assert torch.equal(donated, added)
-
-
-@pytest.mark.parametrize("setting", ["highest", "medium"])
-@pytest.mark.parametrize("has_vectors", [False, True])
-@pytest.mark.parametrize("shape", [(512, 512), (511, 512), (784, 10)], ids=str)
-def test_large_weights_are_column_major_for_products_in_bfloat16(
-    monkeypatch, shape, has_vectors, setting
-):
-    monkeypatch.setattr(bfloat16, "HERE", has_vectors)
-    n_in, n_out = shape
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(setting)
-    try:
-        layer, x = lf.dense(n_out), torch.empty(1, n_in)
-        plain, quick = layer.init(lf.Key(0), x), fast(layer).init(lf.Key(0), x)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    is_turned = has_vectors and setting == "medium" and shape == (512, 512)
-    assert plain.weight.stride() == (n_out, 1)
-    assert quick.weight.stride() == ((1, n_in) if is_turned else (n_out, 1))
-    assert all(map(torch.equal, lf.tree.leaves(plain), lf.tree.leaves(quick)))
 
 
 # Rows, terms and columns of a product, and whether MKL takes less time for the transposed one.

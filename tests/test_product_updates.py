@@ -1,18 +1,24 @@
 """Updates of one product: which are found, what the loop makes of them, and steps that use it."""
 
+from functools import partial
+from itertools import product as pairs
+
 import pytest
 import torch
+from kernels_together import together
 from test_compile import compiles
 from test_compile_rewrites import column_major, drawn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import loops, product_updates
-from lincoln_fn.compiled.donation import Fate, written_over
-from lincoln_fn.compiled.product_updates import makes, updates, write
-from lincoln_fn.compiled.structures import flatten
-from lincoln_fn.compiled.tracing import trace
+from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler.kernels.product_update import op
+from lincoln_fn.compiler.kernels.product_update.op import supports
+from lincoln_fn.compiler.passes.donation import Fate, donate
+from lincoln_fn.compiler.passes.product_updates import updates, write
+from lincoln_fn.compiler.trace.structures import flatten
+from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.fastpath import bfloat16, product
 
 pytestmark = [
@@ -29,9 +35,9 @@ def _by_mkl(monkeypatch):
 
 @pytest.fixture
 def _of_any_size(monkeypatch):
-    monkeypatch.setattr(product_updates, "_LEAST", 1)
-    monkeypatch.setattr(product_updates, "_SIDE", 1)
-    monkeypatch.setattr(product_updates, "_LARGE", 1)
+    monkeypatch.setattr(op, "_LEAST", 1)
+    monkeypatch.setattr(op, "_SIDE", 1)
+    monkeypatch.setattr(op, "_LARGE", 1)
 
 
 def momentum(w, b, a, c, rate):
@@ -90,27 +96,30 @@ FACTORS = {
 
 
 @pytest.mark.usefixtures("_of_any_size")
-@pytest.mark.parametrize("factors", FACTORS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("update", [momentum, adam], ids=lambda update: update.__name__)
-def test_the_loop_makes_what_the_operations_make(update, shape, factors):
-    rows, terms, columns = shape
-    count = {momentum: 2, adam: 3}[update]
-    lay_a, lay_c = FACTORS[factors]
-    leaves = [drawn(i, rows, columns).abs() for i in range(count)]
-    a, c = lay_a(drawn(5, rows, terms)), lay_c(drawn(6, terms, columns))
-    given = (*leaves, a, c, torch.tensor(0.3, dtype=torch.float64))
-    expected = update(*(x.double() for x in given))
-    torch.set_num_threads(2 if factors == "a turned" else 1)
-    before = [x.clone() for x in given]
-    carried_out(update, given, count, is_finite=False)
-    for x, same in zip(given, before, strict=True):
-        assert torch.equal(x, same)
-    carried_out(update, given, count)
-    for leaf, wanted in zip(leaves, expected, strict=True):
-        assert_close(leaf.double(), wanted, rtol=1e-4, atol=1e-4)
-    for x, same in zip(given[count:], before[count:], strict=True):
-        assert torch.equal(x, same)
+def test_the_kernel_makes_what_the_operations_make(update):
+    count, cases = {momentum: 2, adam: 3}[update], []
+    for (rows, terms, columns), factors in pairs(SHAPES, FACTORS):
+        lay_a, lay_c = FACTORS[factors]
+        leaves = [drawn(i, rows, columns).abs() for i in range(count)]
+        a, c = lay_a(drawn(5, rows, terms)), lay_c(drawn(6, terms, columns))
+        given = (*leaves, a, c, torch.tensor(0.3, dtype=torch.float64))
+        cases.append((given, 2 if factors == "a turned" else 1))
+
+    def run(given, threads):
+        torch.set_num_threads(threads)
+        kept, changed = ([x.clone() for x in given] for _ in range(2))
+        carried_out(update, kept, count, is_finite=False)
+        carried_out(update, changed, count)
+        return kept, changed
+
+    made = together([partial(run, *case) for case in cases])
+    for (given, _), (kept, changed) in zip(cases, made, strict=True):
+        assert all(map(torch.equal, kept, given))
+        expected = update(*(x.double() for x in given))
+        for leaf, wanted in zip(changed[:count], expected, strict=True):
+            assert_close(leaf.double(), wanted, rtol=1e-4, atol=1e-4)
+        assert all(map(torch.equal, changed[count:], given[count:]))
 
 
 @pytest.mark.usefixtures("_of_any_size")
@@ -210,7 +219,7 @@ def test_a_product_that_is_shown_in_two_ways_changes_nothing():
 def test_which_products_suit(monkeypatch):
     def suits(rows, terms, columns, dtype=torch.float32, device="cpu"):
         a = torch.empty(rows, terms, dtype=dtype, device=device)
-        return makes(a, a.new_empty(terms, columns))
+        return supports(a, a.new_empty(terms, columns))
 
     assert suits(500, 256, 784)
     assert suits(64, 128, 2**7)
@@ -229,7 +238,7 @@ def test_which_products_suit(monkeypatch):
     monkeypatch.setattr(product, "MKL", False)
     assert not suits(500, 128, 784)
     monkeypatch.setattr(product, "MKL", True)
-    monkeypatch.setattr(loops, "lanes", lambda: 0)
+    monkeypatch.setattr(cpp_kernel, "lanes", lambda: 0)
     assert not suits(500, 128, 784)
 
 
@@ -241,7 +250,7 @@ def test_torch_is_left_products_that_it_may_round(precision, rounded):
     torch.set_float32_matmul_precision(precision)
     try:
         assert bfloat16.may_round() is rounded
-        assert makes(torch.empty(500, 128), torch.empty(128, 784)) is not rounded
+        assert supports(torch.empty(500, 128), torch.empty(128, 784)) is not rounded
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -256,16 +265,16 @@ def fates_of(optimizer, layout=lambda state: state):
     step = lf.make_step(NET, LOSS, optimizer, donate=True)
     state = layout(lf.init_state(NET, optimizer, lf.Key(2), X))
     traced = trace(step, state, (X, TARGET))
-    fates = written_over(traced, len(flatten(state)[0]), small=False)
-    return fates, [str(node.target) for node in traced.graph.graph.nodes]
+    fates = donate(traced, len(flatten(state)[0]))
+    return fates, [node.target for node in traced.graph.graph.nodes]
 
 
 @pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("layout", [column_major, lambda state: state])
 def test_the_updates_of_a_step_are_found(layout):
     fates, made = fates_of(lf.optim.adamw(0.01), layout)
-    assert sum("_change" in name for name in made) == 2
-    assert set(fates) == {Fate(0), Fate(0, kept=True)}
+    assert made.count(op.change) == 2
+    assert set(fates) == {Fate(), Fate(is_kept=True)}
 
 
 FUSED = ["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "nadam", "adamax"]
@@ -276,7 +285,7 @@ FUSED = ["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "nadam", "ada
 def test_the_optimizers_whose_updates_are_found(name):
     make = getattr(lf.optim, name)
     optimizer = make(0.01, momentum=0.9) if name == "sgd" else make(0.01)
-    assert sum("_change" in name for name in fates_of(optimizer)[1]) == 2
+    assert fates_of(optimizer)[1].count(op.change) == 2
 
 
 @pytest.mark.usefixtures("_of_any_size")

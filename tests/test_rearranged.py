@@ -10,7 +10,6 @@ POOLS = [
     lf.max_pool2d(2),
     lf.max_pool2d((3, 2), stride=1, padding=1),
     lf.max_pool2d(2, dilation=2, ceil_mode=True),
-    lf.adaptive_max_pool2d(2),
 ]
 
 

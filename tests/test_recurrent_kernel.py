@@ -1,11 +1,10 @@
-"""The faster recurrent layers, oneDNN's kernel for a sequence of lstm among them."""
+"""The faster lstm: oneDNN's kernel for a whole sequence."""
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 import lincoln_fn as lf
-from lincoln_fn import fastpath
 from lincoln_fn.fastpath import lstm as kernel
 
 FORMS = [
@@ -108,25 +107,3 @@ def test_double_precision_takes_the_formula():
     y, cache = layer.forward(layer.init(lf.Key(1), x), x)
     assert used_kernel(cache) == {False}
     assert y.dtype is torch.float64
-
-
-@pytest.mark.parametrize("layer", [lf.rnn(64), lf.gru(64), lf.lstm(64)], ids=str)
-def test_large_products_of_a_scan_are_by_the_faster_library(layer, monkeypatch):
-    taken = []
-
-    def linear(x, weight, bias=None):
-        taken.append(x.shape)
-        return torch.nn.functional.linear(x, weight, bias)
-
-    monkeypatch.setattr(fastpath.recurrent, "linear", linear)
-    x = lf.keys.normal(lf.Key(0), (3, 7, 4))
-    given = (x, None, torch.ones(3, 7, dtype=torch.bool))
-    params, fast = layer.init(lf.Key(1), x), lf.fast(layer)
-    y, cache = fast.forward(params, given)
-    assert taken == [(3, 7, 4), *[(3, 64)] * 7]
-    results = y, fast.backward(params, cache, y)
-    gates = params.cells[0][0].weight_hh.shape[1]
-    assert taken[8:] == [*[(3, gates)] * 7, (21, gates)]
-    expected_y, cache = layer.forward(params, given)
-    expected = expected_y, layer.backward(params, cache, expected_y)
-    torch.testing.assert_close(lf.tree.leaves(results), lf.tree.leaves(expected))

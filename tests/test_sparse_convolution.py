@@ -1,12 +1,17 @@
 """A convolution's backward pass behind a max-pooling: sums over windows are sums over places."""
 
+from functools import partial
+from itertools import product as pairs
+
 import pytest
 import torch
+from kernels_together import together
 from test_compile import compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
-from lincoln_fn.compiled import pooling, sparse_convolution
+from lincoln_fn.compiler.kernels.sparse_convolution.op import convolution_backward
+from lincoln_fn.compiler.passes import pooling, sparse_convolution
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
@@ -39,15 +44,16 @@ SHAPES = {
 
 
 @compiles
-@pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize("name", SHAPES)
-def test_sums_over_windows_are_sums_over_places(name, relu):
-    *_, padding, window = SHAPES[name]
-    given, expected = pooled_convolution(5, *SHAPES[name], relu)
-    ours = sparse_convolution.convolution_backward(*given, padding, window, (True, True))
-    for result, wanted in zip(ours, expected, strict=True):
-        torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-5)
-    assert all(d.is_contiguous(memory_format=CHANNELS_LAST) for d in ours[:2])
+def test_sums_over_windows_are_sums_over_places():
+    cases = []
+    for (*shapes, padding, window), relu in pairs(SHAPES.values(), (True, False)):
+        given, expected = pooled_convolution(5, *shapes, padding, window, relu)
+        cases.append(((*given, padding, window, (True, True)), expected))
+    made = together([partial(convolution_backward, *given) for given, _ in cases])
+    for ours, (_, expected) in zip(made, cases, strict=True):
+        for result, wanted in zip(ours, expected, strict=True):
+            torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-5)
+        assert all(d.is_contiguous(memory_format=CHANNELS_LAST) for d in ours[:2])
 
 
 @compiles
@@ -55,20 +61,17 @@ def test_halves_are_those_of_the_whole_on_any_number_of_threads():
     *_, padding, window = SHAPES["one channel"]
     given, _ = pooled_convolution(8, *SHAPES["one channel"])
 
-    def run(*needed):
-        return sparse_convolution.convolution_backward(*given, padding, window, needed)
-
-    dx, dw, _ = run(True, True)
-    assert torch.equal(run(True, False)[0], dx)
-    assert torch.equal(run(False, True)[1], dw)
-    assert run(True, False)[1].numel() == run(False, True)[0].numel() == 0
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if threads > 1 else 2)
-        torch.testing.assert_close(run(True, True)[1], dw)
-        assert torch.equal(run(True, True)[0], dx)
-    finally:
+    def run(needed, threads):
         torch.set_num_threads(threads)
+        return convolution_backward(*given, padding, window, needed)
+
+    ways = ((True, True), 1), ((True, False), 1), ((False, True), 1), ((True, True), 2)
+    whole, of_dx, of_dw, by_two = together([partial(run, *way) for way in ways])
+    assert torch.equal(of_dx[0], whole[0])
+    assert torch.equal(of_dw[1], whole[1])
+    assert of_dx[1].numel() == of_dw[0].numel() == 0
+    torch.testing.assert_close(by_two[1], whole[1])
+    assert torch.equal(by_two[0], whole[0])
 
 
 @compiles
@@ -76,7 +79,7 @@ def test_a_g_that_is_not_finite_is_no_zero():
     *_, padding, window = SHAPES["one channel"]
     (g, *others), _ = pooled_convolution(8, *SHAPES["one channel"])
     g[0, 1, 0, 0] = torch.nan
-    _, dw, db = sparse_convolution.convolution_backward(g, *others, padding, window, (False, True))
+    _, dw, db = convolution_backward(g, *others, padding, window, (False, True))
     assert dw[1].isnan().any()
     assert db[1].isnan()
     assert dw[[0, 2]].isfinite().all()
@@ -99,7 +102,7 @@ def test_it_takes_the_place_of_a_convolution_s_behind_a_pooling():
     graph, arguments = traced(conv_net(lf.relu()), drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
     called = targets(graph)
-    assert called.count(sparse_convolution.convolution_backward) == 1
+    assert called.count(convolution_backward) == 1
     assert called.count(aten.convolution_backward.default) == 1  # the first, without a pooling
 
 
@@ -108,7 +111,7 @@ def test_the_first_layer_s_dx_is_left_out():
     net = lf.serial(lf.conv2d(8, 3, padding=1), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
     graph, arguments = traced(net, drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
-    ours = sparse_convolution.convolution_backward
+    ours = convolution_backward
     (node,) = graph.graph.find_nodes(op="call_function", target=ours)
     assert node.args[-1] == (False, True)
 
@@ -129,7 +132,7 @@ OTHERS = {
 def test_others_are_left_to_aten(name):
     graph, _ = traced(OTHERS[name], drawn(1, 6, 2, 8, 8))
     rewritten(graph)
-    assert sparse_convolution.convolution_backward not in targets(graph)
+    assert convolution_backward not in targets(graph)
 
 
 @compiles
@@ -142,7 +145,7 @@ def test_a_gradient_that_is_used_otherwise_too_is_made():
     )
     graph, arguments = traced(conv_net(shift), drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
-    assert sparse_convolution.convolution_backward not in targets(graph)
+    assert convolution_backward not in targets(graph)
 
 
 def test_permutations_are_seen_through_if_they_come_to_nothing():

@@ -9,7 +9,8 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import _waiting
 from lincoln_fn._waiting import LOG, waiting
-from lincoln_fn.compiled import graphs, on_disk
+from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler.inductor import disk_cache
 
 
 class Heard(logging.Handler):
@@ -67,6 +68,7 @@ def test_two_seconds_are_the_least():
     assert _waiting.SECONDS == 2.0
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("kept", [True, False])
 def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
     told = []
@@ -78,8 +80,8 @@ def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
     monkeypatch.setattr(graphs, "waiting", note)
     # Nothing is found on disk, and nothing kept there.
     note_path = tmp_path / "note.json" if kept else None
-    monkeypatch.setattr(on_disk, "note_on", lambda traced, *, donate: note_path)
-    monkeypatch.setattr(on_disk, "keep", lambda note, made: None)
+    monkeypatch.setattr(disk_cache, "note_on", lambda traced, *, donate: note_path)
+    monkeypatch.setattr(disk_cache, "keep", lambda note, made: None)
     layer = lf.compile(lf.dense(3))
     x = torch.ones(2, 5)
     layer.predict(layer.init(lf.Key(0), x), x)

@@ -38,8 +38,8 @@ from lincoln_fn.combine import tied as tied
 from lincoln_fn.combine import transformer_decoder_block as transformer_decoder_block
 from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_block
 from lincoln_fn.combine import with_context as with_context
-from lincoln_fn.compiled import compile as compile  # noqa: A004  # torch's users expect it
-from lincoln_fn.compiled import export_step as export_step
+from lincoln_fn.compiler import compile as compile  # noqa: A004  # torch's users expect it
+from lincoln_fn.compiler import export_step as export_step
 from lincoln_fn.evaluate import evaluate as evaluate
 from lincoln_fn.fastpath import fast as fast
 from lincoln_fn.fit import FitRecord as FitRecord

@@ -1,4 +1,4 @@
-"""The memory layout in which the CPU's kernels over planes are fastest: channels last.
+"""The memory layout in which the CPU's kernels over planes are fastest: channels-last.
 
 In it a vector register holds neighbouring channels. Max-pooling takes a tenth of the time, a
 convolution half. With fewer channels than four it does not pay.
@@ -10,19 +10,7 @@ from torch import Tensor
 
 
 def channels_last(x: Tensor, channels: int | None = None) -> Tensor:
-    """Give images the layout in which the CPU's kernels over planes are fastest.
-
-    Args:
-        x: of any shape; images are (batch, channels, height, width).
-        channels: the most that x and what is computed from it have; None for those of x.
-
-    Returns:
-        The same numbers.
-
-    Example:
-        >>> channels_last(torch.zeros(2, 8, 5, 5)).stride()
-        (200, 1, 40, 8)
-    """
+    """Copy (batch, channels, height, width) into that layout, if x or y has enough channels."""
     if not _pays(x, channels):
         return x
     if x.shape[1] == 1:  # the same layout already, which only the strides have to tell
@@ -30,19 +18,8 @@ def channels_last(x: Tensor, channels: int | None = None) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def unwritten(x: Tensor) -> Tensor:
-    """Allocate memory of the shape and layout of `channels_last(x)`, for kernels that read these.
-
-    Args:
-        x: of any shape; its numbers and its own layout do not count.
-
-    Returns:
-        A tensor whose numbers are not set.
-
-    Example:
-        >>> unwritten(torch.zeros(()).expand(2, 8, 5, 5)).stride()
-        (200, 1, 40, 8)
-    """
+def empty_like(x: Tensor) -> Tensor:
+    """Allocate memory of the shape and layout of `channels_last(x)`, for kernels that read both."""
     if not _pays(x):
         return x.new_empty(x.shape)
     n, channels, height, width = x.shape

@@ -11,7 +11,7 @@ with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import moved
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
+from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -29,7 +30,7 @@ MOST_VALUES: Final = 2**16
 
 
 @record
-class BatchCache:
+class Cache:
     """The input as the kernel had it, each channel's statistics, x's shape, hyperparameters."""
 
     x: Float[Tensor, "batch channels *spatial"] | Float[Tensor, "1 channels values"]
@@ -41,16 +42,19 @@ class BatchCache:
     momentum: float | None = static()
 
 
-def batch_forward(
-    params: batch_norm.Params,
+AnyCache: TypeAlias = Cache | batch_norm.Cache
+
+
+def forward(
+    params: Params,
     x: Tensor,
     *,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
     spatial_axes: int | None = None,
-) -> tuple[Tensor, BatchCache | batch_norm.Cache]:
+) -> tuple[Tensor, AnyCache]:
     """Compute batch norm; without numbers, by the formula."""
-    check_input("batch_norm", params, x, batch_norm.Params)
+    check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
     if x.numel() == 0:
@@ -62,17 +66,15 @@ def batch_forward(
     y, mean, rstd, _, var = torch.ops.aten._native_batch_norm_legit_functional(
         x, params.weight, params.bias, start, start, True, 1.0, eps
     )
-    return _in_shape(y, shape), BatchCache(x, mean, rstd, var, shape, eps, momentum)
+    return _in_shape(y, shape), Cache(x, mean, rstd, var, shape, eps, momentum)
 
 
-def batch_backward(
-    params: batch_norm.Params, cache: BatchCache | batch_norm.Cache, g: Tensor
-) -> tuple[Tensor, batch_norm.Params]:
+def backward(params: Params, cache: AnyCache, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx, dw and db of batch norm."""
     if isinstance(cache, batch_norm.Cache):
         return batch_norm.backward(params, cache, g)
-    check_params("batch_norm", params, batch_norm.Params)
-    check_cache("batch_norm", cache, BatchCache)
+    check_params("batch_norm", params, Params)
+    check_cache("batch_norm", cache, Cache)
     check_cotangent("batch_norm", g, cache.x, cache.shape)
     weight, bias = params.weight, params.bias
     # The two None stand for running statistics, unused in training.
@@ -80,38 +82,29 @@ def batch_backward(
         _in_order(g), cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps,
         wanted(weight, bias),
     )  # fmt: skip
-    dparams = batch_norm.Params(*present(weight, bias, dweight, dbias), params.running)
+    dparams = Params(*present(weight, bias, dweight, dbias), params.running)
     return _in_shape(dx, cache.shape), dparams
 
 
-def batch_advance(
-    params: batch_norm.Params, cache: BatchCache | batch_norm.Cache
-) -> batch_norm.Params:
+def advance(params: Params, cache: AnyCache) -> Params:
     """Move the running statistics towards the batch's."""
     if isinstance(cache, batch_norm.Cache):
         return batch_norm.advance(params, cache)
-    check_params("batch_norm", params, batch_norm.Params)
-    check_cache("batch_norm", cache, BatchCache)
+    check_params("batch_norm", params, Params)
+    check_cache("batch_norm", cache, Cache)
     if params.running is None:
         return params
     running = moved(params.running, cache.mean, cache.var, cache.momentum)
-    return batch_norm.Params(params.weight, params.bias, running)
+    return Params(params.weight, params.bias, running)
 
 
-def batch_predict(
-    params: batch_norm.Params,
-    x: Tensor,
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
-) -> Tensor:
+def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Any) -> Tensor:
     """Compute batch norm by the running statistics, if there are any."""
-    running = params.running if isinstance(params, batch_norm.Params) else None
+    running = params.running if isinstance(params, Params) else None
     if running is None:
-        return batch_forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
-    check_input("batch_norm", params, x, batch_norm.Params)
-    check_batch(x, params.weight, params.bias, running, spatial_axes)
+        return forward(params, x, eps=eps, **options)[0]
+    check_input("batch_norm", params, x, Params)
+    check_batch(x, params.weight, params.bias, running, options.get("spatial_axes"))
     return torch.nn.functional.batch_norm(
         x, running.mean, running.var, params.weight, params.bias, eps=eps
     )
@@ -131,11 +124,5 @@ def _in_shape(y: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 TWINS: Final = (
-    Twin(
-        batch_norm,
-        forward=batch_forward,
-        backward=batch_backward,
-        predict=batch_predict,
-        advance=batch_advance,
-    ),
+    Twin(batch_norm, forward=forward, backward=backward, predict=predict, advance=advance),
 )

@@ -1,10 +1,10 @@
-"""Products of float32 computed in bfloat16, where torch may do so but does not.
+"""Which products of float32 a compiled step may compute in bfloat16, as torch is set now.
 
 `torch.set_float32_matmul_precision("medium")` allows it. Torch then hands such products to oneDNN,
 which computes them in bfloat16 on a processor with AMX. An AMD processor, from Zen 4 on, has
 vectors of bfloat16 instead, and oneDNN uses these only for factors that are bfloat16 already. There
-the factors of a large product are cast. Its sums are in float32, and rounded to bfloat16. With the
-casts it takes a half to nine tenths of the time. Measured on a Zen 4.
+the factors of a large product are cast. With the casts it takes a half to nine tenths of the time.
+Measured on a Zen 4.
 """
 
 from __future__ import annotations
@@ -35,68 +35,32 @@ def precision() -> str:
 
 
 def is_medium() -> bool:
-    """Return whether torch may round factors to bfloat16, as it is set now."""
+    """Return whether torch may round factors to bfloat16."""
     return precision() == "bf16"
 
 
 def is_allowed() -> bool:
-    """Return whether products are to be computed in bfloat16 here, as torch is set now."""
+    """Return whether products are to be computed in bfloat16 here."""
     return HERE and is_medium()
 
 
 def may_round() -> bool:
-    """Return whether torch may round the factors of a product, as it is set now."""
+    """Return whether torch may round the factors of a product."""
     return precision() in ("bf16", "tf32")
 
 
 def is_faster(a: Tensor, b: Tensor) -> bool:
-    """Return whether a product is to be computed in bfloat16 here.
-
-    Args:
-        a: of shape (..., k).
-        b: of shape (k, m).
-
-    Returns:
-        True for a large product of float32, on such a processor, if torch allows it.
-
-    Example:
-        >>> is_faster(torch.ones(2, 3), torch.ones(3, 4))
-        False
-    """
+    """Return whether a b, of float32, is to be computed in bfloat16 here."""
     return is_large(a, b) and a.dtype is b.dtype is torch.float32 and is_allowed()
 
 
 def is_large(a: Tensor, b: Tensor) -> bool:
-    """Return whether a product is so large that casts to bfloat16 pay here.
-
-    Args:
-        a: of shape (..., k).
-        b: of shape (k, m).
-
-    Returns:
-        True for a large product, on such a processor.
-
-    Example:
-        >>> is_large(torch.ones(2, 3), torch.ones(3, 4))
-        False
-    """
+    """Return whether a b is so large that casts to bfloat16 pay here."""
     if not HERE or a.numel() * b.shape[1] < _LEAST:
         return False
     return min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE and a.device.type == "cpu"
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b of factors cast to bfloat16.
-
-    Args:
-        a: of shape (..., k).
-        b: of shape (k, m).
-
-    Returns:
-        The product, in bfloat16.
-
-    Example:
-        >>> mm(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]], dtype=torch.bfloat16)
-    """
+    """Compute a b of factors cast to bfloat16, in bfloat16."""
     return a.bfloat16() @ b.bfloat16()

@@ -8,56 +8,36 @@ as W, takes no memory and no pass of its own.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.twin import Twin
-from lincoln_fn.keys import Key
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 
 
-def init(
-    key: Key,
-    x: Float[Tensor, "*batch n_in"],
-    **hyperparameters: Any,  # Any: as the formula's
-) -> Params:
-    """Draw the formula's parameters, W in the layout in which its products take the least time."""
-    params = dense.init(key, x, **hyperparameters)
-    return Params(product.laid_out(params.weight), params.bias)
-
-
-def forward(
-    params: Params, x: Float[Tensor, "*batch n_in"]
-) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
+def forward(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute y = x W + b in one call."""
     check_forward(params, x)
     return product.linear(x, params.weight.mT, params.bias), x
 
 
-def backward(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+def backward(params: Params, x: Tensor, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     dparams = grads(params, x, g)
     return product.linear(g, params.weight), dparams
 
 
-def input_grad(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Float[Tensor, "*batch n_in"]:
+def input_grad(params: Params, x: Tensor, g: Tensor) -> Tensor:
     """Compute dx = g W^T."""
     check_backward(params, x, g)
     return product.linear(g, params.weight)
 
 
-def grads(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Params:
+def grads(params: Params, x: Tensor, g: Tensor) -> Params:
     """Compute dW = x^T g, in the memory layout of W, and db = sum of g over the rows."""
     check_backward(params, x, g)
     x_rows, g_rows = rows(x), rows(g)
@@ -66,14 +46,8 @@ def grads(
 
 
 def sgd_update(
-    params: Params,
-    x: Float[Tensor, "*batch n_in"],
-    g: Float[Tensor, "*batch n_out"],
-    lr: float,
-    *,
-    wants_dx: bool,
-    donate: bool = False,
-) -> tuple[Float[Tensor, "*batch n_in"] | None, Params]:
+    params: Params, x: Tensor, g: Tensor, lr: float, *, wants_dx: bool, donate: bool = False
+) -> tuple[Tensor | None, Params]:
     """Compute dx, if it is wanted, W - lr x^T g and b - lr db; of donated params, in place."""
     check_backward(params, x, g)
     dx = product.linear(g, params.weight) if wants_dx else None  # before W is updated
@@ -85,12 +59,5 @@ def sgd_update(
 
 
 TWINS: Final = (
-    Twin(
-        dense,
-        forward=forward,
-        backward=backward,
-        input_grad=input_grad,
-        grads=grads,
-        init=init,
-    ),
+    Twin(dense, forward=forward, backward=backward, input_grad=input_grad, grads=grads),
 )

@@ -1,12 +1,12 @@
-"""Layer norm, group norm and instance norm by ATen's fused kernels.
+"""Layer norm and group norm by ATen's fused kernels.
 
 A kernel reads x twice and writes y once, where the formula makes a tensor for each of its terms. It
 rounds the mean to float32: a mean of 1e4 beside a spread of 1 costs three digits, which the formula
 keeps.
 
 Forward and backward together took 0.23 of the formula's time with one thread and 0.14 with two for
-layer norm of (64, 128, 512), as much for group norm of (32, 64, 32, 32), and 0.23 and 0.10 for
-instance norm of the same. RMS norm and local response norm have no kernel that gains.
+layer norm of (64, 128, 512), and as much for group norm of (32, 64, 32, 32). RMS norm and local
+response norm have no kernel that gains. Instance norm, which is rare, has no row.
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.fastpath.twin import Twin
-from lincoln_fn.layers import group_norm, instance_norm, layer_norm
-from lincoln_fn.layers._normalisation import Sizes, moved
-from lincoln_fn.layers._normalisation_checks import (
-    check_count,
-    check_grouped,
-    check_instances,
-    trailing_sizes,
-)
+from lincoln_fn.layers import group_norm, layer_norm
+from lincoln_fn.layers._normalisation import Sizes
+from lincoln_fn.layers._normalisation_checks import check_grouped, trailing_sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -80,7 +75,16 @@ def group_forward(
     """Compute group norm."""
     check_input("group_norm", params, x, group_norm.Params)
     check_grouped(x, params.weight, params.bias, num_groups)
-    return _by_groups(x, params, num_groups, eps)
+    # On channels-last the kernel takes the variance as the mean of x^2 less the square of the
+    # mean, which is lost to rounding where the mean is large.
+    x = x.contiguous()
+    batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
+    if area == 0:  # which the kernel refuses from torch 2.15 on
+        return x, GroupCache(x, *x.new_zeros(2, batch, num_groups))
+    y, mean, rstd = torch.ops.aten.native_group_norm(
+        x, params.weight, params.bias, batch, channels, area, num_groups, eps
+    )
+    return y, GroupCache(x, mean.view(batch, num_groups), rstd.view(batch, num_groups))
 
 
 def group_backward(
@@ -90,113 +94,17 @@ def group_backward(
     check_params("group_norm", params, group_norm.Params)
     check_cache("group_norm", cache, GroupCache)
     check_cotangent("group_norm", g, cache.x)
-    dx, dweight, dbias = _by_groups_backward(params, cache, g)
-    return dx, group_norm.Params(dweight, dbias)
-
-
-@record
-class InstanceCache:
-    """What group norm keeps of x as a batch, x's own shape, and the momentum."""
-
-    groups: GroupCache
-    shape: tuple[int, ...] = static()
-    momentum: float | None = static()
-
-
-def instance_forward(
-    params: instance_norm.Params,
-    x: Tensor,
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
-) -> tuple[Tensor, InstanceCache]:
-    """Compute instance norm, which is group norm with one channel a group."""
-    check_input("instance_norm", params, x, instance_norm.Params)
-    axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
-    check_count("instance_norm", x, x.shape[axis + 1 :].numel())
-    batch = x if axis else x.unsqueeze(0)
-    y, groups = _by_groups(batch, params, batch.shape[1], eps)
-    return y.reshape(x.shape), InstanceCache(groups, tuple(x.shape), momentum)
-
-
-def instance_backward(
-    params: instance_norm.Params, cache: InstanceCache, g: Tensor
-) -> tuple[Tensor, instance_norm.Params]:
-    """Compute dx, dw and db of instance norm."""
-    check_params("instance_norm", params, instance_norm.Params)
-    check_cache("instance_norm", cache, InstanceCache)
-    check_cotangent("instance_norm", g, cache.groups.x, cache.shape)
-    batch = g.reshape(cache.groups.x.shape)
-    dx, dweight, dbias = _by_groups_backward(params, cache.groups, batch)
-    return dx.reshape(cache.shape), instance_norm.Params(dweight, dbias, params.running)
-
-
-def instance_advance(params: instance_norm.Params, cache: InstanceCache) -> instance_norm.Params:
-    """Move the running statistics towards the averages of the batch's examples."""
-    check_params("instance_norm", params, instance_norm.Params)
-    check_cache("instance_norm", cache, InstanceCache)
-    running, groups = params.running, cache.groups
-    if running is None:
-        return params
-    mean, var = running.mean, running.var
-    if groups.x.numel():
-        mean, var = groups.mean.mean(0), groups.x.flatten(2).var(-1).mean(0)
-    running = moved(running, mean, var, cache.momentum)
-    return instance_norm.Params(params.weight, params.bias, running)
-
-
-def instance_predict(
-    params: instance_norm.Params,
-    x: Tensor,
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
-) -> Tensor:
-    """Compute instance norm by the running statistics, if there are any."""
-    running = params.running if isinstance(params, instance_norm.Params) else None
-    if running is None:
-        return instance_forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
-    check_input("instance_norm", params, x, instance_norm.Params)
-    axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
-    batch = x if axis else x.unsqueeze(0)
-    y = torch.nn.functional.batch_norm(
-        batch, running.mean, running.var, params.weight, params.bias, eps=eps
-    )
-    return y.reshape(x.shape)
-
-
-def _by_groups(
-    x: Tensor, params: group_norm.Params | instance_norm.Params, groups: int, eps: float
-) -> tuple[Tensor, GroupCache]:
-    # On channels-last the kernel takes the variance as the mean of x^2 less the square of the
-    # mean, which is lost to rounding where the mean is large.
-    x = x.contiguous()
-    batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
-    if area == 0:  # which the kernel refuses from torch 2.15 on
-        mean, rstd = x.new_zeros(2, batch, groups)
-        return x, GroupCache(x, mean, rstd)
-    y, mean, rstd = torch.ops.aten.native_group_norm(
-        x, params.weight, params.bias, batch, channels, area, groups, eps
-    )
-    return y, GroupCache(x, mean.view(batch, groups), rstd.view(batch, groups))
-
-
-def _by_groups_backward(
-    params: group_norm.Params | instance_norm.Params, cache: GroupCache, g: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
     x, mean, rstd = cache.x, cache.mean, cache.rstd
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
     weight, bias = params.weight, params.bias
     if area == 0:  # the kernel's dw is nan
-        zeros = [None if p is None else torch.zeros_like(p) for p in (weight, bias)]
-        return x, zeros[0], zeros[1]
+        zeros = (None if p is None else torch.zeros_like(p) for p in (weight, bias))
+        return x, group_norm.Params(*zeros)
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
         g.contiguous(), x, mean, rstd, weight, batch, channels, area, mean.shape[1],
         wanted(weight, bias),
     )  # fmt: skip
-    return dx, *present(weight, bias, dweight, dbias)
+    return dx, group_norm.Params(*present(weight, bias, dweight, dbias))
 
 
 def wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
@@ -214,11 +122,4 @@ def present(
 TWINS: Final = (
     Twin(layer_norm, forward=layer_forward, backward=layer_backward),
     Twin(group_norm, forward=group_forward, backward=group_backward),
-    Twin(
-        instance_norm,
-        forward=instance_forward,
-        backward=instance_backward,
-        predict=instance_predict,
-        advance=instance_advance,
-    ),
 )

@@ -7,14 +7,14 @@ for 4 million. It works leaf by leaf: the new bits of a leaf do not depend on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.fastpath.twin import Function
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.adam import AdamState, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
@@ -36,9 +36,9 @@ def adam_update(
     """Compute Adam's update, each leaf by ATen's kernel if it may be handed the leaf."""
     check_state(name, state, AdamState, v_max=amsgrad)
     step, now = state.step + 1, learning_rate(lr, state.step)
+    by_kernel = partial(_by_kernel, step, now, **options)
 
     def update(lists: Lists) -> Lists:
-        by_kernel = partial(_by_kernel, step, now, **options)
         is_fast = [_kernel_takes(*leaves) for leaves in zip(*lists, strict=True)]
         if all(is_fast):
             return by_kernel(lists)
@@ -97,19 +97,10 @@ def _by_kernel(
     return new
 
 
-# Formulas and the functions that are faster. Any: each has a state of its own.
-Function: TypeAlias = Callable[..., Any]
-TWINS: Final[tuple[tuple[Function, Function], ...]] = ((adam_formula, adam_update),)
-
-
 def fast_optimizer(optimizer: Optimizer) -> Optimizer:
     """Make the same optimizer of faster functions, those within `chain` and `by_path` too.
 
-    Args:
-        optimizer: the optimizer; what is a user's own in it stays as it is.
-
-    Returns:
-        The optimizer, with the same state.
+    What is a user's own in it stays as it is.
 
     Example:
         >>> fast_optimizer(lf.optim.adamw(1e-3))
@@ -118,7 +109,7 @@ def fast_optimizer(optimizer: Optimizer) -> Optimizer:
     update = optimizer.update
     if not isinstance(update, partial):
         return optimizer
-    function = next((fast for formula, fast in TWINS if formula is update.func), update.func)
+    function: Function = adam_update if update.func is adam_formula else update.func
     faster = partial(function, *map(_faster, update.args), **update.keywords)
     return Optimizer(optimizer.name, optimizer.init, faster)
 

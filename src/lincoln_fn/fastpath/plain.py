@@ -1,29 +1,18 @@
-"""Whether tensors are plain, so that a faster operation may take the place of the formula's own."""
+"""Who sees what is computed: the caller alone, a transform or tracer, another process."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.forward_ad import unpack_dual
 from torch.func import debug_unwrap
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Return whether nobody but the caller sees what is done: no autograd, torch.func or tracer.
+    """Return whether no autograd, torch.func or tracer sees what is computed from the tensors.
 
-    An operation of oneDNN's has no derivative, which torch does not report. And a compiler is to
-    see the plain operation, and to choose for itself.
-
-    Args:
-        tensors: what is computed from.
-
-    Returns:
-        True if it may be computed in any way that gives the right numbers.
-
-    Example:
-        >>> is_plain(torch.ones(2)), is_plain(torch.ones(2, requires_grad=True))
-        (True, False)
+    oneDNN's operations have no derivative, which torch does not report.
     """
     if torch.compiler.is_compiling():
         return False
@@ -36,3 +25,12 @@ def is_plain(*tensors: Tensor | None) -> bool:
         for t in tensors
         if t is not None
     )
+
+
+class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
+    """The mode of fake tensors for a step that will run in this process, and not be exported."""
+
+
+def runs_here(x: Tensor) -> bool:
+    """Return whether x's step runs in this process, which knows this library's operations."""
+    return not isinstance(x, FakeTensor) or isinstance(x.fake_mode, RunsHere)

@@ -6,30 +6,22 @@ the largest ReLU is the same element's; where it is not, nothing goes back in ei
 the pooling there are fewer elements, a quarter for windows of 2 x 2.
 
 Parameters stay where they are, for neither layer has any; only the caches differ.
+
+An eager step of lenet-128 gains a fiftieth. A compiled step needs the pooling right behind the
+convolution: `compiled/sparse_convolution.py` makes use of it, and says what that gains.
 """
 
 from __future__ import annotations
 
 from lincoln_fn.combine.serial import there
 from lincoln_fn.layer import Layer, unbound
-from lincoln_fn.layers import adaptive_max_pool, max_pool, relu
+from lincoln_fn.layers import max_pool, relu
 
 
 def rearranged(net: Layer) -> Layer:
-    """Move every ReLU behind the max-pooling that follows it.
+    """Move every ReLU behind the max-pooling that follows it, or return net if there is none.
 
     A layer or a composition with functions of the user's own stays where it is.
-
-    Args:
-        net: the network.
-
-    Returns:
-        A network of the same function of the same parameters, and of the same gradients; net
-        itself if there is nothing to move.
-
-    Example:
-        >>> rearranged(lf.serial(lf.conv2d(8, 3), lf.relu(), lf.max_pool2d(2)))
-        serial(conv2d(8, 3), max_pool2d(2), relu())
     """
     if net.composition is None:
         return net
@@ -38,8 +30,8 @@ def rearranged(net: Layer) -> Layer:
         for i in range(len(parts) - 1):
             if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):
                 parts[i], parts[i + 1] = parts[i + 1], parts[i]
-    moved = any(new is not old for new, old in zip(parts, net.parts, strict=True))
-    return net.rebuild(tuple(parts)) if moved else net
+    is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
+    return net if is_same else net.rebuild(tuple(parts))
 
 
 def _is_relu(layer: Layer) -> bool:
@@ -47,18 +39,9 @@ def _is_relu(layer: Layer) -> bool:
 
 
 def _is_max_pool(layer: Layer) -> bool:
-    pairs = ((pool.forward, pool.backward) for pool in (max_pool, adaptive_max_pool))
+    """Return whether a layer is max-pooling whose windows all see x: of -inf ReLU makes 0."""
     options = getattr(layer.forward, "keywords", {})
-    gives_indices = options.get("return_indices", False)
-    return (
-        (unbound(layer.forward), layer.backward) in pairs
-        and not gives_indices
-        and not _may_miss_x(options)
-    )
-
-
-def _may_miss_x(options: dict[str, object]) -> bool:
-    """Return whether a window may see only padding: a ReLU behind it makes 0 of its -inf."""
+    is_own = unbound(layer.forward) is max_pool.forward and layer.backward is max_pool.backward
     is_padded = options.get("padding", 0) not in (0, (0,), (0, 0), (0, 0, 0))
     is_dilated = options.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1))
-    return is_padded and is_dilated
+    return is_own and not options.get("return_indices", False) and not (is_padded and is_dilated)

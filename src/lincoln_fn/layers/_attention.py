@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -14,6 +15,8 @@ from lincoln_fn.shapes import LayerError, check_input, check_like
 
 Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
+# (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
+SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def weights_of(

@@ -27,6 +27,7 @@ again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -35,12 +36,21 @@ from torch import Tensor
 
 from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers._attention import Mask, Sequence, mask_grad, softmax_backward, weights_of
+from lincoln_fn.layers._attention import (
+    Mask,
+    Sequence,
+    SoftmaxBackward,
+    mask_grad,
+    softmax_backward,
+    weights_of,
+)
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Inputs: TypeAlias = tuple[Sequence, Sequence, Sequence, Mask | None]
+# (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.
+Split: TypeAlias = Callable[[Sequence, int], Heads]
 
 
 @record
@@ -55,14 +65,26 @@ class Cache:
     is_causal: bool = static()
 
 
+def split_heads(x: Sequence, num_heads: int) -> Heads:
+    """Cut (..., length, heads features) into (..., heads, length, features)."""
+    by_place = x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
+    return by_place.transpose(-3, -2)
+
+
 def forward(
-    params: dropout.Params | None, x: Inputs, *, num_heads: int, p: float, is_causal: bool
+    params: dropout.Params | None,
+    x: Inputs,
+    *,
+    num_heads: int,
+    p: float,
+    is_causal: bool,
+    split: Split = split_heads,
 ) -> tuple[Sequence, Cache]:
     """Compute y = merge(kept v)."""
     query, key, value, mask = x
-    q = split_heads(query, num_heads) * scale_of(query, num_heads)
-    k = split_heads(key, num_heads)
-    v = split_heads(value, num_heads)
+    q = split(query, num_heads) * scale_of(query, num_heads)
+    k = split(key, num_heads)
+    v = split(value, num_heads)
     kept, dropped = weights_of(q, k, mask, is_causal), None
     if params is not None:
         kept, dropped = dropout.forward(params, kept, p=p)
@@ -70,7 +92,12 @@ def forward(
 
 
 def backward(
-    params: dropout.Params | None, cache: Cache, g: Sequence
+    params: dropout.Params | None,
+    cache: Cache,
+    g: Sequence,
+    *,
+    split: Split = split_heads,
+    softmax_backward: SoftmaxBackward = softmax_backward,
 ) -> tuple[tuple[Sequence, Sequence, Sequence, Tensor | None], dropout.Params | None]:
     """Compute dquery, dkey, dvalue and dmask, the last None unless the mask is floating."""
     check_cache("attention_heads", cache, Cache)
@@ -78,7 +105,7 @@ def backward(
     num_heads = q.shape[-3]
     features = num_heads * q.shape[-1]
     check_cotangent("attention_heads", g, q, (*q.shape[:-3], q.shape[-2], features))
-    dy = split_heads(g, num_heads)
+    dy = split(g, num_heads)
     weights = weights_of(q, k, cache.mask, cache.is_causal)
     kept, dweights = weights, dy @ v.mT
     if params is not None and cache.dropped is not None:
@@ -113,12 +140,6 @@ def attention_heads(num_heads: int, *, p: float = 0.0, is_causal: bool = False) 
         predict=partial(predict, num_heads=num_heads, p=p, is_causal=is_causal),
         advance=advance if p else unchanged,
     )
-
-
-def split_heads(x: Sequence, num_heads: int) -> Heads:
-    """Cut (..., length, heads features) into (..., heads, length, features)."""
-    by_place = x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
-    return by_place.transpose(-3, -2)
 
 
 def merge_heads(x: Heads) -> Sequence:

@@ -41,8 +41,6 @@ from torch import Tensor
 from lincoln_fn.record import record, static
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-# (x, W, b) -> x W + b, where b may be None.
-Affine: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 @record
@@ -92,7 +90,6 @@ def scan(
     state: Tensors,
     mask: Bool[Tensor, "batch length"] | None,
     reverse: bool,
-    affine: Affine = affine,
 ) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:
     """Compute s_t = step(a_t, b_t, s_(t-1)) for every t; return all y_t, the last s and the cache.
 
@@ -124,7 +121,6 @@ def scan_backward(
     cache: ScanCache,
     g: Float[Tensor, "batch length hidden"],
     ds: Tensors,
-    affine: Affine = affine,
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
     """Compute dx, the gradients of the cell's parameters, and that of the first state.
 
@@ -138,7 +134,7 @@ def scan_backward(
         if masks is not None:
             ds = tuple(torch.where(masks[t], d, 0) for d in ds)
         da[t], db[t], ds = rule.step_backward(cache.kept[t], ds)
-        ds = (ds[0] + affine(db[t], cell.weight_hh.mT, None), *ds[1:])
+        ds = (ds[0] + affine(db[t], cell.weight_hh.mT), *ds[1:])
         if masks is not None:
             handed_on = (torch.where(masks[t], 0, d) for d in later)
             ds = tuple(d + other for d, other in zip(ds, handed_on, strict=True))
@@ -146,7 +142,7 @@ def scan_backward(
         return torch.zeros_like(cache.x), _zeros(cell), ds
     da_rows, db_rows = torch.stack(da, 1).flatten(0, 1), torch.stack(db).flatten(0, 1)
     dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
-    return affine(da_rows, cell.weight_ih.mT, None).view(cache.x.shape), dcell, ds
+    return affine(da_rows, cell.weight_ih.mT).view(cache.x.shape), dcell, ds
 
 
 def cell_grads(

@@ -38,6 +38,7 @@ from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._attention import (
     Mask,
     Sequence,
+    SoftmaxBackward,
     check_mask,
     check_sequences,
     mask_grad,
@@ -84,13 +85,17 @@ def forward(
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"]
+    params: tuple[()],
+    cache: Cache,
+    g: Float[Tensor, "*batch length n_out"],
+    *,
+    softmax_backward: SoftmaxBackward = softmax_backward,
 ) -> tuple[Gradients, tuple[()]]:
     """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
     check_backward(params, cache, g)
     query, key, value, *rest = cache.x
-    dvalue = cache.weights.mT @ g
     dweights = g @ value.mT
+    dvalue = cache.weights.mT @ g
     dscores = softmax_backward(dweights, cache.weights)
     dquery = dscores @ key * cache.scale
     dkey = dscores.mT @ (query * cache.scale)

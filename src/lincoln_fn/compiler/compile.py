@@ -1,0 +1,77 @@
+"""`compile`: a step, a layer's prediction or a pure function as one graph, by torch's Inductor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import attrs
+
+from lincoln_fn._mends import mend_of, shown
+from lincoln_fn.compiler.function import CompiledFunction, is_pure
+from lincoln_fn.compiler.prediction import CompiledPrediction
+from lincoln_fn.compiler.step import CompiledRun
+from lincoln_fn.layer import Layer
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.step import Step
+
+# Any: trees of tensors, of whatever kinds the function takes and returns.
+Function = TypeVar("Function", bound=Callable[[Any, Any], Any])
+
+
+@overload
+def compile(whole: Step) -> Step: ...
+@overload
+def compile(whole: Layer) -> Layer: ...
+@overload
+def compile(whole: Function) -> Function: ...
+def compile(whole: Any) -> Any:  # Any: as the overloads say
+    """Compile a step, a layer's prediction or a pure function: the same numbers, sooner.
+
+    The numbers are the same up to rounding.
+
+    The first call for each structure, shape, stride, dtype and device of the arguments traces the
+    whole, whatever layers it is made of, and compiles the graph, which takes seconds and a C++
+    compiler, or finds it on disk, where an earlier process has compiled it; the calls after it run
+    that graph. A last batch that is smaller than the others is compiled for itself.
+    A wait of more than two seconds says what it is for: `logging.getLogger("lincoln_fn")` logs it.
+
+    Args:
+        whole: a step from `make_step`; or a layer, of which `predict` is compiled, for `evaluate`
+            and after training; or any pure function of two trees of tensors, such as a step of your
+            own, (state, batch) -> (state, value). What such a function reads beside its arguments
+            stays in the graph as it was at the first call.
+
+    Returns:
+        The step, the layer or the function. It raises what the one given raises. A loss that is not
+        finite, which a label out of range also makes, is computed again by the step given, so that
+        its error is the same. A function's own loss is returned as it is.
+
+    Raises:
+        LayerError: for what is none of these; from the step, `predict` or the function, if a part
+            of it cannot be traced: if its Python code looks at a tensor's numbers.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)
+        >>> compile(lf.make_step(net, loss, optimizer)), compile(net)
+        (make_step(dense(1), mse(), sgd(0.1)), dense(1))
+        >>> def step(state, batch):
+        ...     return state - 0.1 * batch, (state**2).sum()
+        >>> compile(step)
+        compile(step)
+    """
+    if isinstance(whole, Step):
+        is_made = isinstance(whole.run, CompiledRun)
+        return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
+    if not isinstance(whole, Layer):
+        if not is_pure(whole):
+            kinds = "a step, a layer or a function of (state, batch)"
+            mend = mend_of(whole, "Layer")
+            problem = f"expected whole to be {kinds}, got {shown(whole)}"
+            raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
+        is_made = isinstance(whole, CompiledFunction)
+        return whole if is_made else CompiledFunction(whole)
+    is_made = isinstance(whole.predict, CompiledPrediction)
+    predict = CompiledPrediction(whole)
+    return whole if is_made else whole.replace(predict=predict, composition=whole.composition)

@@ -1,0 +1,128 @@
+"""A program's graph: traced, rewritten, and compiled by Inductor or found on disk."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn._waiting import waiting
+from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor.cache_folder import trusted_cache
+from lincoln_fn.compiler.inductor.compile_graph import by_inductor
+from lincoln_fn.compiler.inductor.disk_cache import Made
+from lincoln_fn.compiler.passes.donation import Flat, donate
+from lincoln_fn.compiler.passes.products import is_small
+from lincoln_fn.compiler.pipeline import PASSES
+from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.tracing import Program, Traced, guarded, write_down
+from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.layer import Arrays
+from lincoln_fn.shapes import LayerError
+
+# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
+# products are to be.
+Kind: TypeAlias = tuple[Structure, Layouts, int, str]
+# By the kind of the arguments: a graph, and what puts its outputs together. A memo and no state:
+# what it holds would be found anew.
+Graphs: TypeAlias = dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]]
+
+# Inductor's settings, and the mode in which a program is traced, are those of the whole process.
+_ONE_AT_A_TIME: Final = RLock()
+
+
+def computed(
+    graphs: Graphs,
+    leaves: list[Tensor],
+    structure: Structure,
+    make: Callable[[], tuple[Made, Structure]],
+    plain: Callable[[], Arrays],
+) -> Arrays:
+    """Run a program by the graph for such arguments, made now if there is none."""
+    kind = structure, layouts(leaves), torch.get_num_threads(), precision()
+    if kind not in graphs:
+        made, of_result = make()
+        graphs[kind] = made.run, builder(of_result)
+    run, build = graphs[kind]
+    with torch.no_grad():
+        *outputs, flag = run(leaves)
+    return build(outputs) if math.isfinite(flag.item()) else plain()
+
+
+def graph_of(
+    program: Program, first: Arrays, second: Arrays, *, donated: int = 0
+) -> tuple[Made, Structure]:
+    """Compile a program for arguments like those given, or find its graph on disk."""
+    with _ONE_AT_A_TIME:
+        return _graph_of(program, first, second, donated)
+
+
+def _graph_of(
+    program: Program, first: Arrays, second: Arrays, donated: int
+) -> tuple[Made, Structure]:
+    with waiting(f"tracing the {program.where}, once a process"):
+        traced = write_down(program, first, second)
+    try:
+        made = _found_or_compiled(program, traced, donated)
+    except LayerError:
+        raise
+    except Exception as error:
+        made = _as_it_is(program, first, second, error)
+    return Made(_restrided(made.run, traced.inputs), made.fates), traced.structure
+
+
+def _found_or_compiled(program: Program, traced: Traced, donated: int) -> Made:
+    with trusted_cache():
+        with waiting(f"looking for the compiled {program.where} on disk"):
+            note = disk_cache.note_on(traced, donate=donated > 0)
+            made = disk_cache.find(note)
+        if made is None:
+            later = "once; later runs find it on disk" if note else "once a process"
+            with waiting(f"compiling the {program.where}, {later}"):
+                made = _compiled(guarded(program, traced), donated)
+            disk_cache.keep(note, made)
+    return made
+
+
+def _restrided(run: Flat, inputs: Sequence[Tensor]) -> Flat:
+    """Give axes of one entry the strides that the graph was traced with: kernels look at them."""
+    narrow = [(i, x.shape, x.stride()) for i, x in enumerate(inputs) if 1 in x.shape]
+
+    def restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
+        for i, shape, stride in narrow:
+            if leaves[i].stride() != stride:
+                leaves[i] = leaves[i].as_strided(shape, stride)
+        return run(leaves)
+
+    return restrided if narrow else run
+
+
+def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
+    """Run a program that Inductor cannot compile, such as where there is no C++ compiler."""
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    warnings.warn(
+        f"the {program.where} runs as it is, without being compiled, for Inductor of torch"
+        f" {torch.__version__} failed ({reason}); it needs a C++ compiler, such as g++ or the one"
+        " that CXX names, and a folder that it can write, which TORCHINDUCTOR_CACHE_DIR names",
+        stacklevel=2,
+    )
+    _, structure = flatten((first, second))
+
+    def run(leaves: list[Tensor]) -> list[Tensor]:
+        made, value = program.pure(*structure.unflatten(leaves))
+        return [*flatten(made)[0], value]
+
+    return Made(run, None)
+
+
+def _compiled(traced: Traced, donated: int) -> Made:
+    small = is_small(traced.graph)
+    fates = donate(traced, donated) if donated else None
+    for rewrite in PASSES:
+        rewrite(traced.graph)
+    return Made(by_inductor(traced.graph, traced.inputs, small=small), fates)

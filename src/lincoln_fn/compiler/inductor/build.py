@@ -1,0 +1,19 @@
+"""C++ functions of tensors, built and loaded by Inductor's own means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from lincoln_fn.compiler.inductor.cache_folder import trusted_cache
+
+
+# A memo of what has been built.
+@cache
+def built(code: str, pointers: tuple[str, ...]) -> Callable[..., None]:
+    """Build the function `kernel` of some code, whose arguments are pointers of these types."""
+    from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+    with trusted_cache():
+        function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(pointers, code)
+    return function

@@ -1,0 +1,119 @@
+"""Folders of compiled code: a library is run only if nobody else could have put it there.
+
+Whoever can write into Inductor's cache can have this process run code of theirs: Inductor itself
+loads what it finds there by name. So a step is compiled, kept and found only in a folder that the
+user owns and nobody else can write. In another, such as one in a shared /tmp that somebody has made
+first, nothing is looked for: the step is compiled anew, in a folder of this process alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_ROOT: Final = 0
+
+
+def problem_of(path: Path) -> str | None:
+    """Say why somebody else could have made or changed what is at a path."""
+    if sys.platform == "win32":
+        return None
+    me, real = os.geteuid(), path.resolve()
+    for place in dict.fromkeys((path, *path.parents, real, *real.parents)):
+        found, is_last = place.lstat(), place in (path, real)
+        if found.st_uid not in ((me,) if is_last else (me, _ROOT)):
+            return f"{place} belongs to another user, of id {found.st_uid}"
+        is_sticky = not is_last and found.st_mode & stat.S_ISVTX
+        if found.st_mode & _OTHERS and not is_sticky and not stat.S_ISLNK(found.st_mode):
+            mode = stat.S_IMODE(found.st_mode)
+            return f"others can write {place}, of mode {mode:o}; `chmod go-w {place}` mends that"
+    return None
+
+
+def is_own_file(path: Path) -> bool:
+    """Tell whether a file is in its folder, and nobody else can have made or changed it."""
+    if not stat.S_ISREG(_mode(path)) or not stat.S_ISDIR(_mode(path.parent)):
+        return False
+    return problem_of(path) is None
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def cache_folder() -> Path:
+    """Give Inductor's cache folder, made now for the user alone if it is not there."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    # Inductor makes the folder by the process's umask, which may let a group write it.
+    with _for_the_user_alone():
+        return Path(cache_dir())
+
+
+def has_trusted_headers() -> bool:
+    """Tell whether nobody else can write where Inductor keeps C++ headers that it has compiled.
+
+    That is in its default folder, whatever the cache folder is. It is made now if it is not there.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    folder = Path(default_cache_dir(), "precompiled_headers")
+    with _for_the_user_alone():
+        folder.mkdir(parents=True, exist_ok=True)
+    return problem_of(folder) is None
+
+
+@contextmanager
+def _for_the_user_alone() -> Iterator[None]:
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def trusted_cache() -> Iterator[None]:
+    """Have Inductor write and load its code in a folder that nobody else can write.
+
+    That is its own cache folder. If others can write it, or its path has a space, which Inductor
+    does not quote for the C++ compiler, a warning says so, and a folder is used that goes with this
+    process.
+    """
+    folder = cache_folder()
+    problem = problem_of(folder) or (
+        f"the path {folder} has a space" if " " in str(folder) else None
+    )
+    if problem is None:
+        yield
+        return
+    warnings.warn(
+        f"compiled steps are not kept on disk, for {problem}; or set {VARIABLE} to a folder of your"
+        " own that nobody else can write",
+        stacklevel=2,
+    )
+    before = os.environ[VARIABLE]  # which Inductor has set, if nobody else has
+    os.environ[VARIABLE] = _temporary().name
+    try:
+        yield
+    finally:
+        os.environ[VARIABLE] = before
+
+
+# A memo: one folder a process, removed at its end.
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="lincoln_fn_")

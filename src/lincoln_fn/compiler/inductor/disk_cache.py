@@ -1,0 +1,197 @@
+"""Compiled steps, cached on disk by a hash of their trace.
+
+Inductor has a cache of its own, but looks in it only after the step has been rewritten, and it
+prepares as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
+preprocessor. That takes two seconds for the first graph of a process. The trace of a step, with the
+settings listed below, decides all that follows. So the library that Inductor built is kept under a
+hash of these, beside a note on what it does to the state.
+
+A library is run as it is loaded. So none is loaded from a place that a note names, but only from
+beside the note, and only if nobody but the user can have put it there, as cache_folder.py says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiler.inductor.cache_folder import cache_folder, is_own_file, problem_of
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.passes.donation import Fate, Flat
+from lincoln_fn.compiler.trace.tracing import Traced
+from lincoln_fn.fastpath.bfloat16 import precision
+
+_ENTRY: Final = "inductor_entry_cpp"
+# Whose operations do not change but with torch's version, or this library's files.
+_KNOWN: Final = ("aten", "prims", "prim", "mkldnn", "lincoln_fn", "_operator")
+_SUFFIX: Final = ".so"
+_FILES: Final = (".py", ".cpp", ".h")
+_HERE: Final = Path(__file__).parents[2]
+
+
+class Made(NamedTuple):
+    """A compiled graph, and what it does to each leaf of a donated state."""
+
+    run: Flat
+    fates: list[Fate] | None
+
+
+@attrs.frozen
+class Library:
+    """A graph in a library that Inductor has built; a function of the graph's inputs."""
+
+    file: Path
+    entry: Callable[[list[Any]], list[Any]]  # Any: handles of tensors, which Python cannot look at
+    # From tensors to handles, and back; looked up here, so that a torch without them is noticed.
+    handles_of: Callable[[list[Tensor]], list[Any]] = attrs.field(
+        factory=lambda: torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors, init=False
+    )
+    tensors_of: Callable[[list[Any]], list[Tensor]] = attrs.field(
+        factory=lambda: torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs, init=False
+    )
+
+    def __call__(self, inputs: list[Tensor]) -> Sequence[Tensor]:
+        """Run the graph, and empty the list."""
+        handles = self.handles_of(inputs)
+        inputs.clear()
+        return self.tensors_of(self.entry(handles))
+
+
+def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no public type
+    """Find the library that a graph's function calls, if that is all that it needs."""
+    if not IS_KNOWN or compiled.constants:
+        return None
+    # Any: of a library that no type checker has read.
+    entry: Any = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
+    if getattr(entry, "__name__", None) != _ENTRY:
+        return None
+    return Library(Path(entry.__self__.__file__), entry)
+
+
+def note_on(traced: Traced, *, donate: bool) -> Path | None:
+    """Say where the note on a step is; None if its code depends on more than is told here."""
+    # Imported here, for it takes as long as the rest of the library.
+    from torch._inductor import config
+
+    settings: Any = config  # Any: its functions are put in as it is imported
+    nodes = traced.graph.graph.nodes
+    if (
+        not IS_KNOWN
+        or settings.force_disable_caches
+        or not settings.fx_graph_cache
+        or not all(x.device.type == "cpu" for x in traced.inputs)
+        or any(node.op in ("get_attr", "call_module") for node in nodes)
+        or not all(_is_known(node.target) for node in nodes if node.op == "call_function")
+    ):
+        return None
+    told = (
+        str(torch.__version__),
+        torch.version.git_version,
+        sys.implementation.cache_tag,
+        digest(),
+        settings.get_hash(),
+        sorted(torch.cpu.get_capabilities().items()),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+        precision(),
+        donate,
+        [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
+        traced.graph.code,
+    )
+    name = hashlib.sha256(repr(told).encode()).hexdigest()
+    return Path(cache_folder(), "lincoln_fn", f"{name}.json")
+
+
+def find(note: Path | None) -> Made | None:
+    """Load the graph that a note is on; None if there is none, or it is damaged or foreign."""
+    if note is None:
+        return None
+    file = note.with_suffix(_SUFFIX)
+    try:
+        if not (is_own_file(note) and is_own_file(file)):
+            return None
+        told = json.loads(note.read_text())
+        fates = told["fates"] and [Fate(*fate) for fate in told["fates"]]
+        # A library that is cut short would end the process as it is read.
+        if told["sha256"] != _sha256(file.read_bytes(), fates):
+            return None
+        return Made(Library(file, _entry_of(file)), fates)
+    except (OSError, ValueError, TypeError, KeyError, ImportError):
+        return None
+
+
+def _entry_of(file: Path) -> Callable[[list[Any]], list[Any]]:  # Any: handles of tensors
+    """Load a library that Inductor has built, and give its one function."""
+    # The library asks for this address as it is loaded.
+    address: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
+    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
+        address._torchinductor_pyobject_tensor_data_ptr
+    )
+    loader = ExtensionFileLoader(f"{file.stem}.{_ENTRY}", str(file))
+    module = module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
+    loader.exec_module(module)
+    entry: Callable[[list[Any]], list[Any]] = getattr(module, _ENTRY)
+    return entry
+
+
+def keep(note: Path | None, made: Made) -> None:
+    """Keep a graph's library, if it is in one, and the note on it beside."""
+    if note is None or not isinstance(made.run, Library):
+        return
+    try:
+        note.parent.mkdir(mode=0o700, exist_ok=True)
+        problem = problem_of(note.parent)
+        if problem is None:
+            _write(note, made.run.file.read_bytes(), made.fates)
+    except OSError as error:
+        problem = f"{note.parent} cannot be written: {error}"
+    if problem is not None:
+        warnings.warn(f"a compiled step is not kept, for {problem}", stacklevel=2)
+
+
+def _write(note: Path, library: bytes, fates: list[Fate] | None) -> None:
+    told = {"fates": fates, "sha256": _sha256(library, fates)}
+    # Last, for it says that the library beside it is there.
+    for file, content in (
+        (note.with_suffix(_SUFFIX), library),
+        (note, json.dumps(told).encode()),
+    ):
+        # Whole or not at all, for another process may look now.
+        handle, new = tempfile.mkstemp(dir=note.parent)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        os.replace(new, file)
+
+
+def _sha256(library: bytes, fates: list[Fate] | None) -> str:
+    return hashlib.sha256(library + json.dumps(fates).encode()).hexdigest()
+
+
+# A memo: the files stay as they are while the process lives.
+@cache
+def digest(folder: Path = _HERE) -> str:
+    """Give a number of this library's files, which decide what a step is compiled to."""
+    sha = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in _FILES):
+        sha.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return sha.hexdigest()
+
+
+def _is_known(target: Any) -> bool:  # Any: what a graph may call
+    return getattr(target, "namespace", target.__module__) in _KNOWN

@@ -1,0 +1,117 @@
+"""How Inductor calls this library's operations from its own code in C++.
+
+An operation that it does not know it would call by way of Python, which takes as long as a small
+loop does. A loop of this folder is written into its code; a product by oneDNN is called as torch's
+own are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch._inductor import ir, mkldnn_ir
+from torch._inductor.lowering import empty_strided, permute, register_lowering
+from torch._inductor.virtualized import V
+
+from lincoln_fn.compiler.kernels.cpp_kernel import (
+    CPP_KERNELS,
+    POINTERS,
+    CppKernel,
+    flat,
+    result_of,
+)
+from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
+
+
+@cache
+def lower() -> None:
+    """Tell Inductor, which remembers it as long as the process lives."""
+    register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
+    for operation, kernel in CPP_KERNELS.items():
+        lowered = partial(_called, operation, kernel)
+        register_lowering(operation, type_promotion_kind=None)(lowered)
+
+
+class Call(ir.ExternKernel):
+    """The call of a loop, which writes to some of the tensors that it takes.
+
+    If it makes one tensor, it is that tensor for Inductor, whose loops may then write over it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        code: Callable[[str], str],
+        tensors: list[Any],  # Any: Inductor's own tensors
+        written: list[Any],  # Any: as above
+        made: torch.Tensor | None,
+    ) -> None:
+        cpu = torch.device("cpu")
+        nowhere = ir.NoneLayout(device=cpu)
+        layout = nowhere if made is None else ir.FixedLayout(cpu, made.dtype, [*made.shape])
+        super().__init__(None, layout, self.unwrap_storage(tensors), ())
+        self.loop, self.code = name, code
+        self.name = V.graph.register_buffer(self)
+        V.graph.register_operation(self)
+        self.mutation_outputs = [ir.MutationOutput(nowhere, x, self) for x in written]
+
+    def codegen(self, wrapper: Any) -> None:  # Any: of no public type
+        """Write the call, and the loop if it is the first of its code."""
+        names, key = wrapper.src_to_kernel, self.code(self.loop)
+        if key not in names:
+            names[key] = f"{self.loop}_{wrapper.next_kernel_suffix()}"
+            code = self.code(names[key])
+            head = code[code.rindex('extern "C"') :].partition("{")[0]
+            wrapper.define_kernel(names[key], code, gpu=False, cpp_definition=f"{head};")
+        own = [self] if self.should_allocate() else []
+        tensors: Any = [*self.inputs, *own]  # Any: Inductor's type for an input is a union
+        pointers = [
+            f"({POINTERS[x.get_dtype()]})({x.get_name()}.data_ptr()) + {x.get_layout().offset}"
+            for x in tensors
+        ]
+        wrapper.writeline(f"{names[key]}({', '.join(pointers)});")
+
+    def should_allocate(self) -> bool:
+        """Say whether it makes a tensor that is not among those that it takes."""
+        return not isinstance(self.layout, ir.NoneLayout)
+
+
+def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
+    like = tuple([[*map(_like, x)] if isinstance(x, (list, tuple)) else _like(x) for x in given])
+    made = kernel.like(*like)
+    tensors, written = [], []
+    for one_or_more, argument in zip(given, operation._schema.arguments, strict=True):
+        for x in flat((one_or_more,)):
+            if isinstance(x, ir.TensorBox):
+                tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.append(tensors[-1])
+    code = partial(kernel.code, like)
+    if len(made) == 1 and not written:
+        return ir.TensorBox.create(Call(kernel.name, code, tensors, [], made[0]))
+    empty = tuple([_empty(x) for x in made])
+    Call(kernel.name, code, [*tensors, *empty], [*empty, *written], None)
+    return result_of(empty)
+
+
+def _like(x: Any) -> Any:  # Any: as above
+    if not isinstance(x, ir.TensorBox):
+        return x
+    shape = [int(length) for length in x.get_size()]
+    return torch.empty(shape, dtype=x.get_dtype(), device="meta")
+
+
+def _empty(like: torch.Tensor) -> Any:  # Any: as above
+    return empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
+
+
+def _product(a: Any, b: Any) -> Any:  # Any: as above
+    x = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(a))
+    weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
+    size = [x.get_size()[0], weight.get_size()[0]]
+    layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
+    made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
+    return ir.TensorBox.create(made)

@@ -1,0 +1,1 @@
+"""A convolution and the max-pooling behind it."""

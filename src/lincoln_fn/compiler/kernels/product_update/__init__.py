@@ -1,0 +1,1 @@
+"""Updates of the state by a matrix product."""

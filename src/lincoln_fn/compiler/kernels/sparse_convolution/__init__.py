@@ -1,0 +1,1 @@
+"""The backward pass of a convolution behind which there is max-pooling."""

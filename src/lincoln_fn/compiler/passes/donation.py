@@ -1,0 +1,139 @@
+"""Donated states in compiled steps: the graph updates the state in place.
+
+A leaf whose successor has the same shape, strides, dtype and device is updated within the graph. If
+the step's value is not finite, the leaf keeps its old numbers. With a torch that versions.py does
+not know, each successor gets memory of its own.
+
+Updates that are made of a large product have a C++ kernel (product_updates.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from lincoln_fn._spent import nothing_like
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.passes import product_updates
+from lincoln_fn.compiler.passes.fx_match import base_of, kind_of
+from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.trace.tracing import Traced
+
+aten = torch.ops.aten
+
+# Any: a descriptor, as torch's type for it does not say.
+_data: Any = Tensor.data
+_get_data, _set_data = _data.__get__, _data.__set__
+
+# A function of the leaves of (state, batch), whose list it may empty.
+Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
+
+
+class Fate(NamedTuple):
+    """What becomes of a leaf of the state: it is kept, is an output of the graph, or is updated."""
+
+    is_kept: bool = False
+    is_output: bool = False
+
+
+def donate(traced: Traced, count: int) -> list[Fate]:
+    """Change a traced step so that it updates the first `count` leaves in place."""
+    graph = traced.graph.graph
+    holders, end = graph.find_nodes(op="placeholder")[:count], graph.output_node()
+    leaves: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
+    *successors, value = leaves
+    fates, outputs = [], []
+    with graph.inserting_before(end):
+        total = value  # of a weighted loss, in front of the values of its parts
+        if value.meta["val"].ndim:
+            total = graph.call_function(aten.select.int, (value, 0, 0))
+        is_finite = graph.call_function(aten.isfinite.default, (total,))
+        *successors, value = _without_aliases(graph, holders, [*successors, value], is_finite)
+        updates = product_updates.updates(graph, holders, successors)
+        # First, for they read numbers that the others change.
+        for update in updates:
+            product_updates.write(graph, update, is_finite)
+        changed = {leaf for update in updates for leaf in update.leaves}
+        for leaf, new in zip(holders, successors, strict=True):
+            fate = Fate(is_kept=new is leaf)
+            if new is not leaf and leaf not in changed:
+                if not IS_KNOWN or kind_of(leaf) != kind_of(new):
+                    fate = Fate(is_output=True)
+                    outputs.append(new)
+                else:
+                    chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
+                    graph.call_function(aten.copy_.default, (leaf, chosen))
+            fates.append(fate)
+    end.args = ((*outputs, value),)
+    traced.graph.recompile()
+    return fates
+
+
+# Any: what a graph may hold.
+def _without_aliases(
+    graph: Graph, leaves: Sequence[Node], outputs: Sequence[Any], is_finite: Node
+) -> list[Any]:
+    """Copy each output that is a view of a leaf, which is then updated, or of another output."""
+    taken = {*leaves}
+    apart = []
+    for i, output in enumerate(outputs):
+        copied = output
+        is_kept = i < len(leaves) and output is leaves[i]
+        if isinstance(output, Node) and not is_kept:
+            if base_of(output) in taken:
+                # Not a clone: Inductor removes clones, whatever is updated behind them.
+                same = graph.call_function(aten.where.self, (is_finite, output, output))
+                copied = graph.call_function(materialize, (same,))
+                copied.meta = {"val": output.meta["val"].clone()}
+            taken.add(base_of(output))
+        apart.append(copied)
+    return apart
+
+
+def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Copy each leaf that shares memory with one before it, for both may be updated in place.
+
+    Example:
+        >>> a = torch.ones(2)
+        >>> [leaf is a for leaf in without_shared_memory([a, a])]
+        [True, False]
+    """
+    taken, apart = set(), []
+    for leaf in leaves:
+        address = leaf.untyped_storage().data_ptr()
+        apart.append(leaf.clone() if address in taken else leaf)
+        taken.add(address)
+    return apart
+
+
+# Of the old leaves, and of the graph's outputs for them: the new leaves.
+Handover: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
+
+
+def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
+    """Make the function that gives each new state the memory that the graph has updated.
+
+    The old leaves that the graph has updated are empty afterwards.
+    """
+    is_updated = [not (fate.is_kept or fate.is_output) for fate in fates]
+    kept = [i for i, fate in enumerate(fates) if fate.is_kept]
+    given = [i for i, fate in enumerate(fates) if fate.is_output]
+    nothing = [nothing_like(leaf) for leaf in compress(leaves, is_updated)]
+
+    def handed_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+        # By maps, for a small step notices a loop over its leaves.
+        new = list(map(_get_data, old))
+        deque(map(_set_data, compress(old, is_updated), nothing), maxlen=0)
+        for i in kept:
+            new[i] = old[i]
+        for i, output in zip(given, outputs, strict=True):
+            new[i] = output
+        return new
+
+    return handed_over

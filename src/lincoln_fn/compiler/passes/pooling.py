@@ -1,0 +1,104 @@
+"""Max-pooling in a compiled step as loops, where windows do not overlap and channels lie last.
+
+With x cut into windows, element i of every window is a slice x_i, and
+
+    y = max_i x_i,    place = the first i with x_i = y,    dx_i = g where place = i, else 0.
+
+Inductor makes a loop over neighbouring channels of each line, forward one with what follows y, such
+as a ReLU, backward one that writes dx once. ATen's kernels, which remain for other windows, take
+two to four times as long: they count places in int64, and fill dx with zeros first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import getitem
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from lincoln_fn.compiler.passes.materialize import materialize
+
+aten = torch.ops.aten
+
+# Of fewer channels, a vector would not be filled.
+_CHANNELS: Final = 8
+# Of larger windows, a loop would be too long.
+_WINDOW: Final = 16
+# A window's kernel size, stride, padding and dilation, and whether one may hang over the end.
+_DEFAULTS: Final[tuple[Any, ...]] = ([], [], [0, 0], [1, 1], False)  # Any: lists and a flag
+
+
+def rewrite(graph: GraphModule) -> None:
+    """Put functions that become loops in the place of pooling, where they suit."""
+    pools = aten.max_pool2d_with_indices.default
+    for node in graph.graph.find_nodes(op="call_function", target=pools):
+        x, *window = node.args
+        window += _DEFAULTS[len(window) :]
+        places = [user for user in node.users if user.target is getitem and user.args[1] == 1]
+        backward = [user for node in places for user in node.users]
+        if _supports(x, window) and all(_is_backward(user, window) for user in backward):
+            kernel = tuple(window[0])
+            node.target, node.args = pool, (x, kernel)
+            for user in backward:
+                user.target, user.args = pool_backward, (user.args[0], user.args[-1], kernel)
+    graph.recompile()
+
+
+def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Compute y, and the places in each window.
+
+    Example:
+        >>> y, places = pool(torch.tensor([[[[1.0, 4.0], [3.0, 4.0]]]]), (2, 2))
+        >>> y.item(), places.item()
+        (4.0, 1)
+    """
+    (n, channels, height, width), (kh, kw) = x.shape, kernel
+    windows = x.permute(0, 2, 3, 1).view(n, height // kh, kh, width // kw, kw, channels)
+    parts = [windows[:, :, i, :, j] for i in range(kh) for j in range(kw)]
+    y = parts[0]
+    for part in parts[1:]:
+        y = torch.maximum(y, part)
+    # In int32, for which there are vectors.
+    place = torch.full_like(y, len(parts) - 1, dtype=torch.int32)
+    for i in range(len(parts) - 2, -1, -1):
+        place = torch.where(parts[i] == y, i, place)
+    return materialize(y).permute(0, 3, 1, 2), materialize(place.to(torch.int8))
+
+
+def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """Compute dx.
+
+    Example:
+        >>> x = torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]])
+        >>> pool_backward(torch.tensor([[[[5.0]]]]), pool(x, (2, 2))[1], (2, 2))
+        tensor([[[[0., 5.],
+                  [0., 0.]]]])
+    """
+    (kh, kw), (n, channels, height, width) = kernel, g.shape
+    own = torch.arange(kh * kw, dtype=torch.int32, device=g.device).view(kh, 1, kw, 1)
+    place = places.to(torch.int32)[:, :, None, :, None]
+    g = materialize(g.permute(0, 2, 3, 1).contiguous())
+    dx = torch.where(place == own, g[:, :, None, :, None], 0)
+    return dx.reshape(n, height * kh, width * kw, channels).permute(0, 3, 1, 2)
+
+
+def _supports(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
+    """Tell whether windows lie side by side, fill the plane, and have channels to loop over."""
+    given = x.meta["val"]
+    if given.ndim != 4 or given.shape[1] < _CHANNELS or given.dtype is not torch.float32:
+        return False
+    kernel, stride, *others = window
+    side_by_side = (stride or kernel) == kernel and tuple(others) == _DEFAULTS[2:]
+    is_short = math.prod(kernel) <= _WINDOW
+    is_filled = all(size % k == 0 for size, k in zip(given.shape[2:], kernel, strict=True))
+    is_last = given.is_contiguous(memory_format=torch.channels_last)
+    return side_by_side and is_short and is_filled and is_last
+
+
+def _is_backward(node: Node, window: Sequence[Any]) -> bool:  # Any: as above
+    target = aten.max_pool2d_with_indices_backward.default
+    return node.target is target and [*node.args[2:-1]] == window

@@ -1,0 +1,68 @@
+"""Matrix products in a compiled step, each computed in the way that takes the least time.
+
+Small ones in float32 have a C++ kernel (small_product.py). For others fastpath/product.py chooses,
+as for eager steps: oneDNN, or (b^T a^T)^T where b has few columns. The rest stay with ATen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
+from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
+
+aten = torch.ops.aten
+
+# Elements up to which a tensor is too small to be shared among threads.
+_ONE_THREAD = 2**13
+
+
+def is_small(graph: GraphModule) -> bool:
+    """Tell whether a step's tensors are so small that a second thread would not help."""
+    made = (node.meta.get("val") for node in graph.graph.nodes)
+    return all(value.numel() <= _ONE_THREAD for value in made if isinstance(value, Tensor))
+
+
+def rewrite(graph: GraphModule) -> None:
+    """Replace every product that has a faster way."""
+    for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
+        node.target = product
+    for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
+        factors: Any = node.args  # Any: torch's type for an argument is a union
+        a, b = (factor.meta["val"] for factor in factors)
+        if small_product.supports(a, b):
+            node.target = small_product.product
+        elif b.stride(0) == 0 < len(a) and a.is_contiguous():
+            node.target = _many_with_one
+    graph.recompile()
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Compute a b, for a of shape (n, k) and b of shape (k, m).
+
+    Example:
+        >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
+        tensor([[11.]])
+    """
+    if bfloat16.is_faster(a, b):
+        return bfloat16.mm(a, b).float()
+    if small_product.supports(a, b):
+        return small_product.product(a, b)
+    if onednn_is_faster(a, b.mT) or sums_by_onednn(a, b):
+        return mm_by_onednn(a, b)
+    if is_narrow(a, b):
+        return materialize(b.mT @ a.mT).mT
+    # In memory, lest Inductor have ATen add what is added to it, apart from all that follows.
+    return materialize(a @ b)
+
+
+def _many_with_one(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the products of many a (batch, n, k) with one b, as one product of all their rows."""
+    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])

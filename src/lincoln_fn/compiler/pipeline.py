@@ -1,0 +1,37 @@
+"""The rewrites of a traced graph, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch.fx import GraphModule
+
+from lincoln_fn.compiler.passes import (
+    attention,
+    lstm,
+    pooled_convolution,
+    pooling,
+    products,
+    scalars,
+    sparse_convolution,
+    torch_kernels,
+    views,
+)
+
+# A donated state is put into the graph before, by donation.py: it looks for products.
+PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
+    pooling.rewrite,
+    # After pooling, whose functions both look for.
+    sparse_convolution.rewrite,
+    pooled_convolution.rewrite,
+    # Before products, for an LSTM and attention are found by theirs.
+    lstm.rewrite,
+    attention.rewrite,
+    products.rewrite,
+    scalars.rewrite,
+    # After pooling, which leaves some of torch's kernels in place.
+    torch_kernels.rewrite,
+    # Last, for the others change strides.
+    views.rewrite,
+)

@@ -1,0 +1,115 @@
+"""Compiled steps: forward, loss, backward, advance and update as one graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiler.graphs import graph_of
+from lincoln_fn.compiler.passes.donation import Flat, Handover, handover, without_shared_memory
+from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.tracing import of_step
+from lincoln_fn.data import Batch
+from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.step import Step, total_of
+from lincoln_fn.train import TrainState
+
+# A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a
+# graph depends on: the number of threads, and how precise products are to be.
+BatchKind: TypeAlias = tuple[Structure | None, Layouts, int, str]
+# A state's structure, and its tensors' layouts.
+StateKind: TypeAlias = tuple[Structure, Layouts]
+
+
+@attrs.frozen(eq=False)
+class Compiled:
+    """A graph, and what hands a donated state's memory over to the next.
+
+    `returned` is the structure of the state that it makes, and `build` puts such a state together.
+    `after` remembers the graphs for these states in turn, by how their tensors lie and the kind of
+    the batch.
+    """
+
+    run: Flat
+    returned: Structure
+    build: Callable[[Sequence[Tensor]], TrainState]
+    hand_over: Handover | None
+    after: dict[tuple[Layouts, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
+
+
+@attrs.frozen(eq=False)
+class CompiledRun:
+    """The bare step, compiled.
+
+    It remembers a graph for each kind of arguments, and of each state that a graph has made, until
+    it is used or gone, its tensors in a row. These are memos and no state: what they hold would be
+    found anew, so no result depends on the calls before, only the time does. A pickle leaves them
+    out.
+    """
+
+    step: Step
+    graphs: dict[tuple[StateKind, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
+    made: WeakKeyDictionary[TrainState, tuple[Sequence[Tensor], Compiled]] = attrs.field(
+        factory=WeakKeyDictionary, init=False
+    )
+
+    def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:
+        return CompiledRun, (self.step,)
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step by the graph for such arguments, made now if there is none."""
+        of_batch, structure = _in_a_row(batch)
+        kind = structure, layouts(of_batch), torch.get_num_threads(), precision()
+        leaves, before = self.made.pop(state, ((), None))
+        places = {*map(Tensor.data_ptr, leaves)}
+        # A tensor that another step has written over has no memory left.
+        if before is None or 0 in places or len(places) < len(leaves):
+            leaves, of_state = flatten(state)
+            if self.step.donate:
+                leaves = without_shared_memory(leaves)
+            graph = self._graph((of_state, layouts(leaves)), kind, state, batch)
+        elif (known := before.after.get(after := (layouts(leaves), kind))) is not None:
+            graph = known
+        else:
+            graph = self._graph((before.returned, after[0]), kind, state, batch)
+            before.after[after] = graph
+        *outputs, value = graph.run([*leaves, *of_batch])
+        # The graph cannot raise an error, but makes the value nan: the step itself says why.
+        if not math.isfinite(total_of(value).item()):
+            return self.step.pure(state, batch)
+        if graph.hand_over is not None:
+            outputs = graph.hand_over(leaves, outputs)
+        new_state = graph.build(outputs)
+        self.made[new_state] = outputs, graph
+        return new_state, value
+
+    def _graph(
+        self, of_state: StateKind, of_batch: BatchKind, state: TrainState, batch: Batch
+    ) -> Compiled:
+        known = self.graphs.get((of_state, of_batch))
+        if known is None:
+            known = self.graphs[of_state, of_batch] = _compiled(self.step, state, batch)
+        return known
+
+
+def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
+    """List a batch's tensors; of two, as most are, without asking for the structure."""
+    x, target = batch
+    if type(x) is Tensor and type(target) is Tensor:
+        return [x, target], None
+    return flatten(batch)
+
+
+def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
+    leaves, _ = flatten(state)
+    made, structure = graph_of(
+        of_step(step), state, batch, donated=len(leaves) if step.donate else 0
+    )
+    hand_over = None if made.fates is None else handover(made.fates, leaves)
+    return Compiled(made.run, structure, builder(structure), hand_over)

@@ -1,0 +1,1 @@
+"""A program as one flat graph of tensor operations."""

@@ -1,0 +1,185 @@
+"""Tracing: a step, or a prediction, as one flat graph of tensor operations.
+
+    flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
+    flat(*leaves of (params, x)) -> leaves of (y, 0)
+
+`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and writes
+down each operation. Python code runs once, while tracing: what it computes of numbers and shapes
+stands in the graph as a constant, and what it asks of a tensor's numbers has no answer. That is why
+everything that changes from step to step is a tensor leaf, and why checks of shapes are made while
+tracing and checks of numbers are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch._subclasses import FakeTensorMode
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lincoln_fn import tree
+from lincoln_fn.compiler.trace.decompositions import ForInductor
+from lincoln_fn.compiler.trace.structures import Structure, flatten
+from lincoln_fn.data import Batch
+from lincoln_fn.fastpath.plain import RunsHere
+from lincoln_fn.layer import Arrays
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.step import Step
+from lincoln_fn.train import TrainState
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """What is traced: `pure` is a function of two trees, to another tree and one number.
+
+    `plain` is the function that users call, and says what is wrong with its arguments. The errors
+    name the whole by `name`, what does the work by `where`, and the tree by `result`.
+    """
+
+    name: str
+    where: str
+    result: str
+    pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
+    plain: Callable[[Any, Any], object]  # Any: as above
+
+
+def of_step(step: Step) -> Program:
+    """Say how a step is traced."""
+
+    def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        new_state, value = step.pure(state, batch)
+        if value.ndim and not step.parts:
+            raise LayerError(step.loss.name, "expected one number to descend")
+        return new_state, value
+
+    plain = attrs.evolve(step, donate=False, run=step.pure)
+    return Program(str(step), "step", "the new state", pure, plain)
+
+
+@attrs.frozen(eq=False)
+class Traced:
+    """A program's graph, fake tensors like its inputs, and the structure of what it makes."""
+
+    graph: GraphModule
+    inputs: tuple[Tensor, ...]
+    structure: Structure
+
+
+def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
+    """Trace a step for arguments like those given.
+
+    In the graph, an index that is out of range is moved to the nearest in range, and makes the
+    value nan: compiled code would read beyond the tensor, or end the process.
+    """
+    program = of_step(step)
+    return guarded(program, write_down(program, state, batch, here=here))
+
+
+def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
+    """Trace a program as it is, with its operations in place and no index looked at."""
+    leaves, structure = flatten((first, second))
+    returned: list[Structure] = []
+
+    def flat(*inputs: Tensor) -> list[Tensor]:
+        made, value = program.pure(*optree.tree_unflatten(structure, inputs))
+        outputs, of_made = flatten(made)
+        returned.append(of_made)
+        check_tensors(program.where, f"expected {program.result} to be", outputs, made)
+        return [*outputs, value]
+
+    try:
+        check_tensors(program.where, "expected", leaves, (first, second))
+        with _fakes(here=here), torch.no_grad():
+            # A fake for each place: one tensor that stands in two of them need not do so again.
+            inputs = tuple(map(_like, leaves))
+            graph = make_fx(flat)(*inputs)
+    except Exception as error:
+        # What is wrong with the arguments, the program itself says better.
+        program.plain(first, second)
+        raise _untraceable(program, error) from error
+    _drop_unanswered(graph)
+    return Traced(graph, inputs, returned[0])
+
+
+def guarded(program: Program, traced: Traced) -> Traced:
+    """Keep every index in range, and write the operations anew without those in place."""
+    fakes = detect_fake_mode(traced.inputs)
+    assert fakes is not None  # for the inputs are fake
+    try:
+        with fakes, torch.no_grad():
+            return attrs.evolve(traced, graph=make_fx(_guarded(traced.graph))(*traced.inputs))
+    except Exception as error:
+        raise _untraceable(program, error) from error
+
+
+def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
+    """Check that leaves are tensors, and dense."""
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
+            continue
+        path = tree.paths(arguments, states=True)[i]
+        if not isinstance(leaf, Tensor):
+            mend = "a number that changes from step to step has to be a tensor"
+            problem = f"{expected} tensors alone, got {brief(leaf)} at {path}; {mend}"
+            raise LayerError(where, problem)
+        problem = f"{expected} dense tensors, got a sparse one at {path}; use {path}.to_dense()"
+        raise LayerError(where, problem)
+
+
+def _fakes(*, here: bool) -> FakeTensorMode:
+    """Make the mode in which a program is traced."""
+    if not here:
+        return FakeTensorMode(allow_non_fake_inputs=True)
+    # Imported here, for it takes as long as the rest of the library.
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Inductor keeps no compiled graph on disk without it. No shape depends on a tensor's numbers.
+    shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
+    return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
+
+
+def _like(leaf: Tensor) -> Tensor:
+    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
+
+
+def _untraceable(program: Program, error: Exception) -> LayerError:
+    where, problem = program.name, f"{type(error).__name__}: {error}"
+    if isinstance(error, LayerError):
+        where, problem = error.where, error.problem
+    mend = (
+        "write it in tensor operations, torch.where in place of if, without numpy, item() or "
+        f"tolist(); or use the {program.where} as it is"
+    )
+    return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
+
+
+def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
+    """Make a function of the graph whose value is nan if an index is out of range."""
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        with ForInductor() as indices:
+            # Without in-place operations, so that an index is kept in range where it is used. The
+            # step itself is not run so, for under `functionalize` numpy would read unset memory.
+            *outputs, value = torch.func.functionalize(graph)(*inputs)
+        for wrong in indices.wrong:
+            value = torch.where(wrong, torch.nan, value)
+        return [*outputs, value]
+
+    return run
+
+
+def _drop_unanswered(graph: GraphModule) -> None:
+    """Take out the questions after numbers: each has raised an error, and the step has gone on."""
+    for node in reversed(graph.graph.nodes):
+        if node.target is torch.ops.aten._local_scalar_dense.default and not node.users:
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()

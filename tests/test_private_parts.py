@@ -1,0 +1,100 @@
+"""A torch that has moved a private part that we use gives slower steps and one warning."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_compile import compiles
+
+import lincoln_fn as lf
+
+ROOM = Path(lf.__file__).parent / "compiler" / "inductor"
+PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
+
+# What torch itself cannot trace without.
+OF_TRACING = {
+    "torch._C:_aoti",
+    "torch._C:_dynamo",
+    "torch._C._dynamo:guards",
+    "torch._inductor.runtime.cache_dir_utils:cache_dir",
+}
+
+# What the parent does once, the child goes on from: it hides one name, and trains.
+TRAIN = """
+import importlib, os, sys, warnings
+import torch, lincoln_fn as lf
+
+MODULES = ["torch._inductor.ir", "torch._inductor.mkldnn_ir", "torch._inductor.config"]
+
+def train(owner, name):
+    try:
+        holder = importlib.import_module(owner)
+    except ImportError:  # a module of torch's C++ part
+        holder = getattr(torch._C, owner.rpartition(".")[2])
+    if f"{owner}.{name}" in MODULES:
+        sys.modules[f"{owner}.{name}"] = None
+    else:
+        delattr(holder, name)
+    net, optimizer, x, target = lf.dense(2), lf.optim.sgd(0.1), torch.ones(4, 3), torch.ones(4, 2)
+    step = lf.make_step(net, lf.losses.mse(), optimizer, donate=True)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    wanted, loss = step(lf.tree.map(torch.clone, state, states=True), (x, target))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        new, value = lf.compile(step)(state, (x, target))
+    torch.testing.assert_close(value, loss)
+    torch.testing.assert_close(new.params.weight, wanted.params.weight)
+    told = [str(w.message) for w in seen if "runs as it is" in str(w.message)]
+    assert len(told) == 1 and name in told[0], (name, [str(w.message) for w in seen])
+
+for hidden in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        # Nothing that another child has compiled is found.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] += f"/{os.getpid()}"
+        try:
+            train(*hidden.rsplit(":", 1))
+        except BaseException as error:
+            print(hidden, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def private_names():
+    """List the private names that the room imports or reaches, each as owner:name."""
+    names = set()
+    for path in ROOM.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PRIVATE):
+                names |= {f"{node.module}:{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                if owner.startswith("torch._C"):
+                    names.add(f"{owner}:{node.attr}")
+    return sorted(names - OF_TRACING)
+
+
+def test_the_names_are_found():
+    names = private_names()
+    assert "torch._inductor.compile_fx:compile_fx_inner" in names
+    assert "torch._C._aoti:unsafe_alloc_void_ptrs_from_tensors" in names
+    assert len(names) > 10
+
+
+@compiles
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a child is forked for each name")
+def test_a_name_that_is_gone_costs_the_compilation_and_no_more(tmp_path):
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRAIN, *private_names()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert ran.stdout == "", ran.stdout
