@@ -88,7 +88,8 @@ class LayerModule(nn.Module):
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
         entries, form = optree.tree_flatten(x, namespace=EVERYTHING)
         call = _Call(self, form)
-        ys = _ByHand.apply(call, *self._leaves(), *entries)  # type: ignore[no-untyped-call]
+        apply: Any = _ByHand.apply  # Any: only newer torches give it a type
+        ys = apply(call, *self._leaves(), *entries)
         if self.training:
             for path, is_trained, leaf in zip(
                 self._paths, self._trained, call.advanced, strict=True
