@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,14 @@ from torch import Tensor
 
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, handover, without_shared_memory
-from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.structures import (
+    Layouts,
+    Structure,
+    builder,
+    flatten,
+    forms,
+    layouts,
+)
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
@@ -40,7 +47,7 @@ class Compiled:
     returned: Structure
     build: Callable[[Sequence[Tensor]], TrainState]
     hand_over: Handover | None
-    after: dict[tuple[Layouts, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
+    after: dict[tuple[Hashable, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
 
 
 @attrs.frozen(eq=False)
@@ -74,10 +81,10 @@ class CompiledRun:
             if self.step.donate:
                 leaves = without_shared_memory(leaves)
             graph = self._graph((of_state, layouts(leaves)), kind, state, batch)
-        elif (known := before.after.get(after := (layouts(leaves), kind))) is not None:
+        elif (known := before.after.get(after := (forms(leaves), kind))) is not None:
             graph = known
         else:
-            graph = self._graph((before.returned, after[0]), kind, state, batch)
+            graph = self._graph((before.returned, layouts(leaves)), kind, state, batch)
             before.after[after] = graph
         *outputs, value = graph.run([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
