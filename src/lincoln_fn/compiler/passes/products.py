@@ -16,7 +16,7 @@ from lincoln_fn.compiler.kernels.small_product import op as small_product
 from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.fastpath import bfloat16
-from lincoln_fn.fastpath.product import VECTOR, is_narrow, onednn_is_faster, sums_by_onednn
+from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
 
 aten = torch.ops.aten
 
@@ -54,9 +54,6 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if bfloat16.is_faster(a, b):
         return bfloat16.mm(a, b).float()
     if small_product.supports(a, b):
-        # Few columns would not fill a vector.
-        if b.shape[1] < VECTOR <= len(a):
-            return small_product.product(b.mT, a.mT).mT
         return small_product.product(a, b)
     if onednn_is_faster(a, b.mT) or sums_by_onednn(a, b):
         return mm_by_onednn(a, b)
