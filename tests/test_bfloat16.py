@@ -42,9 +42,10 @@ def assert_rounded(given, product):
 @pytest.mark.usefixtures("medium")
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_torch_must_allow_it(precision):
-    assert bfloat16.is_allowed()
+    large = torch.empty(2**9, 2**9), torch.empty(2**9, 2**9)
+    assert bfloat16.is_faster(*large)
     torch.set_float32_matmul_precision(precision)
-    assert not bfloat16.is_allowed()
+    assert not bfloat16.is_faster(*large)
 
 
 @pytest.mark.usefixtures("medium")

@@ -448,3 +448,17 @@ def test_a_state_is_not_taken_for_another():
     del first, second
     assert len(compiled.run.made) == 0
     assert len(compiled.run.graphs) == 1
+
+
+@compiles
+@pytest.mark.parametrize(("beta", "alpha"), [(1, 1), (0, 1), (0, 0.5), (2, 0.5), (1, -0.5)])
+def test_a_product_is_added_as_torch_adds_it(beta, alpha, uncompiled):
+    """With beta = 0, whatever is in the summand does not count, nan too."""
+
+    def pure(given, batch):
+        c, a, b = given
+        return torch.addmm(c, a, b, beta=beta, alpha=alpha) + batch
+
+    c = torch.full((4, 3), torch.nan) if beta == 0 else drawn(1, 4, 3)
+    given, batch = (c, drawn(2, 4, 5), drawn(3, 5, 3)), drawn(4, 4, 3)
+    torch.testing.assert_close(lf.compile(pure)(given, batch), pure(given, batch))

@@ -10,7 +10,7 @@ from test_compile_rewrites import column_major
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.passes.donation import Fate, donate, handover
+from lincoln_fn.compiler.passes.donation import donate, handover
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
 
@@ -33,7 +33,7 @@ NETS = {
 OPTIMIZERS = [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9), lf.optim.adamw(0.01)]
 WAYS = [pytest.param(False, id="eager"), pytest.param(True, id="compiled", marks=compiles)]
 # Of a leaf that is updated in place, where torch is known to do that in order.
-UPDATED = Fate(is_output=not IS_KNOWN)
+UPDATED = "updated" if IS_KNOWN else "output"
 
 
 def copied(state):
@@ -170,12 +170,12 @@ def test_what_becomes_of_each_leaf_of_a_compiled_step():
     traced = trace(step, state, (X, TARGET))
     fates = donate(traced, len(flatten(state)[0]))
     named = dict(zip(lf.tree.paths(state, states=True), fates, strict=True))
-    kept = {name for name, fate in named.items() if fate == Fate(is_kept=True)}
+    kept = {name for name, fate in named.items() if fate == "kept"}
     assert kept == {"key.bits"}
     assert {fate for name, fate in named.items() if name not in kept} == {UPDATED}
     # The graph returns what it does not update, and the value.
     (returned,) = traced.graph.graph.output_node().args
-    assert len(returned) == 1 + sum(fate.is_output for fate in fates)
+    assert len(returned) == 1 + fates.count("output")
 
 
 def test_a_leaf_that_would_lie_otherwise_is_an_output():
@@ -190,13 +190,13 @@ def test_a_leaf_that_would_lie_otherwise_is_an_output():
     )
     step, state = begun(layer, turning, X, False)
     fates = donate(trace(step, state, (X, TARGET)), len(flatten(state)[0]))
-    assert fates[0] == Fate(is_output=True)
+    assert fates[0] == "output"
 
 
 def test_each_leaf_is_handed_over_as_its_fate_says():
     old = [torch.full((n,), float(n)) for n in range(1, 6)]
     given, last = torch.ones(2), torch.ones(5)
-    fates = [Fate(), Fate(is_output=True), Fate(is_kept=True), Fate(), Fate(is_output=True)]
+    fates = ["updated", "output", "kept", "updated", "output"]
     places = [leaf.data_ptr() for leaf in old]
     new = handover(fates, old)(old, [given, last])
     assert new[1] is given

@@ -42,6 +42,10 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
             own, (state, batch) -> (state, value). What such a function reads beside its arguments
             stays in the graph as it was at the first call.
 
+    Warns:
+        UserWarning: if compiling fails, for want of a C++ compiler, say. The graph then runs as it
+            was written, without being compiled.
+
     Returns:
         The step, the layer or the function. It raises what the one given raises. A loss that is not
         finite, which a label out of range also makes, is computed again by the step given, so that

@@ -103,12 +103,12 @@ def _restrided(run: Flat, inputs: Sequence[Tensor]) -> Flat:
 
 
 def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
-    """Run a program that Inductor cannot compile, such as where there is no C++ compiler."""
+    """Run a program as it is, and warn, where compiling failed: without a C++ compiler, say."""
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     warnings.warn(
-        f"the {program.where} runs as it is, without being compiled, for Inductor of torch"
-        f" {torch.__version__} failed ({reason}); it needs a C++ compiler, such as g++ or the one"
-        " that CXX names, and a folder that it can write, which TORCHINDUCTOR_CACHE_DIR names",
+        f"the {program.where} runs as it is, without being compiled: with torch"
+        f" {torch.__version__} that failed ({reason}); it needs a C++ compiler, such as g++ or the"
+        " one that CXX names, and a folder that it can write, which TORCHINDUCTOR_CACHE_DIR names",
         stacklevel=2,
     )
     _, structure = flatten((first, second))

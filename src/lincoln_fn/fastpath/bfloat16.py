@@ -34,16 +34,6 @@ def precision() -> str:
     return str(_MKLDNN.matmul.fp32_precision)
 
 
-def is_medium() -> bool:
-    """Return whether torch may round factors to bfloat16."""
-    return precision() == "bf16"
-
-
-def is_allowed() -> bool:
-    """Return whether products are to be computed in bfloat16 here."""
-    return HERE and is_medium()
-
-
 def may_round() -> bool:
     """Return whether torch may round the factors of a product."""
     return precision() in ("bf16", "tf32")
@@ -51,14 +41,10 @@ def may_round() -> bool:
 
 def is_faster(a: Tensor, b: Tensor) -> bool:
     """Return whether a b, of float32, is to be computed in bfloat16 here."""
-    return is_large(a, b) and a.dtype is b.dtype is torch.float32 and is_allowed()
-
-
-def is_large(a: Tensor, b: Tensor) -> bool:
-    """Return whether a b is so large that casts to bfloat16 pay here."""
-    if not HERE or a.numel() * b.shape[1] < _LEAST:
+    if not HERE or precision() != "bf16" or a.numel() * b.shape[1] < _LEAST:
         return False
-    return min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE and a.device.type == "cpu"
+    is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"
+    return is_known and min(*b.shape, a.numel() // a.shape[-1]) >= _SIDE
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:

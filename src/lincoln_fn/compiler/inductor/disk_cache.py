@@ -127,7 +127,7 @@ def find(note: Path | None) -> Made | None:
         if not (is_own_file(note) and is_own_file(file)):
             return None
         told = json.loads(note.read_text())
-        fates = told["fates"] and [Fate(*fate) for fate in told["fates"]]
+        fates = told["fates"]
         # A library that is cut short would end the process as it is read.
         if told["sha256"] != _sha256(file.read_bytes(), fates):
             return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -35,11 +35,9 @@ _get_data, _set_data = _data.__get__, _data.__set__
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
-class Fate(NamedTuple):
-    """What becomes of a leaf of the state: it is kept, is an output of the graph, or is updated."""
-
-    is_kept: bool = False
-    is_output: bool = False
+# What becomes of a leaf of the state: it stays, an output of the graph follows it, or the graph
+# updates it in place.
+Fate: TypeAlias = Literal["kept", "output", "updated"]
 
 
 def donate(traced: Traced, count: int) -> list[Fate]:
@@ -48,7 +46,8 @@ def donate(traced: Traced, count: int) -> list[Fate]:
     holders, end = graph.find_nodes(op="placeholder")[:count], graph.output_node()
     leaves: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
     *successors, value = leaves
-    fates, outputs = [], []
+    fates: list[Fate] = []
+    outputs: list[Node] = []
     with graph.inserting_before(end):
         total = value  # of a weighted loss, in front of the values of its parts
         if value.meta["val"].ndim:
@@ -61,15 +60,17 @@ def donate(traced: Traced, count: int) -> list[Fate]:
             product_updates.write(graph, update, is_finite)
         changed = {leaf for update in updates for leaf in update.leaves}
         for leaf, new in zip(holders, successors, strict=True):
-            fate = Fate(is_kept=new is leaf)
-            if new is not leaf and leaf not in changed:
-                if not IS_KNOWN or kind_of(leaf) != kind_of(new):
-                    fate = Fate(is_output=True)
-                    outputs.append(new)
-                else:
-                    chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
-                    graph.call_function(aten.copy_.default, (leaf, chosen))
-            fates.append(fate)
+            if new is leaf:
+                fates.append("kept")
+            elif leaf in changed:
+                fates.append("updated")
+            elif IS_KNOWN and kind_of(leaf) == kind_of(new):
+                chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
+                graph.call_function(aten.copy_.default, (leaf, chosen))
+                fates.append("updated")
+            else:
+                outputs.append(new)
+                fates.append("output")
     end.args = ((*outputs, value),)
     traced.graph.recompile()
     return fates
@@ -121,9 +122,9 @@ def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
 
     The old leaves that the graph has updated are empty afterwards.
     """
-    is_updated = [not (fate.is_kept or fate.is_output) for fate in fates]
-    kept = [i for i, fate in enumerate(fates) if fate.is_kept]
-    given = [i for i, fate in enumerate(fates) if fate.is_output]
+    is_updated = [fate == "updated" for fate in fates]
+    kept = [i for i, fate in enumerate(fates) if fate == "kept"]
+    given = [i for i, fate in enumerate(fates) if fate == "output"]
     nothing = [nothing_like(leaf) for leaf in compress(leaves, is_updated)]
 
     def handed_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:

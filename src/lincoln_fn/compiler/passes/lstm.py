@@ -1,12 +1,12 @@
-"""A sequence of long short-term memory in a compiled step, by loops of its own.
+"""A sequence of long short-term memory in a compiled step, by C++ kernels.
 
-The steps are taken one by one, as kernels/lstm/op.py says, and what follows of all their da_t is a
-matrix product for each:
+The kernels compute the steps one by one, as kernels/lstm/op.py says. The rest is one matrix product
+each of all da_t:
 
     dx = da W_ih^T    dW = sum over t of [x_t h_{t-1}]^T da_t    db = sum of da,
 
-W being W_ih above W_hh. A training step takes a tenth to a sixth less time so than with oneDNN's
-kernel, which is eager steps', and less than half of the memory.
+where W is W_ih above W_hh. Eager steps call oneDNN's kernel instead; with it, the compiled step of
+char-lstm took 1.38 of the time, on a Zen 5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels.lstm.op import Tensors, previous_h, steps_backward, take_steps
 from lincoln_fn.compiler.passes.products import product
 
-aten, lincoln = torch.ops.aten, torch.ops.lincoln_fn
+lincoln = torch.ops.lincoln_fn
 
 # Numbers in W up to which it stays in a core's own cache from step to step.
 _MOST: Final = 2**19
@@ -31,7 +31,7 @@ _SAVED: Final = 3
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Put the loops in the place of oneDNN's kernel, where they suit."""
+    """Replace oneDNN's kernel where ours support the layer."""
     forwards, backwards = lincoln.lstm.default, lincoln.lstm_backward.default
     for node in graph.graph.find_nodes(op="call_function", target=forwards):
         saved = [user for user in node.users if user.target is getitem and user.args[1] == _SAVED]
@@ -41,8 +41,6 @@ def rewrite(graph: GraphModule) -> None:
             node.target = forward
             for user in readers:
                 user.target = backward
-            for made in (node, *readers):
-                _allow_other_strides(made)
     graph.recompile()
 
 
@@ -74,18 +72,6 @@ def backward(
     dx = product(da, w_ih.contiguous().mT).view(steps.shape).transpose(0, 1)
     dw = product(before.mT.contiguous(), da)
     return dx, dw[: len(w_ih)].mT, dw[len(w_ih) :].mT, db, first_dh, first_dc
-
-
-def _allow_other_strides(made: Node) -> None:
-    """Make reshapes of the views of a result, for the loops' strides are not those of oneDNN.
-
-    With the batch first both need a copy; in a layer that is not `batch_first` oneDNN's does not.
-    """
-    for user in made.users:
-        if user.target is aten.view.default:
-            user.target = aten.reshape.default
-        elif user.target in (getitem, aten.transpose.int, aten.unsqueeze.default):
-            _allow_other_strides(user)
 
 
 def _supports(node: Node) -> bool:

@@ -14,12 +14,12 @@ from lincoln_fn.compiler.passes.sparse_convolution import is_plain
 
 aten = torch.ops.aten
 
-# Numbers in a filter up to which the loop takes less time than oneDNN's kernel and one for pooling.
+# Numbers in a filter up to which the kernel takes less time than oneDNN's and one for pooling.
 _MOST: Final = 512
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Put the loop in the place of convolutions that are only pooled, where it suits."""
+    """Replace each convolution that is only pooled, where the kernel supports it."""
     for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
         made = _convolution(node.args[0])
         if made is not None and _supports(made):

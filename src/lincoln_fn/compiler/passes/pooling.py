@@ -33,7 +33,7 @@ _DEFAULTS: Final[tuple[Any, ...]] = ([], [], [0, 0], [1, 1], False)  # Any: list
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Put functions that become loops in the place of pooling, where they suit."""
+    """Replace pooling by functions that become loops, where they support it."""
     pools = aten.max_pool2d_with_indices.default
     for node in graph.graph.find_nodes(op="call_function", target=pools):
         x, *window = node.args
@@ -49,7 +49,7 @@ def rewrite(graph: GraphModule) -> None:
 
 
 def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Compute y, and the places in each window.
+    """Compute y, and the place of the largest in each window, as int8.
 
     Example:
         >>> y, places = pool(torch.tensor([[[[1.0, 4.0], [3.0, 4.0]]]]), (2, 2))

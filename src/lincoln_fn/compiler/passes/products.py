@@ -1,7 +1,8 @@
 """Matrix products in a compiled step, each computed in the way that takes the least time.
 
-Small ones in float32 have a C++ kernel (small_product.py). For others fastpath/product.py chooses,
-as for eager steps: oneDNN, or (b^T a^T)^T where b has few columns. The rest stay with ATen.
+Small ones in float32 have a C++ kernel (kernels/small_product). For others fastpath/product.py
+chooses, as for eager steps: oneDNN, or (b^T a^T)^T where b has few columns. ATen
+computes the rest.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -15,8 +15,6 @@ from lincoln_fn.compiler.kernels.sparse_convolution.op import convolution_backwa
 from lincoln_fn.compiler.passes import pooling
 
 aten = torch.ops.aten
-
-Size: TypeAlias = tuple[int, int]
 
 # Of smaller windows, too few terms are left out to make up for the scattered ones.
 _WINDOW: Final = 4
@@ -54,7 +52,7 @@ def _supports(node: Node, pooled: Node) -> bool:
 
 
 def is_plain(x: Tensor, form: Sequence[Any]) -> bool:  # Any: lists, a flag and a number
-    """Tell whether the loops know a convolution, and there are vectors for them."""
+    """Tell whether the kernels support a convolution, on this processor too."""
     stride, _, *others = form
     is_known = x.dtype is torch.float32 and x.device.type == "cpu"
     return [stride, *others] == _PLAIN and is_known and lanes() > 0

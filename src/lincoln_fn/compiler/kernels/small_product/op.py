@@ -1,8 +1,8 @@
 """Small products in float32, in a compiled step, by a C++ kernel.
 
 Torch's own call takes longer than such a product. small_product.cpp keeps tiles of sums in
-registers, and computes a product of up to 2**19 multiply-adds in 0.2 to 1.0 of MKL's time, measured
-on a Xeon.
+registers. A product of up to 2**19 multiply-adds takes 0.2 to 1.0 of MKL's time, on a Xeon. Without
+the kernel, the step of gpt-pico took 1.43 of the time, on a Zen 5.
 """
 
 from __future__ import annotations
