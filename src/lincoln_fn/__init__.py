@@ -44,6 +44,7 @@ from lincoln_fn.evaluate import evaluate as evaluate
 from lincoln_fn.fastpath import fast as fast
 from lincoln_fn.fit import FitRecord as FitRecord
 from lincoln_fn.fit import fit as fit
+from lincoln_fn.gradient import Gradient as Gradient
 from lincoln_fn.keys import Key as Key
 from lincoln_fn.layer import Layer as Layer
 from lincoln_fn.layer import map_layers as map_layers

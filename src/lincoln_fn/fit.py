@@ -13,6 +13,7 @@ from lincoln_fn._batches import check_batch, check_walkable, is_array
 from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
 from lincoln_fn.evaluate import check_metric, evaluate
+from lincoln_fn.gradient import Gradient
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.losses.loss import Loss
@@ -66,6 +67,7 @@ def fit(
     state: TrainState | None = None,
     progress: bool = True,
     fast: bool = True,
+    gradient: Gradient | None = None,
 ) -> tuple[TrainState, tuple[FitRecord, ...]]:
     """Train a network.
 
@@ -89,6 +91,7 @@ def fit(
             batch whose number is the state's step, so `epochs` includes those before it.
         progress: whether to show anything.
         fast: whether to run `lf.fast(net)`, as in `make_step`.
+        gradient: how to compute what the optimizer is given, as in `make_step`.
 
     Returns:
         The last state, and the history.
@@ -128,10 +131,10 @@ def fit(
     held_out = None if valid is None else _as_batches(valid, batch_size)
     if state is None:
         example, source = _example(source)
-        state = init_state(net, optimizer, key, example)
+        state = init_state(net, optimizer, key, example, gradient=gradient)
     if isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key, epochs=epochs)
-    step = make_step(net, loss, optimizer, fast=fast)
+    step = make_step(net, loss, optimizer, fast=fast, gradient=gradient)
     history: list[FitRecord] = []
     records: list[StepRecord] = []
     began = time.perf_counter()

@@ -5,35 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, final
+from typing import final
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn._bare_step import bare_step
 from lincoln_fn._batches import check_batch
 from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn._spent import check_unspent, spend_replaced
+from lincoln_fn._spent import check_unspent
 from lincoln_fn._step_errors import check_prediction, non_finite
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
+from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses._parts import first_check, parts_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.optim.leaves import check_state
+from lincoln_fn.optim import Optimizer
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import StepFunction, TrainState
-from lincoln_fn.walk.parts import owned
-from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.walks import BackWalker
-
-# An optimizer's: (params, grads, state) -> (params, state).
-Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
 
 @final
@@ -56,9 +50,11 @@ class Step:
     check_first: Callable[[Params, Batch], None] | None = None
     # The names of a weighted loss's parts. `run` and `pure` return their values after the loss's.
     parts: tuple[str, ...] = ()
+    gradient: Gradient | None = None
 
     def __repr__(self) -> str:
-        return f"make_step({self.net}, {self.loss}, {self.optimizer})"
+        own = "" if self.gradient is None else f", gradient={self.gradient}"
+        return f"make_step({self.net}, {self.loss}, {self.optimizer}{own})"
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step, with the errors that `make_step` documents."""
@@ -135,7 +131,13 @@ def total_of(value: Tensor) -> Tensor:
 
 
 def make_step(
-    net: Layer, loss: Loss, optimizer: Optimizer, *, donate: bool = False, fast: bool = True
+    net: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    donate: bool = False,
+    fast: bool = True,
+    gradient: Gradient | None = None,
 ) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
@@ -148,6 +150,9 @@ def make_step(
             keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
             share its memory.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
+        gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
+            None for the gradient itself. One that keeps a state needs
+            `init_state(..., gradient=gradient)`.
 
     Returns:
         The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
@@ -172,19 +177,22 @@ def make_step(
         "(net, loss, optimizer)",
         net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer),
     )  # fmt: skip
+    if gradient is not None:
+        check_kinds("make_step", gradient=(gradient, Gradient))
     layer, its_loss, update = net, loss, optimizer.update
     if fast:
         layer, its_loss = fast_layer(net), fast_loss(loss)
         update = fast_optimizer(optimizer).update
     parts = tuple(parts_of(loss))
-    lr = plain_rate(optimizer) if fast else None
+    lr = plain_rate(optimizer) if fast and gradient is None else None
     pure, in_place = (
         partial(
-            _run,
+            bare_step,
             layer,
             its_loss,
             update,
             walker=None if lr is None else sgd_walker(lr, donate=writes),
+            gradient=gradient,
             has_parts=bool(parts),
             donate=writes,
         )
@@ -200,44 +208,5 @@ def make_step(
         in_place if donate else pure,
         None if check is None else partial(check_prediction, layer, check),
         parts,
+        gradient,
     )
-
-
-def _run(
-    layer: Layer,
-    loss: Loss,
-    update: Update,
-    state: TrainState,
-    batch: Batch,
-    *,
-    walker: BackWalker | None,
-    has_parts: bool,
-    donate: bool,
-) -> tuple[TrainState, Tensor]:
-    """Take a bare step; `walker` is the backward walk that also updates each layer."""
-    x, target = batch
-    params = state.params
-    prediction, cache = layer.forward(params, x)
-    value, loss_cache = loss.forward(prediction, target)
-    if donate and not (value.ndim == 0 and math.isfinite(value.item())):
-        return state, value  # this loss is refused, so nothing may be written yet
-    g = loss.backward(loss_cache)
-    if has_parts:
-        value = torch.stack((value, *loss_cache.values))
-    advanced = layer.advance(params, cache)
-    # There are no other references to the caches, so each is freed after its layer's backward.
-    del prediction, loss_cache
-    cache = owned(cache)
-    if walker is None:
-        dparams = gradients(layer, params, cache, g)
-        new_params, opt_state = update(advanced, dparams, state.opt_state)
-    else:
-        opt_state = state.opt_state
-        check_state("sgd", opt_state, None)
-        new_params = records(walker, layer, params, cache, g)
-        if advanced is not params:
-            new_params = tree.map(lambda _, moved: moved, advanced, new_params)
-    new_state = TrainState(new_params, opt_state, state.key, state.step + 1)
-    if donate:
-        spend_replaced((params, state.opt_state), (new_params, opt_state))
-    return new_state, value

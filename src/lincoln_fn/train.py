@@ -23,6 +23,7 @@ from lincoln_fn._mends import STATE
 from lincoln_fn._told import Value, examples_in, numbers_of
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.optim import Optimizer, OptimizerState
@@ -35,13 +36,15 @@ class TrainState:
     """Everything that a training run carries from one step to the next.
 
     `key` belongs to the run and stays the same: the order of the data, for example, is drawn from
-    `key.fold_in(epoch)`. `step` counts the steps taken.
+    `key.fold_in(epoch)`. `step` counts the steps taken. `gradient_state` is what a step's own
+    gradient keeps; () for most.
     """
 
     params: Params
     opt_state: OptimizerState
     key: Key
     step: Tensor
+    gradient_state: GradientState = ()
 
 
 @record
@@ -92,7 +95,13 @@ B = TypeVar("B")
 
 
 def init_state(
-    net: Layer, optimizer: Optimizer, key: Key, x: Arrays, *, params: Params | None = None
+    net: Layer,
+    optimizer: Optimizer,
+    key: Key,
+    x: Arrays,
+    *,
+    params: Params | None = None,
+    gradient: Gradient | None = None,
 ) -> TrainState:
     """Make the state before the first step.
 
@@ -104,6 +113,7 @@ def init_state(
         x: an example input, of which only shape, dtype and device matter.
         params: parameters to start from, such as those of a trained network; they are copied. None
             draws them from the key.
+        gradient: the step's own gradient, if `make_step` has one.
 
     Returns:
         The state, with step 0.
@@ -127,12 +137,15 @@ def init_state(
         "(net, optimizer, key, x)",
         net=(net, Layer), optimizer=(optimizer, Optimizer), key=(key, Key),
     )  # fmt: skip
+    if gradient is not None:
+        check_kinds("init_state", gradient=(gradient, Gradient))
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
     drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout
     params = drawn if params is None else copied_like(params, drawn)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
-    return TrainState(params, optimizer.init(params), run_key, step)
+    kept = () if gradient is None else gradient.init(net, params)
+    return TrainState(params, optimizer.init(params), run_key, step, kept)
 
 
 def train(

@@ -73,7 +73,8 @@ def describe(tree: Tree) -> Description:
             rest[_joined(path, name)] = f"static {_text(value)}"
         children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
         for entry, child in zip(entries, children, strict=True):
-            visit(child, _joined(path, entry))
+            if not _is_empty_default(node, entry, child):
+                visit(child, _joined(path, entry))
 
     visit(tree, "")
     return Description(leaves, rest)
@@ -121,6 +122,13 @@ def _static_fields(node: Tree) -> list[tuple[str, object]]:
         return []
     fields = attrs.fields(type(node))
     return [(a.name, getattr(node, a.name)) for a in fields if a.metadata.get("static")]
+
+
+def _is_empty_default(node: Tree, entry: object, child: Tree) -> bool:
+    """Return whether a record's field is (), as by default: a file written before lacks it."""
+    if type(child) is not tuple or child or not attrs.has(type(node)):
+        return False
+    return any(a.name == entry and a.default == () for a in attrs.fields(type(node)))
 
 
 def _text(value: object) -> str:
