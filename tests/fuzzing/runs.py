@@ -49,10 +49,12 @@ class Runs:
 
 
 def coarsest(trial: Trial) -> torch.dtype:
-    """Give the dtype with the fewest digits that a network computes in.
+    """Give the dtype with the fewest digits that a network or its optimizer computes in.
 
     Within a part in bfloat16, a compiled step rounds fewer numbers than the eager one does.
     """
+    if "muon(" in trial.optimizer.name:
+        return torch.bfloat16
     halves = (torch.bfloat16, torch.float16)
     return next((dtype for dtype in halves if str(dtype) in trial.net.name), trial.dtype)
 

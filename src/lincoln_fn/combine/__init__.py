@@ -7,11 +7,15 @@ made of those of its parts. An error in a part names its position: "serial[2] de
 from lincoln_fn.combine.branch import branch, residual
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.masked import masked
+from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.parallel import parallel
+from lincoln_fn.combine.reversible import reversible
+from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.combine.shared import shared
 from lincoln_fn.combine.tied import tied
@@ -20,13 +24,17 @@ from lincoln_fn.combine.transformer import transformer_decoder_block, transforme
 __all__ = [
     "branch",
     "checkpointed",
+    "fixed_point",
     "frozen",
     "in_dtype",
     "inference",
     "masked",
+    "ode",
     "parallel",
     "repeat",
     "residual",
+    "reversible",
+    "scan",
     "select",
     "serial",
     "shared",

@@ -126,6 +126,22 @@ def scan_backward(
 
     `ds` is the gradient of the last state.
     """
+    if not cache.kept:
+        return torch.zeros_like(cache.x), _zeros(cell), ds
+    da, db, ds = sums_backward(rule, cell, cache, g, ds)
+    da_rows, db_rows = da.flatten(0, 1), db.flatten(0, 1)
+    dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
+    return affine(da_rows, cell.weight_ih.mT).view(cache.x.shape), dcell, ds
+
+
+def sums_backward(
+    rule: Rule,
+    cell: Cell,
+    cache: ScanCache,
+    g: Float[Tensor, "batch length hidden"],
+    ds: Tensors,
+) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "length batch gates"], Tensors]:
+    """Compute da_t and db_t of every step, and the gradient of the first state."""
     masks, times = cache.mask, range(len(cache.kept))
     da: list[Tensor] = [g] * len(times)
     db: list[Tensor] = [g] * len(times)
@@ -138,11 +154,7 @@ def scan_backward(
         if masks is not None:
             handed_on = (torch.where(masks[t], 0, d) for d in later)
             ds = tuple(d + other for d, other in zip(ds, handed_on, strict=True))
-    if not times:
-        return torch.zeros_like(cache.x), _zeros(cell), ds
-    da_rows, db_rows = torch.stack(da, 1).flatten(0, 1), torch.stack(db).flatten(0, 1)
-    dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
-    return affine(da_rows, cell.weight_ih.mT).view(cache.x.shape), dcell, ds
+    return torch.stack(da, 1), torch.stack(db), ds
 
 
 def cell_grads(

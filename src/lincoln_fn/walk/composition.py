@@ -56,6 +56,7 @@ def composition(
     gather: Gather | None = None,
     init: Init | None = None,
     advance: Advance | None = None,
+    predict: There | None = None,
     needs_dx: Callable[[int, Params], bool] | None = None,
     call: Callable[[tuple[Layer, ...]], str] | None = None,
 ) -> Layer:
@@ -74,6 +75,8 @@ def composition(
             and the output of the part before.
         advance: (visit, params, cache) -> params, where visit.advance(i, params, cache) advances
             part i. Default: entry by entry.
+        predict: the loop of `predict`, for a composition that computes something else in training.
+            Default: `there`.
         needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
             even if the composition's dx is not needed. Default: always.
         call: parts -> the code that makes the composition, its name. Default: `label(part, part)`.
@@ -107,6 +110,7 @@ def composition(
         gather or gather_entries,
         init or init_in_turn,
         advance or _advance_entries,
+        predict or there,
         needs_dx or _always,
         call or partial(_call, label),
     )
@@ -167,6 +171,7 @@ class Composition:
     gather: Gather
     init: Init
     advance: Advance
+    predict_there: There
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
     # How deeply compositions are nested within this one, itself included.
@@ -209,7 +214,7 @@ class Composition:
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
         """Walk forward, with each part's `predict`."""
-        return self.there(self._predict, params, x)[0]
+        return self.predict_there(self._predict, params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -250,6 +255,7 @@ class Composition:
             gather=self.gather,
             init=self.init,
             advance=self.advance,
+            predict=self.predict_there,
             needs_dx=self.needs_dx,
             call=self.call,
         )

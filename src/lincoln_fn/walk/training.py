@@ -6,7 +6,7 @@ from typing import Final
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import Record
+from lincoln_fn.walk.visits import Record, summed
 from lincoln_fn.walk.walks import BackWalker, Wants
 
 
@@ -60,5 +60,5 @@ def _unchanged(layer: Layer, path: str, params: Params) -> Params:
 
 
 _GRADIENTS: Final = BackWalker(
-    _halves, skip=_unchanged, owns_cache=True, gather=Composition.gathered
+    _halves, skip=_unchanged, owns_cache=True, gather=Composition.gathered, add=summed
 )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 import attrs
+import torch
 
+from lincoln_fn import tree
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.parts import is_trained, whole
 
@@ -50,6 +52,33 @@ class VisitBack(Protocol):
 
     def advance(self, i: int, params: Params, cache: Cache, /) -> Params:
         """Advance the state of part i."""
+
+    def add(self, record: Record, later: tuple[Record, ...], /) -> tuple[Record, ...]:
+        """Add the record of one use of a part to those of the part's later uses.
+
+        Gradients are added up, so that the sum alone takes memory. Other records are kept in the
+        order of the uses.
+        """
+
+
+def kept(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Keep the record of each use of a part.
+
+    Example:
+        >>> kept("first", ("second", "third"))
+        ('first', 'second', 'third')
+    """
+    return record, *later
+
+
+def summed(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Keep the sum of the gradients of all uses of a part.
+
+    Example:
+        >>> summed((torch.ones(1), None), ((torch.ones(1), None),))
+        ((tensor([2.]), None),)
+    """
+    return (tree.map(torch.add, later[0], record),) if later else (record,)
 
 
 @attrs.frozen(eq=False)
@@ -96,6 +125,10 @@ class BackwardVisit(Visit):
             return part.backward(params, _for(part, cache), g)
         return part.input_grad(params, _for(part, cache), g), None
 
+    def add(self, record: Params, later: tuple[Params, ...]) -> tuple[Params, ...]:
+        """Add up the gradients of all uses of a part."""
+        return summed(record, later)
+
 
 class InputGradVisit(Visit):
     """Compute dx of part i."""
@@ -106,6 +139,10 @@ class InputGradVisit(Visit):
         """Visit part i."""
         part = self.parts[i]
         return part.input_grad(params, _for(part, cache), g), None
+
+    def add(self, record: None, later: tuple[None, ...]) -> tuple[None, ...]:
+        """Keep nothing."""
+        return ()
 
 
 @attrs.frozen(eq=False)

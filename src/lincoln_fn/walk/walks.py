@@ -10,7 +10,7 @@ import attrs
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, whole
-from lincoln_fn.walk.visits import Record
+from lincoln_fn.walk.visits import Record, kept
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -214,6 +214,8 @@ class BackWalker:
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted; None keeps the records as they are.
         enters: whether the walk goes into a composition; if not, the composition is a leaf.
+        add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
+            says.
     """
 
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
@@ -222,6 +224,7 @@ class BackWalker:
     advance: Advance = _advance
     gather: Callable[[Composition, Params, Record], Record] | None = None
     enters: Callable[[Layer], bool] = _every
+    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = kept
 
     def run(
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
@@ -263,3 +266,8 @@ class _PartsBack(_Parts):
         except ERRORS as error:
             raise placed_error(error, f"{self.label}[{i}]", part.name, "backward", g) from error
         return result
+
+    def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Add the record of one use of a part to those of its later uses."""
+        added: tuple[Record, ...] = self.walker.add(record, later)
+        return added
