@@ -30,6 +30,13 @@ CONSTRUCTORS = {
     if made.__annotations__.get("return") in MADE or made is lf.initializers.gain
 }
 
+# From x, or from the first entry of a tuple.
+EITHER = lf.Layer(
+    "either()",
+    lambda params, x: (x[0], True) if type(x) is tuple else (x, False),
+    lambda params, is_tuple, g: ((g, None) if is_tuple else g, ()),
+)
+
 # By the argument's name, or by the constructor's and the argument's, what an argument without a
 # default is given while another is tried.
 VALID = {
@@ -43,6 +50,7 @@ VALID = {
     "sparsity": 0.5, "nonlinearity": "relu", "layer": lf.dense(3), "embedding": lf.embedding(7, 3),
     "body": lf.tanh(), "optimizers": {"": optim.sgd(0.1)}, "parts": (optim.sgd(0.1),),
     "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
+    "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)),
 }  # fmt: skip
 # Arguments that another one needs.

@@ -29,6 +29,9 @@ NETS = [
     (lf.shared(lf.dense(4)), (X, MEMORY)),
     (lf.checkpointed(lf.serial(lf.dense(4), lf.tanh())), X),
     (lf.in_dtype(lf.serial(lf.dense(4), lf.dropout()), torch.float64), X),
+    (lf.reversible((lf.dense(3), lf.dense(3))), X),
+    (lf.serial(lf.scan(lf.gru_cell(4)), lf.ode(lf.dense(4))), X),
+    (lf.fixed_point(lf.rnn_cell(4), shape=(4,)), X[0]),
     (lf.tied(lf.embedding(7, 6), lf.dense(6)), torch.tensor([[1, 2]])),
     (lf.serial(lf.embedding(7, 6), lf.positional_embedding(9)), torch.tensor([[1, 2]])),
     (

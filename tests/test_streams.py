@@ -386,6 +386,7 @@ DEEP = lf.serial(
     lf.residual(lf.serial(lf.frozen(lf.dense(5)), lf.batch_norm())),
     lf.branch(lf.dense(2), lf.dense(2), merge=lf.concatenate()),
     lf.repeat(2, lf.dense(4)),
+    lf.ode(lf.reversible((lf.dense(2), lf.tanh())), steps=1),
 )
 
 
@@ -397,6 +398,7 @@ DEEP = lf.serial(
         ("params.1.0.1.running.var", "serial[1] residual[0] serial[1] batch_norm()"),
         ("params.2.1.weight", "serial[2] branch[1] dense(2)"),
         ("params.3.1.bias", "serial[3] repeat[1] dense(4)"),
+        ("params.4.0.weight", "serial[4] ode[0] reversible[0] dense(2)"),
     ],
 )
 def test_finite_names_the_step_the_layer_and_the_path(path, owner):

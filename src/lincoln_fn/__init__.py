@@ -17,6 +17,7 @@ from lincoln_fn import losses as losses
 from lincoln_fn import metrics as metrics
 from lincoln_fn import optim as optim
 from lincoln_fn import plots as plots
+from lincoln_fn import replay as replay
 from lincoln_fn import schedules as schedules
 from lincoln_fn import streams as streams
 from lincoln_fn import testing as testing
@@ -24,13 +25,17 @@ from lincoln_fn import tree as tree
 from lincoln_fn import walk as walk
 from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import checkpointed as checkpointed
+from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
 from lincoln_fn.combine import masked as masked
+from lincoln_fn.combine import ode as ode
 from lincoln_fn.combine import parallel as parallel
 from lincoln_fn.combine import repeat as repeat
 from lincoln_fn.combine import residual as residual
+from lincoln_fn.combine import reversible as reversible
+from lincoln_fn.combine import scan as scan
 from lincoln_fn.combine import select as select
 from lincoln_fn.combine import serial as serial
 from lincoln_fn.combine import shared as shared

@@ -22,6 +22,10 @@ BLOCK = lf.serial(lf.dense(4), lf.relu(), lf.dense(3))
 TOKENS = torch.tensor([[4, 2, 0, 1], [3, 1, 5, 2], [1, 1, 0, 0]])
 MASK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]], dtype=torch.bool)
 NONE_FIRST = MASK & torch.tensor([[False], [True], [True]])
+SMALL = lf.initializers.normal(0.15)
+COUPLED = lf.reversible((lf.serial(lf.dense(3), lf.tanh()), lf.dense(3)), (lf.tanh(), lf.dense(3)))
+AFFINE = lf.serial(lf.parallel(lf.dense(4), lf.dense(4, weight_init=SMALL)), lf.add())
+FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
 READER = lf.masked(lf.embedding(6, 4), lf.lstm(3, bidirectional=True), lf.layer_norm())
 ATTENTIVE = lf.masked(lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0), lf.dense(3))
 
@@ -35,6 +39,39 @@ def mean_of_affine(params, x):
 def by_running(params, x):
     weights = params.running.mean, params.running.var, params.weight, params.bias
     return torch.nn.functional.batch_norm(x, *weights, training=False)
+
+
+def coupled(params, x):
+    (dense_1, _), dense_2, _, dense_4 = params
+    x1, x2 = x.chunk(2, -1)
+    y1 = x1 + torch.tanh(dense(dense_1, x2))
+    y2 = x2 + dense(dense_2, y1)
+    z1 = y1 + torch.tanh(y2)
+    return torch.cat([z1, y2 + dense(dense_4, z1)], -1)
+
+
+def solved(params, x):
+    (of_x, of_z), _ = params
+    right = dense(of_x, x) + of_z.bias
+    return right @ torch.linalg.inv(torch.eye(4, dtype=x.dtype) - of_z.weight)
+
+
+def midpoints(params, x):
+    first, _, last = params
+    for _ in range(2):
+        k = dense(last, torch.tanh(dense(first, x)))
+        x = x + dense(last, torch.tanh(dense(first, x + k / 4))) / 2
+    return x
+
+
+def scanned(params, x):
+    h, ys = x.new_zeros(len(x), 4), []
+    for x_t in x.unbind(1):
+        h = torch.tanh(
+            x_t @ params.weight_ih + params.bias_ih + h @ params.weight_hh + params.bias_hh
+        )
+        ys.append(h)
+    return torch.stack(ys, 1)
 
 
 NORMED = lf.inference(
@@ -159,6 +196,18 @@ CASES = [
         lambda p, x: dense(p[3].params, dense(p[2], torch.tanh(dense(p[0].params, x)))),
     ),
     Case(lf.checkpointed(BLOCK), normal(5, 3), dense_relu_dense),
+    Case(COUPLED, normal(5, 6), coupled),
+    Case(lf.reversible((lf.dense(2), lf.dense(3))), (normal(5, 2), normal(5, 3, seed=1))),
+    Case(lf.fixed_point(AFFINE, shape=(4,)), normal(5, 3), solved),
+    Case(
+        lf.fixed_point(AFFINE, shape=(4,), solver="iteration", max_steps=200),
+        normal(5, 3),
+        solved,
+    ),
+    Case(lf.ode(FIELD, method="midpoint", steps=2), normal(5, 3), midpoints),
+    Case(lf.ode(lf.serial(lf.concatenate(), FIELD), steps=2, time_dim=-1), normal(5, 3)),
+    Case(lf.scan(lf.rnn_cell(4)), normal(5, 6, 3), scanned),
+    Case(lf.scan(lf.lstm_cell(4), reverse=True), normal(5, 6, 3)),
     Case(lf.in_dtype(BLOCK, torch.float64), normal(5, 3), dense_relu_dense),
     Case(lf.in_dtype(BLOCK, torch.float64, torch.float64), normal(5, 3), dense_relu_dense),
 ]

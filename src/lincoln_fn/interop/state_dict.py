@@ -28,16 +28,18 @@ from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
 # How the params of a composition are made of those of its parts.
+# Compositions whose params are those of their part.
+_ITS_PARTS: Final = ("shared", "checkpointed", "in_dtype", "fixed_point", "ode", "scan")
 _COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
-    **dict.fromkeys(("serial", "parallel", "with_context", ENCODER, DECODER, BOTH), tuple),
+    **dict.fromkeys(
+        ("serial", "parallel", "reversible", "with_context", ENCODER, DECODER, BOTH), tuple
+    ),
     # The last part, a merge or the scores, has no parameters of its own.
     **dict.fromkeys(("branch", "residual", "tied"), lambda parts: tuple(parts[:-1])),
     "frozen": lambda parts: FrozenParams(parts[0]),
-    "shared": lambda parts: parts[0],
-    "checkpointed": lambda parts: parts[0],
-    "in_dtype": lambda parts: parts[0],
+    **dict.fromkeys(_ITS_PARTS, lambda parts: parts[0]),
 }
-_AROUND_ONE: Final = ("frozen", "shared", "checkpointed", "in_dtype")
+_AROUND_ONE: Final = ("frozen", *_ITS_PARTS)
 
 
 def to_state_dict(layer: Layer, params: Params) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -75,12 +76,16 @@ def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
     return NonFiniteError(f"step {step}{owner}", f"not finite: {', '.join(bad)}")
 
 
+# Compositions whose params are those of their part.
+_AROUND_ONE: Final = ("shared", "checkpointed", "in_dtype", "fixed_point", "ode", "scan")
+
+
 def _owner(layer: Layer, params: Params, path: list[str]) -> str:
     """Name the layer that a parameter belongs to, with its position: "serial[2] dense(10)"."""
     position = ""
     while layer.parts:
         function = layer.name.partition("(")[0]
-        if function in ("shared", "checkpointed"):  # their params are their part's
+        if function in _AROUND_ONE:
             i = 0
         elif isinstance(params, FrozenParams):
             i, params, path = 0, params.params, path[1:]

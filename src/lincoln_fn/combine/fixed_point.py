@@ -1,0 +1,177 @@
+"""A layer whose output is the fixed point of a cell: z = cell(x, z). A deep equilibrium model.
+
+Forward: z is found by a solver, from zeros (`_solver.py`).
+
+Derivation. At the fixed point z = f(x, z), with J = df / dz. For a small change of x,
+
+    dz = J dz + (df)/(dx) dx,    so dz = (1 - J)^-1 (df)/(dx) dx
+
+Then g^T dz = u^T (df)/(dx) dx with u^T = g^T (1 - J)^-1. So u is itself a fixed point:
+
+    u = g + J^T u
+
+J^T u is the cell's own `input_grad` of u. dx and "dparams" are those of one backward pass of the
+cell, at the fixed point, with u in place of g.
+
+Cache: x and z. The memory does not depend on the number of steps of the solver.
+
+Source: Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
+from lincoln_fn.combine._solver import Method, Solver
+from lincoln_fn.combine._uses import Kept, with_states
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
+
+# Of z without the batch axis; None for that of x.
+Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], NOT_EMPTY] | None
+
+
+def _there(
+    visit: VisitThere, params: Params, x: Arrays, *, solver: Solver, shape: Shape
+) -> tuple[Tensor, Kept]:
+    """Solve z = cell(x, z), and visit the cell there."""
+    cell = visit.parts[0]
+
+    def f(z: Tensor) -> Tensor:
+        predicts = isinstance(visit, PredictVisit)
+        y = cell.predict(params, (x, z)) if predicts else cell.forward(params, (x, z))[0]
+        if not isinstance(y, Tensor) or y.shape != z.shape:
+            where = f"{visit.label}[0] {cell.name}"
+            raise LayerError(where, f"expected its output to be like z, {brief(z)}, got {brief(y)}")
+        return y
+
+    z = solver.solve(f, _first(x, shape), visit.label)
+    y, record = visit(0, params, (x, z))
+    is_still = cell.advance is unchanged
+    return y, Kept((x, z), None if is_still else visit.advance(0, params, record))
+
+
+def _back(
+    visit: VisitBack, params: Params, cache: Kept, g: Float[Tensor, "batch ..."],
+    *, solver: Solver,
+) -> tuple[Arrays, Record]:  # fmt: skip
+    """Solve u = g + J^T u, and visit the cell with u in place of g."""
+    check_cache(visit.label, cache, Kept)
+    cell, (_, z) = visit.parts[0], cache.arrays
+    check_cotangent(visit.label, g, z)
+    again = cell.forward(params, cache.arrays)[1]
+
+    def f(u: Tensor) -> Tensor:
+        through: Tensor = cell.input_grad(params, again, u)[1]
+        return g + through
+
+    u = solver.solve(f, g, f"{visit.label}: backward")
+    dx, record = visit(0, params, owned(again), u)
+    return None if dx is None else dx[0], record
+
+
+def _first(x: Arrays, shape: Shape) -> Tensor:
+    """Return the z to begin with, zeros."""
+    leaves = tree.leaves(x)
+    if not leaves or not isinstance(leaves[0], Tensor):
+        raise wrong_kind("fixed_point", "x", x, "tensor")
+    like = leaves[0]
+    if like.ndim < 2 and shape is None:
+        problem = f"expected x with a batch axis and more, got {tuple(like.shape)}"
+        raise LayerError("fixed_point", problem)
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    return like.new_zeros(like.shape if shape is None else (len(like), *shape), dtype=dtype)
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    return visit(0, params, records)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, shape: Shape) -> Params:
+    return parts[0].init(key, (x, _first(x, shape)))
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
+@checked
+def fixed_point(
+    cell: Layer,
+    *,
+    shape: Shape = None,
+    solver: Method = "anderson",
+    max_steps: PositiveInt = 40,
+    tol: NonNegative | None = None,
+    memory: PositiveInt = 5,
+) -> Layer:
+    """Make a layer whose output is the fixed point of a cell: z = cell((x, z)).
+
+    The backward pass solves u = g + J^T u, with J = dz'/dz of the cell. It needs only x and z: the
+    memory is that of one evaluation of the cell. The first axis of x and of z is the batch, and
+    each example is solved for itself. Dropout draws one mask for all steps of the solver.
+
+    In a compiled step, all max_steps steps are taken, in both passes, so choose few.
+
+    Args:
+        cell: a layer from (x, z) to the next z, of the shape of z, such as `rnn_cell`. Its steps
+            have to come closer to each other: plain iteration converges if dz'/dz has a norm below
+            1, Anderson's iteration often if it has one of more.
+        shape: of z without the batch, such as (32,). None for that of x, or of x's first tensor.
+        solver: "anderson", or "iteration" for z' = cell((x, z)) again and again.
+        max_steps: the largest number of steps in each pass.
+        tol: an example is done if |z' - z| <= tol |z'|. None is 64 times the rounding error of the
+            dtype: 8e-6 in float32, 1e-14 in float64. 0 takes exactly max_steps steps, and an
+            example that does not converge is no error.
+        memory: the number of differences between steps that Anderson's iteration uses.
+
+    Returns:
+        The layer, whose params are the cell's own.
+
+    Raises:
+        LayerError: from its functions, if the cell raises one, its output is not like z, or an
+            example does not converge. In a compiled step such an example makes the loss nan, and
+            then the step raises the error.
+
+    Source:
+        Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019.
+
+    Example:
+        >>> net, x = fixed_point(lf.rnn_cell(3), shape=(3,)), torch.ones(2, 4)
+        >>> params = net.init(lf.Key(0), x)
+        >>> z = net.predict(params, x)
+        >>> torch.allclose(z, lf.rnn_cell(3).predict(params, (x, z)), atol=1e-5)
+        True
+    """
+    chosen = Solver(solver, max_steps, tol, memory)
+    return composition(
+        "fixed_point", (cell,),
+        partial(_there, solver=chosen, shape=shape), partial(_back, solver=chosen),
+        gather=_gather, init=partial(_init, shape=shape), advance=with_states, needs_dx=_needs_dx,
+        call=partial(_call, solver=chosen, shape=shape),
+    )  # fmt: skip
+
+
+def _call(parts: tuple[Layer, ...], *, solver: Solver, shape: Shape) -> str:
+    return call_repr(
+        "fixed_point",
+        parts[0],
+        shape=(shape, None),
+        solver=(solver.method, "anderson"),
+        max_steps=(solver.max_steps, 40),
+        tol=(solver.tol, None),
+        memory=(solver.memory, 5),
+    )

@@ -1,0 +1,248 @@
+"""A layer that follows a vector field through time: dz/dt = field(z). A neural ODE.
+
+Forward: z goes from time t_0 to t_1 in equal steps of a Runge-Kutta method (`_runge_kutta.py`).
+
+Derivation, discrete. Each step is made of evaluations of the field, and its gradient is derived in
+`_runge_kutta.py`. It is the exact gradient of what forward computes. The field's parameters enter
+every evaluation:
+
+    "dparams" = sum_i "dparams"_i
+
+Derivation, continuous. Let a(t) be the gradient of the loss by z(t). From t to t + h, z(t + h) =
+z + h f(z), so a(t) = a(t + h) + h (df / dz)^T a(t + h). As h goes to 0,
+
+    (da)/(dt) = -((df)/(dz))^T a
+    (dz)/(dt) = f(z)
+    (d "dparams")/(dt) = -((df)/(d"params"))^T a
+
+The three are followed from t_1 back to t_0, from z(t_1), a(t_1) = g and "dparams" = 0. Then
+dx = a(t_0). z is computed anew on the way. Both z and the gradient differ from those of the steps
+forward by an error of the method.
+
+Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
+
+Source: Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn.arguments import PositiveInt, checked, require
+from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
+from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError, check_axis, check_cache
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.parts import check_entries, owned
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+Adjoint: TypeAlias = Literal["discrete", "continuous"]
+
+
+@attrs.frozen
+class Times:
+    """The steps from t_0 to t_1; `ode` explains the fields."""
+
+    t: tuple[float, float]
+    method: Method
+    steps: int
+    time_dim: int | None
+
+    @property
+    def h(self) -> float:
+        """The length of a step."""
+        return (self.t[1] - self.t[0]) / self.steps
+
+    @property
+    def tableau(self) -> Tableau:
+        """The coefficients of the method."""
+        return TABLEAUS[self.method]
+
+    def input(self, t: float, z: Arrays) -> Arrays:
+        """Return what the field gets: z, or (z, t)."""
+        if self.time_dim is None:
+            return z
+        like: Tensor = tree.leaves(z)[0]
+        check_axis("ode", like, self.time_dim)
+        return z, torch.full_like(like.narrow(self.time_dim, 0, 1), t)
+
+    def through(self, dx: Arrays) -> Arrays:
+        """Return the part of the field's dx that belongs to z."""
+        return dx if self.time_dim is None else dx[0]
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays, *, times: Times) -> tuple[Arrays, Record]:
+    """Take all steps; the records are those of each stage of each step."""
+    records = []
+    for x, record in _steps(visit, params, x, times):
+        records.append(record)
+    return x, tuple(records)
+
+
+def _back(
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, times: Times
+) -> tuple[Arrays, Record]:
+    """Compute dz of each step, from the last to the first."""
+    check_entries(visit.label, "the cache", cache, times.steps)
+    records: tuple[Record, ...] = ()
+    for n in reversed(range(times.steps)):
+        stages = cache[n]
+
+        def stage(i: int, dk: Arrays, stages: Cache = stages) -> Arrays:
+            nonlocal records
+            dx, record = visit(0, params, stages[i], dk)
+            records = visit.add(record, records)
+            return times.through(dx)
+
+        g = step_backward(times.tableau, stage, g, times.h)
+    return g, records
+
+
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    """Advance the state once, by the cache of the last evaluation."""
+    return visit.advance(0, params, cache[-1][-1])
+
+
+def _there_flat(
+    visit: VisitThere, params: Params, x: Arrays, *, times: Times
+) -> tuple[Arrays, Kept]:
+    """Take all steps, and keep the end."""
+    for x, record in _steps(visit, params, x, times):
+        last = record[-1]
+    is_still = visit.parts[0].advance is unchanged
+    return x, Kept(x, None if is_still else visit.advance(0, params, last))
+
+
+def _back_flat(
+    visit: VisitBack, params: Params, cache: Kept, g: Arrays, *, times: Times
+) -> tuple[Arrays, Record]:
+    """Follow z and a from t_1 back to t_0, and visit the field at each stage."""
+    check_cache(visit.label, cache, Kept)
+    check_mirrors(visit.label, g, cache.arrays)
+    field = visit.parts[0]
+    records: tuple[Record, ...] = ()
+
+    def slope(i: int, t: float, state: Arrays) -> tuple[Arrays, None]:
+        nonlocal records
+        z, a = state
+        k, again = field.forward(params, times.input(t, z))
+        weight = times.h * times.tableau.b[i]
+        if weight:
+            # The sum of all dparams is the integral, so a has the weight of its stage.
+            dx, record = visit(0, params, owned(again), tree.map(lambda leaf: weight * leaf, a))
+            records = visit.add(record, records)
+            da = tree.map(lambda leaf: -leaf / weight, times.through(dx))
+        else:
+            da = tree.map(torch.neg, times.through(field.input_grad(params, again, a)))
+        return (k, da), None
+
+    state = (cache.arrays, g)
+    for n in range(times.steps):
+        state, _ = step(times.tableau, slope, times.t[1] - n * times.h, state, -times.h)
+    return state[1], records
+
+
+def _steps(
+    visit: VisitThere, params: Params, x: Arrays, times: Times
+) -> Iterator[tuple[Arrays, tuple[Record, ...]]]:
+    """Yield z after each step, with the records of the step's stages."""
+    leaves = tree.leaves(x)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        raise wrong_kind(visit.label, "x", x, "tensor")
+
+    def field(i: int, t: float, z: Arrays) -> tuple[Arrays, Record]:
+        k, record = visit(0, params, times.input(t, z))
+        if _shapes(k) != _shapes(z):
+            where = f"{visit.label}[0] {visit.parts[0].name}"
+            raise LayerError(where, f"expected its output to be like z, {brief(z)}, got {brief(k)}")
+        return k, record
+
+    for n in range(times.steps):
+        x, records = step(times.tableau, field, times.t[0] + n * times.h, x, times.h)
+        yield x, records
+
+
+def _shapes(arrays: Arrays) -> list[tuple[str, torch.Size]]:
+    leaves = zip(tree.paths(arrays), tree.leaves(arrays), strict=True)
+    return [(name, leaf.shape) for name, leaf in leaves]
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, times: Times) -> Params:
+    return parts[0].init(key, times.input(times.t[0], x))
+
+
+@checked
+def ode(
+    field: Layer,
+    t: tuple[float, float] = (0.0, 1.0),
+    *,
+    method: Method = "rk4",
+    steps: PositiveInt = 10,
+    adjoint: Adjoint = "discrete",
+    time_dim: int | None = None,
+) -> Layer:
+    """Make a layer that follows a vector field through time: dz/dt = field(z), from x to z(t_1).
+
+    The field has the same parameters at all times. Its state, such as the key of dropout, stays the
+    same on the way, and advances once.
+
+    Args:
+        field: a layer from z to dz/dt, of the shape of z. z is a tensor or a tuple of tensors.
+        t: the times of x and of y, (t_0, t_1). t_1 may be the earlier one.
+        method: "euler" (error h), "midpoint" (h^2) or "rk4" (h^4), with steps of length h. They
+            evaluate the field once, twice and four times per step.
+        steps: the number of steps.
+        adjoint: "discrete" for the exact gradient of the steps; the memory grows with their number.
+            "continuous" follows z and the gradient from t_1 back to t_0: the memory is that of one
+            step, and the gradient has an error like that of z.
+        time_dim: the axis of z in which the field gets the time: then its input is (z, t), where t
+            has z's shape and size 1 in this axis, as `concatenate(time_dim)` takes them. None for a
+            field that does not depend on time.
+
+    Returns:
+        The layer, whose params are the field's own.
+
+    Raises:
+        LayerError: if t_0 = t_1, or there is no such method; from its functions, if the field
+            raises one, or its output is not like z.
+
+    Source:
+        Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.
+
+    Example:
+        >>> growth = lf.identity()  # dz/dt = z, so z(1) = e z(0)
+        >>> ode(growth, steps=4).predict((), torch.ones(2))
+        tensor([2.7182, 2.7182])
+    """
+    require(t[0] != t[1], "ode", "two different times t", t)
+    times = Times(t, method, steps, time_dim)
+    discrete, continuous = (_there, _back, _advance), (_there_flat, _back_flat, with_states)
+    there, back, advance = discrete if adjoint == "discrete" else continuous
+    return composition(
+        "ode", (field,), partial(there, times=times), partial(back, times=times),
+        gather=gather_uses, init=partial(_init, times=times), advance=advance,
+        call=partial(_call, times=times, adjoint=adjoint),
+    )  # fmt: skip
+
+
+def _call(parts: tuple[Layer, ...], *, times: Times, adjoint: Adjoint) -> str:
+    return call_repr(
+        "ode",
+        parts[0],
+        t=(times.t, (0.0, 1.0)),
+        method=(times.method, "rk4"),
+        steps=(times.steps, 10),
+        adjoint=(adjoint, "discrete"),
+        time_dim=(times.time_dim, None),
+    )

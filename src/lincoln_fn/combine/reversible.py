@@ -1,0 +1,160 @@
+"""Residual blocks whose input is recomputed from their output: memory does not grow with depth.
+
+x is split into two halves, and each changes the other:
+
+    y_1 = x_1 + f(x_2)
+    y_2 = x_2 + h(y_1)
+
+Derivation. Solved for the input, from the last line to the first:
+
+    x_2 = y_2 - h(y_1)
+    x_1 = y_1 - f(x_2)
+
+y_1 enters y_2 through h, and x_2 enters y_1 through f. With g_1, g_2 the gradients of y_1, y_2 and
+"back"_f that of f's input:
+
+    dx_1 = g_1 + "back"_h(g_2)
+    dx_2 = g_2 + "back"_f(dx_1)
+
+The output of a block is the input of the next. So the last output gives all inputs, one after the
+other.
+
+Cache: the last y.
+
+Source: Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network", 2017.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn._mends import no_tuple
+from lincoln_fn.arguments import checked, require
+from lincoln_fn.combine._uses import Kept, with_states
+from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
+from lincoln_fn.shapes import LayerError, check_axis, check_cache
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.parts import check_entries, owned
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[Arrays, Kept]:
+    """Compute y_1 = x_1 + f(x_2) and y_2 = x_2 + h(y_1) for each block, and keep the last."""
+    check_entries(visit.label, "params", params, len(visit.parts))
+    changed, other = _halves(x, dim)
+    advanced = []
+    for i, entry in enumerate(params):  # f and h in turn
+        moved, record = visit(i, entry, other)
+        changed, other = other, _sum(visit, i, changed, moved)
+        advanced.append(visit.advance(i, entry, record))
+    y = _joined((changed, other), x, dim)
+    is_still = all(part.advance is unchanged for part in visit.parts)
+    return y, Kept(y, None if is_still else tuple(advanced))
+
+
+def _back(
+    visit: VisitBack, params: Params, cache: Kept, g: Arrays, *, dim: int
+) -> tuple[Arrays, Record]:
+    """Recompute x_2 = y_2 - h(y_1) and x_1 = y_1 - f(x_2), with dx_1 and dx_2 on the way."""
+    count = len(visit.parts)
+    check_cache(visit.label, cache, Kept)
+    check_entries(visit.label, "params", params, count)
+    records = [None] * count
+    other, changed = _halves(cache.arrays, dim)
+    dother, dchanged = _halves(g, dim)
+    for i in reversed(range(count)):
+        moved, again = visit.parts[i].forward(params[i], other)
+        through, records[i] = visit(i, params[i], owned(again), dchanged)
+        if through is not None:
+            dother = dother + through
+        changed, other = other, changed - moved
+        dchanged, dother = dother, dchanged
+    return _joined((dother, dchanged), g, dim), tuple(records)
+
+
+def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
+    """Return the two entries of a tuple, or the two halves of a tensor."""
+    if isinstance(x, Tensor):
+        check_axis("reversible", x, dim)
+        if x.shape[dim] % 2:
+            problem = f"expected an even number of features in axis {dim}, got {tuple(x.shape)}"
+            raise LayerError("reversible", problem)
+        first, second = x.chunk(2, dim)
+        return first, second
+    if type(x) is not tuple or len(x) != 2:
+        expected = "expected x to be a tensor or a tuple of two"
+        raise LayerError("reversible", f"{expected}, got {no_tuple(x)}")
+    return x
+
+
+def _joined(halves: tuple[Tensor, Tensor], like: Arrays, dim: int) -> Arrays:
+    return torch.cat(halves, dim) if isinstance(like, Tensor) else halves
+
+
+def _sum(visit: VisitThere, i: int, x: Tensor, moved: Tensor) -> Tensor:
+    if x.shape != moved.shape:
+        shapes = f"{tuple(x.shape)}, which it is added to, got {tuple(moved.shape)}"
+        where = f"{visit.label}[{i}] {visit.parts[i].name}"
+        raise LayerError(where, f"expected its output to have the shape {shapes}")
+    return x + moved
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int) -> Params:
+    first, second = _halves(x, dim)
+    return tuple(
+        part.init(key.fold_in(i), first if i % 2 else second) for i, part in enumerate(parts)
+    )
+
+
+@checked
+def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
+    """Make residual blocks that keep only the last output: y_1 = x_1 + f(x_2), y_2 = x_2 + h(y_1).
+
+    The backward pass recomputes the input of each block from its output. So it takes one more
+    forward pass, and the memory of one block. The recomputed input differs from the original by
+    rounding, and the difference grows with depth. Dropout draws the same mask again.
+
+    Args:
+        *blocks: pairs (f, h), at least one. The output of f has the shape of x_1, that of h the
+            shape of x_2.
+        dim: the axis that a tensor is halved along, such as 1 for the channels of images. Its size
+            is even.
+
+    Returns:
+        The layer. x is a tensor, or a tuple (x_1, x_2); y has the form of x. Its params are a tuple
+        with the entries of f and h of each block in turn.
+
+    Raises:
+        LayerError: if there is no block, or one is not a pair of layers; from its functions, if a
+            part raises one, or the shapes do not fit together.
+
+    Source:
+        Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network: Backpropagation Without
+        Storing Activations", 2017.
+
+    Example:
+        >>> net, x = reversible((lf.dense(3), lf.tanh())), torch.ones(2, 6)
+        >>> y, cache = net.forward(net.init(lf.Key(0), x), x)
+        >>> cache.arrays is y
+        True
+    """
+    require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
+    parts = tuple(part for block in blocks for part in block)
+    return composition(
+        "reversible", parts, partial(_there, dim=dim), partial(_back, dim=dim),
+        init=partial(_init, dim=dim), advance=with_states, needs_dx=needs_dx,
+        call=partial(_call, dim=dim),
+    )  # fmt: skip
+
+
+def _call(parts: tuple[Layer, ...], *, dim: int) -> str:
+    pairs = [f"({f.name}, {h.name})" for f, h in zip(parts[::2], parts[1::2], strict=True)]
+    if len(pairs) > 1 and len(set(pairs)) == 1:
+        pairs = [f"*[{pairs[0]}] * {len(pairs)}"]
+    shown = call_repr("", dim=(dim, -1))[1:-1]
+    return f"reversible({', '.join([*pairs, *([shown] if shown else [])])})"

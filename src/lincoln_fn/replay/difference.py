@@ -1,0 +1,170 @@
+"""The first difference between two runs, found by bisection over their saved states.
+
+Two runs that differ once usually differ from then on. So of n saved states, about log2(n) pairs
+are compared, and only the steps between two of them are repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.replay.arrays import Array, arrays_of_step
+from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
+from lincoln_fn.replay.run import Run, State
+from lincoln_fn.shapes import LayerError
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """The first array in which two runs differ.
+
+    Args:
+        place: the step, the layer and the array.
+        values: the first number that differs, of each run; () if shape or dtype differ.
+        largest: the largest difference in the array.
+        after: up to this step the runs are equal. It is the step before, except for made_by
+            "record", where it is the saved state before.
+    """
+
+    place: Place
+    values: tuple[float, ...]
+    largest: float
+    after: int
+
+    def __str__(self) -> str:
+        if not self.values:
+            differ = "has another shape, dtype or structure"
+        else:
+            differ = f"is {self.values[0]:.9g} and {self.values[1]:.9g}"
+            differ += f", by at most {self.largest:.3g} in the array"
+        if self.place.made_by == "record":
+            differ += f"; a replay from step {self.after} does not reach the saved state"
+        return f"{self.place.where} {differ}"
+
+
+def first_difference(
+    a: Run, b: Run | None = None, *, tol: float = 0.0, steps: int | None = None
+) -> Difference | None:
+    """Find the first step, layer and array in which two runs, or a run and its repetition, differ.
+
+    The steps that both have saved are compared as they are. Where only one run has a saved state,
+    the other repeats the steps from the saved state before it. Bisection finds the first of these
+    comparisons that fails. Then both runs repeat the steps between, side by side, to the first that
+    differs. In that step all arrays are compared in the order of their computation: the batch, each
+    layer's output, the loss, each layer's gradients, and the new state.
+
+    Args:
+        a: a run.
+        b: another one, such as with another step or other batches. None compares a's saved states
+            with a repetition.
+        tol: 0 compares bits. Above 0, numbers may differ by this share of the largest number in
+            their array: two devices compute different roundings.
+        steps: the number of the last step; by default that of the last saved state, or that of the
+            last batch.
+
+    Returns:
+        The difference; None if there is none.
+
+    Raises:
+        LayerError: if an argument has the wrong type, or the last step is not known; as the steps
+            do.
+        CheckpointError: if a saved state cannot be loaded.
+
+    Example:
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = lf.make_step(net, lf.losses.mse(), optimizer)
+        >>> start = lf.init_state(net, optimizer, lf.Key(0), x)
+        >>> batches = [(x, torch.ones(4, 1))] * 6
+        >>> run = lf.replay.Run(step, batches, start)
+        >>> other = lf.replay.Run(step, [*batches[:4], (x, torch.zeros(4, 1)), batches[5]], start)
+        >>> print(lf.replay.first_difference(run, other))
+        step 5: data: target[0, 0] is 1 and 0, by at most 1 in the array
+    """
+    b = attrs.evolve(a, saved=()) if isinstance(a, Run) and b is None else b
+    check_kinds("first_difference", "(a, b)", a=(a, Run), b=(b, Run))
+    assert b is not None  # for it is a Run
+    leaf = first_unequal("", a.start, b.start, tol)
+    if leaf is not None:
+        return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)
+    pair = _Pair(a, b, tol)
+    last = _last(a, b) if steps is None else steps
+    marks = [step for step in sorted({a.begun, *a.marks, *b.marks}) if step <= last]
+    bad = _first_bad(lambda i: pair.unequal(marks[i - 1], marks[i]) is not None, len(marks))
+    if bad is not None:
+        return pair.side_by_side(marks[bad - 1], marks[bad])
+    return pair.side_by_side(marks[-1], last)
+
+
+def _last(a: Run, b: Run) -> int:
+    """Return the number of the last saved state, or of the last step that both have a batch for."""
+    ends = [end for end in (a.end, b.end) if end is not None]
+    if a.marks or b.marks:
+        return max(*a.marks, *b.marks, a.begun)
+    if not ends:
+        problem = "expected saved states, or steps, the number of the last step"
+        raise LayerError("first_difference", problem)
+    return min(ends)
+
+
+def _first_bad(is_bad: Callable[[int], bool], count: int) -> int | None:
+    """Find the first i from 1 that is bad, if all after it are bad as well; else any bad one."""
+    good, bad = 0, count - 1
+    if count < 2 or not is_bad(bad):
+        return next((i for i in range(1, count - 1) if is_bad(i)), None)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if is_bad(middle) else (middle, bad)
+    return bad
+
+
+@attrs.frozen(eq=False)
+class _Pair:
+    """Two runs that are compared."""
+
+    a: Run
+    b: Run
+    tol: float
+
+    def states(self, step: int) -> tuple[State, State]:
+        """Return the saved states of both runs, or for a run that has none, the other's."""
+        a = self.a if self.a.has(step) else self.b
+        b = self.b if self.b.has(step) else self.a
+        return a.at(step), b.at(step)
+
+    def unequal(self, before: int, step: int) -> Leaf | None:
+        """Compare the states after a step, repeated from the step before where not saved."""
+        pairs = zip((self.a, self.b), self.states(before), strict=True)
+        a, b = (run.at(step) if run.has(step) else run.reached(state, step) for run, state in pairs)
+        return first_unequal("", a, b, self.tol)
+
+    def side_by_side(self, before: int, last: int) -> Difference | None:
+        """Repeat the steps of both runs, to the first after which their states differ."""
+        old = self.states(before)
+        replays = self.a.replayed(old[0], last), self.b.replayed(old[1], last)
+        for new in zip(*replays, strict=True):
+            leaf = first_unequal("", *new, self.tol)
+            if leaf is not None:
+                return self._within(old, leaf)
+            old = new
+        leaf = self.unequal(before, last) if last > before else None
+        return None if leaf is None else _difference(Array("record", "", ()), leaf, last, before)
+
+    def _within(self, old: tuple[State, State], leaf: Leaf) -> Difference:
+        """Find the first array that differs in the step after two states."""
+        number = int(old[0].step) + 1
+        others = {array.key: array.values for array in arrays_of_step(self.b, old[1])}
+        for array in arrays_of_step(self.a, old[0]):
+            if array.key in others:
+                found = first_unequal(array.name, array.values, others[array.key], self.tol)
+                if found is not None:
+                    return _difference(array, found, number, number - 1)
+        return _difference(Array("update", "", ()), leaf, number, number - 1)
+
+
+def _difference(array: Array, leaf: Leaf, step: int, after: int) -> Difference:
+    return Difference(
+        place=place(step, array, leaf), values=leaf.values, largest=leaf.largest, after=after
+    )

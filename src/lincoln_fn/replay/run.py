@@ -1,0 +1,144 @@
+"""A training run that can be repeated from its saved states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import torch
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._spent import check_unspent
+from lincoln_fn.checkpoint import Directory, load
+from lincoln_fn.checkpoint.listing import newest_first
+from lincoln_fn.data import Batch, Batches
+from lincoln_fn.layer import Layer
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.step import Step
+
+# Any: a `TrainState`, or a state of the user's own with the attribute `step`.
+State: TypeAlias = Any
+# Any: a `Step`, or a function (state, batch) -> (state, value).
+TakesStep: TypeAlias = Callable[[State, Any], tuple[State, Any]]
+
+
+@attrs.frozen(eq=False, slots=False)
+class Run:
+    """A training run that can be repeated.
+
+    Args:
+        step: from `make_step`, or any pure function (state, batch) -> (state, value).
+        batches: `data.batches`, a sequence, or a function i -> batch. Step number i + 1 takes batch
+            i.
+        start: the state before the first step; its step need not be 0.
+        saved: states on the way: a `checkpoint.Directory`, or a sequence of states. The more there
+            are, the less is repeated. A directory keeps 3 by default: raise its `keep_last`.
+        net: the network of a step of your own, if its state has `params`; a step of `make_step`
+            has its own. Without one, the first different array is found, and no layer.
+        loss: its loss.
+
+    Raises:
+        LayerError: if an argument has the wrong type, or a state was donated to a step.
+
+    Example:
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = lf.make_step(net, lf.losses.mse(), optimizer)
+        >>> start = lf.init_state(net, optimizer, lf.Key(0), x)
+        >>> run = Run(step, [(x, torch.ones(4, 1))] * 6, start)
+        >>> [int(state.step) for state in run.replayed(start, 3)]
+        [1, 2, 3]
+    """
+
+    step: TakesStep = attrs.field(repr=False)
+    batches: Batches | Sequence[Batch] | Callable[[int], Batch] = attrs.field(repr=False)
+    start: State = attrs.field(repr=False)
+    saved: Directory | Sequence[State] = ()
+    net: Layer | None = None
+    loss: Loss | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.step, Layer) or not callable(self.step):
+            raise wrong_kind("Run", "step", self.step, "what make_step returns")
+        if not (callable(self.batches) or isinstance(self.batches, Batches | Sequence)):
+            expected = "data.batches, a sequence or a function of i"
+            raise wrong_kind("Run", "batches", self.batches, expected)
+        for state in (self.start, *(() if isinstance(self.saved, Directory) else self.saved)):
+            if not hasattr(state, "step"):
+                raise wrong_kind("Run", "a state", state, "a state with a step")
+            check_unspent(state)
+
+    @property
+    def begun(self) -> int:
+        """The number of steps before the start."""
+        return int(self.start.step)
+
+    @cached_property
+    def marks(self) -> Mapping[int, State | Path]:
+        """The saved states, or their files, by step, after the start."""
+        if isinstance(self.saved, Directory):
+            files = newest_first(self.saved.path)[::-1]
+            found: dict[int, State | Path] = {int(file.stem.split("_")[1]): file for file in files}
+        else:
+            found = {int(state.step): state for state in self.saved}
+        return {step: found[step] for step in sorted(found) if step > self.begun}
+
+    def has(self, step: int) -> bool:
+        """Return whether the state after a step is the start, or saved."""
+        return step == self.begun or step in self.marks
+
+    def at(self, step: int) -> State:
+        """Return the start, or a saved state."""
+        if step == self.begun:
+            return self.start
+        mark = self.marks[step]
+        return load(mark, self.start) if isinstance(mark, Path) else mark
+
+    def batch(self, i: int) -> Batch:
+        """Return batch i, which step number i + 1 takes."""
+        if isinstance(self.batches, Batches):
+            return self.batches.at(i)
+        return self.batches(i) if callable(self.batches) else self.batches[i]
+
+    def row(self, i: int, example: int) -> int | None:
+        """Return which row of the data an example of batch i is; None if that is not known."""
+        if not isinstance(self.batches, Batches):
+            return None
+        numbers = torch.arange(self.batches.examples)
+        return int(attrs.evolve(self.batches, arrays=(numbers,)).at(i)[0][example])
+
+    def take(self, state: State) -> State:
+        """Take one step from a state, which stays as it is."""
+        if getattr(self.step, "donate", False):  # the step may write over what it is given
+            state = tree.map(torch.clone, state, states=True)
+        return self.step(state, self.batch(int(state.step)))[0]
+
+    def replayed(self, state: State, until: int) -> Iterator[State]:
+        """Repeat the steps after a state, and yield the state after each."""
+        while int(state.step) < until:
+            state = self.take(state)
+            yield state
+
+    def reached(self, state: State, until: int) -> State:
+        """Repeat the steps after a state, and return the last."""
+        for state in self.replayed(state, until):
+            pass
+        return state
+
+    @property
+    def end(self) -> int | None:
+        """The number of the last step that there is a batch for; None if that is not known."""
+        if isinstance(self.batches, Batches):
+            return self.batches.start + len(self.batches)
+        return len(self.batches) if isinstance(self.batches, Sequence) else None
+
+    @cached_property
+    def parts(self) -> tuple[Layer, Loss] | None:
+        """The network and the loss as the step runs them; None if they are not known."""
+        if isinstance(self.step, Step) and isinstance(self.step.pure, partial):
+            layer, loss = self.step.pure.args[:2]  # of `bare_step`: faster than the step's own
+            return self.net or layer, self.loss or loss
+        return None if self.net is None or self.loss is None else (self.net, self.loss)
