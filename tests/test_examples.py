@@ -144,7 +144,21 @@ def test_help_tells_what_the_example_does(name, run, capsys):
     assert all(option in text for option in ("--key", "--epochs", "--plot FILE.png"))
 
 
-@pytest.mark.parametrize("name", ["breast_cancer", "mnist", "mnist_cnn", "char_lstm", "char_gpt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "breast_cancer",
+        "mnist",
+        "mnist_cnn",
+        "char_lstm",
+        "char_gpt",
+        "find_fault",
+        "relevance",
+        "patching",
+        "feedback_alignment",
+        "mnist_private",
+    ],
+)
 def test_help_says_how_long_a_default_run_takes(name, run, capsys):
     with pytest.raises(SystemExit):
         run(name, "--help")

@@ -6,6 +6,7 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
+from lincoln_fn import attribution as attribution
 from lincoln_fn import checkpoint as checkpoint
 from lincoln_fn import data as data
 from lincoln_fn import initializers as initializers
@@ -18,6 +19,7 @@ from lincoln_fn import metrics as metrics
 from lincoln_fn import optim as optim
 from lincoln_fn import plots as plots
 from lincoln_fn import replay as replay
+from lincoln_fn import rules as rules
 from lincoln_fn import schedules as schedules
 from lincoln_fn import streams as streams
 from lincoln_fn import testing as testing

@@ -15,7 +15,10 @@ from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.patching import outputs as outputs
+from lincoln_fn.patching import patched as patched
 from lincoln_fn.record import brief
+from lincoln_fn.rules.alignment import alignment as alignment
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 

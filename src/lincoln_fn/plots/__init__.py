@@ -9,10 +9,19 @@ Nothing is shown, and pyplot's figures do not change. Matplotlib is imported by 
 so this module can be imported without it.
 """
 
+from lincoln_fn.plots.attribution import effects, relevance
 from lincoln_fn.plots.curves import learning_curve
 from lincoln_fn.plots.gradients import gradient_norms
 from lincoln_fn.plots.histograms import activations
 from lincoln_fn.plots.images import filters
 from lincoln_fn.plots.matrix import confusion_matrix
 
-__all__ = ["activations", "confusion_matrix", "filters", "gradient_norms", "learning_curve"]
+__all__ = [
+    "activations",
+    "confusion_matrix",
+    "effects",
+    "filters",
+    "gradient_norms",
+    "learning_curve",
+    "relevance",
+]

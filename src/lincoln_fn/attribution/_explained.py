@@ -1,0 +1,83 @@
+"""Which output is explained, and the network that computes it.
+
+A target picks one output of each example:
+
+    int                       the class with this index, for all examples
+    integer tensor            the class of each example, of y's shape without the classes' axis
+    floating tensor           weights of y's shape: sum(weights * y) is explained
+    None                      the class with the highest score
+
+The classes' axis is 1, as for the losses, or 0 for a y of one axis. Networks are explained as they
+are after training: `inference(net)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+
+Target: TypeAlias = int | Tensor | None
+
+
+def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
+    """Return the network to explain; x must be floating, for it gets the attribution."""
+    check_kinds(function, "(net, params, x, target)", net=(net, Layer))
+    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
+        mend = "explain the part of the network behind its embedding, or use lrp"
+        raise LayerError(function, f"expected a floating x, got {brief(x)}; {mend}")
+    return inference(net)
+
+
+def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
+    """Return g: 1 at the outputs that the target picks, or its weights."""
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        raise LayerError(function, f"expected a network with one output, got {brief(y)}")
+    if isinstance(target, Tensor) and target.is_floating_point():
+        if target.shape != y.shape:
+            given = f"{tuple(target.shape)}"
+            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {given}")
+        return target.to(y)
+    axis = min(1, y.ndim - 1)
+    index = _index(function, y, target, axis)
+    return torch.zeros_like(y).scatter(axis, index.unsqueeze(axis), 1.0)
+
+
+def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
+    """Return the class of each example."""
+    shape = (*y.shape[:axis], *y.shape[axis + 1 :])
+    if target is None:
+        return y.argmax(axis)
+    if isinstance(target, Tensor) and target.shape == shape:
+        index = target.to(y.device).long()
+    elif isinstance(target, int) and not isinstance(target, bool):
+        index = torch.full(shape, target, device=y.device)
+    else:
+        wanted = f"a class, or integer classes of shape {shape}, or weights of {tuple(y.shape)}"
+        raise LayerError(function, f"expected target to be {wanted}, got {brief(target)}")
+    classes = y.shape[axis]
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
+        given = f"{int(index.min())} to {int(index.max())}"
+        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {given}")
+    return index
+
+
+def by_example(y: Tensor, batched: bool) -> Tensor:
+    """Sum over all axes but the batch's, or over all if there is no batch."""
+    return y.flatten(1).sum(1) if batched else y.sum()
+
+
+# Any: two trees of tensors, in which None stands for what has no gradient.
+def product(first: Any, second: Any) -> Any:
+    """Multiply two trees of tensors, leaf by leaf; None where one of them has None."""
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return tuple(product(a, b) for a, b in zip(first, second, strict=True))
+    return None if first is None or second is None else first * second

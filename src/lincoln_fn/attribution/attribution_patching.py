@@ -1,0 +1,143 @@
+"""Attribution patching: what patching each output would change, to first order, for all at once.
+
+Activation patching runs a network on a corrupted input, puts one output a of a clean run in the
+place of the corrupted run's, and measures how the metric M changes. For every path it is one run.
+
+Derivation. Taylor's theorem at the corrupted run gives the change for every path from one backward
+pass:
+
+    M(a_"clean") - M(a_"corrupted") = (a_"clean" - a_"corrupted") (dM)/(da) + O("difference"^2)
+
+The product is computed element by element. Its sum over an output, or over a part of it, is the
+effect of patching that output, or that part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.attribution._explained import Target, explained_output, product
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.patching import labels_of, noted, outputs
+from lincoln_fn.paths import map_paths, with_loops
+from lincoln_fn.shapes import LayerError
+
+# Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
+Metric: TypeAlias = Target | Callable[[Arrays], Arrays]
+
+
+def attribution_patching(
+    net: Layer, params: Params, clean_x: Arrays, corrupted_x: Arrays, metric: Metric
+) -> dict[str, Arrays]:
+    """Estimate the effect of patching every output of a corrupted run by the clean run's.
+
+    Args:
+        net: the network, as it is after training.
+        params: its parameters.
+        clean_x: the input of the run that the outputs come from.
+        corrupted_x: the input of the run that is patched, of the same shape.
+        metric: what is measured: a class, or weights of y's shape, so that the metric is
+            sum(weights * y), such as 1 and -1 for the difference of two logits; or a function from
+            y to dM/dy, for any other metric M, such as that of a loss.
+
+    Returns:
+        By the path of each layer and composition, (a_clean - a_corrupted) dM/da, of its output's
+        shape; None for an output without a gradient. The second use of a layer has the path
+        "3, use 2", and so on.
+
+    Raises:
+        LayerError: if the outputs of the two runs differ in shape; as the network does.
+
+    Source:
+        Nanda, "Attribution Patching: Activation Patching At Industrial Scale", 2023; Syed, Rager
+        and Conmy, "Attribution Patching Outperforms Automated Circuit Discovery", 2023.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(3, bias=False), lf.dense(1)), torch.eye(2)
+        >>> params = net.init(lf.Key(0), x)
+        >>> effects = attribution_patching(net, params, x[:1], x[1:], 0)
+        >>> change = net.predict(params, x[:1]) - net.predict(params, x[1:])
+        >>> [torch.allclose(effect.sum(), change.sum()) for effect in effects.values()]
+        [True, True, True]
+    """
+    check_kinds("attribution_patching", "(net, params, clean_x, corrupted_x)", net=(net, Layer))
+    net = inference(net)
+    corrupted: dict[str, Arrays] = {}
+    found: list[tuple[str, Arrays, Arrays]] = []
+    watched = map_paths(partial(_watched, corrupted, found), net)
+    with torch.no_grad():
+        clean = outputs(net, params, clean_x)
+        y, cache = watched.forward(params, corrupted_x)
+        name = "attribution_patching"
+        g = metric(y) if callable(metric) else explained_output(name, y, metric)
+        watched.input_grad(params, cache, g)
+        effects: dict[str, Arrays] = {}
+        for path, y, g in found:
+            label = _label(path, y, corrupted)
+            _check_alike(label, clean[label], y)
+            effects[label] = product(_difference(clean[label], y), g)
+    return {label: effects[label] for label in corrupted if label in effects}
+
+
+def _watched(
+    seen: dict[str, Arrays],
+    found: list[tuple[str, Arrays, Arrays]],
+    layer: Layer,
+    path: str,
+) -> Layer:
+    """Let a layer's forward note y, and its backward y and g."""
+    made = layer.composition
+
+    # Any: the arguments of a layer's functions, and of a composition's loops.
+    def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:
+        y, cache = run(*arguments)
+        return noted(seen, path, y), (cache, [y])
+
+    def backward(run: Callable[..., Any], *arguments: Any) -> Any:
+        *first, (cache, (y,)), g = arguments
+        found.append((path, y, g))
+        return run(*first, cache, g)
+
+    if made is not None:
+        return with_loops(layer, partial(forward, made.there), partial(backward, made.back))
+    return layer.replace(
+        forward=partial(forward, layer.forward),
+        backward=partial(backward, layer.backward),
+        input_grad=partial(backward, layer.input_grad),
+    )
+
+
+def _label(path: str, y: Arrays, corrupted: dict[str, Arrays]) -> str:
+    """Find which use of a layer had the output y.
+
+    A `checkpointed` layer runs again in backward, and adds labels of uses with the same outputs.
+    """
+    *labels, last = labels_of(path, corrupted)
+    for label in labels:
+        pairs = zip(tree.leaves(corrupted[label]), tree.leaves(y), strict=True)
+        if all(torch.equal(a, b) for a, b in pairs):
+            return label
+    return last
+
+
+def _check_alike(label: str, clean: Arrays, corrupted: Arrays) -> None:
+    shapes = [[tuple(leaf.shape) for leaf in tree.leaves(y)] for y in (clean, corrupted)]
+    if shapes[0] != shapes[1]:
+        problem = f"expected both runs to have outputs of one shape, got {shapes[0]}, {shapes[1]}"
+        raise LayerError(f"attribution_patching: {label}", problem)
+
+
+def _difference(clean: Arrays, corrupted: Arrays) -> Arrays:
+    """Subtract two outputs; what is not floating has no difference."""
+    if isinstance(clean, tuple):
+        return tuple(_difference(a, b) for a, b in zip(clean, corrupted, strict=True))
+    is_floating = isinstance(clean, Tensor) and clean.is_floating_point()
+    return clean - corrupted if is_floating else None

@@ -1,0 +1,74 @@
+"""Grad-CAM: where the feature maps that matter for an output are active.
+
+With A_c the feature maps at some layer and F the explained output, each map has as its weight the
+mean gradient, and the picture is what is positive of the weighted sum:
+
+    alpha_c = mean_p (dF)/(dA_c[p])    over the positions p
+    cam[p] = max(0, sum_c alpha_c A_c[p])
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.attribution._explained import Target, at_inference, explained_output
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.patching import patched
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+
+
+def grad_cam(
+    net: Layer, params: Params, x: Arrays, target: Target = None, *, path: str
+) -> Float[Tensor, " batch *positions"]:
+    """Compute where the feature maps at a path speak for the explained output.
+
+    Args:
+        net: the network, which is explained as it is after training.
+        params: its parameters.
+        x: its input, with the batch first.
+        target: which output F is, as `gradient` takes it.
+        path: the layer or composition whose output are the feature maps A, of shape (batch,
+            channels, *positions), such as the last convolution's ReLU.
+
+    Returns:
+        cam, at the feature maps' resolution. `lf.upsample` or `lf.plots.relevance` enlarge it.
+
+    Raises:
+        LayerError: if net has no such path, or its output has no positions; as `gradient` does.
+
+    Source:
+        Selvaraju and others, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization", ICCV 2017.
+
+    Example:
+        >>> net, x = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.flatten()), torch.ones(1, 1, 5, 5)
+        >>> grad_cam(net, net.init(lf.Key(0), x), x, 0, path="1").shape
+        torch.Size([1, 3, 3])
+    """
+    net = at_inference("grad_cam", net, x)
+    maps: list[Arrays] = []
+    gradients: list[Arrays] = []
+    # A `checkpointed` layer is run again in backward: the first output is the forward pass's.
+    noted = patched(
+        net, {path: partial(_noted, maps)}, gradients={path: partial(_noted, gradients)}
+    )
+    with torch.no_grad():
+        y, cache = noted.forward(params, x)
+        noted.input_grad(params, cache, explained_output("grad_cam", y, target))
+        a, da = maps[0], gradients[0]
+        if not isinstance(a, Tensor) or a.ndim < 3:
+            wanted = "feature maps of shape (batch, channels, *positions)"
+            raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {brief(a)}")
+        alpha = da.mean(tuple(range(2, a.ndim)), keepdim=True)
+        cam: Tensor = (alpha * a).sum(1).clamp(min=0)
+    return cam
+
+
+def _noted(seen: list[Arrays], value: Arrays) -> Arrays:
+    seen.append(value)
+    return value

@@ -1,0 +1,102 @@
+"""Guided backpropagation and deconvolution: other gradients of the activations.
+
+An activation's backward is dx = g f'(x). Of a ReLU's, with f'(x) = 1 where x > 0 and else 0, the
+first of these methods also drops what is negative in g, and the second drops only that:
+
+    dx = max(0, g) f'(x)    guided backpropagation
+    dx = max(0, g)          deconvolution
+
+All other layers have their own backward. Both are applied to every activation, not only to ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+
+from lincoln_fn.attribution._explained import Target, at_inference, explained_output
+from lincoln_fn.attribution.kinds import ACTIVATION, kind_of
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.walks import back
+
+# (layer, params, cache, g) -> dx, for an activation.
+Rule: TypeAlias = Callable[[Layer, Params, Cache, Arrays], Arrays]
+
+
+def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
+    """Send back through each activation only what is positive: dx = max(0, g) f'(x).
+
+    Args:
+        net: the network, which is explained as it is after training.
+        params: its parameters.
+        x: its input, with the batch first.
+        target: which output is explained, as `gradient` takes it.
+
+    Returns:
+        What arrives at x, which it mirrors.
+
+    Raises:
+        LayerError: as `gradient` does.
+
+    Source:
+        Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All
+        Convolutional Net", 2015.
+
+    Example:
+        >>> x = torch.tensor([[1.0, -1.0, 1.0]])
+        >>> guided_backpropagation(lf.relu(), (), x, torch.tensor([[2.0, 2.0, -2.0]]))
+        tensor([[2., 0., 0.]])
+    """
+    return _walk("guided_backpropagation", _guided, net, params, x, target)
+
+
+def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
+    """Send back through each activation what is positive, wherever its x was: dx = max(0, g).
+
+    Args:
+        net: the network, which is explained as it is after training.
+        params: its parameters.
+        x: its input, with the batch first.
+        target: which output is explained, as `gradient` takes it.
+
+    Returns:
+        What arrives at x, which it mirrors.
+
+    Raises:
+        LayerError: as `gradient` does.
+
+    Source:
+        Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
+
+    Example:
+        >>> x = torch.tensor([[1.0, -1.0, 1.0]])
+        >>> deconvolution(lf.relu(), (), x, torch.tensor([[2.0, 2.0, -2.0]]))
+        tensor([[2., 2., 0.]])
+    """
+    return _walk("deconvolution", _deconvolved, net, params, x, target)
+
+
+def _guided(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Arrays:
+    return layer.input_grad(params, cache, g.clamp(min=0))
+
+
+def _deconvolved(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Arrays:
+    return g.clamp(min=0)
+
+
+def _walk(
+    function: str, rule: Rule, net: Layer, params: Params, x: Arrays, target: Target
+) -> Arrays:
+    def visit(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, None]:
+        if kind_of(layer) in ACTIVATION:
+            return rule(layer, params, cache, g), None
+        return layer.input_grad(params, cache, g), None
+
+    net = at_inference(function, net, x)
+    with torch.no_grad():
+        y, cache = net.forward(params, x)
+        return back(visit, net, params, cache, explained_output(function, y, target))[0]

@@ -1,0 +1,161 @@
+"""Layer-wise relevance propagation: an output is shared out, layer by layer, down to the input.
+
+The relevance of the explained output is the output itself, and that of all other outputs is 0. Each
+layer passes the relevance of its y on to its x by a rule (`rules`), which a composite chooses
+(`composites`). So the relevance of x says how much each of its elements accounts for of the output.
+
+The walk back is that of the backward pass, with a rule at each layer in place of `input_grad`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.attribution._explained import Target, explained_output
+from lincoln_fn.attribution.composites import Composite, epsilon_plus
+from lincoln_fn.attribution.rules import Rule, Use
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.paths import map_paths, with_loops
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.walks import back
+
+
+@attrs.frozen(eq=False)
+class LayerRelevance:
+    """The relevance of a layer's output and input.
+
+    Args:
+        path: the layer's or the composition's; "" is the network's.
+        name: its name.
+        y: the relevance of its output.
+        x: the relevance of its input; None for one that has none, such as indices.
+    """
+
+    path: str
+    name: str
+    y: Arrays = attrs.field(repr=brief)
+    x: Arrays = attrs.field(repr=brief)
+
+
+@attrs.frozen(eq=False)
+class Relevance:
+    """The relevance of a network's input, and of every layer's input and output.
+
+    Args:
+        x: that of the network's input.
+        layers: that of each use of each layer and each composition, from the network's output to
+            its input; a composition comes after its parts.
+    """
+
+    x: Arrays = attrs.field(repr=brief)
+    layers: tuple[LayerRelevance, ...] = attrs.field(repr=False)
+
+    def __getitem__(self, path: str) -> LayerRelevance:
+        """Return the relevance at a path; of several uses, that which the walk back came to first.
+
+        Args:
+            path: of a layer or a composition.
+
+        Returns:
+            The relevance of its output and its input.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for layer in self.layers:
+            if layer.path == path:
+                return layer
+        raise KeyError(path)
+
+
+def lrp(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    target: Target = None,
+    *,
+    rules: Composite | None = None,
+) -> Relevance:
+    """Share the explained output out to the input and to all layers.
+
+    Args:
+        net: the network, which is explained as it is after training. It should end with scores, not
+            with log-probabilities.
+        params: its parameters.
+        x: its input, with the batch first. Indices have no relevance; that of their embedding is in
+            the result.
+        target: which output is explained: a class for all examples, a class for each, weights of
+            y's shape, or None for each example's highest score. The relevance of the output is
+            y times 1 or times the weight.
+        rules: the composite that chooses a rule for each layer; None is `epsilon_plus()`.
+
+    Returns:
+        The relevance of x, and that at every path.
+
+    Raises:
+        LayerError: if a layer has no rule, or the target does not fit y; as the network does.
+
+    Source:
+        Bach and others, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
+        Layer-Wise Relevance Propagation", 2015.
+
+    Example:
+        >>> net, x = lf.residual(lf.tanh()), torch.tensor([[0.5, 1.0]])
+        >>> relevance = lrp(net, net.init(lf.Key(0), x), x, 0)  # y_0 = 0.5 + tanh(0.5)
+        >>> relevance.x, relevance["1"].x
+        (tensor([[0.9621, 0.0000]]), tensor([[0.5000, 0.0000]]))
+    """
+    check_kinds("lrp", "(net, params, x, target)", net=(net, Layer))
+    composite = epsilon_plus() if rules is None else rules
+    if not isinstance(composite, Composite):
+        raise LayerError("lrp", f"expected rules to be a Composite, got {brief(rules)}")
+    net = inference(net)
+    chosen = composite.rules_of(net)
+    found: list[LayerRelevance] = []
+    recorded = map_paths(partial(_recorded, found), net)
+    with torch.no_grad():
+        y, cache = recorded.forward(params, x)
+        relevance = y * explained_output("lrp", y, target)
+        of_x, _ = back(partial(_visit, chosen, found), recorded, params, cache, relevance)
+    return Relevance(of_x, tuple(found))
+
+
+def _recorded(found: list[LayerRelevance], layer: Layer, path: str) -> Layer:
+    """Let a single layer keep its use as its cache, and a composition note its relevance."""
+    made = layer.composition
+    if made is None:
+        return layer.replace(forward=partial(_forward, layer))
+
+    # Any: the visitor and the records of any walk.
+    def noted(visit: Any, params: Params, cache: Cache, y: Arrays) -> tuple[Arrays, Any]:
+        x, records = made.back(visit, params, cache, y)
+        found.append(LayerRelevance(path, layer.name, y, x))
+        return x, records
+
+    return with_loops(layer, made.there, noted)
+
+
+def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Use]:
+    y, cache = layer.forward(params, x)
+    return y, Use(layer, params, x, y, cache)
+
+
+def _visit(
+    chosen: dict[str, Rule],
+    found: list[LayerRelevance],
+    layer: Layer,
+    path: str,
+    params: Params,
+    use: Use,
+    y: Arrays,
+) -> tuple[Arrays, None]:
+    x = chosen[path].propagate(use, y)
+    found.append(LayerRelevance(path, layer.name, y, x))
+    return x, None

@@ -1,0 +1,124 @@
+"""Batch norm after training, merged into the dense layer or convolution before it.
+
+Derivation. By its running statistics, batch norm is an affine map of each channel o,
+y_o = scale_o h_o + shift_o, and h = A x + b is the linear layer before it:
+
+    scale = w / sqrt(var + epsilon)
+    shift = b_"norm" - scale mean
+    y = scale (A x + b) + shift = (scale A) x + (scale b + shift)
+
+So params with these weights and biases, and a batch norm that changes nothing, make the same
+network. Rules of relevance propagation then see the one linear layer that the two are.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.attribution.kinds import LINEAR, kind_of
+from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.combine.serial import there as serial_there
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.layers import _by_running, batch_norm, conv, conv_transpose, dense
+from lincoln_fn.record import evolve
+from lincoln_fn.walk.composition import gather_entries
+
+
+def merge_batch_norm(net: Layer, params: Params) -> Params:
+    """Make the params of the same network with each batch norm merged into the layer before it.
+
+    Args:
+        net: the network.
+        params: its parameters.
+
+    Returns:
+        Params for net. In a `serial` where a batch norm with running statistics follows a dense
+        layer or a convolution, that layer has the product, and batch norm computes y = x in
+        `predict`. All else is unchanged.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(3), lf.batch_norm()), torch.randn(5, 2)
+        >>> params = net.init(lf.Key(0), x)
+        >>> params = net.advance(params, net.forward(params, x)[1])
+        >>> merged = merge_batch_norm(net, params)
+        >>> torch.allclose(net.predict(merged, x), net.predict(params, x), atol=1e-6)
+        True
+        >>> torch.allclose(net.parts[0].predict(merged[0], x), net.predict(params, x), atol=1e-6)
+        True
+    """
+    check_kinds("merge_batch_norm", "(net, params)", net=(net, Layer))
+    return _merged(net, params)
+
+
+def _merged(layer: Layer, params: Params) -> Params:
+    made = layer.composition
+    if made is None:
+        return params
+    if made.label == "frozen":
+        return FrozenParams(_merged(made.parts[0], params.params))
+    if made.label == "checkpointed":
+        return _merged(made.parts[0], params)
+    if made.gather is not gather_entries:  # params are not a tuple with an entry for each part
+        return params
+    entries = [_merged(part, entry) for part, entry in zip(made.parts, params, strict=False)]
+    if made.there is serial_there:
+        for i in range(1, len(entries)):
+            linear, norm = made.parts[i - 1], made.parts[i]
+            if _is_mergeable(linear, entries[i - 1], norm, entries[i]):
+                entries[i - 1 : i + 1] = _pair(linear, entries[i - 1], norm, entries[i])
+    return tuple(entries)
+
+
+def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> bool:
+    if kind_of(norm) not in {batch_norm.forward, _by_running.forward}:
+        return False
+    if not isinstance(norm_params, batch_norm.Params) or norm_params.running is None:
+        return False
+    is_own = isinstance(params, dense.Params | conv.Params | conv_transpose.Params)
+    return kind_of(linear) in LINEAR and is_own
+
+
+def _pair(
+    linear: Layer, params: Params, norm: Layer, norm_params: batch_norm.Params
+) -> tuple[Params, Params]:
+    """Make the linear layer's params with the batch norm's map, and those of an identity."""
+    running, eps = norm_params.running, _keyword(norm, "eps")
+    assert running is not None, "as `_is_mergeable` checked"
+    scale = (running.var + eps).rsqrt()
+    if norm_params.weight is not None:
+        scale = norm_params.weight * scale
+    bias = -scale * running.mean if params.bias is None else scale * (params.bias - running.mean)
+    if norm_params.bias is not None:
+        bias = bias + norm_params.bias
+    weight = params.weight * _by_output(scale, linear, params)
+    still = evolve(
+        running, mean=torch.zeros_like(running.mean), var=torch.full_like(running.var, 1 - eps)
+    )
+    ones, zeros = torch.ones_like(scale), torch.zeros_like(scale)
+    without = batch_norm.Params(
+        None if norm_params.weight is None else ones,
+        None if norm_params.bias is None else zeros,
+        still,
+    )
+    return evolve(params, weight=weight, bias=bias), without
+
+
+def _by_output(scale: Tensor, linear: Layer, params: Params) -> Tensor:
+    """Give the scale of each output channel the axes of the weight."""
+    if isinstance(params, dense.Params):
+        return scale
+    spatial = (1,) * (params.weight.ndim - 2)
+    if isinstance(params, conv.Params):
+        return scale.view(-1, 1, *spatial)
+    groups, (n_in, n_out) = _keyword(linear, "groups"), params.weight.shape[:2]
+    by_group = scale.view(groups, 1, n_out).expand(groups, n_in // groups, n_out)
+    return by_group.reshape(n_in, n_out, *spatial)
+
+
+def _keyword(layer: Layer, name: str) -> Any:  # Any: a hyperparameter
+    return layer.forward.keywords[name] if isinstance(layer.forward, partial) else None

@@ -1,0 +1,113 @@
+"""Relevance through attention, y = A v with A = softmax(S) and S = q k^T.
+
+Derivation. A product of two matrices is a sum of products of two factors, and each factor gets half
+of its term's share (`split` in `any_layer`). Softmax is linearised at S, as `norm` does it:
+
+    s = R / (2 y)
+    R_A = A (s v^T)    term by term
+    R_v = v (A^T s)    term by term
+    R_S = S (R_A - A sum_j R_(A j))
+    R_q = q ((R_S / (2 S)) k)    term by term
+    R_k = k ((R_S / (2 S))^T q)    term by term
+
+S cancels out, and R_S / (2 S) is computed as
+
+    t = 1/2 (R_A - A sum_j R_(A j))
+
+The linearised softmax has a bias, so R_S does not sum to R_A. Where a mask forbids attention, A,
+R_A and t are 0. A floating mask is added to S as a bias is, and takes its share.
+
+If the weights A count as constants, v gets all of R, which is conserved:
+
+    R_v = v (A^T R / y)
+
+Sources: Achtibat and others, "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
+Transformers", ICML 2024, equations 9 to 14; Ali and others, "XAI for Transformers: Better
+Explanations through Conservative Propagation", ICML 2022 (constant weights).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.attribution.rules.rule import Rule, Use, share
+from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.layers import _heads, scaled_dot_product_attention
+from lincoln_fn.layers._attention import weights_of
+from lincoln_fn.shapes import LayerError
+
+
+@checked
+def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False) -> Rule:
+    """Share the relevance of attention's output to query, key and value.
+
+    Args:
+        stabilizer: is added to the denominators' absolute values.
+        constant_weights: whether the weights count as constants, so that the values get everything.
+
+    Returns:
+        The rule, for `scaled_dot_product_attention` and the heads of `multi_head_attention`.
+
+    Example:
+        >>> attention(constant_weights=True)
+        attention(constant_weights=True)
+    """
+    shares = partial(_constant if constant_weights else _shares, stabilizer=stabilizer)
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        cache = use.cache
+        if isinstance(cache, _heads.Cache):
+            heads = cache.q.shape[-3]
+            y, r = (_heads.split_heads(t, heads) for t in (use.y, relevance))
+            weights = weights_of(cache.q, cache.k, cache.mask, cache.is_causal)
+            parts = shares(cache.q, cache.k, cache.v, weights, y, r)
+            return (*map(_heads.merge_heads, parts), _no_mask(cache.mask))
+        if not isinstance(cache, scaled_dot_product_attention.Cache):
+            raise LayerError(use.layer.name, "expected a layer of attention for attention()")
+        q, k, v, *masks = cache.x
+        parts = shares(q * cache.scale, k, v, cache.weights, use.y, relevance)
+        return (*parts, *map(_no_mask, masks))
+
+    shown = {"stabilizer": (stabilizer, 1e-6), "constant_weights": (constant_weights, False)}
+    return Rule(call_repr("attention", **shown), propagate)
+
+
+def _shares(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    y: Tensor,
+    relevance: Tensor,
+    *,
+    stabilizer: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute R_q, R_k and R_v."""
+    s = share(relevance, 2 * y, stabilizer)
+    of_weights = weights * (s @ v.mT)
+    t = (of_weights - weights * of_weights.sum(-1, keepdim=True)) / 2
+    return q * (t @ k), k * (t.mT @ q), v * (weights.mT @ s)
+
+
+def _constant(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    y: Tensor,
+    relevance: Tensor,
+    *,
+    stabilizer: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give everything to the values."""
+    of_v = v * (weights.mT @ share(relevance, y, stabilizer))
+    return torch.zeros_like(q), torch.zeros_like(k), of_v
+
+
+def _no_mask(mask: Tensor | None) -> Tensor | None:
+    """Return the relevance of a mask: zeros if it is floating, as its gradient is, or None."""
+    return torch.zeros_like(mask) if mask is not None and mask.is_floating_point() else None

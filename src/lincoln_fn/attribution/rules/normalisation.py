@@ -1,0 +1,60 @@
+"""Relevance through a normalisation whose standard deviation counts as a constant.
+
+Derivation. With rstd a constant, layer norm and RMS norm are linear in x, up to the bias, and their
+backward loses the term that came from rstd:
+
+    y = (x - mean) rstd w + b    layer norm
+    dx = rstd (g w - mean(g w))
+    y = x rstd w    RMS norm
+    dx = rstd g w
+
+The relevance is shared in proportion to the contributions to y: R_i = x_i dx_i with g = R / y. The
+bias takes its share. `pass_`, which gives each x_i the relevance of its own y_i, is the other rule
+for normalisations.
+
+Source: Ali and others, "XAI for Transformers: Better Explanations through Conservative
+Propagation", ICML 2022.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.attribution.rules.rule import Rule, Use, share
+from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.layers import layer_norm, rms_norm
+from lincoln_fn.layers._normalisation import mean_over, scale_and_shift
+from lincoln_fn.shapes import LayerError
+
+
+@checked
+def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
+    """Share through layer norm or RMS norm as if the standard deviation were a constant.
+
+    Args:
+        stabilizer: is added to |y|.
+
+    Returns:
+        The rule.
+
+    Example:
+        >>> constant_std()
+        constant_std()
+    """
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        cache, x = use.cache, use.x
+        if not isinstance(cache, layer_norm.Cache | rms_norm.Cache):
+            raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
+        dy = scale_and_shift(share(relevance, use.y, stabilizer), use.params.weight)
+        if isinstance(cache, rms_norm.Cache):
+            of_x: Tensor = x * cache.rstd * dy
+            return of_x
+        mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
+        result: Tensor = x * cache.rstd * (dy - mean(dy))
+        return result
+
+    return Rule(call_repr("constant_std", stabilizer=(stabilizer, 1e-6)), propagate)

@@ -1,0 +1,144 @@
+"""What a rule of relevance propagation is, and what all rules share.
+
+A rule takes one use of a layer and the relevance R of its output y, and returns the relevance of
+its input x. It shares R_j out to the x_i in proportion to their contributions z_ij to y_j:
+
+    R_i = sum_j z_(ij) / (sum_n z_(nj)) R_j
+
+Derivation. Most rules take contributions x_i W_ij of a linear map with some weights W. With
+s_j = R_j / sum_n z_nj, the sum over j is the map's own backward, applied to s:
+
+    R_i = x_i sum_j W_(ij) s_j = x_i "input_grad"(s)_i
+
+So a rule calls the layer's own `forward` and `input_grad` with other params, and holds for dense
+layers and all convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.record import brief, evolve
+from lincoln_fn.shapes import LayerError
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """One use of a single layer, as the forward walk recorded it.
+
+    Args:
+        layer: the layer.
+        params: its parameters.
+        x: its input.
+        y: its output.
+        cache: its cache.
+    """
+
+    layer: Layer
+    params: Params
+    x: Arrays
+    y: Arrays
+    cache: Cache
+
+
+@attrs.frozen(eq=False, repr=False)
+class Rule:
+    """A rule of relevance propagation.
+
+    Args:
+        name: the code that makes the rule, such as "gamma(0.25)"; its repr.
+        propagate: (use, R) -> R of x, as the module says. R has y's structure, and the result has
+            x's, with None for entries without relevance.
+
+    Example:
+        >>> nothing = Rule("nothing()", lambda use, relevance: torch.zeros_like(use.x))
+        >>> nothing
+        nothing()
+    """
+
+    name: str
+    propagate: Callable[[Use, Arrays], Arrays]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def share(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
+    """Compute s = R / (z + epsilon sign(z)), with sign(0) = 1.
+
+    Args:
+        relevance: R.
+        total: z, the sum of the contributions.
+        epsilon: what is added to |z|.
+
+    Returns:
+        s; 0 where the denominator is 0: there is nothing to give relevance to.
+
+    Example:
+        >>> share(torch.tensor([6.0, 6, 6]), torch.tensor([-2.0, 0, 2]), 1.0)
+        tensor([-2.,  6.,  2.])
+    """
+    total = total + epsilon * torch.where(total < 0, -1.0, 1.0).to(total)
+    return torch.where(total == 0, 0.0, relevance / torch.where(total == 0, 1.0, total))
+
+
+Pull: TypeAlias = Callable[[Tensor], Arrays]
+
+
+def evaluated(use: Use, x: Arrays, params: Params) -> tuple[Tensor, Pull]:
+    """Run a layer on another x, or with other params.
+
+    Args:
+        use: the use of the layer.
+        x: the input.
+        params: the parameters.
+
+    Returns:
+        z, and the function from s to `input_grad`(s).
+    """
+    z, cache = use.layer.forward(params, x)
+    return z, lambda s: use.layer.input_grad(params, cache, s)
+
+
+def changed(
+    params: Params, change: Callable[[Tensor], Tensor], *, zero_bias: bool = False
+) -> Params:
+    """Change a layer's weights and biases, and make the bias 0 if asked to.
+
+    Args:
+        params: the parameters.
+        change: a function of one parameter.
+        zero_bias: whether the bias is 0.
+
+    Returns:
+        The changed parameters.
+    """
+    made = tree.map(change, params)
+    bias = getattr(made, "bias", None)
+    return evolve(made, bias=torch.zeros_like(bias)) if zero_bias and bias is not None else made
+
+
+def one_input(rule: str, use: Use) -> Tensor:
+    """Return x of a layer that has one floating input.
+
+    Args:
+        rule: the rule's name.
+        use: the use of the layer.
+
+    Returns:
+        x.
+
+    Raises:
+        LayerError: if x is something else.
+    """
+    if not isinstance(use.x, Tensor) or not use.x.is_floating_point():
+        problem = f"expected a layer with one floating input, got {brief(use.x)}"
+        raise LayerError(use.layer.name, f"{problem}; {rule} is for dense layers and convolutions")
+    return use.x

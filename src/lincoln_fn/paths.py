@@ -1,0 +1,105 @@
+"""The paths of a network's layers, and the same network with layers changed by path.
+
+A path names a layer or a composition by its positions in `parts`, from the outermost: "2.0" is the
+first part of the third part, and "" is the network itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from lincoln_fn.layer import Layer
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.walks import inside
+
+
+def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
+    """List the layers and compositions of a network with their paths, each before its parts.
+
+    Args:
+        net: the network.
+        path: its own path.
+
+    Returns:
+        Pairs of a path and a layer.
+
+    Example:
+        >>> list(paths(lf.serial(lf.tanh())))
+        [('', serial(tanh())), ('0', tanh())]
+    """
+    yield path, net
+    for i, part in enumerate(net.parts):
+        yield from paths(part, inside(path, i))
+
+
+def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> Layer:
+    """Replace every layer and every composition of a network, parts first.
+
+    Args:
+        f: (layer, path) -> layer. A composition has its new parts already.
+        net: the network.
+        path: its own path.
+
+    Returns:
+        The network. A composition of the same parts as before is the same object.
+
+    Example:
+        >>> map_paths(lambda layer, path: lf.relu() if path == "0" else layer, lf.serial(lf.tanh()))
+        serial(relu())
+    """
+    parts = tuple(map_paths(f, part, inside(path, i)) for i, part in enumerate(net.parts))
+    is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
+    return f(net if is_same else net.rebuild(parts), path)
+
+
+# Any: the loops and functions of every combinator.
+def with_loops(layer: Layer, there: Callable[..., Any], back: Callable[..., Any]) -> Layer:
+    """Make a composition of the same parts with other loops.
+
+    Args:
+        layer: the composition.
+        there: (visit, params, x) -> (y, cache).
+        back: (visit, params, cache, g) -> (dx, records).
+
+    Returns:
+        The composition. Its name, its params and the paths of its parts stay.
+
+    Example:
+        >>> net = lf.serial(lf.tanh(), lf.relu())
+        >>> made = net.composition
+        >>> with_loops(net, made.there, made.back)
+        serial(tanh(), relu())
+    """
+    made = layer.composition
+    assert made is not None, "a single layer has no loops"
+    again = composition(
+        made.label, made.parts, there, back,
+        gather=made.gather, init=made.init, advance=made.advance,
+        needs_dx=made.needs_dx, call=made.call,
+    )  # fmt: skip
+    own_init = {} if layer.init == made.initialise else {"init": layer.init}
+    return again.replace(name=layer.name, **own_init)
+
+
+def unknown_path(where: str, path: object, known: Iterable[str]) -> LayerError:
+    """Make the error about a path that a network does not have.
+
+    Args:
+        where: the function that was given it.
+        path: the path.
+        known: the network's paths.
+
+    Returns:
+        The error, which lists the nearest paths.
+
+    Example:
+        >>> unknown_path("patched", "1.3", ["0", "1", "1.0"])
+        LayerError('patched', "expected the path of a layer, got '1.3'; near it are '1.0', '1'")
+    """
+    near = get_close_matches(path, known, cutoff=0.5) if isinstance(path, str) else []
+    listed = ", ".join(map(repr, near or [*known][:6]))
+    hint = f"near it are {listed}" if near else f"there are {listed}"
+    return LayerError(where, f"expected the path of a layer, got {path!r}; {hint}")

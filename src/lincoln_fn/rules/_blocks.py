@@ -1,0 +1,99 @@
+"""The blocks of a serial network: each begins with a layer that has matrices.
+
+Rules that send no gradient from one block to the one before it treat a network as blocks. A block
+ends before the next one begins, so activations, norms and pooling belong to the layer before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from torch import Tensor
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.combine.serial import there
+from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.record import State, brief, record
+from lincoln_fn.rules.matrices import Selector
+from lincoln_fn.shapes import LayerError, check_params
+from lincoln_fn.walk.composition import on_meta
+from lincoln_fn.walk.visits import VisitThere
+
+
+@record
+class Projections(State):
+    """Fixed random matrices: each maps an error to the shape of one position's activation."""
+
+    matrices: tuple[Tensor, ...]
+
+
+def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
+    """Return the positions of the parts of a serial network that begin a block."""
+    check_kinds(rule, net=(net, Layer))
+    if net.composition is None or net.composition.there is not there:
+        raise LayerError(rule, f"expected net to be made by serial, got {net}")
+    starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
+    if not starts:
+        problem = f"expected a layer with matrices, got {net}"
+        raise LayerError(rule, f"{problem}; name your own layers by `layers=`")
+    return starts
+
+
+def init_with_outputs(
+    parts: Sequence[Layer], key: Key, x: Arrays
+) -> tuple[tuple[Params, ...], tuple[Arrays, ...]]:
+    """Make the params of a serial network as it does itself, and its outputs on `meta`."""
+    made: list[Params] = []
+    outputs: list[Arrays] = []
+    for i, part in enumerate(parts):
+        made.append(part.init(key.fold_in(i), x))
+        x = part.predict(on_meta(made[i]), on_meta(x))
+        outputs.append(x)
+    return tuple(made), tuple(outputs)
+
+
+def advance_parts(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    """Advance each part, by the `caches` in the cache of a rule."""
+    pairs = enumerate(zip(params, cache.caches, strict=True))
+    return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
+
+
+def draw_projection(
+    rule: str, key: Key, error: Arrays, target: Arrays, initializer: Initializer
+) -> Tensor:
+    """Draw the matrix from the last axis of an error to the axes of an array that it lacks."""
+    k = error.ndim - 1 if isinstance(error, Tensor) else 0
+    fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
+    if not fits or not target.is_floating_point():
+        wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
+        raise LayerError(rule, f"{wanted}, got {brief(error)} to be sent to {brief(target)}")
+    shape = tuple(target.shape[k:])
+    n_in, n_out = error.shape[-1], math.prod(shape)
+    return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)
+
+
+def projected(error: Tensor, matrix: Tensor) -> Tensor:
+    """Compute e B, with all axes of B after its first in place of the last axis of e."""
+    return (error @ matrix.flatten(1)).reshape(*error.shape[:-1], *matrix.shape[1:])
+
+
+def shown(rule: str, parts: tuple[Layer, ...]) -> str:
+    """Name a rule's network without the part that the rule added."""
+    return f"{rule}({', '.join(part.name for part in parts[:-1])})"
+
+
+def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:
+    check_params("projections", params, Projections)
+    return x, None
+
+
+def _stays_backward(params: Projections, cache: None, g: Arrays) -> tuple[Arrays, Projections]:
+    return g, params
+
+
+# The last part of a rule's network: y = x, and its params are the matrices.
+PROJECTIONS: Final = Layer("projections()", _stays, _stays_backward)

@@ -1,0 +1,141 @@
+"""A single layer whose backward uses other matrices than its forward.
+
+    y, cache    = forward(W, x)
+    dx, dparams = backward(B, cache, g)    with B in the place of W
+
+The layer's own backward is called with B in the places of its matrices, and so nothing is derived
+anew. A dense layer, for instance, then computes dx = g B^T and, as x and g do not depend on B,
+dW = x^T g. In a recurrent layer g goes back through time by B, and dW follows from it.
+
+It is a composition of the layer and of its feedback, a layer that computes B from W:
+
+    state = init(key, (W, M))    W at first, and M, drawn as the layer draws W, by another key
+    B     = predict(state, W)
+    state = advance(state, None)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.initializers import Initializer
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
+from lincoln_fn.record import record
+from lincoln_fn.rules.matrices import Selector, fans_of, matrices, with_matrices
+from lincoln_fn.shapes import LayerError, check_params
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+Matrices: TypeAlias = tuple[Tensor, ...]
+
+
+@record
+class FeedbackParams:
+    """A layer's params, and what its feedback matrices are made of: a state, or matrices."""
+
+    params: Params
+    feedback: Params
+
+
+def with_feedback(
+    rule: str, net: Layer, feedback: Layer, layers: Selector, *, is_trained: bool = False
+) -> Layer:
+    """Give feedback to each single layer that a selector takes.
+
+    `is_trained` is for feedback that is trained: it gets the gradients of the layer's matrices.
+    """
+    check_kinds(rule, net=(net, Layer))
+    found: list[Layer] = []
+
+    def wrapped(layer: Layer) -> Layer:
+        if not layers(layer):
+            return layer
+        found.append(layer)
+        return _with_feedback(rule, layer, feedback, is_trained)
+
+    made = map_layers(wrapped, net)
+    if not found:
+        problem = f"expected a layer with matrices, got {net}"
+        raise LayerError(rule, f"{problem}; name your own layers by `layers=`")
+    return made
+
+
+def _with_feedback(rule: str, layer: Layer, feedback: Layer, is_trained: bool) -> Layer:
+    return composition(
+        rule, (layer, feedback), _there, back,
+        gather=partial(_gather, is_trained=is_trained),
+        init=_init, advance=_advance, needs_dx=_needs_dx, call=partial(_call, rule),
+    )  # fmt: skip
+
+
+def _there(visit: VisitThere, params: FeedbackParams, x: Arrays) -> tuple[Arrays, Record]:
+    """Compute y by the layer's own matrices."""
+    check_params(visit.label, params, FeedbackParams)
+    return visit(0, params.params, x)
+
+
+def back(
+    visit: VisitBack, params: FeedbackParams, cache: Cache, g: Arrays
+) -> tuple[Arrays, Record]:
+    """Compute dx and dparams by the matrices of the feedback."""
+    check_params(visit.label, params, FeedbackParams)
+    others = visit.parts[1].predict(params.feedback, matrices(params.params))
+    return visit(0, with_matrices(params.params, others), cache, g)
+
+
+def true_back(
+    visit: VisitBack, params: FeedbackParams, cache: Cache, g: Arrays
+) -> tuple[Arrays, Record]:
+    """Compute dx and dparams by the layer's own matrices."""
+    check_params(visit.label, params, FeedbackParams)
+    return visit(0, params.params, cache, g)
+
+
+def _gather(
+    visit: VisitRecord, params: FeedbackParams, records: Record, *, is_trained: bool
+) -> FeedbackParams:
+    dparams = visit(0, params.params, records)
+    return FeedbackParams(dparams, matrices(dparams) if is_trained else params.feedback)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FeedbackParams:
+    layer, feedback = parts
+    params = layer.init(key, x)
+    drawn = matrices(params), matrices(layer.init(key.fold_in(1), x))
+    return FeedbackParams(params, feedback.init(key.fold_in(2), drawn))
+
+
+def _advance(visit: VisitThere, params: FeedbackParams, cache: Cache) -> FeedbackParams:
+    moved = visit.advance(0, params.params, cache)
+    return FeedbackParams(moved, visit.advance(1, params.feedback, None))
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
+def _call(rule: str, parts: tuple[Layer, ...]) -> str:
+    return f"{rule}({parts[0].name})"
+
+
+def draw_matrices(
+    key: Key, x: tuple[Matrices, Matrices], initializer: Initializer | None
+) -> Matrices:
+    """Draw B by an initializer; None takes the matrices that were drawn as the layer draws W."""
+    if initializer is None:
+        return x[1]
+    key = key.near(x[0][0])
+    return tuple(
+        initializer.draw(key.fold_in(i), tuple(w.shape), fans_of(w), w.dtype)
+        for i, w in enumerate(x[0])
+    )
+
+
+def no_backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+    """Refuse a gradient: feedback is computed on the way back, and is not differentiated."""
+    raise LayerError("feedback", "it has no backward; walk through the layer that it belongs to")

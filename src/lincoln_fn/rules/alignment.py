@@ -1,0 +1,104 @@
+"""The angle between the gradient that a rule computes and the true one, layer by layer.
+
+Both gradients come from one forward pass: the loop back is walked twice through the same cache,
+once by the rule and once by backpropagation. With d and t the dparams of a layer, all in one
+vector,
+
+    "angle" = acos(d * t / (|d| |t|))
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.rules.backpropagation import backpropagation
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+
+def alignment(
+    net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays
+) -> dict[str, float]:
+    """Measure the angle between the gradient of a rule and the true one, for each layer.
+
+    It runs like a training step, without `advance` and the update. 0 degrees is the same direction;
+    below 90 degrees, a small step of the rule makes the loss smaller. The last layer's is 0 in most
+    rules.
+
+    Args:
+        net: a network with rules, such as `lf.rules.feedback_alignment` makes.
+        params: its parameters.
+        x: its input.
+        loss: with reduction mean or sum.
+        target: the target that the loss takes.
+
+    Returns:
+        The angle in degrees, from 0 to 180, by the path of each single layer that is trained; `nan`
+        if a gradient is 0. A layer that is used several times has the angle between the sums.
+
+    Raises:
+        LayerError: as the network or the loss do; if the loss is not one number; and for
+            `forward_forward`, whose blocks have no common loss.
+
+    Example:
+        >>> net, x = lf.rules.feedback_alignment(lf.serial(lf.dense(5), lf.dense(2))), torch.eye(3)
+        >>> params, loss = net.init(lf.Key(0), x), lf.losses.mse()
+        >>> angles = alignment(net, params, x, loss, torch.ones(3, 2))
+        >>> list(angles), round(angles["1.0"]), 0 < angles["0.0"] < 180
+        (['0.0', '1.0'], 0, True)
+    """
+    check_kinds("alignment", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
+    true_net = backpropagation(net)
+    with torch.no_grad():
+        prediction, cache = net.forward(params, x)
+        value, loss_cache = loss.forward(prediction, target)
+        if value.ndim:
+            mend = "use reduction='mean' or 'sum'"
+            raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
+        g = loss.backward(loss_cache)
+        rule, true = (_gradients(each, params, cache, g) for each in (net, true_net))
+    return {path: _angle(rule[path], true[path]) for path in sorted(rule, key=_positions)}
+
+
+def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
+    """Compute dparams of each single layer, as one vector."""
+    found: dict[str, Tensor] = {}
+    walker = BackWalker(partial(_visit, found), skip=None, owns_cache=False)
+    walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    return found
+
+
+def _visit(
+    found: dict[str, Tensor],
+    layer: Layer,
+    path: str,
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+    wants: Wants,
+) -> tuple[Arrays, None]:
+    if not (wants.dparams and is_trained(params)):
+        return layer.input_grad(params, cache, g), None
+    dx, dparams = layer.backward(params, cache, g)
+    vector = torch.cat([leaf.flatten().double() for leaf in tree.leaves(dparams)])
+    found[path] = found[path] + vector if path in found else vector
+    return dx, None
+
+
+def _positions(path: str) -> list[int]:
+    return [int(position) for position in path.split(".") if position]
+
+
+def _angle(d: Tensor, t: Tensor) -> float:
+    norms = torch.linalg.vector_norm(d) * torch.linalg.vector_norm(t)
+    cosine = (d @ t / norms).clamp(-1, 1)
+    return math.degrees(torch.acos(cosine).item())

@@ -1,0 +1,86 @@
+"""Backpropagation through a network that a rule has made.
+
+A rule changes only the loop back. With the loops that are listed here in the places of the rules',
+the same params and the same cache give the true gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from lincoln_fn.arguments import checked
+from lincoln_fn.combine.serial import back as serial_back
+from lincoln_fn.layer import Layer, unbound
+from lincoln_fn.rules import _feedback
+from lincoln_fn.rules.direct_feedback_alignment import back as direct_back
+from lincoln_fn.rules.forward_forward import back as forward_forward_back
+from lincoln_fn.rules.local_losses import back as local_back
+from lincoln_fn.rules.pepita import back as pepita_back
+from lincoln_fn.rules.pepita import true_back as pepita_true_back
+from lincoln_fn.rules.straight_through import back as straight_back
+from lincoln_fn.rules.straight_through import true_back as straight_true_back
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.composition import Back, Composition, composition
+
+
+def _global(own: Back) -> Back:
+    assert isinstance(own, partial)
+    return partial(own, is_local=False)
+
+
+def _no_gradient(own: Back) -> Back:
+    problem = "expected a rule whose network backpropagation can train"
+    raise LayerError("backpropagation", f"{problem}, got forward_forward, whose loss is local")
+
+
+# By a rule's loop back, how to make that of backpropagation. Any: loops with hyperparameters.
+_LOOPS: Final[dict[Callable[..., Any], Callable[[Back], Back]]] = {
+    _feedback.back: lambda own: _feedback.true_back,
+    direct_back: lambda own: serial_back,
+    forward_forward_back: _no_gradient,
+    local_back: _global,
+    pepita_back: lambda own: pepita_true_back,
+    straight_back: lambda own: straight_true_back,
+}
+
+
+@checked
+def backpropagation(net: Layer) -> Layer:
+    """Take the rules out of a network: the same params and caches, with the true gradient.
+
+    For `local_losses` it is the gradient of the network's own output, and not of its heads'.
+
+    Args:
+        net: a network that functions of `lf.rules` have made, or that has parts which they made.
+
+    Returns:
+        The network, which takes net's params and net's caches.
+
+    Raises:
+        LayerError: for `forward_forward`, whose blocks have no common loss.
+
+    Example:
+        >>> net, x = lf.rules.feedback_alignment(lf.dense(2)), torch.ones(1, 3)
+        >>> params, g = net.init(lf.Key(0), x), torch.ones(1, 2)
+        >>> dx = backpropagation(net).input_grad(params, net.forward(params, x)[1], g)
+        >>> (dx == g @ params.params.weight.mT).all()
+        tensor(True)
+    """
+    made = net.composition
+    if made is None:
+        return net
+    parts = tuple(map(backpropagation, made.parts))
+    loop = _LOOPS.get(unbound(made.back))
+    layer = net.rebuild(parts) if loop is None else _with_loop(made, parts, loop(made.back))
+    return layer if layer.name == net.name else layer.replace(name=net.name)
+
+
+def _with_loop(made: Composition, parts: tuple[Layer, ...], back: Back) -> Layer:
+    """Make a composition with another loop back, which may need the dx of every part."""
+    return composition(
+        made.label, parts, made.there, back,
+        gather=made.gather, init=made.init, advance=made.advance, predict=made.predict_there,
+        call=made.call,
+    )  # fmt: skip

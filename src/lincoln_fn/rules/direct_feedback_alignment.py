@@ -1,0 +1,131 @@
+"""Direct feedback alignment: each block gets the error of the output by a random matrix of its own.
+
+Derivation. Let e be dL/dy of the last layer that has matrices, and h_i the output of hidden block
+i. Backpropagation computes dh_i from dh_(i+1). Here each comes from e, by a fixed random B_i:
+
+    dh_i = e B_i
+
+Within a block, from h_i to its layer's dparams, g goes back as in backpropagation. No block waits
+for another. B_i has the shape of e's last axis, then of h_i without the axes that it shares with e:
+the batch, and in a sequence with an error for each entry also the length.
+
+Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
+2016.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from lincoln_fn.arguments import checked
+from lincoln_fn.combine.serial import there
+from lincoln_fn.initializers import Initializer, glorot_uniform
+from lincoln_fn.keys import Key, checked_key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.rules._blocks import (
+    PROJECTIONS,
+    Projections,
+    blocks_of,
+    draw_projection,
+    init_with_outputs,
+    projected,
+    shown,
+)
+from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.tree import leaves
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.parts import check_entries, is_trained
+from lincoln_fn.walk.visits import Record, VisitBack
+
+_RULE: Final = "direct_feedback_alignment"
+_INIT: Final = glorot_uniform()
+
+
+def back(
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, starts: tuple[int, ...]
+) -> tuple[Arrays, Record]:
+    """Compute dh_i = e B_i at the end of each hidden block, and go back within the block."""
+    count = len(visit.parts)
+    check_entries(visit.label, "params", params, count)
+    check_entries(visit.label, "the cache", cache, count)
+    ends = {start - 1: i for i, start in enumerate(starts[1:])}
+    records = [None] * count
+    error = None
+    for i in reversed(range(count)):
+        if i == starts[-1]:
+            error = g
+        if i in ends and error is not None:
+            g = projected(error, params[-1].matrices[ends[i]])
+        g, records[i] = visit(i, params[i], cache[i], g)
+    return g, tuple(records)
+
+
+def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
+    """Return whether a trained part needs dx of part i: behind the last layer, each does."""
+    if i > starts[-1]:
+        return any(map(is_trained, params[:i]))
+    start = max((start for start in starts[1:] if start <= i), default=0)
+    return any(map(is_trained, params[start:i]))
+
+
+def _init(
+    parts: tuple[Layer, ...],
+    key: Key,
+    x: Arrays,
+    *,
+    starts: tuple[int, ...],
+    feedback_init: Initializer,
+) -> Params:
+    made, outputs = init_with_outputs(parts[:-1], key, x)
+    drawn = checked_key(_RULE, key).fold_in(len(made)).near(leaves(x)[0])
+    error = outputs[starts[-1]]
+    matrices = tuple(
+        draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
+        for i, start in enumerate(starts[1:])
+    )
+    return (*made, Projections(matrices))
+
+
+@checked
+def direct_feedback_alignment(
+    net: Layer, *, feedback_init: Initializer = _INIT, layers: Selector = has_matrices
+) -> Layer:
+    """Send the error of the output to each hidden block by a fixed random matrix: dh_i = e B_i.
+
+    e is dL/dy of the last layer that has matrices, of shape (batch, n), or (batch, length, n) with
+    hidden outputs (batch, length, ...). A block begins with each part that has matrices, so
+    activations, norms and pooling belong to the layer before them.
+
+    Args:
+        net: the network, made by `serial`.
+        feedback_init: draws each B_i, of shape (n, *hidden axes), with n as n_in.
+        layers: whether a part begins a block. The default takes those with a dense, convolutional,
+            bilinear or recurrent layer.
+
+    Returns:
+        The network. Its params are those of net, and then a `State` that holds all B_i.
+
+    Raises:
+        LayerError: if net is not serial, or no part begins a block; from `init`, if the error does
+            not have such a shape.
+
+    Source:
+        Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
+        2016.
+
+    Example:
+        >>> net = direct_feedback_alignment(lf.serial(lf.dense(5), lf.tanh(), lf.dense(2)))
+        >>> net.init(lf.Key(0), torch.zeros(1, 3))[-1]
+        Projections(matrices=(float32[2, 5],))
+    """
+    starts = blocks_of(_RULE, net, layers)
+    return composition(
+        _RULE,
+        (*net.parts, PROJECTIONS),
+        there,
+        partial(back, starts=starts),
+        init=partial(_init, starts=starts, feedback_init=feedback_init),
+        needs_dx=partial(_needs_dx, starts=starts),
+        call=partial(shown, _RULE),
+    )

@@ -1,0 +1,170 @@
+"""Forward-Forward: each block learns to tell true labels from false ones by its goodness.
+
+Derivation. The label is part of the input. h_j is the output of block j, with n_j numbers for each
+example, and the goodness G_j is by how much their squares exceed a threshold of theta for each:
+
+    G_j = sum_k h_(jk)^2 - theta n_j
+    dh_(jk) = 2 h_(jk) dG_j
+
+The next block gets h_j of root mean square 1, so that it cannot see the goodness, and no gradient
+goes back through this:
+
+    x_(j+1) = h_j / (sqrt(mean(h_j^2)) + epsilon)
+
+`predict` puts each label in turn into the input. Its logits are the sums of the goodness of all
+blocks but the first, which sees the label itself.
+
+Cache: those of the parts, and h_j.
+
+Source: Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022, section 3.3.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.layer import Cache as AnyCache
+from lincoln_fn.record import record
+from lincoln_fn.rules._blocks import advance_parts, blocks_of
+from lincoln_fn.rules.forward_forward_data import Classes, with_label
+from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.parts import check_entries, is_trained
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+_RULE: Final = "forward_forward"
+_EPS: Final = 1e-8
+
+
+@record
+class Cache:
+    """The caches of the parts, and the output of each block."""
+
+    caches: tuple[AnyCache, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def _there(
+    visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...], threshold: float
+) -> tuple[Float[Tensor, "batch blocks"], Cache]:
+    """Compute G_j of each block, from the normalised output of the block before it."""
+    check_entries(visit.label, "params", params, len(visit.parts))
+    h, records, outputs = x, [], []
+    for i, entry in enumerate(params):
+        if i in starts[1:]:
+            outputs.append(h)
+            h = h / (_flat(h).square().mean(1).sqrt() + _EPS).reshape(-1, *(1,) * (h.ndim - 1))
+        h, of_part = visit(i, entry, h)
+        records.append(of_part)
+    outputs.append(h)
+    goodness = [_flat(h).square().sum(1) - threshold * _flat(h).shape[1] for h in outputs]
+    return torch.stack(goodness, 1), Cache(tuple(records), tuple(outputs))
+
+
+def _flat(h: Float[Tensor, " batch *features"]) -> Float[Tensor, "batch n"]:
+    return h.flatten(1)
+
+
+def back(
+    visit: VisitBack,
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "batch blocks"],
+    *,
+    starts: tuple[int, ...],
+) -> tuple[Arrays, Record]:
+    """Begin at the end of each block with dh = 2 h dG."""
+    check_cache(visit.label, cache, Cache)
+    count = len(visit.parts)
+    blocks = {end - 1: j for j, end in enumerate((*starts[1:], count))}
+    records = [None] * count
+    dx: Arrays = None
+    for i in reversed(range(count)):
+        if i in blocks:
+            h, dgoodness = cache.outputs[blocks[i]], g[:, blocks[i]]
+            dx = 2 * h * dgoodness.reshape(-1, *(1,) * (h.ndim - 1))
+        dx, records[i] = visit(i, params[i], cache.caches[i], dx)
+    return dx, tuple(records)
+
+
+def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
+    """Return whether a trained part in the same block is before part i."""
+    start = max((start for start in starts[1:] if start <= i), default=0)
+    return any(map(is_trained, params[start:i]))
+
+
+def _predict(
+    visit: VisitThere,
+    params: Params,
+    x: Float[Tensor, " batch *features"],
+    *,
+    starts: tuple[int, ...],
+    threshold: float,
+    n_classes: int,
+) -> tuple[Float[Tensor, "batch n_classes"], None]:
+    """Compute the goodness of each label, summed over all blocks but the first."""
+    labels = torch.arange(n_classes, device=x.device).repeat_interleave(len(x))
+    each = with_label(x.repeat(n_classes, *(1,) * (x.ndim - 1)), labels, n_classes)
+    goodness, _ = _there(visit, params, each, starts=starts, threshold=threshold)
+    counted = goodness[:, 1:] if len(starts) > 1 else goodness
+    return counted.sum(1).reshape(n_classes, len(x)).mT, None
+
+
+@checked
+def forward_forward(
+    net: Layer, n_classes: Classes, *, threshold: Positive = 1.0, layers: Selector = has_matrices
+) -> Layer:
+    """Let each block learn by its goodness: the squares of its output, for a true or false label.
+
+    `forward` takes inputs with a label in them, such as those of `true_and_false_labels`, and
+    returns each block's goodness, (batch, blocks). `forward_forward_loss` is its loss. `predict`
+    takes inputs without labels, and returns logits, (batch, n_classes).
+
+    Args:
+        net: the network, made by `serial`, of blocks that end with a ReLU or the like. The block of
+            the last layer has a goodness, too: there is no output layer.
+        n_classes: the number of classes, at least 2. The first n_classes numbers of an example are
+            replaced by its label.
+        threshold: theta, what the mean square of a block's output is compared with.
+        layers: whether a part begins a block, as in `direct_feedback_alignment`.
+
+    Returns:
+        The network, with the params of net.
+
+    Raises:
+        LayerError: if net is not serial, or no part begins a block.
+
+    Source:
+        Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022.
+
+    Example:
+        >>> net = forward_forward(lf.serial(lf.dense(5), lf.relu(), lf.dense(4), lf.relu()), 3)
+        >>> x = torch.rand(2, 6)
+        >>> params = net.init(lf.Key(0), x)
+        >>> net.forward(params, x)[0].shape, net.predict(params, x).shape
+        (torch.Size([2, 2]), torch.Size([2, 3]))
+    """
+    starts = blocks_of(_RULE, net, layers)
+    there = partial(_there, starts=starts, threshold=threshold)
+    return composition(
+        _RULE,
+        net.parts,
+        there,
+        partial(back, starts=starts),
+        advance=advance_parts,
+        predict=partial(_predict, starts=starts, threshold=threshold, n_classes=n_classes),
+        needs_dx=partial(_needs_dx, starts=starts),
+        call=partial(_call, n_classes=n_classes),
+    )
+
+
+def _call(parts: tuple[Layer, ...], *, n_classes: int) -> str:
+    return f"{_RULE}(serial({', '.join(part.name for part in parts)}), {n_classes})"

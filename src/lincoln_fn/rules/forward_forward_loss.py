@@ -1,0 +1,68 @@
+"""The loss of Forward-Forward: high goodness for true labels, low for false ones.
+
+Derivation. s = 1 for an example with a true label and -1 for one with a false label. The logistic
+loss of each block's goodness G_j, summed over the blocks, is
+
+    l = sum_j log(1 + e^(-s G_j))
+    dG_j = -s sigma(-s G_j) dl
+
+sigma is the sigmoid.
+
+Cache: G and s.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.arguments import checked
+from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses._targets import probabilities
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.record import record
+
+
+@record
+class Cache:
+    """The goodness, and the sign of each example."""
+
+    goodness: Float[Tensor, "N blocks"]
+    s: Float[Tensor, "N 1"]
+
+
+def forward(goodness: Float[Tensor, "N blocks"], target: Tensor) -> tuple[Tensor, Cache]:
+    """Compute l = sum_j log(1 + e^(-s G_j))."""
+    s = 2 * probabilities("forward_forward_loss", target, goodness[:, :1]) - 1
+    return torch.nn.functional.softplus(-s * goodness).sum(1), Cache(goodness, s)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N blocks"]:
+    """Compute dG_j = -s sigma(-s G_j) dl."""
+    s = cache.s
+    return -s * torch.sigmoid(-s * cache.goodness) * per_example(dl, 1)
+
+
+@checked
+def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
+    """Make the logistic loss of each block's goodness, summed over the blocks.
+
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on goodness of shape (N, blocks) and targets of shape (N,): 1 for a true label, 0
+        for a false one.
+
+    Raises:
+        ValueError: if there is no such reduction.
+
+    Example:
+        >>> loss = forward_forward_loss()
+        >>> value, cache = loss.forward(torch.zeros(2, 1), torch.tensor([1.0, 0.0]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.2500],
+                [ 0.2500]]))
+    """
+    return make_loss("forward_forward_loss", reduction, forward, backward)

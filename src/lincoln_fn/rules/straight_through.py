@@ -1,0 +1,81 @@
+"""A layer whose backward passes g on unchanged.
+
+Derivation. A step such as rounding has the derivative 0 almost everywhere, so nothing before it
+would learn. The straight-through estimator takes it for 1:
+
+    dx = g
+
+The gradients of the layer's own parameters stay as they are.
+
+Source: Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
+Neurons for Conditional Computation", 2013.
+"""
+
+from __future__ import annotations
+
+from lincoln_fn.arguments import checked
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+    """Use the layer as it is."""
+    return visit(0, params, x)
+
+
+def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Compute the layer's dparams, and return g as dx."""
+    _, record = visit(0, params, cache, g)
+    return g, record
+
+
+def true_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Compute the layer's own dx and dparams."""
+    return visit(0, params, cache, g)
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    return visit(0, params, records)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    return parts[0].init(key, x)
+
+
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    return visit.advance(0, params, cache)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
+@checked
+def straight_through(layer: Layer) -> Layer:
+    """Pass g through a layer unchanged: dx = g.
+
+    Args:
+        layer: whose y has the shape of its x, such as rounding, or a ReLU whose units must not die.
+
+    Returns:
+        The layer, with its own params and their own gradients.
+
+    Raises:
+        LayerError: from its functions, if the layer raises one.
+
+    Source:
+        Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
+        Neurons for Conditional Computation", 2013.
+
+    Example:
+        >>> net = straight_through(lf.relu())
+        >>> y, cache = net.forward((), torch.tensor([-2.0, 3.0]))
+        >>> net.input_grad((), cache, torch.tensor([5.0, 7.0]))
+        tensor([5., 7.])
+    """
+    return composition(
+        "straight_through", (layer,), _there, back,
+        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Pictures of attributions hold their numbers, and the examples that draw them run."""
+
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from lincoln_fn import plots
+
+matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from matplotlib.figure import Figure  # noqa: E402  # only if there is matplotlib
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def test_relevance_is_summed_over_channels_on_a_scale_around_zero(tmp_path):
+    values = torch.tensor([[[1.0, 0.0, -3.0]], [[0.5, 0.0, 1.0]]])
+    axes = plots.relevance(values)
+    (image,) = axes.images
+    assert image.get_array().tolist() == [[1.5, 0, -2]]
+    low, high = image.get_clim()
+    assert -low == high == pytest.approx(2, rel=0.01)
+    red, _, blue, _ = image.cmap(image.norm(high))
+    assert red > blue
+    axes.figure.savefig(tmp_path / "picture.png")
+
+
+def test_a_coarse_map_covers_the_image_below_it(tmp_path):
+    given = Figure().subplots()
+    picture = torch.arange(12.0).view(1, 4, 3)
+    assert plots.relevance(torch.eye(2), image=picture, axes=given) is given
+    below, above = given.images
+    assert below.get_array().tolist() == picture[0].tolist()
+    assert above.get_extent() == [-0.5, 2.5, 3.5, -0.5]
+    assert above.get_alpha().ravel().tolist() == pytest.approx([0.9, 0.15, 0.15, 0.9])
+    given.figure.savefig(tmp_path / "picture.png")
+
+
+def test_effects_are_rows_of_layers_and_columns_of_positions(tmp_path):
+    rows = {"0 embedding": torch.tensor([0.5, -1.0]), "1 residual": torch.tensor([0.0, 2.0])}
+    axes = plots.effects(rows, columns=["a", "␣"], label="change")
+    assert axes.images[0].get_array().tolist() == [[0.5, -1], [0, 2]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(rows)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "␣"]
+    assert axes.figure.axes[1].get_ylabel() == "change"
+    axes.figure.savefig(tmp_path / "picture.png")
+
+
+def test_zeros_are_drawn(tmp_path):
+    for axes in (plots.relevance(torch.zeros(2, 3)), plots.effects({"0": torch.zeros(3)})):
+        assert axes.images[0].get_clim() == (-1, 1)
+        axes.figure.savefig(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.relevance(torch.zeros(3)), r"relevance: expected values of shape .*\(3,\)"),
+        (
+            lambda: plots.relevance(torch.zeros(2, 2), image=torch.zeros(1, 1, 2, 2)),
+            "relevance: expected image of shape",
+        ),
+        (lambda: plots.effects({}), r"effects: expected a tensor of one axis .* got shapes \[\]"),
+        (
+            lambda: plots.effects({"0": torch.zeros(2), "1": torch.zeros(3)}),
+            r"got shapes \[\(2,\), \(3,\)\]",
+        ),
+        (
+            lambda: plots.effects({"0": torch.zeros(2)}, columns=["a"]),
+            "effects: expected 2 columns, got 1",
+        ),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+# Examples
+
+
+def test_the_patching_example_prints_estimates_beside_exact_effects(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    picture = tmp_path / "patching.png"
+    texts = ["--clean", 'a "b', "--corrupted", "a  b"]
+    import_module("patching").main([*texts, "--steps", "2", "--picture", str(picture)])
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
+    rows = [line.split() for line in lines[start + 1 : -2]]
+    assert rows[0][:2] == ["0", "embedding"]
+    estimated, exact = (torch.tensor([float(row[i]) for row in rows]) for i in (-2, -1))
+    assert len(rows) == 14
+    clean, corrupted = (float(number) for number in re.findall(r"-?[\d.]+", lines[start - 2]))
+    # With the clean run's whole residual stream, the corrupted run becomes the clean one.
+    streams = [row[1] in ("embedding", "positional_embedding", "residual") for row in rows]
+    assert exact[torch.tensor(streams)].tolist() == pytest.approx([clean - corrupted] * 8, abs=2e-3)
+    assert estimated.abs().max() > 0
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+    with pytest.raises(SystemExit):
+        import_module("patching").main(["--clean", "a", "--corrupted", "ab"])
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("LINCOLN_FN_DATA", ""), "MNIST/raw/t10k-images-idx3-ubyte").is_file(),
+    reason="LINCOLN_FN_DATA names no folder with the MNIST files",
+)
+def test_the_relevance_example_shares_out_the_score(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    picture = tmp_path / "relevance.png"
+    module = import_module("relevance")
+    data = [tuple(part[:256] for part in pair) for pair in module.load_data()]
+    monkeypatch.setattr(module, "load_data", lambda: data)
+    module.main(["--steps", "4", "--images", "2", "--picture", str(picture)])
+    lines = capsys.readouterr().out.splitlines()
+    pairs = [line.rsplit(maxsplit=1) for line in lines if line.startswith("s")]
+    values = {name: float(number) for name, number in pairs}
+    shared_out = values["score of the first image"] - values["score of a blank image"]
+    assert values["sum of integrated gradients"] == pytest.approx(shared_out, abs=0.05)
+    assert values["sum of LRP"] == pytest.approx(values["score of the first image"], rel=0.5)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
