@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import warnings
+
 import hypothesis
 import pytest
 import torch
@@ -8,6 +10,10 @@ from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels.small_product import op as small_product
+
+with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
+    warnings.simplefilter("ignore")
+    torch.get_float32_matmul_precision()
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(

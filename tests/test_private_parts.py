@@ -10,6 +10,7 @@ import pytest
 from test_compile import compiles
 
 import lincoln_fn as lf
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 
 ROOM = Path(lf.__file__).parent / "compiler" / "inductor"
 PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
@@ -78,10 +79,14 @@ for hidden in sys.argv[1:]:
 """
 
 
+# What a torch is not asked for with which it has not been tried.
+UNTRIED = () if IS_KNOWN else ("build.py", "disk_cache.py", "in_place.py", "lowering.py")
+
+
 def private_names():
     """List the private names that the room imports or reaches, each as owner:name."""
     names = set()
-    for path in ROOM.glob("*.py"):
+    for path in {*ROOM.glob("*.py")} - {ROOM / name for name in UNTRIED}:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PRIVATE):
                 names |= {f"{node.module}:{alias.name}" for alias in node.names}
@@ -95,8 +100,8 @@ def private_names():
 def test_the_names_are_found():
     names = private_names()
     assert "torch._inductor.compile_fx:compile_fx_inner" in names
-    assert "torch._C._aoti:unsafe_alloc_void_ptrs_from_tensors" in names
-    assert len(names) > 10
+    assert ("torch._C._aoti:unsafe_alloc_void_ptrs_from_tensors" in names) is IS_KNOWN
+    assert len(names) > (10 if IS_KNOWN else 4)
 
 
 @compiles
