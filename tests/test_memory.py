@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
+from children import printed_by_children
 
 import lincoln_fn as lf
 
@@ -62,22 +60,6 @@ resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + 2**29, hard))
 print(lf.keep_freed_memory(), torch.ones(2**24).sum().item())
 """
 
-# Each program runs in a child of its own, of one process that has imported what they import.
-FORKS = """
-import json, os, sys
-import torch, lincoln_fn as lf
-
-for program, *arguments in json.loads(sys.argv[1]):
-    child = os.fork()
-    if not child:
-        sys.argv[1:] = arguments
-        exec(program, {})
-        sys.stdout.flush()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    print("end", flush=True)
-"""
-
 has_mallopt = hasattr(ctypes.pythonapi, "mallopt")
 
 
@@ -86,9 +68,7 @@ def printed() -> dict[tuple[str, ...], str]:
     """Give what each program prints, by its code and arguments."""
     sizes = [(size, *kept) for size, kept in product(("16", "40"), ([], ["1024"]))]
     runs = [(PROGRAM, *size) for size in (*sizes, ("40", "80"))] + [(FLAGS,), (LIMITED,)]
-    command = [sys.executable, "-c", FORKS, json.dumps(runs)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("end\n")
-    return dict(zip(runs, told[:-1], strict=True))
+    return dict(zip(runs, printed_by_children(runs), strict=True))
 
 
 @pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
