@@ -1,5 +1,8 @@
 """What all tests share."""
 
+import gc
+import warnings
+
 import hypothesis
 import pytest
 import torch
@@ -9,11 +12,21 @@ from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels.small_product import op as small_product
 
+with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
+    warnings.simplefilter("ignore")
+    torch.get_float32_matmul_precision()
+
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(
     "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
 )
 hypothesis.settings.load_profile("lincoln")
+
+
+def pytest_collection_finish():
+    """Keep what has been collected, some 20,000 tests, out of every garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

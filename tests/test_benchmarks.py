@@ -205,7 +205,8 @@ def test_the_exponent_of_known_data(power):
     assert growth.exponent(sizes, costs) == pytest.approx(power)
 
 
-def test_growth_is_measured_at_each_size():
+def test_growth_is_measured_at_each_size(monkeypatch):
+    monkeypatch.setitem(growth.BASE, "batch", 16)
     results = growth.measure({"depth": (1, 4)}, rounds=1)
     assert set(results["depth"]) == set(growth.PROGRAMS)
     for points in results["depth"].values():

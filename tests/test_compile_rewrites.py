@@ -278,14 +278,14 @@ def squares():
 def test_windows_that_inductor_has_wrong_are_torchs():
     # Averages over what is there, of windows that the edge cuts off; and fractional windows of a
     # volume, each of its axis.
-    form = {"stride": 3, "ceil_mode": True}
+    form = {"stride": 2, "ceil_mode": True}
     net = lf.parallel(
-        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(4, **form)),
-        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(4, **form)),
-        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(4, **form)),
+        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(3, **form)),
+        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(3, **form)),
+        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(3, **form)),
         lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2))),
     )
-    x = *(drawn(0, 3, 1, *(8,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
+    x = *(drawn(0, 3, 1, *(6,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
     step = lf.make_step(net, squares(), lf.optim.sgd(0.1))
     state = lf.init_state(net, step.optimizer, lf.Key(0), x)
     batch = x, torch.zeros(1)

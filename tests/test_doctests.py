@@ -9,11 +9,16 @@ import pytest
 import torch
 
 import lincoln_fn as lf
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 
 MODULES = ["lincoln_fn", *(m.name for m in pkgutil.walk_packages(lf.__path__, "lincoln_fn."))]
 
 
-@pytest.mark.parametrize("name", MODULES)
+# What they import, a torch may lack with which they have not been tried.
+UNTRIED = () if IS_KNOWN else ("in_place", "lowering")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith(UNTRIED)])
 def test_docstring_examples_run(name):
     importlib.import_module(name)
     # By its name in sys.modules: the package's attribute `train` is the function of that name.

@@ -90,7 +90,9 @@ def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
 def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     if compiled and not IS_KNOWN:
         pytest.skip("of an older torch, the new state has memory of its own")
-    step, state = begun(NETS["states"][0], lf.optim.sgd(0.1), X, compiled)
+    # The optimizer with which this network is compiled above.
+    optimizer = OPTIMIZERS[2] if compiled else lf.optim.sgd(0.1)
+    step, state = begun(NETS["states"][0], optimizer, X, compiled)
     old, count = state.params[0].weight, state.step
     place, key = old.data_ptr(), state.key
     new, _ = step(state, (X, TARGET))

@@ -1,5 +1,6 @@
 """The fuzzer: a short run, what it draws, and that it notices compiled numbers that are wrong."""
 
+import logging
 import random
 import re
 
@@ -172,6 +173,7 @@ class Pipe(list):
 def test_the_command_counts_and_prints_what_differs(monkeypatch, capsys):
     told = iter([Outcome("same"), Outcome("differs", "planted"), Outcome("refused", "too bad")])
     monkeypatch.setattr(fuzz, "outcome", lambda drawn: next(told))
+    monkeypatch.setattr(logging.Logger, "setLevel", lambda log, level: None)  # of this process
     pipe, tally = Pipe(), fuzz.Tally()
     fuzz.work(pipe, range(7, 10))
     worker = attrs.make_class("Fake", ["pipe", "seeds", "seed", "shown", "since"])(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
-import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
+from children import printed_by_children
 
 import lincoln_fn as lf
 
@@ -63,21 +63,24 @@ print(lf.keep_freed_memory(), torch.ones(2**24).sum().item())
 has_mallopt = hasattr(ctypes.pythonapi, "mallopt")
 
 
-def printed(program: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.fixture(scope="module")
+def printed() -> dict[tuple[str, ...], str]:
+    """Give what each program prints, by its code and arguments."""
+    sizes = [(size, *kept) for size, kept in product(("16", "40"), ([], ["1024"]))]
+    runs = [(PROGRAM, *size) for size in (*sizes, ("40", "80"))] + [(FLAGS,), (LIMITED,)]
+    return dict(zip(runs, printed_by_children(runs), strict=True))
 
 
 @pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
 @pytest.mark.parametrize("size", ["16", "40"], ids="{} MiB".format)
-def test_kept_memory_is_not_asked_for_again(size):
+def test_kept_memory_is_not_asked_for_again(size, printed):
     # By a factor, for a system may hand out pages of two sizes.
-    assert 10 * int(printed(PROGRAM, size, "1024")) < int(printed(PROGRAM, size))
+    assert 10 * int(printed[PROGRAM, size, "1024"]) < int(printed[PROGRAM, size])
 
 
 @pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
-def test_beyond_what_is_kept_the_rest_is_handed_back():
-    kept, usual = (int(printed(PROGRAM, "40", *arguments)) for arguments in (["80"], []))
+def test_beyond_what_is_kept_the_rest_is_handed_back(printed):
+    kept, usual = int(printed[PROGRAM, "40", "80"]), int(printed[PROGRAM, "40"])
     assert 0.2 * usual < kept < 0.8 * usual
 
 
@@ -85,16 +88,16 @@ def test_beyond_what_is_kept_the_rest_is_handed_back():
 @pytest.mark.skipif(
     not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no large pages"
 )
-def test_kept_memory_lies_in_large_pages():
-    flags = printed(FLAGS).split()
+def test_kept_memory_lies_in_large_pages(printed):
+    flags = printed[FLAGS,].split()
     if not flags:
         pytest.skip("the system does not tell how memory lies")
     assert "hg" in flags
 
 
 @pytest.mark.skipif(not has_mallopt, reason="the C library has no such setting")
-def test_more_than_the_process_may_have_is_not_kept():
-    assert printed(LIMITED).split() == ["False", str(2.0**24)]
+def test_more_than_the_process_may_have_is_not_kept(printed):
+    assert printed[LIMITED,].split() == ["False", str(2.0**24)]
 
 
 @pytest.mark.parametrize("given", [-1, 2**31])

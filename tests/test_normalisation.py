@@ -548,6 +548,8 @@ def test_an_empty_batch_goes_through_batch_norm_as_through_torchs(shape, momentu
 @pytest.mark.parametrize("shape", [(0, 4, 3, 7), (2, 4, 3, 0)])
 @pytest.mark.parametrize("layer", with_fast(LAYERS))
 def test_nothing_in_gives_nothing_out_and_gradients_of_zero(layer, shape):
+    if torch.__version__ < "2.13" and layer.name.startswith("local") and 0 in shape[1:]:
+        pytest.skip("an older torch cannot pad nothing")
     x = torch.zeros(shape)
     params = layer.init(lf.Key(0), x)
     y, dx, *dparams = run(layer, params, x, x)

@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+
 from lincoln_fn.vocabulary import LEFT_OUT, RENAMED, table
 
 
@@ -10,6 +13,7 @@ def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
     assert [row.torch for row in table() if not row.ours and not row.reason] == []
 
 
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch has fewer names")
 def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counterpart():
     rows = {row.torch.partition(".")[2]: row for row in table()}
     assert set(LEFT_OUT) | set(RENAMED) <= set(rows)
