@@ -82,7 +82,7 @@ def test_which_products_are_small(monkeypatch):
 
 def test_compiled_steps_are_eager_ones():
     optimizer = lf.optim.sgd(0.1, 0.9)
-    # Attention of heads too narrow for its own kernel, whose products are of many small matrices.
+    # Attention's products are of many small matrices.
     net = lf.serial(
         lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)
     )

@@ -8,7 +8,6 @@ from typing import Final
 from torch.fx import GraphModule
 
 from lincoln_fn.compiler.passes import (
-    attention,
     lstm,
     pooled_convolution,
     pooling,
@@ -25,9 +24,8 @@ PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
     # After pooling, whose functions both look for.
     sparse_convolution.rewrite,
     pooled_convolution.rewrite,
-    # Before products, for an LSTM and attention are found by theirs.
+    # Before products, which its own products go on to.
     lstm.rewrite,
-    attention.rewrite,
     products.rewrite,
     scalars.rewrite,
     # After pooling, which leaves some of torch's kernels in place.
