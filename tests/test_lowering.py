@@ -69,7 +69,7 @@ SMALL = "small_product"
 # way back, whose sizes are the same. An LSTM's gates are written over.
 STEPS = {
     "convolutional": (
-        convolutional, True, {"pooled_convolution": 2, "sparse_convolution_backward": 2}
+        convolutional, True, {"pooled_convolution": 2, "pooled_convolution_backward": 2}
     ),
     "recurrent": (recurrent, True, {"lstm_steps": 3, "lstm_steps_backward": 3}),
     "recurrent, kept": (recurrent, False, {"lstm_steps": 3, "lstm_steps_backward": 3}),

@@ -13,7 +13,6 @@ from lincoln_fn.compiler.passes import (
     pooling,
     products,
     scalars,
-    sparse_convolution,
     torch_kernels,
     views,
 )
@@ -21,8 +20,7 @@ from lincoln_fn.compiler.passes import (
 # A donated state is put into the graph before, by donation.py: it looks for products.
 PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
     pooling.rewrite,
-    # After pooling, whose functions both look for.
-    sparse_convolution.rewrite,
+    # After pooling, whose functions it looks for.
     pooled_convolution.rewrite,
     # Before products, which its own products go on to.
     lstm.rewrite,
