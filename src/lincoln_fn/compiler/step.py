@@ -64,8 +64,10 @@ class CompiledRun:
         of_batch, structure = _in_a_row(batch)
         told = structure, torch.get_num_threads(), precision()
         leaves, before = self.made.pop(state, ([], None))
+        if self.step.donate and _share_memory(leaves):
+            before = None
         graph = None
-        if before is not None and not (self.step.donate and _share_memory(leaves)):
+        if before is not None:
             for fits, of, after in before.after:
                 if of == told and fits(*of_batch, *leaves):
                     graph = after
