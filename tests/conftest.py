@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels.small_product import op as small_product
 
@@ -21,6 +21,9 @@ hypothesis.settings.register_profile(
     "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
 )
 hypothesis.settings.load_profile("lincoln")
+
+# Many graphs are compiled here, for which the headers are compiled once.
+compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
 
 
 def pytest_collection_finish():

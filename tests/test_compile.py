@@ -290,6 +290,27 @@ def test_strides_and_shapes_make_graphs_of_their_own():
     assert len(compiled.run.graphs) == 2
 
 
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("empty", [0, 2])  # leaves without memory, which look as if they shared it
+def test_what_a_step_remembers_does_not_grow(empty):
+    def backward(params, x, g):
+        return g, ((g * x).sum(), *map(torch.zeros_like, params[1:]))
+
+    layer = lf.Layer(
+        "scale()",
+        lambda params, x: (params[0] * x, x),
+        backward,
+        lambda key, x: (torch.ones(()), *(torch.ones(0) for _ in range(empty))),
+    )
+    step = lf.compile(lf.make_step(layer, lf.losses.mse(), optim.sgd(0.1), donate=True))
+    state = lf.init_state(layer, optim.sgd(0.1), lf.Key(0), X)
+    for rows in (6, 6, 5, 6, 5, 6):
+        state, _ = step(state, (X[:rows], X[:rows]))
+    assert len(step.run.graphs) == 2
+    remembered = [len(graph.after) for graph in step.run.graphs.values()]
+    assert remembered == ([0, 0] if empty else [2, 1])
+
+
 def traced_value(net, loss, batch):
     """Trace a step for a batch of zeros, and give the graph's value for the batch."""
     zeros = lf.tree.map(torch.zeros_like, batch)

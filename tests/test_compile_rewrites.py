@@ -13,7 +13,6 @@ from lincoln_fn.compiler.kernels.small_product import op as small_product
 from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes import pooling, products, scalars, torch_kernels
 from lincoln_fn.compiler.passes.materialize import materialize
-from lincoln_fn.compiler.trace.decompositions import _chosen
 from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.fastpath import product
 
@@ -331,52 +330,6 @@ def test_an_lstm_is_one_operation_here_and_cells_elsewhere():
         assert called == (names if here else [])
         for ours, theirs in zip(run(graph, (state, (x, T))), expected, strict=True):
             torch.testing.assert_close(ours, theirs)
-
-
-def scattered(x, dim, index, src):
-    """Trace a user's loss that scatters, and give its operations and its result as eagerly."""
-
-    def values(z, target):
-        return z.scatter(dim, index, src).pow(2).sum(), z
-
-    loss = lf.Loss("mine()", values, lambda z, g=1.0: torch.zeros_like(z))
-    graph, arguments = traced(lf.identity(), x, target=torch.zeros(1), loss=loss)
-    *_, value = run(graph, arguments)
-    torch.testing.assert_close(value, values(x, None)[0])
-    return [str(target) for target in targets(graph)]
-
-
-ONE_A_ROW = {
-    "numbers": (drawn(5, 6, 4, 3), 1, torch.arange(18).view(6, 1, 3) % 4, drawn(6, 6, 1, 3)),
-    "the same number": (drawn(5, 6, 4), 1, torch.arange(6).view(6, 1) % 4, 7.0),
-    "the last axis": (drawn(5, 6, 4), -1, torch.arange(6).view(6, 1) % 4, 7.0),
-    "the first axis": (drawn(5, 4, 6), 0, torch.arange(6).view(1, 6) % 4, drawn(6, 1, 6)),
-    "another order": (
-        drawn(5, 6, 3, 4).transpose(1, 2),
-        1,
-        torch.arange(18).view(6, 1, 3) % 4,
-        drawn(6, 6, 1, 3),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ONE_A_ROW)
-def test_one_number_scattered_into_each_row_is_a_choice(name):
-    assert "aten.scatter" not in " ".join(scattered(*ONE_A_ROW[name]))
-
-
-def test_a_choice_lies_in_memory_as_what_it_is_made_of():
-    x, dim, index, src = ONE_A_ROW["another order"]
-    assert _chosen(x, dim, index, src).stride() == x.stride()
-
-
-def test_several_numbers_are_scattered():
-    several = torch.tensor([[0, 1], [2, 3], [1, 0]])
-    called = " ".join(scattered(drawn(5, 3, 4), 1, several, drawn(6, 3, 2)))
-    assert "aten.scatter.src" in called
-    fewer = torch.tensor([[0], [2]])
-    called = " ".join(scattered(drawn(5, 3, 4), 1, fewer, drawn(6, 2, 1)))
-    assert "aten.scatter.src" in called
 
 
 def test_what_was_changed_in_place_may_come_to_lie_otherwise_in_memory():

@@ -14,10 +14,9 @@ import torch
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import cache_folder, compile_graph, disk_cache
+from lincoln_fn.compiler.inductor import cache_folder, disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import (
     VARIABLE,
-    has_trusted_headers,
     is_own_file,
     problem_of,
     trusted_cache,
@@ -78,27 +77,6 @@ def test_a_cache_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
     finally:
         os.umask(before)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-
-
-def test_headers_that_others_write_are_not_used(tmp_path, monkeypatch):
-    """Inductor keeps them under the temporary folder, wherever its cache is."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert has_trusted_headers()
-    (folder,) = tmp_path.glob("torchinductor_*")
-    assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o777)
-    assert not has_trusted_headers()
-    asked = []
-    monkeypatch.setattr(compile_graph, "_simpler", lambda *given: asked.append(config_now()))
-    with pytest.warns(UserWarning, match="runs as it is"):
-        stepped()
-    assert asked == [False]
-
-
-def config_now():
-    from torch._inductor import config
-
-    return config.cpp_cache_precompile_headers
 
 
 STEP = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))

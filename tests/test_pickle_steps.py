@@ -91,9 +91,9 @@ def test_a_compiled_prediction_and_function_leave_their_graphs_behind():
     function.graphs["what holds a graph"] = lambda: None
     for way, made in copies_of((compiled, function)):
         assert not made[0].predict.graphs, way
-        assert torch.equal(made[0].predict.layer.predict(params, x), net.predict(params, x)), way
+        assert torch.equal(made[0].predict.program.plain(params, x), net.predict(params, x)), way
         assert not made[1].graphs, way
-        assert made[1].function is affine, way
+        assert made[1].program.plain is affine, way
         assert repr(made) == "(serial(dense(3), tanh()), compile(affine))", way
 
 

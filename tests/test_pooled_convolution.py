@@ -43,7 +43,7 @@ def test_is_pooling_of_the_convolution():
     for name in SHAPES:
         x, weight, bias, padding, window = arguments(name)
         given += [(x, weight, b, padding, window) for b in (bias, None)]
-    calls = [partial(op.pooled_convolution, *case) for case in given]
+    calls = [partial(op.forward, *case) for case in given]
     for (x, weight, bias, padding, window), (y, places) in zip(given, together(calls), strict=True):
         made = torch.conv2d(x, weight, bias, padding=padding).to(memory_format=CHANNELS_LAST)
         expected, expected_places = pooling.pool(made, window)
@@ -57,7 +57,7 @@ def test_the_first_of_equals_is_chosen_and_nan_stays():
     x = torch.zeros(1, 1, 2, 6).to(memory_format=CHANNELS_LAST)
     x[0, 0, 1, 1], x[0, 0, 0, 3] = 5.0, torch.nan
     weight = torch.ones(lanes(), 1, 1, 1)
-    y, places = op.pooled_convolution(x, weight, None, (0, 0), (2, 2))
+    y, places = op.forward(x, weight, None, (0, 0), (2, 2))
     assert y[0, 0, 0].isnan().tolist() == [False, True, False]
     assert y[0, 0, 0, [0, 2]].tolist() == [5.0, 0.0]
     assert places[0, 0, [0, 2], 0].tolist() == [3, 0]
@@ -69,7 +69,7 @@ def test_any_number_of_threads_gives_the_same():
 
     def run(threads):
         torch.set_num_threads(threads)
-        return op.pooled_convolution(*given)
+        return op.forward(*given)
 
     results = together([partial(run, threads) for threads in (1, 2, 7)])
     for y, places in results[1:]:
@@ -92,7 +92,7 @@ def rewritten(graph):
 def test_takes_the_convolution_s_place(bias):
     graph, given = traced(convolutional(bias=bias), drawn(1, 4, 2, 8, 6), TARGET)
     assert_same_after(rewritten, graph, given)
-    assert targets(graph).count(op.pooled_convolution) == 1
+    assert targets(graph).count(op.forward) == 1
     assert pooling.pool not in targets(graph)
 
 
@@ -119,7 +119,7 @@ def test_which_convolutions_stay(name):
     graph, given = traced(OTHERS[name](), drawn(1, 4, 2, 8, 8), TARGET)
     assert_same_after(rewritten, graph, given)
     assert aten.convolution.default in targets(graph)
-    assert op.pooled_convolution not in targets(graph)
+    assert op.forward not in targets(graph)
 
 
 @compiles
@@ -128,4 +128,4 @@ def test_a_filter_of_many_numbers_is_left_to_onednn(monkeypatch, most, count):
     monkeypatch.setattr(pooled_convolution, "_MOST", most)
     graph, _ = traced(convolutional(), drawn(1, 4, 2, 8, 6), TARGET)
     rewritten(graph)
-    assert targets(graph).count(op.pooled_convolution) == count
+    assert targets(graph).count(op.forward) == count

@@ -9,7 +9,7 @@ from test_compile_rewrites import drawn
 from torch._inductor.utils import fresh_cache
 
 import lincoln_fn as lf
-from lincoln_fn.compiler import prediction
+from lincoln_fn.compiler import function
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.trace.structures import flatten
 
@@ -114,7 +114,7 @@ def test_a_prediction_that_is_no_tensor_is_refused():
 
 
 def test_autograd_and_torch_func_see_the_layer(monkeypatch):
-    monkeypatch.setattr(prediction, "graph_of", lambda *given: 1 / 0)
+    monkeypatch.setattr(function, "graph_of", lambda *given: 1 / 0)
     fast, x = lf.compile(NET), X.clone().requires_grad_()
     fast.predict(PARAMS, x).sum().backward()
     ours, x.grad = x.grad, None

@@ -73,7 +73,7 @@ def test_kernels_and_traces_know_nothing_of_what_uses_them(room):
 
 def test_each_file_in_cpp_has_its_operation_beside_it():
     files = [*COMPILER.rglob("*.cpp")]
-    assert len(files) >= 8
+    assert len(files) >= 6
     for file in files:
         operation = file.with_name("op.py").read_text()
         assert f'"{file.stem}(' in operation, file

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import lincoln_fn as lf
 from benchmarks import memory
+from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.kernels.small_product.op import product, supports
 
@@ -24,7 +25,7 @@ pytestmark = [
 
 # Rows, terms and columns: whole tiles and parts of them, fewer columns than a vector has numbers,
 # odd numbers, and one of each.
-SHAPES = [(32, 30, 64), (37, 5, 17), (10, 128, 30), (33, 40, 5), (16, 1, 16), (1, 9, 40), (1, 1, 1)]
+SHAPES = [(32, 30, 64), (37, 5, 17), (10, 128, 30), (66, 40, 5), (16, 1, 16), (1, 9, 40), (1, 1, 1)]
 ORDERS = [(False, False), (True, False), (False, True), (True, True)]
 
 
@@ -41,7 +42,10 @@ def test_the_product_is_that_of_float64():
     for (a, b), made in zip(given, together([partial(product, *x) for x in given]), strict=True):
         exact = (a.double() @ b.double()).float()
         assert (made.shape, made.dtype) == (exact.shape, torch.float32)
-        assert made.is_contiguous()
+        # Many rows that are too short for a vector are columns, but not those of x^T g.
+        is_high = b.shape[-1] < lanes() and a.shape[-2] >= 4 * lanes()
+        is_narrow = is_high and a.is_contiguous()
+        assert (made.mT if is_narrow else made).is_contiguous()
         assert_close(made, exact)
 
 
@@ -82,7 +86,7 @@ def test_which_products_are_small(monkeypatch):
 
 def test_compiled_steps_are_eager_ones():
     optimizer = lf.optim.sgd(0.1, 0.9)
-    # Attention of heads too narrow for its own kernel, whose products are of many small matrices.
+    # Attention's products are of many small matrices.
     net = lf.serial(
         lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)
     )

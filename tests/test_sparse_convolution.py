@@ -10,15 +10,15 @@ from test_compile import compiles
 from test_compile_rewrites import assert_same_after, drawn, targets, traced
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.kernels.sparse_convolution.op import convolution_backward
-from lincoln_fn.compiler.passes import pooling, sparse_convolution
+from lincoln_fn.compiler.kernels.pooled_convolution.op import backward
+from lincoln_fn.compiler.passes import pooled_convolution, pooling
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
 pytestmark = pytest.mark.usefixtures("needs_vectors")
 
 
-def pooled_convolution(i, x_shape, w_shape, padding, window, relu=True):
+def gradients(i, x_shape, w_shape, padding, window, relu=True):
     """Give g, places, x and W, and what ATen makes of the g that pooling hands on, in float64."""
     x, weight = drawn(i, *x_shape), drawn(i + 1, *w_shape)
     y = torch.conv2d(x, weight, padding=padding)
@@ -47,9 +47,9 @@ SHAPES = {
 def test_sums_over_windows_are_sums_over_places():
     cases = []
     for (*shapes, padding, window), relu in pairs(SHAPES.values(), (True, False)):
-        given, expected = pooled_convolution(5, *shapes, padding, window, relu)
+        given, expected = gradients(5, *shapes, padding, window, relu)
         cases.append(((*given, padding, window, (True, True)), expected))
-    made = together([partial(convolution_backward, *given) for given, _ in cases])
+    made = together([partial(backward, *given) for given, _ in cases])
     for ours, (_, expected) in zip(made, cases, strict=True):
         for result, wanted in zip(ours, expected, strict=True):
             torch.testing.assert_close(result.double(), wanted, rtol=1e-5, atol=1e-5)
@@ -59,11 +59,11 @@ def test_sums_over_windows_are_sums_over_places():
 @compiles
 def test_halves_are_those_of_the_whole_on_any_number_of_threads():
     *_, padding, window = SHAPES["one channel"]
-    given, _ = pooled_convolution(8, *SHAPES["one channel"])
+    given, _ = gradients(8, *SHAPES["one channel"])
 
     def run(needed, threads):
         torch.set_num_threads(threads)
-        return convolution_backward(*given, padding, window, needed)
+        return backward(*given, padding, window, needed)
 
     ways = ((True, True), 1), ((True, False), 1), ((False, True), 1), ((True, True), 2)
     whole, of_dx, of_dw, by_two = together([partial(run, *way) for way in ways])
@@ -77,9 +77,9 @@ def test_halves_are_those_of_the_whole_on_any_number_of_threads():
 @compiles
 def test_a_g_that_is_not_finite_is_no_zero():
     *_, padding, window = SHAPES["one channel"]
-    (g, *others), _ = pooled_convolution(8, *SHAPES["one channel"])
+    (g, *others), _ = gradients(8, *SHAPES["one channel"])
     g[0, 1, 0, 0] = torch.nan
-    _, dw, db = convolution_backward(g, *others, padding, window, (False, True))
+    _, dw, db = backward(g, *others, padding, window, (False, True))
     assert dw[1].isnan().any()
     assert db[1].isnan()
     assert dw[[0, 2]].isfinite().all()
@@ -94,7 +94,7 @@ def conv_net(*between, conv=None, pool=None):
 
 def rewritten(graph):
     pooling.rewrite(graph)
-    sparse_convolution.rewrite(graph)
+    pooled_convolution.rewrite(graph)
 
 
 @compiles
@@ -102,7 +102,7 @@ def test_it_takes_the_place_of_a_convolution_s_behind_a_pooling():
     graph, arguments = traced(conv_net(lf.relu()), drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
     called = targets(graph)
-    assert called.count(convolution_backward) == 1
+    assert called.count(backward) == 1
     assert called.count(aten.convolution_backward.default) == 1  # the first, without a pooling
 
 
@@ -111,7 +111,7 @@ def test_the_first_layer_s_dx_is_left_out():
     net = lf.serial(lf.conv2d(8, 3, padding=1), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
     graph, arguments = traced(net, drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
-    ours = convolution_backward
+    ours = backward
     (node,) = graph.graph.find_nodes(op="call_function", target=ours)
     assert node.args[-1] == (False, True)
 
@@ -132,7 +132,7 @@ OTHERS = {
 def test_others_are_left_to_aten(name):
     graph, _ = traced(OTHERS[name], drawn(1, 6, 2, 8, 8))
     rewritten(graph)
-    assert convolution_backward not in targets(graph)
+    assert backward not in targets(graph)
 
 
 @compiles
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_used_otherwise_too_is_made():
     )
     graph, arguments = traced(conv_net(shift), drawn(1, 6, 2, 8, 10))
     assert_same_after(rewritten, graph, arguments)
-    assert convolution_backward not in targets(graph)
+    assert backward not in targets(graph)
 
 
 def test_permutations_are_seen_through_if_they_come_to_nothing():
@@ -159,7 +159,7 @@ def test_permutations_are_seen_through_if_they_come_to_nothing():
         graph = torch.fx.experimental.proxy_tensor.make_fx(run)(torch.ones(2, 3, 4, 4)).graph
         (made,) = graph.find_nodes(op="call_function", target=aten.mul.Tensor)
         (last,) = graph.find_nodes(op="call_function", target=aten.sin.default)
-        return sparse_convolution._seen_through(last.args[0]) is made
+        return pooled_convolution._unpermuted(last.args[0]) is made
 
     assert permuted()
     assert permuted((0, 2, 3, 1), (0, 3, 1, 2))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import attrs
 
 from lincoln_fn._mends import mend_of, shown
-from lincoln_fn.compiler.function import CompiledFunction, is_pure
-from lincoln_fn.compiler.prediction import CompiledPrediction
+from lincoln_fn.compiler.function import CompiledFunction, is_pure, of_function
+from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.step import CompiledRun
 from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import LayerError
@@ -75,7 +76,8 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
             problem = f"expected whole to be {kinds}, got {shown(whole)}"
             raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
         is_made = isinstance(whole, CompiledFunction)
-        return whole if is_made else CompiledFunction(whole)
-    is_made = isinstance(whole.predict, CompiledPrediction)
-    predict = CompiledPrediction(whole)
-    return whole if is_made else whole.replace(predict=predict, composition=whole.composition)
+        return whole if is_made else CompiledFunction(partial(of_function, whole))
+    if isinstance(whole.predict, CompiledFunction):
+        return whole
+    predict = CompiledFunction(partial(of_prediction, whole))
+    return whole.replace(predict=predict, composition=whole.composition)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any, TypeAlias
 
@@ -11,12 +12,55 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn._mends import is_constructor
-from lincoln_fn.compiler.graphs import Graphs, computed, graph_of
-from lincoln_fn.compiler.trace.structures import flatten
+from lincoln_fn.compiler.graphs import graph_of
+from lincoln_fn.compiler.passes.donation import Flat
+from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
 from lincoln_fn.compiler.trace.tracing import Program
+from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layer import Arrays
 
 Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
+# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
+# products are to be.
+Kind: TypeAlias = tuple[Structure, Layouts, int, str]
+Builder: TypeAlias = Callable[[Sequence[Tensor]], Arrays]
+
+
+class CompiledFunction:
+    """A program's function, compiled, and its graphs, which a pickle leaves out."""
+
+    def __init__(self, make: Callable[[], Program]) -> None:
+        self.make, self.program = make, make()
+        # By the kind of the arguments: a graph, and what puts its outputs together. A memo and no
+        # state: what it holds would be found anew.
+        self.graphs: dict[Kind, tuple[Flat, Builder]] = {}
+        update_wrapper(self, self.program.plain, updated=())
+
+    def __repr__(self) -> str:
+        return f"compile({self.program.name})"
+
+    def __reduce__(self) -> tuple[type[CompiledFunction], tuple[Callable[[], Program]]]:
+        return CompiledFunction, (self.make,)
+
+    def __call__(self, first: Arrays, second: Arrays) -> Arrays:
+        """Run the graph for such arguments, made now if there is none.
+
+        What has no numbers, or is looked at by autograd, torch.func or a tracer, is left to the
+        function itself.
+        """
+        leaves, structure = flatten((first, second))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if any(leaf.is_meta for leaf in tensors) or not is_plain(*tensors):
+            return self.program.plain(first, second)
+        kind = structure, layouts(leaves), torch.get_num_threads(), precision()
+        if kind not in self.graphs:
+            made, of_result = graph_of(self.program, first, second)
+            self.graphs[kind] = made.run, builder(of_result)
+        run, build = self.graphs[kind]
+        with torch.no_grad():
+            *outputs, flag = run(leaves)
+        return build(outputs) if math.isfinite(flag.item()) else self.program.plain(first, second)
 
 
 def is_pure(whole: object) -> bool:
@@ -35,39 +79,13 @@ def is_pure(whole: object) -> bool:
     return True
 
 
-class CompiledFunction:
-    """A pure function, compiled, and its graphs, which a pickle leaves out."""
+def of_function(function: Pure) -> Program:
+    """Say how a function is traced."""
 
-    def __init__(self, function: Pure) -> None:
-        self.function = function
-        self.graphs: Graphs = {}
-        update_wrapper(self, function)
-
-    def __repr__(self) -> str:
-        return f"compile({_name(self.function)})"
-
-    def __reduce__(self) -> tuple[type[CompiledFunction], tuple[Pure]]:
-        return CompiledFunction, (self.function,)
-
-    def __call__(self, state: Arrays, batch: Arrays) -> Arrays:
-        """Run the graph for such arguments, made now if there is none."""
-        return computed(
-            self.graphs,
-            *flatten((state, batch)),
-            lambda: graph_of(_program(self.function), state, batch),
-            lambda: self.function(state, batch),
-        )
-
-
-def _program(function: Pure) -> Program:
-    def pure(state: Arrays, batch: Arrays) -> tuple[Arrays, Tensor]:
-        leaves, _ = flatten((state, batch))
+    def pure(first: Arrays, second: Arrays) -> tuple[Arrays, Tensor]:
+        leaves, _ = flatten((first, second))
         # The number is 0, or nan if an index is out of range.
-        return function(state, batch), torch.zeros((), device=leaves[0].device if leaves else None)
+        return function(first, second), torch.zeros((), device=leaves[0].device if leaves else None)
 
-    return Program(_name(function), "function", "its result", pure, function)
-
-
-def _name(function: Pure) -> str:
     name: str = getattr(function, "__qualname__", repr(function))
-    return name.rpartition("<locals>.")[2]
+    return Program(name.rpartition("<locals>.")[2], "function", "its result", pure, function)

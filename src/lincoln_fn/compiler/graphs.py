@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import RLock
-from typing import Final, TypeAlias
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,39 +18,13 @@ from lincoln_fn.compiler.inductor.disk_cache import Made
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
-from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guarded, write_down
-from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
-# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
-# products are to be.
-Kind: TypeAlias = tuple[Structure, Layouts, int, str]
-# By the kind of the arguments: a graph, and what puts its outputs together. A memo and no state:
-# what it holds would be found anew.
-Graphs: TypeAlias = dict[Kind, tuple[Flat, Callable[[Sequence[Tensor]], Arrays]]]
-
 # Inductor's settings, and the mode in which a program is traced, are those of the whole process.
 _ONE_AT_A_TIME: Final = RLock()
-
-
-def computed(
-    graphs: Graphs,
-    leaves: list[Tensor],
-    structure: Structure,
-    make: Callable[[], tuple[Made, Structure]],
-    plain: Callable[[], Arrays],
-) -> Arrays:
-    """Run a program by the graph for such arguments, made now if there is none."""
-    kind = structure, layouts(leaves), torch.get_num_threads(), precision()
-    if kind not in graphs:
-        made, of_result = make()
-        graphs[kind] = made.run, builder(of_result)
-    run, build = graphs[kind]
-    with torch.no_grad():
-        *outputs, flag = run(leaves)
-    return build(outputs) if math.isfinite(flag.item()) else plain()
 
 
 def graph_of(

@@ -8,13 +8,11 @@ from typing import Final
 from torch.fx import GraphModule
 
 from lincoln_fn.compiler.passes import (
-    attention,
     lstm,
     pooled_convolution,
     pooling,
     products,
     scalars,
-    sparse_convolution,
     torch_kernels,
     views,
 )
@@ -22,12 +20,10 @@ from lincoln_fn.compiler.passes import (
 # A donated state is put into the graph before, by donation.py: it looks for products.
 PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
     pooling.rewrite,
-    # After pooling, whose functions both look for.
-    sparse_convolution.rewrite,
+    # After pooling, whose functions it looks for.
     pooled_convolution.rewrite,
-    # Before products, for an LSTM and attention are found by theirs.
+    # Before products, which its own products go on to.
     lstm.rewrite,
-    attention.rewrite,
     products.rewrite,
     scalars.rewrite,
     # After pooling, which leaves some of torch's kernels in place.

@@ -12,42 +12,32 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.graphs import graph_of
+from lincoln_fn.compiler.inductor.guards import Fits, fits_like
 from lincoln_fn.compiler.passes.donation import Flat, Handover, handover, without_shared_memory
-from lincoln_fn.compiler.trace.structures import (
-    Layouts,
-    Structure,
-    builder,
-    flatten,
-    forms,
-    layouts,
-)
+from lincoln_fn.compiler.trace.structures import Structure, builder, flatten, layouts
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.step import Step, total_of
 from lincoln_fn.train import TrainState
 
-# A batch's structure, None for two tensors; its tensors' layouts; and what torch is told that a
-# graph depends on: the number of threads, and how precise products are to be.
-BatchKind: TypeAlias = tuple[Structure | None, Layouts, int, str]
-# A state's structure, and its tensors' layouts.
-StateKind: TypeAlias = tuple[Structure, Layouts]
+# What a graph depends on beside its tensors: a batch's structure, None for two tensors; the number
+# of threads; and how precise products are to be.
+Told: TypeAlias = tuple[Structure | None, int, str]
 
 
 @attrs.frozen(eq=False)
 class Compiled:
     """A graph, and what hands a donated state's memory over to the next.
 
-    `returned` is the structure of the state that it makes, and `build` puts such a state together.
-    `after` remembers the graphs for these states in turn, by how their tensors lie and the kind of
-    the batch.
+    `build` puts the state that it makes together. `after` remembers the graphs for these states in
+    turn: which batches and states fit, and what else each depends on.
     """
 
     run: Flat
-    returned: Structure
     build: Callable[[Sequence[Tensor]], TrainState]
     hand_over: Handover | None
-    after: dict[tuple[Hashable, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
+    after: list[tuple[Fits, Told, Compiled]] = attrs.field(factory=list, init=False)
 
 
 @attrs.frozen(eq=False)
@@ -61,8 +51,8 @@ class CompiledRun:
     """
 
     step: Step
-    graphs: dict[tuple[StateKind, BatchKind], Compiled] = attrs.field(factory=dict, init=False)
-    made: WeakKeyDictionary[TrainState, tuple[Sequence[Tensor], Compiled]] = attrs.field(
+    graphs: dict[Hashable, Compiled] = attrs.field(factory=dict, init=False)
+    made: WeakKeyDictionary[TrainState, tuple[list[Tensor], Compiled]] = attrs.field(
         factory=WeakKeyDictionary, init=False
     )
 
@@ -72,20 +62,26 @@ class CompiledRun:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, made now if there is none."""
         of_batch, structure = _in_a_row(batch)
-        kind = structure, layouts(of_batch), torch.get_num_threads(), precision()
-        leaves, before = self.made.pop(state, ((), None))
-        places = {*map(Tensor.data_ptr, leaves)}
-        # A tensor that another step has written over has no memory left.
-        if before is None or 0 in places or len(places) < len(leaves):
+        told = structure, torch.get_num_threads(), precision()
+        leaves, before = self.made.pop(state, ([], None))
+        if self.step.donate and _share_memory(leaves):
+            before = None
+        graph = None
+        if before is not None:
+            for fits, of, after in before.after:
+                if of == told and fits(*of_batch, *leaves):
+                    graph = after
+                    break
+        if graph is None:
             leaves, of_state = flatten(state)
             if self.step.donate:
                 leaves = without_shared_memory(leaves)
-            graph = self._graph((of_state, layouts(leaves)), kind, state, batch)
-        elif (known := before.after.get(after := (forms(leaves), kind))) is not None:
-            graph = known
-        else:
-            graph = self._graph((before.returned, layouts(leaves)), kind, state, batch)
-            before.after[after] = graph
+            kind = of_state, layouts(leaves), layouts(of_batch), told
+            graph = self.graphs.get(kind)
+            if graph is None:
+                graph = self.graphs[kind] = _compiled(self.step, state, batch)
+            if before is not None:
+                before.after.append((fits_like([*of_batch, *leaves]), told, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan: the step itself says why.
         if not math.isfinite(total_of(value).item()):
@@ -96,13 +92,9 @@ class CompiledRun:
         self.made[new_state] = outputs, graph
         return new_state, value
 
-    def _graph(
-        self, of_state: StateKind, of_batch: BatchKind, state: TrainState, batch: Batch
-    ) -> Compiled:
-        known = self.graphs.get((of_state, of_batch))
-        if known is None:
-            known = self.graphs[of_state, of_batch] = _compiled(self.step, state, batch)
-        return known
+
+def _share_memory(leaves: Sequence[Tensor]) -> bool:
+    return len({*map(Tensor.data_ptr, leaves)}) < len(leaves)
 
 
 def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
@@ -119,4 +111,4 @@ def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
         of_step(step), state, batch, donated=len(leaves) if step.donate else 0
     )
     hand_over = None if made.fates is None else handover(made.fates, leaves)
-    return Compiled(made.run, structure, builder(structure), hand_over)
+    return Compiled(made.run, builder(structure), hand_over)

@@ -59,28 +59,9 @@ def cache_folder() -> Path:
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     # Inductor makes the folder by the process's umask, which may let a group write it.
-    with _for_the_user_alone():
-        return Path(cache_dir())
-
-
-def has_trusted_headers() -> bool:
-    """Tell whether nobody else can write where Inductor keeps C++ headers that it has compiled.
-
-    That is in its default folder, whatever the cache folder is. It is made now if it is not there.
-    """
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-    folder = Path(default_cache_dir(), "precompiled_headers")
-    with _for_the_user_alone():
-        folder.mkdir(parents=True, exist_ok=True)
-    return problem_of(folder) is None
-
-
-@contextmanager
-def _for_the_user_alone() -> Iterator[None]:
     before = os.umask(0o077)
     try:
-        yield
+        return Path(cache_dir())
     finally:
         os.umask(before)
 

@@ -15,7 +15,6 @@ from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lincoln_fn.compiler.inductor.cache_folder import has_trusted_headers
 from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
 from lincoln_fn.compiler.inductor.vectors import VECTORS
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
@@ -43,6 +42,9 @@ _OPTIONS: Final = {
     "cpp.max_horizontal_fusion_size": 1,
     # A loop of fewer elements is done before a second thread has woken up.
     "cpp.min_chunk_size": 4096,
+    # To compile the headers apart takes longer than to compile a few graphs with them. They would
+    # be kept in a folder that others may be able to write, whatever the cache folder is.
+    "cpp_cache_precompile_headers": False,
     **VECTORS,
 }
 
@@ -63,8 +65,6 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
         options = {**_OPTIONS, "cpp.threads": 1} if small else {**_OPTIONS}
-        if not has_trusted_headers():
-            options["cpp_cache_precompile_headers"] = False
         with fake, torch.no_grad(), config.patch(options), _extended():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.

@@ -15,6 +15,7 @@ import torch
 from torch._inductor import ir, mkldnn_ir
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
+from torch.fx.node import map_arg
 
 from lincoln_fn.compiler.kernels.cpp_kernel import (
     CPP_KERNELS,
@@ -51,7 +52,9 @@ class Call(ir.ExternKernel):
     ) -> None:
         cpu = torch.device("cpu")
         nowhere = ir.NoneLayout(device=cpu)
-        layout = nowhere if made is None else ir.FixedLayout(cpu, made.dtype, [*made.shape])
+        layout: Any = nowhere  # Any: of no public type
+        if made is not None:
+            layout = ir.FixedLayout(cpu, made.dtype, [*made.shape], [*made.stride()])
         super().__init__(None, layout, self.unwrap_storage(tensors), ())
         self.loop, self.code = name, code
         self.name = V.graph.register_buffer(self)
@@ -80,13 +83,13 @@ class Call(ir.ExternKernel):
 
 
 def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
-    like = tuple([[*map(_like, x)] if isinstance(x, (list, tuple)) else _like(x) for x in given])
-    made = kernel.like(*like)
+    like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
+    made, _ = kernel.plan(*like)
     tensors, written = [], []
-    for one_or_more, argument in zip(given, operation._schema.arguments, strict=True):
-        for x in flat((one_or_more,)):
+    for one_or_more, its, argument in zip(given, like, operation._schema.arguments, strict=True):
+        for x, traced in zip(flat((one_or_more,)), flat((its,)), strict=True):
             if isinstance(x, ir.TensorBox):
-                tensors.append(ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x)))
+                tensors.append(_laid(x, traced))
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written.append(tensors[-1])
     code = partial(kernel.code, like)
@@ -97,11 +100,11 @@ def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as a
     return result_of(empty)
 
 
-def _like(x: Any) -> Any:  # Any: as above
-    if not isinstance(x, ir.TensorBox):
-        return x
-    shape = [int(length) for length in x.get_size()]
-    return torch.empty(shape, dtype=x.get_dtype(), device="meta")
+def _laid(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
+    """Have a tensor in memory with the strides that it was traced with."""
+    if traced.is_contiguous():
+        return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))
+    return ir.ExternKernel.require_exact_strides(x, traced.stride())
 
 
 def _empty(like: torch.Tensor) -> Any:  # Any: as above

@@ -26,11 +26,8 @@ from lincoln_fn.compiler.kernels.torch_ops import named
 
 T = TypeVar("T")
 
-# Of an operation's arguments: tensors like its outputs, and the constants its code is built for.
-Like: TypeAlias = Callable[..., tuple[Tensor, ...]]
-Sizes: TypeAlias = Callable[..., dict[str, int]]
-# Of its arguments too: the C++ function that is called.
-Function: TypeAlias = Callable[..., str]
+# Tensors like an operation's outputs, and the constants that its code is built for.
+Plan: TypeAlias = tuple[tuple[Tensor, ...], dict[str, int]]
 
 # Pointers to a tensor's numbers, as C++ writes them.
 POINTERS: Final = {
@@ -43,41 +40,39 @@ POINTERS: Final = {
 
 _INCLUDED: Final = (
     "torch/csrc/inductor/cpp_prefix.h",
-    "ATen/native/CPUBlas.h",
     "cstring",
     "memory",
     "type_traits",
     "vector",
 )
-_COMMON: Final = Path(__file__).parent / "common"
+_VECTORS: Final = Path(__file__).parent / "common" / "vectors.h"
 
 
 @attrs.frozen
 class CppKernel:
-    """A kernel in a file `{name}.cpp`, behind `vectors.h` and other headers.
+    """A kernel in a file `{name}.cpp`, behind `vectors.h`.
 
-    Its function takes the operation's tensors, each without gaps, and then its outputs. The fields
-    are as `cpp_kernel` takes them.
+    Its function takes the operation's tensors, each without gaps, and then its outputs.
     """
 
     name: str
-    files: tuple[Path, ...]
-    like: Like
-    sizes: Sizes
-    function: Function | None
+    file: Path
+    # Both of the operation's arguments; the second writes the function, if it is not in the file.
+    plan: Callable[..., Plan]
+    function: Callable[..., str]
 
     def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
         """Compute the outputs."""
-        made = self.like(*given)
-        tensors = [x.contiguous() for x in flat(given) if isinstance(x, Tensor)] + list(made)
+        made, _ = self.plan(*given)
+        tensors = [*(x for x in flat(given) if isinstance(x, Tensor)), *made]
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
         built(self.code(given, "kernel"), pointers)(*tensors)
         return result_of(made)
 
     def code(self, given: tuple[Any, ...], name: str) -> str:  # Any: as above
         """Write the code for such arguments, whose function has some name."""
-        function = self.function(*given) if self.function else ""
-        return _code(self.files, function, name, **self.sizes(*given))
+        _, sizes = self.plan(*given)
+        return _code(self.file, self.function(*given), name, **sizes)
 
 
 # Filled as the modules are imported, each with its own; Any: operations, of no public type.
@@ -87,27 +82,21 @@ CPP_KERNELS: Final[dict[Any, CppKernel]] = {}
 def cpp_kernel(
     schema: str,
     folder: str,
-    like: Like,
-    sizes: Sizes,
-    headers: tuple[str, ...] = (),
-    function: Function | None = None,
+    plan: Callable[..., Plan],
+    function: Callable[..., str] = lambda *given: "",
 ) -> Any:  # Any: as above
     """Register an operation that a C++ kernel computes, and return it.
 
     Args:
         schema: its name, which is the file's too, arguments and results, as torch writes them.
         folder: the path of the module in the kernel's folder.
-        like: of its arguments, gives tensors like its outputs.
-        sizes: of its arguments, gives the constants of the code, in capitals there.
-        headers: files of that folder, or of common/, that come between `vectors.h` and the code.
-        function: of its arguments, writes the function; None if it is in the file.
+        plan: of its arguments, gives tensors like its outputs, and the constants of the code, in
+            capitals there.
+        function: of its arguments, writes the function, if it is not in the file.
     """
-    name, own = schema.partition("(")[0], Path(folder).parent
-    of_own = {path.name for path in own.iterdir()}
-    files = [_COMMON / "vectors.h"]
-    files += [(own if file in of_own else _COMMON) / file for file in (*headers, f"{name}.cpp")]
-    made = CppKernel(name, tuple(files), like, sizes, function)
-    operation = named(schema, made, lambda *given: result_of(like(*given)))
+    name = schema.partition("(")[0]
+    made = CppKernel(name, Path(folder).with_name(f"{name}.cpp"), plan, function)
+    operation = named(schema, made, lambda *given: result_of(plan(*given)[0]))
     CPP_KERNELS[operation] = made
     return operation
 
@@ -141,24 +130,23 @@ def threads_for(count: int) -> int:
 def are_called_for(x: Tensor) -> bool:
     """Tell whether a compiled step calls kernels from its own code, for tensors such as one.
 
-    True on a CPU with vectors that Inductor knows; not before torch 2.13, which would call them by
-    way of Python.
+    True for float32 on a CPU with vectors that Inductor knows; not before torch 2.13, which would
+    call them by way of Python.
     """
-    return IS_KNOWN and x.device.type == "cpu" and lanes() > 0
+    return IS_KNOWN and x.dtype is torch.float32 and x.device.type == "cpu" and lanes() > 0
 
 
 # A memo of what has been written.
 @cache
-def _code(files: tuple[Path, ...], function: str, name: str, **sizes: int) -> str:
-    """Write files in a namespace, behind their constants, and bring the function out of it."""
+def _code(file: Path, function: str, name: str, **sizes: int) -> str:
+    """Write a file in a namespace, behind its constants, and bring the function out of it."""
     sizes = {"lanes": lanes(), **sizes}
-    *headers, own = (file.read_text() for file in files)
     lines = [
         *(f"#include <{file}>" for file in _INCLUDED),
         f"namespace in_{name} {{",
         *(f"constexpr int64_t {size.upper()} = {int(n)};" for size, n in sizes.items()),
-        *headers,
-        (own + function).replace(" kernel(", f" {name}("),
+        _VECTORS.read_text(),
+        (file.read_text() + function).replace(" kernel(", f" {name}("),
         f"}}\nusing in_{name}::{name};",
     ]
     return "\n".join(lines)

@@ -12,20 +12,25 @@ char-lstm took 1.38 of the time, on a Zen 5.
 from __future__ import annotations
 
 from operator import getitem
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.lstm.op import Tensors, previous_h, steps_backward, take_steps
+from lincoln_fn.compiler.kernels.cpp_kernel import are_called_for
+from lincoln_fn.compiler.kernels.lstm.op import steps, steps_backward
 from lincoln_fn.compiler.passes.products import product
 
 lincoln = torch.ops.lincoln_fn
 
+Tensors: TypeAlias = tuple[Tensor, ...]
+
 # Numbers in W up to which it stays in a core's own cache from step to step.
 _MOST: Final = 2**19
+# Vectors of units in a tile on the way back, at most.
+_TILE: Final = 4
 # Which of the operation's results is what it saves for `backward`.
 _SAVED: Final = 3
 
@@ -52,8 +57,11 @@ def forward(
 
     In place of oneDNN's workspace stand the gates and every c, for `backward`.
     """
-    weight = torch.cat([w_ih, w_hh])
-    return take_steps(x.transpose(0, 1), weight, b_ih + b_hh, h, c, reverse)
+    last = 0 if reverse else -1
+    tiles = torch.cat([w_ih, w_hh]).view(-1, 4, len(w_hh) // lanes(), lanes()).permute(2, 0, 1, 3)
+    given = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
+    gates, cs, y = steps(*given, reverse)
+    return y.transpose(0, 1), y[:, last], cs[:, last], (gates, cs)
 
 
 def backward(
@@ -66,17 +74,24 @@ def backward(
     Returns dx (length, batch, n_in), dW_ih and dW_hh transposed, db, and dL/dh and dL/dc for the
     first state.
     """
-    steps = x.transpose(0, 1)
-    da, db, first_dh, first_dc = steps_backward(w_hh, c, g, dh, dc, reverse, saved)
-    before = torch.cat([steps, previous_h(h, y, reverse)], 2).flatten(0, 1)
-    dx = product(da, w_ih.contiguous().mT).view(steps.shape).transpose(0, 1)
+    first, (gates, cs), made = -1 if reverse else 0, saved, y.transpose(0, 1)
+    tile = max(n for n in range(1, _TILE + 1) if len(w_hh) % (n * lanes()) == 0) * lanes()
+    tiles = w_hh.reshape(-1, tile, gates.shape[2]).mT
+    given = (t.contiguous() for t in (g, tiles, cs, c, dh, dc))
+    first_dc, sums = steps_backward(*given, gates, reverse)
+    da = gates.flatten(0, 1)
+    # The h that each step began with.
+    hs = torch.cat((made[:, 1:], h[:, None]) if reverse else (h[:, None], made[:, :-1]), 1)
+    before = torch.cat([x.transpose(0, 1), hs], 2).flatten(0, 1)
+    dx = product(da, w_ih.contiguous().mT).view(*gates.shape[:2], -1).transpose(0, 1)
     dw = product(before.mT.contiguous(), da)
-    return dx, dw[: len(w_ih)].mT, dw[len(w_ih) :].mT, db, first_dh, first_dc
+    of_x, of_h = dw[: len(w_ih)].mT, dw[len(w_ih) :].mT
+    return dx, of_x, of_h, sums.sum(0), gates[:, first] @ w_hh.mT, first_dc
 
 
 def _supports(node: Node) -> bool:
     """Tell whether a hidden state fills its vectors, W is small, and there is more than a row."""
     given: Any = node.args[:3]  # Any: torch's type for an argument is a union
     x, w_ih, w_hh = (arg.meta["val"] for arg in given)
-    is_whole = lanes() > 0 and len(w_hh) % lanes() == 0
+    is_whole = are_called_for(x) and len(w_hh) % lanes() == 0
     return is_whole and w_ih.numel() + w_hh.numel() <= _MOST and x.shape[1] > 1

@@ -1,49 +1,65 @@
-"""A convolution that is only max-pooled, with the pooling, by a C++ kernel."""
+"""A convolution and the max-pooling behind it, forward and backward, by C++ kernels."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.pooled_convolution.op import pooled_convolution
+from lincoln_fn.compiler.kernels.cpp_kernel import are_called_for
+from lincoln_fn.compiler.kernels.pooled_convolution.op import backward, forward
 from lincoln_fn.compiler.passes import pooling
-from lincoln_fn.compiler.passes.sparse_convolution import is_plain
 
 aten = torch.ops.aten
 
-# Numbers in a filter up to which the kernel takes less time than oneDNN's and one for pooling.
+# Numbers in a filter up to which forward takes less time than oneDNN's kernel and one for pooling.
 _MOST: Final = 512
+# Of smaller windows, too few terms are left out on the way back to make up for the scattered ones.
+_WINDOW: Final = 4
+# Stride, dilation, whether transposed, output's padding and groups.
+_PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Replace each convolution that is only pooled, where the kernel supports it."""
+    """Replace each max-pooled convolution, where the kernels support it, and its backward pass."""
     for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
-        made = _convolution(node.args[0])
-        if made is not None and _supports(made):
-            given: Any = made.args  # Any: torch's type for an argument is a union
-            x, weight, bias, _, padding, *_ = given
-            node.target = pooled_convolution
+        made = _unpermuted(node.args[0])
+        if made is None or made.target is not aten.convolution.default:
+            continue
+        x, weight, bias, _, padding, *_ = made.args
+        filters = weight.meta["val"]
+        is_light = filters[0].numel() <= _MOST
+        if _is_plain(x, made.args[3:9]) and is_light and len(filters) % lanes() == 0:
+            node.target = forward
             node.args = (x, weight, bias, tuple(padding), node.args[1])
+    target = aten.convolution_backward.default
+    for node in graph.graph.find_nodes(op="call_function", target=target):
+        pooled = _unpermuted(node.args[0])
+        if pooled is None or pooled.target is not pooling.pool_backward:
+            continue
+        g, places, window = pooled.args
+        x, weight, padding, needed = (node.args[i] for i in (1, 2, 5, -1))
+        if _is_plain(x, node.args[4:10]) and math.prod(window) >= _WINDOW:
+            node.target = backward
+            node.args = (g, places, x, weight, tuple(padding), window, tuple(needed[:2]))
     graph.recompile()
 
 
-def _convolution(pooled: Any) -> Node | None:  # Any: as above
-    """Find the convolution whose output is pooled, if nothing else looks at its numbers."""
-    node = pooled
-    while node.target is aten.permute.default and len(node.users) == 1:
-        node = node.args[0]
-    is_alone = sum(user.target is not aten.new_zeros.default for user in node.users) == 1
-    is_same = node.meta["val"].stride() == pooled.meta["val"].stride()
-    is_found = node.target is aten.convolution.default and is_alone and is_same
-    return node if is_found else None
+def _unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
+    """Find what has only been permuted, there and back, if nothing else looks at its numbers."""
+    source = node
+    while source.target is aten.permute.default and len(source.users) == 1:
+        source = source.args[0]
+    readers = [user for user in source.users if user.target is not aten.new_zeros.default]
+    is_same = source.meta["val"].stride() == node.meta["val"].stride()
+    return source if is_same and len(readers) == 1 else None
 
 
-def _supports(node: Node) -> bool:
-    """Tell whether a convolution is a plain and light one, whose filters fill vectors."""
-    given: Any = node.args[:2]  # Any: as above
-    x, weight = (arg.meta["val"] for arg in given)
-    is_light = weight[0].numel() <= _MOST
-    return bool(is_light and is_plain(x, node.args[3:9]) and len(weight) % lanes() == 0)
+def _is_plain(x: Node, form: Sequence[Any]) -> bool:  # Any: lists, a flag and a number
+    """Tell whether the kernels support a convolution of some form, on this processor too."""
+    stride, _, *others = form
+    return [stride, *others] == _PLAIN and are_called_for(x.meta["val"])

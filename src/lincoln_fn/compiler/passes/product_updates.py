@@ -10,7 +10,7 @@ from torch.fx import Graph, Node
 
 from lincoln_fn.compiler.kernels.product_update.elementwise import in_cpp, is_known
 from lincoln_fn.compiler.kernels.product_update.op import change, supports
-from lincoln_fn.compiler.passes.fx_match import kind_of, readers_of, shows
+from lincoln_fn.compiler.passes.fx_match import base_of, kind_of, readers_of
 
 aten = torch.ops.aten
 
@@ -64,7 +64,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     factors: Any = product.args  # Any: torch's type for an argument is a union
     a, b = (factor.meta["val"] for factor in factors)
     needed = _needed(product.graph, made, {*shown, *changed})
-    if needed is None or not supports(a, b) or any(shows(x, leaves) for x in factors):
+    if needed is None or not supports(a, b) or any(base_of(x) in leaves for x in factors):
         return None
     operations, numbers = needed
     names = dict.fromkeys(shown, "product")

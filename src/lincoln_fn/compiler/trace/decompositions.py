@@ -1,11 +1,8 @@
-"""What a traced step must not leave to Inductor as it is: indices, scatter, some sums, and erfc.
+"""What a traced step must not leave to Inductor as it is: indices, some sums, and erfc.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
 the nearest in range, and whether one was moved becomes a tensor, for the step to act upon.
-
-One number scattered into each row becomes a choice between it and the row's own, by place: Inductor
-writes a tensor to memory before it scatters into it, and a choice is a part of the loop around it.
 
 A sum a + alpha b becomes a sum and a product: Inductor makes one operation of a sum and a matrix
 product in it, and drops the alpha. A matrix product that is added to something becomes a product
@@ -36,7 +33,6 @@ _SPELLED_OUT = get_decompositions(
     [getattr(aten, f"nll_loss{d}_{way}") for d in ("", "2d") for way in ("forward", "backward")]
 )
 
-_SCATTER = {aten.scatter.src, aten.scatter.value}
 _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
@@ -69,9 +65,7 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
         if kind in _ALONG_AXIS:
             x, dim, index = args[:3]
-            given[2] = index = self._kept(index, 0, x.shape[dim] if x.ndim else 1)
-            if func in _SCATTER and _is_one_a_row(x, dim, index):
-                return _chosen(x, dim, index, args[3])
+            given[2] = self._kept(index, 0, x.shape[dim] if x.ndim else 1)
         elif kind in _BY_AXIS:
             sizes = zip(args[1], args[0].shape, strict=False)
             given[1] = [index if index is None else self._kept(index, -n, n) for index, n in sizes]
@@ -97,20 +91,3 @@ def _product_and_sum(
     if beta == 0:  # whatever is in c, nan too
         return made
     return (c if beta == 1 else c * beta) + made
-
-
-def _is_one_a_row(x: Tensor, dim: int, index: Tensor) -> bool:
-    shape = list(x.shape)
-    shape[dim : dim + 1 or None] = [1]
-    return list(index.shape) == shape
-
-
-def _chosen(x: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:  # Any: a tensor, or a number
-    """Put src in the indexed place of each row, with x's strides."""
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
-    shape = [1] * x.ndim
-    shape[order.index(dim % x.ndim)] = -1
-    here = torch.arange(x.shape[dim], device=x.device).view(shape) == index.permute(order)
-    value = src.permute(order) if isinstance(src, Tensor) else src
-    back = [order.index(axis) for axis in range(x.ndim)]
-    return torch.where(here, value, x.permute(order)).permute(back)

@@ -15,11 +15,6 @@ from lincoln_fn.record import EVERYTHING
 Structure: TypeAlias = Any
 Layouts: TypeAlias = tuple[Hashable, ...]
 
-# Any: descriptors, as torch's types for them do not say.
-_shape: Any = Tensor.shape
-_dtype: Any = Tensor.dtype
-_shape, _dtype = _shape.__get__, _dtype.__get__
-
 
 def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
     """List every tensor of a tree, from left to right."""
@@ -34,25 +29,9 @@ def layouts(leaves: Sequence[Tensor]) -> Layouts:
         ((torch.Size([2]), (1,), torch.float32, device(type='cpu')),)
     """
     try:
-        # Without a call for most leaves: a small network's step notices one.
-        return tuple(
-            [
-                (
-                    shape := leaf.shape,
-                    strides(leaf) if 1 in shape else leaf.stride(),
-                    leaf.dtype,
-                    leaf.device,
-                )
-                for leaf in leaves
-            ]
-        )
+        return tuple([(leaf.shape, strides(leaf), leaf.dtype, leaf.device) for leaf in leaves])
     except (AttributeError, RuntimeError):
         return ()
-
-
-def forms(leaves: Sequence[Tensor]) -> Hashable:
-    """Give shapes, strides and dtypes, sooner than `layouts`: of the leaves that a graph makes."""
-    return tuple(map(_shape, leaves)), tuple(map(Tensor.stride, leaves)), tuple(map(_dtype, leaves))
 
 
 def strides(x: Tensor) -> tuple[int, ...]:

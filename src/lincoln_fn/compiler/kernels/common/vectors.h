@@ -1,5 +1,5 @@
-// What the loops in C++ share: vectors, tiles of them in registers, memory for them, and tanh. Above
-// stands how many LANES a vector has.
+// What the kernels share: vectors, tiles of them in registers, memory for them, and tanh. Above stands
+// how many LANES a vector has.
 
 using Vec = at::vec::Vectorized<float>;
 
@@ -90,53 +90,14 @@ inline void copy_lines(const float* from, int64_t apart, float* to, int64_t to_a
     std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
 }
 
-#ifdef CPU_CAPABILITY_AVX512
-// Of four lines that lie `apart`, four numbers each.
-inline __m512 load_fours(const float* from, int64_t apart) {
-  __m512 numbers = _mm512_castps128_ps512(_mm_loadu_ps(from));
-  numbers = _mm512_insertf32x4(numbers, _mm_loadu_ps(from + apart), 1);
-  numbers = _mm512_insertf32x4(numbers, _mm_loadu_ps(from + 2 * apart), 2);
-  return _mm512_insertf32x4(numbers, _mm_loadu_ps(from + 3 * apart), 3);
-}
-
-// Transpose LANES lines of LANES numbers, and write the numbers of the first `lines` of them. at::vec's
-// takes twice as long.
-inline void turn_block(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines) {
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < LANES; i += 4) {
-    __m512d pairs[4];
-#pragma GCC unroll 2
-    for (int64_t k = 0; k < 2; k++) {
-      const __m512 even = load_fours(from + i + 2 * k * apart, 4 * apart);
-      const __m512 odd = load_fours(from + i + (2 * k + 1) * apart, 4 * apart);
-      pairs[k] = _mm512_castps_pd(_mm512_unpacklo_ps(even, odd));
-      pairs[2 + k] = _mm512_castps_pd(_mm512_unpackhi_ps(even, odd));
-    }
-#pragma GCC unroll 2
-    for (int64_t k = 0; k < 2; k++) {
-      float* const place = to + (i + 2 * k) * to_apart;
-      const __m512d first = pairs[2 * k], second = pairs[2 * k + 1];
-      Vec(_mm512_castpd_ps(_mm512_unpacklo_pd(first, second))).store(place, int(lines));
-      Vec(_mm512_castpd_ps(_mm512_unpackhi_pd(first, second))).store(place + to_apart, int(lines));
-    }
-  }
-}
-#else
-inline void turn_block(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines) {
-  at::vec::transpose_mxn(from, apart, to, to_apart, int(lines), int(LANES));
-}
-#endif
-
 // Copy the transpose of a matrix whose lines lie `apart`.
 inline void turn(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
                  int64_t length) {
   for (int64_t i = 0; i < lines; i += LANES)
     for (int64_t k = 0; k < length; k += LANES) {
       const int64_t down = std::min(LANES, lines - i), along = std::min(LANES, length - k);
-      const float* block = from + i * apart + k;
-      float* turned = to + k * to_apart + i;
-      if (down == LANES && along == LANES) turn_block(block, apart, turned, to_apart, LANES);
-      else at::vec::transpose_mxn(block, apart, turned, to_apart, int(down), int(along));
+      at::vec::transpose_mxn(from + i * apart + k, apart, to + k * to_apart + i, to_apart, int(down),
+                             int(along));
     }
 }
 

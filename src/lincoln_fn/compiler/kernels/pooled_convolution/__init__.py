@@ -1,1 +1,1 @@
-"""A convolution and the max-pooling behind it."""
+"""A convolution and the max-pooling behind it, forward and backward."""

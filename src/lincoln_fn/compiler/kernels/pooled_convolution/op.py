@@ -1,32 +1,45 @@
-"""A convolution and the max-pooling behind it, in a compiled step, as one loop.
+"""A convolution and the max-pooling behind it, in a compiled step, forward and backward.
 
     y = max over a window's places of (b + sum of W x over each place's patch)
 
-A window's sums stay in registers until the largest is known, so that what the convolution makes, a
-window's size larger than y, is neither written nor read. That pays where few numbers of x meet a
-filter, and the writing takes as long as the sums. The loop is in pooled_convolution.cpp. The
-backward pass is sparse_convolution.py's.
+Forward, a window's sums stay in registers until the largest is known, so that what the convolution
+makes, a window's size larger than y, is neither written nor read. That pays where few numbers of x
+meet a filter, and the writing takes as long as the sums.
+
+Backward, max-pooling hands the g of each window to one place and zeros to the others (pooling.py).
+With (i, j) the place that window (I, J) chose for filter o, and x at (i, j) the patch that the
+filter saw there,
+
+    dW_o              = sum over examples, I and J of g_o x[i : i + kh, j : j + kw]
+    dx[i : i + kh, j : j + kw] = sum over o, I and J of g_o W_o, wherever patches overlap
+    db_o              = sum over examples, I and J of g_o
+
+which are sums over windows and not over all places: of windows of 2 by 2 a quarter of the terms,
+and an eighth where a ReLU has set half of the gs to 0, whose terms are left out too. That takes
+down to a third of the time of oneDNN's kernels, which multiply by each zero.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.cpp_kernel import cpp_kernel
-from lincoln_fn.compiler.kernels.sparse_convolution.op import Size, sizes_of
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel, threads_for
+
+Size: TypeAlias = tuple[int, int]
 
 
-def pooled_convolution(
+def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: Size, window: Size
 ) -> tuple[Tensor, Tensor]:
     """Compute what `pooling.pool` returns of a convolution's output."""
-    filters, tile = len(weight), _tile(len(weight))
+    filters = len(weight)
+    tile = lanes() * math.gcd(2, filters // lanes())
     tiles = weight.permute(0, 2, 3, 1).reshape(filters // tile, tile, -1).mT
     bias = x.new_zeros(filters) if bias is None else bias
     given = (t.contiguous() for t in (x.permute(0, 2, 3, 1), tiles, bias))
@@ -34,32 +47,59 @@ def pooled_convolution(
     return y.permute(0, 3, 1, 2), places
 
 
-def _tile(filters: int) -> int:
-    return lanes() * math.gcd(2, filters // lanes())
+def backward(
+    g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Size, window: Size,
+    needed: tuple[bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Compute dx, dW and db of a convolution whose output is pooled."""
+    rows, x_rows, w_rows = (t.permute(0, 2, 3, 1).contiguous() for t in (g, x, weight))
+    dx, dw = _backward(rows, places.contiguous(), x_rows, w_rows, padding, window, needed)
+    return dx.permute(0, 3, 1, 2), dw.permute(0, 3, 1, 2), g.sum((0, 2, 3))
 
 
-def _like(
+# All tensors have channels last: y is (batch, rows, columns, filters) and so on.
+def _plan(
     x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
     window: Sequence[int],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Make y and places, x and they with channels last, and filters of some size by tiles."""
+) -> Plan:  # fmt: skip
     of_axes = zip(x.shape[1:3], size, padding, window, strict=True)
     plane = [(length + 2 * pad - k + 1) // side for length, k, pad, side in of_axes]
     y = x.new_empty(len(x), *plane, len(bias))
-    return y, torch.empty_like(y, dtype=torch.int8)
+    sizes = _sizes(x, len(bias), size, padding, window)
+    return (y, torch.empty_like(y, dtype=torch.int8)), sizes
 
 
-def _sizes(
-    x: Tensor, tiles: Tensor, bias: Tensor, size: Sequence[int], padding: Sequence[int],
-    window: Sequence[int],
-) -> dict[str, int]:  # fmt: skip
-    return {"filters": len(bias), **sizes_of(x, size, padding, window)}
+def _plan_backward(
+    g: Tensor, places: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int],
+    window: Sequence[int], needed: Sequence[bool],
+) -> Plan:  # fmt: skip
+    made = tuple(
+        torch.empty_like(t) if is_needed else t.new_empty((0,) * 4)
+        for t, is_needed in zip((x, weight), needed, strict=True)
+    )
+    sizes = _sizes(x, len(weight), weight.shape[1:3], padding, window)
+    return made, {**sizes, "needed_dx": needed[0], "needed_dw": needed[1]}
+
+
+def _sizes(x: Tensor, filters: int, *of_axes: Any) -> dict[str, int]:  # Any: pairs of sizes
+    (batch, height, width, channels), (kernel, padding, window) = x.shape, of_axes
+    return {
+        "batch": batch, "height": height, "width": width, "channels": channels, "filters": filters,
+        "kernel_h": kernel[0], "kernel_w": kernel[1],
+        "padding_h": padding[0], "padding_w": padding[1],
+        "window_h": window[0], "window_w": window[1], "threads": threads_for(batch),
+    }  # fmt: skip
 
 
 _forward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
     "pooled_convolution(Tensor x, Tensor tiles, Tensor bias, int[2] size, int[2] padding, "
     "int[2] window) -> (Tensor, Tensor)",
     __file__,
-    _like,
-    _sizes,
+    _plan,
+)
+_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
+    "pooled_convolution_backward(Tensor g, Tensor places, Tensor x, Tensor weight, "
+    "int[2] padding, int[2] window, bool[2] needed) -> (Tensor, Tensor)",
+    __file__,
+    _plan_backward,
 )

@@ -16,8 +16,14 @@ from typing import Any, Final
 from torch import Tensor
 from torch.fx import has_side_effect
 
-from lincoln_fn.compiler.kernels.common.factors import as_they_lie
-from lincoln_fn.compiler.kernels.cpp_kernel import POINTERS, are_called_for, cpp_kernel, threads_for
+from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
+from lincoln_fn.compiler.kernels.cpp_kernel import (
+    POINTERS,
+    Plan,
+    are_called_for,
+    cpp_kernel,
+    threads_for,
+)
 from lincoln_fn.fastpath.product import goes_to_mkl
 
 # Multiply-adds, and rows and columns, from which on the kernel may take less time than a call and
@@ -51,28 +57,15 @@ def change(
     formulas: str,
 ) -> None:
     """Change leaves in place by a b, as formulas in C++ say, if the step is finite."""
-    _changed(*as_they_lie(a, b), is_finite, leaves, numbers, formulas)
+    _changed(without_gaps(a), without_gaps(b), is_finite, leaves, numbers, formulas)
 
 
-def _sizes(
-    a: Tensor,
-    b: Tensor,
-    a_is_turned: bool,
-    b_is_turned: bool,
-    is_finite: Tensor,
-    leaves: list[Tensor],
-    *rest: object,
-) -> dict[str, int]:
-    rows, columns = leaves[0].shape
-    return {
-        "rows": rows,
-        "terms": b.shape[b_is_turned],
-        "columns": columns,
-        "a_is_turned": a_is_turned,
-        "b_is_turned": b_is_turned,
-        "leaves": len(leaves),
-        "threads": threads_for(rows),
-    }
+def _plan(a: Tensor, b: Tensor, is_finite: Tensor, leaves: list[Tensor], *rest: object) -> Plan:
+    (rows, terms), columns = a.shape, b.shape[1]
+    return (), {
+        "rows": rows, "terms": terms, "columns": columns, "leaves": len(leaves),
+        "a_is_turned": is_turned(a), "b_is_turned": is_turned(b), "threads": threads_for(rows),
+    }  # fmt: skip
 
 
 def _kernel(*given: Any) -> str:  # Any: tensors and others
@@ -87,7 +80,7 @@ def _kernel(*given: Any) -> str:  # Any: tensors and others
         "if (!*is_finite) return;",
         *(f"const Vec number{i}{{float(*of{i})}};" for i in range(len(numbers))),
         f"float* const leaves[] = {{{', '.join(f'leaf{i}' for i in range(len(leaves)))}}};",
-        "change(a, b, leaves, [&](const Vec& product, Vec (&leaf)[LEAVES]) {",
+        "change_all(a, b, leaves, [&](const Vec& product, Vec (&leaf)[LEAVES]) {",
         formulas,
         "});\n}",
     ]
@@ -95,11 +88,9 @@ def _kernel(*given: Any) -> str:  # Any: tensors and others
 
 
 _changed: Final[Callable[..., None]] = cpp_kernel(
-    "product_update(Tensor a, Tensor b, bool a_is_turned, bool b_is_turned, Tensor is_finite, "
-    "Tensor(a!)[] leaves, Tensor[] numbers, str formulas) -> ()",
+    "product_update(Tensor a, Tensor b, Tensor is_finite, Tensor(a!)[] leaves, Tensor[] numbers, "
+    "str formulas) -> ()",
     __file__,
-    lambda *given: (),
-    _sizes,
-    ("parts.h", "tiles.h"),
+    _plan,
     _kernel,
 )

@@ -1,133 +1,100 @@
-// Leaves of shape (ROWS, COLUMNS) that change by a product a b in float32, element by element;
-// op.py writes the constants of one shape above, and how they change below. a is (ROWS,
-// TERMS) and b (TERMS, COLUMNS), but a is given as (TERMS, ROWS) if A_IS_TURNED, and b as (COLUMNS,
-// TERMS) if B_IS_TURNED.
+// Leaves of shape (ROWS, COLUMNS) that change by a product a b in float32, element by element; op.py
+// writes the constants of one shape above, and how they change below. a is (ROWS, TERMS) and b (TERMS,
+// COLUMNS), but a is given as (TERMS, ROWS) if A_IS_TURNED, and b as (COLUMNS, TERMS) if B_IS_TURNED.
 //
-// The leaves change by a tile of the product while the sums of the next one are added up, a line at a
-// time: divisions and square roots take long, but leave room for those.
+// A tile of the product has two vectors of some lines each, whose sums stay in registers until they are
+// whole. Each thread has some lines, always the same, and finds what it keeps of them in its core's
+// cache. It goes through them for a block of b's columns at a time, of which its own copy stays there.
 
-static_assert(CHAINS == 1);
+constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES;
+// Two registers more than in other kernels are left, for GCC may keep constants there.
+constexpr int64_t MOST = (REGISTERS - 2) / VECTORS;
+// The same number of parts for each thread, with FEW lines or one more.
+constexpr int64_t PARTS = (ROWS + MOST * THREADS - 1) / (MOST * THREADS) * THREADS;
+constexpr int64_t FEW = ROWS / PARTS;
+// Columns of b in a block of a quarter of a megabyte, in whole tiles.
+constexpr int64_t BLOCK = std::max<int64_t>(1, (1 << 16) / (TERMS * WIDTH)) * WIDTH;
 
-// The sums of a tile, from which the leaves have not changed yet.
-struct Tile {
-  float sums[MOST * WIDTH];
-  int64_t line = 0, lines = 0, column = 0;
-};
-
-// Where a tile's line lies in each of the leaves.
-struct Place {
-  float* leaves[LEAVES];
-
-  Place(float* const* all, int64_t line, int64_t column) {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < LEAVES; i++) leaves[i] = all[i] + line * COLUMNS + column;
+// Call function(how many lines, a constant; the first) for each part of a thread's lines.
+template <typename Function>
+void for_each_part_of(int64_t thread, const Function& function) {
+  for (int64_t part = PARTS * thread / THREADS; part < PARTS * (thread + 1) / THREADS; part++) {
+    const int64_t line = ROWS * part / PARTS, next = ROWS * (part + 1) / PARTS;
+    if (next - line == FEW) function(std::integral_constant<int64_t, FEW>(), line);
+    else function(std::integral_constant<int64_t, std::min(FEW + 1, MOST)>(), line);
   }
+}
 
-  void go_on() {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < LEAVES; i++) leaves[i] += COLUMNS;
-  }
+// Lay a part's lines of a so that what a tile needs of each term lies side by side.
+template <int64_t LINES>
+void lay_lines(const float* a, int64_t line, float* to) {
+  if (A_IS_TURNED) copy_lines(a + line, ROWS, to, LINES, TERMS, LINES);
+  else turn(a + line * TERMS, TERMS, to, LINES, LINES, TERMS);
+}
 
-  void fetch() const {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < LEAVES; i++) {
-      __builtin_prefetch(leaves[i], 1);
-      __builtin_prefetch(leaves[i] + LANES, 1);
-    }
-  }
+// Likewise a tile's columns of b.
+inline void lay_columns(const float* b, int64_t column, float* to) {
+  const int64_t width = std::min(WIDTH, COLUMNS - column);
+  if (B_IS_TURNED) turn(b + column * TERMS, TERMS, to, WIDTH, width, TERMS);
+  else if (width == WIDTH) copy_lines(b + column, COLUMNS, to, WIDTH, TERMS, WIDTH);
+  else copy_lines(b + column, COLUMNS, to, WIDTH, TERMS, width);
+}
 
-  // Change `count` numbers of the leaves, as many as a vector has or fewer. In line, for a call would
-  // write the next tile's sums to memory.
-  template <typename Change>
-  [[gnu::always_inline]] void change_vector(const float* sums, int64_t column, int64_t count,
-                                            const Change& change) const {
-    Vec vectors[LEAVES];
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < LEAVES; i++) vectors[i] = Vec::loadu(leaves[i] + column, count);
-    change(Vec::loadu(sums + column), vectors);
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < LEAVES; i++) vectors[i].store(leaves[i] + column, count);
-  }
-};
-
-// The lines of a tile from which the leaves have not changed yet.
-struct Waiting {
-  const float* sums;
-  Place place;
-  int64_t lines, width;
-
-  Waiting(const Tile& tile, float* const* leaves)
-      : sums(tile.sums), place(leaves, tile.line, tile.column), lines(tile.lines),
-        width(COLUMNS - tile.column) {}
-
-  // Change the leaves by the next one, if there is one.
-  template <typename Change>
-  [[gnu::always_inline]] void change_one(const Change& change) {
-    if (lines == 0) return;
-    if (COLUMNS % WIDTH == 0 || width >= WIDTH) {
-      place.change_vector(sums, 0, LANES, change);
-      place.change_vector(sums, LANES, LANES, change);
-    } else {
-      for (int64_t column = 0; column < width; column += LANES)
-        place.change_vector(sums, column, std::min(LANES, width - column), change);
-    }
-    sums += WIDTH, lines--;
-    place.go_on();
-  }
-};
-
-// Add up a tile of a b; meanwhile fetch its part of the leaves, and change that of the one before.
+// Change the leaves by a tile of a b; they are fetched while its sums are added up.
 template <int64_t LINES, typename Change>
-void add_up(const float* a, const float* b, int64_t line, int64_t column, Tile& tile,
-            float* const* leaves, const Change& change) {
-  // Terms between one line and the next.
-  constexpr int64_t EACH = TERMS / LINES, REST = TERMS - EACH * LINES;
+void change_tile(const float* a, const float* b, int64_t line, int64_t column, float* const* leaves,
+                 const Change& change) {
   Vec sum[LINES][VECTORS];
 #pragma GCC unroll 28
   for (int64_t i = 0; i < LINES; i++) sum[i][0] = sum[i][1] = Vec(0);
-  Waiting waiting(tile, leaves);
-  Place next(leaves, line, column);
+  // Terms that are added up while one line is fetched.
+  constexpr int64_t EACH = TERMS / LINES;
 #pragma GCC unroll 1
   for (int64_t i = 0; i < LINES; i++, a += EACH * LINES, b += EACH * WIDTH) {
-    next.fetch();
-    next.go_on();
-    waiting.change_one(change);
+    for (int64_t leaf = 0; leaf < LEAVES; leaf++)
+      for (int64_t v = 0; v < VECTORS; v++)
+        __builtin_prefetch(leaves[leaf] + (line + i) * COLUMNS + column + v * LANES, 1);
     add_product(a, 1, LINES, b, WIDTH, EACH, sum);
   }
-  // Another tile may have one line more.
-  waiting.change_one(change);
-  add_product(a, 1, LINES, b, WIDTH, REST, sum);
+  add_product(a, 1, LINES, b, WIDTH, TERMS - EACH * LINES, sum);
+  float sums[LINES * WIDTH];
 #pragma GCC unroll 28
   for (int64_t i = 0; i < LINES; i++) {
-    sum[i][0].store(tile.sums + i * WIDTH);
-    sum[i][1].store(tile.sums + i * WIDTH + LANES);
+    sum[i][0].store(sums + i * WIDTH);
+    sum[i][1].store(sums + i * WIDTH + LANES);
   }
-  tile.line = line, tile.lines = LINES, tile.column = column;
-}
-
-// Lay the lines of some parts of a so that what a tile needs of each term lies side by side.
-inline void lay_lines(const float* a, Range parts, float* to) {
-  for (int64_t part = parts.begin; part < parts.end; part++)
-    Parts::call_with_lines(part, [&](auto count) {
-      constexpr int64_t LINES = count.value;
-      const int64_t line = Parts::lines(part).begin;
-      float* own = to + line * TERMS;
-      if (A_IS_TURNED) copy_lines(a + line, ROWS, own, LINES, TERMS, LINES);
-      else turn(a + line * TERMS, TERMS, own, LINES, LINES, TERMS);
-    });
+  for (int64_t i = 0; i < LINES; i++)
+    for (int64_t k = 0; k < std::min(WIDTH, COLUMNS - column); k += LANES) {
+      const int64_t place = (line + i) * COLUMNS + column + k;
+      const int64_t count = std::min(LANES, COLUMNS - column - k);
+      Vec changed[LEAVES];
+#pragma GCC unroll 8
+      for (int64_t leaf = 0; leaf < LEAVES; leaf++)
+        changed[leaf] = Vec::loadu(leaves[leaf] + place, count);
+      change(Vec::loadu(sums + i * WIDTH + k), changed);
+#pragma GCC unroll 8
+      for (int64_t leaf = 0; leaf < LEAVES; leaf++) changed[leaf].store(leaves[leaf] + place, count);
+    }
 }
 
 template <typename Change>
-void change(const float* a, const float* b, float* const* leaves, const Change& change) {
-  const std::unique_ptr<float[]> of_a(new float[ROWS * TERMS]);
+void change_all(const float* a, const float* b, float* const* leaves, const Change& change) {
+  const std::unique_ptr<float[]> laid(new float[ROWS * TERMS]);
 #pragma omp parallel for num_threads(THREADS) schedule(static)
   for (int64_t thread = 0; thread < THREADS; thread++) {
-    const Range parts = share_of(thread, THREADS, Parts::COUNT);
-    lay_lines(a, parts, of_a.get());
-    Tile tile;
-    for_each_tile(b, parts, [&](auto lines, int64_t line, int64_t column, const float* laid, Range) {
-      add_up<lines.value>(of_a.get() + line * TERMS, laid, line, column, tile, leaves, change);
+    for_each_part_of(thread, [&](auto lines, int64_t line) {
+      lay_lines<lines>(a, line, laid.get() + line * TERMS);
     });
-    for (Waiting last(tile, leaves); last.lines > 0;) last.change_one(change);
+    Numbers columns(BLOCK * TERMS);
+    for (int64_t first = 0; first < COLUMNS; first += BLOCK) {
+      const int64_t next = std::min(first + BLOCK, COLUMNS);
+      for (int64_t column = first; column < next; column += WIDTH)
+        lay_columns(b, column, columns.begin() + (column - first) * TERMS);
+      for_each_part_of(thread, [&](auto lines, int64_t line) {
+        for (int64_t column = first; column < next; column += WIDTH)
+          change_tile<lines>(laid.get() + line * TERMS, columns.begin() + (column - first) * TERMS,
+                             line, column, leaves, change);
+      });
+    }
   }
 }

@@ -11,49 +11,45 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.kernels.common.factors import as_they_lie, product_like
-from lincoln_fn.compiler.kernels.cpp_kernel import are_called_for, cpp_kernel
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 
 # Multiply-adds up to which the kernel takes less time.
 _MOST: Final = 2**19
 # Terms of a sum up to which they are added one after another in float32.
 _TERMS: Final = 2**10
+# Vectors that a column has to fill where a row fills none.
+_HIGH: Final = 4
 
 
 def supports(a: Tensor, b: Tensor) -> bool:
     """Tell whether `product` is to compute a b, for a (..., n, k) and b (..., k, m)."""
     is_small = 0 < a.numel() * b.shape[-1] <= _MOST and a.shape[-1] <= _TERMS
-    return is_small and a.dtype is b.dtype is torch.float32 and are_called_for(a)
+    return is_small and a.dtype is b.dtype and are_called_for(a)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b; a factor with gaps is copied first."""
-    return _product(*as_they_lie(a, b))
+    """Compute a b; column-major if it has many rows, each too short for a vector."""
+    return _product(without_gaps(a), without_gaps(b))
 
 
-def _like(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> tuple[Tensor]:
-    return (product_like(a, b, a_is_turned, b_is_turned),)
+def _plan(a: Tensor, b: Tensor) -> Plan:
+    # Many short rows are computed as columns, by (b^T a^T)^T; not those of x^T g: W is row-major.
+    is_high = b.shape[-1] < lanes() and a.shape[-2] >= _HIGH * lanes()
+    swapped = is_high and not is_turned(a)
+    if swapped:
+        a, b = b.mT, a.mT
+    batch, rows, terms, columns = a.shape[:-2], *a.shape[-2:], b.shape[-1]
+    y = a.new_empty(*batch, rows, columns)
+    return (y.mT if swapped else y,), {
+        "batch": math.prod(batch), "rows": rows, "terms": terms, "columns": columns,
+        "a_is_turned": is_turned(a), "b_is_turned": is_turned(b), "swapped": swapped,
+    }  # fmt: skip
 
 
-def _sizes(a: Tensor, b: Tensor, a_is_turned: bool, b_is_turned: bool) -> dict[str, int]:
-    made = product_like(a, b, a_is_turned, b_is_turned)
-    rows, columns = made.shape[-2:]
-    return {
-        "batch": math.prod(made.shape[:-2]),
-        "rows": rows,
-        "terms": b.shape[-1 if b_is_turned else -2],
-        "columns": columns,
-        "a_is_turned": a_is_turned,
-        "b_is_turned": b_is_turned,
-    }
-
-
-_product: Final[Callable[[Tensor, Tensor, bool, bool], Tensor]] = cpp_kernel(
-    "small_product(Tensor a, Tensor b, bool a_is_turned, bool b_is_turned) -> Tensor",
-    __file__,
-    _like,
-    _sizes,
+_product: Final[Callable[[Tensor, Tensor], Tensor]] = cpp_kernel(
+    "small_product(Tensor a, Tensor b) -> Tensor", __file__, _plan
 )

@@ -1,6 +1,7 @@
 // y = a b in float32, BATCH small products; op.py writes the constants of one shape above.
 // a is (BATCH, ROWS, TERMS), b (BATCH, TERMS, COLUMNS) and y (BATCH, ROWS, COLUMNS), but a is given as
-// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED.
+// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED; b comes first if
+// SWAPPED.
 //
 // A tile of y has a vector of some lines, whose sums stay in registers until they are whole. Tiles of
 // the same columns follow each other, for which b is copied if it is turned, or has too few columns to
@@ -34,6 +35,7 @@ inline void make_tile(const float* a, const float* b, float* y) {
 }
 
 extern "C" void kernel(const float* a, const float* b, float* y) {
+  if (SWAPPED) std::swap(a, b);
   Columns columns;
   for (int64_t i = 0; i < BATCH * ACROSS * DOWN; i++) {
     const int64_t n = i / (ACROSS * DOWN);

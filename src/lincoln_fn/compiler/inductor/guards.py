@@ -1,0 +1,33 @@
+"""Whether tensors are like others, asked of torch in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiler.trace.structures import layouts
+
+# Of tensors, as many as there were.
+Fits: TypeAlias = Callable[..., bool]
+
+
+def fits_like(tensors: Sequence[Tensor]) -> Fits:
+    """Make a function that tells whether tensors have these shapes, strides, dtypes and devices.
+
+    Example:
+        >>> fits = fits_like([torch.ones(2, 3)])
+        >>> fits(torch.zeros(2, 3)), fits(torch.zeros(3, 2).mT)
+        (True, False)
+    """
+    try:
+        guards: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
+        fits: Fits = guards.TensorGuards(
+            *tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None
+        ).check
+        return fits
+    except (AttributeError, TypeError):  # of a torch that has moved it
+        kind = layouts(tensors)
+        return lambda *others: layouts(others) == kind

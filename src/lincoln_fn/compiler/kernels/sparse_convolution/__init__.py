@@ -1,1 +1,0 @@
-"""The backward pass of a convolution behind which there is max-pooling."""
