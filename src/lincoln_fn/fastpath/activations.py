@@ -68,24 +68,32 @@ def _backward(name: str, params: tuple[()], cache: Any, g: Tensor) -> tuple[Tens
     return dx(g, cache), ()
 
 
-def _gelu_y(x: Tensor, approximate: Literal["none", "tanh"]) -> Tensor:
-    """Compute y = x p, with p in one tensor."""
-    return x * _gelu_p(x, approximate)
-
-
-def _gelu_dx(g: Tensor, cache: gelu.Cache) -> Tensor:
-    """Compute dx = g (p + x p'), with p + x p' in one tensor."""
-    x, p = cache.x, _gelu_p(cache.x, cache.approximate)
-    if cache.approximate == "tanh":
+def _gelu_forward(
+    params: tuple[()], x: Tensor, *, approximate: Literal["none", "tanh"]
+) -> tuple[Tensor, Tensor]:
+    """Compute y = x p, and the slope p + x p' for the cache."""
+    check_input("gelu", params, x)
+    p = _gelu_p(x, approximate)
+    if approximate == "tanh":
         # x p (1 - p) comes first: where it is 0, x^2 may have overflowed.
         slope = aten.sigmoid_backward(x, p)
         slope = slope.addcmul(slope * x, x, value=3 * gelu.CUBIC).mul_(gelu.SQRT_8_BY_PI)
     else:
         slope = (x * x).mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi))
     slope.add_(p)
-    del p  # so that dx takes its memory
-    dx: Tensor = g * slope
-    return dx
+    return p.mul_(x), slope
+
+
+def _gelu_backward(params: tuple[()], slope: Tensor, g: Tensor) -> tuple[Tensor, tuple[()]]:
+    """Compute dx = g (p + x p')."""
+    check_cotangent("gelu", g, slope)
+    return g * slope, ()
+
+
+def _gelu_predict(params: tuple[()], x: Tensor, *, approximate: Literal["none", "tanh"]) -> Tensor:
+    """Compute y = x p."""
+    check_input("gelu", params, x)
+    return _gelu_p(x, approximate).mul_(x)
 
 
 def _gelu_p(x: Tensor, approximate: str) -> Tensor:
@@ -118,7 +126,6 @@ _ROWS: Final = (
         lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x),
         torch.selu,
     ),
-    _Kernels(gelu, _gelu_dx, _gelu_y),
     _Kernels(layers.silu, aten.silu_backward, F.silu),
     _Kernels(
         softplus,
@@ -138,7 +145,10 @@ _ROWS: Final = (
 )
 # By the layer's name, which can be pickled where a kernel cannot.
 KERNELS: Final = {row.formula.__name__.rpartition(".")[2]: row for row in _ROWS}
-TWINS: Final = tuple(
-    Twin(row.formula, row.y and partial(_forward, name), partial(_backward, name))
-    for name, row in KERNELS.items()
+TWINS: Final = (
+    *(
+        Twin(row.formula, row.y and partial(_forward, name), partial(_backward, name))
+        for name, row in KERNELS.items()
+    ),
+    Twin(gelu, _gelu_forward, _gelu_backward, _gelu_predict),
 )
