@@ -6,7 +6,6 @@ from typing import Final
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
 
@@ -34,12 +33,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
         tensor([1., 1.])
     """
-    return records(_GRADIENTS, net, params, cache, g)
-
-
-def records(walker: BackWalker, net: Layer, params: Params, cache: Cache, g: Arrays) -> Record:
-    """Walk back only for the records: the dx of the first trained layer is not computed."""
-    return walker.run(net, "", params, cache, g, _DPARAMS)[1]
+    return _GRADIENTS.run(net, "", params, cache, g, _DPARAMS)[1]
 
 
 _DPARAMS: Final = Wants(dx=False, dparams=True)

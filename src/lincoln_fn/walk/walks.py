@@ -196,10 +196,6 @@ _ALL: Final = Wants(dx=True, dparams=True)
 _DX: Final = Wants(dx=True, dparams=False)
 
 
-def _every(layer: Layer) -> bool:
-    return True
-
-
 @attrs.frozen(eq=False)
 class BackWalker:
     """A backward walk.
@@ -213,7 +209,6 @@ class BackWalker:
         advance: as `there` takes it.
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted; None keeps the records as they are.
-        enters: whether the walk goes into a composition; if not, the composition is a leaf.
     """
 
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
@@ -221,14 +216,13 @@ class BackWalker:
     owns_cache: bool
     advance: Advance = _advance
     gather: Callable[[Composition, Params, Record], Record] | None = None
-    enters: Callable[[Layer], bool] = _every
 
     def run(
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
         made = layer.composition
-        if made is None or not self.enters(layer):
+        if made is None:
             return self.leaf(layer, path, params, whole(cache), g, wants)
         if self.owns_cache:
             cache = owned(cache)
