@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.parts import owned, whole
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -33,26 +30,4 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
         tensor([1., 1.])
     """
-    return _GRADIENTS.run(net, "", params, cache, g, _DPARAMS)[1]
-
-
-_DPARAMS: Final = Wants(dx=False, dparams=True)
-
-
-def _halves(
-    layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-) -> tuple[Arrays, Params]:
-    if not wants.dparams:
-        return layer.input_grad(params, cache, g), None
-    if not wants.dx:
-        return None, layer.grads(params, cache, g)
-    return layer.backward(params, cache, g)
-
-
-def _unchanged(layer: Layer, path: str, params: Params) -> Params:
-    return params
-
-
-_GRADIENTS: Final = BackWalker(
-    _halves, skip=_unchanged, owns_cache=True, gather=Composition.gathered
-)
+    return net.grads(params, whole(cache) if net.composition is None else owned(cache), g)

@@ -9,7 +9,7 @@ import attrs
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, whole
+from lincoln_fn.walk.parts import ERRORS, is_trained, placed_error, whole
 from lincoln_fn.walk.visits import Record
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
@@ -180,7 +180,7 @@ def back(
     ) -> tuple[Arrays, Record]:
         return visit(layer, path, params, cache, g)
 
-    walker = BackWalker(leaf, skip=None, owns_cache=False, advance=advance)
+    walker = BackWalker(leaf, skip=None, advance=advance)
     return walker.run(net, "", params, cache, g, Wants(True, True))
 
 
@@ -204,18 +204,12 @@ class BackWalker:
         leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
         skip: (layer, path, params) -> record, for a part from which nothing is needed; None visits
             it anyway.
-        owns_cache: whether there are no other references to the caches: each is freed when its part
-            is done.
         advance: as `there` takes it.
-        gather: (composition, params, records) -> record of the composition, where dparams are
-            wanted; None keeps the records as they are.
     """
 
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
     skip: Callable[[Layer, str, Params], Record] | None
-    owns_cache: bool
     advance: Advance = _advance
-    gather: Callable[[Composition, Params, Record], Record] | None = None
 
     def run(
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
@@ -224,12 +218,8 @@ class BackWalker:
         made = layer.composition
         if made is None:
             return self.leaf(layer, path, params, whole(cache), g, wants)
-        if self.owns_cache:
-            cache = owned(cache)
         visit = _PartsBack(made, path, self, params, wants)
         dx, records = made.back(visit, params, cache, g)
-        if self.gather is not None:
-            records = self.gather(made, params, records) if wants.dparams else None
         return (dx if wants.dx else None), records
 
 
