@@ -665,3 +665,31 @@ def test_a_projection_alone_has_as_many_outputs_as_inputs():
     expected = lf.dense(6).init(lf.Key(3), x)
     assert torch.equal(made.weight, expected.weight)
     assert torch.equal(made.bias, expected.bias)
+
+
+def kernels_of(layer, params, x):
+    with torch.profiler.profile() as profile:
+        y, cache = layer.forward(params, x)
+        layer.backward(params, cache, y)
+    return {event.key for event in profile.key_averages() if "flash_attention" in event.key}
+
+
+FLASH = {
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_the_fast_twin_runs_the_flash_kernel_where_it_can(is_causal):
+    layer = MHA(2, is_causal=is_causal)
+    x = normal(3, 5, 6)
+    params, fast = layer.init(lf.Key(0), x), lf.fast(layer)
+    assert kernels_of(fast, params, x) == FLASH
+    assert kernels_of(layer, params, x) == set()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    for other in ((x, mask), normal(5, 6), normal(2, 3, 5, 6), x[:0]):
+        assert kernels_of(fast, params, other) == set()
+    dropping = MHA(2, dropout=0.3, is_causal=is_causal)
+    with_key = dropping.init(lf.Key(0), x)
+    assert kernels_of(lf.fast(dropping), with_key, x) == set()

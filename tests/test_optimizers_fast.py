@@ -175,3 +175,55 @@ def test_an_update_can_be_differentiated(optimizer):
     expected = [(a - b) / 2e-6 for a, b in zip(at(1e-6), at(-1e-6), strict=True)]
     for ours, theirs in zip(given, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        sgd(0.1),
+        sgd(0.1, 0.9),
+        sgd(0.1, 0.9, nesterov=True),
+        sgd(0.1, weight_decay=0.2),
+        sgd(0.1, maximize=True),
+        sgd(schedules.constant(0.1), 0.9, 0.2),
+        adamw(),
+        adam(amsgrad=True),
+    ],
+    ids=str,
+)
+def test_an_update_in_donated_memory_has_the_bits_of_the_pure_one(optimizer):
+    pure, donated = fast_optimizer(optimizer), fast_optimizer(optimizer, donate=True)
+    params = leaves_of(KINDS, 0)
+    mine, state = params, pure.init(params)
+    given = lf.tree.map(torch.clone, params)
+    kept = lf.tree.map(torch.clone, state)
+    for t in range(3):
+        grads = leaves_of(KINDS, 1 + t)
+        mine, state = pure.update(mine, grads, state)
+        given, kept = donated.update(given, grads, kept)
+        for ours, theirs in zip(
+            lf.tree.leaves((given, kept)), lf.tree.leaves((mine, state)), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+            assert ours.stride() == theirs.stride()
+        assert all(map(torch.equal, grads.values(), leaves_of(KINDS, 1 + t).values()))
+
+
+@pytest.mark.parametrize("optimizer", [sgd(0.1), sgd(0.1, 0.9), adamw(), adam()], ids=str)
+def test_an_update_in_donated_memory_takes_no_other(optimizer):
+    donated = fast_optimizer(optimizer, donate=True)
+    params = leaves_of(("odd", "bias", "large"), 0)
+    state = donated.init(params)
+    places = [leaf.data_ptr() for leaf in lf.tree.leaves((params, state)) if leaf.ndim]
+    new = donated.update(params, leaves_of(("odd", "bias", "large"), 1), state)
+    assert [leaf.data_ptr() for leaf in lf.tree.leaves(new) if leaf.ndim] == places
+
+
+def test_an_optimizer_within_another_one_is_pure():
+    """Accumulation takes the old params back where no step is due."""
+    optimizer = chain(optim.accumulate(2), sgd(0.1))
+    params = {"a": torch.ones(3)}
+    donated = fast_optimizer(optimizer, donate=True)
+    new, _ = donated.update(params, {"a": torch.ones(3)}, donated.init(params))
+    assert torch.equal(new["a"], torch.ones(3))
+    assert torch.equal(params["a"], torch.ones(3))

@@ -134,7 +134,7 @@ def test_a_list_of_another_length_is_refused():
         net.backward([(), ()], (X, X), X)
 
 
-def test_plain_sgd_goes_back_through_a_composition_once():
+def test_a_step_goes_back_through_a_composition_once():
     runs = []
 
     def backward(params, cache, g):

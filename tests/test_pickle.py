@@ -18,8 +18,7 @@ from test_schedules import SCHEDULES
 import lincoln_fn as lf
 from lincoln_fn import metrics, optim
 from lincoln_fn.fastpath.losses import fast_loss
-from lincoln_fn.fastpath.optimizers import adam_update, fast_optimizer
-from lincoln_fn.fastpath.sgd import plain_rate
+from lincoln_fn.fastpath.optimizers import adam_update, fast_optimizer, sgd_update
 from lincoln_fn.initializers import Fans
 from lincoln_fn.optim import chain
 from lincoln_fn.testing.purity import snapshot
@@ -154,7 +153,7 @@ def test_an_optimizer(optimizer):
 
 def test_a_copy_of_an_optimizer_is_made_fast_as_the_optimizer_is():
     for way, made in copies_of(optim.sgd(0.1)):
-        assert plain_rate(made) == 0.1, way
+        assert fast_optimizer(made, donate=True).update.func is sgd_update, way
     for way, made in copies_of(chain(optim.accumulate(2), optim.adamw())):
         assert fast_optimizer(made).update.args[1].update.func is adam_update, way
 

@@ -7,8 +7,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
-from lincoln_fn import layers
-from lincoln_fn.fastpath import dense, product
+from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.processor import is_amd_with
 
 has_onednn = pytest.mark.skipif(
@@ -173,15 +172,6 @@ def test_sums_over_rows_are_made_by_onednn(order, n_out):
     assert (ONEDNN in seen.names) is is_wide
     close(dweight, exact)
     assert dweight.stride() == weight.stride()
-    for donate in (False, True):
-        kept = ORDERS[order](weight.clone())
-        with Seen() as seen:
-            new = product.add_outer(kept, x, g, -0.5, donate=donate)
-        assert (ONEDNN in seen.names) is is_wide
-        close(new, weight.double() - 0.5 * exact)
-        assert (new.data_ptr() == kept.data_ptr()) is donate
-        assert new.stride() == weight.stride()
-        assert donate or torch.equal(kept, weight)
 
 
 @has_onednn
@@ -201,7 +191,7 @@ def test_which_sums_over_rows_are_left_to_mkl():
     with Seen() as seen:
         torch.func.vmap(lambda x: product.outer(x, g, like=weight))(x[None])
         with FakeTensorMode():
-            product.add_outer(torch.empty(20, 40), torch.empty(7, 20), torch.empty(7, 40), 1.0)
+            product.outer(torch.empty(7, 20), torch.empty(7, 40), like=torch.empty(20, 40))
     assert ONEDNN not in seen.names
 
 
@@ -218,16 +208,6 @@ def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
     exact = x.double().mT @ g.double()
     tolerance = 2e-6 * exact.abs().max() + 1e-6
     assert (made - exact).abs().max() <= tolerance
-    kept = weight.clone()
-    added = product.add_outer(weight, x, g, -0.5)
-    assert torch.equal(weight, kept)
-    assert added.stride() == weight.stride()
-    assert (added - (kept.double() - 0.5 * exact)).abs().max() <= tolerance
-    donated = product.add_outer(weight, x, g, -0.5, donate=True)
-    assert donated is not weight
-    assert donated.data_ptr() == weight.data_ptr()
-    assert donated.stride() == weight.stride()
-    assert torch.equal(donated, added)
 
 
 # Rows, terms and columns of a product, and whether MKL takes less time for the transposed one.
@@ -280,13 +260,6 @@ def test_gradients_of_few_features_are_transposed(shape):
     assert ((n_out, n_in) in seen.made) is NARROW[shape]
     close(dweight, exact)
     assert dweight.is_contiguous()
-    for donate in (False, True):
-        kept = weight.clone()
-        with Seen() as seen:
-            new = product.add_outer(kept, x, g, -0.5, donate=donate)
-        assert ((n_out, n_in) in seen.made) is NARROW[shape]
-        close(new, weight.double() - 0.5 * exact)
-        assert (new.data_ptr() == kept.data_ptr()) is donate
 
 
 def test_a_traced_product_of_few_columns_is_torch_s_own():
@@ -295,7 +268,6 @@ def test_a_traced_product_of_few_columns_is_torch_s_own():
         x, g, weight = map(fakes.from_tensor, (x, g, weight))
         product.linear(x, weight.mT)
         product.outer(x, g, like=weight)
-        product.add_outer(weight, x, g, 1.0)
     assert (10, 64) not in seen.made
     assert (10, 128) not in seen.made
 
@@ -314,22 +286,3 @@ def test_a_traced_product_of_few_columns_is_torch_s_own():
 )
 def test_which_weights_are_column_major(shape, stride, expected):
     assert product.is_column_major(torch.empty(20).as_strided(shape, stride)) is expected
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_narrow_layer_is_updated_in_its_own_layout(order):
-    x, g = drawn(0, 700, 20), drawn(1, 700, 10)
-    params = layers.dense.Params(ORDERS[order](drawn(2, 20, 10)), drawn(3, 10))
-    slopes = dense.grads(params, x, g)
-    kept = [leaf.clone() for leaf in lf.tree.leaves(params)]
-    dx, moved = dense.sgd_update(params, x, g, 0.1, wants_dx=True)
-    torch.testing.assert_close(dx, dense.input_grad(params, x, g))
-    for p, dp, new, old in zip(*map(lf.tree.leaves, (params, slopes, moved)), kept, strict=True):
-        torch.testing.assert_close(new, old - 0.1 * dp)
-        assert torch.equal(p, old)
-        assert new.stride() == dp.stride() == p.stride()
-    none, donated = dense.sgd_update(params, x, g, 0.1, wants_dx=False, donate=True)
-    assert none is None
-    for p, new, other in zip(*map(lf.tree.leaves, (params, donated, moved)), strict=True):
-        assert p.data_ptr() == new.data_ptr()
-        assert torch.equal(new, other)

@@ -9,18 +9,15 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
 from lincoln_fn._spent import spend_replaced
 from lincoln_fn.data import Batch
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
-from lincoln_fn.optim.leaves import check_state
 from lincoln_fn.train import TrainState
 from lincoln_fn.walk.parts import owned
-from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.training import gradients
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -36,12 +33,11 @@ def bare_step(
     state: TrainState,
     batch: Batch,
     *,
-    walker: BackWalker | None,
     gradient: Gradient | None,
     has_parts: bool,
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
-    """Take a bare step; `walker` is the backward walk that also updates each layer."""
+    """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
     x, target = batch
     params, kept = state.params, state.gradient_state
     prediction, cache = layer.forward(params, x)
@@ -54,21 +50,13 @@ def bare_step(
     advanced = layer.advance(params, cache)
     # There are no other references to the caches, so each is freed after its layer's backward.
     del prediction, loss_cache
-    if walker is not None:
-        opt_state = state.opt_state
-        check_state("sgd", opt_state, None)
+    if gradient is None:
         cache = owned(cache)
-        new_params = records(walker, layer, params, cache, g)
-        if advanced is not params:
-            new_params = tree.map(lambda _, moved: moved, advanced, new_params)
+        dparams = gradients(layer, params, cache, g)
     else:
-        if gradient is None:
-            cache = owned(cache)
-            dparams = gradients(layer, params, cache, g)
-        else:
-            key = state.key.fold_in(_GRADIENT).fold_in(state.step)
-            dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
-        new_params, opt_state = update(advanced, dparams, state.opt_state)
+        key = state.key.fold_in(_GRADIENT).fold_in(state.step)
+        dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
+    new_params, opt_state = update(advanced, dparams, state.opt_state)
     new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
     if donate:
         old = params, state.opt_state, state.gradient_state

@@ -163,7 +163,7 @@ def trace(
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
         g = loss.backward(loss_cache)
-        walker = BackWalker(partial(_coming, uses), skip=None, owns_cache=False, advance=_advance)
+        walker = BackWalker(partial(_coming, uses), skip=None, advance=_advance)
         walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
     counts: Counter[str] = Counter()
     records = []

@@ -20,7 +20,6 @@ from lincoln_fn.data import Batch
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.fastpath.sgd import plain_rate, sgd_walker
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses._parts import first_check, parts_of
@@ -179,19 +178,14 @@ def make_step(
     )  # fmt: skip
     if gradient is not None:
         check_kinds("make_step", gradient=(gradient, Gradient))
-    layer, its_loss, update = net, loss, optimizer.update
-    if fast:
-        layer, its_loss = fast_layer(net), fast_loss(loss)
-        update = fast_optimizer(optimizer).update
+    layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
     parts = tuple(parts_of(loss))
-    lr = plain_rate(optimizer) if fast and gradient is None else None
     pure, in_place = (
         partial(
             bare_step,
             layer,
             its_loss,
-            update,
-            walker=None if lr is None else sgd_walker(lr, donate=writes),
+            (fast_optimizer(optimizer, donate=writes) if fast else optimizer).update,
             gradient=gradient,
             has_parts=bool(parts),
             donate=writes,

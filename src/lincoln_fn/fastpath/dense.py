@@ -1,16 +1,9 @@
-"""Dense layers by the faster library, and the update of plain SGD fused with its product.
-
-`product.py` chooses how each product is computed, and says what that gains.
-
-`sgd_update` computes W - lr x^T g, the product added to W as it is computed. dW, which is as large
-as W, takes no memory and no pass of its own.
-"""
+"""Dense layers by the faster library: `product.py` chooses how each product is computed."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.fastpath import product
@@ -43,19 +36,6 @@ def grads(params: Params, x: Tensor, g: Tensor) -> Params:
     x_rows, g_rows = rows(x), rows(g)
     dweight = product.outer(x_rows, g_rows, like=params.weight)
     return Params(dweight, None if params.bias is None else g_rows.sum(0))
-
-
-def sgd_update(
-    params: Params, x: Tensor, g: Tensor, lr: float, *, wants_dx: bool, donate: bool = False
-) -> tuple[Tensor | None, Params]:
-    """Compute dx, if it is wanted, W - lr x^T g and b - lr db; of donated params, in place."""
-    check_backward(params, x, g)
-    dx = product.linear(g, params.weight) if wants_dx else None  # before W is updated
-    x_rows, g_rows = rows(x), rows(g)
-    weight, bias = params.weight, params.bias
-    if bias is not None:
-        bias = torch.sub(bias, g_rows.sum(0), alpha=lr, out=bias.detach() if donate else None)
-    return dx, Params(product.add_outer(weight, x_rows, g_rows, -lr, donate=donate), bias)
 
 
 TWINS: Final = (

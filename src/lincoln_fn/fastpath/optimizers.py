@@ -3,12 +3,15 @@
 ATen's kernel for Adam and AdamW makes one pass over each leaf. On one thread of an EPYC it takes
 0.28 ms where the formula takes 0.65 ms, for 0.4 million numbers, and 4.4 ms where it takes 10.2 ms,
 for 4 million. It works leaf by leaf: the new bits of a leaf do not depend on the leaves beside it.
+
+The update of a donated state is computed in its memory, with the bits of the formula. Without that
+a step of mlp with momentum needs 1.54 of torch's memory, and one with AdamW 1.17.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,8 +22,47 @@ from lincoln_fn.layer import Params
 from lincoln_fn.optim.adam import AdamState, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
 from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import learning_rate
+from lincoln_fn.optim.sgd import SgdState
+from lincoln_fn.optim.sgd import update as sgd_formula
+
+
+def sgd_update(
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    *,
+    lr: LearningRate,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    counts: bool,
+) -> tuple[Params, OptimizerState]:
+    """Compute p <- p - lr b in the memory of donated params and momentum; rarer forms elsewhere."""
+    if callable(lr) or counts or weight_decay or nesterov or maximize:
+        return sgd_formula(
+            params, grads, state, lr=lr, momentum=momentum, dampening=dampening,
+            weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, counts=counts,
+        )  # fmt: skip
+    check_state("sgd", state, SgdState if momentum else None, momentum=momentum > 0)
+
+    def update(lists: Lists) -> Lists:
+        p, direction, *kept = lists
+        for b in kept:
+            for dp, b_leaf in zip(direction, b, strict=True):
+                torch.add(dp, b_leaf, alpha=momentum, out=b_leaf)
+            direction = b
+        if p:
+            torch._foreach_add_(p, direction, alpha=-lr)
+        return [[leaf.detach() for leaf in leaves] for leaves in (p, *kept)]
+
+    if not momentum:
+        return update_lists("sgd", update, params, grads)[0], ()
+    params, b = update_lists("sgd", update, params, grads, state.momentum)
+    return params, SgdState(None, b)
 
 
 def adam_update(
@@ -31,12 +73,13 @@ def adam_update(
     name: str,
     lr: LearningRate,
     amsgrad: bool,
+    donate: bool = False,
     **options: Any,  # Any: the other hyperparameters, which `leaf_rule` and `_by_kernel` name
 ) -> tuple[Params, AdamState]:
     """Compute Adam's update, each leaf by ATen's kernel if it may be handed the leaf."""
     check_state(name, state, AdamState, v_max=amsgrad)
     step, now = state.step + 1, learning_rate(lr, state.step)
-    by_kernel = partial(_by_kernel, step, now, **options)
+    by_kernel = partial(_by_kernel, step, now, donate=donate, **options)
 
     def update(lists: Lists) -> Lists:
         is_fast = [_kernel_takes(*leaves) for leaves in zip(*lists, strict=True)]
@@ -80,10 +123,12 @@ def _by_kernel(
     weight_decay: float,
     decoupled: bool,
     maximize: bool,
+    donate: bool,
 ) -> Lists:
     p, dp, *kept = lists
-    # The kernel works in place, so on copies.
-    new: Lists = [[None if leaf is None else leaf.clone() for leaf in each] for each in (p, *kept)]
+    # The kernel works in place: on the donated leaves, or on copies.
+    own = Tensor.detach if donate else torch.clone
+    new: Lists = [[None if leaf is None else own(leaf) for leaf in each] for each in (p, *kept)]
     p, m, v, v_max = new
     largest = [leaf for leaf in v_max if leaf is not None]
     # Any: its types do not say that lr may be a tensor.
@@ -97,10 +142,12 @@ def _by_kernel(
     return new
 
 
-def fast_optimizer(optimizer: Optimizer) -> Optimizer:
+def fast_optimizer(optimizer: Optimizer, *, donate: bool = False) -> Optimizer:
     """Make the same optimizer of faster functions, those within `chain` and `by_path` too.
 
-    What is a user's own in it stays as it is.
+    What is a user's own in it stays as it is. With `donate` the update may be computed in the
+    memory of the params and the state; an optimizer within another one may not, for the outer one
+    may need what it was given.
 
     Example:
         >>> fast_optimizer(lf.optim.adamw(1e-3))
@@ -109,7 +156,7 @@ def fast_optimizer(optimizer: Optimizer) -> Optimizer:
     update = optimizer.update
     if not isinstance(update, partial):
         return optimizer
-    function: Function = adam_update if update.func is adam_formula else update.func
+    function: Function = (_DONATED if donate else _PURE).get(update.func, update.func)
     faster = partial(function, *map(_faster, update.args), **update.keywords)
     return Optimizer(optimizer.name, optimizer.init, faster)
 
@@ -121,3 +168,11 @@ def _faster(argument: object) -> object:
     if isinstance(argument, tuple) and all(isinstance(part, Optimizer) for part in argument):
         return tuple(map(_faster, argument))
     return argument
+
+
+# By the formula, its faster function.
+_PURE: Final[dict[Function, Function]] = {adam_formula: adam_update}
+_DONATED: Final[dict[Function, Function]] = {
+    adam_formula: partial(adam_update, donate=True),
+    sgd_formula: sgd_update,
+}

@@ -17,14 +17,15 @@ def is_plain(*tensors: Tensor | None) -> bool:
     if torch.compiler.is_compiling():
         return False
     is_recorded = torch.is_grad_enabled()
-    return not any(
-        isinstance(t, FakeTensor)
-        or (is_recorded and t.requires_grad)
-        or debug_unwrap(t, recurse=False) is not t
-        or unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]  # torch's own
-        for t in tensors
-        if t is not None
-    )
+    for t in tensors:  # a generator would take twice as long, which shows in a small step
+        if t is not None and (
+            isinstance(t, FakeTensor)
+            or (is_recorded and t.requires_grad)
+            or debug_unwrap(t, recurse=False) is not t
+            or unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]  # torch's own
+        ):
+            return False
+    return True
 
 
 class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own

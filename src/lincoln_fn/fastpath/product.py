@@ -1,6 +1,6 @@
 """Matrix products, each by the way that takes the least time here: the one file that chooses.
 
-Eager steps multiply by `linear`, `outer` and `add_outer`. Compiled steps ask the same questions
+Eager steps multiply by `linear` and `outer`. Compiled steps ask the same questions
 (`onednn_is_faster`, `goes_to_mkl`, `is_column_major`) of the products in their graph.
 
 y = x W + b, and dW = x^T g. Torch leaves products in float32 to MKL. On a processor that is not
@@ -43,7 +43,7 @@ HERE: Final = MKL and is_amd_with("avx512_f")
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x W^T + b on the last axis of x, as torch.nn.functional.linear does."""
-    if _is_small(x, len(weight)):
+    if _is_small(x, weight.shape[0]):
         return torch.nn.functional.linear(x, weight, bias)
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
@@ -63,23 +63,6 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
     return product.mT if is_turned else product
 
 
-def add_outer(
-    weight: Tensor, x: Tensor, g: Tensor, alpha: float, *, donate: bool = False
-) -> Tensor:
-    """Compute W + alpha x^T g in W's memory layout; of a donated W, in its memory."""
-    is_turned = is_column_major(weight)
-    base, a, b = (weight.mT, g.mT, x) if is_turned else (weight, x.mT, g)
-    out = base if donate else None
-    product = _quick(a, b, base)
-    if product is None:
-        new = torch.addmm(base, a, b, alpha=alpha, out=out)
-    else:
-        new = torch.add(base, product, alpha=alpha, out=out)
-    if donate:
-        return weight.detach()
-    return new.mT if is_turned else new
-
-
 def is_column_major(matrix: Tensor) -> bool:
     """Return whether the numbers of a column are neighbours in memory, and those of a row are not.
 
@@ -97,7 +80,7 @@ def goes_to_mkl(a: Tensor, b: Tensor) -> bool:
 
 def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN takes less time than MKL for x W^T on this machine."""
-    if not HERE or x.numel() * len(weight) < _LEAST_OF_ONEDNN:
+    if not HERE or x.numel() * weight.shape[0] < _LEAST_OF_ONEDNN:
         return False
     is_known = x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu"
     n_out, n_in = weight.shape
@@ -107,12 +90,12 @@ def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     return is_known and is_quick and weight.stride() in ((n_in, 1), (1, n_out))
 
 
-def _quick(a: Tensor, b: Tensor, *seen: Tensor) -> Tensor | None:
+def _quick(a: Tensor, b: Tensor) -> Tensor | None:
     """Compute a sum over rows, x^T g or g^T x, if there is a quicker way than torch's own."""
     if _is_small(a, b.shape[1]):
         return None
     by_onednn = sums_by_onednn(a, b)
-    if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b, *seen):
+    if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b):
         return None
     return _by_onednn(a, b.mT) if by_onednn else _transposed(a, b)
 

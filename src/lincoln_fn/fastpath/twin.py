@@ -49,8 +49,11 @@ class Twin:
 
     def of(self, layer: Layer) -> Layer:
         """Make a layer that `matches` of the faster functions, with its hyperparameters."""
+        bound = {name: getattr(layer, name) for name in NAMES}
+        if is_derived(layer, "predict"):
+            bound["predict"] = layer.forward
         changes = {
-            name: _bound_like(getattr(layer, name), getattr(self, name))
+            name: _bound_like(bound[name], getattr(self, name))
             for name in NAMES
             if getattr(self, name) is not None
             and (name != "advance" or layer.advance is not unchanged)

@@ -75,18 +75,6 @@ def update(
     return params, SgdState(new_step, b_tree) if keeps else state
 
 
-def plain_update(
-    params: Params, grads: Params, state: tuple[()], *, lr: float
-) -> tuple[Params, tuple[()]]:
-    """Compute p - lr dp, the update without momentum, weight decay or a schedule."""
-    check_state("sgd", state, None)
-
-    def rule(p: Tensor, dp: Tensor) -> tuple[Tensor]:
-        return (take_step(p, dp, lr),)
-
-    return update_leaves("sgd", rule, params, grads)[0], state
-
-
 @checked
 def sgd(
     lr: LearningRate = 1e-3,
@@ -134,8 +122,6 @@ def sgd(
     )
     counts = callable(lr) or (momentum > 0 and dampening != 0)
     begin = partial(init, counts=counts, momentum=momentum)
-    if not (callable(lr) or momentum or weight_decay or maximize):
-        return Optimizer(name, begin, partial(plain_update, lr=lr))
     return Optimizer(
         name,
         begin,

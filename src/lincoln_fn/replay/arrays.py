@@ -103,5 +103,5 @@ def _backward(net: Layer, params: Params, cache: Cache, g: Arrays, found: list[A
             found.append(Array("backward", name, values, path, layer.name, uses[path], site))
         return dx, None
 
-    walker = BackWalker(leaf, skip=None, owns_cache=False)
+    walker = BackWalker(leaf, skip=None)
     walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))

@@ -72,7 +72,7 @@ def alignment(
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
     """Compute dparams of each single layer, as one vector."""
     found: dict[str, Tensor] = {}
-    walker = BackWalker(partial(_visit, found), skip=None, owns_cache=False)
+    walker = BackWalker(partial(_visit, found), skip=None)
     walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
     return found
 

@@ -67,7 +67,7 @@ def cotangents(
         [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
     """
     check_kinds("cotangents", "(net, params, cache, g)", net=(net, Layer))
-    walker = BackWalker(_site, skip=_untouched, owns_cache=False)
+    walker = BackWalker(_site, skip=_untouched)
     return walker.run(net, "", params, cache, g, Wants(dx, True))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import Record, summed
+from lincoln_fn.walk.parts import owned, whole
+from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
 
@@ -34,31 +32,9 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
         tensor([1., 1.])
     """
-    return records(_GRADIENTS, net, params, cache, g)
+    return net.grads(params, whole(cache) if net.composition is None else owned(cache), g)
 
 
 def records(walker: BackWalker, net: Layer, params: Params, cache: Cache, g: Arrays) -> Record:
     """Walk back only for the records: the dx of the first trained layer is not computed."""
-    return walker.run(net, "", params, cache, g, _DPARAMS)[1]
-
-
-_DPARAMS: Final = Wants(dx=False, dparams=True)
-
-
-def _halves(
-    layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-) -> tuple[Arrays, Params]:
-    if not wants.dparams:
-        return layer.input_grad(params, cache, g), None
-    if not wants.dx:
-        return None, layer.grads(params, cache, g)
-    return layer.backward(params, cache, g)
-
-
-def _unchanged(layer: Layer, path: str, params: Params) -> Params:
-    return params
-
-
-_GRADIENTS: Final = BackWalker(
-    _halves, skip=_unchanged, owns_cache=True, gather=Composition.gathered, add=summed
-)
+    return walker.run(net, "", params, cache, g, Wants(dx=False, dparams=True))[1]

@@ -196,10 +196,6 @@ _ALL: Final = Wants(dx=True, dparams=True)
 _DX: Final = Wants(dx=True, dparams=False)
 
 
-def _every(layer: Layer) -> bool:
-    return True
-
-
 @attrs.frozen(eq=False)
 class BackWalker:
     """A backward walk.
@@ -213,17 +209,15 @@ class BackWalker:
         advance: as `there` takes it.
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted; None keeps the records as they are.
-        enters: whether the walk goes into a composition; if not, the composition is a leaf.
         add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
             says.
     """
 
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
     skip: Callable[[Layer, str, Params], Record] | None
-    owns_cache: bool
+    owns_cache: bool = False
     advance: Advance = _advance
     gather: Callable[[Composition, Params, Record], Record] | None = None
-    enters: Callable[[Layer], bool] = _every
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = kept
 
     def run(
@@ -231,7 +225,7 @@ class BackWalker:
     ) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
         made = layer.composition
-        if made is None or not self.enters(layer):
+        if made is None:
             return self.leaf(layer, path, params, whole(cache), g, wants)
         if self.owns_cache:
             cache = owned(cache)
