@@ -7,8 +7,9 @@ rejected. The figures to quote are the ratios.
 
 Instead of that, one can see the peak of a step's memory (--memory), the time to the first step from
 an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
-files to the last accuracy (--end-to-end), or the notebook's own networks beside torch alone
-(--notebook).
+files to the last accuracy (--end-to-end), the notebook's own networks beside torch alone
+(--notebook), the norms and clipped sums of single examples' gradients (--per-example), or products
+with second derivatives (--curvature).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("growth", "time and memory against batch, width and depth, with fitted exponents"),
         ("end-to-end", "the notebook's MNIST run; LINCOLN_FN_DATA names the folder of the data"),
         ("notebook", "the notebook's networks beside torch, in one process"),
+        ("per-example", "gradients of single examples beside opacus and BackPACK, in one process"),
+        ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
     parser.add_argument(
@@ -81,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "compile_time": show_compile_time,
         "growth": show_growth,
         "end_to_end": show_end_to_end,
+        "per_example": show_per_example,
+        "curvature": show_curvature,
     }
     shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
     measured = shown(options, str(machine))
@@ -162,6 +167,32 @@ def show_end_to_end(options: argparse.Namespace, machine: str) -> dict[str, Any]
     results = end_to_end.measure(list(end_to_end.PROGRAMS), min(options.rounds, 3), options.threads)
     print(end_to_end.table(results))
     return {"end_to_end": results}
+
+
+def show_per_example(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the times for single examples, as multiples of torch's forward and backward."""
+    import torch
+
+    from benchmarks import per_example
+
+    torch.set_num_threads(options.threads)
+    names = [name for name in per_example.SUPPORTED if name in options.workload]
+    results = per_example.measure(names, options.rounds, options.seconds, print)
+    print(f"{per_example.CAPTION}\n\n{per_example.table(results)}")
+    return {"per_example": results}
+
+
+def show_curvature(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the times of second derivatives, beside those of the libraries made for them."""
+    import torch
+
+    from benchmarks import curvature
+
+    torch.set_num_threads(options.threads)
+    names = [name for name in curvature.DEFAULT if name in options.workload]
+    results = curvature.measure(names, options.rounds, print)
+    print(curvature.table(results))
+    return {"curvature": results}
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def lstm_step(a, b, h, c):
 
 @pytest.mark.parametrize(
     ("layer", "step"), [(lf.rnn(5), rnn_step), (lf.gru(5), gru_step), (lf.lstm(5), lstm_step)],
-    ids=str,
+    ids=["rnn", "gru", "lstm"],
 )  # fmt: skip
 def test_recurrent_layers_go_back_through_time_by_b(layer, step):
     net = rules.feedback_alignment(layer)

@@ -8,6 +8,7 @@ Every layer is a pair of pure functions with gradients written by hand:
 
 from lincoln_fn import attribution as attribution
 from lincoln_fn import checkpoint as checkpoint
+from lincoln_fn import curvature as curvature
 from lincoln_fn import data as data
 from lincoln_fn import initializers as initializers
 from lincoln_fn import inspect as inspect
@@ -17,6 +18,7 @@ from lincoln_fn import layers as layers
 from lincoln_fn import losses as losses
 from lincoln_fn import metrics as metrics
 from lincoln_fn import optim as optim
+from lincoln_fn import per_example as per_example
 from lincoln_fn import plots as plots
 from lincoln_fn import replay as replay
 from lincoln_fn import rules as rules

@@ -8,7 +8,7 @@ the pooling there are fewer elements, a quarter for windows of 2 x 2.
 Parameters stay where they are, for neither layer has any; only the caches differ.
 
 An eager step of lenet-128 gains a fiftieth. A compiled step needs the pooling right behind the
-convolution: `compiled/sparse_convolution.py` makes use of it, and says what that gains.
+convolution: `compiler/passes/pooled_convolution.py` makes use of it, and says what that gains.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""The backward walk for several cotangents at once, each a column of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.per_example.checks import check_batched_attention
+from lincoln_fn.record import evolve
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.sites import Site
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+
+def column_sites(
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "K N *s"],
+    use: Callable[[Site], Params],
+) -> Any:  # Any: a tree of sites
+    """Send K cotangents back together, and record the sites of the trained layers.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: K times dL/dy, with the examples on axis 1.
+        use: computes from a site, whose g has K entries on axis 0, what `dparams` of the site is to
+            be.
+
+    Returns:
+        The sites, for `grads_at`.
+    """
+    sites: list[Site] = []
+    structure: Any = None  # Any: a tree of positions in the list
+
+    def add(site: Site) -> int:
+        sites.append(site)
+        return len(sites) - 1
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, int]:
+        check_batched_attention(layer, g)
+        dx = layer.input_grad(params, cache, g) if wants.dx else None
+        if wants.dparams and is_trained(params):
+            return dx, add(Site(layer, path, params, cache, g, None))
+        return dx, add(Site(layer, path, params, None, None, params))
+
+    def skipped(layer: Layer, path: str, params: Params) -> int:
+        return add(Site(layer, path, params, None, None, params))
+
+    def walk(g: Tensor) -> list[Tensor]:
+        nonlocal structure
+        walker = BackWalker(leaf, skip=skipped)
+        _, structure = walker.run(net, "", params, cache, g, Wants(dx=False, dparams=True))
+        return tree.leaves([site.g for site in sites])
+
+    # vmap returns the cotangents of all columns; the rest of a site does not depend on the column.
+    leaves = iter(torch.func.vmap(walk)(g))
+
+    def used(site: Site) -> Site:
+        if site.g is None:
+            return site
+        whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
+        return evolve(whole, dparams=use(whole))
+
+    made = list(map(used, sites))
+    return tree.map(lambda at: made[at], structure)

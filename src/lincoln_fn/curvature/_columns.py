@@ -1,0 +1,122 @@
+"""Squares of gradients, summed over the examples and over the columns of a loss's Hessian.
+
+A column k gives each example n a g of its own, g_(kn), and so each parameter a gradient of its own,
+d_(kn). The diagonal of the Gauss-Newton matrix is
+
+    diag(G) = sum_(k,n) d_(kn)^2    element by element
+
+Derivation for a layer that multiplies rows by a matrix. With the rows t of example n,
+
+    d_(kn) = sum_t x_(nt)^T g_(knt)
+
+One product for each example gives d_(kn) for all columns. If each example has one row, d_(kn)^2 is
+the outer product of the squares, and the sum over k comes first:
+
+    sum_(k,n) (x_n^T g_(kn))^2 = sum_n (x_n^2)^T sum_k g_(kn)^2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.per_example.outer import Outer
+from lincoln_fn.per_example.terms import Explicit, Term
+
+# How many numbers of gradients are in memory at one time: 4 MiB of float32.
+_AT_ONCE = 2**20
+
+
+@attrs.frozen(eq=False)
+class Columns:
+    """The gradients of one use of a parameter, a `Term` for each column."""
+
+    terms: tuple[Term, ...]
+
+    def square_sum(self) -> Tensor:
+        """Compute sum_(k,n) d_(kn)^2."""
+        return reduce(torch.add, [term.square_sum() for term in self.terms])
+
+    def to(self, dtype: torch.dtype) -> Columns:
+        """Return the columns in another dtype, in which the gradients are then computed."""
+        return Columns(tuple(term.to(dtype) for term in self.terms))
+
+    # Any: torch calls it for any of its functions, with any arguments.
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Add the uses of a parameter, as `torch.add` adds two gradients."""
+        if function not in (torch.add, torch.Tensor.add) or kwargs:
+            return NotImplemented
+        uses = [use for use in args if isinstance(use, Columns)]  # a plain tensor is zeros
+        if len(uses) == 1:
+            return uses[0]
+        return Columns(tuple(a + b for a, b in zip(*(use.terms for use in uses), strict=True)))
+
+
+@attrs.frozen(eq=False)
+class RowColumns(Columns):
+    """d_(kn) = sum_t g_(knt)^T x_(nt), by its factors; transposed where the weight is."""
+
+    x: Float[Tensor, "N T I"]
+    g: Float[Tensor, "K N T O"]
+    shape: tuple[int, ...]
+    inputs_first: bool
+    terms: tuple[Term, ...] = attrs.field(init=False)
+
+    @terms.default
+    def _outer(self) -> tuple[Term, ...]:
+        pairs = [(self.x, g) if self.inputs_first else (g, self.x) for g in self.g]
+        return tuple(Outer(a, b, self.shape) for a, b in pairs)
+
+    def to(self, dtype: torch.dtype) -> RowColumns:
+        """Return the columns in another dtype."""
+        return RowColumns(self.x.to(dtype), self.g.to(dtype), self.shape, self.inputs_first)
+
+    def square_sum(self) -> Tensor:
+        """Compute sum_(k,n) d_(kn)^2 from the factors."""
+        x, g = self.x, self.g.mT.transpose(0, 1)  # (N, K, O, T)
+        if x.shape[1] == 1:
+            total = g.squeeze(3).square().sum(1).mT @ x.squeeze(1).square()
+        else:
+            few = max(1, _AT_ONCE // (g.shape[1] * g.shape[2] * x.shape[2]))
+            pairs = zip(torch.split(x, few), torch.split(g, few), strict=True)
+            total = reduce(torch.add, [_squares(rows, columns) for rows, columns in pairs])
+        return (total.mT if self.inputs_first else total).reshape(self.shape)
+
+
+def _squares(x: Float[Tensor, "N T I"], g: Float[Tensor, "N K O T"]) -> Float[Tensor, "O I"]:
+    products = g.flatten(1, 2) @ x
+    total: Tensor = products.square_().sum(0)
+    return total.reshape(*g.shape[1:3], -1).sum(0)
+
+
+@attrs.frozen(eq=False)
+class SumColumns(Columns):
+    """The gradients themselves."""
+
+    values: Float[Tensor, "K N *shape"]
+    terms: tuple[Term, ...] = attrs.field(init=False)
+
+    @terms.default
+    def _explicit(self) -> tuple[Term, ...]:
+        return tuple(map(Explicit, self.values))
+
+    def to(self, dtype: torch.dtype) -> SumColumns:
+        """Return the columns in another dtype."""
+        return SumColumns(self.values.to(dtype))
+
+    def square_sum(self) -> Tensor:
+        """Compute sum_(k,n) d_(kn)^2."""
+        return self.values.square().sum((0, 1))

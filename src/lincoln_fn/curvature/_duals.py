@@ -1,0 +1,185 @@
+"""Dual tensors: a value and its tangent, the derivative along one direction.
+
+torch's forward mode computes both through any layer's formulas. A layer that is linear in each of
+its factors, dense or convolution, needs no formula for that. By the product rule its own functions
+give the tangents, which are written with a prime:
+
+    y = forward(params, x)         y' = forward(params', x) + forward(params, x')
+    dx = input_grad(params, g)     dx' = input_grad(params', g) + input_grad(params, g')
+    dW = grads(x, g)               dW' = grads(x', g) + grads(x, g')
+
+A factor without a tangent saves its term. The value of dW itself is not computed.
+
+A bias is added once: it is in one of the two terms, and left out of the other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, reduce
+from typing import Any, Final, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from lincoln_fn import tree
+from lincoln_fn.fastpath import convolution as fast_conv
+from lincoln_fn.fastpath import dense as fast_dense
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.layers import conv, conv_transpose, dense
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.record import evolve
+from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.training import records
+from lincoln_fn.walk.visits import summed
+from lincoln_fn.walk.walks import BackWalker, Wants, there
+
+T = TypeVar("T")
+
+_LINEAR: Final = (
+    conv.grads, conv_transpose.grads, dense.grads, fast_conv.grads, fast_dense.grads
+)  # fmt: skip
+
+
+@contextmanager
+def forward_mode() -> Iterator[None]:
+    """Compute with dual tensors, and record nothing for autograd."""
+    _load_forward_mode()
+    with torch.no_grad(), forward_ad.dual_level():
+        yield
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Load torch's formulas, which warns of a function of its own that it has deprecated."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        _dual(torch.zeros(1), torch.zeros(1))
+
+
+def with_tangents(values: T, tangents: T) -> T:
+    """Make dual tensors of the leaves of two trees."""
+    return tree.map(_dual, values, tangents)
+
+
+def values_of(duals: T) -> T:
+    """Return the values of a tree's leaves, those inside a state too."""
+    return tree.map(_value, duals, states=True)
+
+
+def tangents_of(duals: T) -> T:
+    """Return the tangents of a tree's leaves: zeros for a leaf without one."""
+
+    def tangent(dual: Tensor) -> Tensor:
+        value, its = _unpacked(dual)
+        return torch.zeros_like(value) if its is None else its
+
+    return tree.map(tangent, duals)
+
+
+def _value(leaf: Any) -> Any:  # Any: a cache may have leaves that are not tensors
+    return _unpacked(leaf)[0] if isinstance(leaf, Tensor) else leaf
+
+
+def _split(duals: T) -> tuple[T, T | None]:
+    """Return the values of a tree's leaves, and their tangents; None if no leaf has one."""
+    pairs = [_unpacked(leaf) for leaf in tree.leaves(duals)]
+    values = iter([value for value, _ in pairs])
+    at = tree.map(lambda _: next(values), duals)
+    if all(tangent is None for _, tangent in pairs):
+        return at, None
+    tangents = iter([torch.zeros_like(v) if t is None else t for v, t in pairs])
+    return at, tree.map(lambda _: next(tangents), duals)
+
+
+def _dual(value: Tensor, tangent: Tensor) -> Tensor:
+    dual: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]  # torch's own
+    return dual
+
+
+def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
+    value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]  # torch's own
+    return value, tangent
+
+
+def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
+    """Compute g, the gradient of a loss."""
+    return loss.backward(loss.forward(prediction, target)[1])
+
+
+def dual_forward(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    """Compute y and the cache of dual params."""
+    return there(_visit, net, params, x)
+
+
+def _visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    if unbound(layer.grads) not in _LINEAR:
+        return layer.forward(params, x)
+    (at, params_tangent), (x_value, x_tangent) = _split(params), _split(x)
+    y, cache = layer.forward(at, x_value)
+    tangents = []
+    if params_tangent is not None:
+        tangents.append(layer.forward(params_tangent, x_value)[0])
+    if x_tangent is not None:
+        tangent, of_cache = layer.forward(evolve(at, bias=None), x_tangent)
+        tangents.append(tangent)
+        cache = with_tangents(cache, of_cache)
+    return _with_sum(y, tangents), cache
+
+
+def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
+    return with_tangents(value, reduce(torch.add, tangents)) if tangents else value
+
+
+def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
+    """Compute the tangents of dparams, from a dual cache and a dual g."""
+    return records(_TANGENTS, net, params, owned(cache), g)
+
+
+def _leaf(
+    layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+) -> tuple[Arrays, Params]:
+    if unbound(layer.grads) in _LINEAR:
+        dx = _dual_input_grad(layer, params, cache, g) if wants.dx else None
+        return dx, _tangents_of_product(layer, params, cache, g) if wants.dparams else None
+    if not wants.dparams:
+        return layer.input_grad(params, cache, g), None
+    dx, dparams = layer.backward(params, cache, g) if wants.dx else (
+        None, layer.grads(params, cache, g)
+    )  # fmt: skip
+    return dx, tangents_of(dparams)
+
+
+def _dual_input_grad(layer: Layer, params: Params, cache: Cache, g: Tensor) -> Tensor:
+    """Compute dx and dx' = input_grad(params', g) + input_grad(params, g')."""
+    (at, params_tangent), (g_value, g_tangent) = _split(params), _split(g)
+    cache, _ = _split(cache)
+    tangents = []
+    if params_tangent is not None:
+        tangents.append(layer.input_grad(params_tangent, cache, g_value))
+    if g_tangent is not None:
+        tangents.append(layer.input_grad(at, cache, g_tangent))
+    return _with_sum(layer.input_grad(at, cache, g_value), tangents)
+
+
+def _tangents_of_product(layer: Layer, params: Params, cache: Cache, g: Tensor) -> Params:
+    """Compute dW' = grads(x', g) + grads(x, g'), and db' = grads(g')."""
+    at, (value, tangent), (g_value, g_tangent) = values_of(params), _split(cache), _split(g)
+    dparams = layer.grads(at, value, torch.zeros_like(g) if g_tangent is None else g_tangent)
+    if tangent is None:
+        return dparams
+    more = layer.grads(evolve(at, bias=None), tangent, g_value).weight
+    return evolve(dparams, weight=dparams.weight + more)
+
+
+def _untrained(layer: Layer, path: str, params: Params) -> Params:
+    return params
+
+
+_TANGENTS: Final = BackWalker(
+    _leaf, skip=_untrained, owns_cache=True, gather=Composition.gathered, add=summed
+)

@@ -1,0 +1,48 @@
+"""The inverse of a damped Kronecker product, by the eigenvectors of its factors.
+
+    (A ox B + lambda I)^(-1) dW~ = U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T
+
+`kfac.py` derives it. dW~ has the gradient of the bias as its last row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.curvature.kfac_factors import Factors
+from lincoln_fn.layers import dense
+from lincoln_fn.record import evolve, record
+
+
+@record
+class Eigen:
+    """Eigenvalues, ascending, and eigenvectors as columns, of both factors."""
+
+    a: Float[Tensor, " I"]
+    a_vectors: Float[Tensor, "I I"]
+    b: Float[Tensor, " O"]
+    b_vectors: Float[Tensor, "O O"]
+
+
+def eigen_of(factors: Factors) -> Eigen:
+    """Compute the eigenvalues, without negative rounding errors, and the eigenvectors."""
+    (a, a_vectors), (b, b_vectors) = map(torch.linalg.eigh, (factors.a, factors.b))
+    return Eigen(a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors)
+
+
+def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: dense.Params or conv.Params
+    """Compute U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T."""
+    inputs_first = isinstance(d, dense.Params)
+    rows = d.weight if inputs_first else d.weight.flatten(1).mT
+    if d.bias is not None:
+        rows = torch.cat([rows, d.bias.unsqueeze(0)])
+    u_a, u_b = basis.a_vectors, basis.b_vectors
+    scaled = (u_a.mT @ rows @ u_b) / (torch.outer(basis.a, basis.b) + damping)
+    rows = u_a @ scaled @ u_b.mT
+    weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
+    shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
+    return evolve(d, weight=shaped, bias=bias)

@@ -1,0 +1,177 @@
+"""The influence of a training example on the loss of test examples.
+
+Derivation. theta minimises L + lambda/2 ||theta||^2, with L = sum_n L_n the training loss. With the
+weight of example n raised by a small e, the gradient at the minimum stays zero:
+
+    grad L(theta(e)) + lambda theta(e) + e grad L_n(theta(e)) = 0
+    (H + lambda I) (d theta)/(de) + d_n = 0    at e = 0, with d_n = grad L_n
+
+So the test loss M changes by
+
+    (dM)/(de) = - (grad M)^T (H + lambda I)^(-1) d_n
+
+s = (H + lambda I)^(-1) grad M is the same for all n. Conjugate gradients compute it from products
+H v, without H. Its products with all d_n are one forward pass along s:
+
+    s^T d_n = s^T J_n^T g_n = g_n . (J s)_n
+
+Without example n, e = -1, the test loss changes by about minus the influence.
+
+Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.curvature._duals import (
+    dual_forward,
+    forward_mode,
+    loss_gradient,
+    tangents_of,
+    values_of,
+    with_tangents,
+)
+from lincoln_fn.curvature.products import gauss_newton_vector_product, hessian_vector_product
+from lincoln_fn.data import Batch
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.per_example.checks import check_independent
+from lincoln_fn.shapes import LayerError
+
+
+@checked
+def influence(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    loss: Loss,
+    target: Arrays,
+    test: Batch,
+    *,
+    damping: NonNegative = 1e-3,
+    curvature: Literal["gauss_newton", "hessian"] = "gauss_newton",
+    tolerance: Positive = 1e-6,
+    max_iterations: PositiveInt = 1000,
+) -> Float[Tensor, " N"]:
+    """Compute the influence of each training example on the test loss.
+
+    influence_n = - (grad M)^T (H + damping I)^-1 d_n, with M the test loss and d_n the gradient of
+    example n's part of the training loss. Without example n, M changes by about - influence_n. A
+    positive influence is that of an example that does harm.
+
+    Args:
+        net: the network, which computes each example alone. It runs as in training: give
+            `lf.inference(net)` for what `predict` computes.
+        params: a minimum of the training loss.
+        x: the training inputs, with the examples on axis 0.
+        loss: with reduction mean or sum. For a mean, d_n is divided by the number of examples.
+        target: the training targets.
+        test: x and target of the test examples.
+        damping: lambda. The weight of an L2 penalty of the parameters, lambda/2 ||params||^2, is
+            part of it.
+        curvature: H is the Gauss-Newton matrix, which is never negative, or the Hessian.
+        tolerance: conjugate gradients stop when the residual is this part of grad M.
+        max_iterations: or after as many products.
+
+    Returns:
+        The influence of each training example.
+
+    Raises:
+        LayerError: if H + damping I has a direction of negative curvature, conjugate gradients do
+            not converge, or a layer mixes examples.
+
+    Source:
+        Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017.
+
+    Example:
+        >>> net, loss = lf.dense(1, bias=False), lf.losses.mse(reduction="sum")
+        >>> x, t = torch.tensor([[1.0], [1.0]]), torch.tensor([[0.0], [2.0]])
+        >>> params = lf.layers.dense.Params(torch.tensor([[1.0]]), None)
+        >>> influence(net, params, x, loss, t, (x[:1], t[:1]), damping=0.0)
+        tensor([-1.,  1.])
+    """
+    check_independent(net)
+    products = {
+        "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
+    }  # fmt: skip
+    with torch.no_grad():
+        prediction, cache = net.forward(params, test[0])
+        of_test = net.grads(params, cache, loss_gradient(loss, prediction, test[1]))
+    product = partial(products[curvature], net, params, x, loss, target)
+    s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
+    with forward_mode():
+        dual, _ = dual_forward(net, with_tangents(params, s), x)
+        along, prediction = tangents_of(dual), values_of(dual)
+    with torch.no_grad():
+        g = loss_gradient(loss, prediction, target)
+        each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
+        return -torch.stack(tree.leaves(each)).sum(0)
+
+
+def conjugate_gradients(
+    product: Callable[[Params], Params],
+    b: Params,
+    damping: float,
+    tolerance: float,
+    max_iterations: int,
+) -> Params:
+    """Solve (A + damping I) s = b for a positive definite matrix.
+
+    Args:
+        product: v -> A v.
+        b: the right-hand side, a tree.
+        damping: added to the diagonal of A.
+        tolerance: the largest norm of the residual, as a part of b's.
+        max_iterations: the largest number of products.
+
+    Returns:
+        s, a tree like b.
+
+    Raises:
+        LayerError: for a direction of negative curvature, or without convergence.
+
+    Source:
+        Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+
+    Example:
+        >>> conjugate_gradients(lambda v: 3 * v, torch.tensor([8.0]), 1.0, 1e-6, 5)
+        tensor([2.])
+    """
+    s, r, p = tree.map(torch.zeros_like, b), b, b
+    r_r = first = _inner(r, r)
+    for _ in range(max_iterations):
+        if r_r <= tolerance**2 * first:
+            return s
+        a_p = _plus(product(p), damping, p)
+        curvature = _inner(p, a_p)
+        if curvature <= 0:
+            problem = "expected a positive definite matrix, got a direction of negative curvature"
+            raise LayerError("influence", f"{problem}; raise damping, or use gauss_newton")
+        alpha = r_r / curvature
+        s, r = _plus(s, alpha, p), _plus(r, -alpha, a_p)
+        r_r, before = _inner(r, r), r_r
+        p = _plus(r, r_r / before, p)
+    if r_r <= tolerance**2 * first:
+        return s
+    problem = f"expected conjugate gradients to converge in {max_iterations} iterations, got"
+    reached = (r_r / first).sqrt().item()
+    mend = "raise damping, tolerance or max_iterations"
+    raise LayerError("influence", f"{problem} a residual of {reached:.2g}; {mend}")
+
+
+def _plus(a: Params, factor: Tensor | float, b: Params) -> Params:
+    return tree.map(lambda x, y: x + factor * y, a, b)
+
+
+def _inner(a: Params, b: Params) -> Tensor:
+    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
+    return torch.stack([(x * y).sum() for x, y in pairs]).sum()

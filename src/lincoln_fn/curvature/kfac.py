@@ -1,0 +1,231 @@
+"""K-FAC: each layer's gradient multiplied by the inverse of its Kronecker-factored curvature.
+
+Derivation. dW~ is the gradient of a layer's weight, with that of its bias as the last row, and its
+curvature A ox B is that of `kfac_factors.py`. With the eigenvectors U and eigenvalues of each,
+
+    A = U_A diag(a) U_A^T        B = U_B diag(b) U_B^T
+
+A ox B + lambda I is diagonal in the basis U_A ox U_B, and so
+
+    (A ox B + lambda I)^(-1) dW~ = U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T
+
+with the division element by element: the damping lambda is exact. The factors are running means
+over the steps. In step k, from 1, each is
+
+    A <- e A + (1 - e) A_k        e = min(1 - 1/k, decay)
+
+B is computed from the g of the batch's own loss, so that A ox B stands for the empirical Fisher
+matrix, the mean of the examples' h_n h_n^T.
+
+Source: Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
+Curvature", ICML 2015; damping in the eigenbasis as George and others, "Fast Approximate Natural
+Gradient Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import attrs
+import optree
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import Decay, Positive, PositiveInt, checked
+from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
+from lincoln_fn.curvature._matrix_layers import rows_of
+from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merged
+from lincoln_fn.gradient import Gradient
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.layers import conv, dense
+from lincoln_fn.per_example.checks import check_independent, examples_in
+from lincoln_fn.record import TRAINED, evolve, record
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.sites import Site, cotangents, grads_at
+
+
+@record
+class KfacState:
+    """The number of steps, and the factors of each layer with their eigenvectors.
+
+    The layers are in the order of their parameters.
+    """
+
+    step: Int[Tensor, ""]
+    factors: tuple[Factors, ...]
+    eigen: tuple[Eigen, ...]
+
+
+@checked
+def kfac(
+    damping: Positive = 1e-3,
+    *,
+    decay: Decay = 0.95,
+    every: PositiveInt = 1,
+    sharing: Literal["expand", "reduce"] = "expand",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Gradient:
+    """Precondition the gradient of dense layers and convolutions by K-FAC.
+
+    dparams = (A ox B + damping I)^-1 dL/dparams, layer by layer. All other layers keep their own
+    gradient, and so do convolutions with groups. A ox B stands for the empirical Fisher matrix.
+
+    Args:
+        damping: lambda, added to each eigenvalue of the curvature.
+        decay: how much of the running mean of the factors a step keeps.
+        every: how many steps use the same eigenvectors. In a compiled step it has to be 1.
+        sharing: as for `kfac_factors`.
+        reduction: that of the step's loss.
+
+    Returns:
+        The gradient, for `make_step(..., gradient=...)` and `init_state(..., gradient=...)`.
+
+    Raises:
+        LayerError: if damping is not positive, decay is not in [0, 1), or every is below 1; from
+            the step, if a layer mixes examples.
+
+    Source:
+        Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
+        Curvature", ICML 2015.
+
+    Example:
+        >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()
+        >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=kfac(0.01, every=10)).gradient
+        kfac(0.01, every=10)
+    """
+    name = call_repr(
+        "kfac", damping,
+        decay=(decay, 0.95), every=(every, 1),
+        sharing=(sharing, "expand"), reduction=(reduction, "mean"),
+    )  # fmt: skip
+    compute = partial(
+        _compute, damping=damping, decay=decay, every=every, sharing=sharing,
+        is_mean=reduction == "mean",
+    )  # fmt: skip
+    return Gradient(name, compute, _init)
+
+
+def _init(net: Layer, params: Params) -> KfacState:
+    """Make factors of zeros, and the eigenvectors of nothing."""
+    weights = [(layer.weight, layer.bias) for layer in _matrix_params(params)]
+    factors = tuple(_zeros(weight, bias) for weight, bias in weights)
+    eigen = tuple(
+        Eigen(f.a.new_zeros(len(f.a)), f.a, f.b.new_zeros(len(f.b)), f.b) for f in factors
+    )
+    device = weights[0][0].device if weights else None
+    return KfacState(torch.zeros((), dtype=torch.int64, device=device), factors, eigen)
+
+
+def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
+    n_in, n_out = weight.shape if weight.ndim == 2 else (weight[0].numel(), len(weight))
+    n_in += bias is not None
+    return Factors(weight.new_zeros(n_in, n_in), weight.new_zeros(n_out, n_out))
+
+
+def _is_matrix(params: object) -> bool:
+    return isinstance(params, dense.Params | conv.Params)
+
+
+# Any: records of params, in a tree of any kind.
+def _matrix_params(params: Params) -> list[Any]:
+    """List the records of dense layers and of convolutions."""
+    leaves = optree.tree_leaves(params, is_leaf=_is_matrix, namespace=TRAINED)
+    return [leaf for leaf in leaves if _is_matrix(leaf)]
+
+
+def _compute(
+    net: Layer, params: Params, cache: Cache, g: Arrays, state: KfacState, key: Key,
+    *, damping: float, decay: float, every: int, sharing: Sharing, is_mean: bool,
+) -> tuple[Params, KfacState]:  # fmt: skip
+    """Update the factors, and precondition the gradient."""
+    check_independent(net)
+    _, sites = cotangents(net, params, cache, g, dx=False)
+    dparams = grads_at(net, params, sites)
+    now = _factors(net, params, sites, sharing, examples_in(g) if is_mean else 1)
+    step = state.step + 1
+    factors = _running(state.factors, now, (1 - 1 / step).clamp(max=decay))
+    is_due = every == 1 or int(state.step) % every == 0
+    eigen = tuple(map(eigen_of, factors)) if is_due else state.eigen
+    return _preconditioned(dparams, now, eigen, damping), KfacState(step, factors, eigen)
+
+
+@attrs.frozen(eq=False)
+class Uses:
+    """The factors of each use of a layer; torch.add puts those of two uses together."""
+
+    factors: tuple[Factors, ...]
+
+    def to(self, dtype: torch.dtype) -> Uses:
+        """Return the factors in another dtype."""
+        return Uses(tree.map(lambda leaf: leaf.to(dtype), self.factors))
+
+    # Any: torch calls it for any of its functions, with any arguments.
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Join the uses."""
+        if function not in (torch.add, torch.Tensor.add) or kwargs:
+            return NotImplemented
+        # A plain tensor is a use in another kind of layer, which has no factors.
+        return cls(tuple(f for use in args if isinstance(use, cls) for f in use.factors))
+
+
+# Any: a tree of sites.
+def _factors(
+    net: Layer, params: Params, sites: Any, sharing: Sharing, count: int
+) -> list[Factors | None]:
+    """Compute the factors of each dense or convolutional layer; None for one that has no rows."""
+
+    def used(site: Site) -> Site:
+        if not is_trained(site.params):
+            return site
+        uses = tree.map(lambda _: Uses(()), site.params)
+        rows = None
+        if isinstance(site.g, Tensor) and _is_matrix(site.params):
+            rows = rows_of(site.layer, site.params, site.cache, site.g.unsqueeze(0))
+        if rows is not None:
+            of_use = factors_of(rows, site.params.bias is not None, sharing)
+            # B of a mean loss is a mean: N sum_n g_n g_n^T, since each g_n is divided by N.
+            uses = evolve(uses, weight=Uses((evolve(of_use, b=of_use.b * count),)))
+        return evolve(site, dparams=uses)
+
+    marked = optree.tree_map(used, sites, is_leaf=lambda site: isinstance(site, Site))
+    each = [layer.weight for layer in _matrix_params(grads_at(net, params, marked))]
+    return [merged(list(use.factors)) if use.factors else None for use in each]
+
+
+def _running(
+    factors: tuple[Factors, ...], now: list[Factors | None], kept: Tensor
+) -> tuple[Factors, ...]:
+    """Compute e A + (1 - e) A_k."""
+
+    def mean(old: Tensor, new: Tensor) -> Tensor:
+        return old + (1 - kept).to(old.dtype) * (new - old)
+
+    pairs = zip(factors, now, strict=True)
+    return tuple(old if new is None else tree.map(mean, old, new) for old, new in pairs)
+
+
+def _preconditioned(
+    dparams: Params, now: list[Factors | None], eigen: tuple[Eigen, ...], damping: float
+) -> Params:
+    """Multiply the gradient of each layer that has factors."""
+    each = iter(zip(now, eigen, strict=True))
+
+    def multiplied(layer: Any) -> Any:  # Any: a record of params, or a tensor
+        if not _is_matrix(layer):
+            return layer
+        factors, basis = next(each)
+        return layer if factors is None else natural(layer, basis, damping)
+
+    return optree.tree_map(multiplied, dparams, is_leaf=_is_matrix, namespace=TRAINED)

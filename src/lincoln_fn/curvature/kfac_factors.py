@@ -1,0 +1,146 @@
+"""The Kronecker factors of a layer's curvature: A of its inputs, B of its cotangents.
+
+Derivation. A layer that multiplies rows by a matrix has, with x~ = (x, 1) for the bias,
+
+    d_n = sum_t x~_(nt)^T g_(nt)
+
+With one row for each example, the layer's block of G = sum_n d_n d_n^T is a sum of Kronecker
+products. K-FAC takes the mean of the first factor outside, as if inputs and cotangents were
+independent:
+
+    sum_n (x~_n x~_n^T) ox (g_n g_n^T)  ~~  A ox B
+    A = 1/N sum_n x~_n x~_n^T
+    B = sum_n g_n g_n^T
+
+It is exact for one example. With T rows, where a sequence or an image shares the weight, there are
+two ways:
+
+    expand    every row counts as an example: A = 1/(N T) sum x~ x~^T, B = sum g g^T, over n and t
+    reduce    x~_n is the mean of its rows, and g_n their sum
+
+Source: Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
+Curvature", ICML 2015; for convolutions Grosse and Martens, ICML 2016 (expand); Eschenhagen and
+others, "Kronecker-Factored Approximate Curvature for Modern Neural Network Architectures", NeurIPS
+2023 (reduce).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.arguments import checked
+from lincoln_fn.curvature._column_sites import column_sites
+from lincoln_fn.curvature._duals import loss_gradient
+from lincoln_fn.curvature._fast import fast_for_columns
+from lincoln_fn.curvature._matrix_layers import Rows, rows_of
+from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.per_example.checks import check_independent
+from lincoln_fn.record import record
+from lincoln_fn.walk.sites import Site
+
+Sharing: TypeAlias = Literal["expand", "reduce"]
+
+
+@record
+class Factors:
+    """A, with a last row and column for the bias if there is one, and B."""
+
+    a: Float[Tensor, "I I"]
+    b: Float[Tensor, "O O"]
+
+
+@checked
+def kfac_factors(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    loss: Loss,
+    target: Arrays,
+    *,
+    fisher: Literal["exact", "empirical"] = "exact",
+    sharing: Sharing = "expand",
+) -> dict[str, Factors]:
+    """Compute the Kronecker factors of each dense layer and each convolution.
+
+    A layer's block of the curvature is about A ox B. A is the mean of x~ x~^T with x~ = (x, 1), and
+    B the sum of g g^T. A convolution's x~ is what the kernel sees at one position.
+
+    Args:
+        net: the network, as for `ggn_diagonal`.
+        params: where the curvature is taken.
+        x: the input of a batch.
+        loss: with reduction mean or sum.
+        target: the batch's target.
+        fisher: "exact" for the Gauss-Newton matrix, whose g come from the loss's Hessian;
+            "empirical" for the second moment of the examples' own gradients. For a loss that is a
+            mean, both are means over the examples.
+        sharing: how rows that share the weight are counted: each as an example, "expand", or by
+            their mean x and their summed g, "reduce".
+
+    Returns:
+        The factors by the layer's path, such as "2.0". Convolutions with groups have none. If a
+        layer is used several times, A is the mean over the uses, and B the sum.
+
+    Raises:
+        LayerError: as `ggn_diagonal` does, or for an unknown fisher or sharing.
+
+    Source:
+        Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
+        Curvature", ICML 2015.
+
+    Example:
+        >>> net, loss = lf.dense(1), lf.losses.mse(reduction="sum")
+        >>> x = torch.tensor([[1.0, 3.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> kfac_factors(net, params, x, loss, torch.ones(1, 1))[""].a
+        tensor([[1., 3., 1.],
+                [3., 9., 3.],
+                [1., 3., 1.]])
+    """
+    check_independent(net)
+    net = fast_for_columns(net)
+    with torch.no_grad():
+        prediction, cache = net.forward(params, x)
+        if fisher == "exact":
+            g = columns(loss, prediction, target)
+        else:
+            formula = formula_of(loss)
+            is_mean = formula is not None and formula.is_mean
+            g = loss_gradient(loss, prediction, target).unsqueeze(0)
+            g = g * math.sqrt(len(prediction)) if is_mean else g
+        uses: dict[str, list[Factors]] = {}
+
+        def use(site: Site) -> Params:
+            rows = rows_of(site.layer, site.params, site.cache, site.g)
+            if rows is not None:
+                has_bias = site.params.bias is not None
+                uses.setdefault(site.path, []).append(factors_of(rows, has_bias, sharing))
+            return site.params
+
+        column_sites(net, params, cache, g, use)
+    return {path: merged(each) for path, each in uses.items()}
+
+
+def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
+    """Compute A and B of one use of a layer."""
+    x, g = rows.x, rows.g
+    if sharing == "reduce":
+        x, g = x.mean(1, keepdim=True), g.sum(2, keepdim=True)
+    x, g = x.flatten(0, 1), g.flatten(0, 2)
+    if has_bias:
+        x = torch.nn.functional.pad(x, (0, 1), value=1.0)
+    return Factors(x.mT @ x / len(x), g.mT @ g)
+
+
+def merged(uses: list[Factors]) -> Factors:
+    """Take the mean of the inputs over several uses of a layer, and the sum of the cotangents."""
+    a, b = (torch.stack([getattr(use, name) for use in uses]) for name in ("a", "b"))
+    return Factors(a.mean(0), b.sum(0))

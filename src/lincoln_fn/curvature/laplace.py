@@ -1,0 +1,211 @@
+"""The Laplace approximation: a normal distribution of the parameters around the trained ones.
+
+Derivation. theta maximises the log posterior, log p(D | theta) - tau/2 ||theta||^2 + const. Its
+second-order expansion there is the logarithm of a normal distribution:
+
+    p(theta' | D) ~~ N(theta, P^(-1))        P = G + tau I
+
+G is the Gauss-Newton matrix of the negative log-likelihood. The integral of the expansion over all
+parameters is the evidence of the model:
+
+    log p(D) ~~ log p(D | theta) - tau/2 ||theta||^2 + 1/2 log det (tau I) - 1/2 log det P
+
+For the last layer alone, with phi~_n = (phi_n, 1) its input, and H_n the Hessian of the negative
+log-likelihood in the prediction of example n, G is exact:
+
+    G = sum_n phi~_n phi~_n^T ox H_n
+
+A loss that is a sum gives the likelihood. For `softmax_cross_entropy`, -L is the log-likelihood.
+For `mse` with noise of standard deviation sigma and M targets, it is
+
+    log p(D | theta) = -L / (2 sigma^2) - M/2 log(2 pi sigma^2)
+
+Source: MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992; Daxberger and
+others, "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.curvature._matrix_layers import is_dense
+from lincoln_fn.curvature.diagonal import ggn_diagonal
+from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.data import Batch
+from lincoln_fn.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.mse import backward as mse_backward
+from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import LayerError
+
+Structure: TypeAlias = Literal["last_layer", "diagonal"]
+
+
+@record
+class Posterior:
+    """A normal distribution of the parameters.
+
+    `params` is its mean. `precision` is P: for "last_layer" a matrix over the numbers of the last
+    layer's weight of shape (n_in + 1, n_out), row by row, the bias being the last row; for
+    "diagonal" a tree that mirrors params. `noise_std` is that of the targets, None for classes.
+    """
+
+    params: Params
+    precision: Params
+    log_likelihood: Tensor
+    structure: Structure = static()
+    prior_precision: float = static()
+    noise_std: float | None = static()
+
+
+@checked
+def laplace(
+    net: Layer,
+    params: Params,
+    batches: Iterable[Batch],
+    loss: Loss,
+    *,
+    structure: Structure = "last_layer",
+    prior_precision: Positive = 1.0,
+    noise_std: Positive = 1.0,
+) -> Posterior:
+    """Approximate the posterior of the parameters by a normal distribution around them.
+
+    The network runs as `predict` does.
+
+    Args:
+        net: the network. For "last_layer" it is a `serial` whose last part is a dense layer.
+        params: the trained parameters.
+        batches: the training data, each batch x and target.
+        loss: `softmax_cross_entropy(reduction="sum")` or `mse(reduction="sum")`.
+        structure: "last_layer" for the whole precision of the last layer, with all others fixed;
+            "diagonal" for the diagonal of the precision of all parameters.
+        prior_precision: tau, of the normal prior of each parameter. A weight decay, as the weight
+            of 1/2 ||params||^2 in a loss that is a sum, is tau.
+        noise_std: sigma of the targets, for `mse`.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        LayerError: for another loss or network, or as `ggn_diagonal` does.
+
+    Source:
+        Daxberger and others, "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
+
+    Example:
+        >>> net, loss = lf.serial(lf.dense(1, bias=False)), lf.losses.mse(reduction="sum")
+        >>> params = (lf.layers.dense.Params(torch.tensor([[1.0]]), None),)
+        >>> batches = [(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [2.0]]))]
+        >>> laplace(net, params, batches, loss, prior_precision=3.0).precision.round()
+        tensor([[8.]])
+    """
+    is_regression = _is_regression(loss)
+    scale = 1 / (2 * noise_std**2) if is_regression else 1.0
+    if structure == "last_layer":
+        split(net, params)
+    net = inference(net)
+    precision, log_likelihood, count = None, torch.zeros(()), 0
+    with torch.no_grad():
+        for x, target in batches:
+            prediction = net.predict(params, x)
+            value, _ = loss.forward(prediction, target)
+            log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
+            g = (
+                _last_layer(net, params, x, loss, target)
+                if structure == "last_layer"
+                else ggn_diagonal(net, params, x, loss, target)
+            )
+            g = tree.map(lambda of_batch: scale * of_batch, g)
+            precision = g if precision is None else tree.map(torch.add, precision, g)
+    if precision is None:
+        raise LayerError("laplace", "expected at least one batch, got none")
+    if structure == "last_layer":
+        precision = precision + prior_precision * torch.eye(len(precision)).to(precision)
+    else:
+        precision = tree.map(lambda p: p + prior_precision, precision)
+    if is_regression:
+        log_likelihood = log_likelihood - count / 2 * math.log(2 * math.pi * noise_std**2)
+    noise = noise_std if is_regression else None
+    return Posterior(params, precision, log_likelihood, structure, prior_precision, noise)
+
+
+def log_marginal_likelihood(posterior: Posterior) -> Tensor:
+    """Compute the Laplace approximation of the evidence, log p(D).
+
+    A larger one stands for a better prior precision, noise or network.
+
+    Args:
+        posterior: from `laplace`.
+
+    Returns:
+        The number.
+
+    Source:
+        MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992.
+
+    Example:
+        >>> ones, value = (torch.ones(1),), torch.tensor(-2.0)
+        >>> log_marginal_likelihood(Posterior(ones, ones, value, "diagonal", 1.0, None))
+        tensor(-2.5000)
+    """
+    tau, precision = posterior.prior_precision, posterior.precision
+    if posterior.structure == "last_layer":
+        covered, log_det = tree.leaves(posterior.params[-1]), torch.logdet(precision)
+    else:
+        covered = tree.leaves(posterior.params)
+        log_det = torch.stack([p.log().sum() for p in tree.leaves(precision)]).sum()
+    square = torch.stack([leaf.square().sum() for leaf in covered]).sum()
+    of_prior = sum(leaf.numel() for leaf in covered) * math.log(tau)
+    return posterior.log_likelihood - (tau * square - of_prior + log_det) / 2
+
+
+def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
+    """Return the layers before the last one with their params, and the last, a dense layer."""
+    made = net.composition
+    if made is None or made.label != "serial" or not net.parts or not is_dense(net.parts[-1]):
+        problem = "expected a serial network whose last part is a dense layer"
+        raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
+    return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]
+
+
+def features(net: Layer, params: Params, x: Arrays) -> Float[Tensor, "N I"]:
+    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias."""
+    before, its, _, last = split(net, params)
+    phi = before.predict(its, x)
+    if phi.ndim != 2:
+        problem = f"expected features of shape (N, n), got {tuple(phi.shape)}"
+        raise LayerError("laplace", f"{problem}; or use structure='diagonal'")
+    return phi if last.bias is None else torch.nn.functional.pad(phi, (0, 1), value=1.0)
+
+
+def _last_layer(
+    net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays
+) -> Float[Tensor, "D D"]:
+    """Compute G = sum_n phi~_n phi~_n^T ox H_n."""
+    phi, s = features(net, params, x), columns(loss, net.predict(params, x), target)
+    rows = torch.einsum("ni,kno->knio", phi, s).flatten(2).flatten(0, 1)
+    return rows.mT @ rows
+
+
+def _is_regression(loss: Loss) -> bool:
+    formula = formula_of(loss)
+    backward = None if formula is None else unbound(formula.backward)
+    if formula is None or backward not in (mse_backward, softmax_backward):
+        known = "losses.softmax_cross_entropy or losses.mse"
+        raise LayerError("laplace", f"expected loss to be {known}, got {loss}")
+    if formula.reduction != "sum":
+        problem = f"expected a loss with reduction='sum', got {loss}"
+        raise LayerError("laplace", f"{problem}: the log-likelihood is a sum over the data")
+    return backward is mse_backward

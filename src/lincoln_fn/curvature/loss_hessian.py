@@ -1,0 +1,138 @@
+"""The Hessian of a loss in the prediction, one matrix for each example, and its square root.
+
+L is a sum of one term for each example, so that H_L has a block H_n for each example n, and zeros
+elsewhere. A square root of it is a set of columns s_(kn), each of the prediction's shape, with
+
+    H_n = sum_k s_(kn) s_(kn)^T
+
+Derivation for the cross-entropy of softmax. p is the softmax of the logits, w the weight of the
+example in the loss, and r_k = sum_(j>k) p_j the probability of the classes behind k, so that
+
+    r_(k-1) = p_k + r_k        r_(-1) = 1
+
+    H_n = w (diag(p) - p p^T)
+
+Elimination of class 0, with the pivot p_0 (1 - p_0) = p_0 r_0, leaves for j, l > 0
+
+    delta_(jl) p_j - p_j p_l - (p_0 p_j) (p_0 p_l) / (p_0 r_0)
+        = delta_(jl) p_j - p_j p_l (1 + p_0 / r_0) = r_0 (delta_(jl) q_j - q_j q_l)
+
+with q = p / r_0: the same matrix again, for the classes behind 0. So the Cholesky factor is
+
+    d_k = sqrt(w p_k r_k / r_(k-1))
+    (s_(kn))_j = {(d_k, if j = k), (-d_k p_j / r_k, if j > k), (0, otherwise):}
+
+and C classes have C - 1 columns, since r_(C-1) = 0.
+
+Any other loss gives H_n column by column, as the derivative of its gradient along e_k. Its
+eigenvectors u_k and eigenvalues l_k give s_(kn) = sqrt(l_k) u_k. For a diagonal H_n, such as the
+squared error's, they are e_k and the diagonal.
+
+Source: Tanabe and Sagae, "An Exact Cholesky Decomposition and the Generalized Inverse of the
+Variance-Covariance Matrix of the Multinomial Distribution", 1992.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.curvature._duals import forward_mode, loss_gradient, tangents_of, with_tangents
+from lincoln_fn.layer import Arrays, unbound
+from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.softmax_cross_entropy import LabelCache
+from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward
+from lincoln_fn.shapes import LayerError
+
+# Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
+_ROUNDING = 1e-5
+
+
+def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K N *s"]:
+    """Compute a square root of the loss's Hessian in the prediction: columns with H = sum s s^T.
+
+    Args:
+        loss: with reduction mean or sum, and convex in the prediction.
+        prediction: one tensor, with the examples on axis 0.
+        target: the target.
+
+    Returns:
+        The columns: at most as many as an example's prediction has numbers.
+
+    Raises:
+        LayerError: if the prediction is not one tensor with an axis of examples, or a Hessian has a
+            negative eigenvalue.
+
+    Example:
+        >>> columns(lf.losses.mse(reduction="sum"), torch.zeros(1, 2), torch.ones(1, 2))
+        tensor([[[1.4142, 0.0000]],
+        <BLANKLINE>
+                [[0.0000, 1.4142]]])
+    """
+    if not isinstance(prediction, Tensor) or prediction.ndim == 0:
+        problem = "expected a prediction of one tensor, with the examples on axis 0"
+        raise LayerError(loss.name, problem)
+    formula = formula_of(loss)
+    if formula is not None and unbound(formula.backward) is softmax_backward:
+        return _of_softmax(loss, prediction, target)
+    h = _blocks(loss, prediction, target)
+    diagonal = h.diagonal(dim1=1, dim2=2)
+    values, vectors = (
+        (diagonal, torch.eye(h.shape[1], dtype=h.dtype, device=h.device).expand_as(h))
+        if torch.equal(h, torch.diag_embed(diagonal))
+        else torch.linalg.eigh(h)
+    )
+    if values.min() < -_ROUNDING * values.abs().max():
+        problem = "expected a loss whose Hessian in the prediction has no negative eigenvalue"
+        raise LayerError(loss.name, f"{problem}, got {values.min().item():.3g}")
+    roots = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
+    return roots.permute(2, 0, 1).reshape(-1, *prediction.shape)
+
+
+def _blocks(loss: Loss, prediction: Tensor, target: Arrays) -> Float[Tensor, "N D D"]:
+    """Compute H_n, column by column, for all examples at once."""
+    count = math.prod(prediction.shape[1:])
+    of_column = []
+    for e_k in torch.eye(count, dtype=prediction.dtype, device=prediction.device):
+        with forward_mode():
+            dual = with_tangents(
+                prediction, e_k.reshape(prediction.shape[1:]).expand_as(prediction)
+            )
+            of_column.append(tangents_of(loss_gradient(loss, dual, target)).flatten(1))
+    return torch.stack(of_column, 2)
+
+
+def _of_softmax(
+    loss: Loss, x: Float[Tensor, "N C *s"], target: Arrays
+) -> Float[Tensor, "K N C *s"]:
+    """Compute the Cholesky factor's columns; each position has columns of its own."""
+    formula = formula_of(loss)
+    assert formula is not None
+    _, cache = loss.forward(x, target)
+    is_labels = isinstance(cache.formula, LabelCache)
+    w = cache.formula.labels.w if is_labels else cache.formula.a.sum(1, keepdim=True)
+    if formula.is_mean:
+        w = w / (math.prod(cache.shape) if cache.n is None else cache.n)
+    p = torch.exp(cache.formula.z)
+    p, w = (t.flatten(2).transpose(1, 2) if t.ndim > 2 else t.unsqueeze(1) for t in (p, w))
+    roots = _cholesky(p) * w.sqrt()  # (k, N, positions, C)
+    positions = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
+    apart = roots.unsqueeze(1) * positions[:, None, :, None]
+    return apart.transpose(-1, -2).reshape(-1, *x.shape)
+
+
+def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:
+    """Compute the C - 1 columns of the Cholesky factor of diag(p) - p p^T."""
+    columns = []
+    for k in range(p.shape[-1] - 1):
+        p_k, behind = p[..., k : k + 1], p[..., k + 1 :]
+        r_k = behind.sum(-1, keepdim=True)
+        d_k = (p_k * r_k / (p_k + r_k)).nan_to_num(0)
+        below = -d_k.sqrt() * (behind / r_k).nan_to_num(0)
+        zeros = torch.zeros_like(p[..., :k])
+        columns.append(torch.cat([zeros, d_k.sqrt(), below], -1))
+    return torch.stack(columns) if columns else p.new_zeros(0, *p.shape)

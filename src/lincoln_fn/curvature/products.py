@@ -1,0 +1,142 @@
+"""Products of a curvature matrix and a vector, without the matrix.
+
+theta is all parameters, L the loss of a batch, f the network's prediction, J = df/(d theta), and
+H_L the Hessian of the loss in the prediction.
+
+Derivation. Both matrices follow from the gradient, by the chain rule:
+
+    (dL)/(d theta) = J^T (dL)/(df)
+    H = J^T H_L J + sum_k (dL)/(df_k) (d^2 f_k)/(d theta^2)
+    G = J^T H_L J    the generalised Gauss-Newton matrix: H without the curvature of the network
+
+The Hessian's product is the derivative of the gradient along v. Forward mode through the layers'
+own forward and backward computes it, without a tape:
+
+    H v = d/(dt) (dL)/(d theta) (theta + t v)    at t = 0
+
+The Gauss-Newton product is three products, from right to left: J v is the derivative of the
+prediction along v, H_L times it that of the loss's own gradient, and J^T is the backward pass.
+
+For a loss that is convex in the prediction, G is positive semidefinite; H may not be.
+
+Source: Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994; Schraudolph, "Fast Curvature
+Matrix-Vector Products for Second-Order Gradient Descent", 2002.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.curvature._duals import (
+    dual_forward,
+    forward_mode,
+    loss_gradient,
+    tangents_of,
+    tangents_of_grads,
+    values_of,
+    with_tangents,
+)
+from lincoln_fn.curvature._fast import fast_for_forward_mode
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+
+
+def hessian_vector_product(
+    net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays, v: Params
+) -> Params:
+    """Compute H v, with H the Hessian of the loss in all parameters.
+
+    H v = d/dt grad(params + t v) at t = 0. The network runs as in training: for the curvature of
+    what `predict` computes, give `lf.inference(net)`.
+
+    Args:
+        net: the network.
+        params: where the Hessian is taken.
+        x: the input of a batch.
+        loss: the loss, with reduction mean or sum.
+        target: the batch's target.
+        v: the vector, a tree that mirrors params.
+
+    Returns:
+        H v, a tree that mirrors params.
+
+    Raises:
+        LayerError: if v does not mirror params, or as `forward` and `backward` do.
+
+    Source:
+        Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994.
+
+    Example:
+        >>> net, loss, one = lf.dense(1, bias=False), lf.losses.mse(), torch.ones(1, 1)
+        >>> params = net.init(lf.Key(0), one)
+        >>> v = lf.tree.map(torch.ones_like, params)
+        >>> hessian_vector_product(net, params, one, loss, one, v).weight
+        tensor([[2.]])
+    """
+    _check("hessian_vector_product", net, params, loss, v)
+    net = fast_for_forward_mode(net)
+    with forward_mode():
+        at = with_tangents(params, v)
+        prediction, cache = dual_forward(net, at, x)
+        g = loss_gradient(loss, prediction, target)
+        del prediction
+        return tangents_of_grads(net, at, cache, g)
+
+
+def gauss_newton_vector_product(
+    net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays, v: Params
+) -> Params:
+    """Compute G v, with G = J^T H_L J the generalised Gauss-Newton matrix of all parameters.
+
+    J is the derivative of the prediction in the parameters, and H_L the Hessian of the loss in the
+    prediction. For cross-entropies and the squared error, G is the Fisher matrix, too.
+
+    Args:
+        net: as for `hessian_vector_product`.
+        params: likewise.
+        x: likewise.
+        loss: likewise.
+        target: likewise.
+        v: likewise.
+
+    Returns:
+        G v, a tree that mirrors params.
+
+    Raises:
+        LayerError: as `hessian_vector_product` does.
+
+    Source:
+        Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent",
+        2002.
+
+    Example:
+        >>> net, loss, one = lf.dense(1, bias=False), lf.losses.mse(), torch.ones(1, 1)
+        >>> params = net.init(lf.Key(0), one)
+        >>> v = lf.tree.map(torch.ones_like, params)
+        >>> gauss_newton_vector_product(net, params, one, loss, one, v).weight
+        tensor([[2.]])
+    """
+    _check("gauss_newton_vector_product", net, params, loss, v)
+    net = fast_for_forward_mode(net)
+    with forward_mode():
+        prediction, cache = dual_forward(net, with_tangents(params, v), x)
+        g = tangents_of(loss_gradient(loss, prediction, target))
+        cache = values_of(cache)
+    with torch.no_grad():
+        return net.grads(params, cache, g)
+
+
+def _check(where: str, net: Layer, params: Params, loss: Loss, v: Params) -> None:
+    order = "(net, params, x, loss, target, v)"
+    check_kinds(where, order, net=(net, Layer), loss=(loss, Loss))
+    matches = tree.same_structure(params, v) and all(
+        p.shape == t.shape and p.dtype is t.dtype
+        for p, t in zip(tree.leaves(params), tree.leaves(v), strict=True)
+    )
+    if not matches:
+        problem = f"expected v to mirror params, {brief(params)}, got {brief(v)}"
+        raise LayerError(where, f"{problem}; the order is {where}{order}")

@@ -1,0 +1,29 @@
+"""Quantities of single examples, in one walk back.
+
+    gradients       d_n
+    squared_norms   ||d_n||^2
+    weighted_sum    sum_n w_n d_n
+    second_moment   1/N sum_n d_n^2
+    variance        1/N sum_n d_n^2 - (1/N sum_n d_n)^2
+    clipped         the gradient of DP-SGD, for `make_step(..., gradient=...)`
+
+d_n is the gradient of example n's part of the loss. `net.grads` is their sum.
+"""
+
+from lincoln_fn.per_example.clipping import clipped
+from lincoln_fn.per_example.quantities import (
+    gradients,
+    second_moment,
+    squared_norms,
+    variance,
+    weighted_sum,
+)
+
+__all__ = [
+    "clipped",
+    "gradients",
+    "second_moment",
+    "squared_norms",
+    "variance",
+    "weighted_sum",
+]

@@ -1,0 +1,105 @@
+"""DP-SGD: the sum of clipped gradients, with noise.
+
+With l_n the loss of example n and h_n its gradient,
+
+    clip(h_n) = h_n min(1, C / ||h_n||)
+    dparams = (sum_n clip(h_n) + sigma C z) / B    with z from the standard normal distribution
+
+No example changes the sum by more than C, so the noise hides whether an example was there.
+
+Source: Abadi and others, "Deep Learning with Differential Privacy", CCS 2016, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.combine._dtypes import like
+from lincoln_fn.gradient import Gradient, GradientState
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.per_example.checks import examples_in
+from lincoln_fn.per_example.walked import measured, summed, terms_of
+
+
+@checked
+def clipped(
+    max_norm: Positive,
+    *,
+    noise: NonNegative = 0.0,
+    reduction: Literal["mean", "sum"] = "mean",
+    batch_size: PositiveInt | None = None,
+) -> Gradient:
+    """Clip the gradient of each example's loss to a norm, add them up, and add noise: DP-SGD.
+
+    dparams = (sum_n h_n min(1, max_norm / ||h_n||) + noise max_norm z) / B, with h_n the gradient
+    of example n's own loss, its norm over all parameters together, and z drawn from the standard
+    normal distribution by the step's key.
+
+    Args:
+        max_norm: the largest norm that a gradient keeps, C.
+        noise: the standard deviation of the noise as a multiple of C, sigma.
+        reduction: that of the step's loss. For "mean", h_n is N times the example's part of the
+            gradient.
+        batch_size: B. None is the number of examples in the batch for "mean", and 1 for "sum". If
+            batches are drawn at random, for a privacy account, it is their expected size.
+
+    Returns:
+        The gradient, for `make_step(..., gradient=...)`.
+
+    Raises:
+        LayerError: if max_norm is not positive, noise is negative, or batch_size is below 1; from
+            the step, as `gradients` does.
+
+    Source:
+        Abadi and others, "Deep Learning with Differential Privacy", CCS 2016.
+
+    Example:
+        >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()
+        >>> gradient = clipped(1.0, noise=1.1, batch_size=64)
+        >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=gradient).gradient
+        clipped(1.0, noise=1.1, batch_size=64)
+    """
+    name = call_repr(
+        "clipped", max_norm,
+        noise=(noise, 0.0), reduction=(reduction, "mean"), batch_size=(batch_size, None),
+    )  # fmt: skip
+    return Gradient(
+        name,
+        partial(
+            _compute, max_norm=max_norm, noise=noise, is_mean=reduction == "mean", size=batch_size
+        ),
+    )
+
+
+def _compute(
+    net: Layer, params: Params, cache: Cache, g: Arrays, state: GradientState, key: Key,
+    *, max_norm: float, noise: float, is_mean: bool, size: int | None,
+) -> tuple[Params, GradientState]:  # fmt: skip
+    """Compute (sum_n clip(h_n) + sigma C z) / B."""
+    count = examples_in(g)
+    scale = count if is_mean else 1  # h_n = scale d_n
+    divisor = size or scale
+    terms = terms_of("clipped", net, params, cache, g)
+    norms, terms = measured(terms, g)
+    weights = (max_norm / (scale * norms.sqrt())).clamp(max=1) * (scale / divisor)
+    dparams = summed(params, terms, weights)
+    if noise:
+        dparams = _noisy(dparams, key, noise * max_norm / divisor)
+    return like(dparams, params), state
+
+
+def _noisy(dparams: Params, key: Key, std: float) -> Params:
+    """Add independent noise to every number."""
+    leaves = iter(range(len(tree.leaves(dparams))))
+
+    def noisy(leaf: Tensor) -> Tensor:
+        drawn = keys.normal(key.fold_in(next(leaves)).near(leaf), tuple(leaf.shape), std=std)
+        return leaf + drawn.to(leaf.dtype)
+
+    return tree.map(noisy, dparams)

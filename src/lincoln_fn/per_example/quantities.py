@@ -1,0 +1,183 @@
+"""What is computed from the gradients of single examples.
+
+L is a sum of one term for each example, L = sum_n L_n. The gradient of example n is
+
+    d_n = (dL_n)/("dparams"),    so that    "dparams" = sum_n d_n
+
+g, which is dL/dy, decides the scale. For a loss with reduction "sum", d_n is the gradient of the
+example's own loss. For a loss with reduction "mean", it is that gradient divided by N.
+
+Each function walks back once. The examples are on axis 0 of every layer's output.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.combine._dtypes import like
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.per_example.checks import examples_in
+from lincoln_fn.per_example.terms import Term
+from lincoln_fn.per_example.walked import measured, summed, terms_of
+from lincoln_fn.shapes import LayerError
+
+
+def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
+    """Compute the gradient of every example: d_n, whose sum over n is `net.grads`.
+
+    For a loss with reduction "sum", d_n is the gradient of the example's own loss; for "mean", that
+    gradient divided by N.
+
+    Args:
+        net: the network. Each of its layers has the examples on axis 0 of its output.
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy.
+
+    Returns:
+        A tree that mirrors params. Each leaf has an axis of N examples before its own axes.
+
+    Raises:
+        LayerError: if a layer mixes examples, as batch norm does, or has no batch on axis 0.
+
+    Example:
+        >>> net, x = lf.dense(2), torch.ones(5, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> gradients(net, params, net.forward(params, x)[1], torch.ones(5, 2))
+        Params(weight=float32[5, 3, 2], bias=float32[5, 2])
+    """
+    terms = terms_of("gradients", net, params, cache, g)
+    count = examples_in(g)
+
+    def each(term: Term | Tensor) -> Tensor:
+        return term.gradients() if isinstance(term, Term) else term.expand(count, *term.shape)
+
+    return like(tree.map(each, terms), params)
+
+
+def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, " N"]:
+    """Compute ||d_n||^2 of every example, over all parameters together.
+
+    Most layers give it without d_n. For a dense layer it is ||x_n||^2 ||g_n||^2.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+
+    Returns:
+        The squared norms, one for each example.
+
+    Raises:
+        LayerError: as `gradients` does.
+
+    Source:
+        Goodfellow, "Efficient Per-Example Gradient Computations", 2015.
+
+    Example:
+        >>> net, x = lf.dense(2, bias=False), torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> squared_norms(net, params, net.forward(params, x)[1], torch.ones(2, 2))
+        tensor([10., 18.])
+    """
+    return measured(terms_of("squared_norms", net, params, cache, g), g)[0]
+
+
+def weighted_sum(
+    net: Layer, params: Params, cache: Cache, g: Arrays, weights: Float[Tensor, " N"]
+) -> Params:
+    """Compute sum_n w_n d_n, the gradient in which each example has a weight.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+        weights: w, one number for each example.
+
+    Returns:
+        A tree that mirrors params. With weights of 1 it is `net.grads`.
+
+    Raises:
+        LayerError: as `gradients` does, or if there are not N weights.
+
+    Example:
+        >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [10.0]])
+        >>> params, weights = net.init(lf.Key(0), x), torch.tensor([3.0, 0.5])
+        >>> weighted_sum(net, params, net.forward(params, x)[1], torch.ones(2, 1), weights).weight
+        tensor([[8.]])
+    """
+    terms = terms_of("weighted_sum", net, params, cache, g)
+    count = examples_in(g)
+    if not isinstance(weights, Tensor) or weights.shape != (count,):
+        got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise LayerError("weighted_sum", f"expected weights of shape ({count},), got {got}")
+    return like(summed(params, terms, weights), params)
+
+
+def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
+    """Compute the mean of d_n^2 over the examples, element by element.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+
+    Returns:
+        1/N sum_n d_n^2, a tree that mirrors params.
+
+    Raises:
+        LayerError: as `gradients` does.
+
+    Example:
+        >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> second_moment(net, params, net.forward(params, x)[1], torch.ones(2, 1)).weight
+        tensor([[5.]])
+    """
+    terms = terms_of("second_moment", net, params, cache, g)
+    return like(_second_moment(terms), params)
+
+
+def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
+    """Compute the variance of d_n over the examples, element by element.
+
+    It is computed as a difference from the second moment, and has that one's rounding errors.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+
+    Returns:
+        1/N sum_n d_n^2 - (1/N sum_n d_n)^2, at least 0, a tree that mirrors params.
+
+    Raises:
+        LayerError: as `gradients` does.
+
+    Example:
+        >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> variance(net, params, net.forward(params, x)[1], torch.ones(2, 1)).weight
+        tensor([[1.]])
+    """
+    terms = terms_of("variance", net, params, cache, g)
+    count = examples_in(g)
+    mean = summed(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
+
+    def difference(squares: Tensor, mean: Tensor) -> Tensor:
+        return (squares - mean.square()).clamp(min=0)
+
+    return like(tree.map(difference, _second_moment(terms), mean), params)
+
+
+def _second_moment(terms: Params) -> Params:
+    def of_term(term: Term | Tensor) -> Tensor:
+        return term if isinstance(term, Tensor) else term.square_sum() / term.count
+
+    return tree.map(of_term, terms)
