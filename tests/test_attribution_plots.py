@@ -1,8 +1,5 @@
 """Pictures of attributions hold their numbers, and the examples that draw them run."""
 
-import os
-import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -81,44 +78,3 @@ def test_numbers_that_do_not_fit_are_refused(draw, message):
 
 
 # Examples
-
-
-def test_the_patching_example_prints_estimates_beside_exact_effects(monkeypatch, capsys, tmp_path):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    picture = tmp_path / "patching.png"
-    texts = ["--clean", 'a "b', "--corrupted", "a  b"]
-    import_module("patching").main([*texts, "--steps", "2", "--picture", str(picture)])
-    lines = capsys.readouterr().out.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("layer "))
-    rows = [line.split() for line in lines[start + 1 : -2]]
-    assert rows[0][:2] == ["0", "embedding"]
-    estimated, exact = (torch.tensor([float(row[i]) for row in rows]) for i in (-2, -1))
-    assert len(rows) == 14
-    clean, corrupted = (float(number) for number in re.findall(r"-?[\d.]+", lines[start - 2]))
-    # With the clean run's whole residual stream, the corrupted run becomes the clean one.
-    streams = [row[1] in ("embedding", "positional_embedding", "residual") for row in rows]
-    assert exact[torch.tensor(streams)].tolist() == pytest.approx([clean - corrupted] * 8, abs=2e-3)
-    assert estimated.abs().max() > 0
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)
-    with pytest.raises(SystemExit):
-        import_module("patching").main(["--clean", "a", "--corrupted", "ab"])
-
-
-@pytest.mark.skipif(
-    not Path(os.environ.get("LINCOLN_FN_DATA", ""), "MNIST/raw/t10k-images-idx3-ubyte").is_file(),
-    reason="LINCOLN_FN_DATA names no folder with the MNIST files",
-)
-def test_the_relevance_example_shares_out_the_score(monkeypatch, capsys, tmp_path):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    picture = tmp_path / "relevance.png"
-    module = import_module("relevance")
-    data = [tuple(part[:256] for part in pair) for pair in module.load_data()]
-    monkeypatch.setattr(module, "load_data", lambda: data)
-    module.main(["--steps", "4", "--images", "2", "--picture", str(picture)])
-    lines = capsys.readouterr().out.splitlines()
-    pairs = [line.rsplit(maxsplit=1) for line in lines if line.startswith("s")]
-    values = {name: float(number) for name, number in pairs}
-    shared_out = values["score of the first image"] - values["score of a blank image"]
-    assert values["sum of integrated gradients"] == pytest.approx(shared_out, abs=0.05)
-    assert values["sum of LRP"] == pytest.approx(values["score of the first image"], rel=0.5)
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)

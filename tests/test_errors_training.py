@@ -185,7 +185,7 @@ VALUES = {
         lambda: SGD.update(
             STATE.params, (dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()
         ),
-        "sgd: expected a gradient of its parameter's shape (3, 4), got (4, 3)",
+        "sgd: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (4, 3)",
     ),
     "dense: n_out": (lambda: lf.dense(0), "dense: expected n_out of at least 1, got 0"),
 }  # fmt: skip

@@ -439,7 +439,7 @@ def test_gradients_that_do_not_mirror_are_named(optimizer):
     with pytest.raises(lf.LayerError) as error:
         optimizer.update(params, (short, *params[1:]), optimizer.init(params))
     assert str(error.value) == (
-        f"{name}: expected a gradient of its parameter's shape (3, 4), got (3,)"
+        f"{name}: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (3,)"
     )
     with pytest.raises(lf.LayerError, match=f"{name}: expected gradients of the parameters'"):
         optimizer.update(params, params[:3], optimizer.init(params))
@@ -451,7 +451,7 @@ def test_gradients_that_do_not_mirror_are_named(optimizer):
     with pytest.raises(lf.LayerError) as error:
         optimizer.update(params, params, optimizer.init((short, *params[1:])))
     assert str(error.value) == (
-        f"{name}: expected a state of its parameter's shape (3, 4), got (3,)"
+        f"{name}: expected a state of its parameter's shape (3, 4) at 0.weight, got (3,)"
     )
 
 

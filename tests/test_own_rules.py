@@ -66,8 +66,11 @@ def test_a_rule_of_ones_own_for_a_composition_is_obeyed():
 @pytest.mark.parametrize(
     ("dparams", "message"),
     [
-        ((torch.zeros(2),), "sgd: expected a gradient of its parameter's shape (5,), got (2,)"),
-        (((),), "sgd: expected a gradient of its parameter's shape (5,), got tuple"),
+        (
+            (torch.zeros(2),),
+            "sgd: expected a gradient of its parameter's shape (5,) at 0.0, got (2,)",
+        ),
+        (((),), "sgd: expected a gradient of its parameter's shape (5,) at 0.0, got tuple"),
         ((), "sgd: expected gradients of the parameters' structure; "),
     ],
 )

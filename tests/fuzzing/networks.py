@@ -114,6 +114,24 @@ def around(name):
     return layers.ANY, lambda r, x, depth: getattr(lf, name)(chain(r, x, depth)[0])
 
 
+def ode(rng, x, depth):
+    method, adjoint = rng.choice(("euler", "midpoint")), rng.choice(("discrete", "continuous"))
+    return lf.ode(alike(rng, x, depth), (0.0, 0.5), method=method, steps=2, adjoint=adjoint)
+
+
+def reversible(rng, x, depth):
+    first, second = x.chunk(2, -1)
+    blocks = [
+        (alike(rng, second, depth), alike(rng, first, depth)) for _ in range(rng.choice((1, 2)))
+    ]
+    return lf.reversible(*blocks)
+
+
+def scan(rng, x, depth):
+    cell = rng.choice((lf.rnn_cell, lf.gru_cell, lf.lstm_cell))
+    return lf.scan(cell(size(rng)), reverse=chance(rng, 0.3))
+
+
 COMBINED = {
     "serial": (layers.ANY, lambda r, x, depth: lf.serial(*grown(r, x, r.choice((0, 2, 3)), 0)[0])),
     "residual": (layers.ANY, residual),
@@ -124,6 +142,9 @@ COMBINED = {
         lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES)),
     ),
     "repeat": (layers.ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
+    "ode": (layers.ANY, ode),
+    "reversible": (layers.ANY, reversible),
+    "scan": ((3,), scan),
 }
 
 

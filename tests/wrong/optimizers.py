@@ -34,7 +34,7 @@ def doubled(optimizer):
 ROWS = {
     "step: float64 gradients in plain sgd": (
         lambda: doubled(SGD),
-        LayerError, "mine()", "torch.float32", "torch.float64",
+        LayerError, "sgd", "at 0.weight", "torch.float32", "torch.float64",
     ),
     "step: float64 gradients in adam": (
         lambda: doubled(optim.adam()),

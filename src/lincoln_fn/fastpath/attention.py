@@ -4,9 +4,9 @@ In an eager step of gpt-pico the heads take half of the formula's time, and the 
 The kernel is for a batch of sequences on the CPU without a mask and without dropout. It knows no
 derivative of its own backward pass, so autograd and torch.func get the formula.
 
-A compiled step gets the formula too: from contiguous heads, and with ATen's backward pass of softmax,
-Inductor computes it faster than the kernel does in a small network. Without these two, a step of
-gpt-pico takes 1.4 of the time.
+A compiled step gets the formula too. From contiguous heads, and with ATen's backward pass of
+softmax, Inductor computes it faster than the kernel does in a small network. Without these two, a
+step of gpt-pico takes 1.4 of the time.
 """
 
 from __future__ import annotations

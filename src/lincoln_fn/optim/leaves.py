@@ -65,7 +65,7 @@ def update_lists(
         problem = f"expected gradients of the parameters' structure; {error}"
         raise LayerError(name, problem) from error
     lists, structures = [leaves, gradients], [structure]
-    _check_gradients(name, leaves, gradients)
+    _check_gradients(name, params, leaves, gradients)
     for mirror in kept:
         of_mirror, structure = optree.tree_flatten(mirror, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
@@ -73,7 +73,9 @@ def update_lists(
             problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"
             raise LayerError(name, f"expected a state with trees of {problem}")
         if mirror is not None:
-            _check_shapes(name, "a state of its parameter's shape", leaves, of_mirror)
+            for i, (p, other) in enumerate(zip(leaves, of_mirror, strict=True)):
+                if not isinstance(other, Tensor) or p.shape != other.shape:
+                    raise _wrong_shape(name, "a state", params, i, p, other)
         lists.append(of_mirror)
         structures.append(structure)
     return tuple(
@@ -82,40 +84,28 @@ def update_lists(
     )
 
 
-def _check_shapes(name: str, what: str, leaves: list[Any], given: list[Any]) -> None:
-    for p, other in zip(leaves, given, strict=True):
-        if not isinstance(other, Tensor) or p.shape != other.shape:
-            got = tuple(other.shape) if isinstance(other, Tensor) else type(other).__name__
-            raise LayerError(name, f"expected {what} {tuple(p.shape)}, got {got}")
+def _check_gradients(name: str, params: Params, leaves: list[Any], gradients: list[Any]) -> None:
+    """Check that each gradient has its parameter's shape and dtype."""
+    for i, (p, dp) in enumerate(zip(leaves, gradients, strict=True)):
+        if not isinstance(dp, Tensor) or p.shape != dp.shape:
+            raise _wrong_shape(name, "a gradient", params, i, p, dp)
+        if p.dtype is not dp.dtype:
+            expected = f"a gradient of its parameter's dtype {p.dtype}{_place(params, i)}"
+            raise LayerError(name, f"expected {expected}, got {dp.dtype}")
 
 
-def _check_gradients(name: str, leaves: list[Any], gradients: list[Any]) -> None:
-    for p, dp in zip(leaves, gradients, strict=True):
-        if not isinstance(dp, Tensor) or p.shape != dp.shape or p.dtype is not dp.dtype:
-            _check_shapes(name, "a gradient of its parameter's shape", [p], [dp])
-            check_dtype(name, p, dp)
+def _wrong_shape(
+    name: str, what: str, params: Params, i: int, p: Tensor, given: object
+) -> LayerError:
+    got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+    expected = f"{what} of its parameter's shape {tuple(p.shape)}{_place(params, i)}"
+    return LayerError(name, f"expected {expected}, got {got}")
 
 
-def check_dtype(name: str, p: Tensor, dp: Tensor) -> None:
-    """Check that a gradient has its parameter's dtype.
-
-    Args:
-        name: the optimizer's or the layer's name.
-        p: the parameter.
-        dp: its gradient.
-
-    Raises:
-        LayerError: if it has another dtype.
-
-    Example:
-        >>> check_dtype("sgd", torch.ones(2), torch.ones(2).double())
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: sgd: expected a gradient of its parameter's dtype \
-torch.float32, got torch.float64
-    """
-    if dp.dtype is not p.dtype:
-        problem = f"expected a gradient of its parameter's dtype {p.dtype}, got {dp.dtype}"
-        raise LayerError(name, problem)
+def _place(params: Params, i: int) -> str:
+    """Name the path of leaf i: " at 0.weight"; "" for a parameter that is the whole tree."""
+    path = tree.paths(params)[i]
+    return f" at {path}" if path else ""
 
 
 def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
