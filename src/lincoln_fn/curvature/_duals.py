@@ -57,7 +57,7 @@ def forward_mode() -> Iterator[None]:
 def _load_forward_mode() -> None:
     """Load torch's formulas, which warns of a function of its own that it has deprecated."""
     with warnings.catch_warnings(), forward_ad.dual_level():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit.script")
         _dual(torch.zeros(1), torch.zeros(1))
 
 
