@@ -49,7 +49,7 @@ QUESTIONS = {
     "I come from Keras": ["coming-from/keras.html"],
     "coming from PyTorch": ["coming-from/torch.html"],
     "how do I install it?": ["index.html", "getting-started.html", "faq.html#how-do-i-install-it"],
-    "what is new in this version?": ["changelog.html"],
+    "what is new in this version?": ["changelog.html", "faq.html#what-is-new-in-this-version"],
     "how do I write my own layer?": ["own-layer.html"],
     "how do I check a gradient?": ["own-layer.html", "faq.html#how-do-i-check-a-gradient"],
     "which learning rate schedule is there?": ["guides/schedules.html"],
