@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import spend_replaced
+from lincoln_fn._spent import apart, spend_replaced
 from lincoln_fn.data import Batch
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
@@ -56,7 +56,10 @@ def bare_step(
     else:
         key = state.key.fold_in(_GRADIENT).fold_in(state.step)
         dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
-    new_params, opt_state = update(advanced, dparams, state.opt_state)
+    opt_state = state.opt_state
+    if donate:  # `update` may write into a tensor that another leaf holds, too
+        advanced, opt_state, kept = apart((advanced, opt_state, kept))
+    new_params, opt_state = update(advanced, dparams, opt_state)
     new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
     if donate:
         old = params, state.opt_state, state.gradient_state

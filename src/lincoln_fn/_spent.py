@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from operator import is_
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
+
+T = TypeVar("T")
 
 # One empty tensor for each dtype that most states have; they are shared.
 _NOTHING: Final = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.int64)}
@@ -81,6 +85,51 @@ def check_unspent(state: Arrays) -> None:
         if is_spent(leaf):
             problem = f"expected a state that no step has updated in place, got {path} empty"
             raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
+
+
+def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Copy each leaf that shares memory with one before it, because both may be updated in place.
+
+    Args:
+        leaves: tensors.
+
+    Returns:
+        As many tensors, no two of which share memory.
+
+    Example:
+        >>> a = torch.ones(2)
+        >>> [leaf is a for leaf in without_shared_memory([a, a])]
+        [True, False]
+    """
+    taken, separate = set(), []
+    for leaf in leaves:
+        address = leaf.untyped_storage().data_ptr()
+        separate.append(leaf.clone() if address in taken else leaf)
+        taken.add(address)
+    return separate
+
+
+def apart(given: T) -> T:
+    """Copy each tensor of a tree that shares memory with one before it.
+
+    Args:
+        given: a tree.
+
+    Returns:
+        The tree; the same one if no two tensors share memory.
+
+    Example:
+        >>> a = torch.ones(2)
+        >>> first, second = apart((a, a))
+        >>> first is a, second is a
+        (True, False)
+    """
+    leaves = tree.leaves(given, states=True)
+    new = without_shared_memory(leaves)
+    if all(map(is_, new, leaves)):
+        return given
+    each = iter(new)
+    return tree.map(lambda _: next(each), given, states=True)
 
 
 def spend_replaced(old: Arrays, new: Arrays) -> None:

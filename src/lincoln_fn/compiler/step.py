@@ -11,9 +11,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn._spent import without_shared_memory
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.inductor.guards import Fits, fits_like
-from lincoln_fn.compiler.passes.donation import Flat, Handover, handover, without_shared_memory
+from lincoln_fn.compiler.passes.donation import Flat, Handover, handover
 from lincoln_fn.compiler.trace.structures import Structure, builder, flatten, layouts
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.data import Batch

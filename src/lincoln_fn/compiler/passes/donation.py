@@ -97,22 +97,6 @@ def _without_aliases(
     return apart
 
 
-def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Copy each leaf that shares memory with one before it, for both may be updated in place.
-
-    Example:
-        >>> a = torch.ones(2)
-        >>> [leaf is a for leaf in without_shared_memory([a, a])]
-        [True, False]
-    """
-    taken, apart = set(), []
-    for leaf in leaves:
-        address = leaf.untyped_storage().data_ptr()
-        apart.append(leaf.clone() if address in taken else leaf)
-        taken.add(address)
-    return apart
-
-
 # Of the old leaves, and of the graph's outputs for them: the new leaves.
 Handover: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
