@@ -256,3 +256,18 @@ def test_each_use_of_a_shared_layer_has_its_output():
     assert torch.equal(found["0.0.0"], X.tanh())
     assert torch.equal(found["0.0.0, use 2"], (2 * X).tanh())
     assert torch.equal(found["0.0, use 2"], (2 * X).tanh() + 2 * X)
+
+
+def test_a_composition_with_its_own_loop_of_predict_keeps_it():
+    net = lf.rules.local_losses(lf.serial(lf.dense(5), lf.tanh(), lf.dense(3)), 3)
+    x = keys.normal(lf.Key(5), (4, 2))
+    params = net.init(lf.Key(0), x)
+    y = net.predict(params, x)
+    assert y.shape == (4, 3)
+    shifted = patched(net, {"0": lambda h: h + 1})
+    assert shifted.predict(params, x).shape == (4, 3)
+    assert not torch.allclose(shifted.predict(params, x), y)
+    whole = patched(net, {"": lambda given: lf.tree.map(lambda leaf: 2 * leaf, given)})
+    torch.testing.assert_close(whole.predict(params, x), 2 * y)
+    for ours, theirs in zip(whole.forward(params, x)[0], net.forward(params, x)[0], strict=True):
+        torch.testing.assert_close(ours, 2 * theirs)

@@ -140,11 +140,12 @@ class Layer:
         """The layers that a composition is made of; () for a single layer."""
         return self.composition.parts if self.composition else ()
 
-    def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
+    def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:  # Any: as below
         """Make the same composition of other parts; its own name or `init` stays.
 
         Args:
             parts: one for each of the old ones.
+            **changes: arguments of `lf.walk.composition` that change, such as `back`.
 
         Returns:
             The composition.
@@ -154,7 +155,7 @@ class Layer:
             serial(dense(3), tanh())
         """
         assert self.composition is not None, "a single layer has no parts"
-        made = self.composition.rebuild(parts)
+        made = self.composition.rebuild(parts, **changes)
         own_name = {} if self.name == self.composition.call(self.parts) else {"name": self.name}
         own_init = {} if self.init == self.composition.initialise else {"init": self.init}
         return made.replace(**own_name, **own_init) if own_name or own_init else made

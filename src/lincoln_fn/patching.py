@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.paths import map_paths, paths, unknown_path, with_loops
+from lincoln_fn.paths import map_paths, paths, unknown_path
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -185,10 +185,11 @@ class _Patches:
 def _patched_layer(layer: Layer, patches: _Patches) -> Layer:
     made = layer.composition
     if made is not None:
-        return with_loops(
-            layer,
-            lambda visit, params, x: patches.leave(*made.there(visit, params, x)),
-            lambda visit, params, cache, g: made.back(visit, params, cache, patches.enter(g)),
+        return layer.rebuild(
+            layer.parts,
+            there=lambda visit, params, x: patches.leave(*made.there(visit, params, x)),
+            back=lambda visit, params, cache, g: made.back(visit, params, cache, patches.enter(g)),
+            predict=lambda visit, params, x: patches.leave(*made.predict_there(visit, params, x)),
         )
 
     def entered(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol

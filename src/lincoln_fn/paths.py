@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
 
 from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.walks import inside
 
 
@@ -53,35 +51,6 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
     parts = tuple(map_paths(f, part, inside(path, i)) for i, part in enumerate(net.parts))
     is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
     return f(net if is_same else net.rebuild(parts), path)
-
-
-# Any: the loops and functions of every combinator.
-def with_loops(layer: Layer, there: Callable[..., Any], back: Callable[..., Any]) -> Layer:
-    """Make a composition of the same parts with other loops.
-
-    Args:
-        layer: the composition.
-        there: (visit, params, x) -> (y, cache).
-        back: (visit, params, cache, g) -> (dx, records).
-
-    Returns:
-        The composition. Its name, its params and the paths of its parts stay.
-
-    Example:
-        >>> net = lf.serial(lf.tanh(), lf.relu())
-        >>> made = net.composition
-        >>> with_loops(net, made.there, made.back)
-        serial(tanh(), relu())
-    """
-    made = layer.composition
-    assert made is not None, "a single layer has no loops"
-    again = composition(
-        made.label, made.parts, there, back,
-        gather=made.gather, init=made.init, advance=made.advance,
-        needs_dx=made.needs_dx, call=made.call,
-    )  # fmt: skip
-    own_init = {} if layer.init == made.initialise else {"init": layer.init}
-    return again.replace(name=layer.name, **own_init)
 
 
 def unknown_path(where: str, path: object, known: Iterable[str]) -> LayerError:

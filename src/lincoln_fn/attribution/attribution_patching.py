@@ -27,7 +27,7 @@ from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.patching import labels_of, noted, outputs
-from lincoln_fn.paths import map_paths, with_loops
+from lincoln_fn.paths import map_paths
 from lincoln_fn.shapes import LayerError
 
 # Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
@@ -107,7 +107,8 @@ def _watched(
         return run(*first, cache, g)
 
     if made is not None:
-        return with_loops(layer, partial(forward, made.there), partial(backward, made.back))
+        loops = {"there": partial(forward, made.there), "back": partial(backward, made.back)}
+        return layer.rebuild(layer.parts, **loops)
     return layer.replace(
         forward=partial(forward, layer.forward),
         backward=partial(backward, layer.backward),

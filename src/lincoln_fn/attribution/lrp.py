@@ -21,7 +21,7 @@ from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.paths import map_paths, with_loops
+from lincoln_fn.paths import map_paths
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.walks import back
@@ -139,7 +139,7 @@ def _recorded(found: list[LayerRelevance], layer: Layer, path: str) -> Layer:
         found.append(LayerRelevance(path, layer.name, y, x))
         return x, records
 
-    return with_loops(layer, made.there, noted)
+    return layer.rebuild(layer.parts, back=noted)
 
 
 def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Use]:

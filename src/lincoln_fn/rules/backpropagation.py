@@ -22,7 +22,7 @@ from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.straight_through import back as straight_back
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.walk.composition import Back, Composition, composition
+from lincoln_fn.walk.composition import Back, always
 
 
 def _global(own: Back) -> Back:
@@ -73,14 +73,7 @@ def backpropagation(net: Layer) -> Layer:
         return net
     parts = tuple(map(backpropagation, made.parts))
     loop = _LOOPS.get(unbound(made.back))
-    layer = net.rebuild(parts) if loop is None else _with_loop(made, parts, loop(made.back))
+    # The true loop back may need the dx of every part.
+    changes = {} if loop is None else {"back": loop(made.back), "needs_dx": always}
+    layer = net.rebuild(parts, **changes)
     return layer if layer.name == net.name else layer.replace(name=net.name)
-
-
-def _with_loop(made: Composition, parts: tuple[Layer, ...], back: Back) -> Layer:
-    """Make a composition with another loop back, which may need the dx of every part."""
-    return composition(
-        made.label, parts, made.there, back,
-        gather=made.gather, init=made.init, advance=made.advance, predict=made.predict_there,
-        call=made.call,
-    )  # fmt: skip

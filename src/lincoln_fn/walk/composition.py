@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from torch import Tensor
@@ -111,7 +111,7 @@ def composition(
         init or init_in_turn,
         advance or _advance_entries,
         predict or there,
-        needs_dx or _always,
+        needs_dx or always,
         call or partial(_call, label),
     )
     make_room(made.depth)
@@ -152,7 +152,8 @@ def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
 
 
-def _always(i: int, params: Params) -> bool:
+def always(i: int, params: Params) -> bool:
+    """Say that a trained part needs the dx of every part."""
     return True
 
 
@@ -245,20 +246,17 @@ class Composition:
         """Advance each part."""
         return self.advance(self._forward, params, cache)
 
-    def rebuild(self, parts: tuple[Layer, ...]) -> Layer:
-        """Make the same composition of other parts."""
-        return composition(
-            self.label,
-            parts,
-            self.there,
-            self.back,
-            gather=self.gather,
-            init=self.init,
-            advance=self.advance,
-            predict=self.predict_there,
-            needs_dx=self.needs_dx,
-            call=self.call,
-        )
+    # Any: arguments of `composition`, by name.
+    def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
+        """Make the same composition of other parts, with other arguments of `composition`."""
+        kept = {
+            "there": self.there, "back": self.back, "gather": self.gather, "init": self.init,
+            "advance": self.advance, "predict": self.predict_there, "needs_dx": self.needs_dx,
+            "call": self.call,
+        }  # fmt: skip
+        if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
+            del kept["predict"]
+        return composition(self.label, parts, **{**kept, **changes})
 
 
 def _itself(i: int, params: Params, record: Record) -> Params:
