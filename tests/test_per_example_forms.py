@@ -10,7 +10,7 @@ import lincoln_fn as lf
 from lincoln_fn import keys, per_example
 from lincoln_fn.combine.scan import scan
 from lincoln_fn.per_example.outer import Outer, Rows
-from lincoln_fn.per_example.terms import Explicit, Total, added
+from lincoln_fn.per_example.terms import Explicit, Total
 from lincoln_fn.per_example.walked import terms_of
 
 
@@ -67,7 +67,7 @@ def test_uses_are_put_together_by_their_factors():
     )
     index = torch.tensor([[0, 8, 0], [1, 1, 1], [2, 0, 5], [7, 3, 3]])
     outer, more, rows = Outer(x, g, (9, 8)), Outer(y, h, (9, 8)), Rows(index, h, (9, 8))
-    both = added(outer, torch.add(torch.zeros(9, 8), rows))
+    both = torch.add(outer, torch.add(torch.zeros(9, 8), rows))
     each = both.gradients()
     close(each, outer.gradients() + rows.gradients())
     norms, kept = both.measured()

@@ -17,9 +17,7 @@ the outer product of the squares, and the sum over k comes first:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
 
 import attrs
 import torch
@@ -28,13 +26,14 @@ from torch import Tensor
 
 from lincoln_fn.per_example.outer import Outer
 from lincoln_fn.per_example.terms import Explicit, Term
+from lincoln_fn.walk.addable import Addable
 
 # How many numbers of gradients are in memory at one time: 4 MiB of float32.
 _AT_ONCE = 2**20
 
 
 @attrs.frozen(eq=False)
-class Columns:
+class Columns(Addable):
     """The gradients of one use of a parameter, a `Term` for each column."""
 
     terms: tuple[Term, ...]
@@ -47,22 +46,10 @@ class Columns:
         """Return the columns in another dtype, in which the gradients are then computed."""
         return Columns(tuple(term.to(dtype) for term in self.terms))
 
-    # Any: torch calls it for any of its functions, with any arguments.
-    @classmethod
-    def __torch_function__(
-        cls,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Add the uses of a parameter, as `torch.add` adds two gradients."""
-        if function not in (torch.add, torch.Tensor.add) or kwargs:
-            return NotImplemented
-        uses = [use for use in args if isinstance(use, Columns)]  # a plain tensor is zeros
-        if len(uses) == 1:
-            return uses[0]
-        return Columns(tuple(a + b for a, b in zip(*(use.terms for use in uses), strict=True)))
+    def joined(self, other: Columns) -> Columns:
+        """Add the gradients of two uses of a parameter, column by column."""
+        pairs = zip(self.terms, other.terms, strict=True)
+        return Columns(tuple(first.joined(second) for first, second in pairs))
 
 
 @attrs.frozen(eq=False)

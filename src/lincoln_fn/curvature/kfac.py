@@ -24,7 +24,6 @@ Gradient Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -45,6 +44,7 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
 from lincoln_fn.layers import conv, dense
 from lincoln_fn.per_example.checks import check_independent, examples_in
 from lincoln_fn.record import TRAINED, evolve, record
+from lincoln_fn.walk.addable import Addable
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site, cotangents, grads_at
 
@@ -155,8 +155,8 @@ def _compute(
 
 
 @attrs.frozen(eq=False)
-class Uses:
-    """The factors of each use of a layer; torch.add puts those of two uses together."""
+class Uses(Addable):
+    """The factors of each use of a layer; a use in a layer without rows has none."""
 
     factors: tuple[Factors, ...]
 
@@ -164,20 +164,9 @@ class Uses:
         """Return the factors in another dtype."""
         return Uses(tree.map(lambda leaf: leaf.to(dtype), self.factors))
 
-    # Any: torch calls it for any of its functions, with any arguments.
-    @classmethod
-    def __torch_function__(
-        cls,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Join the uses."""
-        if function not in (torch.add, torch.Tensor.add) or kwargs:
-            return NotImplemented
-        # A plain tensor is a use in another kind of layer, which has no factors.
-        return cls(tuple(f for use in args if isinstance(use, cls) for f in use.factors))
+    def joined(self, other: Uses) -> Uses:
+        """List the uses of both."""
+        return Uses((*self.factors, *other.factors))
 
 
 # Any: a tree of sites.

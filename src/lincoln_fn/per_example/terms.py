@@ -23,21 +23,22 @@ does with gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.walk.addable import Addable
+
 # How many numbers of gradients a sum over examples has in memory at one time: 16 MiB of float32.
 _AT_ONCE: Final = 2**22
 
 
 @attrs.frozen(eq=False)
-class Term:
+class Term(Addable):
     """The gradients of a parameter, one for each example."""
 
     @property
@@ -81,24 +82,14 @@ class Term:
         parts = (self.part(slice(start, start + few)) for start in starts)
         return reduce(torch.add, [Explicit(part.gradients()).square_sum() for part in parts])
 
-    def __add__(self, other: Term | Tensor) -> Term:
-        return added(self, other)
+    @property
+    def uses(self) -> tuple[Term, ...]:
+        """The terms that this one is the sum of."""
+        return (self,)
 
-    __radd__ = __add__
-
-    # Any: torch calls it for any of its functions, with any arguments.
-    @classmethod
-    def __torch_function__(
-        cls,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Add two terms, as `torch.add` adds two gradients."""
-        if function in (torch.add, torch.Tensor.add) and not kwargs:
-            return added(*args)
-        return NotImplemented
+    def joined(self, other: Term) -> Term:
+        """Add the gradients of two uses of a parameter."""
+        return Total((*self.uses, *other.uses))
 
 
 @attrs.frozen(eq=False)
@@ -152,6 +143,11 @@ class Total(Term):
     terms: tuple[Term, ...]
 
     @property
+    def uses(self) -> tuple[Term, ...]:
+        """The terms that this one is the sum of."""
+        return self.terms
+
+    @property
     def count(self) -> int:
         """The number of examples."""
         return self.terms[0].count
@@ -181,15 +177,3 @@ class Total(Term):
     def weighted_sum(self, weights: Float[Tensor, " N"], like: Tensor) -> Float[Tensor, "*shape"]:
         """Compute the sum of the uses' weighted sums."""
         return reduce(torch.add, [term.weighted_sum(weights, like) for term in self.terms])
-
-
-def added(*terms: Term | Tensor) -> Term:
-    """Add terms; a plain tensor is zeros, the gradient of what the output does not depend on."""
-    uses = [use for term in terms for use in _uses(term)]
-    return uses[0] if len(uses) == 1 else Total(tuple(uses))
-
-
-def _uses(term: Term | Tensor) -> tuple[Term, ...]:
-    if isinstance(term, Tensor):
-        return ()
-    return term.terms if isinstance(term, Total) else (term,)
