@@ -27,15 +27,14 @@ def compile(whole: Layer) -> Layer: ...
 @overload
 def compile(whole: Function) -> Function: ...
 def compile(whole: Any) -> Any:  # Any: as the overloads say
-    """Compile a step, a layer's prediction or a pure function: the same numbers, sooner.
+    """Compile a step, a layer's prediction or a pure function: the same numbers in less time.
 
     The numbers are the same up to rounding.
 
-    The first call for each structure, shape, stride, dtype and device of the arguments traces the
-    whole, whatever layers it is made of, and compiles the graph, which takes seconds and a C++
-    compiler, or finds it on disk, where an earlier process has compiled it; the calls after it run
-    that graph. A last batch that is smaller than the others is compiled for itself.
-    A wait of more than two seconds says what it is for: `logging.getLogger("lincoln_fn")` logs it.
+    The first call for each structure, shape, stride, dtype and device of the arguments traces and
+    compiles the whole as one graph. That takes seconds and a C++ compiler. Later calls run the
+    graph, and later processes load it from disk. A last batch that is smaller than the others has
+    a graph of its own. `logging.getLogger("lincoln_fn")` logs a wait of more than two seconds.
 
     Args:
         whole: a step from `make_step`; or a layer, of which `predict` is compiled, for `evaluate`
@@ -44,8 +43,8 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
             stays in the graph as it was at the first call.
 
     Warns:
-        UserWarning: if compiling fails, for want of a C++ compiler, say. The graph then runs as it
-            was written, without being compiled.
+        UserWarning: if compiling fails, for instance without a C++ compiler. The graph then runs
+            without being compiled.
 
     Returns:
         The step, the layer or the function. It raises what the one given raises. A loss that is not

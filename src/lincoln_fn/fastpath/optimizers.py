@@ -35,18 +35,14 @@ def sgd_update(
     *,
     lr: LearningRate,
     momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    counts: bool,
+    **options: Any,  # Any: the other hyperparameters
 ) -> tuple[Params, OptimizerState]:
-    """Compute p <- p - lr b in the memory of donated params and momentum; rarer forms elsewhere."""
-    if callable(lr) or counts or weight_decay or nesterov or maximize:
-        return sgd_formula(
-            params, grads, state, lr=lr, momentum=momentum, dampening=dampening,
-            weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, counts=counts,
-        )  # fmt: skip
+    """Compute p <- p - lr b in the memory of donated params and momentum.
+
+    Rarer forms of SGD are computed by the formula, in new memory.
+    """
+    if callable(lr) or any(map(options.get, ("counts", "weight_decay", "nesterov", "maximize"))):
+        return sgd_formula(params, grads, state, lr=lr, momentum=momentum, **options)
     check_state("sgd", state, SgdState if momentum else None, momentum=momentum > 0)
 
     def update(lists: Lists) -> Lists:
@@ -76,7 +72,7 @@ def adam_update(
     donate: bool = False,
     **options: Any,  # Any: the other hyperparameters, which `leaf_rule` and `_by_kernel` name
 ) -> tuple[Params, AdamState]:
-    """Compute Adam's update, each leaf by ATen's kernel if it may be handed the leaf."""
+    """Compute Adam's update, each leaf by ATen's kernel where that is possible."""
     check_state(name, state, AdamState, v_max=amsgrad)
     step, now = state.step + 1, learning_rate(lr, state.step)
     by_kernel = partial(_by_kernel, step, now, donate=donate, **options)
@@ -98,7 +94,7 @@ def adam_update(
 
 
 def _kernel_takes(p: Tensor, *others: Tensor | None) -> bool:
-    """Return whether the kernel, which reads memory from front to back, may be handed a leaf.
+    """Return whether the kernel, which reads memory from front to back, can update a leaf.
 
     A compiler is to see the rule, which it can fuse, and torch.func and autograd its operations.
     """

@@ -155,8 +155,6 @@ def dense(
 
 def rows(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "rows n"]:
     """Put all rows into one matrix."""
-    if x.ndim == 2:
-        return x
     return x.flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
 
 

@@ -1,4 +1,4 @@
-"""Whether tensors are like others, asked of torch in one call."""
+"""Whether tensors have the layouts of others: one call of torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fits: TypeAlias = Callable[..., bool]
 
 
 def fits_like(tensors: Sequence[Tensor]) -> Fits:
-    """Make a function that tells whether tensors have these shapes, strides, dtypes and devices.
+    """Make a function that returns whether tensors have these shapes, strides, dtypes and devices.
 
     Example:
         >>> fits = fits_like([torch.ones(2, 3)])
@@ -28,6 +28,6 @@ def fits_like(tensors: Sequence[Tensor]) -> Fits:
             *tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None
         ).check
         return fits
-    except (AttributeError, TypeError):  # of a torch that has moved it
+    except (AttributeError, TypeError):  # of a torch without this name
         kind = layouts(tensors)
         return lambda *others: layouts(others) == kind

@@ -1,4 +1,4 @@
-"""Max-pooling in a compiled step as loops, where windows do not overlap and channels lie last.
+"""Max-pooling in a compiled step as loops, where windows do not overlap and channels are last.
 
 With x cut into windows, element i of every window is a slice x_i, and
 
@@ -87,7 +87,7 @@ def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
 
 
 def _supports(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
-    """Tell whether windows lie side by side, fill the plane, and have channels to loop over."""
+    """Return whether windows are adjacent, fill the plane, and have channels to loop over."""
     given = x.meta["val"]
     if given.ndim != 4 or given.shape[1] < _CHANNELS or given.dtype is not torch.float32:
         return False

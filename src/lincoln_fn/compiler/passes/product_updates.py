@@ -57,7 +57,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
         return None
     pairs = zip(leaves, successors, strict=True)
     changed = {leaf: new for leaf, new in pairs if new in shown or new in made}
-    # One kind, so that all show the product in one way, and lie as the leaves do.
+    # One kind, so that all have the same form of product, and the leaves' memory layout.
     kinds = {kind_of(node) for node in (*shown, *changed)}
     if not changed or len(kinds) > 1:
         return None

@@ -37,7 +37,7 @@ _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
 class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
-    """Rewrites operations while it is active; `wrong` tells for each index if it was too far."""
+    """Rewrites operations while it is active; `wrong` says for each index whether it is out of range."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
     ) -> Any:
         kind, given = func.overloadpacket, list(args)
         if func is aten.view.default:
-            # Without in-place operations, what is viewed may have come to lie otherwise in memory.
+            # Without in-place operations, the viewed tensor may have another memory layout.
             return args[0].reshape(args[1])
         if func in _SCALED and kwargs and kwargs.get("alpha", 1) != 1:
             return func(args[0], args[1] * kwargs["alpha"])

@@ -22,7 +22,7 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
 
 
 def layouts(leaves: Sequence[Tensor]) -> Layouts:
-    """Tell how tensors lie in memory, which a compiled graph depends on.
+    """Return the memory layout of tensors, which a compiled graph depends on.
 
     Example:
         >>> layouts([torch.ones(2)])
