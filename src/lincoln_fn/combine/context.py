@@ -23,7 +23,8 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cache, check_params
-from lincoln_fn.walk.composition import composition, on_meta
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

@@ -22,7 +22,8 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.layers import gru, last_state, lstm, masked_mean, rnn
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.walk.composition import composition, on_meta
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

@@ -15,7 +15,8 @@ from lincoln_fn.combine._scores import Logits, scores
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.walk.composition import VisitRecord, composition, init_in_turn
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

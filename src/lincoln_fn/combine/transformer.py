@@ -36,7 +36,8 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk.composition import composition, init_in_turn
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}

@@ -7,7 +7,6 @@ ends before the next one begins, so activations, norms and pooling belong to the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor
@@ -20,7 +19,6 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import State, brief, record
 from lincoln_fn.rules.matrices import Selector
 from lincoln_fn.shapes import LayerError, check_params
-from lincoln_fn.walk.composition import on_meta
 from lincoln_fn.walk.visits import VisitThere
 
 
@@ -41,19 +39,6 @@ def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
         problem = f"expected a layer with matrices, got {net}"
         raise LayerError(rule, f"{problem}; name your own layers by `layers=`")
     return starts
-
-
-def init_with_outputs(
-    parts: Sequence[Layer], key: Key, x: Arrays
-) -> tuple[tuple[Params, ...], tuple[Arrays, ...]]:
-    """Make the params of a serial network as it does itself, and its outputs on `meta`."""
-    made: list[Params] = []
-    outputs: list[Arrays] = []
-    for i, part in enumerate(parts):
-        made.append(part.init(key.fold_in(i), x))
-        x = part.predict(on_meta(made[i]), on_meta(x))
-        outputs.append(x)
-    return tuple(made), tuple(outputs)
 
 
 def advance_parts(visit: VisitThere, params: Params, cache: Cache) -> Params:

@@ -25,10 +25,11 @@ from lincoln_fn.initializers import zeros
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers import conv, dense, flatten, identity
-from lincoln_fn.rules._blocks import blocks_of, init_with_outputs
+from lincoln_fn.rules._blocks import blocks_of
 from lincoln_fn.rules.local_loss import Classes, Kind
 from lincoln_fn.rules.matrices import Selector, has_matrices
 from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

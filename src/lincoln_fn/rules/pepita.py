@@ -43,13 +43,13 @@ from lincoln_fn.rules._blocks import (
     advance_parts,
     blocks_of,
     draw_projection,
-    init_with_outputs,
     projected,
     shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
 from lincoln_fn.shapes import LayerError, check_cache
 from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

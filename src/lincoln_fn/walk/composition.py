@@ -19,13 +19,12 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
-from torch import Tensor
 
-from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.depth import make_room
+from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import placed_parts
 from lincoln_fn.walk.visits import (
     BackwardVisit,
@@ -133,18 +132,6 @@ def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Param
     """Return entry i of a tuple of params, for part i."""
     pairs = enumerate(zip(params, records, strict=False))
     return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
-
-
-def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    """Make the params of each part from the output of the part before it.
-
-    Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
-    """
-    made: list[Params] = []
-    for i, part in enumerate(parts):
-        made.append(part.init(key.fold_in(i), x))
-        x = part.predict(on_meta(made[i]), on_meta(x))
-    return tuple(made)
 
 
 def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
@@ -261,13 +248,3 @@ class Composition:
 
 def _itself(i: int, params: Params, record: Record) -> Params:
     return record
-
-
-def on_meta(arrays: T) -> T:
-    """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
-
-    # Other values are left unchanged, and the layer refuses them.
-    def moved(leaf: object) -> object:
-        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
-
-    return tree.map(moved, arrays, states=True)

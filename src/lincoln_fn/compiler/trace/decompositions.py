@@ -37,7 +37,7 @@ _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
 class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
-    """Rewrites operations while it is active; `wrong` says for each index whether it is out of range."""
+    """Rewrites operations while active; `wrong` says of each index if it is out of range."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
