@@ -10,6 +10,7 @@ from lincoln_fn import attribution as attribution
 from lincoln_fn import checkpoint as checkpoint
 from lincoln_fn import curvature as curvature
 from lincoln_fn import data as data
+from lincoln_fn import distributed as distributed
 from lincoln_fn import initializers as initializers
 from lincoln_fn import inspect as inspect
 from lincoln_fn import interop as interop

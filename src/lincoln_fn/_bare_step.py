@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lincoln_fn._spent import apart, spend_replaced
 from lincoln_fn.data import Batch
-from lincoln_fn.gradient import Gradient
+from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
+from lincoln_fn.reduce import Compute
 from lincoln_fn.train import TrainState
 from lincoln_fn.walk.parts import owned
 from lincoln_fn.walk.training import gradients
@@ -34,12 +35,18 @@ def bare_step(
     batch: Batch,
     *,
     gradient: Gradient | None,
+    reduced: Compute | None,
     has_parts: bool,
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
     """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
-    x, target = batch
     params, kept = state.params, state.gradient_state
+    if reduced is not None:
+        value, advanced, dparams = reduced(params, batch, state.step)
+        if donate and not (value.isfinite().all()):
+            return state, value
+        return _updated(state, update, advanced, dparams, kept, donate=donate), value
+    x, target = batch
     prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
@@ -56,12 +63,25 @@ def bare_step(
     else:
         key = state.key.fold_in(_GRADIENT).fold_in(state.step)
         dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
+    return _updated(state, update, advanced, dparams, kept, donate=donate), value
+
+
+def _updated(
+    state: TrainState,
+    update: Update,
+    advanced: Params,
+    dparams: Params,
+    kept: GradientState,
+    *,
+    donate: bool,
+) -> TrainState:
+    """Make the next state."""
     opt_state = state.opt_state
     if donate:  # `update` may write into a tensor that another leaf holds, too
         advanced, opt_state, kept = apart((advanced, opt_state, kept))
     new_params, opt_state = update(advanced, dparams, opt_state)
     new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
     if donate:
-        old = params, state.opt_state, state.gradient_state
+        old = state.params, state.opt_state, state.gradient_state
         spend_replaced(old, (new_params, opt_state, kept))
-    return new_state, value
+    return new_state

@@ -36,6 +36,7 @@ class Batches:
     epochs: int
     start: int
     drop_last: bool
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def examples(self) -> int:
@@ -92,7 +93,9 @@ class Batches:
 
     def _take(self, i: int, order: Tensor | None) -> Batch:
         first = i * self.batch_size
-        rows = slice(first, first + self.batch_size)
+        count = min(self.batch_size, self.examples - first)
+        rank, size = self.shard
+        rows = slice(first + count * rank // size, first + count * (rank + 1) // size)
         if order is None:
             return tree.map(lambda array: array[rows], self.arrays)
         chosen = order[rows]
@@ -107,6 +110,7 @@ def batches(
     epochs: int = 1,
     start: int = 0,
     drop_last: bool = False,
+    shard: tuple[int, int] = (0, 1),
 ) -> Batches:
     """Make batches of arrays in memory. Batch i is a function of (key, i).
 
@@ -118,13 +122,16 @@ def batches(
         epochs: how often every example is used.
         start: the number of the first batch, such as a state's step to resume from.
         drop_last: whether to leave out a smaller last batch.
+        shard: (rank, size): the part of each batch that is given, of `size` parts that differ by at
+            most one example. A batch with fewer examples than parts has empty ones.
 
     Returns:
         An iterable with a length. The batches are new tensors if shuffled, views if not.
 
     Raises:
         LayerError: if arrays is not a tuple of numeric arrays, there is no example, the lengths
-            differ, a number is below its minimum or not an int, or key is not a `Key`.
+            differ, a number is below its minimum or not an int, key is not a `Key`, or shard is not
+            two ints with 0 <= rank < size.
 
     Example:
         >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
@@ -137,16 +144,26 @@ def batches(
     check_int("batches", "start", start, 0)
     if key is not None:
         check_kinds("batches", key=(key, Key))
+    _check_shard(shard)
     tensors = as_tensors(arrays)
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
     if len(set(lengths)) != 1 or lengths[0] == 0:
         problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
         raise LayerError("batches", problem)
-    result = Batches(tensors, batch_size, key, epochs, start, drop_last)
+    result = Batches(tensors, batch_size, key, epochs, start, drop_last, shard)
     if result.per_epoch == 0:
         problem = f"drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
         raise LayerError("batches", problem)
     return result
+
+
+def _check_shard(shard: object) -> None:
+    if isinstance(shard, tuple) and len(shard) == 2 and {type(entry) for entry in shard} == {int}:
+        rank, size = shard
+        if 0 <= rank < size:
+            return
+    problem = "expected shard to be (rank, size) with 0 <= rank < size"
+    raise LayerError("batches", f"{problem}, got {shard!r}; write (group.rank, group.size)")
 
 
 @attrs.frozen(eq=False)

@@ -11,11 +11,17 @@ from lincoln_fn._mends import shown
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.metrics import Metric
+from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
 
 
 def evaluate(
-    net: Layer, params: Params, batches: Iterable[Batch], metrics: Mapping[str, Metric]
+    net: Layer,
+    params: Params,
+    batches: Iterable[Batch],
+    metrics: Mapping[str, Metric],
+    *,
+    reduce: Reduce | None = None,
 ) -> dict[str, float]:
     """Compute metrics of a network's predictions, averaged over the examples.
 
@@ -24,6 +30,8 @@ def evaluate(
         params: its parameters.
         batches: an iterable of (x, target).
         metrics: by name, functions (prediction, target) -> mean over the examples.
+        reduce: adds up the metrics of several processes, each of which has other examples, such as
+            `distributed.mean(group)`; None for one process.
 
     Returns:
         The metrics by name.
@@ -47,11 +55,16 @@ def evaluate(
     for batch in batches:
         check_batch("evaluate", batch)
         x, target = batch
-        prediction = net.predict(params, x)
         count = len(tree.leaves(x)[0])
+        if reduce is not None and not count:  # other processes have all examples of this batch
+            continue
+        prediction = net.predict(params, x)
         examples += count
         for name, metric in metrics.items():
             sums[name] += _number(name, metric(prediction, target)) * count
+    if reduce is not None:
+        total, *of_metrics = reduce.totals([examples, *sums.values()])
+        examples, sums = round(total), dict(zip(metrics, of_metrics, strict=True))
     if examples == 0:
         raise LayerError("evaluate", "expected at least one example, got none")
     return {name: total / examples for name, total in sums.items()}

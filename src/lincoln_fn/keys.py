@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn._kinds import check_int, wrong_kind
 from lincoln_fn._mends import shown
-from lincoln_fn.record import State, brief, record
+from lincoln_fn.record import State, brief, record, static
 from lincoln_fn.shapes import LayerError
 
 Shape = tuple[int, ...]
@@ -126,7 +126,7 @@ class Key(State):
         if type(data) is not int or not _LEAST <= data <= _MOST:
             data = _checked_number(data)
         salt = _signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
-        return Key(_mix((self.bits ^ _CHILD) + salt))
+        return self._with(_mix((self.bits ^ _CHILD) + salt))
 
     def near(self, x: Tensor) -> Key:
         """Move the key to a tensor's device, unless that is `meta`, where tensors have no values.
@@ -148,7 +148,55 @@ class Key(State):
             raise wrong_kind("Key.near", "x", x, "tensor")
         if x.device == self.bits.device or x.is_meta:
             return self
-        return Key(self.bits.to(x.device))
+        return self._with(self.bits.to(x.device))
+
+    def for_rows(self, first: int, rows: int, of: int) -> Key:
+        """Make the key whose draws for some rows of a batch are those rows of the batch's draws.
+
+        A draw's rows are its axis 0. One that has k rows for each of the batch's, as after a
+        reshape, is cut likewise.
+
+        Args:
+            first: the number of the first row.
+            rows: how many rows are drawn for.
+            of: the number of rows of the whole batch.
+
+        Returns:
+            The key. Keys that are made from it draw for the same rows.
+
+        Raises:
+            LayerError: if the rows are not within the batch, or there is none.
+
+        Example:
+            >>> whole, part = uniform(Key(0), (6, 2)), Key(0).for_rows(4, 2, of=6)
+            >>> bool((uniform(part, (2, 2)) == whole[4:]).all())
+            True
+        """
+        check_int("Key.for_rows", "first", first, 0)
+        check_int("Key.for_rows", "rows", rows, 1)
+        check_int("Key.for_rows", "of", of, first + rows)
+        return _RowsKey(self.bits, first, rows, of)
+
+    def _with(self, bits: Tensor) -> Key:
+        """Make the key of the same kind with other bits."""
+        return Key(bits)
+
+
+@record
+class _RowsKey(Key):
+    """A key that draws for some rows of a batch."""
+
+    first: int = static()
+    rows: int = static()
+    of: int = static()
+
+    def __init__(self, bits: Tensor, first: int, rows: int, of: int) -> None:
+        super().__init__(bits)
+        for name, value in (("first", first), ("rows", rows), ("of", of)):
+            object.__setattr__(self, name, value)
+
+    def _with(self, bits: Tensor) -> Key:
+        return _RowsKey(bits, self.first, self.rows, self.of)
 
 
 def _checked_number(data: object) -> int | Tensor:
@@ -206,10 +254,24 @@ def bits(key: Key, shape: Shape) -> Tensor:
     if not isinstance(shape, tuple | list):
         mend = f"; write ({shape},)" if isinstance(shape, int) else ""
         raise LayerError("keys", f"expected shape to be a tuple of sizes, got {shown(shape)}{mend}")
-    n = math.prod(shape)
-    counter = torch.arange(1, n + 1, dtype=torch.int64, device=key.bits.device)
+    return _bits(key, tuple(shape))
+
+
+def _bits(key: Key, shape: Shape, axis: int = 0) -> Tensor:
+    """Draw bits whose batch's rows are an axis."""
     # Not in place, because a key that is mapped over by vmap has another axis.
-    return _mix(counter.mul_(_C) ^ key.bits).view(shape)
+    return _mix(_counters(key, shape, axis).mul_(_C) ^ key.bits).view(shape)
+
+
+def _counters(key: Key, shape: Shape, axis: int) -> Tensor:
+    """Number the draws from 1."""
+    if not isinstance(key, _RowsKey) or len(shape) <= axis:
+        return torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.bits.device)
+    rows, inner = shape[axis], math.prod(shape[axis + 1 :])
+    first, of = rows * key.first // key.rows, rows * key.of // key.rows
+    outer = torch.arange(math.prod(shape[:axis]), dtype=torch.int64, device=key.bits.device)
+    within = torch.arange(first * inner + 1, (first + rows) * inner + 1, device=key.bits.device)
+    return (outer[:, None] * (of * inner) + within).flatten()
 
 
 def uniform(
@@ -232,10 +294,14 @@ def uniform(
         >>> bool((uniform(Key(0), (1000,)) < 1).all())
         True
     """
+    return _unit(bits(key, shape), dtype).mul_(high - low).add_(low).to(dtype)
+
+
+def _unit(drawn: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn random bits into numbers of [0, 1), in float32 for short dtypes."""
     width = 53 if dtype is torch.float64 else 24
     working = torch.float64 if dtype is torch.float64 else torch.float32
-    unit = _shifted(bits(key, shape), 64 - width).to(working).mul_(2.0**-width)
-    return unit.mul_(high - low).add_(low).to(dtype)
+    return _shifted(drawn, 64 - width).to(working).mul_(2.0**-width)
 
 
 def normal(
@@ -257,9 +323,8 @@ def normal(
         >>> round(normal(Key(0), (100_000,)).std().item(), 2)
         1.0
     """
-    working = torch.float64 if dtype is torch.float64 else torch.float32
     sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    u, v = uniform(key, (2, *sizes), dtype=working).unbind()
+    u, v = _unit(_bits(checked_key("keys", key), (2, *sizes), axis=1), dtype).unbind()
     radius = u.neg().log1p_().mul_(-2).sqrt_()
     unit = radius.mul_(v.mul(2 * math.pi).cos_())
     return unit.mul_(std).add_(mean).to(dtype)

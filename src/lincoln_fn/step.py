@@ -25,6 +25,7 @@ from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses._parts import first_check, parts_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.train import StepFunction, TrainState
 
@@ -50,9 +51,11 @@ class Step:
     # The names of a weighted loss's parts. `run` and `pure` return their values after the loss's.
     parts: tuple[str, ...] = ()
     gradient: Gradient | None = None
+    reduce: Reduce | None = None
 
     def __repr__(self) -> str:
         own = "" if self.gradient is None else f", gradient={self.gradient}"
+        own += "" if self.reduce is None else f", reduce={self.reduce}"
         return f"make_step({self.net}, {self.loss}, {self.optimizer}{own})"
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
@@ -98,7 +101,7 @@ class Step:
         except Exception as error:
             check_kinds("step", state=(state, TrainState))
             check_unspent(state)
-            if isinstance(error, LayerError):
+            if isinstance(error, LayerError) and self.reduce is None:
                 self.net.forward(state.params, batch[0])  # names the position in the user's network
             raise
         finally:
@@ -137,6 +140,7 @@ def make_step(
     donate: bool = False,
     fast: bool = True,
     gradient: Gradient | None = None,
+    reduce: Reduce | None = None,
 ) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
@@ -152,6 +156,8 @@ def make_step(
         gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
             None for the gradient itself. One that keeps a state needs
             `init_state(..., gradient=gradient)`.
+        reduce: how to compute the step together with other processes, such as
+            `distributed.mean(group)`; None computes it alone.
 
     Returns:
         The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
@@ -161,7 +167,7 @@ def make_step(
         is not finite. In each case there is no new state, and the old one is unchanged.
 
     Raises:
-        LayerError: if an argument has the wrong type.
+        LayerError: if an argument has the wrong type, or both gradient and reduce are given.
 
     Example:
         >>> import lincoln_fn as lf
@@ -179,6 +185,13 @@ def make_step(
     if gradient is not None:
         check_kinds("make_step", gradient=(gradient, Gradient))
     layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
+    reduced = None
+    if reduce is not None:
+        check_kinds("make_step", reduce=(reduce, Reduce))
+        if gradient is not None:
+            problem = "expected gradient or reduce, got both"
+            raise LayerError("make_step", f"{problem}; leave one of them out")
+        reduced = reduce.bind(layer, its_loss, f"make_step({net}, {loss}, {optimizer})")
     parts = tuple(parts_of(loss))
     pure, in_place = (
         partial(
@@ -187,6 +200,7 @@ def make_step(
             its_loss,
             (fast_optimizer(optimizer, donate=writes) if fast else optimizer).update,
             gradient=gradient,
+            reduced=reduced,
             has_parts=bool(parts),
             donate=writes,
         )
@@ -203,4 +217,5 @@ def make_step(
         None if check is None else partial(check_prediction, layer, check),
         parts,
         gradient,
+        reduce,
     )

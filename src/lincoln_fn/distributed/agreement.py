@@ -1,0 +1,86 @@
+"""What all processes must have in common in a step, compared before anything else is sent.
+
+Each process sends a few numbers that stand for its batch, its step and its network. If one differs,
+each sends its description, too, and all raise the same error.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.data import Batch
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.layer import Params
+from lincoln_fn.shapes import LayerError
+
+_LONGEST = 400  # characters of a description
+
+
+def rows_of_all(group: Group, params: Params, batch: Batch, step: Tensor, name: str) -> list[int]:
+    """Check that all processes take the same step, and count their examples.
+
+    Args:
+        group: the processes.
+        params: must be the same in all; their numbers are compared at step 0.
+        batch: the part of this process.
+        step: the number of steps taken.
+        name: the code of the step.
+
+    Returns:
+        The number of examples of each process.
+
+    Raises:
+        LayerError: the same one in each process, if they differ.
+    """
+    leaves = tree.leaves(batch)
+    rows = leaves[0].shape[0] if leaves[0].ndim else 0
+    number = int(step)
+    begin = _checksum(params) if number == 0 else 0
+    described = {
+        "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
+        "steps": f"step {number} of {name}",
+        "parameters": "; ".join(_kind(leaf, 0) for leaf in tree.leaves(params)),
+        "parameters with numbers": f"those of checksum {begin}",
+    }
+    own = torch.tensor([rows, *map(_digest, described.values())])
+    if group.size == 1:
+        return [rows]
+    device = leaves[0].device
+    everyone = group.gather(own.to(device)).cpu()
+    for column, (what, text) in enumerate(described.items(), 1):
+        if (everyone[:, column] != everyone[0, column]).any():
+            texts = _texts(group, text, device)
+            given = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(texts))
+            raise LayerError("mean", f"expected the same {what} in all processes, got {given}")
+    counts: list[int] = everyone[:, 0].tolist()
+    return counts
+
+
+def _kind(leaf: Tensor, first: int = 1) -> str:
+    sizes = ", ".join(map(str, leaf.shape[first:]))
+    return f"({sizes}) of {str(leaf.dtype).removeprefix('torch.')}"
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _checksum(params: Params) -> int:
+    """Compute a number that differs, in all likelihood, if a bit of the parameters does."""
+    digest = blake2b(digest_size=8)
+    for leaf in tree.leaves(params, states=True):
+        digest.update(
+            leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _texts(group: Group, text: str, device: torch.device) -> list[str]:
+    """Collect a description of each process."""
+    padded = text[:_LONGEST].encode()[:_LONGEST].ljust(_LONGEST)
+    rows = group.gather(torch.tensor(list(padded), dtype=torch.uint8, device=device))
+    return [bytes(row.tolist()).decode(errors="replace").strip() for row in rows.cpu()]

@@ -1,0 +1,135 @@
+"""Data parallelism: each process computes the gradient of some examples, and all add them up.
+
+A batch of N examples is divided into a fixed number of logical shards. Shard s computes the sum of
+its losses, S_s, and its count, n_s (`losses/_sums.py`):
+
+    value = sum_s S_s / sum_s n_s
+    dparams = sum_s dS_s / sum_s n_s
+
+A process computes the shards that are its own, one after the other. The sums are taken in a fixed
+tree over the shards. So the bits do not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.arguments import Positive, PositiveInt, checked
+from lincoln_fn.data import Batch
+from lincoln_fn.distributed.agreement import rows_of_all
+from lincoln_fn.distributed.buckets import Shards
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.passes import Passes, Task
+from lincoln_fn.distributed.synchronised import Meeting, is_synchronised, synchronised_at
+from lincoln_fn.layer import Layer, Params, call_repr
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.reduce import Compute, Reduce
+from lincoln_fn.shapes import LayerError, NonFiniteError
+
+
+@checked
+def mean(
+    group: Group,
+    *,
+    shards: PositiveInt | None = None,
+    deterministic: bool = True,
+    bucket_mb: Positive = 25.0,
+) -> Reduce:
+    """Compute the gradient of a batch whose examples are divided among processes.
+
+    The step is that of the whole batch: its loss, its gradient, its running statistics. A layer
+    that draws random numbers draws the same ones for an example wherever it is computed. Clipping
+    and accumulation come after it, so they see the whole batch's gradient.
+
+    Args:
+        group: the processes. All of them call `mean` in the same order.
+        shards: into how many logical shards a batch is divided, a multiple of the number of
+            processes. With the same number of shards, and the same number of threads, any number of
+            processes gives the same bits. None is one for each process.
+        deterministic: whether sums are taken in a fixed tree. If not, the sum of each bucket is the
+            backend's own, which takes less time, and `shards` must be None.
+        bucket_mb: how many megabytes of gradients are sent at once.
+
+    Returns:
+        The reduce, for `make_step(..., reduce=...)`. Its batches are those of
+        `lf.data.batches(..., shard=(group.rank, group.size))`.
+
+    Raises:
+        LayerError: if shards is not a multiple of the number of processes; from the step, the same
+            one in all processes, if their batches, steps, networks or first parameters differ.
+        LostProcessError: from the step, if a process is gone.
+
+    Example:
+        >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)
+        >>> reduce = mean(lf.distributed.alone(), shards=2)
+        >>> step = lf.make_step(net, loss, optimizer, reduce=reduce)
+        >>> state = lf.init_state(net, optimizer, lf.Key(0), torch.ones(4, 3))
+        >>> step(state, (torch.ones(4, 3), torch.ones(4, 1)))[0].step
+        tensor(1)
+    """
+    total = group.size if shards is None else shards
+    if total % group.size:
+        mend = f"take a multiple, such as {(total // group.size + 1) * group.size}"
+        problem = f"expected shards to be a multiple of the {group.size} processes, got {total}"
+        raise LayerError("mean", f"{problem}; {mend}")
+    if not deterministic and total != group.size:
+        problem = f"expected shards=None, since deterministic is False, got {total}"
+        raise LayerError("mean", problem)
+    name = call_repr(
+        "mean", GROUP,
+        shards=(shards, None), deterministic=(deterministic, True), bucket_mb=(bucket_mb, 25.0),
+    )  # fmt: skip
+    divided = Shards(group.duplicate(), total, deterministic)
+    size = int(bucket_mb * 2**20)
+    return Reduce(name, partial(_bind, group, divided, size), partial(_totals, group))
+
+
+def _bind(group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str) -> Compute:
+    own = shards.own
+    meeting = Meeting(group, shards) if is_synchronised(net) else None
+    nets = {s: net if meeting is None else synchronised_at(net, meeting, s) for s in own}
+    return partial(_compute, Task(group, shards, size, nets, loss, meeting), name)
+
+
+def _totals(group: Group, numbers: Sequence[float]) -> list[float]:
+    """Add up numbers over all processes, in the order of their ranks."""
+    totals: list[float] = group.gather(torch.tensor(numbers, dtype=torch.float64)).sum(0).tolist()
+    return totals
+
+
+def _compute(
+    task: Task, name: str, params: Params, batch: Batch, step: Tensor
+) -> tuple[Tensor, Params, Params]:
+    """Compute the value, the advanced params and the gradient of the whole batch."""
+    rows = rows_of_all(task.group, params, batch, step, name)
+    bounds = _bounds(task.shards, rows)
+    with ThreadPoolExecutor(1) as beside:
+        passes = Passes(task, params, batch, bounds, beside)
+        passes.run()
+        value, dparams = passes.value(), passes.dparams()
+        if not value.isfinite().all() and passes.own_values().isfinite().all():
+            problem = "the loss of another process's examples is not finite"
+            raise NonFiniteError(f"step {int(step) + 1}", problem)
+        return value, passes.advanced(), dparams
+
+
+def _bounds(shards: Shards, rows: Sequence[int]) -> list[int]:
+    """Return where in the whole batch each shard begins, and the number of examples."""
+    count, total = sum(rows), shards.total
+    if count == 0:
+        raise LayerError("mean", "expected at least one example in the batch, got none")
+    if total == shards.group.size:  # any division of the examples will do
+        return [sum(rows[:rank]) for rank in range(total + 1)]
+    bounds = [count * s // total for s in range(total + 1)]
+    owned = [shards.of(rank) for rank in range(shards.group.size)]
+    expected = [bounds[own.stop] - bounds[own.start] for own in owned]
+    if list(rows) != expected:
+        mend = "use lf.data.batches(..., shard=(group.rank, group.size))"
+        problem = f"expected {expected} examples in the processes, got {list(rows)}"
+        raise LayerError("mean", f"{problem}; {mend}")
+    return bounds

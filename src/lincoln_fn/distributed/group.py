@@ -1,0 +1,269 @@
+"""Processes that compute together, and what they send each other.
+
+A `Group` is a value: what communicates takes it as an argument. torch.distributed does the work,
+with gloo on CPUs and nccl on GPUs. A group of one process sends nothing, and needs no process
+group.
+
+Each wait is bounded. A process that is gone raises `LostProcessError` in all others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.distributed import pulse as pulses
+from lincoln_fn.shapes import LayerError
+
+
+class _GroupName:
+    """Stands for a group in the name of what takes one, which must not depend on its size."""
+
+    def __repr__(self) -> str:
+        return "group"
+
+
+GROUP: Final = _GroupName()
+
+
+class LostProcessError(RuntimeError):
+    """A process of the group has ended, or has not answered in time.
+
+    Args:
+        ranks: the processes that are gone; () if it is not known which.
+        cause: what torch reported.
+    """
+
+    def __init__(self, ranks: tuple[int, ...], cause: str) -> None:
+        super().__init__(ranks, cause)
+        self.ranks = ranks
+        self.cause = cause
+
+    def __str__(self) -> str:
+        if not self.ranks:
+            return f"a process of the group has not answered in time: {self.cause}"
+        names = ", ".join(map(str, self.ranks))
+        gone = f"rank {names} is gone" if len(self.ranks) == 1 else f"ranks {names} are gone"
+        return f"{gone}; start the run again from its last checkpoint"
+
+
+@attrs.frozen(eq=False, repr=False)
+class Group:
+    """Some processes, of which this one is number `rank`; made by `connect`, `world` or `alone`.
+
+    Args:
+        rank: this process's number in the group.
+        ranks: the numbers of its processes in the whole run.
+        handle: torch's process group; None for a group of one process.
+        pulse: says which process is gone; None if that is not known.
+    """
+
+    rank: int
+    ranks: tuple[int, ...]
+    handle: dist.ProcessGroup | None = None
+    pulse: pulses.Pulse | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        return len(self.ranks)
+
+    def __repr__(self) -> str:
+        return f"Group({self.rank} of {self.size})"
+
+    def subgroup(self, positions: Sequence[int]) -> Group | None:
+        """Make the group of some of the processes; all of them must call it, in the same order.
+
+        Args:
+            positions: their ranks in this group.
+
+        Returns:
+            The group; None in a process outside of it.
+        """
+        ranks = tuple(self.ranks[i] for i in positions)
+        handle = None if self.handle is None or len(ranks) == 1 else dist.new_group(list(ranks))
+        if self.rank not in positions:
+            return None
+        return Group(list(positions).index(self.rank), ranks, handle, self.pulse)
+
+    def duplicate(self) -> Group:
+        """Make a group of the same processes, for what runs beside the communication in this one.
+
+        Returns:
+            The group.
+        """
+        group = self.subgroup(range(self.size))
+        assert group is not None, "this process is in its own group"
+        return group
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Collect one tensor of each process.
+
+        Args:
+            x: of the same shape and dtype in each.
+
+        Returns:
+            Of shape (size, *x.shape), in the order of the ranks.
+        """
+        if self.handle is None:
+            return x.unsqueeze(0)
+        result = x.new_empty((self.size, *x.shape))
+        with self.waiting():
+            dist.all_gather(list(result), x.contiguous(), group=self.handle)
+        return result
+
+    def exchange(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Send row i of a matrix to process i, and receive the row that is for this one.
+
+        Args:
+            x: (size, n) in this process; n may differ between processes.
+            sizes: the n of each process.
+
+        Returns:
+            The rows received, one after the other, of shape (sum of sizes,).
+        """
+        if self.handle is None:
+            return x.flatten()
+        result = x.new_empty(sum(sizes))
+        with self.waiting():
+            dist.all_to_all_single(
+                result, x.flatten(), list(sizes), [x.shape[1]] * self.size, group=self.handle
+            )
+        return result
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Add up one tensor of each process, in an order that depends on their number.
+
+        Args:
+            x: of the same shape and dtype in each.
+
+        Returns:
+            The sum.
+        """
+        if self.handle is None:
+            return x
+        result = x.clone()
+        with self.waiting():
+            dist.all_reduce(result, group=self.handle)
+        return result
+
+    def send(self, x: Tensor, to: int) -> dist.Work | None:
+        """Begin to send a tensor to a process, which calls `receive`.
+
+        Args:
+            x: the tensor, which must stay as it is until `wait` of the result.
+            to: the rank of the other process in this group.
+
+        Returns:
+            The work; its `wait` returns when x is sent.
+        """
+        with self.waiting():
+            return dist.isend(x.contiguous(), self.ranks[to], group=self.handle)
+
+    def receive(self, like: Tensor, source: int) -> Tensor:
+        """Wait for a tensor from a process, which calls `send`.
+
+        Args:
+            like: of its shape, dtype and device.
+            source: the rank of the other process in this group.
+
+        Returns:
+            The tensor.
+        """
+        result = torch.empty_like(like, memory_format=torch.contiguous_format)
+        with self.waiting():
+            dist.recv(result, self.ranks[source], group=self.handle)
+        return result
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Turn torch's error about a lost connection into one that names the process.
+
+        Raises:
+            LostProcessError: if the communication within fails.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            lost = () if self.pulse is None else self.pulse.lost(self.ranks)
+            raise LostProcessError(lost, str(error).splitlines()[0]) from error
+
+
+def alone() -> Group:
+    """Make a group of one process, which sends nothing.
+
+    Returns:
+        The group.
+
+    Example:
+        >>> alone()
+        Group(0 of 1)
+    """
+    return Group(0, (0,))
+
+
+def world() -> Group:
+    """Return the group of all processes of a run whose process group exists already.
+
+    `connect` makes the process group, too.
+
+    Returns:
+        The group.
+
+    Raises:
+        LayerError: if there is no process group.
+
+    Example:
+        >>> world()
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: world: expected a process group, got none; start the script \
+by torchrun, and call it within lf.distributed.connect()
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        mend = "start the script by torchrun, and call it within lf.distributed.connect()"
+        raise LayerError("world", f"expected a process group, got none; {mend}")
+    size = dist.get_world_size()
+    return Group(dist.get_rank(), tuple(range(size)), dist.group.WORLD if size > 1 else None)
+
+
+@contextmanager
+@checked
+def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterator[Group]:
+    """Join the processes that torchrun has started; without torchrun, there is only this one.
+
+    Args:
+        backend: "gloo" or "nccl"; None takes nccl where there are GPUs.
+        timeout: how many seconds a process waits for another at most.
+
+    Yields:
+        The group of all processes. It is left at the end, also after an error.
+
+    Raises:
+        LayerError: if timeout is not above 0.
+        LostProcessError: within, if a process is gone.
+
+    Example:
+        >>> with connect() as group:
+        ...     print(group)
+        Group(0 of 1)
+    """
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        yield alone()
+        return
+    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group(chosen, timeout=timedelta(seconds=timeout))
+    pulse = pulses.start(dist.get_rank())
+    try:
+        yield attrs.evolve(world(), pulse=pulse)
+    finally:
+        pulse.stop()
+        dist.destroy_process_group()

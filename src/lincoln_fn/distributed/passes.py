@@ -1,0 +1,159 @@
+"""Forward and backward of one step, over the shards of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.data import Batch
+from lincoln_fn.distributed.buckets import Buckets, Shards
+from lincoln_fn.distributed.fixed_tree import add_node
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.posting import post_gradients
+from lincoln_fn.distributed.states import averaged_states
+from lincoln_fn.distributed.synchronised import Meeting
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, Params, unchanged
+from lincoln_fn.losses._parts import parts_of
+from lincoln_fn.losses._sums import sum_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.record import EVERYTHING
+from lincoln_fn.shapes import LayerError
+
+
+@attrs.frozen(eq=False)
+class Task:
+    """What stays the same in all steps.
+
+    `group` is for what is sent before and after the passes, `shards.group` for gradients. `nets`
+    has the network of each shard of this process. They differ if layers of theirs meet.
+    """
+
+    group: Group
+    shards: Shards
+    bucket_size: int
+    nets: Mapping[int, Layer]
+    loss: Loss
+    meeting: Meeting | None
+
+
+class Passes:
+    """The passes of one step: `run` it once, then read the results."""
+
+    def __init__(
+        self, task: Task, params: Params, batch: Batch, bounds: list[int], beside: Executor
+    ) -> None:
+        self._task, self._params, self._bounds = task, params, bounds
+        self._batch, self._beside = batch, beside
+        # For each shard: the values' sums, the count, and 1 if nothing is divided by the count.
+        self._sums: dict[int, Tensor] = {}
+        self._advanced: dict[int, Params] = {}
+        self._totals: Future[Tensor]
+        leaves = tree.leaves(params)
+        self._buckets = Buckets(task.shards, leaves, task.bucket_size, beside, self._count)
+
+    def run(self) -> None:
+        """Compute the shards of this process, one after the other, or together if they meet."""
+        own, meeting = self._task.shards.own, self._task.meeting
+        if meeting is None:
+            for shard in own:
+                self._pass(shard)
+            return
+        if min(b - a for a, b in zip(self._bounds, self._bounds[1:], strict=False)) == 0:
+            problem = f"expected an example in each of {self._task.shards.total} shards"
+            raise LayerError("sync_batch_norm", f"{problem}, got {self._bounds[-1]} in all")
+        with ThreadPoolExecutor(len(own)) as threads:
+            meeting.run(threads, self._pass, own)
+
+    def value(self) -> Tensor:
+        """Return the loss, followed by the values of a weighted loss's parts."""
+        totals = self._totals.result()
+        values = totals[:-2] / self._count()
+        dtypes = (leaf.dtype for leaf in tree.leaves((self._params, self._batch[0])))
+        values = values.to(next((dtype for dtype in dtypes if dtype.is_floating_point), None))
+        return values if len(values) > 1 else values[0]
+
+    def own_values(self) -> Tensor:
+        """Return the sums of the shards of this process."""
+        return torch.stack([*self._sums.values()])
+
+    def dparams(self) -> Params:
+        """Wait for the gradient."""
+        sums = iter(self._buckets.results())
+        return tree.map(lambda _: next(sums), self._params)
+
+    def advanced(self) -> Params:
+        """Return the params with the next states."""
+        if next(iter(self._task.nets.values())).advance is unchanged:
+            return self._params
+        shards, group = self._task.shards, self._task.group
+        return averaged_states(shards, group, self._params, self._advanced, self._bounds)
+
+    def _pass(self, shard: int) -> None:
+        """Compute forward and backward of a shard."""
+        net, params, put = self._task.nets[shard], self._params, partial(self._buckets.put, shard)
+        first, end = self._bounds[shard], self._bounds[shard + 1]
+        if first == end:
+            parts = parts_of(self._task.loss)
+            self._add_sums(shard, torch.zeros(len(parts) + 3, dtype=torch.float64))
+            for i, leaf in enumerate(tree.leaves(params)):
+                put(i, torch.zeros_like(leaf))
+            return
+        begin = self._bounds[self._task.shards.own.start]
+        x, target = tree.map(partial(_rows, first - begin, end - begin), self._batch)
+        drawing = _drawing_for(params, first, end - first, self._bounds[-1])
+        with torch.no_grad():  # which each thread has of its own
+            prediction, cache = net.forward(drawing, x)
+            part = sum_of(self._task.loss, prediction, target, end - first)
+            del prediction
+            if net.advance is not unchanged:
+                self._advanced[shard] = net.advance(params, cache)
+            ends = part.values.new_tensor([part.count or 0.0, part.count is None])
+            self._add_sums(shard, torch.cat((part.values, ends)).double())
+            post_gradients(net, drawing, cache, part.g, put)
+
+    def _add_sums(self, shard: int, sums: Tensor) -> None:
+        self._sums[shard] = sums
+        if len(self._sums) == len(self._task.shards.own):
+            self._totals = self._beside.submit(self._add_up)
+
+    def _add_up(self) -> Tensor:
+        """Add up the sums of all shards, as soon as those of this process are known."""
+        shards = self._task.shards
+        own = torch.stack([self._sums[shard] for shard in shards.own])
+        known: dict[tuple[int, int], Tensor] = {}
+        for shard, sums in enumerate(shards.group.gather(own).flatten(0, 1)):
+            add_node(known, (0, shard), sums, shards.total)
+        return next(iter(known.values()))
+
+    def _count(self) -> float:
+        """Return what the sums are divided by."""
+        *_, count, is_sum = self._totals.result().tolist()
+        if not is_sum and not count:
+            problem = "expected labels to average over, got only ignored ones or ones of weight 0"
+            raise LayerError(self._task.loss.name, problem)
+        return 1.0 if is_sum else count
+
+
+def _rows(first: int, end: int, array: Tensor) -> Tensor:
+    """Take some rows; a copy, unless they begin where a tensor of their own would."""
+    rows = array[first:end]
+    return rows.clone() if rows.data_ptr() % 64 else rows
+
+
+def _drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
+    """Let each key draw for some rows of the batch."""
+
+    def placed(node: object) -> object:
+        return node.for_rows(first, rows, of) if isinstance(node, Key) else node
+
+    return optree.tree_map(
+        placed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
+    )

@@ -1,0 +1,102 @@
+"""The walk back of a training step, which hands on each parameter's gradient as it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.composition import Composition, gather_entries
+from lincoln_fn.walk.parts import is_trained, owned
+from lincoln_fn.walk.training import gradients, records
+from lincoln_fn.walk.visits import summed
+from lincoln_fn.walk.walks import BackWalker, Wants, inside
+
+Put = Callable[[int, Tensor], None]
+
+
+def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
+    """Walk back through a network, and hand on each gradient as soon as it is known.
+
+    A parameter that is used in several places is handed on when all its uses are added up.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` returned; the caller keeps no reference to it.
+        g: dL/dy.
+        put: (i, gradient) -> None, called once for each leaf i of params.
+
+    Example:
+        >>> net, x = lf.dense(2), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> cache = net.forward(params, x)[1]
+        >>> post_gradients(net, params, cache, torch.ones(1, 2), lambda i, dp: print(i, dp.shape))
+        0 torch.Size([3, 2])
+        1 torch.Size([2])
+    """
+    leaves, posted = tree.leaves(params), set()
+    positions: dict[int, int | None] = {}
+    for i, leaf in enumerate(leaves):  # one that occurs twice has no position of its own
+        positions[id(leaf)] = None if id(leaf) in positions else i
+    groups = dict(_groups(net, ""))
+
+    def post(params: Params, dparams: Params) -> None:
+        pairs = zip(tree.leaves(params), tree.leaves(dparams), strict=True)
+        for leaf, gradient in pairs:
+            i = positions.get(id(leaf))
+            if i is not None and i not in posted:
+                posted.add(i)
+                put(i, gradient)
+
+    def visit(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Params]:
+        dx, dparams = _visited(layer, params, cache, g, wants)
+        if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
+            post(params, dparams)
+        return dx, dparams
+
+    def gather(made: Composition, params: Params, found: Params) -> Params:
+        dparams = made.gathered(params, found)
+        if any(made is group for group in groups.values()):
+            post(params, dparams)
+        return dparams
+
+    if net.composition is None:
+        dparams = gradients(net, params, cache, g)
+    else:
+        walker = BackWalker(visit, skip=_untrained, owns_cache=True, gather=gather, add=summed)
+        dparams = records(walker, net, params, owned(cache), g)
+    for i, gradient in enumerate(tree.leaves(dparams)):
+        if i not in posted:
+            put(i, gradient)
+
+
+def _visited(
+    layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
+) -> tuple[Arrays, Params]:
+    if not wants.dparams or not is_trained(params):
+        return (layer.input_grad(params, cache, g) if wants.dx else None), params
+    if wants.dx:
+        dx, dparams = layer.backward(params, cache, g)
+        return dx, dparams
+    return None, layer.grads(params, cache, g)
+
+
+def _untrained(layer: Layer, path: str, params: Params) -> Params:
+    return params
+
+
+def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
+    """Give the outermost compositions that put their records together in a way of their own."""
+    made = layer.composition
+    if made is None:
+        return
+    if made.gather is not gather_entries:
+        yield path, made
+        return
+    for i, part in enumerate(made.parts):
+        yield from _groups(part, inside(path, i))

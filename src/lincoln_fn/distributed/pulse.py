@@ -1,0 +1,95 @@
+"""Which process of a run is gone: each one shows that it is alive, by counting in a shared store.
+
+This is the impure edge of `group`: a thread and a connection for each process, from `start` to
+`stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+# torch exports these where it is built with distributed, which types cannot express.
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+# Seconds between two beats, and how long one must be missing until its process is called lost.
+INTERVAL: Final = 0.5
+PATIENCE: Final = 4.0
+
+
+@attrs.frozen(eq=False)
+class Pulse:
+    """The beats of the processes of a run."""
+
+    rank: int
+    store: PrefixStore
+    ends: threading.Event = attrs.field(factory=threading.Event)
+
+    def beat(self) -> None:
+        """Count, until `stop` is called."""
+        count = 0
+        while True:
+            count += 1
+            try:
+                self.store.set(f"beat/{self.rank}", str(count))
+            except RuntimeError:  # the process that keeps the store has ended
+                return
+            if self.ends.wait(INTERVAL):
+                return
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.ends.set()
+
+    def lost(self, ranks: Collection[int]) -> tuple[int, ...]:
+        """Return those of some ranks that no longer beat; it takes some seconds.
+
+        All processes that ask get the answer that the first one found. The store is kept by rank 0,
+        unless torchrun keeps it: if it is gone, so is rank 0.
+        """
+        try:
+            silent = self._silent(ranks)
+            if silent:
+                found = self.store.compare_set("lost", "", " ".join(map(str, sorted(silent))))
+                return tuple(map(int, found.split()))
+            return ()
+        except RuntimeError:
+            return (0,)
+
+    def _silent(self, ranks: Collection[int]) -> set[int]:
+        first = {rank: self._count(rank) for rank in ranks}
+        silent, end = set(ranks) - {self.rank}, time.monotonic() + PATIENCE
+        while silent and time.monotonic() < end:
+            if self.store.check(["lost"]):
+                return silent  # another process has found it
+            self.ends.wait(INTERVAL / 5)
+            silent = {rank for rank in silent if self._count(rank) == first[rank]}
+        return silent
+
+    def _count(self, rank: int) -> bytes:
+        key = f"beat/{rank}"
+        return self.store.get(key) if self.store.check([key]) else b""
+
+
+def start(rank: int) -> Pulse:
+    """Begin to beat, in the store that torchrun or rank 0 keeps.
+
+    Args:
+        rank: of this process.
+
+    Returns:
+        The pulse, which `stop` ends.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    wait = timedelta(seconds=30)
+    store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=wait)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    pulse = Pulse(rank, PrefixStore(f"lincoln_fn/{attempt}", store))
+    threading.Thread(target=pulse.beat, daemon=True).start()
+    return pulse

@@ -1,0 +1,188 @@
+"""Synchronised batch norm: batch norm by the statistics of the whole batch, on all processes.
+
+The examples are divided into shards. Shard s has m_s values for each channel, with the mean mu_s
+and the sum of squares about it, q_s. By Chan, Golub and LeVeque (1979), with m = sum_s m_s,
+
+    mean = sum_s m_s mu_s / m
+    var = sum_s (q_s + m_s (mu_s - mean)^2) / m
+    y = x_hat w + b    with x_hat = (x - mean) rstd and rstd = 1 / sqrt(var + eps)
+
+Derivation. mean and var depend on every example, so the means in batch norm's backward pass, which
+`layers/layer_norm.py` derives, are over all shards:
+
+    d hat x = g w
+    dx = rstd (d hat x - sum_s a_s / m - hat x sum_s b_s / m)
+    a_s = sum d hat x,    b_s = sum d hat x hat x    over the shard's own values
+    dw = sum g hat x,    db = sum g    over the shard's own values
+
+The gradients of w and b are added up with those of all parameters. Each shard sends mu_s and q_s
+forward, and a_s and b_s back.
+
+Cache: batch norm's own, and m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.arguments import NonNegative, Probability, checked
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layers import batch_norm
+from lincoln_fn.layers._normalisation import (
+    affine_grads,
+    scale_and_shift,
+    statistics,
+    sum_over,
+    widened,
+)
+from lincoln_fn.layers._normalisation_checks import check_batch
+from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
+
+# Collects a tensor of each shard: x of shape (*s) -> (shards, *s).
+Gather: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@record
+class Cache:
+    """Batch norm's cache, and the number of values for each channel in all shards."""
+
+    batch: batch_norm.Cache
+    count: float = static()
+
+
+def forward(
+    params: Params,
+    x: Float[Tensor, "batch channels *spatial"],
+    *,
+    gather: Gather,
+    eps: float = 1e-5,
+    momentum: float | None = 0.1,
+) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+    """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
+    check_input("sync_batch_norm", params, x, Params)
+    check_batch(x, params.weight, params.bias, params.running, None)
+    axes, wide = (0, *range(2, x.ndim)), widened(x)
+    own = x.shape[0] * x.shape[2:].numel()
+    _, mu, biased = statistics(wide, axes)
+    sent = torch.cat((mu.new_tensor([own]), mu.flatten(), biased.flatten() * own)).double()
+    shards = gather(sent)
+    m, (mu_s, q_s) = shards[:, :1], shards[:, 1:].chunk(2, dim=1)
+    count = m.sum()
+    if count <= 1:
+        problem = f"expected more than one value for each channel, got {int(count)}"
+        raise LayerError("sync_batch_norm", problem)
+    mean = (m * mu_s).sum(0) / count
+    squares = (q_s + m * (mu_s - mean).square()).sum(0)
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    rstd = (squares / count + eps).rsqrt().to(wide.dtype).view(shape)
+    x_hat = (wide - mean.to(wide.dtype).view(shape)) * rstd
+    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    unbiased = (squares / (count - 1)).to(wide.dtype)
+    of_batch = batch_norm.Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
+    return y.to(x.dtype), Cache(of_batch, count.item())
+
+
+def backward(
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "batch channels *spatial"],
+    *,
+    gather: Gather,
+) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
+    """Compute dx = rstd (dx_hat - sum_s a_s / m - x_hat sum_s b_s / m), and the shard's dw, db."""
+    check_params("sync_batch_norm", params, Params)
+    check_cache("sync_batch_norm", cache, Cache)
+    check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
+    axes = (0, *range(2, g.ndim))
+    x_hat, dy = widened(cache.batch.x_hat), widened(g)
+    dx_hat = scale_and_shift(dy, params.weight, None, g.ndim - 2)
+    a = sum_over(dx_hat, axes)
+    b = sum_over(dx_hat * x_hat, axes)
+    a_mean, b_mean = (gather(torch.stack((a, b)).double()).sum(0) / cache.count).to(dy.dtype)
+    dx = cache.batch.rstd * (dx_hat - a_mean - x_hat * b_mean)
+    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, axes)
+    return dx.to(g.dtype), Params(dweight, dbias, params.running)
+
+
+def advance(params: Params, cache: Cache) -> Params:
+    """Update the running statistics by those of all shards."""
+    check_cache("sync_batch_norm", cache, Cache)
+    return batch_norm.advance(params, cache.batch)
+
+
+@checked
+def sync_batch_norm(
+    group: Group,
+    eps: NonNegative = 1e-5,
+    momentum: Probability | None = 0.1,
+    affine: bool = True,
+    track_running_stats: bool = True,
+) -> Layer:
+    """Normalise each channel over the examples of all processes: y = (x - mean) rstd w + b.
+
+    It computes what `lf.batch_norm` computes from the whole batch, has the same params, and the
+    same `predict`. Each call of `forward` and of `backward` communicates, so all processes must
+    make it.
+
+    Args:
+        group: the processes. In a step with `reduce=mean(group, shards=...)`, the statistics are
+            taken over its logical shards.
+        eps: added to the variance.
+        momentum: the weight of the batch in the running statistics; None for their average over
+            all batches.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics; without, `predict` uses those of
+            this process's batch.
+
+    Returns:
+        The layer, whose params are `layers.batch_norm.Params`.
+
+    Raises:
+        LayerError: if eps is below 0, or momentum not from 0 to 1; from `forward`, if x does not
+            fit, or there is only one value for each channel in all processes.
+        LostProcessError: from `forward` and `backward`, if a process is gone.
+
+    Source:
+        Ioffe and Szegedy, "Batch Normalization", ICML 2015.
+
+    Example:
+        >>> layer, x = sync_batch_norm(lf.distributed.alone()), torch.tensor([[1.0], [3.0]])
+        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].round(decimals=3)
+        tensor([[-1.],
+                [ 1.]])
+    """
+    options = {"eps": (eps, 1e-5), "momentum": (momentum, 0.1)}
+    kept = {"affine": (affine, True), "track_running_stats": (track_running_stats, True)}
+    return Layer(
+        call_repr("sync_batch_norm", GROUP, **options, **kept),
+        partial(forward, gather=group.gather, eps=eps, momentum=momentum),
+        partial(backward, gather=group.gather),
+        partial(batch_norm.init, affine=affine, track_running_stats=track_running_stats),
+        partial(batch_norm.predict, eps=eps, momentum=momentum),
+        advance=advance if track_running_stats else unchanged,
+    )
+
+
+def is_sync_batch_norm(layer: Layer) -> bool:
+    """Return whether a layer is a `sync_batch_norm`."""
+    return isinstance(layer.forward, partial) and layer.forward.func is forward
+
+
+def with_gather(layer: Layer, gather: Gather) -> Layer:
+    """Make the same layer with another way to collect what the shards send."""
+    assert isinstance(layer.forward, partial)
+    assert isinstance(layer.backward, partial)
+    return layer.replace(
+        forward=partial(layer.forward, gather=gather),
+        backward=partial(layer.backward, gather=gather),
+        predict=layer.predict,
+    )

@@ -1,0 +1,74 @@
+"""Layers that communicate in the middle of a pass, where one process computes several shards.
+
+Such shards are computed at the same time, each by a thread. In a layer that communicates, the
+threads meet: each brings its tensor, and leaves with those of all shards of all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from functools import partial
+from threading import Barrier, BrokenBarrierError
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.distributed.buckets import Shards
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.sync_batch_norm import is_sync_batch_norm, with_gather
+from lincoln_fn.layer import Layer, map_layers
+
+
+class Meeting:
+    """Where the threads of a process's shards exchange tensors."""
+
+    def __init__(self, group: Group, shards: Shards) -> None:
+        self._group = group
+        self._own = shards.own
+        self._brought: dict[int, Tensor] = {}
+        self._everyone: Tensor
+        self._arrived = Barrier(len(shards.own), self._exchange)
+        self._left = Barrier(len(shards.own))
+
+    def gather(self, shard: int, x: Tensor) -> Tensor:
+        """Bring the tensor of a shard, and leave with those of all shards."""
+        self._brought[shard] = x
+        self._arrived.wait()
+        everyone = self._everyone
+        self._left.wait()
+        return everyone
+
+    def _exchange(self) -> None:
+        own = torch.stack([self._brought[shard] for shard in self._own])
+        self._everyone = self._group.gather(own).flatten(0, 1)
+
+    def run(self, threads: Executor, compute: Callable[[int], None], own: Iterable[int]) -> None:
+        """Compute all shards at the same time; an error in one ends all."""
+        futures = [threads.submit(self._compute, compute, shard) for shard in own]
+        errors = [error for error in (future.exception() for future in futures) if error]
+        for barrier in (self._arrived, self._left):
+            barrier.reset()
+        for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+            raise error
+
+    def _compute(self, compute: Callable[[int], None], shard: int) -> None:
+        try:
+            compute(shard)
+        except BaseException:
+            self._arrived.abort()
+            self._left.abort()
+            raise
+
+
+def is_synchronised(net: Layer) -> bool:
+    """Return whether a layer of a network communicates in its passes."""
+    return is_sync_batch_norm(net) or any(is_synchronised(part) for part in net.parts)
+
+
+def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
+    """Make the network of one shard, whose layers meet those of the other shards."""
+    gather = partial(meeting.gather, shard)
+    return map_layers(
+        lambda layer: with_gather(layer, gather) if is_sync_batch_norm(layer) else layer, net
+    )

@@ -1,0 +1,273 @@
+"""A step on several processes: the bits of one, and the numbers of a step without reduce."""
+
+import re
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from processes import run_in_processes
+
+import lincoln_fn as lf
+from lincoln_fn import distributed
+from lincoln_fn.losses._sums import sum_of
+
+SHARDS = 4
+LOSS = lf.losses.softmax_cross_entropy()
+OPTIMIZERS = {
+    "sgd": lf.optim.sgd(0.1),
+    "momentum": lf.optim.sgd(0.1, momentum=0.9),
+    "adamw": lf.optim.adamw(0.01),
+    "clipped": lf.optim.chain(
+        lf.optim.clip_by_global_norm(0.1), lf.optim.accumulate(2), lf.optim.adamw(0.01)
+    ),
+}
+
+
+def data(rows, *sizes, classes=3):
+    x = lf.keys.normal(lf.Key(5), (rows, *sizes))
+    return x, lf.keys.bits(lf.Key(6), (rows,)).remainder(classes)
+
+
+def right(prediction, target):
+    """Compute the share of right labels; the classes are axis 1."""
+    return (prediction.argmax(1) == target).double().mean().item()
+
+
+def mlp(group):
+    return lf.serial(lf.dense(17), lf.dropout(0.3), lf.relu(), lf.dense(3))
+
+
+def convolutional(group):
+    return lf.serial(
+        lf.conv2d(4, 2, padding=1), distributed.sync_batch_norm(group), lf.relu(), lf.flatten(),
+        lf.dense(3),
+    )  # fmt: skip
+
+
+def batch_normed(group):
+    return lf.serial(lf.dense(5), lf.batch_norm(), lf.tanh(), lf.dropout(0.2), lf.dense(3))
+
+
+def transformer(group):
+    """Read 5 characters of 11, and predict each next one; the output shares the embedding."""
+    block = lf.transformer_encoder_block(2, 16, dropout=0.1)
+    body = lf.serial(lf.positional_embedding(5), block, lf.layer_norm())
+    return lf.serial(lf.tied(lf.embedding(11, 8), body), lf.permute(0, 2, 1))
+
+
+def text():
+    return tuple(lf.keys.bits(lf.Key(seed), (50, 5)).remainder(11) for seed in (3, 4))
+
+
+CASES = {
+    "mlp": (mlp, lambda: data(50, 12), 13),  # the last batch has 11 examples
+    "small": (mlp, lambda: data(50, 12), 16),  # the last one has 2, fewer than there are shards
+    "convolutional": (convolutional, lambda: data(50, 1, 3, 4), 13),
+    "batch_normed": (batch_normed, lambda: data(50, 12), 10),
+    "transformer": (transformer, text, 13),
+}
+
+
+def run(group, name, optimizer, **options):
+    make, examples, size = CASES[name]
+    net, arrays = make(group), examples()
+    optimizer = OPTIMIZERS[optimizer]
+    reduce = distributed.mean(group, **options) if options else None
+    step = lf.make_step(net, LOSS, optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), arrays[0])
+    shard = (group.rank, group.size)
+    batches = lf.data.batches(arrays, size, key=lf.Key(1), epochs=2, shard=shard)
+    values = []
+    for batch in batches:
+        state, value = step(state, batch)
+        values.append(value.item())
+    scores = lf.evaluate(
+        net, state.params, lf.data.batches(arrays, size, shard=shard),
+        {"right": right}, reduce=reduce,
+    )  # fmt: skip
+    leaves = lf.tree.leaves(state, states=True)
+    return [leaf.numpy() for leaf in leaves], values, scores["right"]
+
+
+def run_all(group):
+    return {
+        (name, optimizer): run(group, name, optimizer, shards=SHARDS)
+        for name in CASES
+        for optimizer in OPTIMIZERS
+    }
+
+
+@pytest.fixture(scope="module")
+def alone():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in each of several processes
+    try:
+        return run_all(distributed.alone())
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_any_number_of_processes_gives_the_same_bits(world, alone):
+    for of_rank in run_in_processes(world, run_all):
+        for case, (leaves, values, accuracy) in of_rank.items():
+            expected, its_values, its_accuracy = alone[case]
+            assert values == its_values, case
+            for leaf, other in zip(leaves, expected, strict=True):
+                assert (leaf == other).all(), case
+                assert leaf.dtype == other.dtype, case
+            assert accuracy == pytest.approx(its_accuracy, abs=1e-12), case
+
+
+@pytest.mark.parametrize("name", ["mlp", "small"])
+@pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
+def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
+    leaves, values, accuracy = run(distributed.alone(), name, optimizer)
+    of_shards, its_values, its_accuracy = alone[name, optimizer]
+    np.testing.assert_allclose(values, its_values, rtol=1e-5)
+    for leaf, other in zip(leaves, of_shards, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
+    assert accuracy == its_accuracy
+
+
+def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
+    CASES["plain"] = (
+        lambda group: lf.serial(
+            lf.conv2d(4, 2, padding=1), lf.batch_norm(), lf.relu(), lf.flatten(), lf.dense(3)
+        ),
+        lambda: data(50, 1, 3, 4),
+        13,
+    )
+    leaves, values, _ = run(distributed.alone(), "plain", "momentum")
+    of_shards, its_values, _ = alone["convolutional", "momentum"]
+    np.testing.assert_allclose(values, its_values, rtol=1e-4)
+    for leaf, other in zip(leaves, of_shards, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-5)
+
+
+def counted_losses():
+    weight = [0.5, 2.0, 1.0]
+    yield lf.losses.softmax_cross_entropy(ignore_index=1)
+    yield lf.losses.softmax_cross_entropy(weight=torch.tensor(weight))
+    yield lf.losses.softmax_cross_entropy(reduction="sum")
+    yield lf.Loss("own()", LOSS.forward, LOSS.backward)
+
+
+@pytest.mark.parametrize("loss", [*counted_losses()], ids=str)
+def test_a_loss_counts_as_in_the_whole_batch(loss):
+    net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(7, 12)
+    target[:2] = 1  # the first shard has no label that counts
+    state = lf.init_state(net, optimizer, lf.Key(0), x.double())
+    reduce = distributed.mean(distributed.alone(), shards=4)
+    batch = x.double(), target
+    whole, value = lf.make_step(net, loss, optimizer)(state, batch)
+    sharded, its_value = lf.make_step(net, loss, optimizer, reduce=reduce)(state, batch)
+    torch.testing.assert_close(its_value, value, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sharded.params.weight, whole.params.weight, rtol=1e-12, atol=1e-15)
+
+
+def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
+    loss, log_p = lf.losses.ctc(), data(7, 5, 4)[0].log_softmax(-1).movedim(0, 1).double()
+    labels = lf.keys.bits(lf.Key(2), (7, 2)).remainder(3) + 1
+    steps, lengths = torch.full((7,), 5), torch.tensor([1, 2, 2, 1, 1, 2, 1])
+    value, cache = loss.forward(log_p, (labels, steps, lengths))
+    parts = [
+        sum_of(loss, log_p[:, rows], (labels[rows], steps[rows], lengths[rows]), 0)
+        for rows in (slice(0, 3), slice(3, 7))
+    ]
+    total = sum(part.count for part in parts)
+    torch.testing.assert_close(sum(part.values for part in parts)[0] / total, value)
+    gradient = torch.cat([part.g for part in parts], 1) / total
+    torch.testing.assert_close(gradient, loss.backward(cache))
+
+
+def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
+    mse, (x, target) = lf.losses.mse(), data(7, 12)
+    loss = lf.losses.weighted({"near": (1.0, LOSS), "far": (0.5, mse)})
+    net = lf.branch(lf.dense(3), lf.dense(2), merge=lf.identity())
+    optimizer, targets = lf.optim.sgd(0.1), (target, torch.ones(7, 2))
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    reduce = distributed.mean(distributed.alone(), shards=4)
+    _, expected = lf.make_step(net, loss, optimizer).with_parts(state, (x, targets))
+    step = lf.make_step(net, loss, optimizer, reduce=reduce)
+    _, values = step.with_parts(state, (x, targets))
+    assert values.keys() == expected.keys() == {"loss", "near", "far"}
+    for name, value in values.items():
+        torch.testing.assert_close(value, expected[name])
+    labels = lf.losses.softmax_cross_entropy(ignore_index=1)
+    counted = lf.losses.weighted({"near": (1.0, labels), "far": (0.5, mse)})
+    with pytest.raises(lf.LayerError, match=r"weighted.'near'.: expected a mean over all values"):
+        lf.make_step(net, counted, optimizer, reduce=reduce)(state, (x, targets))
+
+
+def refuse(group):
+    """Try what must be refused, and return the errors."""
+    net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(8, 12)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    steps = {
+        loss: lf.make_step(net, loss, optimizer, reduce=distributed.mean(group))
+        for loss in (LOSS, lf.losses.softmax_cross_entropy(label_smoothing=0.1))
+    }
+    step = steps[LOSS]
+    first = group.rank == 0
+    other = lf.init_state(net, optimizer, lf.Key(group.rank), x)
+    bad = x / 0 if first else x
+    tries = {
+        "batches": lambda: step(state, (x if first else x[:, :5], target)),
+        "steps": lambda: [*steps.values()][group.rank](state, (x, target)),
+        "first parameters": lambda: step(other, (x, target)),
+        "loss": lambda: step(state, (bad, target)),
+        "empty": lambda: step(state, (x[:0], target[:0])),
+        "uneven": lambda: lf.make_step(
+            net, LOSS, optimizer, reduce=distributed.mean(group, shards=4)
+        )(state, (x[: 3 if first else 8], target[: 3 if first else 8])),
+        "shards": lambda: distributed.mean(group, shards=3),
+        "order": lambda: distributed.mean(group, shards=4, deterministic=False),
+    }
+    errors = {}
+    for name, attempt in tries.items():
+        with pytest.raises(lf.LayerError) as caught:
+            attempt()
+        errors[name] = str(caught.value)
+    # After all this the processes are still in step.
+    step(state, (x, target))
+    return errors
+
+
+def test_wrong_use_is_refused_by_the_same_error_in_all_processes():
+    first, second = run_in_processes(2, refuse)
+    assert first["loss"] == "step 1: x holds values that are not finite"
+    assert second["loss"] == "step 1: the loss of another process's examples is not finite"
+    del first["loss"], second["loss"]
+    assert first == second
+    assert first["batches"] == (
+        "mean: expected the same batches with examples in all processes, got "
+        "rank 0: (12) of float32, () of int64; rank 1: (5) of float32, () of int64"
+    )
+    assert re.match(
+        "mean: expected the same steps .* rank 1: .*label_smoothing=0.1", first["steps"]
+    )
+    assert "expected the same parameters with numbers" in first["first parameters"]
+    assert first["empty"] == "mean: expected at least one example in the batch, got none"
+    assert first["uneven"] == (
+        "mean: expected [5, 6] examples in the processes, got [3, 8]; "
+        "use lf.data.batches(..., shard=(group.rank, group.size))"
+    )
+    assert first["shards"] == (
+        "mean: expected shards to be a multiple of the 2 processes, got 3; "
+        "take a multiple, such as 4"
+    )
+
+
+def test_shards_of_a_batch_are_its_rows_in_order():
+    arrays = torch.arange(11), torch.arange(11)
+    whole = [x.tolist() for x, _ in lf.data.batches(arrays, 4, key=lf.Key(3))]
+    parts = [
+        [x.tolist() for x, _ in lf.data.batches(arrays, 4, key=lf.Key(3), shard=(rank, 3))]
+        for rank in range(3)
+    ]
+    assert [[*chain(*rows)] for rows in zip(*parts, strict=True)] == whole
+    assert [len(rows) for rows in parts[0]] == [1, 1, 1]
+    with pytest.raises(lf.LayerError, match=r"shard to be .* got .3, 3.; write .group.rank"):
+        lf.data.batches(arrays, 4, shard=(3, 3))
