@@ -10,6 +10,7 @@ from processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
+from lincoln_fn.layer import no_params
 from lincoln_fn.losses._sums import sum_of
 
 SHARDS = 4
@@ -60,6 +61,18 @@ def text():
     return tuple(lf.keys.bits(lf.Key(seed), (50, 5)).remainder(11) for seed in (3, 4))
 
 
+def zero_3(net, group):
+    """Shard each part of a network that has parameters."""
+    return lf.serial(
+        *(
+            part
+            if part.init is no_params or part.name.startswith("dropout")
+            else distributed.fully_sharded(part, group)
+            for part in net.parts
+        )
+    )
+
+
 CASES = {
     "mlp": (mlp, lambda: data(50, 12), 13),  # the last batch has 11 examples
     "small": (mlp, lambda: data(50, 12), 16),  # the last one has 2, fewer than there are shards
@@ -69,32 +82,39 @@ CASES = {
 }
 
 
-def run(group, name, optimizer, **options):
+def run(group, name, optimizer, zero=0, reduce=None):
     make, examples, size = CASES[name]
-    net, arrays = make(group), examples()
-    optimizer = OPTIMIZERS[optimizer]
-    reduce = distributed.mean(group, **options) if options else None
+    net, arrays, optimizer = make(group), examples(), OPTIMIZERS[optimizer]
+    plain = net
+    if zero == 1:
+        optimizer = lf.optim.sharded(optimizer, group)
+    if zero == 3:
+        net = zero_3(net, group)
     step = lf.make_step(net, LOSS, optimizer, reduce=reduce)
     state = lf.init_state(net, optimizer, lf.Key(0), arrays[0])
     shard = (group.rank, group.size)
-    batches = lf.data.batches(arrays, size, key=lf.Key(1), epochs=2, shard=shard)
+    batches = lf.data.batches(arrays, size, key=lf.Key(1), shard=shard)
     values = []
     for batch in batches:
         state, value = step(state, batch)
         values.append(value.item())
+    params = distributed.whole(state.params, group)
     scores = lf.evaluate(
-        net, state.params, lf.data.batches(arrays, size, shard=shard),
-        {"right": right}, reduce=reduce,
-    )  # fmt: skip
-    leaves = lf.tree.leaves(state, states=True)
+        plain, params, lf.data.batches(arrays, size, shard=shard), {"right": right}, reduce=reduce
+    )
+    leaves = lf.tree.leaves(params, states=True)
     return [leaf.numpy() for leaf in leaves], values, scores["right"]
 
 
 def run_all(group):
+    """Run each network with each optimizer, and with ZeRO."""
+    reduce = distributed.mean(group, shards=SHARDS)
     return {
-        (name, optimizer): run(group, name, optimizer, shards=SHARDS)
+        (name, optimizer, zero): run(group, name, optimizer, zero, reduce)
         for name in CASES
         for optimizer in OPTIMIZERS
+        for zero in (0, 1, 3)
+        if zero == 0 or optimizer != "clipped"
     }
 
 
@@ -124,7 +144,7 @@ def test_any_number_of_processes_gives_the_same_bits(world, alone):
 @pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
 def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
     leaves, values, accuracy = run(distributed.alone(), name, optimizer)
-    of_shards, its_values, its_accuracy = alone[name, optimizer]
+    of_shards, its_values, its_accuracy = alone[name, optimizer, 0]
     np.testing.assert_allclose(values, its_values, rtol=1e-5)
     for leaf, other in zip(leaves, of_shards, strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
@@ -140,7 +160,7 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
         13,
     )
     leaves, values, _ = run(distributed.alone(), "plain", "momentum")
-    of_shards, its_values, _ = alone["convolutional", "momentum"]
+    of_shards, its_values, _ = alone["convolutional", "momentum", 0]
     np.testing.assert_allclose(values, its_values, rtol=1e-4)
     for leaf, other in zip(leaves, of_shards, strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-5)

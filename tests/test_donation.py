@@ -98,7 +98,7 @@ def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     new, _ = step(state, (X, TARGET))
     assert new.params[0].weight.data_ptr() == place
     assert new.params[0].weight.shape == (5, 4)
-    assert old.shape == (0,)
+    assert old.shape == (0, 0)
     assert (old.dtype, count.dtype) == (torch.float32, torch.int64)
     assert new.key.bits is key.bits
     with pytest.raises(lf.LayerError) as caught:
@@ -126,7 +126,7 @@ def test_what_is_not_written_over_stays_whole():
     assert state.params[0].shape == (0, 3)
     assert new.params[1].value is kept
     assert torch.equal(kept, torch.ones(3))
-    assert state.params[2].shape == (0,)
+    assert state.params[2].shape == (0, 0)
 
 
 def test_an_optimizer_that_writes_over_nothing_leaves_the_old_state_whole():

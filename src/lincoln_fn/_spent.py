@@ -15,21 +15,25 @@ from lincoln_fn.shapes import LayerError
 
 T = TypeVar("T")
 
+# No parameter has this shape, while a slice of one can be an empty vector.
+_SHAPE: Final = (0, 0)
 # One empty tensor for each dtype that most states have; they are shared.
-_NOTHING: Final = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.int64)}
+_NOTHING: Final = {
+    dtype: torch.empty(_SHAPE, dtype=dtype) for dtype in (torch.float32, torch.int64)
+}
 
 
 def spend(tensor: Tensor) -> None:
     """Empty a tensor, so that it cannot be mistaken for the tensor that now uses its memory.
 
     Args:
-        tensor: is changed, to shape (0,).
+        tensor: is changed, to shape (0, 0).
 
     Example:
         >>> tensor = torch.ones(2, 3)
         >>> spend(tensor)
         >>> tensor, is_spent(tensor)
-        (tensor([]), True)
+        (tensor([], size=(0, 0)), True)
     """
     # `set_` would need an operation and a storage, which costs time in a small step.
     tensor.data = nothing_like(tensor)
@@ -46,10 +50,10 @@ def nothing_like(tensor: Tensor) -> Tensor:
 
     Example:
         >>> nothing_like(torch.ones(2, 3))
-        tensor([])
+        tensor([], size=(0, 0))
     """
     nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
-    return tensor.new_empty(0) if nothing is None else nothing
+    return tensor.new_empty(_SHAPE) if nothing is None else nothing
 
 
 def is_spent(leaf: object) -> bool:
@@ -59,13 +63,13 @@ def is_spent(leaf: object) -> bool:
         leaf: of a state.
 
     Returns:
-        True for an empty tensor of one axis that has no memory.
+        True for an empty matrix that has no memory.
 
     Example:
         >>> is_spent(torch.ones(0, 3)), is_spent(0.5)
         (False, False)
     """
-    return isinstance(leaf, Tensor) and leaf.shape == (0,) and leaf.data_ptr() == 0
+    return isinstance(leaf, Tensor) and leaf.shape == _SHAPE and leaf.data_ptr() == 0
 
 
 def check_unspent(state: Arrays) -> None:
@@ -143,7 +147,7 @@ def spend_replaced(old: Arrays, new: Arrays) -> None:
         >>> before, other = torch.ones(2), torch.ones(2)
         >>> spend_replaced((before, other), (before.detach(), torch.zeros(2)))
         >>> before, other
-        (tensor([]), tensor([1., 1.]))
+        (tensor([], size=(0, 0)), tensor([1., 1.]))
     """
     for before, after in zip(tree.children(old), tree.children(new), strict=True):
         if isinstance(before, Tensor):

@@ -41,6 +41,9 @@ class Reduce:
         name: the code that makes it; its repr.
         bind: (net, loss, name) -> compute.
         totals: numbers -> their sums over all processes.
+        exact: whether the bits must not depend on how parameters are divided among processes. Then
+            the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
+            differently.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -53,6 +56,7 @@ class Reduce:
     name: str
     bind: Callable[[Layer, Loss, str], Compute]
     totals: Callable[[Sequence[float]], list[float]]
+    exact: bool = True
 
     def __attrs_post_init__(self) -> None:
         check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)

@@ -6,6 +6,7 @@ each sends its description, too, and all raise the same error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
+from lincoln_fn.distributed.fully_sharded import sharded_leaves
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layer import Params
 from lincoln_fn.shapes import LayerError
@@ -25,7 +27,8 @@ def rows_of_all(group: Group, params: Params, batch: Batch, step: Tensor, name: 
 
     Args:
         group: the processes.
-        params: must be the same in all; their numbers are compared at step 0.
+        params: must be the same in all; their numbers are compared at step 0. Slices of
+            `fully_sharded` layers differ.
         batch: the part of this process.
         step: the number of steps taken.
         name: the code of the step.
@@ -39,11 +42,13 @@ def rows_of_all(group: Group, params: Params, batch: Batch, step: Tensor, name: 
     leaves = tree.leaves(batch)
     rows = leaves[0].shape[0] if leaves[0].ndim else 0
     number = int(step)
-    begin = _checksum(params) if number == 0 else 0
+    sharded = {i for positions, _ in sharded_leaves(params) for i in positions}
+    whole = [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sharded]
+    begin = _checksum(whole) if number == 0 else 0
     described = {
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
-        "parameters": "; ".join(_kind(leaf, 0) for leaf in tree.leaves(params)),
+        "parameters": "; ".join(_kind(leaf, 0) for leaf in whole),
         "parameters with numbers": f"those of checksum {begin}",
     }
     own = torch.tensor([rows, *map(_digest, described.values())])
@@ -69,10 +74,10 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _checksum(params: Params) -> int:
+def _checksum(leaves: Sequence[Tensor]) -> int:
     """Compute a number that differs, in all likelihood, if a bit of the parameters does."""
     digest = blake2b(digest_size=8)
-    for leaf in tree.leaves(params, states=True):
+    for leaf in leaves:
         digest.update(
             leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         )

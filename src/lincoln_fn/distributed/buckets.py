@@ -11,7 +11,7 @@ once, by one process, in an order that does not depend on their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from threading import Lock
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.distributed.fixed_tree import Node, add_node, nodes_within, root_of
+from lincoln_fn.distributed.fully_sharded import own_slices, sliced_rows
 from lincoln_fn.distributed.group import Group
 
 
@@ -47,12 +48,15 @@ class Shards:
         return nodes_within(own.start, own.stop, self.total)
 
 
-def layout(leaves: Sequence[Tensor], size: int) -> list[list[int]]:
+def layout(
+    leaves: Sequence[Tensor], size: int, apart: Sequence[Sequence[int]] = ()
+) -> list[list[int]]:
     """Divide leaves into buckets, the last leaf first, as the walk back computes them.
 
     Args:
         leaves: the parameters.
         size: the bytes from which on a bucket is full.
+        apart: positions that make up a bucket of their own, in their order.
 
     Returns:
         The positions of each bucket's leaves, which have one dtype.
@@ -60,10 +64,19 @@ def layout(leaves: Sequence[Tensor], size: int) -> list[list[int]]:
     Example:
         >>> layout([torch.zeros(4), torch.zeros(2), torch.zeros(1)], 8)
         [[2, 1], [0]]
+        >>> layout([torch.zeros(4), torch.zeros(2), torch.zeros(1)], 8, [[0, 1]])
+        [[2], [0, 1]]
     """
     buckets: list[list[int]] = []
+    own = {positions[-1]: list(positions) for positions in apart}
+    inside = {i for positions in apart for i in positions}
     filled, dtype = size, None
     for i in reversed(range(len(leaves))):
+        if i in inside:
+            if i in own:
+                buckets.append(own[i])
+            filled = size
+            continue
         if filled >= size or leaves[i].dtype is not dtype:
             buckets.append([])
             filled, dtype = 0, leaves[i].dtype
@@ -82,10 +95,13 @@ class Buckets:
         size: int,
         executor: Executor,
         count: Callable[[], float],
+        sliced: Sequence[tuple[list[int], list[tuple[int, ...]]]] = (),
     ) -> None:
         self._shards, self._leaves = shards, leaves
         self._executor, self._count = executor, count
-        self._layout = layout(leaves, size)
+        # The whole shapes of the parameters of which this process has slices.
+        self._shapes = {positions[0]: shapes for positions, shapes in sliced}
+        self._layout = layout(leaves, size, [positions for positions, _ in sliced])
         self._bucket_of = {i: b for b, bucket in enumerate(self._layout) for i in bucket}
         self._known: list[dict[Node, Tensor]] = [{} for _ in leaves]
         self._missing = [len(bucket) * len(shards.own) for bucket in self._layout]
@@ -101,6 +117,19 @@ class Buckets:
                 bucket = self._layout[len(self._futures)]
                 self._futures.append(self._executor.submit(self._sum, bucket))
 
+    def put_zeros(self, shard: int) -> None:
+        """Add zeros for a shard without examples."""
+        for bucket in self._layout:
+            for i, leaf in zip(bucket, self._whole_leaves(bucket), strict=True):
+                self.put(shard, i, torch.zeros_like(leaf))
+
+    def _whole_leaves(self, bucket: list[int]) -> list[Tensor]:
+        """Return tensors with the shapes of a bucket's gradients."""
+        leaves, shapes = [self._leaves[i] for i in bucket], self._shapes.get(bucket[0])
+        if shapes is None:
+            return leaves
+        return [leaf.new_empty(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+
     def results(self) -> list[Tensor]:
         """Wait for the sums, in the order of the parameters."""
         sums: list[Tensor] = list(self._leaves)
@@ -113,6 +142,8 @@ class Buckets:
         """Add up a bucket's gradients over all shards, and divide by the count."""
         shards, count = self._shards, self._count()
         known = [self._known[i] for i in bucket]
+        if bucket[0] in self._shapes:
+            return _summed_slices(shards, known, count)
         if shards.group.size == 1:
             return [root_of(nodes, shards.total) / count for nodes in known]
         leaves = [self._leaves[i] for i in bucket]
@@ -148,10 +179,26 @@ def _summed_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
     size, n = shards.group.size, own.shape[1]
     width = -(-n // size)
     padded = torch.nn.functional.pad(own, (0, size * width - n))
-    slices = padded.view(-1, size, width).movedim(1, 0).reshape(size, -1)
-    nodes = [shards.nodes(rank) for rank in range(size)]
-    received = shards.group.exchange(slices, [len(each) * width for each in nodes])
-    rows = received.view(-1, width).unbind()
-    labels = [node for each in nodes for node in each]
-    total = root_of(dict(zip(labels, rows, strict=True)), shards.total) / count
+    total = _own_slice(shards, padded.view(-1, size, width).movedim(1, 0)) / count
     return shards.group.gather(total).flatten()[:n]
+
+
+def _summed_slices(
+    shards: Shards, known: Sequence[Mapping[Node, Tensor]], count: float
+) -> list[Tensor]:
+    """Add up the nodes of all processes, and keep this process's slices of the sums."""
+    nodes = shards.nodes(shards.group.rank)
+    wholes = [[of_leaf[node] for of_leaf in known] for node in nodes]
+    rows = torch.stack([sliced_rows(whole, shards.group.size) for whole in wholes], 1)
+    return own_slices(_own_slice(shards, rows) / count, wholes[0], shards.group)
+
+
+def _own_slice(shards: Shards, rows: Tensor) -> Tensor:
+    """Add up, over all processes, what they send to this one: rows of shape (size, nodes, n)."""
+    size, _, width = rows.shape
+    nodes = [shards.nodes(rank) for rank in range(size)]
+    sent = rows.reshape(size, -1)
+    received = shards.group.exchange(sent, [len(each) * width for each in nodes])
+    labels = [node for each in nodes for node in each]
+    found = dict(zip(labels, received.view(-1, width), strict=True))
+    return root_of(found, shards.total)

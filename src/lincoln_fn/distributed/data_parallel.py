@@ -23,6 +23,7 @@ from lincoln_fn.arguments import Positive, PositiveInt, checked
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.agreement import rows_of_all
 from lincoln_fn.distributed.buckets import Shards
+from lincoln_fn.distributed.fully_sharded import check_sharding
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.passes import Passes, Task
 from lincoln_fn.distributed.synchronised import Meeting, is_synchronised, synchronised_at
@@ -86,10 +87,12 @@ def mean(
     )  # fmt: skip
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
-    return Reduce(name, partial(_bind, group, divided, size), partial(_totals, group))
+    bind = partial(_bind, group, divided, size)
+    return Reduce(name, bind, partial(_totals, group), exact=deterministic)
 
 
 def _bind(group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str) -> Compute:
+    check_sharding(net)
     own = shards.own
     meeting = Meeting(group, shards) if is_synchronised(net) else None
     nets = {s: net if meeting is None else synchronised_at(net, meeting, s) for s in own}

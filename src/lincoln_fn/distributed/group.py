@@ -35,7 +35,7 @@ class _GroupName:
 GROUP: Final = _GroupName()
 
 
-class LostProcessError(RuntimeError):
+class LostProcessError(ConnectionError):
     """A process of the group has ended, or has not answered in time.
 
     Args:

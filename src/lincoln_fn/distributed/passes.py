@@ -15,6 +15,7 @@ from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.buckets import Buckets, Shards
 from lincoln_fn.distributed.fixed_tree import add_node
+from lincoln_fn.distributed.fully_sharded import sharded_leaves
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.posting import post_gradients
 from lincoln_fn.distributed.states import averaged_states
@@ -56,8 +57,10 @@ class Passes:
         self._sums: dict[int, Tensor] = {}
         self._advanced: dict[int, Params] = {}
         self._totals: Future[Tensor]
-        leaves = tree.leaves(params)
-        self._buckets = Buckets(task.shards, leaves, task.bucket_size, beside, self._count)
+        self._buckets = Buckets(
+            task.shards, tree.leaves(params), task.bucket_size, beside, self._count,
+            [*sharded_leaves(params)],
+        )  # fmt: skip
 
     def run(self) -> None:
         """Compute the shards of this process, one after the other, or together if they meet."""
@@ -103,8 +106,9 @@ class Passes:
         if first == end:
             parts = parts_of(self._task.loss)
             self._add_sums(shard, torch.zeros(len(parts) + 3, dtype=torch.float64))
-            for i, leaf in enumerate(tree.leaves(params)):
-                put(i, torch.zeros_like(leaf))
+            if any(sharded_leaves(params)):
+                self._walk_without_examples(net)  # with the processes that need its slices
+            self._buckets.put_zeros(shard)
             return
         begin = self._bounds[self._task.shards.own.start]
         x, target = tree.map(partial(_rows, first - begin, end - begin), self._batch)
@@ -118,6 +122,14 @@ class Passes:
             ends = part.values.new_tensor([part.count or 0.0, part.count is None])
             self._add_sums(shard, torch.cat((part.values, ends)).double())
             post_gradients(net, drawing, cache, part.g, put)
+
+    def _walk_without_examples(self, net: Layer) -> None:
+        """Walk there and back with zeros for an example, whose gradients are not used."""
+        x, target = tree.map(lambda array: array.new_zeros((1, *array.shape[1:])), self._batch)
+        with torch.no_grad():
+            prediction, cache = net.forward(self._params, x)
+            g = tree.map(torch.zeros_like, sum_of(self._task.loss, prediction, target, 1).g)
+            post_gradients(net, self._params, cache, g, lambda i, gradient: None)
 
     def _add_sums(self, shard: int, sums: Tensor) -> None:
         self._sums[shard] = sums

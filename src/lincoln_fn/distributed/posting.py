@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.distributed.fully_sharded import is_fully_sharded
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition, gather_entries
 from lincoln_fn.walk.parts import is_trained, owned
@@ -27,7 +28,8 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
         params: those given to `forward`.
         cache: what `forward` returned; the caller keeps no reference to it.
         g: dL/dy.
-        put: (i, gradient) -> None, called once for each leaf i of params.
+        put: (i, gradient) -> None, called once for each leaf i of params. For a slice of a
+            `fully_sharded` layer, it is the gradient of the whole parameter.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)
@@ -60,6 +62,9 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
         return dx, dparams
 
     def gather(made: Composition, params: Params, found: Params) -> Params:
+        if is_fully_sharded(made):
+            post(params, found)  # the gradients of the whole parameters, of which slices are added
+            return params
         dparams = made.gathered(params, found)
         if any(made is group for group in groups.values()):
             post(params, dparams)

@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
 from threading import Barrier, BrokenBarrierError
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.distributed.buckets import Shards
+from lincoln_fn.distributed.fully_sharded import collected_once, is_fully_sharded
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sync_batch_norm import is_sync_batch_norm, with_gather
-from lincoln_fn.layer import Layer, map_layers
+from lincoln_fn.layer import Layer
+
+T = TypeVar("T")
 
 
 class Meeting:
@@ -27,32 +31,42 @@ class Meeting:
         self._group = group
         self._own = shards.own
         self._brought: dict[int, Tensor] = {}
-        self._everyone: Tensor
-        self._arrived = Barrier(len(shards.own), self._exchange)
+        self._compute: Callable[[], Any]  # Any: each meeting computes something else
+        self._result: Any  # Any: likewise
+        self._arrived = Barrier(len(shards.own), self._act)
         self._left = Barrier(len(shards.own))
 
     def gather(self, shard: int, x: Tensor) -> Tensor:
         """Bring the tensor of a shard, and leave with those of all shards."""
         self._brought[shard] = x
-        self._arrived.wait()
-        everyone = self._everyone
-        self._left.wait()
+        everyone: Tensor = self.once(self._exchange)
         return everyone
 
-    def _exchange(self) -> None:
+    def _exchange(self) -> Tensor:
         own = torch.stack([self._brought[shard] for shard in self._own])
-        self._everyone = self._group.gather(own).flatten(0, 1)
+        return self._group.gather(own).flatten(0, 1)
+
+    def once(self, compute: Callable[[], T]) -> T:
+        """Wait for the other threads; one computes what all leave with."""
+        self._compute = compute
+        self._arrived.wait()
+        result: T = self._result
+        self._left.wait()
+        return result
+
+    def _act(self) -> None:
+        self._result = self._compute()
 
     def run(self, threads: Executor, compute: Callable[[int], None], own: Iterable[int]) -> None:
         """Compute all shards at the same time; an error in one ends all."""
-        futures = [threads.submit(self._compute, compute, shard) for shard in own]
+        futures = [threads.submit(self._computed, compute, shard) for shard in own]
         errors = [error for error in (future.exception() for future in futures) if error]
         for barrier in (self._arrived, self._left):
             barrier.reset()
         for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
             raise error
 
-    def _compute(self, compute: Callable[[int], None], shard: int) -> None:
+    def _computed(self, compute: Callable[[int], None], shard: int) -> None:
         try:
             compute(shard)
         except BaseException:
@@ -68,7 +82,11 @@ def is_synchronised(net: Layer) -> bool:
 
 def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
     """Make the network of one shard, whose layers meet those of the other shards."""
-    gather = partial(meeting.gather, shard)
-    return map_layers(
-        lambda layer: with_gather(layer, gather) if is_sync_batch_norm(layer) else layer, net
-    )
+    made = net.composition
+    if made is None:
+        is_sync = is_sync_batch_norm(net)
+        return with_gather(net, partial(meeting.gather, shard)) if is_sync else net
+    parts = tuple(synchronised_at(part, meeting, shard) for part in made.parts)
+    if is_fully_sharded(made):
+        return collected_once(net, parts[0], meeting.once)
+    return net.rebuild(parts)

@@ -20,6 +20,7 @@ from lincoln_fn.optim.radam import RadamState, radam
 from lincoln_fn.optim.rmsprop import RmspropState, rmsprop
 from lincoln_fn.optim.rprop import RpropState, rprop
 from lincoln_fn.optim.sgd import SgdState, sgd
+from lincoln_fn.optim.sharded import ShardedState, sharded
 from lincoln_fn.optim.transforms import (
     Transform,
     chain,
@@ -46,6 +47,7 @@ __all__ = [
     "RmspropState",
     "RpropState",
     "SgdState",
+    "ShardedState",
     "Transform",
     "accumulate",
     "adadelta",
@@ -67,5 +69,6 @@ __all__ = [
     "rmsprop",
     "rprop",
     "sgd",
+    "sharded",
     "weight_decay",
 ]

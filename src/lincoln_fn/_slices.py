@@ -1,0 +1,99 @@
+"""Slices of parameters, one for each process, that are equally long whatever the parameters are.
+
+All numbers of all leaves are counted in one row, and process r of n has those from N r / n up to
+N (r + 1) / n. A leaf's slice is a vector, and empty where another process has all of the leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Processes(Protocol):
+    """What is needed of a `distributed.Group`."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Collect one tensor of each process."""
+
+
+def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:
+    """Return which numbers of each leaf a process has.
+
+    Args:
+        sizes: how many numbers each leaf has.
+        rank: the process.
+        size: how many processes there are.
+
+    Returns:
+        For each leaf where the slice begins and ends.
+
+    Example:
+        >>> spans([5, 3], 0, 2), spans([5, 3], 1, 2)
+        ([(0, 4), (0, 0)], [(4, 5), (0, 3)])
+    """
+    total = sum(sizes)
+    first, end = total * rank // size, total * (rank + 1) // size
+    starts = [*accumulate(sizes, initial=0)]
+    return [
+        (min(max(first - start, 0), n), min(max(end - start, 0), n)) if n else (0, 0)
+        for start, n in zip(starts, sizes, strict=False)
+    ]
+
+
+def cut(leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
+    """Cut out the slices of this process.
+
+    Args:
+        leaves: whole tensors.
+        processes: all of them.
+
+    Returns:
+        A vector for each leaf, which may be empty.
+    """
+    own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
+    return [
+        leaf.reshape(-1)[begin:end].clone() for leaf, (begin, end) in zip(leaves, own, strict=True)
+    ]
+
+
+def join(
+    slices: Sequence[Tensor], shapes: Sequence[torch.Size], processes: Processes
+) -> list[Tensor]:
+    """Collect the slices of all processes, and make the whole tensors.
+
+    Args:
+        slices: those of this process.
+        shapes: of the whole tensors.
+        processes: all of them.
+
+    Returns:
+        The tensors, each in memory of its own, as a tensor that was never cut.
+    """
+    whole = [each.new_empty(shape) for each, shape in zip(slices, shapes, strict=True)]
+    sizes = [leaf.numel() for leaf in whole]
+    of_ranks = [spans(sizes, rank, processes.size) for rank in range(processes.size)]
+    for dtype in dict.fromkeys(each.dtype for each in slices):
+        places = [i for i, each in enumerate(slices) if each.dtype is dtype]
+        lengths = [sum(own[i][1] - own[i][0] for i in places) for own in of_ranks]
+        sent = slices[places[0]].new_zeros(max(lengths))
+        sent[: lengths[processes.rank]] = torch.cat([slices[i] for i in places])
+        for own, row in zip(of_ranks, processes.gather(sent), strict=True):
+            at = 0
+            for i in places:
+                begin, end = own[i]
+                whole[i].view(-1)[begin:end] = row[at : at + end - begin]
+                at += end - begin
+    return whole

@@ -1,0 +1,265 @@
+"""A layer whose parameters are divided among processes: the third stage of ZeRO.
+
+Each process keeps a slice of the parameters W_1, ..., W_n, and the optimizer's state for it.
+
+    forward     W = (W_1, ..., W_n) from all processes;  y, cache = forward(W, x);  W is freed
+    backward    W = (W_1, ..., W_n) again;  dx, dW = backward(W, cache, g)
+                process r receives slice r of every dW, and adds them up
+
+Derivation. W_r is a part of W, so dW_r is that part of dW. Each process has examples of its own, so
+dW is the sum over processes.
+
+Cache: the layer's own.
+
+Source: Rajbhandari and others, "ZeRO: Memory Optimizations Toward Training Trillion Parameter
+Models", SC 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import Final, TypeAlias
+
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn._slices import cut, join, spans
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.record import EVERYTHING, TRAINED, record, static
+from lincoln_fn.shapes import LayerError, check_params
+from lincoln_fn.walk.composition import Composition, VisitRecord, composition, gather_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+# The shape and the strides of each whole parameter.
+Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+# Collects parameters for this call alone, or once for calls that are made at the same time.
+Once: TypeAlias = Callable[[Callable[[], Params]], Params]
+NAME: Final = "fully_sharded"
+
+
+@record
+class Sharded:
+    """This process's slices of a layer's parameters; states are whole."""
+
+    slices: Params
+    forms: Forms = static()
+
+
+def _whole(params: Sharded, group: Group) -> Params:
+    """Collect the parameters from all processes, each in its own memory layout."""
+    check_params(NAME, params, Sharded)
+    shapes = [torch.Size(shape) for shape, _ in params.forms]
+    joined = join(tree.leaves(params.slices), shapes, group)
+    whole = iter(
+        leaf if leaf.stride() == strides else leaf.new_empty_strided(shape, strides).copy_(leaf)
+        for leaf, (shape, strides) in zip(joined, params.forms, strict=True)
+    )
+    return tree.map(lambda _: next(whole), params.slices)
+
+
+def _now(collect: Callable[[], Params]) -> Params:
+    return collect()
+
+
+def _there(
+    visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
+) -> tuple[Arrays, Record]:
+    """Collect the parameters, and use the layer."""
+    return visit(0, once(partial(_whole, params, group)), x)
+
+
+def _back(
+    visit: VisitBack, params: Sharded, cache: Cache, g: Arrays, *, group: Group, once: Once = _now
+) -> tuple[Arrays, Record]:
+    """Collect the parameters, and go back through the layer."""
+    return visit(0, once(partial(_whole, params, group)), cache, g)
+
+
+def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Group) -> Sharded:
+    """Compute dW_r, the sum of the processes' slices."""
+    check_params(NAME, params, Sharded)
+    leaves = tree.leaves(visit(0, params.slices, records))
+    sent = sliced_rows(leaves, group.size)
+    received = group.exchange(sent, [sent.shape[1]] * group.size).view(group.size, -1)
+    total = received[0]
+    for row in received[1:]:
+        total = total + row
+    slices = iter(own_slices(total, leaves, group))
+    return Sharded(tree.map(lambda _: next(slices), params.slices), params.forms)
+
+
+def sliced_rows(leaves: list[Tensor], size: int) -> Tensor:
+    """Put each process's slice of some whole tensors into its row.
+
+    Args:
+        leaves: the tensors.
+        size: how many processes there are.
+
+    Returns:
+        A matrix with a row for each process, which ends in zeros.
+
+    Example:
+        >>> sliced_rows([torch.arange(5), torch.arange(2)], 2)
+        tensor([[0, 1, 2, 0],
+                [3, 4, 0, 1]])
+    """
+    sizes = [leaf.numel() for leaf in leaves]
+    rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
+    for rank, row in enumerate(rows):
+        own = zip(leaves, spans(sizes, rank, size), strict=True)
+        numbers = torch.cat([leaf.reshape(-1)[begin:end] for leaf, (begin, end) in own])
+        row[: len(numbers)] = numbers
+    return rows
+
+
+def own_slices(row: Tensor, leaves: list[Tensor], group: Group) -> list[Tensor]:
+    """Divide a row of `sliced_rows` into this process's slice of each tensor."""
+    own = spans([leaf.numel() for leaf in leaves], group.rank, group.size)
+    lengths = [end - begin for begin, end in own]
+    return list(torch.split(row[: sum(lengths)], lengths))
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sharded:
+    """Make the whole parameters, and keep a slice."""
+    params = parts[0].init(key, x)
+    leaves = tree.leaves(params)
+    dtypes = {leaf.dtype for leaf in leaves}
+    if len(dtypes) != 1:
+        given = ", ".join(sorted(str(dtype) for dtype in dtypes)) or "none"
+        problem = f"expected parameters of one dtype, got {given}"
+        raise LayerError(call_repr(NAME, parts[0]), f"{problem}; shard the parts apart")
+    forms = tuple((tuple(leaf.shape), leaf.stride()) for leaf in leaves)
+    slices = iter(cut(leaves, group))
+    return Sharded(tree.map(lambda _: next(slices), params), forms)
+
+
+def _advance(visit: VisitThere, params: Sharded, cache: Cache) -> Sharded:
+    check_params(NAME, params, Sharded)
+    return Sharded(visit.advance(0, params.slices, cache), params.forms)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return False
+
+
+def _call(parts: tuple[Layer, ...]) -> str:
+    return call_repr(NAME, parts[0], GROUP)
+
+
+def fully_sharded(layer: Layer, group: Group) -> Layer:
+    """Divide a layer's parameters, gradients and optimizer state among processes: ZeRO-3.
+
+    The walks collect the parameters from all processes just before they need them, and free them
+    afterwards. Shard the blocks of a network one by one: then a process has one block's parameters
+    at a time. Every call of the layer's functions communicates, so all processes must make it.
+
+    Args:
+        layer: the layer, such as a block.
+        group: the processes.
+
+    Returns:
+        The layer. Its params are `Sharded`: vectors in place of the parameters. The optimizer must
+        update each number by itself. To clip, use `distributed.clip_by_global_norm`.
+
+    Raises:
+        LayerError: from `init`, if the parameters have several dtypes or there are none; from its
+            other functions, if the layer raises one.
+        LostProcessError: from its functions, if a process is gone.
+
+    Example:
+        >>> net, x = fully_sharded(lf.dense(4), lf.distributed.alone()), torch.ones(1, 3)
+        >>> net.init(lf.Key(0), x).slices
+        Params(weight=float32[12], bias=float32[4])
+    """
+    check_kinds(NAME, "(layer, group)", layer=(layer, Layer), group=(group, Group))
+    return composition(
+        NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
+        gather=partial(_gather, group=group), init=partial(_init, group=group),
+        advance=_advance, needs_dx=_needs_dx, call=_call,
+    )  # fmt: skip
+
+
+def collected_once(net: Layer, part: Layer, once: Once) -> Layer:
+    """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
+    made = net.composition
+    assert made is not None, "it has a part"
+    there, back = (partial(loop, once=once) for loop in (_there, _back))
+    group = made.gather.keywords["group"]  # type: ignore[attr-defined]  # a partial, as made above
+    return net.rebuild((part,), there=partial(there, group=group), back=partial(back, group=group))
+
+
+def whole(params: Params, group: Group) -> Params:
+    """Collect the parameters of every `fully_sharded` part, to predict or to save them.
+
+    Args:
+        params: of a network.
+        group: the processes, all of which must call it.
+
+    Returns:
+        The params of the same network without `fully_sharded`.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(1, 3)
+        >>> params = fully_sharded(lf.dense(4), group).init(lf.Key(0), x)
+        >>> whole(params, group)
+        Params(weight=float32[3, 4], bias=float32[4])
+    """
+    return optree.tree_map(
+        lambda node: _whole(node, group) if isinstance(node, Sharded) else node,
+        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=EVERYTHING,
+    )  # fmt: skip
+
+
+def is_fully_sharded(made: Composition) -> bool:
+    """Return whether a composition is a `fully_sharded`."""
+    return isinstance(made.gather, partial) and made.gather.func is _gather
+
+
+def check_sharding(net: Layer, *, within: str = "") -> None:
+    """Check that no composition adds up the gradients of a `fully_sharded` part itself.
+
+    Args:
+        net: the network.
+        within: the composition around it that would.
+
+    Raises:
+        LayerError: if one does.
+    """
+    made = net.composition
+    if made is None:
+        return
+    if is_fully_sharded(made):
+        if within:
+            problem = f"expected it outside of {within}, which uses parameters in its own way"
+            raise LayerError(net.name, f"{problem}; write fully_sharded({within}(...), group)")
+        within = NAME
+    elif made.gather is not gather_entries:
+        within = made.label
+    for part in made.parts:
+        check_sharding(part, within=within)
+
+
+def sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+    """Give the positions of the leaves of each `Sharded` in params, and their whole shapes.
+
+    Example:
+        >>> dense, group, x = lf.dense(4), lf.distributed.alone(), torch.ones(1, 3)
+        >>> params = lf.serial(dense, fully_sharded(dense, group)).init(lf.Key(0), x)
+        >>> list(sharded_leaves(params))
+        [([2, 3], [(4, 4), (4,)])]
+    """
+    position = count()
+    nodes = optree.tree_leaves(
+        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=TRAINED
+    )
+    for node in nodes:
+        positions = [next(position) for _ in tree.leaves(node)]
+        if isinstance(node, Sharded):
+            yield positions, [shape for shape, _ in node.forms]

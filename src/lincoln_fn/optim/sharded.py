@@ -1,0 +1,119 @@
+"""An optimizer whose state is divided among processes: the first stage of ZeRO.
+
+Each process updates its slice of the parameters, and holds the state of that slice alone. Then all
+collect the new slices. With n processes, each holds 1 / n of the state, and does 1 / n of the work.
+
+Source: Rajbhandari and others, "ZeRO: Memory Optimizations Toward Training Trillion Parameter
+Models", SC 2020.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn._slices import Processes, cut, join
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Params
+from lincoln_fn.optim.leaves import check_state
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
+
+
+@record
+class ShardedState:
+    """The inner optimizer's state for this process's slices."""
+
+    inner: OptimizerState
+
+
+def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
+    """Divide an optimizer's state among processes: ZeRO-1.
+
+    All numbers of all parameters are divided equally, also within a parameter. The parameters and
+    the gradients stay whole. The new parameters have the bits that `optimizer` alone gives.
+
+    Args:
+        optimizer: one that updates each number by itself, such as `adamw`. What looks at several
+            numbers, such as `clip_by_global_norm`, goes before: `chain(clip_by_global_norm(1.0),
+            sharded(adamw(1e-3), group))`.
+        group: the processes, such as `distributed.world()`.
+
+    Returns:
+        The optimizer. Its state differs from process to process.
+
+    Raises:
+        LayerError: if optimizer is not one, or does not update each number by itself.
+
+    Example:
+        >>> optimizer = lf.optim.sharded(lf.optim.adamw(0.1), lf.distributed.alone())
+        >>> optimizer, optimizer.init({"weight": torch.zeros(2, 3)}).inner.m
+        (sharded(adamw(0.1), group), {'weight': tensor([0., 0., 0., 0., 0., 0.])})
+    """
+    check_kinds("sharded", "(optimizer, group)", optimizer=(optimizer, Optimizer))
+    _check_elementwise(optimizer)
+    return Optimizer(
+        f"sharded({optimizer.name}, group)",
+        partial(_init, optimizer, group),
+        partial(_update, optimizer, group),
+    )
+
+
+def _init(optimizer: Optimizer, group: Processes, params: Params) -> ShardedState:
+    return ShardedState(optimizer.init(_cut(params, group)))
+
+
+def _update(
+    optimizer: Optimizer, group: Processes, params: Params, grads: Params, state: ShardedState
+) -> tuple[Params, ShardedState]:
+    """Update this process's slices, and collect those of the others."""
+    check_state("sharded", state, ShardedState)
+    new, inner = optimizer.update(_cut(params, group), _cut(grads, group), state.inner)
+    leaves = tree.leaves(params)
+    whole = iter(join(tree.leaves(new), [leaf.shape for leaf in leaves], group))
+    # The memory layout stays, on which the bits of a product can depend.
+    return tree.map(lambda p: torch.empty_like(p).copy_(next(whole)), params), ShardedState(inner)
+
+
+def _cut(params: Params, group: Processes) -> Params:
+    slices = iter(cut(tree.leaves(params), group))
+    return tree.map(lambda _: next(slices), params)
+
+
+class _Two:
+    """Stands for process `rank` of two, whose slices are not sent."""
+
+    size = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def gather(self, x: Tensor) -> Tensor:
+        raise AssertionError("nothing is sent")
+
+
+def _check_elementwise(optimizer: Optimizer) -> None:
+    """Check that slices that are updated alone are those of the whole."""
+    numbers = keys.normal(Key(0), (2, 12)) * 10.0 ** torch.arange(-3, 3).repeat(2)
+    params, grads = ({"weight": row[:8].view(2, 4), "bias": row[8:]} for row in numbers)
+
+    def updated(params: Params, grads: Params) -> list[Tensor]:
+        state = optimizer.init(params)
+        for _ in range(2):
+            params, state = optimizer.update(params, grads, state)
+        return [leaf.flatten() for leaf in tree.leaves(params)]
+
+    problem = f"expected an optimizer that updates each number by itself, got {optimizer}"
+    mend = "put what looks at several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    try:
+        halves = [updated(_cut(params, half), _cut(grads, half)) for half in map(_Two, range(2))]
+    except LayerError as error:
+        raise LayerError("sharded", f"{problem} ({error}); {mend}") from error
+    for leaf, first, second in zip(updated(params, grads), *halves, strict=True):
+        if not torch.equal(leaf, torch.cat((first, second))):
+            raise LayerError("sharded", f"{problem}; {mend}")
