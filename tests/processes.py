@@ -3,7 +3,8 @@
 import os
 import socket
 import traceback
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import connection, get_context
 
 import torch
 
@@ -16,7 +17,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def _main(rank, world, port, function, arguments, results):
+def _main(rank, world, port, function, arguments, pipe):
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
@@ -24,35 +25,58 @@ def _main(rank, world, port, function, arguments, results):
     torch.set_num_threads(1)
     try:
         with distributed.connect(timeout=60) as group:
-            results.put((rank, function(group, *arguments), None))
+            pipe.send(("returned", function(group, *arguments)))
     except BaseException:
-        results.put((rank, None, traceback.format_exc()))
+        pipe.send(("raised", traceback.format_exc()))
 
 
-def run_in_processes(world, function, *arguments, patience=90):
+@contextmanager
+def started(world, function, *arguments):
+    """Start processes that call function(group, *arguments); give each one and its pipe.
+
+    A pipe gives ("returned", value) or ("raised", traceback).
+    """
+    context = get_context("spawn")
+    port, running = free_port(), []
+    try:
+        for rank in range(world):
+            pipe, its_pipe = context.Pipe(duplex=False)
+            given = (rank, world, port, function, arguments, its_pipe)
+            process = context.Process(target=_main, args=given, daemon=True)
+            process.start()
+            its_pipe.close()
+            running.append((process, pipe))
+        yield running
+    finally:
+        for process, _ in running:
+            process.kill()
+            process.join()
+
+
+def outcomes(running, patience):
+    """Wait for what the processes send last: {rank: ("returned" or "raised", what)}."""
+    pipes = {pipe: rank for rank, (_, pipe) in enumerate(running)}
+    found = {}
+    while pipes:
+        ready = connection.wait(list(pipes), timeout=patience)
+        assert ready, f"ranks {sorted(pipes.values())} have not answered in {patience} s"
+        for pipe in ready:
+            rank = pipes.pop(pipe)
+            try:
+                found[rank] = pipe.recv()
+            except EOFError:
+                found[rank] = ("killed", None)
+    return found
+
+
+def run_in_processes(world, function, *arguments, patience=120):
     """Call function(group, *arguments) in each of some processes, and list what they return.
 
     The function is one of a test's module, and what it returns can be pickled; tensors are best
     returned as lists or numpy arrays.
     """
-    context = get_context("spawn")
-    results, port = context.Queue(), free_port()
-    started = [
-        context.Process(
-            target=_main, args=(rank, world, port, function, arguments, results), daemon=True
-        )
-        for rank in range(world)
-    ]
-    try:
-        for process in started:
-            process.start()
-        returned = {}
-        for _ in started:
-            rank, value, error = results.get(timeout=patience)
-            assert error is None, f"rank {rank}:\n{error}"
-            returned[rank] = value
-        return [returned[rank] for rank in range(world)]
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
+    with started(world, function, *arguments) as running:
+        found = outcomes(running, patience)
+    for rank, (how, what) in sorted(found.items()):
+        assert how == "returned", f"rank {rank} {how}:\n{what}"
+    return [found[rank][1] for rank in range(world)]

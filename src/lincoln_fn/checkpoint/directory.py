@@ -113,6 +113,16 @@ class Directory:
                     file.unlink(missing_ok=True)
         return written
 
+    def check_free(self) -> None:
+        """Check that no other process saves in the folder.
+
+        Raises:
+            CheckpointError: if one does.
+        """
+        if self.path.is_dir():
+            with writing(self, self.path):
+                pass
+
     def latest(self, like: TrainState) -> TrainState | None:
         """Load the newest checkpoint that can be loaded.
 
@@ -230,9 +240,7 @@ def _saving(
             warnings.warn(f"every: {problem}", stacklevel=3)
         directory.save(state, score=number)
 
-    if directory.path.is_dir():  # a second run is refused before its first step
-        with writing(directory, directory.path):
-            pass
+    directory.check_free()  # a second run is refused before its first step
     unsaved, saved_at = None, time.monotonic()
     for state, record in stream:
         unsaved = state

@@ -121,6 +121,21 @@ class Group:
             dist.all_gather(list(result), x.contiguous(), group=self.handle)
         return result
 
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        self.gather(torch.zeros(1))
+
+    def agree(self, is_so: bool) -> bool:
+        """Return whether something is so in all processes.
+
+        Args:
+            is_so: whether it is in this one.
+
+        Returns:
+            The same answer in all.
+        """
+        return bool(self.gather(torch.tensor(is_so)).all())
+
     def exchange(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Send row i of a matrix to process i, and receive the row that is for this one.
 

@@ -21,15 +21,20 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.record import record
+from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError
 
 
 @record
 class ShardedState:
-    """The inner optimizer's state for this process's slices."""
+    """The inner optimizer's state for this process's slices.
+
+    `names` and `sizes` are the path of each whole parameter and how many numbers it has.
+    """
 
     inner: OptimizerState
+    names: tuple[str, ...] = static()
+    sizes: tuple[int, ...] = static()
 
 
 def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
@@ -65,7 +70,8 @@ def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
 
 
 def _init(optimizer: Optimizer, group: Processes, params: Params) -> ShardedState:
-    return ShardedState(optimizer.init(_cut(params, group)))
+    sizes = tuple(leaf.numel() for leaf in tree.leaves(params))
+    return ShardedState(optimizer.init(_cut(params, group)), tuple(tree.paths(params)), sizes)
 
 
 def _update(
@@ -77,7 +83,8 @@ def _update(
     leaves = tree.leaves(params)
     whole = iter(join(tree.leaves(new), [leaf.shape for leaf in leaves], group))
     # The memory layout stays, on which the bits of a product can depend.
-    return tree.map(lambda p: torch.empty_like(p).copy_(next(whole)), params), ShardedState(inner)
+    params = tree.map(lambda p: torch.empty_like(p).copy_(next(whole)), params)
+    return params, ShardedState(inner, state.names, state.sizes)
 
 
 def _cut(params: Params, group: Processes) -> Params:

@@ -1,0 +1,230 @@
+"""Checkpoints of a run on many processes: each writes its part, and a manifest makes them whole.
+
+    run/step_000000012/part_0_of_2.safetensors     all that is not divided, and slices of process 0
+    run/step_000000012/part_1_of_2.safetensors     slices of process 1
+    run/step_000000012/whole.json                  written last: how many parts there are
+
+A folder without its manifest does not count. Slices are counted in the whole parameters, so any
+other number of processes can read them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn import checkpoint
+from lincoln_fn.checkpoint.access import replacing
+from lincoln_fn.checkpoint.file import CheckpointError, checked_score
+from lincoln_fn.checkpoint.listing import file_of
+from lincoln_fn.checkpoint.notes import finite
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.sliced_leaves import leaves_by_path, origins, span_of
+from lincoln_fn.record import EVERYTHING
+from lincoln_fn.train import TrainState
+
+VERSION: Final = 1
+_STEP: Final = re.compile(r"step_([0-9]{9,})")
+
+
+@attrs.frozen(kw_only=True)
+class Directory(checkpoint.Directory):
+    """The checkpoints of one run on several processes, in folders named by step.
+
+    It has the functions of `checkpoint.Directory`, and `checkpoint.every` takes it. All processes
+    must call them. The folder is one that all processes see.
+
+    Args:
+        path: the folder; the first save makes it.
+        group: the processes.
+        keep_last: how many of the newest checkpoints are kept, at least 1.
+        keep_best: how many of those with the highest scores are kept as well.
+
+    Example:
+        >>> Directory(path="runs/digits", group=lf.distributed.alone(), keep_last=2)
+        Directory(path=PosixPath('runs/digits'), keep_last=2, keep_best=1, group=Group(0 of 1))
+    """
+
+    group: Group
+
+    def check_free(self) -> None:
+        """Do nothing: the processes of a run save in one folder."""
+
+    def save(self, state: TrainState, *, score: float | None = None) -> Path:
+        """Save this process's part of a state; with the last part it becomes a checkpoint.
+
+        Args:
+            state: the state; its step names the folder.
+            score: a finite number, the same in all processes; higher is better.
+
+        Returns:
+            The folder.
+
+        Raises:
+            CheckpointError: if a leaf has a type that the file cannot hold; if the score is not
+                finite.
+            LostProcessError: if a process is gone.
+        """
+        folder = file_of(self.path, state).with_suffix("")
+        score = None if score is None else checked_score(score)
+        rank, size = self.group.rank, self.group.size
+        if rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            _manifest(folder).unlink(missing_ok=True)
+        self.group.wait()
+        sliced, leaves = origins(state), leaves_by_path(state)
+        own = {path: leaf for path, leaf in leaves.items() if path in sliced or rank == 0}
+        checkpoint.save(_part(folder, rank, size), own)
+        self.group.wait()
+        if rank == 0:
+            notes = {"version": VERSION, "processes": size, "score": score}
+            with replacing(_manifest(folder)) as file:
+                file.write(json.dumps(notes).encode())
+            self._remove(folder)
+        return folder
+
+    def _remove(self, written: Path) -> None:
+        """Remove the checkpoints that are not to be kept."""
+        folders = self._newest_first()
+        whole = [folder for folder in folders if _notes(folder) is not None]
+        kept = {written, *whole[: self.keep_last], *_best_first(whole)[: self.keep_best]}
+        for folder in folders:
+            if folder not in kept:
+                _manifest(folder).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        matches = [_STEP.fullmatch(folder.name) for folder in self.path.glob("step_*")]
+        steps = {int(match[1]): match[0] for match in matches if match}
+        return [self.path / steps[step] for step in sorted(steps, reverse=True)]
+
+    def latest(self, like: TrainState) -> TrainState | None:
+        """Load the newest checkpoint that all processes can load.
+
+        Args:
+            like: a state of this process, such as the one before the first step.
+
+        Returns:
+            The state; None if there is no checkpoint.
+
+        Raises:
+            CheckpointError: if there are checkpoints and none can be loaded.
+            LostProcessError: if a process is gone.
+        """
+        return self._load_first(self._newest_first(), like)
+
+    def best(self, like: TrainState) -> TrainState | None:
+        """Load the checkpoint with the highest score, as `latest` does.
+
+        Args:
+            like: as for `latest`.
+
+        Returns:
+            The state; None if no checkpoint has a score.
+
+        Raises:
+            CheckpointError: if there are checkpoints with scores and none can be loaded.
+            LostProcessError: if a process is gone.
+        """
+        return self._load_first(_best_first(self._newest_first()), like)
+
+    def _load_first(self, folders: list[Path], like: TrainState) -> TrainState | None:
+        problems: list[str] = []
+        for folder in folders:
+            if _notes(folder) is None:
+                continue  # the run ended while it was saved
+            state, problem = None, ""
+            try:
+                state = load_parts(folder, like, self.group)
+            except CheckpointError as error:
+                problem = str(error)
+            if self.group.agree(state is not None) and state is not None:
+                for text in problems:
+                    warnings.warn(f"passed over a checkpoint: {text}", stacklevel=3)
+                return state
+            problems.append(problem or f"{folder}: another process cannot load it")
+        if problems:
+            raise CheckpointError(self.path, "\n".join(["no checkpoint can be loaded", *problems]))
+        return None
+
+
+def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
+    """Load a process's state from the parts that any number of processes have saved.
+
+    Args:
+        folder: of one checkpoint.
+        like: a state of this process.
+        group: the processes.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: if the checkpoint is not whole, a part cannot be read, or they differ from
+            `like`.
+    """
+    notes = _notes(folder)
+    if notes is None or notes.get("version") != VERSION:
+        raise CheckpointError(folder, f"expected a whole checkpoint of version {VERSION}")
+    size, leaves, sliced = notes["processes"], leaves_by_path(like), origins(like)
+    loaded = {path: torch.empty_like(leaves[path], device="cpu") for path in sliced}
+    for rank in range(size):
+        expected: dict[str, Tensor] = {}
+        for path, leaf in leaves.items():
+            if path in sliced:
+                begin, end = span_of(sliced[path], rank, size)
+                expected[path] = torch.empty(end - begin, dtype=leaf.dtype, device="meta")
+            elif rank == 0:
+                expected[path] = leaf
+        part = checkpoint.load(_part(folder, rank, size), expected)
+        loaded |= {path: part[path] for path in part if path not in sliced}
+        for path, origin in sliced.items():
+            its, own = (span_of(origin, *of) for of in ((rank, size), (group.rank, group.size)))
+            _copy_overlap(part[path], its, loaded[path], own)
+    structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # a tree
+    placed = [loaded[path].to(leaf.device) for path, leaf in leaves.items()]
+    state: TrainState = structure.unflatten(placed)  # type: ignore[assignment]  # one like `like`
+    return state
+
+
+def _copy_overlap(
+    source: Tensor, its: tuple[int, int], target: Tensor, own: tuple[int, int]
+) -> None:
+    """Copy the numbers that two slices of one tensor have in common."""
+    begin, end = max(its[0], own[0]), min(its[1], own[1])
+    if begin < end:
+        target[begin - own[0] : end - own[0]] = source[begin - its[0] : end - its[0]]
+
+
+def _part(folder: Path, rank: int, size: int) -> Path:
+    return folder / f"part_{rank}_of_{size}.safetensors"
+
+
+def _manifest(folder: Path) -> Path:
+    return folder / "whole.json"
+
+
+def _notes(folder: Path) -> dict[str, Any] | None:  # Any: JSON
+    """Read the manifest; None if there is none, and so no whole checkpoint."""
+    with suppress(OSError, ValueError):
+        notes = json.loads(_manifest(folder).read_text())
+        if isinstance(notes, dict) and isinstance(notes.get("processes"), int):
+            return notes
+    return None
+
+
+def _best_first(folders: list[Path]) -> list[Path]:
+    """List the folders with a score, the highest first."""
+    scores = {folder: finite((_notes(folder) or {}).get("score")) for folder in folders}
+    ranked = [(-score, folder) for folder, score in scores.items() if score is not None]
+    return [folder for _, folder in sorted(ranked)]

@@ -1,0 +1,69 @@
+"""Which leaves of a state are slices of whole tensors, in `fully_sharded` and `optim.sharded`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import optree
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._slices import spans
+from lincoln_fn.distributed.fully_sharded import Sharded
+from lincoln_fn.optim.sharded import ShardedState
+from lincoln_fn.record import EVERYTHING
+
+# The sizes of the whole tensors that are divided together, and which of them a slice belongs to.
+Origin: TypeAlias = tuple[tuple[int, ...], int]
+
+
+def origins(state: Any) -> dict[str, Origin]:  # Any: a tree
+    """Find the slices in a state.
+
+    Args:
+        state: a `TrainState`, or any other tree.
+
+    Returns:
+        Where each slice comes from, by its path.
+
+    Example:
+        >>> net = lf.distributed.fully_sharded(lf.dense(4), lf.distributed.alone())
+        >>> origins(net.init(lf.Key(0), torch.ones(1, 3)))
+        {'slices.weight': ((12, 4), 0), 'slices.bias': ((12, 4), 1)}
+    """
+    paths, nodes, _ = optree.tree_flatten_with_path(
+        state, is_leaf=lambda node: isinstance(node, Sharded | ShardedState), namespace=EVERYTHING
+    )
+    found = {}
+    for entries, node in zip(paths, nodes, strict=True):
+        for inner, origin in _within(node):
+            found[".".join([*map(str, entries), inner])] = origin
+    return found
+
+
+def _within(node: object) -> Iterator[tuple[str, Origin]]:
+    if isinstance(node, Sharded):
+        sizes = tuple(math.prod(shape) for shape, _ in node.forms)
+        for i, path in enumerate(tree.paths(node.slices)):
+            yield f"slices.{path}" if path else "slices", (sizes, i)
+    if isinstance(node, ShardedState):
+        leaves = tree.leaves(node.inner, states=True)
+        for path, leaf in zip(tree.paths(node.inner, states=True), leaves, strict=True):
+            if leaf.ndim == 1:  # the others are counts
+                fitting = (
+                    name for name in node.names if f".{path}".endswith(f".{name}" if name else "")
+                )
+                yield f"inner.{path}", (node.sizes, node.names.index(max(fitting, key=len)))
+
+
+def span_of(origin: Origin, rank: int, size: int) -> tuple[int, int]:
+    """Return which numbers of its whole tensor a process's slice has."""
+    sizes, i = origin
+    return spans(sizes, rank, size)[i]
+
+
+def leaves_by_path(state: Any) -> dict[str, Tensor]:  # Any: a tree
+    """List all leaves of a tree by path, those of states too."""
+    return dict(zip(tree.paths(state, states=True), tree.leaves(state, states=True), strict=True))
