@@ -24,10 +24,12 @@ import torch
 from cases import activations
 
 import lincoln_fn as lf
+from lincoln_fn.plots._derivatives import jacobian_matrix
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs/_tools"))
 
 import gallery
+import jacobians
 import source_pages
 from source_files import MADE, paths
 
@@ -150,6 +152,33 @@ def test_every_layer_is_in_one_family_and_the_activations_are_those_of_the_tests
     forwards = [getattr(layer.forward, "func", layer.forward) for layer in layers]
     tested = {forward.__module__.rpartition(".")[2] for forward in forwards}
     assert set(families["Activations"]) == tested
+
+
+def test_the_page_of_every_layer_has_one_picture():
+    without = {path for path in GENERATED if GENERATED[path].count('<svg class="curves"') != 1}
+    losses = {path for path in GENERATED if path.startswith("losses/")}
+    assert without == losses | {"layers/embedding"}  # whose x, integers, has no gradient
+
+
+@pytest.mark.parametrize("name", jacobians.EXAMPLES)
+def test_a_jacobian_on_a_page_is_that_of_its_own_layer(name):
+    layer, _ = jacobians.EXAMPLES[name]
+    forward = getattr(layer.forward, "func", layer.forward)
+    assert layer.parts or forward.__module__ == f"lincoln_fn.layers.{name}"
+    assert f"lf.{layer.name}" in GENERATED[f"layers/{name}"]
+
+
+def test_the_squares_of_a_jacobian_are_its_numbers():
+    drawn = jacobians.picture("glu")
+    layer, x = jacobians.EXAMPLES["glu"]
+    _, matrix = jacobian_matrix(layer, (), x)
+    squares = re.findall(r'<path class="(above|below)" opacity="([\d.]+)" d="([^"]*)"', drawn)
+    found = torch.zeros(matrix.shape)
+    for sign, opacity, places in squares:
+        for x, y in re.findall(r"M(\d+) (\d+)h", places):
+            row, column = ((int(at) - jacobians.MARGIN) // jacobians.CELL for at in (y, x))
+            found[row, column] = float(opacity) * (1 if sign == "above" else -1)
+    assert torch.allclose(found, matrix / matrix.abs().max(), atol=0.5 / jacobians.LEVELS + 0.01)
 
 
 def test_the_tables_have_a_row_for_every_page():

@@ -128,6 +128,17 @@ def test_an_activation_is_drawn_and_a_jump_is_left_open():
     assert values[1].count("M") == 3
 
 
-@pytest.mark.parametrize("name", ["softmax", "glu", "rrelu", "threshold"])
+def test_a_random_activation_is_drawn_as_points():
+    values = re.search(r'class="value" d="([^"]*)"', picture("rrelu"))
+    points = [run.split("L") for run in values[1].replace(" M", "M").split("M")[1:]]
+    assert len(points) > 200
+    assert all(begin == end for begin, end in points)
+
+
+def test_an_activation_without_defaults_is_drawn_with_the_arguments_of_a_table():
+    assert 'aria-label="threshold(1.0, 0.25): ' in picture("threshold")
+
+
+@pytest.mark.parametrize("name", ["softmax", "glu", "dense"])
 def test_what_is_no_function_of_one_number_is_not_drawn(name):
     assert picture(name) == ""

@@ -194,6 +194,48 @@ def test_each_use_of_a_part_that_is_run_again_is_recorded_once(inner):
         assert record.dparams_norm == expected.dparams_norm
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_each_step_of_a_scan_that_is_run_again_has_its_own_gradient(reverse):
+    cell = lf.serial(lf.parallel(lf.dense(4), lf.dense(4)), lf.add(), lf.tanh())
+    layers = (lf.scan(each, reverse=reverse) for each in (lf.checkpointed(cell), cell))
+    nets = [lf.serial(layer, lf.select(0)) for layer in layers]
+    x = normal(6, 5, 3).double(), normal(6, 4, seed=1).double()
+    params = nets[0].init(lf.Key(0), x)
+    again, once = (trace(net, params, x, SQUARES, None) for net in nets)
+    assert len(again) == len(once) == 5 * 4 + 1
+    assert len({record.gradient_norm for record in once}) > 10
+    for record, expected in zip(again, once, strict=True):
+        assert record.name == expected.name
+        for own, other in zip(
+            *map(lf.tree.leaves, (record.gradient, expected.gradient)), strict=True
+        ):
+            assert torch.equal(own, other)
+        assert record.dparams_norm == expected.dparams_norm
+
+
+@pytest.mark.parametrize(
+    ("method", "stages", "weighted", "growth"), [("euler", 1, 0, 0.3), ("midpoint", 2, 1, 3.0)]
+)
+def test_the_gradients_of_a_continuous_ode_are_found_at_their_times(
+    method, stages, weighted, growth
+):
+    params = lf.layers.dense.Params(growth * (torch.eye(3) + 0.03).double(), None)
+    traces = []
+    for adjoint in ("discrete", "continuous"):
+        field = lf.dense(3, bias=False)
+        net = lf.ode(field, method=method, steps=60, adjoint=adjoint)
+        traces.append(trace(net, params, X[:, :3], SQUARES, None))
+    discrete, continuous = traces
+    assert len(continuous) == len(discrete) == 60 * stages
+    reached = [record for record in continuous if record.gradient is not None]
+    assert reached == list(continuous[weighted::stages])
+    # From one end to the other the gradient changes by the factor e^growth.
+    norms = [record.gradient_norm for record in discrete[weighted::stages]]
+    assert norms[0] / norms[-1] > 1 + growth
+    for record, expected in zip(reached, norms, strict=True):
+        assert record.gradient_norm == pytest.approx(expected, rel=0.04 * growth)
+
+
 def test_a_layer_that_is_run_in_backward_alone_has_no_record():
     def there(visit, params, x):
         return visit(0, (), x)[0], x

@@ -1,6 +1,7 @@
 """The pictures hold the numbers that they are made of."""
 
 import math
+import struct
 import subprocess
 import sys
 
@@ -81,6 +82,31 @@ def test_the_module_imports_without_matplotlib_and_says_what_is_missing():
 
 def test_pyplot_is_never_touched():
     assert run(WITHOUT_PYPLOT).rstrip().endswith("</svg>")
+
+
+# In a notebook
+
+
+@pytest.mark.parametrize(
+    ("draw", "size"),
+    [
+        (lambda: plots.learning_curve(HISTORY), (640, 480)),
+        (lambda: plots.learning_curve(HISTORY).figure, (640, 480)),
+        (lambda: plots.activations({"a": torch.eye(2), "b": torch.eye(3)}), (640, 480)),
+        (lambda: plots.layer(lf.relu()), (640, 400)),
+    ],
+    ids=["axes", "figure", "several axes", "other size"],
+)
+def test_a_notebook_shows_the_figure_at_its_size_with_twice_the_pixels(draw, size):
+    picture, metadata = draw()._repr_png_()
+    assert (metadata["width"], metadata["height"]) == size
+    assert picture.startswith(b"\x89PNG")
+    assert struct.unpack(">2I", picture[16:24]) == (2 * size[0], 2 * size[1])
+
+
+def test_axes_that_are_given_are_returned_and_not_ours(given):
+    assert plots.activations({"a": torch.eye(2)}, axes=[given])[0] is given
+    assert not hasattr(plots.learning_curve(HISTORY, axes=given), "_repr_png_")
 
 
 # Learning curves

@@ -2,8 +2,10 @@
 
 import io
 import re
+import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -134,6 +136,52 @@ def test_a_line_stands_above_the_bar_which_shows_its_scores(clock, capsys, monke
     printed = capsys.readouterr()
     assert "epoch 1\n" in printed.out
     assert re.search(r"1/1 \[.*, loss 0.5, f1 0.75, 32 examples/s\]", printed.err)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Run within the kernel of a notebook, as far as tqdm and we look at it."""
+    kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+    package = types.SimpleNamespace(get_ipython=lambda: kernel)
+    monkeypatch.setitem(sys.modules, "IPython", package)
+
+
+def test_a_notebook_has_a_bar_in_the_cells_output(clock, capsys, notebook):
+    with display(2) as show:
+        for number, (_, record) in enumerate(steps(clock, [1.0, 2.0]), 1):
+            show.step(record)
+            show.line(f"epoch {number}", {"f1": number / 2})
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert re.search(r"\r 50%\|.*1/2 \[.*, loss 1, [^\n]*\repoch 1\n\r 50%", printed.out)
+    assert re.search(r"\r100%\|.*2/2 \[.*, loss 2, f1 0.5, [^\n]*\repoch 2\n\r100%", printed.out)
+
+
+def test_a_file_that_is_given_has_plain_lines_in_a_notebook_too(clock, notebook):
+    file = io.StringIO()
+    list(progress(steps(clock, [0.5]), total=1, file=file))
+    assert file.getvalue() == "1/1 steps [00:01<00:00, loss 0.5, 32 examples/s]\n"
+
+
+WITHOUT_WIDGETS = """
+import sys, types, warnings
+extensions = types.SimpleNamespace(load_extension=lambda name: None)
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}}, extension_manager=extensions)
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: kernel)
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("ipykernel.zmqshell")  # for tqdm
+sys.modules["ipywidgets"] = None  # makes its import fail
+import lincoln_fn as lf
+warnings.simplefilter("always")
+list(lf.streams.progress([(None, lf.StepRecord(1, 0.5))], total=1))
+"""
+
+
+def test_a_notebook_without_widgets_has_a_bar_of_text_and_no_warning():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_WIDGETS], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"100%\|.*\| 1/1 \[.*, loss 0.5, .* steps/s\]", done.stdout)
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys):

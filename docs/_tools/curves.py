@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 import torch
 
 import lincoln_fn as lf
+from lincoln_fn.plots._derivatives import is_random, jumps, slopes
 
 WIDTH, HEIGHT, MARGIN = 480, 270, 24
 REACH: Final = 5.0  # x goes from -REACH to REACH
 POINTS: Final = 1001
-JUMP: Final = 0.1  # a larger difference between neighbours is a jump, and no line is drawn
+# The arguments of an activation that has no defaults.
+ARGUMENTS: Final = {"threshold": (1.0, 0.25)}
 
 
 def picture(name: str) -> str:
-    """Draw a layer that has no arguments to be given and works element by element.
+    """Draw a layer that works element by element.
 
     Args:
         name: the constructor's.
@@ -27,24 +29,25 @@ def picture(name: str) -> str:
     """
     make = getattr(lf, name)
     parameters = inspect.signature(make).parameters.values()
-    if any(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters):
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if required and name not in ARGUMENTS:
         return ""
-    layer, x = make(), torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64)
+    layer = make(*ARGUMENTS.get(name, ()))
+    x = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64)
     try:
         params = layer.init(lf.Key(0), x)
-        y, cache = layer.forward(params, x)
-        alone = torch.cat([layer.forward(params, one)[0] for one in x[::100].split(1)])
-    except lf.LayerError:
+        y, slope = slopes(layer, params, x)
+    except (lf.LayerError, ValueError):
         return ""
-    if y.shape != x.shape or not torch.equal(alone, y[::100]):
-        return ""
+    # The numbers of a random layer are points: each has its own random number.
+    shown = slice(None, None, 4 if is_random(params) else 1)
     return _svg(
-        name, x.tolist(), y.tolist(), layer.input_grad(params, cache, torch.ones_like(y)).tolist()
+        layer.name, *(values[shown].tolist() for values in (x, y, slope)), points=is_random(params)
     )
 
 
-def _svg(name: str, xs: list[float], ys: list[float], slopes: list[float]) -> str:
-    low, high = min(0.0, *ys, *slopes), max(1.0, *ys, *slopes)
+def _svg(name: str, xs: list[float], ys: list[float], slope: list[float], *, points: bool) -> str:
+    low, high = min(0.0, *ys, *slope), max(1.0, *ys, *slope)
     across = (WIDTH - 2 * MARGIN) / (2 * REACH)
     up = (HEIGHT - 2 * MARGIN) / (high - low)
 
@@ -65,12 +68,15 @@ def _svg(name: str, xs: list[float], ys: list[float], slopes: list[float]) -> st
     for y in _marks(low, high):
         _, at = place(0.0, y)
         parts.append(f'<text x="{middle - 6}" y="{at + 4}" text-anchor="end">{y:g}</text>')
-    for kind, values in (("slope", slopes), ("value", ys)):
+    for kind, values in (("slope", slope), ("value", ys)):
+        runs = [[point, point] for point in zip(xs, values, strict=True)]
+        if not points:
+            runs = _unbroken(xs, values)
         lines = " ".join(
-            "M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in run))
-            for run in _unbroken(xs, values)
+            "M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in run)) for run in runs
         )
-        parts.append(f'<path class="{kind}" d="{lines}"/>')
+        round_ends = ' style="stroke-linecap: round; stroke-dasharray: none"' if points else ""
+        parts.append(f'<path class="{kind}" d="{lines}"{round_ends}/>')
     parts.append(f'<text class="value" x="{MARGIN}" y="12">y</text>')
     parts.append(f'<text class="slope" x="{MARGIN + 16}" y="12">dy/dx</text>')
     return "".join([*parts, "</svg>"])
@@ -83,11 +89,7 @@ def _marks(low: float, high: float) -> list[float]:
     ]
 
 
-def _unbroken(xs: list[float], values: list[float]) -> Iterator[list[tuple[float, float]]]:
-    run: list[tuple[float, float]] = []
-    for point in zip(xs, values, strict=True):
-        if run and abs(point[1] - run[-1][1]) > JUMP:
-            yield run
-            run = []
-        run.append(point)
-    yield run
+def _unbroken(xs: list[float], values: list[float]) -> list[list[tuple[float, float]]]:
+    points = list(zip(xs, values, strict=True))
+    ends = [0, *jumps(torch.tensor(values)), len(points)]
+    return [points[first:last] for first, last in pairwise(ends)]

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from typing import Final
 
-from curves import picture
+import curves
+import jacobians
 from prose import with_formulas
 from source_files import BOTH_WAYS, File, Paragraph, paths, reachable, read
 
@@ -145,8 +146,13 @@ def markdown(docstring: Iterable[Paragraph], words: frozenset[str]) -> str:
 
 
 def _picture(file: File) -> list[str]:
-    is_activation = file.path.startswith("layers/") and family(file.name) == "Activations"
-    drawn = picture(file.name) if is_activation and file.name in file.constructors else ""
+    """Draw a layer's Jacobian, or an activation's curve and its derivative's."""
+    if not file.path.startswith("layers/"):
+        return []
+    if file.name in jacobians.EXAMPLES:
+        return [jacobians.picture(file.name)]
+    is_activation = family(file.name) == "Activations" and file.name in file.constructors
+    drawn = curves.picture(file.name) if is_activation else ""
     return [drawn] if drawn else []
 
 

@@ -18,6 +18,7 @@ from lincoln_fn import keys as keys
 from lincoln_fn import layers as layers
 from lincoln_fn import losses as losses
 from lincoln_fn import metrics as metrics
+from lincoln_fn import notebook as notebook
 from lincoln_fn import optim as optim
 from lincoln_fn import per_example as per_example
 from lincoln_fn import plots as plots
@@ -53,6 +54,7 @@ from lincoln_fn.compiler import export_step as export_step
 from lincoln_fn.evaluate import evaluate as evaluate
 from lincoln_fn.fastpath import fast as fast
 from lincoln_fn.fit import FitRecord as FitRecord
+from lincoln_fn.fit import History as History
 from lincoln_fn.fit import fit as fit
 from lincoln_fn.gradient import Gradient as Gradient
 from lincoln_fn.keys import Key as Key
@@ -185,3 +187,5 @@ from lincoln_fn.walk import cotangents as cotangents
 from lincoln_fn.walk import grads_at as grads_at
 
 __version__ = "0.1.0"
+
+notebook.load_if_in_ipython()

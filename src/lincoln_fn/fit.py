@@ -52,6 +52,17 @@ class FitRecord:
         return f"epoch {self.epoch}  step {self.step}{shown}"
 
 
+class History(tuple[FitRecord, ...]):
+    """The records of a run, in their order; a notebook shows their curve."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.curves import history_html  # only in a notebook: it is far above
+
+        return history_html(self)
+
+
 def fit(
     net: Layer,
     loss: Loss,
@@ -68,10 +79,10 @@ def fit(
     progress: bool = True,
     fast: bool = True,
     gradient: Gradient | None = None,
-) -> tuple[TrainState, tuple[FitRecord, ...]]:
+) -> tuple[TrainState, History]:
     """Train a network.
 
-    Each line of the history is printed; on a terminal, above a progress bar.
+    Each line of the history is printed; on a terminal and in a notebook, with a progress bar.
 
     Args:
         net: the network.
@@ -94,7 +105,7 @@ def fit(
         gradient: how to compute what the optimizer is given, as in `make_step`.
 
     Returns:
-        The last state, and the history.
+        The last state, and the history: a tuple, which a notebook shows as a curve.
 
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
@@ -163,7 +174,7 @@ def fit(
                     write_line(epoch, state)
             if records and (every is None or epoch == epochs):
                 write_line(epoch, state)
-    return state, tuple(history)
+    return state, History(history)
 
 
 def _mean(numbers: list[float]) -> float:

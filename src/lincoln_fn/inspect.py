@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.patching import outputs as outputs
 from lincoln_fn.patching import patched as patched
@@ -96,8 +96,15 @@ class Trace(tuple[LayerTrace, ...]):
         return {label: norm for label, norm in pairs if norm is not None}
 
     def __str__(self) -> str:
-        headings = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
-        return table(headings, [_cells(layer) for layer in self], left=3)
+        return table(_HEADINGS, [_cells(layer) for layer in self], left=3)
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.tables import trace_html  # only in a notebook: it is far above
+
+        return trace_html(_HEADINGS, [_cells(layer) for layer in self], self)
+
+
+_HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
 
 
 def _cells(layer: LayerTrace) -> tuple[str, ...]:
@@ -125,7 +132,9 @@ def trace(
 
     It runs like a training step, without `advance` and the update: dropout is on, and batch norm
     uses the batch. Layers inside a composition have records, too. A layer that is used several
-    times has a record for each use. A layer that `checkpointed` runs again is recorded once.
+    times has a record for each use. A layer that runs again in the backward pass, as within
+    `checkpointed`, is recorded once. The continuous adjoint of `ode` runs its field at other points
+    than the forward pass; each gradient is recorded at the use whose output is nearest.
 
     The units of an output are the positions along one of its axes. For an output of four axes or
     more, such as images, that is axis 1, the channels. For any other it is the last axis, the
@@ -156,14 +165,15 @@ def trace(
     """
     check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []
+    net = map_layers(_watched, net)
     with torch.no_grad():
-        prediction, cache = there(partial(_going, uses), net, params, x, advance=_advance)
+        prediction, cache = there(partial(_going, uses), net, params, x)
         value, loss_cache = loss.forward(prediction, target)
         if value.ndim:
             mend = "use reduction='mean' or 'sum'"
             raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
         g = loss.backward(loss_cache)
-        walker = BackWalker(partial(_coming, uses), skip=None, advance=_advance)
+        walker = BackWalker(partial(_coming, uses), skip=None)
         walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
     counts: Counter[str] = Counter()
     records = []
@@ -177,12 +187,13 @@ def trace(
 class _Use:
     """One use of a single layer. The backward walk fills in the gradient."""
 
-    path: str
     layer: Layer
     y: Arrays
+    path: str = ""
+    is_forward: bool = False
     g: Arrays = None
     dparams: Params = None
-    came_by: bool = False
+    is_reached: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -193,12 +204,30 @@ class _Watched:
     cache: Cache
 
 
+def _watched(layer: Layer) -> Layer:
+    """Let a layer keep its use beside its cache, also where a composition runs it again."""
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, _Watched]:
+        y, cache = layer.forward(params, x)
+        return y, _Watched(_Use(layer, y), cache)
+
+    return layer.replace(
+        forward=forward,
+        predict=layer.predict,
+        backward=lambda params, watched, g: layer.backward(params, watched.cache, g),
+        input_grad=lambda params, watched, g: layer.input_grad(params, watched.cache, g),
+        grads=lambda params, watched, g: layer.grads(params, watched.cache, g),
+        advance=lambda params, watched: layer.advance(params, watched.cache),
+    )
+
+
 def _going(
     uses: list[_Use], layer: Layer, path: str, params: Params, x: Arrays
 ) -> tuple[Arrays, _Watched]:
-    y, cache = layer.forward(params, x)
-    uses.append(_Use(path, layer, y))
-    return y, _Watched(uses[-1], cache)
+    y, watched = layer.forward(params, x)
+    watched.use.path, watched.use.is_forward = path, True
+    uses.append(watched.use)
+    return y, watched
 
 
 def _coming(
@@ -206,27 +235,26 @@ def _coming(
     layer: Layer,
     path: str,
     params: Params,
-    watched: object,
+    watched: _Watched,
     g: Arrays,
     wants: Wants,
 ) -> tuple[Arrays, None]:
-    use: _Use | None
-    if isinstance(watched, _Watched):
-        use, cache = watched.use, watched.cache
-    else:  # a cache that `checkpointed` recomputes belongs to the next use of that path
-        use = next((use for use in uses if use.path == path and not use.came_by), None)
-        cache = watched
     if wants.dparams:
-        dx, dparams = layer.backward(params, cache, g)
+        dx, dparams = layer.backward(params, watched, g)
     else:
-        dx, dparams = layer.input_grad(params, cache, g), None
-    if use is not None:
-        use.g, use.dparams, use.came_by = g, dparams, True
+        dx, dparams = layer.input_grad(params, watched, g), None
+    use = watched.use
+    if not use.is_forward:  # a composition has run the layer again
+        unreached = [each for each in uses if each.path == path and not each.is_reached]
+        use = min(unreached, key=partial(_distance, use), default=use)
+    use.g, use.dparams, use.is_reached = g, dparams, True
     return dx, None
 
 
-def _advance(layer: Layer, params: Params, watched: object) -> Params:
-    return layer.advance(params, watched.cache if isinstance(watched, _Watched) else watched)
+def _distance(first: _Use, second: _Use) -> float:
+    """Measure how far the outputs of two uses are from each other."""
+    pairs = zip(_floating(first.y), _floating(second.y), strict=False)
+    return _norm([a - b for a, b in pairs if a.shape == b.shape]) or 0.0
 
 
 def _recorded(use: _Use, number: int, unit_axis: int | None) -> LayerTrace:

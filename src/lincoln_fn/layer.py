@@ -163,6 +163,11 @@ class Layer:
     def __repr__(self) -> str:
         return self.name
 
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.layers import layer_html  # only in a notebook: it is far above
+
+        return layer_html(self)
+
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.
 

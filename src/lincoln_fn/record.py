@@ -83,6 +83,8 @@ def record(cls: type[T]) -> type[T]:
     constructs_itself = cls.__init__ is not object.__init__
     frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes a new class
     frozen.__repr__ = _repr
+    if not hasattr(frozen, "_repr_html_"):
+        frozen._repr_html_ = _repr_html_
     fields = attrs.fields(frozen)
     children = tuple(a.name for a in fields if not a.metadata.get("static"))
     constants = tuple(a.name for a in fields if a.metadata.get("static"))
@@ -277,3 +279,9 @@ def brief(value: object) -> str:
 def _repr(self: attrs.AttrsInstance) -> str:
     shown = (f"{a.name}={brief(getattr(self, a.name))}" for a in attrs.fields(type(self)))
     return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _repr_html_(self: attrs.AttrsInstance) -> str:
+    from lincoln_fn.notebook.trees import record_html  # only in a notebook: it is far above
+
+    return record_html(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -62,13 +62,20 @@ class Summary:
     total: LayerSummary
 
     def __repr__(self) -> str:
-        headings = ("path", "layer", "output shape", "parameters", "cache bytes", "multiply-adds")
+        return "\n".join(filter(None, (table(_HEADINGS, self._rows(), left=3), self._remark())))
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.tables import summary_html  # only in a notebook: it is far above
+
+        return summary_html(_HEADINGS, self._rows(), self._remark())
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows = [_cells(layer, self._shown(layer)) for layer in self.layers]
-        total = ("", *_cells(self.total, "total")[1:])
-        shown = table(headings, [*rows, (), total], left=3)
-        if self.total.states:
-            shown += f"\nThe states hold {self.total.states:,} numbers more, which are not trained."
-        return shown
+        return [*rows, (), ("", *_cells(self.total, "total")[1:])]
+
+    def _remark(self) -> str:
+        states = self.total.states
+        return f"The states hold {states:,} numbers more, which are not trained." if states else ""
 
     def _shown(self, layer: LayerSummary) -> str:
         """Indent a name; a composition's name is shortened, because its parts follow below."""
@@ -77,6 +84,11 @@ class Summary:
         named = any(part in layer.name for part in parts)
         name = layer.name.partition("(")[0] if named else layer.name
         return "  " * layer.path.count(".") + name
+
+
+_HEADINGS: Final = (
+    "path", "layer", "output shape", "parameters", "cache bytes", "multiply-adds"
+)  # fmt: skip
 
 
 def _cells(layer: LayerSummary, name: str) -> tuple[str, ...]:

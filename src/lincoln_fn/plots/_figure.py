@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes, NotebookFigure
 
 # The palette of Okabe and Ito, "Color Universal Design", 2008, without its yellow, which is too
 # pale for a line on white.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def new_figure(width: float = 6.4, height: float = 4.8) -> Figure:
+def new_figure(width: float, height: float) -> NotebookFigure:
     """Make a figure that is not registered in pyplot, and needs no display.
 
     Args:
@@ -26,8 +26,44 @@ def new_figure(width: float = 6.4, height: float = 4.8) -> Figure:
         ImportError: if matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from lincoln_fn.plots._notebook_figure import NotebookFigure
     except ImportError as error:
         mend = "pip install 'lincoln_fn[plot]'"
         raise ImportError(f"lincoln_fn.plots draws by matplotlib; {mend}") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
+
+
+def new_axes(width: float = 6.4, height: float = 4.8) -> NotebookAxes:
+    """Make the only axes of a new figure.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    return axes_grid(new_figure(width, height), 1, 1, 1)[0]
+
+
+def axes_grid(figure: NotebookFigure, rows: int, columns: int, count: int) -> AxesTuple:
+    """Divide a figure into axes, row by row.
+
+    Args:
+        figure: the figure.
+        rows: how many rows.
+        columns: how many columns.
+        count: how many axes; the last places may stay empty.
+
+    Returns:
+        The axes.
+    """
+    from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes
+
+    axes = AxesTuple(NotebookAxes(figure, rows, columns, i + 1) for i in range(count))
+    for one in axes:
+        figure.add_subplot(one)
+    return axes

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_figure
+from lincoln_fn.plots._figure import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None 
         [[1.5, -2.0]]
     """
     shown = _plane("values", values).sum(0)
-    axes = new_figure().subplots() if axes is None else axes
+    axes = new_axes() if axes is None else axes
     height, width = shown.shape
     if image is not None:
         below = _plane("image", image).mean(0)
@@ -104,7 +104,7 @@ def effects(
     rows = np.array([row.detach().double().cpu().numpy() for row in values.values()])
     if axes is None:
         size = max(6.4, 2.0 + 0.16 * length), max(3.2, 1.2 + 0.2 * len(rows))
-        axes = new_figure(*size).subplots()
+        axes = new_axes(*size)
     limit = _limit(rows)
     image = axes.imshow(
         rows, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from lincoln_fn.fit import FitRecord
-from lincoln_fn.plots._figure import COLOURS, new_figure
+from lincoln_fn.plots._figure import COLOURS, new_axes
 from lincoln_fn.train import StepRecord
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def learning_curve(
     if not runs:
         raise ValueError("learning_curve: expected at least one run, got none")
     points = {name: _points(name, run, value) for name, run in runs.items()}
-    axes = new_figure().subplots() if axes is None else axes
+    axes = new_axes() if axes is None else axes
     for i, (name, (steps, values)) in enumerate(points.items()):
         # Several runs have different markers, too; many points would merge into a broad line.
         marker = "os^Dv"[i % 5] if len(steps) <= 60 else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lincoln_fn.plots._figure import new_figure
+from lincoln_fn.plots._figure import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
     steps = sorted(norms)
     rows = [[norms[step].get(layer, math.nan) for step in steps] for layer in layers]
     if axes is None:
-        axes = new_figure(7.2, max(4.8, 1.2 + 0.22 * len(layers))).subplots()
+        axes = new_axes(7.2, max(4.8, 1.2 + 0.22 * len(layers)))
     from matplotlib.colors import LogNorm
 
     values = np.array(rows)

@@ -11,7 +11,7 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
-from lincoln_fn.plots._figure import COLOURS, new_figure
+from lincoln_fn.plots._figure import COLOURS, axes_grid, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,14 +46,14 @@ def activations(
         columns = math.ceil(math.sqrt(min(len(outputs), 9)))
         rows = math.ceil(len(outputs) / columns)
         figure = new_figure(6.4 if columns < 3 else 9.0, max(4.8, 2.2 * rows))
-        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(outputs))]
         figure.suptitle("Activations by layer")
         figure.supylabel("share of the values", fontsize="medium")
+        axes = axes_grid(figure, rows, columns, len(outputs))
     if len(axes) != len(outputs):
         raise ValueError(f"activations: expected {len(outputs)} axes, got {len(axes)}")
     for one, (layer, output) in zip(axes, outputs.items(), strict=True):
         _histogram(one, layer, output, bins)
-    return tuple(axes)
+    return axes if isinstance(axes, tuple) else tuple(axes)
 
 
 def _histogram(axes: Axes, layer: str, output: Arrays, bins: int) -> None:

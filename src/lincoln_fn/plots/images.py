@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_figure
+from lincoln_fn.plots._figure import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def filters(
     # A few large weights would make all others pale.
     limit = float(np.quantile(tiles.abs().numpy(), 0.995)) or 1.0
     picture = _tiled(tiles, columns)
-    axes = new_figure().subplots() if axes is None else axes
+    axes = new_axes() if axes is None else axes
     if in_colour:
         colours = (picture / limit / 2 + 0.5).clamp(0, 1).nan_to_num(1.0)
         axes.imshow(colours.movedim(0, -1).numpy())

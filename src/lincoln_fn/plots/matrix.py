@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_figure
+from lincoln_fn.plots._figure import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def confusion_matrix(
     """
     counts = _counts(prediction, target, labels)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    axes = new_figure().subplots() if axes is None else axes
+    axes = new_axes() if axes is None else axes
     from matplotlib.colors import PowerNorm
 
     image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))

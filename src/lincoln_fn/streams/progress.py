@@ -1,16 +1,18 @@
-"""Show the progress of a run: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: a bar on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Final, NoReturn, TextIO
 
 import attrs
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
+from lincoln_fn._ipython import in_notebook
 from lincoln_fn.arguments import OR_INFINITE, NonNegative, NonNegativeInt, checked
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
@@ -35,13 +37,14 @@ def progress(
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Show steps, time left, mean loss, the latest scores and examples per second.
 
-    If the file is not a terminal, a plain line is written at intervals, and at the end.
+    On a terminal and in a notebook, that is a bar; a notebook with ipywidgets has tqdm's bar of
+    widgets. Elsewhere a plain line is written at intervals, and at the end.
 
     Args:
         stream: such as `train` yields.
         total: the number of steps to come, such as `len(batches)`; None if it is not known.
         seconds: between two plain lines, at least 0. The loss is the mean since the last line.
-        file: where to write; None is standard error.
+        file: where to write; None is standard error, and in a notebook the cell's output.
 
     Yields:
         The stream's pairs, unchanged.
@@ -88,8 +91,8 @@ def display(
     Args:
         total: the number of steps to come; None if it is not known.
         shown: whether to show anything.
-        seconds: between two plain lines, if the file is not a terminal.
-        file: where to write; None is standard error.
+        seconds: between two plain lines, where there is no bar.
+        file: where to write; None is standard error, and in a notebook the cell's output.
 
     Yields:
         The two functions. Anything they have not shown yet is shown at the end.
@@ -102,8 +105,7 @@ def display(
     if not shown:
         yield Display(lambda record: None, lambda text, scores: None)
         return
-    file = file or sys.stderr
-    bar = _bar(total, file) if file.isatty() else None
+    bar, file = _bar(total, file)
     interval = seconds if bar is None else _BAR_SECONDS
     began = shown_at = time.perf_counter()
     taken = steps = examples = 0  # `taken` since the beginning, the others since the last line
@@ -165,10 +167,28 @@ def display(
             bar.close()
 
 
-def _bar(total: int | None, file: TextIO) -> tqdm[NoReturn]:
+def _bar(total: int | None, file: TextIO | None) -> tuple[tqdm[NoReturn] | None, TextIO]:
+    """Make the bar, if there is one, and return it with the file that is written to."""
+    make: Callable[..., tqdm[NoReturn]] | None
+    if file is None and in_notebook():
+        # The lines go to standard output, and a bar of text has to be on the same stream.
+        make, file = _notebook_bar(), sys.stdout
+    else:
+        file = file or sys.stderr
+        make = tqdm if file.isatty() else None
+    if make is None:
+        return None, file
     # It shows every update; `display` decides how often there is one.
     layout = _BAR if total else _NO_TOTAL
-    return tqdm(total=total, file=file, bar_format=layout, mininterval=0, miniters=0)
+    return make(total=total, file=file, bar_format=layout, mininterval=0, miniters=0), file
+
+
+def _notebook_bar() -> Callable[..., tqdm[NoReturn]]:
+    """Return tqdm's bar of widgets; without ipywidgets, about which tqdm warns, its bar of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm as bar
+    return bar
 
 
 def _line(taken: int, total: int | None, elapsed: float, rate: float, text: str) -> str:

@@ -1,0 +1,122 @@
+"""Draw the Jacobian of a layer for a small x, computed by the layer's own functions, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn.plots._derivatives import jacobian_matrix
+
+
+def _x(*shape: int, seed: int = 0) -> torch.Tensor:
+    return lf.keys.normal(lf.Key(seed), shape)
+
+
+_MASK: Final = torch.tensor([[True, True, True, False]])
+_THREE: Final = (_x(1, 3, 2), _x(1, 3, 2, seed=1), _x(1, 3, 2, seed=2))
+# By file, a layer and its input, which is so small that each number is a visible square. Any: a
+# tensor, or a tuple of them.
+EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
+    "adaptive_avg_pool": (lf.adaptive_avg_pool1d(3), _x(2, 1, 8)),
+    "adaptive_max_pool": (lf.adaptive_max_pool1d(3), _x(2, 1, 8)),
+    "add": (lf.add(), (_x(1, 6), _x(1, 6, seed=1))),
+    "alpha_dropout": (lf.alpha_dropout(), _x(2, 6)),
+    "avg_pool": (lf.avg_pool2d(2), _x(1, 1, 4, 6)),
+    "batch_norm": (lf.batch_norm(), _x(5, 3)),
+    "bilinear": (lf.bilinear(4), (_x(2, 3), _x(2, 5, seed=1))),
+    "concatenate": (lf.concatenate(), (_x(2, 3), _x(2, 4, seed=1))),
+    "conv": (lf.conv2d(1, 3), _x(1, 1, 5, 6)),
+    "conv_transpose": (lf.conv_transpose2d(1, 3), _x(1, 1, 3, 4)),
+    "dense": (lf.dense(4), _x(3, 6)),
+    "dropout": (lf.dropout(), _x(2, 6)),
+    "flatten": (lf.flatten(), _x(2, 2, 3)),
+    "fractional_max_pool": (lf.fractional_max_pool2d(2, output_size=(3, 3)), _x(1, 1, 5, 6)),
+    "global_avg_pool": (lf.global_avg_pool(), _x(2, 3, 4)),
+    "glu": (lf.glu(), _x(2, 8)),
+    "group_norm": (lf.group_norm(2), _x(1, 4, 5)),
+    "gru": (lf.gru(2), _x(1, 6, 3)),
+    "identity": (lf.identity(), _x(2, 6)),
+    "instance_norm": (lf.instance_norm(), _x(2, 2, 5)),
+    "last_state": (lf.last_state(), (_x(1, 4, 3), _MASK)),
+    "layer_norm": (lf.layer_norm(), _x(4, 5)),
+    "local_response_norm": (lf.local_response_norm(3, alpha=1.0), _x(1, 5, 3)),
+    "log_softmax": (lf.log_softmax(), _x(3, 5)),
+    "lp_pool": (lf.lp_pool1d(2, 2), _x(2, 1, 8)),
+    "lstm": (lf.lstm(2), _x(1, 6, 3)),
+    "masked_mean": (lf.masked_mean(), (_x(1, 4, 3), _MASK)),
+    "max_pool": (lf.max_pool2d(2), _x(1, 1, 4, 6)),
+    "multi_head_attention": (lf.multi_head_attention(2, is_causal=True), _x(1, 5, 4)),
+    "multiply": (lf.multiply(), (_x(1, 6), _x(1, 6, seed=1))),
+    "pad": (lf.reflection_pad1d(2), _x(1, 2, 5)),
+    "permute": (lf.permute(0, 2, 1), _x(1, 3, 5)),
+    "pixel_shuffle": (lf.pixel_shuffle(2), _x(1, 4, 2, 2)),
+    "pixel_unshuffle": (lf.pixel_unshuffle(2), _x(1, 1, 4, 4)),
+    "positional_embedding": (lf.positional_embedding(4), _x(1, 4, 3)),
+    "recurrent_cell": (lf.gru_cell(3), (_x(2, 4), _x(2, 3, seed=1))),
+    "reshape": (lf.reshape(3, 4), _x(1, 2, 6)),
+    "rms_norm": (lf.rms_norm(), _x(4, 5)),
+    "rnn": (lf.rnn(2), _x(1, 6, 3)),
+    "scaled_dot_product_attention": (lf.scaled_dot_product_attention(is_causal=True), _THREE),
+    "sinusoidal_positions": (lf.sinusoidal_positions(), _x(1, 3, 4)),
+    "softmax": (lf.softmax(), _x(3, 5)),
+    "softmin": (lf.softmin(), _x(3, 5)),
+    "unflatten": (lf.unflatten(1, (2, 3)), _x(2, 6)),
+    "upsample": (lf.upsample(scale_factor=2, mode="linear"), _x(1, 1, 6)),
+}
+MARGIN, CELL = 20, 10
+LEVELS: Final = 12  # of opacity
+
+
+def picture(name: str) -> str:
+    """Draw dy/dx of a layer, and say what is drawn.
+
+    Args:
+        name: of the layer's file, a key of `EXAMPLES`.
+
+    Returns:
+        HTML, with colours from the style sheet.
+    """
+    layer, x = EXAMPLES[name]
+    y, matrix = jacobian_matrix(layer, layer.init(lf.Key(0), x), x)
+    shapes = [" and ".join(str(tuple(leaf.shape)) for leaf in _floating(each)) for each in (x, y)]
+    caption = (
+        f"The Jacobian <code>dy/dx</code> of <code>lf.{layer.name}</code> for <code>x</code> of"
+        f" shape {shapes[0]} and <code>y</code> of shape {shapes[1]}, computed by"
+        " <code>backward</code>: row <code>i</code> is <code>dx</code> for <code>g</code> = 1 at"
+        ' number <code>i</code> of <code>y</code>. <span class="above">Positive</span>,'
+        ' <span class="below">negative</span>, empty where 0.'
+    )
+    return f"<figure>{_svg(layer.name, matrix)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _floating(arrays: Any) -> list[torch.Tensor]:  # Any: as in `EXAMPLES`
+    return [leaf for leaf in lf.tree.leaves(arrays) if leaf.is_floating_point()]
+
+
+def _svg(name: str, matrix: torch.Tensor) -> str:
+    rows, columns = matrix.shape
+    levels = (matrix / matrix.abs().max() * LEVELS).round().int().tolist()
+    squares: dict[int, list[str]] = {}
+    for i, row in enumerate(levels):
+        for j, level in enumerate(row):
+            if level:
+                at = f"M{MARGIN + CELL * j} {MARGIN + CELL * i}h{CELL}v{CELL}h-{CELL}z"
+                squares.setdefault(level, []).append(at)
+    width, height = MARGIN + CELL * columns, MARGIN + CELL * rows
+    parts = [
+        f'<svg class="curves" viewBox="0 0 {width + 1} {height + 1}" role="img"'
+        f' style="width: {width + 1}px" aria-label="the Jacobian of {name}, {rows} by {columns}">',
+        *(
+            f'<path class="{"above" if level > 0 else "below"}" opacity="{abs(level) / LEVELS:.2f}"'
+            f' d="{"".join(places)}"/>'
+            for level, places in sorted(squares.items())
+        ),
+        f'<path class="axis" d="M{MARGIN} {MARGIN}H{width}V{height}H{MARGIN}z"/>',
+        f'<text x="{MARGIN}" y="{MARGIN - 6}">x →</text>',
+        f'<text x="{MARGIN - 6}" y="{MARGIN + 10}" text-anchor="end">y</text>',
+        f'<text x="{MARGIN - 6}" y="{MARGIN + 24}" text-anchor="end">↓</text>',
+    ]
+    return "".join([*parts, "</svg>"])

@@ -1,0 +1,133 @@
+"""The curve of a training run, as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from lincoln_fn.notebook.markup import Markup, element, faint, folded, table, whole
+
+if TYPE_CHECKING:
+    from lincoln_fn.fit import FitRecord
+    from lincoln_fn.train import StepRecord
+
+_WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64
+# Of a longer run, the smallest and the largest value of each of so many parts are drawn.
+_PARTS: Final = 300
+_ROWS: Final = 20
+# These two colours of Okabe and Ito have a contrast of at least 3 on white and on black.
+_COLOURS: Final = ("#0072B2", "#D55E00")
+
+
+def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
+    """Show a run: curves of the loss and of the metric, and its last lines in a table that folds.
+
+    Args:
+        records: such as `fit` returns them, or a list of those of `train`.
+
+    Returns:
+        The HTML.
+    """
+    if not records:
+        return whole("no steps")
+    pictures = []
+    for colour, name in zip(_COLOURS, ("loss", "metric"), strict=True):
+        values = [(record.step, getattr(record, name, None)) for record in records]
+        points = [(step, value) for step, value in values if value is not None]
+        if points:
+            pictures.append(curve(name, points, colour))
+    lines = [_numbers(record) for record in records[-_ROWS:]]
+    headings = list(dict.fromkeys(name for line in lines for name in line))
+    rows = [[line.get(name, "") for name in headings] for line in lines]
+    shown = f"the last {_ROWS} of {len(records):,}" if len(records) > _ROWS else f"{len(records)}"
+    lists = folded(faint(f"{shown} records"), table(headings, rows, left=0), is_open=False)
+    return whole(element("div", *pictures), lists)
+
+
+def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:
+    """Return a record's numbers by name, formatted."""
+    names = ("epoch", "step", "loss", "metric", "examples", "seconds")
+    named = {name: getattr(record, name, None) for name in names}
+    more = {**getattr(record, "parts", {}), **getattr(record, "scores", {})}
+    return {
+        name: f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        for name, value in {**named, **more}.items()
+        if value is not None
+    }
+
+
+def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup:
+    """Draw values against steps.
+
+    Args:
+        name: what the values are.
+        points: pairs of a step and a value. A value that is not finite breaks the line.
+        colour: of the line.
+
+    Returns:
+        The picture.
+    """
+    finite = [value for _, value in points if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    first, last = points[0][0], points[-1][0]
+    right, ground = _WIDTH - _MARGIN, _HEIGHT - _MARGIN
+
+    def place(step: float, value: float) -> str:
+        across = (step - first) / ((last - first) or 1)
+        up = (value - low) / ((high - low) or 1)
+        return f"{_LEFT + (right - _LEFT) * across:.1f} {ground - (ground - _MARGIN) * up:.1f}"
+
+    lines = "".join("M" + "L".join(place(*point) for point in run) for run in _runs(points))
+    alone = [place(*point) for run in _runs(points) if len(run) == 1 for point in run]
+    dots = [
+        element("circle", cx=at.split()[0], cy=at.split()[1], r=2.5, fill=colour) for at in alone
+    ]
+    label = f"{name}: {points[-1][1]:.4g} at step {last:,}"
+
+    def text(content: str, x: float, y: float, anchor: str) -> Markup:
+        return element("text", content, x=x, y=y, text_anchor=anchor, fill="currentColor")
+
+    return element(
+        "svg",
+        element("title", label),
+        element(
+            "path", d=f"M{_LEFT} {_MARGIN}V{ground}H{right}", fill="none", stroke="currentColor",
+            opacity=0.4,
+        ),
+        element("path", d=lines, fill="none", stroke=colour, stroke_width=1.8),
+        *dots,
+        text(label, _LEFT, 11, "start"),
+        text(f"{high:.4g}", _LEFT - 5, _MARGIN + 4, "end"),
+        text(f"{low:.4g}", _LEFT - 5, ground + 4, "end"),
+        text(f"{first:,}", _LEFT, _HEIGHT - 4, "start"),
+        text(f"step {last:,}", right, _HEIGHT - 4, "end"),
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        width=_WIDTH,
+        height=_HEIGHT,
+        role="img",
+        style="font-size:11px;max-width:100%;background:transparent",
+    )  # fmt: skip
+
+
+def _runs(points: Sequence[tuple[int, float]]) -> Iterable[list[tuple[int, float]]]:
+    """Split points where a value is not finite, and thin out each run of many points."""
+    run: list[tuple[int, float]] = []
+    for point in [*points, (0, math.nan)]:
+        if math.isfinite(point[1]):
+            run.append(point)
+        elif run:
+            yield _thinned(run)
+            run = []
+
+
+def _thinned(run: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    if len(run) <= 2 * _PARTS:
+        return run
+    size = math.ceil(len(run) / _PARTS)
+    parts = [run[i : i + size] for i in range(0, len(run), size)]
+    extremes = (
+        sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+        for part in parts
+    )
+    return [run[0], *(point for pair in extremes for point in pair), run[-1]]

@@ -1,0 +1,113 @@
+"""A network as a tree that folds: each layer by the call that makes it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from textwrap import shorten
+from typing import Any, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.notebook.markup import Markup, element, faint, folded, whole
+from lincoln_fn.notebook.trees import tensor_cells
+from lincoln_fn.paths import paths
+from lincoln_fn.record import brief
+from lincoln_fn.walk.walks import inside, there
+
+# A longer call is cut; a composition's parts follow below it, and its tooltip is the whole call.
+_LONGEST: Final = 72
+# A network of more layers is folded below its first level.
+_OPEN: Final = 40
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """One use of a layer or a composition in a forward pass."""
+
+    params: Params
+    y: Arrays
+
+
+def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
+    """Show a network as a tree.
+
+    Args:
+        net: the network.
+        uses: by path, what each layer was given and computed, if that is to be shown, too.
+
+    Returns:
+        The HTML.
+    """
+    is_open = sum(1 for _ in paths(net)) <= _OPEN
+    return whole(_tree(net, "", uses or {}, is_open))
+
+
+def _tree(layer: Layer, path: str, uses: Mapping[str, list[Use]], is_open: bool) -> Markup:
+    called = element("b", shorten(layer.name, _LONGEST, placeholder=" …"), title=layer.name)
+    said = [faint(f"{path} ") if path else "", called, *_used(layer, uses.get(path, []))]
+    line = Markup("").join(part if isinstance(part, Markup) else Markup(part) for part in said)
+    if not layer.parts:
+        return element("div", Markup(line))
+    parts = (_tree(part, inside(path, i), uses, is_open) for i, part in enumerate(layer.parts))
+    return folded(Markup(line), *parts, is_open=is_open or not path)
+
+
+def _used(layer: Layer, uses: list[Use]) -> list[Markup]:
+    """Describe what a layer computes; for a single layer also its params, and a histogram of y."""
+    if not uses:
+        return []
+    described = [f"used {len(uses)} times"] if len(uses) > 1 else []
+    names = tree.paths(uses[0].params, states=True)
+    leaves = tree.leaves(uses[0].params, states=True)
+    if not layer.parts:
+        described += [f"{name} {brief(leaf)}" for name, leaf in zip(names, leaves, strict=True)]
+    else:
+        described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
+    y = uses[0].y
+    shown = [faint(f"  y {brief(y)} ")]
+    if not layer.parts and isinstance(y, Tensor):
+        _, picture, _, _, lost = tensor_cells(y)
+        shown += [picture if isinstance(picture, Markup) else faint(picture), Markup(lost)]
+    return [*shown, *(faint(f" · {text}") for text in described)]
+
+
+def uses_of(net: Layer, params: Params, x: Arrays) -> dict[str, list[Use]]:
+    """Run a network forward, as in training, and note each use of each layer.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: its input.
+
+    Returns:
+        The uses by path, in their order.
+
+    Raises:
+        LayerError: as the network does.
+
+    Example:
+        >>> uses = uses_of(lf.serial(lf.tanh()), ((),), torch.zeros(2, 3))
+        >>> [(path, tuple(use.y.shape)) for path, (use,) in uses.items()]
+        [('0', (2, 3)), ('', (2, 3))]
+    """
+    uses: dict[str, list[Use]] = defaultdict(list)
+
+    def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        uses[path].append(Use(params, y))
+        return y, cache
+
+    # Any: (y, record), as the walk through a composition returns them.
+    def around(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
+        y, record = walk()
+        uses[path].append(Use(params, y))
+        return y, record
+
+    with torch.no_grad():
+        there(single, net, params, x, around=around)
+    return dict(uses)

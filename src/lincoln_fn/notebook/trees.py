@@ -1,0 +1,157 @@
+"""Params, caches and other trees of records and tensors, as tables that fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Final
+
+import attrs
+from jaxtyping import Shaped
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
+from lincoln_fn.notebook.markup import Markup, element, faint, folded, table, whole
+from lincoln_fn.record import brief
+
+# So few numbers are written, in place of a histogram.
+_WRITTEN: Final = 4
+# A tree of more tensors is folded below its first level.
+_OPEN: Final = 12
+
+
+def tree_html(value: tree.Tree, name: str = "", *, is_open: bool | None = None) -> Markup:
+    """Show a tree: each record, tuple or dict folds, and its tensors are rows of a table.
+
+    Args:
+        value: the tree.
+        name: its name, such as "params"; "" for none.
+        is_open: whether the records inside are open at first. None opens those of a small tree.
+
+    Returns:
+        The HTML.
+    """
+    if is_open is None:
+        is_open = len(tree.leaves(value, states=True)) <= _OPEN
+    if not _has_parts(value):
+        return table((), [_row(name, value)], left=6)
+    return _node(name, value, is_open, outermost=True)
+
+
+def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False) -> Markup:
+    inside = []
+    for fold, parts in groupby(_parts(value), key=lambda part: _has_parts(part[1])):
+        if fold:
+            inside += [_node(key, part, is_open) for key, part in parts]
+        else:
+            inside.append(table((), [_row(key, part) for key, part in parts], left=6))
+    title = f"{name} " if name else ""
+    return folded(
+        Markup(f"{element('span', title)}{element('b', _kind(value))} {faint(_size(value))}"),
+        *inside,
+        is_open=is_open or outermost,
+    )
+
+
+def record_html(value: object) -> Markup:
+    """Show a record on its own.
+
+    Args:
+        value: the record.
+
+    Returns:
+        The HTML.
+    """
+    return whole(tree_html(value))
+
+
+def is_record(value: object) -> bool:
+    """Return whether a value is a record, which knows its parts.
+
+    Args:
+        value: anything.
+
+    Returns:
+        True for an object of a class that `record` made.
+
+    Example:
+        >>> is_record(lf.Key(0)), is_record((1, 2))
+        (True, False)
+    """
+    return hasattr(type(value), "__tree_children__")
+
+
+def _has_parts(value: object) -> bool:
+    return is_record(value) or (isinstance(value, tuple | list | Mapping) and len(value) > 0)
+
+
+def _parts(value: tree.Tree) -> Iterator[tuple[str, tree.Tree]]:
+    if is_record(value):
+        yield from ((field.name, getattr(value, field.name)) for field in attrs.fields(type(value)))
+    elif isinstance(value, Mapping):
+        yield from ((str(key), entry) for key, entry in value.items())
+    else:
+        yield from ((str(i), entry) for i, entry in enumerate(value))
+
+
+def _kind(value: object) -> str:
+    """Name a record by its layer, too: all layers' are called Params or Cache."""
+    kind = type(value)
+    module = kind.__module__.rpartition(".")[2]
+    in_layer = kind.__name__ in ("Params", "Cache") and module != "__main__"
+    return f"{module}.{kind.__name__}" if in_layer else kind.__name__
+
+
+def _size(value: tree.Tree) -> str:
+    tensors = [leaf for leaf in tree.leaves(value, states=True) if isinstance(leaf, Tensor)]
+    numbers = sum(leaf.numel() for leaf in tensors)
+    tensor_s, number_s = ("" if n == 1 else "s" for n in (len(tensors), numbers))
+    return f"{len(tensors):,} tensor{tensor_s}, {numbers:,} number{number_s}" if tensors else ""
+
+
+def _row(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, Tensor):
+        return name, brief(value), "", "", "", ""
+    return name, *tensor_cells(value)
+
+
+def tensor_cells(tensor: Shaped[Tensor, "*s"]) -> tuple[str, str, str, str, str]:
+    """Make the cells of a tensor: dtype and shape, histogram, range, mean, what is not finite.
+
+    Args:
+        tensor: the tensor.
+
+    Returns:
+        The cells.
+
+    Example:
+        >>> tensor_cells(torch.tensor([0.5, 2.5, torch.nan]))
+        ('float32[3]', '0.5 2.5 nan', '0.5 … 2.5', 'mean 1.5', '<b>1 nan</b>')
+    """
+    measured = distribution(tensor) if tensor.ndim else None
+    if measured is None:
+        return brief(tensor), "", "", "", ""
+    lost = warning(measured)
+    if tensor.numel() <= _WRITTEN:
+        shown = " ".join(f"{number:.4g}" for number in tensor.detach().flatten().tolist())
+    else:
+        shown = histogram(measured) if measured.shares else ""
+    if not measured.shares:
+        return brief(tensor), shown, "", "", lost
+    span = f"{measured.low:.4g} … {measured.high:.4g}"
+    return brief(tensor), shown, span, f"mean {measured.mean:.4g}", lost
+
+
+def warning(measured: Distribution) -> Markup:
+    """Say how many numbers are not finite.
+
+    Args:
+        measured: the distribution.
+
+    Returns:
+        The HTML; "" if all are finite.
+    """
+    counts = ((measured.nans, "nan"), (measured.infinities, "inf"))
+    text = ", ".join(f"{count:,} {name}" for count, name in counts if count)
+    return element("b", text) if text else Markup("")

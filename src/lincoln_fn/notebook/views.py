@@ -1,0 +1,123 @@
+"""What a notebook shows of a value."""
+
+from __future__ import annotations
+
+import attrs
+
+from lincoln_fn._kinds import check_kinds
+from lincoln_fn.fit import FitRecord
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.notebook.curves import history_html
+from lincoln_fn.notebook.layers import layer_html, uses_of
+from lincoln_fn.notebook.markup import Markup, faint, whole
+from lincoln_fn.notebook.trees import tree_html
+from lincoln_fn.record import brief
+from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.tree import Tree
+
+
+@attrs.frozen(eq=False, repr=False)
+class View:
+    """A value as a notebook shows it.
+
+    Args:
+        html: the HTML.
+        text: what is shown where there is no HTML.
+    """
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> View:
+    """Show a value in a notebook: a network, params, a cache, gradients, a state, a history.
+
+    A network is a tree of its layers. With params and x it also shows the params of each layer, and
+    shape and histogram of each output. A tree of records is a table of its tensors: dtype and
+    shape, histogram, smallest and largest number, mean, and the count of what is not finite. A list
+    of the records of `train` is a curve.
+
+    Args:
+        value: a layer, a tree of records and tensors, or a history.
+        params: if value is a network, its parameters.
+        x: if value is a network, its input.
+
+    Returns:
+        The view, which a notebook shows if it is the value of a cell.
+
+    Raises:
+        LayerError: if params and x are given, and value is not a network that takes them.
+
+    Example:
+        >>> shown = view((lf.dense(3).init(lf.Key(0), torch.zeros(1, 2)), ()))
+        >>> shown
+        (Params(weight=float32[2, 3], bias=float32[3]), ())
+        >>> "dense.Params" in shown.html and "float32[2, 3]" in shown.html
+        True
+    """
+    if params is None and x is None:
+        return View(html_of(value), brief(value))
+    check_kinds("view", "(net, params, x)", net=(value, Layer))
+    return View(layer_html(value, uses_of(value, params, x)), brief(value))
+
+
+def html_of(value: Tree) -> str:
+    """Return the HTML that `view` shows.
+
+    Args:
+        value: any value.
+
+    Returns:
+        The HTML.
+    """
+    own = getattr(value, "_repr_html_", None)
+    if own is not None:
+        shown: str = own()
+        return shown
+    if is_history(value):
+        return history_html(value)
+    return whole(tree_html(value))
+
+
+def is_history(value: object) -> bool:
+    """Return whether a value is a list of the records of `train` or `fit`.
+
+    Args:
+        value: any value.
+
+    Returns:
+        False for an empty list.
+
+    Example:
+        >>> is_history([lf.StepRecord(1, 0.5)]), is_history([0.5])
+        (True, False)
+    """
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
+
+
+def state_html(state: TrainState) -> Markup:
+    """Show the state of a run.
+
+    Args:
+        state: the state.
+
+    Returns:
+        The HTML.
+    """
+    heading = faint(f"TrainState after step {int(state.step):,}")
+    kept = {
+        "params": state.params,
+        "opt_state": state.opt_state,
+        "gradient_state": state.gradient_state,
+        "key": state.key,
+    }
+    parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
+    return whole(heading, *parts)

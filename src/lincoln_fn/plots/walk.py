@@ -1,0 +1,84 @@
+"""The walk through a network and back: the size of what goes from layer to layer."""
+
+from __future__ import annotations
+
+import math
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from lincoln_fn.inspect import trace
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.plots._figure import COLOURS, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def flow(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    loss: Loss,
+    target: Arrays,
+    *,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the norms of y and g at each layer: forward from top to bottom, and back upwards.
+
+    g is dL/dy, which the layer's `backward` is given. If its line runs to the left on its way up,
+    the gradients vanish; to the right, they explode. A norm that is 0 or not finite has no place
+    on the logarithmic scale: it is a gap in the line, with the value beside it.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: its input.
+        loss: with reduction mean or sum.
+        target: the target that the loss takes.
+        axes: to draw on; None makes a figure tall enough for all layers.
+
+    Returns:
+        The axes. The first line is |y|, the second |g|, from the first layer to the last; a gap is
+        a `nan`.
+
+    Raises:
+        LayerError: as `lf.inspect.trace` does.
+        ImportError: if matplotlib is not installed.
+
+    Example:
+        >>> x, net = torch.tensor([[3.0, 4.0]]), lf.serial(lf.relu(), lf.identity())
+        >>> axes = flow(net, ((), ()), x, lf.losses.mse(reduction="sum"), torch.zeros(1, 2))
+        >>> [line.get_xdata().tolist() for line in axes.lines]
+        [[5.0, 5.0], [10.0, 10.0]]
+    """
+    records = trace(net, params, x, loss, target)
+    axes = new_axes(7.2, max(3.0, 1.4 + 0.26 * len(records))) if axes is None else axes
+    axes.set_xscale("log")
+    kinds = (
+        ("|y|, forward", [record.output_norm for record in records], "v-", COLOURS[0], 0.01),
+        ("|g|, backward", [record.gradient_norm for record in records], "^--", COLOURS[1], 0.99),
+    )
+    for label, norms, look, colour, side in kinds:
+        shown = [n if n and math.isfinite(n) else math.nan for n in norms]
+        axes.plot(shown, range(len(norms)), look, color=colour, markersize=5, label=label)
+        for i, norm in enumerate(norms):
+            if norm is not None and math.isnan(shown[i]):
+                axes.text(
+                    side,
+                    i,
+                    f"{label[:3]} = {norm:g}",
+                    transform=axes.get_yaxis_transform(),
+                    color=colour,
+                    fontsize="small",
+                    ha="left" if side < 0.5 else "right",
+                    va="center",
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+                )
+    labels = [shorten(record.label, 48, placeholder=" …") for record in records]
+    axes.set_yticks(range(len(records)), labels, fontsize="small")
+    axes.set_ylim(len(records) - 0.5, -0.5)
+    axes.set(xlabel="norm", title="Norms, forward and back")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return axes
