@@ -51,6 +51,7 @@ VALID = {
     "body": lf.tanh(), "optimizers": {"": optim.sgd(0.1)}, "parts": (optim.sgd(0.1),),
     "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
     "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
+    "optimizer": optim.sgd(0.1), "group": lf.distributed.alone(),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)),
 }  # fmt: skip
 # Arguments that another one needs.

@@ -157,6 +157,7 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "patching",
         "feedback_alignment",
         "mnist_private",
+        "mnist_distributed",
     ],
 )
 def test_help_says_how_long_a_default_run_takes(name, run, capsys):

@@ -65,12 +65,14 @@ class Group:
         ranks: the numbers of its processes in the whole run.
         handle: torch's process group; None for a group of one process.
         pulse: says which process is gone; None if that is not known.
+        timeout: how many seconds a process waits for another at most; None for torch's default.
     """
 
     rank: int
     ranks: tuple[int, ...]
     handle: dist.ProcessGroup | None = None
     pulse: pulses.Pulse | None = None
+    timeout: float | None = None
 
     @property
     def size(self) -> int:
@@ -84,16 +86,18 @@ class Group:
         """Make the group of some of the processes; all of them must call it, in the same order.
 
         Args:
-            positions: their ranks in this group.
+            positions: their ranks in this group, in any order.
 
         Returns:
             The group; None in a process outside of it.
         """
+        positions = sorted(positions)
         ranks = tuple(self.ranks[i] for i in positions)
-        handle = None if self.handle is None or len(ranks) == 1 else dist.new_group(list(ranks))
+        is_alone = self.handle is None or len(ranks) == 1
+        handle = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
         if self.rank not in positions:
             return None
-        return Group(list(positions).index(self.rank), ranks, handle, self.pulse)
+        return attrs.evolve(self, rank=positions.index(self.rank), ranks=ranks, handle=handle)
 
     def duplicate(self) -> Group:
         """Make a group of the same processes, for what runs beside the communication in this one.
@@ -101,9 +105,16 @@ class Group:
         Returns:
             The group.
         """
-        group = self.subgroup(range(self.size))
-        assert group is not None, "this process is in its own group"
-        return group
+        if self.handle is None:
+            return self
+        # Other groups of a grid may do the same at the same time: torch must not count them as one.
+        handle = dist.new_group(
+            list(self.ranks), timeout=self._timeout(), use_local_synchronization=True
+        )
+        return attrs.evolve(self, handle=handle)
+
+    def _timeout(self) -> timedelta | None:
+        return None if self.timeout is None else timedelta(seconds=self.timeout)
 
     def gather(self, x: Tensor) -> Tensor:
         """Collect one tensor of each process.
@@ -275,10 +286,14 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
         yield alone()
         return
     chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
-    dist.init_process_group(chosen, timeout=timedelta(seconds=timeout))
-    pulse = pulses.start(dist.get_rank())
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    wait = timedelta(seconds=timeout)
+    # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
+    store = pulses.store_of_attempt(rank, wait)
+    dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
+    pulse = pulses.start(rank)
     try:
-        yield attrs.evolve(world(), pulse=pulse)
+        yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
     finally:
         pulse.stop()
         dist.destroy_process_group()

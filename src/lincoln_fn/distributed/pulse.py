@@ -77,8 +77,29 @@ class Pulse:
         return self.store.get(key) if self.store.check([key]) else b""
 
 
+def store_of_attempt(rank: int, wait: timedelta) -> PrefixStore:
+    """Connect to the store that torchrun or rank 0 keeps.
+
+    Args:
+        rank: of this process.
+        wait: for how long at most.
+
+    Returns:
+        What this attempt to run has in the store; torchrun counts its restarts.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_kept_by_rank_0 = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = TCPStore(
+        address, port,
+        is_master=rank == 0 and is_kept_by_rank_0, wait_for_workers=False, timeout=wait,
+        multi_tenant=True,
+    )  # fmt: skip
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"lincoln_fn/{attempt}", store)
+
+
 def start(rank: int) -> Pulse:
-    """Begin to beat, in the store that torchrun or rank 0 keeps.
+    """Begin to beat, in a connection of its own to the store.
 
     Args:
         rank: of this process.
@@ -86,10 +107,6 @@ def start(rank: int) -> Pulse:
     Returns:
         The pulse, which `stop` ends.
     """
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    wait = timedelta(seconds=30)
-    store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=wait)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    pulse = Pulse(rank, PrefixStore(f"lincoln_fn/{attempt}", store))
+    pulse = Pulse(rank, PrefixStore("pulse", store_of_attempt(rank, timedelta(seconds=30))))
     threading.Thread(target=pulse.beat, daemon=True).start()
     return pulse

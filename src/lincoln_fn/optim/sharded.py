@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import keys, tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._slices import Processes, cut, join
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state
@@ -37,6 +37,7 @@ class ShardedState:
     sizes: tuple[int, ...] = static()
 
 
+@checked
 def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
     """Divide an optimizer's state among processes: ZeRO-1.
 
@@ -60,7 +61,6 @@ def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
         >>> optimizer, optimizer.init({"weight": torch.zeros(2, 3)}).inner.m
         (sharded(adamw(0.1), group), {'weight': tensor([0., 0., 0., 0., 0., 0.])})
     """
-    check_kinds("sharded", "(optimizer, group)", optimizer=(optimizer, Optimizer))
     _check_elementwise(optimizer)
     return Optimizer(
         f"sharded({optimizer.name}, group)",
