@@ -203,9 +203,11 @@ def measure(
     """
     lf.keep_freed_memory()
     results: dict[str, dict[str, float]] = {}
-    # torch's own warning, at the first jvp of a process.
     with warnings.catch_warnings():
+        # torch's own warning, at the first jvp of a process.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # BackPACK's hooks, for the images need no gradient.
+        warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
         for name in names:
             for what in ROWS:
                 made = programs(WORKLOADS[name], what, say)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -238,18 +239,24 @@ def measure(
         forward and backward in the same round.
     """
     lf.keep_freed_memory()
-    results: dict[str, dict[str, float]] = {}
-    for name in names:
-        workload = WORKLOADS[name]
-        unit, made = torch_step(workload), programs(workload, say)
-        count = max(1, round(seconds / _time(unit, 3)))
-        ratios: dict[str, list[float]] = {program: [] for program in made}
-        for _ in range(rounds):
-            base = _time(unit, count)
-            for program, run in made.items():
-                ratios[program].append(_time(run, count) / base)
-        results[name] = {program: statistics.median(of) for program, of in ratios.items()}
-    return results
+    with warnings.catch_warnings():
+        # BackPACK's hooks, for the images need no gradient.
+        warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+        return {name: _ratios(WORKLOADS[name], rounds, seconds, say) for name in names}
+
+
+def _ratios(
+    workload: Workload, rounds: int, seconds: float, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Time the programs of one workload in turn."""
+    unit, made = torch_step(workload), programs(workload, say)
+    count = max(1, round(seconds / _time(unit, 3)))
+    ratios: dict[str, list[float]] = {program: [] for program in made}
+    for _ in range(rounds):
+        base = _time(unit, count)
+        for program, run in made.items():
+            ratios[program].append(_time(run, count) / base)
+    return {program: statistics.median(of) for program, of in ratios.items()}
 
 
 def _time(run: Program, count: int) -> float:

@@ -1,12 +1,14 @@
 """A patched network runs as the network would with other outputs, gradients or cache entries."""
 
+from functools import partial
+
 import pytest
 import torch
 
 import lincoln_fn as lf
 from lincoln_fn import keys, tree
 from lincoln_fn.patching import outputs, patched
-from lincoln_fn.walk import there
+from lincoln_fn.walk import gradients, there
 
 X = keys.normal(lf.Key(1), (5, 4), dtype=torch.float64)
 G = keys.normal(lf.Key(2), (5, 3), dtype=torch.float64)
@@ -153,6 +155,46 @@ def test_the_gradient_of_a_patched_output_may_be_patched_too():
     net = patched(lf.tanh(), {"": lambda y: 3 * y}, gradients={"": lambda g: 3 * g})
     y, cache = net.forward((), X)
     torch.testing.assert_close(net.input_grad((), cache, y), 3 * y * (1 - X.tanh() ** 2))
+
+
+UNTRAINED = lf.residual(lf.serial(lf.tanh(), lf.relu()))
+LATE = lf.serial(UNTRAINED, lf.frozen(lf.dense(4)), lf.dense(3), lf.tanh())
+
+
+@pytest.mark.parametrize("path", ["0", "0.0", "0.0.1", "0.1", "1", "1.0"])
+@pytest.mark.parametrize("around", [lf.serial, lf.checkpointed, lambda net: lf.residual(net, net)])
+def test_a_patch_of_g_before_the_first_trained_layer_is_refused_by_grads(path, around):
+    net = around(LATE)
+    path = f"0.{path}"
+    params = net.init(lf.Key(3), X)
+    both = patched(net, gradients={path: lambda g: 2 * g, "0.2": lambda g: 3 * g})
+    _, cache = both.forward(params, X)
+    own_dx, own = net.backward(params, net.forward(params, X)[1], G)
+    dx, dparams = both.backward(params, cache, G)
+    assert not torch.allclose(dx, own_dx)
+    assert_same(both.input_grad(params, cache, G), dx)
+    for run in (both.grads, partial(gradients, both), partial(cotangents_alone, both)):
+        with pytest.raises(lf.LayerError, match=rf"the patch of g at '{path}' touches nothing"):
+            run(params, cache, G)
+    patched_alone = patched(net, gradients={"0.2": lambda g: 3 * g})
+    assert_same(patched_alone.grads(params, cache, G), dparams)
+    assert not torch.allclose(tree.leaves(dparams)[0], tree.leaves(own)[0])
+
+
+def cotangents_alone(net, params, cache, g):
+    return lf.cotangents(net, params, cache, g, dx=False)
+
+
+def test_a_patch_of_g_behind_the_first_trained_layer_reaches_grads():
+    net = lf.serial(lf.tanh(), lf.dense(4), UNTRAINED, lf.dense(3))
+    params = net.init(lf.Key(3), X)
+    _, cache = net.forward(params, X)
+    own = net.grads(params, cache, G)
+    for path in ("2", "2.0", "2.0.0", "2.0.1", "2.1", "3", "1", ""):
+        changed = patched(net, gradients={path: lambda g: 2 * g})
+        dparams = changed.grads(params, cache, G)
+        assert_same(changed.backward(params, cache, G)[1], dparams)
+        assert not torch.allclose(dparams[1].weight, own[1].weight), path
 
 
 # Cache entries

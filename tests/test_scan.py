@@ -152,8 +152,8 @@ def test_a_compiled_step_gives_the_same(name):
     ("run_it", "message"),
     [
         (
-            lambda: run(lf.scan(lf.rnn_cell(5)), (X, STATE, None)),
-            r"a sequence or \(sequence, state",
+            lambda: run(lf.scan(lf.rnn_cell(5)), (X, STATE, None, None)),
+            r"a sequence, \(sequence, state\) or \(sequence, state, mask\)",
         ),
         (lambda: run(lf.scan(lf.rnn_cell(5), dim=3), X), "an axis dim=3"),
         (lambda: run(lf.scan(lf.rnn_cell(5)), X[:, :0]), "at least one step in axis 1"),

@@ -8,23 +8,15 @@ a step. Its params are those of the network given, and nothing needs to be undon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
 
-import attrs
-import torch
-from torch import Tensor
-
-from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn._patches import KEEP, Patch, Patches, patched_layer
+from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.paths import map_paths, paths, unknown_path
-from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
-
-# What takes the place of a value, or a function from the value to what takes its place.
-Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
+from lincoln_fn.walk.walks import inside
 
 
 def patched(
@@ -57,7 +49,9 @@ def patched(
 
     Raises:
         LayerError: if net has no such path, or there is no patch; from its functions, if a cache
-            has no such entry, or a new value has another shape, dtype or device than the old.
+            has no such entry, if a new value has another shape, dtype or device than the old, or if
+            no gradient depends on a patch of g. Of `grads` that is so for a layer before the first
+            trained one.
 
     Example:
         >>> net, x = lf.serial(lf.dense(3), lf.relu(), lf.dense(2)), torch.ones(1, 4)
@@ -80,12 +74,25 @@ def patched(
         entries.setdefault(path, {})[entry] = patch
 
     def changed(layer: Layer, path: str) -> Layer:
-        of_output, of_gradient = given[0].get(path, _KEEP), given[1].get(path, _KEEP)
-        if of_output is _KEEP and of_gradient is _KEEP and path not in entries:
+        of_output, of_gradient = given[0].get(path, KEEP), given[1].get(path, KEEP)
+        within = _within(path, layer, given[1])
+        if of_output is KEEP and of_gradient is KEEP and path not in entries and not within:
             return layer
-        return _patched_layer(layer, _Patches(path, of_output, of_gradient, entries.get(path, {})))
+        patches = Patches(path, of_output, of_gradient, entries.get(path, {}), within)
+        return patched_layer(layer, patches)
 
     return map_paths(changed, net)
+
+
+def _within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
+    """Find the first patch within each part of a composition; return its path by the part."""
+    found = {}
+    for i in range(len(layer.parts)):
+        part = inside(path, i)
+        paths_within = [p for p in patches if p == part or p.startswith(f"{part}.")]
+        if paths_within:
+            found[i] = paths_within[0]
+    return found
 
 
 def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
@@ -149,93 +156,6 @@ def labels_of(path: str, seen: Iterable[str]) -> list[str]:
         ['1', '1, use 2']
     """
     return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
-
-
-_KEEP: Any = object()  # Any: takes the place of a patch, and means that there is none
-
-
-@attrs.frozen(eq=False)
-class _Patches:
-    """The patches of one layer."""
-
-    path: str
-    output: Patch
-    gradient: Patch
-    entries: Mapping[str, Patch]
-
-    def leave(self, y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
-        """Change y and the cache, behind `forward`."""
-        if self.entries:
-            cache = _patched_cache(self.path, cache, self.entries)
-        return self.patched_output(y), cache
-
-    def patched_output(self, y: Arrays) -> Arrays:
-        """Change y."""
-        return y if self.output is _KEEP else _new_value(self.path, "y", y, self.output)
-
-    def enter(self, g: Arrays) -> Arrays:
-        """Change g, before `backward`."""
-        if self.gradient is not _KEEP:
-            return _new_value(self.path, "g", g, self.gradient)
-        if self.output is _KEEP or callable(self.output):
-            return g
-        return tree.map(torch.zeros_like, g)
-
-
-def _patched_layer(layer: Layer, patches: _Patches) -> Layer:
-    made = layer.composition
-    if made is not None:
-        return layer.rebuild(
-            layer.parts,
-            there=lambda visit, params, x: patches.leave(*made.there(visit, params, x)),
-            back=lambda visit, params, cache, g: made.back(visit, params, cache, patches.enter(g)),
-            predict=lambda visit, params, x: patches.leave(*made.predict_there(visit, params, x)),
-        )
-
-    def entered(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
-        return lambda params, cache, g: function(params, cache, patches.enter(g))
-
-    return layer.replace(
-        forward=lambda params, x: patches.leave(*layer.forward(params, x)),
-        predict=lambda params, x: patches.patched_output(layer.predict(params, x)),
-        backward=entered(layer.backward),
-        input_grad=entered(layer.input_grad),
-        grads=entered(layer.grads),
-    )
-
-
-def _new_value(path: str, what: str, old: Arrays, patch: Patch) -> Arrays:
-    """Return the new value, of the old one's structure, shapes, dtypes and devices."""
-    new = patch(old) if callable(patch) else patch
-    pairs = zip(tree.leaves(new), tree.leaves(old), strict=False)
-    if not tree.same_structure(new, old) or not all(_is_like(a, b) for a, b in pairs):
-        problem = f"expected a new {what} like the old, {brief(old)}, got {brief(new)}"
-        raise LayerError(f"patched {path!r}", problem)
-    return new
-
-
-def _is_like(new: object, old: Tensor) -> bool:
-    both = isinstance(new, Tensor) and isinstance(old, Tensor)
-    return both and all(getattr(new, n) == getattr(old, n) for n in ("shape", "dtype", "device"))
-
-
-def _patched_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
-    names = tree.paths(cache, states=True)
-    for entry in patches:
-        if entry not in names:
-            listed = ", ".join(map(repr, names)) or "which has none"
-            problem = f"expected an entry of the cache, {listed}, got {entry!r}"
-            raise LayerError(f"patched {path!r}", problem)
-    upcoming = iter(names)
-
-    def changed(leaf: Tensor) -> Tensor:
-        name = next(upcoming)
-        if name not in patches:
-            return leaf
-        new: Tensor = _new_value(path, f"cache entry {name!r}", leaf, patches[name])
-        return new
-
-    return tree.map(changed, cache, states=True)
 
 
 def _cache_entry(key: object, named: Mapping[str, Layer]) -> tuple[str, str]:

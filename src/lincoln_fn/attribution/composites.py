@@ -89,15 +89,24 @@ class Composite:
         for path, layer in singles.items():
             special = _fitting(layer, first)
             first = () if special else first
-            rule = self.by_path.get(path) or special or _fitting(layer, self.choices)
-            if rule is None:
-                mend = f"give it one by composite(by_path={{{path!r}: rule}})"
-                if layer.name.startswith("log_softmax"):
-                    mend += ", or explain the scores before it: leave the layer out"
-                where = " ".join(filter(None, ("lrp:", path, layer.name)))
-                raise LayerError(where, f"the composite has no rule; {mend}")
-            chosen[path] = rule
+            chosen[path] = self.by_path.get(path) or special or self.rule_of(layer, path)
         return chosen
+
+    def rule_of(self, layer: Layer, path: str = "") -> Rule:
+        """Choose a rule for a layer by its kind; the error names its path.
+
+        Example:
+            >>> epsilon_plus().rule_of(lf.add())
+            norm()
+        """
+        rule = _fitting(layer, self.choices)
+        if rule is None:
+            mend = f"give it one by composite(by_path={{{path!r}: rule}})"
+            if layer.name.startswith("log_softmax"):
+                mend += ", or explain the scores before it: leave the layer out"
+            where = " ".join(filter(None, ("lrp:", path, layer.name)))
+            raise LayerError(where, f"the composite has no rule; {mend}")
+        return rule
 
 
 def composite(

@@ -9,6 +9,7 @@ The walk back is that of the backward pass, with a rule at each layer in place o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.attribution._explained import Target, explained_output
+from lincoln_fn.attribution._loops import loops_of
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine.inference import inference
@@ -100,7 +102,8 @@ def lrp(
         The relevance of x, and that at every path.
 
     Raises:
-        LayerError: if a layer has no rule, or the target does not fit y; as the network does.
+        LayerError: if a layer has no rule, or the target does not fit y; for `fixed_point` and an
+            `ode` with the continuous adjoint, where relevance is not defined; as the network does.
 
     Source:
         Bach and others, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
@@ -119,7 +122,7 @@ def lrp(
     net = inference(net)
     chosen = composite.rules_of(net)
     found: list[LayerRelevance] = []
-    recorded = map_paths(partial(_recorded, found), net)
+    recorded = map_paths(partial(_recorded, found, composite.rule_of), net)
     with torch.no_grad():
         y, cache = recorded.forward(params, x)
         relevance = y * explained_output("lrp", y, target)
@@ -127,19 +130,21 @@ def lrp(
     return Relevance(of_x, tuple(found))
 
 
-def _recorded(found: list[LayerRelevance], layer: Layer, path: str) -> Layer:
+def _recorded(
+    found: list[LayerRelevance], rule_of: Callable[[Layer], Rule], layer: Layer, path: str
+) -> Layer:
     """Let a single layer keep its use as its cache, and a composition note its relevance."""
-    made = layer.composition
-    if made is None:
+    if layer.composition is None:
         return layer.replace(forward=partial(_forward, layer))
+    there, loop_back = loops_of(layer, path, rule_of)
 
     # Any: the visitor and the records of any walk.
     def noted(visit: Any, params: Params, cache: Cache, y: Arrays) -> tuple[Arrays, Any]:
-        x, records = made.back(visit, params, cache, y)
+        x, records = loop_back(visit, params, cache, y)
         found.append(LayerRelevance(path, layer.name, y, x))
         return x, records
 
-    return layer.rebuild(layer.parts, back=noted)
+    return layer.rebuild(layer.parts, there=there, back=noted)
 
 
 def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Use]:

@@ -64,7 +64,7 @@ def _there(
     return y, Kept((x, z), None if is_still else visit.advance(0, params, record))
 
 
-def _back(
+def back(
     visit: VisitBack, params: Params, cache: Kept, g: Float[Tensor, "batch ..."],
     *, solver: Solver,
 ) -> tuple[Arrays, Record]:  # fmt: skip
@@ -159,7 +159,7 @@ def fixed_point(
     chosen = Solver(solver, max_steps, tol, memory)
     return composition(
         "fixed_point", (cell,),
-        partial(_there, solver=chosen, shape=shape), partial(_back, solver=chosen),
+        partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
         gather=_gather, init=partial(_init, shape=shape), advance=with_states, needs_dx=_needs_dx,
         call=partial(_call, solver=chosen, shape=shape),
     )  # fmt: skip

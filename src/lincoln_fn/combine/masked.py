@@ -46,6 +46,7 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
 # Which layers take a mask (by their `forward`), and which compositions (by their label).
 RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
 ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
+SCAN: Final = "scan"
 # Compositions that take a mask if their part does.
 _AROUND: Final = ("frozen", "checkpointed", "in_dtype")
 # Layers whose output has no mask, so they come after `masked`.
@@ -58,6 +59,8 @@ def _takes(layer: Layer) -> Takes:
         return _with_state if unbound(layer.forward) in RECURRENT else _alone
     if made.label in _AROUND:
         return _takes(made.parts[0])
+    if made.label == SCAN:
+        return _with_state
     return _with_mask if made.label in ATTENTION else _alone
 
 
@@ -115,8 +118,8 @@ def masked(*layers: Layer) -> Layer:
     """Compose layers over a sequence with a mask, and return the mask with the output.
 
     x is (sequence, mask) and y is (layer_n(... layer_1(sequence)), mask). The mask (batch, length)
-    is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `multi_head_attention` and
-    `transformer_encoder_block` get the mask; all other layers get only the sequence, and treat
+    is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `scan`, `multi_head_attention`
+    and `transformer_encoder_block` get the mask; all other layers get only the sequence, and treat
     padding like entries. Use `masked_mean` or `last_state` after it to leave the padding out.
 
     Args:

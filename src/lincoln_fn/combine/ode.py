@@ -90,7 +90,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, times: Times) -> tup
     return x, tuple(records)
 
 
-def _back(
+def back(
     visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, times: Times
 ) -> tuple[Arrays, Record]:
     """Compute dz of each step, from the last to the first."""
@@ -114,7 +114,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return visit.advance(0, params, cache[-1][-1])
 
 
-def _there_flat(
+def _there_continuous(
     visit: VisitThere, params: Params, x: Arrays, *, times: Times
 ) -> tuple[Arrays, Kept]:
     """Take all steps, and keep the end."""
@@ -124,7 +124,7 @@ def _there_flat(
     return x, Kept(x, None if is_still else visit.advance(0, params, last))
 
 
-def _back_flat(
+def back_continuous(
     visit: VisitBack, params: Params, cache: Kept, g: Arrays, *, times: Times
 ) -> tuple[Arrays, Record]:
     """Follow z and a from t_1 back to t_0, and visit the field at each stage."""
@@ -227,10 +227,11 @@ def ode(
     """
     require(t[0] != t[1], "ode", "two different times t", t)
     times = Times(t, method, steps, time_dim)
-    discrete, continuous = (_there, _back, _advance), (_there_flat, _back_flat, with_states)
-    there, back, advance = discrete if adjoint == "discrete" else continuous
+    discrete = _there, back, _advance
+    continuous = _there_continuous, back_continuous, with_states
+    there, loop_back, advance = discrete if adjoint == "discrete" else continuous
     return composition(
-        "ode", (field,), partial(there, times=times), partial(back, times=times),
+        "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
         gather=gather_uses, init=partial(_init, times=times), advance=advance,
         call=partial(_call, times=times, adjoint=adjoint),
     )  # fmt: skip

@@ -26,7 +26,9 @@ Source: Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network", 2017.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -57,9 +59,18 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[A
     return y, Kept(y, None if is_still else tuple(advanced))
 
 
-def _back(
-    visit: VisitBack, params: Params, cache: Kept, g: Arrays, *, dim: int
-) -> tuple[Arrays, Record]:
+# From the terms of a sum and its g to the g of each term.
+SumBack: TypeAlias = Callable[[tuple[Tensor, Tensor], Tensor], tuple[Tensor, Tensor]]
+
+
+def _to_both(terms: tuple[Tensor, Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
+    return g, g
+
+
+def back(
+    visit: VisitBack, params: Params, cache: Kept, g: Arrays,
+    *, dim: int, sum_back: SumBack = _to_both,
+) -> tuple[Arrays, Record]:  # fmt: skip
     """Recompute x_2 = y_2 - h(y_1) and x_1 = y_1 - f(x_2), with dx_1 and dx_2 on the way."""
     count = len(visit.parts)
     check_cache(visit.label, cache, Kept)
@@ -69,11 +80,13 @@ def _back(
     dother, dchanged = _halves(g, dim)
     for i in reversed(range(count)):
         moved, again = visit.parts[i].forward(params[i], other)
-        through, records[i] = visit(i, params[i], owned(again), dchanged)
+        before = changed - moved
+        dbefore, dmoved = sum_back((before, moved), dchanged)
+        through, records[i] = visit(i, params[i], owned(again), dmoved)
         if through is not None:
             dother = dother + through
-        changed, other = other, changed - moved
-        dchanged, dother = dother, dchanged
+        changed, other = other, before
+        dchanged, dother = dother, dbefore
     return _joined((dother, dchanged), g, dim), tuple(records)
 
 
@@ -146,7 +159,7 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
     parts = tuple(part for block in blocks for part in block)
     return composition(
-        "reversible", parts, partial(_there, dim=dim), partial(_back, dim=dim),
+        "reversible", parts, partial(_there, dim=dim), partial(back, dim=dim),
         init=partial(_init, dim=dim), advance=with_states, needs_dx=needs_dx,
         call=partial(_call, dim=dim),
     )  # fmt: skip

@@ -16,53 +16,71 @@ If y_t is a part of s_t, its two gradients are added up. The parameters enter ev
 
 A state of the parameters, such as a key, advances from step to step.
 
-Cache: the cache of each step, and the shapes of y and s_n.
+Where a mask is False, s_t = s_(t-1) and y_t = 0. So there the cell gets 0 for g_t and for ds_t, and
+ds_t goes on to ds_(t-1).
+
+Cache: the cache of each step, the shapes of y and s_n, and the mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial, reduce
+from typing import TypeVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import checked
+from lincoln_fn.combine._step_masks import steps_first, steps_of, where
+from lincoln_fn.combine._sums import added
 from lincoln_fn.combine._uses import check_mirrors, gather_uses
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
-from lincoln_fn.record import brief, record
+from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_axis
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, whole
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
+T = TypeVar("T")
+
 
 @record
 class Ends:
-    """Stand-ins for y and the last state: their shapes, without memory of their own."""
+    """Stand-ins for y and the last state, without memory of their own, and what else x has.
+
+    `mask` has the axis of the steps first. `entries` is the number of entries of x, 0 for a tensor.
+    """
 
     y: Arrays
     state: Arrays
+    mask: Bool[Tensor, "length ..."] | None
+    entries: int = static()
 
 
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, dim: int, reverse: bool, has_output: bool
 ) -> tuple[Arrays, Record]:
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
-    sequence, state = _unpacked(x, dim)
+    sequence, state, mask = _unpacked(x, dim)
     ys, records = [], []
-    for x_t in _in_order(sequence.unbind(dim), reverse):
+    steps = zip(sequence.unbind(dim), steps_of(mask, sequence.shape[dim]), strict=True)
+    for x_t, mask_t in _in_order(steps, reverse):
         made, record = visit(0, params, (x_t, state))
         params = visit.advance(0, params, record)
-        y_t, state = _output_and_state(visit, made) if has_output else (_first(made), made)
-        ys.append(y_t)
+        y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
+        ys.append(where(mask_t, y_t, None))
+        state = where(mask_t, new, state)
         records.append(record)
     outputs = torch.stack(_in_order(ys, reverse), dim)
-    y = (outputs, state) if type(x) is tuple else outputs
-    return y, (tuple(records), Ends(tree.map(_stand_in, y), tree.map(_stand_in, state)))
+    entries = len(x) if type(x) is tuple else 0
+    y = (outputs, state) if entries else outputs
+    ends = Ends(tree.map(_stand_in, y), tree.map(_stand_in, state), mask, entries)
+    return y, (tuple(records), ends)
 
 
 def _back(
@@ -72,19 +90,31 @@ def _back(
     """Compute dx_t, ds_(t-1) = back(g_t, ds_t) at each step, from the last to the first."""
     check_entries(visit.label, "the cache", cache, 2)
     caches, ends = cache[0], cache[1]
-    check_mirrors(visit.label, g, ends.y)
-    is_tuple = type(ends.y) is tuple
-    gs, ds = g if is_tuple else (g, tree.map(torch.zeros_like, ends.state))
+    gs, ds = _of_ends(visit, g, ends)
     uses = _params_of_steps(visit, params, caches)
     dxs: list[Tensor] = []
     records: tuple[Record, ...] = ()
-    for i, g_t in reversed([*enumerate(_in_order(gs.unbind(dim), reverse))]):
-        made = (g_t, ds) if has_output else _added_to_first(ds, g_t)
-        (dx_t, ds), record = visit(0, uses[i], caches[i], made)
+    steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
+    for i, (g_t, mask_t) in reversed([*enumerate(_in_order(steps, reverse))]):
+        g_t, ds_t = where(mask_t, g_t, None), where(mask_t, ds, None)
+        made = (g_t, ds_t) if has_output else _added_to_first(ds_t, g_t)
+        (dx_t, before), record = visit(0, uses[i], caches[i], made)
+        if mask_t is not None and before is not None:
+            before = added(before, where(~mask_t, ds, None))
+        ds = before
         records = visit.add(record, records)
         dxs.append(dx_t)
     dx = None if dxs[0] is None else torch.stack(_in_order(dxs, not reverse), dim)
-    return (dx, ds) if is_tuple else dx, records
+    return (dx, ds, None)[: ends.entries] if ends.entries else dx, records
+
+
+def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Tensor, Arrays]:
+    """Return the gradients of y and of the last state: zeros for a state that has none."""
+    zeros = tree.map(torch.zeros_like, ends.state)
+    if ends.entries and type(g) is tuple and len(g) == 2 and g[1] is None:
+        g = (g[0], zeros)
+    check_mirrors(visit.label, g, ends.y)
+    return g if ends.entries else (g, zeros)
 
 
 def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Params]:
@@ -98,7 +128,7 @@ def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Pa
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, reverse: bool) -> Params:
-    sequence, state = _unpacked(x, dim)
+    sequence, state, _ = _unpacked(x, dim)
     return parts[0].init(key, (sequence.select(dim, -1 if reverse else 0), state))
 
 
@@ -106,17 +136,18 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
-def _unpacked(x: Arrays, dim: int) -> tuple[Tensor, Arrays]:
-    """Return the sequence and the first state, None if it is not given."""
-    sequence, state = x if type(x) is tuple and len(x) == 2 else (x, None)
+def _unpacked(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
+    """Return the sequence, the first state and the mask, with the axis of the steps first."""
+    is_tuple = type(x) is tuple and len(x) in (2, 3)
+    sequence, state, mask = (*x, None)[:3] if is_tuple else (x, None, None)
     if not isinstance(sequence, Tensor):
-        expected = "expected x to be a sequence or (sequence, state)"
+        expected = "expected x to be a sequence, (sequence, state) or (sequence, state, mask)"
         raise LayerError("scan", f"{expected}, got {no_tuple(x)}")
     check_axis("scan", sequence, dim)
     if not sequence.shape[dim]:
         problem = f"expected at least one step in axis {dim}, got {tuple(sequence.shape)}"
         raise LayerError("scan", problem)
-    return sequence, state
+    return sequence, state, steps_first(mask, sequence, dim)
 
 
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Tensor, Arrays]:
@@ -136,7 +167,7 @@ def _added_to_first(state: Arrays, g: Tensor) -> Arrays:
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
 
 
-def _in_order(steps: Iterable[Tensor], reverse: bool) -> list[Tensor]:
+def _in_order(steps: Iterable[T], reverse: bool) -> list[T]:
     return [*steps][::-1] if reverse else [*steps]
 
 
@@ -149,8 +180,14 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
     """Run a cell over a sequence: s_t = cell((x_t, s_(t-1))), and y_t is the first tensor of s_t.
 
     x is a sequence (batch, length, ...), and y is all y_t, stacked in the same axis. Or x is
-    (sequence, state), and y is (all y_t, the last state). Without a state, the first step gets
-    (x_1, None), which `rnn_cell`, `gru_cell` and `lstm_cell` take for zeros.
+    (sequence, state) or (sequence, state, mask), and y is (all y_t, the last state). Without a
+    state, or with None for it, the first step gets (x_1, None), which `rnn_cell`, `gru_cell` and
+    `lstm_cell` take for zeros.
+
+    The mask (batch, length) is True where the sequence has an entry. Where it is False, the state
+    stays as it was, and y_t is 0. A state that is None counts as zeros there. Outputs and states
+    have to begin with the axes of the batch. The cell runs on padding, too; so batch norm in a cell
+    counts it.
 
     Args:
         cell: a layer from (x_t, s_(t-1)) to s_t. The state is a tensor or a tuple of tensors.
@@ -165,7 +202,7 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
 
     Raises:
         LayerError: from its functions, if the cell raises one, x is not a sequence with at least
-            one step, or the cell returns something else.
+            one step, the mask does not fit it, or the cell returns something else.
 
     Source:
         Werbos, "Backpropagation Through Time: What It Does and How to Do It", 1990.

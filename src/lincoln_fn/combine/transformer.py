@@ -204,10 +204,17 @@ def _sized(*layers: Layer) -> Layer:
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Make the params in turn; a layer that replaces the fourth makes its own."""
     *first, fourth, last = parts
-    init = getattr(fourth.init, "function", fourth.init)
+    return init_in_turn((*first, _with_outputs(x.shape[-1], fourth), last), key, x)
+
+
+def _with_outputs(n_out: int, layer: Layer) -> Layer:
+    made = layer.composition
+    if made is not None:  # a rule, say, around the layer
+        return made.rebuild(tuple(_with_outputs(n_out, part) for part in made.parts))
+    init = getattr(layer.init, "function", layer.init)
     if isinstance(init, partial) and init.func is _init_features:
-        fourth = fourth.replace(init=partial(init, n_out=x.shape[-1]))
-    return init_in_turn((*first, fourth, last), key, x)
+        return layer.replace(init=partial(init, n_out=n_out))
+    return layer
 
 
 def _init_features(key: Key, x: Arrays, *, bias: bool, n_out: int = 1) -> Params:

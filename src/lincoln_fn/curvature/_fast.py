@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from lincoln_fn.fastpath import fast
@@ -13,6 +14,7 @@ from lincoln_fn.layers import dense, group_norm, lstm, silu
 _FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
 
 
+@lru_cache(maxsize=1)  # a power iteration, say, has the same network again and again
 def fast_for_forward_mode(net: Layer) -> Layer:
     """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode.
 

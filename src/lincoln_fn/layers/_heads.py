@@ -51,6 +51,8 @@ Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Inputs: TypeAlias = tuple[Sequence, Sequence, Sequence, Mask | None]
 # (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.
 Split: TypeAlias = Callable[[Sequence, int], Heads]
+# (params, weights, p=p) -> (kept, cache); `dropout.forward`, or one for some of the heads.
+Drop: TypeAlias = Callable[..., tuple[Tensor, dropout.Cache]]
 
 
 @record
@@ -79,6 +81,7 @@ def forward(
     p: float,
     is_causal: bool,
     split: Split = split_heads,
+    drop: Drop = dropout.forward,
 ) -> tuple[Sequence, Cache]:
     """Compute y = merge(kept v)."""
     query, key, value, mask = x
@@ -87,7 +90,7 @@ def forward(
     v = split(value, num_heads)
     kept, dropped = weights_of(q, k, mask, is_causal), None
     if params is not None:
-        kept, dropped = dropout.forward(params, kept, p=p)
+        kept, dropped = drop(params, kept, p=p)
     return merge_heads(kept @ v), Cache(q, k, v, mask, dropped, is_causal)
 
 

@@ -8,12 +8,13 @@ oneDNN returns every h, and keeps no gates. `layers/lstm.py` derives, in its nam
     dc = delta f
     dh = dz W_(hh)^T
 
-Every h is known, so z is computed for all steps at once, and so are the factors of delta and dh'.
-Only c' = f c + i g, and the last three lines, go from step to step.
+Every h is known, so z is computed for all steps at once, and so are u = h / o and the factors of
+delta and dh'. Only c' = f c + i g, and the last three lines, go from step to step.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Final
 
 import torch
@@ -50,17 +51,20 @@ def sums_backward(
 
 def _factors(cell: Cell, cache: KernelCache, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute o (1 - u^2), the factors of delta and dh' in dz, and f, for all steps."""
-    z = product.linear(cache.x, cell.weight_ih.mT, cell.bias_ih)
-    z = z + product.linear(before, cell.weight_hh.mT, cell.bias_hh)
+    # One product of [x, h] and both matrices: two would write and read z twice.
+    weight = torch.cat((cell.weight_ih, cell.weight_hh))
+    biases = [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None]
+    bias = reduce(torch.add, biases) if biases else None
+    z = product.linear(torch.cat((cache.x, before), -1), weight.mT, bias)
     z_i, z_f, z_g, z_o = z.chunk(4, -1)
     i, f, g, o = torch.sigmoid(z_i), torch.sigmoid(z_f), torch.tanh(z_g), torch.sigmoid(z_o)
     new, states = i * g, [cache.first[1]] * (len(z) + 1)
     for t in reversed(range(len(z))) if cache.reverse else range(len(z)):
         old, later = (t + 1, t) if cache.reverse else (t, t + 1)
         states[later] = torch.addcmul(new[t], f[t], states[old])
-    stacked = torch.stack(states)
-    c, u = (stacked[1:], stacked[:-1]) if cache.reverse else (stacked[:-1], stacked[1:])
-    u = torch.tanh(u)
+    c = torch.stack(states[1:] if cache.reverse else states[:-1])
+    # Where o is 0, so are h and everything that u is multiplied by.
+    u = cache.y / o.clamp(min=torch.finfo(o.dtype).tiny)
     slopes = (_sigmoid(g, i), _sigmoid(c, f), _tanh(i, g), _sigmoid(u, o))
     return _tanh(o, u), torch.cat(slopes, -1), f
 

@@ -1,11 +1,12 @@
-"""A single layer whose backward uses other matrices than its forward.
+"""A layer whose backward uses other matrices than its forward.
 
     y, cache    = forward(W, x)
     dx, dparams = backward(B, cache, g)    with B in the place of W
 
 The layer's own backward is called with B in the places of its matrices, and so nothing is derived
 anew. A dense layer, for instance, then computes dx = g B^T and, as x and g do not depend on B,
-dW = x^T g. In a recurrent layer g goes back through time by B, and dW follows from it.
+dW = x^T g. In a recurrent layer g goes back through time by B, and dW follows from it. In attention
+each of the four projections has a B.
 
 It is a composition of the layer and of its feedback, a layer that computes B from W:
 
@@ -24,9 +25,15 @@ from torch import Tensor
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record
-from lincoln_fn.rules.matrices import Selector, fans_of, matrices, with_matrices
+from lincoln_fn.rules.matrices import (
+    Selector,
+    fans_of,
+    map_one_layers,
+    matrices,
+    with_matrices,
+)
 from lincoln_fn.shapes import LayerError, check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -45,7 +52,7 @@ class FeedbackParams:
 def with_feedback(
     rule: str, net: Layer, feedback: Layer, layers: Selector, *, is_trained: bool = False
 ) -> Layer:
-    """Give feedback to each single layer that a selector takes.
+    """Give feedback to each single layer, and each attention, that a selector takes.
 
     `is_trained` is for feedback that is trained: it gets the gradients of the layer's matrices.
     """
@@ -58,7 +65,7 @@ def with_feedback(
         found.append(layer)
         return _with_feedback(rule, layer, feedback, is_trained)
 
-    made = map_layers(wrapped, net)
+    made = map_one_layers(wrapped, net)
     if not found:
         problem = f"expected a layer with matrices, got {net}"
         raise LayerError(rule, f"{problem}; name your own layers by `layers=`")

@@ -101,7 +101,7 @@ def direct_feedback_alignment(
         net: the network, made by `serial`.
         feedback_init: draws each B_i, of shape (n, *hidden axes), with n as n_in.
         layers: whether a part begins a block. The default takes those with a dense, convolutional,
-            bilinear or recurrent layer.
+            bilinear or recurrent layer, or with attention.
 
     Returns:
         The network. Its params are those of net, and then a `State` that holds all B_i.

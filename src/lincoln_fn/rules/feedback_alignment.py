@@ -6,8 +6,9 @@ trained:
     dx = g B^T
     dW = x^T g
 
-For recurrent layers, g goes back through time by B, too. With B = W it is backpropagation. During
-training W comes to agree with B, and dx with the true gradient to within 90 degrees.
+For recurrent layers, g goes back through time by B, too. In attention, each projection has its own
+B. With B = W it is backpropagation. During training W comes to agree with B, and dx with the true
+gradient to within 90 degrees.
 
 Source: Lillicrap, Cownden, Tweed and Akerman, "Random synaptic feedback weights support error
 backpropagation for deep learning", Nature Communications, 2016.
@@ -55,8 +56,8 @@ def feedback_alignment(
         net: the network.
         feedback_init: draws B, with the fans of the weights. None draws it as each layer draws its
             weights, by another key; weights that begin at 0 need one.
-        layers: whether a single layer gets feedback. The default takes dense, convolutional,
-            bilinear and recurrent layers.
+        layers: whether a layer gets feedback: a single layer, or attention as a whole. The default
+            takes dense, convolutional, bilinear and recurrent layers, and attention.
 
     Returns:
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback

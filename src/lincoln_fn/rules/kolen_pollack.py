@@ -46,7 +46,7 @@ def kolen_pollack(
     Args:
         net: the network.
         feedback_init: draws the first B, as in `feedback_alignment`.
-        layers: whether a single layer gets feedback, as in `feedback_alignment`.
+        layers: whether a layer gets feedback, as in `feedback_alignment`.
 
     Returns:
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback

@@ -1,9 +1,10 @@
 """The layers that have matrices, which a rule may replace on the way back.
 
 A matrix is a trained tensor with two axes or more in a layer that multiplies by it: dense,
-convolution, bilinear and recurrent layers. Biases have one axis. The parameters of a norm do not
-mix the features of x, and an embedding passes nothing back, so these have no matrices here. Nor
-have the projections inside attention, whose params are attention's own.
+convolution, bilinear and recurrent layers, and attention. Biases have one axis. The parameters of a
+norm do not mix the features of x, and an embedding passes nothing back, so these have no matrices
+here. Attention is a composition, but counts as one layer: its params hold the matrices of its four
+projections.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ from lincoln_fn.layers import (
     recurrent_cell,
     rnn,
 )
+from lincoln_fn.layers._attention_forms import NAME as ATTENTION
 
 Selector: TypeAlias = Callable[[Layer], bool]
 
-# By `init`, which `lf.fast` keeps. Any: the functions of every layer.
-_INITS: Final[frozenset[Callable[..., Any]]] = frozenset(
-    layer.init for layer in (bilinear, conv, conv_transpose, dense, gru, lstm, recurrent_cell, rnn)
+# By `init`, which `lf.fast` keeps, or by `forward`, for a layer whose size follows from its input.
+# Any: the functions of every layer.
+_FUNCTIONS: Final[frozenset[Callable[..., Any]]] = frozenset(
+    function
+    for layer in (bilinear, conv, conv_transpose, dense, gru, lstm, recurrent_cell, rnn)
+    for function in (layer.init, layer.forward)
 )
 
 
 def has_matrices(layer: Layer) -> bool:
-    """Return whether a layer, or a part of it, is dense, convolutional, bilinear or recurrent.
+    """Return whether a layer, or a part of it, is one that multiplies by matrices.
+
+    These are dense, convolutional, bilinear and recurrent layers, and attention.
 
     Args:
         layer: the layer.
@@ -49,13 +56,37 @@ def has_matrices(layer: Layer) -> bool:
         >>> [has_matrices(layer) for layer in (lf.gru(3), lf.batch_norm(), lf.serial(lf.dense(2)))]
         [True, False, True]
     """
-    if layer.composition is None:
-        return unbound(layer.init) in _INITS
+    if is_one_layer(layer):
+        functions = {unbound(layer.init), unbound(layer.forward)}
+        return layer.composition is not None or not functions.isdisjoint(_FUNCTIONS)
     return any(map(has_matrices, layer.parts))
 
 
+def is_one_layer(layer: Layer) -> bool:
+    """Return whether rules treat a layer as one: a single layer, or attention.
+
+    Example:
+        >>> [is_one_layer(layer) for layer in (lf.tanh(), lf.multi_head_attention(2), lf.serial())]
+        [True, True, False]
+    """
+    made = layer.composition
+    return made is None or made.label == ATTENTION
+
+
+def map_one_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
+    """Replace every layer that rules treat as one.
+
+    Example:
+        >>> map_one_layers(lambda layer: lf.tanh(), lf.serial(lf.multi_head_attention(2)))
+        serial(tanh())
+    """
+    if is_one_layer(net):
+        return f(net)
+    return net.rebuild(tuple(map_one_layers(f, part) for part in net.parts))
+
+
 def matrices(params: Params) -> tuple[Tensor, ...]:
-    """List the matrices of a single layer.
+    """List the matrices of one layer.
 
     Example:
         >>> matrices(lf.dense(2).init(lf.Key(0), torch.zeros(1, 3)))[0].shape
@@ -65,7 +96,7 @@ def matrices(params: Params) -> tuple[Tensor, ...]:
 
 
 def with_matrices(params: Params, others: tuple[Tensor, ...]) -> Params:
-    """Return a single layer's params with other matrices in the places of its own.
+    """Return one layer's params with other matrices in the places of its own.
 
     Example:
         >>> params = lf.dense(2).init(lf.Key(0), torch.zeros(1, 3))

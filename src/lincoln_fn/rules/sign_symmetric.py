@@ -105,7 +105,7 @@ def sign_symmetric(
         variant: the magnitudes M. "uniform" (uSF): the root mean square of the first W;
             "batchwise" (brSF): drawn anew for each batch; "fixed" (frSF): drawn once. All are of
             the same scale.
-        layers: whether a single layer gets feedback, as in `feedback_alignment`.
+        layers: whether a layer gets feedback, as in `feedback_alignment`.
 
     Returns:
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
