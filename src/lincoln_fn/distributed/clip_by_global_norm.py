@@ -1,0 +1,104 @@
+"""Clipping by the norm of a whole gradient, of which each process has a part.
+
+Some parameters are divided among the processes, and all processes have the others. With dp_r for
+the gradient of process r,
+
+    |dp|^2 = sum_r |dp_r|^2    over the divided parameters
+             + |dp|^2          over the others, once
+
+All processes compute the same norm, so they scale by the same factor. By a norm of its own part,
+each process would change what all have in a way of its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import OR_INFINITE, Positive, checked
+from lincoln_fn.distributed.fully_sharded import sharded_leaves
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.shapes import LayerError
+
+
+@checked
+def clip_by_global_norm(
+    max_norm: Annotated[Positive, OR_INFINITE], group: Group, *, like: Params = None
+) -> Transform:
+    """Scale all gradients together so that the norm of the whole is at most max_norm.
+
+    It computes what `lf.optim.clip_by_global_norm` computes in one process that has all parameters.
+    It is needed where parameters are divided: by `fully_sharded`, or in parallel layers.
+
+    Args:
+        max_norm: the largest norm, above 0.
+        group: the processes among which parameters are divided.
+        like: the params of the network of plain layers, of which only the shapes matter. A
+            parameter of parallel layers is divided if its shape differs. None if there are no
+            parallel layers.
+
+    Returns:
+        The transform, for `lf.optim.chain`.
+
+    Raises:
+        LayerError: if max_norm is not above 0; from the update, if `like` has another structure.
+        LostProcessError: from the update, if a process is gone.
+
+    Example:
+        >>> clip = clip_by_global_norm(10.0, lf.distributed.alone())
+        >>> dp = torch.tensor([30.0, 40.0])
+        >>> lf.optim.chain(clip, lf.optim.sgd(1.0)).update(torch.zeros(2), dp, ())[0]
+        tensor([-6.0000, -8.0000])
+    """
+    shapes = None if like is None else [leaf.shape for leaf in tree.leaves(like)]
+    name = call_repr("clip_by_global_norm", max_norm, GROUP)
+    return Transform(name, partial(_around, max_norm=max_norm, shapes=shapes, group=group))
+
+
+def _around(
+    inner: Optimizer, *, max_norm: float, shapes: list[torch.Size] | None, group: Group
+) -> Optimizer:
+    update = partial(_update, inner, max_norm=max_norm, shapes=shapes, group=group)
+    return Optimizer(inner.name, inner.init, update)
+
+
+def _update(
+    inner: Optimizer,
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    *,
+    max_norm: float,
+    shapes: list[torch.Size] | None,
+    group: Group,
+) -> tuple[Params, OptimizerState]:
+    """Take the inner optimizer's step with the gradients dp min(1, max / |dp|)."""
+    divided = {i for positions, _ in sharded_leaves(grads) for i in positions}
+    leaves = tree.leaves(grads)
+    if shapes is not None:
+        if len(shapes) != len(leaves):
+            problem = f"expected params of {len(leaves)} tensors, got like with {len(shapes)}"
+            raise LayerError("clip_by_global_norm", problem)
+        pairs = enumerate(zip(leaves, shapes, strict=True))
+        divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
+    norm = _norm(leaves, divided, group)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    return inner.update(params, tree.map(lambda g: (g * factor).to(g.dtype), grads), state)
+
+
+def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:
+    """Compute |dp|, with the divided parameters of all processes."""
+    if not grads:
+        return torch.zeros(())
+    # In float64, so that in float32 the norm does not depend on how the parameters are divided.
+    squares = torch.stack([g.double().square().sum() for g in grads])
+    is_divided = torch.tensor([i in divided for i in range(len(grads))], device=squares.device)
+    own, others = squares[is_divided].sum(), squares[~is_divided].sum()
+    return (group.gather(own).sum() + others).sqrt().to(grads[0].dtype)

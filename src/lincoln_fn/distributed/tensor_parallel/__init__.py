@@ -1,0 +1,1 @@
+"""Layers whose parameters are divided among processes, which compute one product together."""

@@ -1,0 +1,186 @@
+"""Column-parallel dense layer: process r computes y_r = x W_r + b_r, its part of y's features.
+
+The columns of W are divided among the processes, and so is b:
+
+    W = [W_0 W_1 ... W_(n-1)]
+    y = [y_0 y_1 ... y_(n-1)]    with y_r = x W_r + b_r
+
+Derivation. All processes have the same x, so forward sends nothing. Every y_r depends on x. With
+g_r for dL/dy_r, `layers/dense.py` derives
+
+    dx = sum_r g_r W_r^T
+    dW_r = x^T g_r
+    db_r = sum g_r    over the rows
+
+dW_r and db_r need nothing of the other processes. In dx, each process computes its own term, and
+`sum_over` adds them up. With `gather_output`, all processes get the whole y. Then they all have the
+same g, of which g_r is a part.
+
+Cache: x.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.tensor_parallel.collectives import (
+    check_divisible,
+    join_parts,
+    own_part,
+    sum_over,
+)
+from lincoln_fn.initializers import Initializer, fan_in_uniform
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, Params, call_repr
+from lincoln_fn.layers import dense
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
+# The part of a process, or with gather_output the whole.
+Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
+
+
+def there(
+    visit: VisitThere, params: Params, x: Inputs, *, group: Group, gather_output: bool
+) -> tuple[Outputs, Record]:
+    """Compute y_r = x W_r + b_r."""
+    y, record = visit(0, params, x)
+    return join_parts(y, -1, group) if gather_output else y, record
+
+
+def back(
+    visit: VisitBack,
+    params: Params,
+    cache: Record,
+    g: Outputs,
+    *,
+    group: Group,
+    gather_output: bool,
+) -> tuple[Inputs | None, Record]:
+    """Compute dx = sum_r g_r W_r^T."""
+    dx, record = visit(0, params, cache, own_part(g, -1, group) if gather_output else g)
+    return None if dx is None else sum_over(dx, group), record
+
+
+def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
+    """Make the layer whose y is divided among the processes, each with one such part.
+
+    Args:
+        part: from x to the process's features of y; the result has its params.
+        group: the processes.
+        gather_output: whether all processes get the whole y.
+        name: the result's.
+
+    Returns:
+        The layer.
+    """
+    return composition(
+        "column_parallel", (part,),
+        partial(there, group=group, gather_output=gather_output),
+        partial(back, group=group, gather_output=gather_output), gather=gather,
+        init=init, needs_dx=needs_dx, call=partial(call, name=name),
+    )  # fmt: skip
+
+
+def gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Return the gradient of the only part."""
+    return visit(0, params, records)
+
+
+def init(parts: tuple[Layer, ...], key: Key, x: Inputs) -> Params:
+    """Make the params of the only part."""
+    return parts[0].init(key, x)
+
+
+def needs_dx(i: int, params: Params) -> bool:
+    """Say that the gradient of the only part needs no dx."""
+    return False
+
+
+def call(parts: tuple[Layer, ...], *, name: str) -> str:
+    """Return the name of the layer."""
+    return name
+
+
+def own_columns(whole: dense.Params, group: Group) -> dense.Params:
+    """Keep the own columns of W, and the own part of b.
+
+    Args:
+        whole: the params of a dense layer.
+        group: the processes.
+
+    Returns:
+        Copies, without which the whole would stay in memory.
+    """
+    return tree.map(lambda leaf: own_part(leaf, -1, group).clone(), whole)
+
+
+def _init_own(key: Key, x: Inputs, *, whole: Layer, group: Group) -> dense.Params:
+    return own_columns(whole.init(key, x), group)
+
+
+_FAN_IN_INIT = fan_in_uniform()
+
+
+@checked
+def column_parallel(
+    n_out: PositiveInt,
+    group: Group,
+    *,
+    bias: bool = True,
+    gather_output: bool = False,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Divide the outputs of a dense layer among processes: y_r = x W_r + b_r.
+
+    All processes have the same x, of shape (..., n_in). The y of each has shape (..., n_out / n),
+    for n processes. `row_parallel` takes it as it is. Forward sends nothing, and backward adds up
+    dx, so all processes must call it.
+
+    Args:
+        n_out: the number of features of the whole y, a multiple of the number of processes.
+        group: the processes.
+        bias: whether there is a bias.
+        gather_output: whether all processes get the whole y, of shape (..., n_out).
+        weight_init: draws the whole W, of which each process keeps its own columns. The default is
+            `lf.dense`'s.
+        bias_init: draws the whole b, likewise.
+
+    Returns:
+        The layer. Its params are `layers.dense.Params`: weight (n_in, n_out / n) and bias
+        (n_out / n,). The parts of all processes together are what `lf.dense` draws from the same
+        key.
+
+    Raises:
+        LayerError: if n_out is below 1, or not a multiple of the number of processes; from its
+            functions, if x does not fit.
+        LostProcessError: from its functions, if a process is gone.
+
+    Source:
+        Shoeybi and others, "Megatron-LM", 2019, section 3.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
+        >>> layer = column_parallel(4, group)
+        >>> layer, layer.predict(layer.init(lf.Key(0), x), x).shape
+        (column_parallel(4, group), torch.Size([5, 4]))
+    """
+    check_divisible("column_parallel", "n_out", n_out, group)
+    plain = partial(dense.dense, bias=bias, weight_init=weight_init, bias_init=bias_init)
+    whole, part = plain(n_out), plain(n_out // group.size)
+    name = call_repr(
+        "column_parallel", n_out, GROUP,
+        bias=(bias, True), gather_output=(gather_output, False),
+        weight_init=(weight_init, _FAN_IN_INIT), bias_init=(bias_init, _FAN_IN_INIT),
+    )  # fmt: skip
+    made = part.replace(init=partial(_init_own, whole=whole, group=group))
+    return divided(made, group, gather_output=gather_output, name=name)

@@ -1,0 +1,98 @@
+"""Trees of tensors that are divided among processes, made from whole ones and put together again.
+
+Nothing says how a leaf is divided but its shape: along the one axis where the part's size is 1 / n
+of the whole's, for n processes. A leaf with the same shape in both is in all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, own_part
+from lincoln_fn.record import brief
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.tree import T
+
+
+def split(whole: T, like: T, group: Group) -> T:
+    """Take this process's part of each tensor, such as the params of a trained network.
+
+    Args:
+        whole: a tree, such as the params or the `TrainState` of a network of plain layers.
+        like: a tree of the parts' shapes, such as the params of the network of parallel layers from
+            its `init`.
+        group: the processes among which it is divided.
+
+    Returns:
+        The tree of this process. Its tensors have memory of their own.
+
+    Raises:
+        LayerError: if the trees differ in structure, or shapes do not fit.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
+        >>> plain, parallel = lf.dense(4), lf.distributed.column_parallel(4, group)
+        >>> like = parallel.init(lf.Key(0), x)
+        >>> split(plain.init(lf.Key(1), x), like, group)
+        Params(weight=float32[3, 4], bias=float32[4])
+    """
+
+    def part(leaf: Tensor, own: Tensor) -> Tensor:
+        axis = _axis("split", leaf, own, group)
+        return leaf if axis is None else own_part(leaf, axis, group).clone()
+
+    return _mapped("split", part, whole, like)
+
+
+def join(parts: T, like: T, group: Group) -> T:
+    """Put the parts of all processes together: the inverse of `split`. All of them must call it.
+
+    Args:
+        parts: the tree of this process.
+        like: a tree of the whole's shapes, such as the params of the network of plain layers from
+            its `init`. It may be on the device `meta`.
+        group: the processes among which it is divided.
+
+    Returns:
+        The whole tree, the same in each process.
+
+    Raises:
+        LayerError: if the trees differ in structure, or shapes do not fit.
+        LostProcessError: if a process is gone.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
+        >>> plain, parallel = lf.dense(4), lf.distributed.column_parallel(4, group)
+        >>> like = plain.init(lf.Key(0), x)
+        >>> join(parallel.init(lf.Key(1), x), like, group)
+        Params(weight=float32[3, 4], bias=float32[4])
+    """
+
+    def whole(leaf: Tensor, full: Tensor) -> Tensor:
+        axis = _axis("join", full, leaf, group)
+        return leaf if axis is None else join_parts(leaf, axis, group)
+
+    return _mapped("join", whole, parts, like)
+
+
+def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | None:
+    """Find the axis along which a tensor is divided; None if it is not."""
+    if whole.shape == part.shape:
+        return None
+    for axis in range(part.ndim):
+        sizes = list(part.shape)
+        sizes[axis] *= group.size
+        if tuple(sizes) == whole.shape:
+            return axis
+    wanted = f"a part of {tuple(whole.shape)} along one axis in {group.size} processes"
+    raise LayerError(function, f"expected {wanted}, got {tuple(part.shape)}")
+
+
+def _mapped(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
+    if not tree.same_structure(given, like, states=True):
+        raise LayerError(function, f"expected a tree like {brief(like)}, got {brief(given)}")
+    return tree.map(f, given, like, states=True)

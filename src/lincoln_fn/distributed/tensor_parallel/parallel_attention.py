@@ -1,0 +1,230 @@
+"""Multi-head attention whose heads are divided among processes.
+
+Process r has some of the heads. It has the columns of W_q, W_k and W_v that belong to them, and the
+rows of W_o:
+
+    heads_r = attention of its heads(query W_(q, r) + b_(q, r), ...)
+    y = sum_r heads_r W_(o, r) + b_o
+
+The first three products are column-parallel, and the last one is row-parallel, so forward adds up
+y.
+
+Derivation. `layers/multi_head_attention.py` derives what each process makes of g. All heads depend
+on the same query, key and value, so as in `column_parallel.py`
+
+    dquery = sum_r dquery_r    and likewise dkey and dvalue
+
+In self-attention, dx_r = dquery_r + dkey_r + dvalue_r is added up at once: one sum in each
+direction. A floating mask has a gradient, too. A mask for all heads has the sum of the processes'
+gradients. A mask with an entry for each head is divided as the heads are, and its gradients are
+joined.
+
+Cache: multi-head attention's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from lincoln_fn.arguments import PositiveInt, Probability, checked
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.tensor_parallel.collectives import (
+    check_divisible,
+    join_parts,
+    own_part,
+    sum_over,
+)
+from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, own_columns
+from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
+from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
+from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers import _heads, dropout, multi_head_attention
+from lincoln_fn.layers._attention import Sequence
+from lincoln_fn.layers._attention_forms import Gradients, Inputs
+from lincoln_fn.layers.multi_head_attention import Params
+from lincoln_fn.record import record, static
+from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+NAME = "parallel_attention"
+
+
+@record
+class HeadsCache:
+    """The own heads' cache, and whether the mask had an entry for each head."""
+
+    heads: Record
+    divides_mask: bool = static()
+
+
+def heads_there(
+    visit: VisitThere, params: dropout.Params | None, x: _heads.Inputs, *, group: Group
+) -> tuple[Sequence, HeadsCache]:
+    """Compute the attention of the own heads."""
+    query, key, value, mask = x
+    divides_mask = mask is not None and mask.shape[-3] > 1
+    if mask is not None and divides_mask:
+        mask = own_part(mask, -3, group)
+    y, heads = visit(0, params, (query, key, value, mask))
+    return y, HeadsCache(heads, divides_mask)
+
+
+def heads_back(
+    visit: VisitBack,
+    params: dropout.Params | None,
+    cache: HeadsCache,
+    g: Sequence,
+    *,
+    group: Group,
+) -> tuple[tuple[Tensor | None, ...], Record]:
+    """Compute the gradients of the own heads' inputs, and dmask of all heads."""
+    check_cache("parallel_heads", cache, HeadsCache)
+    (*dinputs, dmask), heads = visit(0, params, cache.heads, g)
+    if dmask is not None:
+        divides = cache.divides_mask
+        dmask = join_parts(dmask, -3, group) if divides else sum_over(dmask, group)
+    return (*dinputs, dmask), heads
+
+
+def back(
+    visit: VisitBack, params: Params, cache: Record, g: Sequence, *, group: Group
+) -> tuple[Gradients | None, tuple[Record, ...]]:
+    """Compute dquery = sum_r dquery_r, and likewise dkey and dvalue."""
+    dx, records = multi_head_attention.back(visit, params, cache, g)
+    if dx is None:
+        return None, records
+    if isinstance(dx, Tensor):
+        return sum_over(dx, group), records
+    count = 1 if len(dx) == 2 else 3  # then follows dmask
+    dinputs = (sum_over(part, group) for part in dx[:count] if part is not None)
+    return (*dinputs, *dx[count:]), records
+
+
+def own_heads(whole: Params, group: Group) -> Params:
+    """Keep the own columns of query, key and value, and the own rows of the output.
+
+    Args:
+        whole: the params of multi-head attention.
+        group: the processes.
+
+    Returns:
+        Copies, without which the whole would stay in memory.
+    """
+    query, key, value = (own_columns(part, group) for part in (whole.query, whole.key, whole.value))
+    return Params(query, key, value, own_rows(whole.output, group), whole.dropout)
+
+
+def _init_own(
+    parts: tuple[Layer, ...], key: Key, x: Inputs, *, whole: Layer, group: Group
+) -> Params:
+    return own_heads(whole.init(key, x), group)
+
+
+def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:
+    return visit.advance(0, params, cache.heads)
+
+
+def _forward_dropped(
+    params: dropout.Params | None,
+    x: _heads.Inputs,
+    *,
+    group: Group,
+    num_heads: int,
+    p: float,
+    is_causal: bool,
+) -> tuple[Sequence, _heads.Cache]:
+    """Compute the own heads, with their part of the mask that one process draws."""
+    drop = partial(drop_part, group=group, axis=-3)
+    return _heads.forward(params, x, num_heads=num_heads, p=p, is_causal=is_causal, drop=drop)
+
+
+def _own_heads_layer(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
+    own = num_heads // group.size
+    heads = _heads.attention_heads(own, p=p, is_causal=is_causal)
+    if p:
+        forward = partial(_forward_dropped, group=group, num_heads=own, p=p, is_causal=is_causal)
+        heads = heads.replace(forward=forward, predict=heads.predict)
+    return composition(
+        "parallel_heads", (heads,), partial(heads_there, group=group),
+        partial(heads_back, group=group), gather=gather, init=init, advance=_advance_heads,
+    )  # fmt: skip
+
+
+_GLOROT = glorot_uniform()
+_FAN_IN_INIT = fan_in_uniform()
+_ZEROS = zeros()
+
+
+@checked
+def parallel_attention(
+    num_heads: PositiveInt,
+    group: Group,
+    *,
+    dropout: Probability = 0.0,
+    bias: bool = True,
+    is_causal: bool = False,
+    batch_first: bool = True,
+    weight_init: Initializer = _GLOROT,
+    output_weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _ZEROS,
+) -> Layer:
+    """Divide the heads of multi-head attention among processes.
+
+    All processes have the same x, in the forms that `lf.multi_head_attention` takes, and get the
+    same y. Forward adds up y, and backward dx, so all processes must call them. Dropout draws for
+    each head what one process would draw.
+
+    Args:
+        num_heads: the number of all heads, a multiple of the number of processes. The number of the
+            query's features is a multiple of it.
+        group: the processes.
+        dropout: the probability to drop a weight during training.
+        bias: whether the four projections have biases.
+        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
+        batch_first: whether the batch is the first axis of the sequences.
+        weight_init: draws the whole weights of query, key and value.
+        output_weight_init: draws the output's whole weight.
+        bias_init: draws the whole biases.
+
+    Returns:
+        The layer. Its params are `layers.multi_head_attention.Params`, where query, key and value
+        have 1 / n of their columns for n processes, and output has 1 / n of its rows. The parts of
+        all processes together are what `lf.multi_head_attention` draws from the same key.
+
+    Raises:
+        LayerError: if num_heads is below 1, or not a multiple of the number of processes, or
+            dropout is not from 0 to 1; from its functions, if x does not fit.
+        LostProcessError: from its functions, if a process is gone.
+
+    Source:
+        Shoeybi and others, "Megatron-LM", 2019, section 3.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.zeros(2, 5, 8)
+        >>> layer = parallel_attention(4, group)
+        >>> layer, layer.predict(layer.init(lf.Key(0), x), x).shape
+        (parallel_attention(4, group), torch.Size([2, 5, 8]))
+    """
+    check_divisible(NAME, "num_heads", num_heads, group)
+    options = {
+        "dropout": (dropout, 0.0), "bias": (bias, True), "is_causal": (is_causal, False),
+        "batch_first": (batch_first, True), "weight_init": (weight_init, _GLOROT),
+        "output_weight_init": (output_weight_init, _FAN_IN_INIT), "bias_init": (bias_init, _ZEROS),
+    }  # fmt: skip
+    whole = multi_head_attention.multi_head_attention(
+        num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first,
+        weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
+    )  # fmt: skip
+    heads = _own_heads_layer(num_heads, group, dropout, is_causal)
+    output = row_parallel(1, group).replace(name="row_parallel(features, group)")
+    return whole.rebuild(
+        (*whole.parts[:3], heads, output),
+        back=partial(back, group=group),
+        init=partial(_init_own, whole=whole, group=group),
+        call=partial(call, name=call_repr(NAME, num_heads, GROUP, **options)),
+    )

@@ -1,0 +1,123 @@
+"""A transformer block whose attention and dense layers are divided among processes.
+
+In each sublayer, a column-parallel layer comes first and a row-parallel one last:
+
+    attention       parallel_attention
+    dense layers    column_parallel, activation, parallel_dropout, row_parallel
+
+Between them each process has its own features. Layer norms, residual connections and the dropout
+behind a sublayer are the same in all processes, and so are their gradients: they are computed from
+the same x and the same g, and no process needs another's.
+
+Derivation. It is a composition, of layers that derive their own backward pass. Each sublayer has
+one sum in each direction.
+
+Source: Shoeybi and others, "Megatron-LM", 2019, section 3.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.tensor_parallel.column_parallel import (
+    call,
+    column_parallel,
+    own_columns,
+)
+from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
+from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
+from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params, call_repr
+from lincoln_fn.layers import dense
+from lincoln_fn.layers._attention_forms import NAME as ATTENTION
+
+
+@checked
+def parallel_encoder_block(
+    num_heads: PositiveInt,
+    group: Group,
+    dim_feedforward: PositiveInt = 2048,
+    dropout: Probability = 0.1,
+    activation: Activation = "relu",
+    layer_norm_eps: NonNegative = 1e-5,
+    norm_first: bool = False,
+    is_causal: bool = False,
+    bias: bool = True,
+    batch_first: bool = True,
+) -> Layer:
+    """Divide a transformer encoder's block among processes.
+
+    It computes what `lf.transformer_encoder_block` computes, from the same key with the same masks.
+    All processes have the same x and get the same y.
+
+    Args:
+        num_heads: the number of all heads, a multiple of the number of processes.
+        group: the processes.
+        dim_feedforward: the features between the two dense layers, likewise a multiple.
+        dropout: the probability to drop: attention's weights, the activation's values, and each
+            sublayer's output.
+        activation: "relu" or "gelu".
+        layer_norm_eps: of the layer norms.
+        norm_first: whether to normalise each sublayer's input instead of the sum.
+        is_causal: whether each position attends only to itself and earlier ones.
+        bias: whether dense layers, attention and layer norms have biases.
+        batch_first: whether the batch is the first axis of sequences.
+
+    Returns:
+        The layer, whose params have the structure of `lf.transformer_encoder_block`'s.
+
+    Raises:
+        LayerError: if a hyperparameter is out of its range, or num_heads or dim_feedforward is not
+            a multiple of the number of processes.
+        LostProcessError: from its functions, if a process is gone.
+
+    Source:
+        Shoeybi and others, "Megatron-LM", 2019, section 3.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.zeros(2, 5, 8)
+        >>> layer = parallel_encoder_block(4, group, dim_feedforward=16)
+        >>> layer, layer.predict(layer.init(lf.Key(0), x), x).shape
+        (parallel_encoder_block(4, group, dim_feedforward=16), torch.Size([2, 5, 8]))
+    """
+    whole = transformer_encoder_block(
+        num_heads, dim_feedforward, dropout, activation, layer_norm_eps, norm_first, is_causal,
+        bias, batch_first,
+    )  # fmt: skip
+    attention = parallel_attention(
+        num_heads, group, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first
+    )
+    first = column_parallel(dim_feedforward, group, bias=bias)
+    last = row_parallel(1, group, bias=bias).replace(name=f"row_parallel(features, {GROUP})")
+
+    def divided(layer: Layer) -> Layer:
+        if layer.composition is None:
+            return layer
+        if layer.composition.label == ATTENTION:
+            return attention
+        if layer.parts[0].forward is dense.forward:
+            _, active, dropped, _, after = layer.parts
+            inner = parallel_dropout(dropout, group) if dropout else dropped
+            made = partial(_init_feed_forward, whole=layer, group=group)
+            return layer.rebuild((first, active, inner, last, after), init=made)
+        return layer.rebuild(tuple(map(divided, layer.parts)))
+
+    options = {
+        "dim_feedforward": (dim_feedforward, 2048), "dropout": (dropout, 0.1),
+        "activation": (activation, "relu"), "layer_norm_eps": (layer_norm_eps, 1e-5),
+        "norm_first": (norm_first, False), "is_causal": (is_causal, False), "bias": (bias, True),
+        "batch_first": (batch_first, True),
+    }  # fmt: skip
+    name = call_repr("parallel_encoder_block", num_heads, GROUP, **options)
+    return whole.rebuild(tuple(map(divided, whole.parts)), call=partial(call, name=name))
+
+
+def _init_feed_forward(
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, whole: Layer, group: Group
+) -> Params:
+    first, active, inner, last, after = whole.init(key, x)
+    return own_columns(first, group), active, inner, own_rows(last, group), after

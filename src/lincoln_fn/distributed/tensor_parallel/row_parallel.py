@@ -1,0 +1,167 @@
+"""Row-parallel dense layer: y = sum_r x_r W_r + b, where process r has x_r, its part of x.
+
+The rows of W are divided among the processes as x's features are:
+
+    x = [x_0 x_1 ... x_(n-1)]
+    y = x W + b = sum_r x_r W_r + b    with W_r the rows of W for x_r
+
+Each process computes its own term, and `sum_over` adds them up. Process 0 adds b to its term, so
+that b is added once.
+
+Derivation. All processes have the same y, so they have the same g, and backward sends nothing.
+`layers/dense.py` derives
+
+    dx_r = g W_r^T
+    dW_r = x_r^T g
+    db = sum g    over the rows
+
+Every process has the whole b, and computes the same db. Without `input_is_parallel`, all processes
+have the whole x. Then each takes its own x_r from it, and all get the whole dx = [dx_0 dx_1 ...].
+
+Cache: x_r.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.tensor_parallel.collectives import (
+    check_divisible,
+    join_parts,
+    own_part,
+    sum_over,
+)
+from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, needs_dx
+from lincoln_fn.initializers import Initializer, fan_in_uniform
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers import dense
+from lincoln_fn.shapes import check_input, check_params
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+# The part of a process, or without input_is_parallel the whole.
+Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
+Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
+
+NAME = "row_parallel"
+
+
+def there(
+    visit: VisitThere, params: dense.Params, x: Inputs, *, group: Group, input_is_parallel: bool
+) -> tuple[Outputs, Record]:
+    """Compute y = sum_r x_r W_r + b."""
+    check_input(NAME, params, x, dense.Params)
+    if not input_is_parallel:
+        check_divisible(NAME, "x's features", x.shape[-1], group)
+        x = own_part(x, -1, group)
+    bias = params.bias if group.rank == 0 else None
+    y, record = visit(0, dense.Params(params.weight, bias), x)
+    return sum_over(y, group), record
+
+
+def back(
+    visit: VisitBack,
+    params: dense.Params,
+    cache: Record,
+    g: Outputs,
+    *,
+    group: Group,
+    input_is_parallel: bool,
+) -> tuple[Inputs | None, Record]:
+    """Compute dx_r = g W_r^T."""
+    check_params(NAME, params, dense.Params)
+    dx, record = visit(0, params, cache, g)
+    return dx if dx is None or input_is_parallel else join_parts(dx, -1, group), record
+
+
+def own_rows(whole: dense.Params, group: Group) -> dense.Params:
+    """Keep the own rows of W, and all of b.
+
+    Args:
+        whole: the params of a dense layer.
+        group: the processes.
+
+    Returns:
+        A copy of the rows, without which the whole W would stay in memory.
+    """
+    return dense.Params(own_part(whole.weight, 0, group).clone(), whole.bias)
+
+
+def _init_own(
+    key: Key, x: Inputs, *, whole: Layer, group: Group, input_is_parallel: bool
+) -> dense.Params:
+    check_input(NAME, (), x)
+    if x.ndim and input_is_parallel:
+        x = x.new_empty(x.shape[-1] * group.size)
+    elif x.ndim:
+        check_divisible(NAME, "x's features", x.shape[-1], group)
+    return own_rows(whole.init(key, x), group)
+
+
+_FAN_IN_INIT = fan_in_uniform()
+
+
+@checked
+def row_parallel(
+    n_out: PositiveInt,
+    group: Group,
+    *,
+    bias: bool = True,
+    input_is_parallel: bool = True,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Divide the inputs of a dense layer among processes: y = sum_r x_r W_r + b.
+
+    The x of each process has shape (..., n_in / n), for n processes, as `column_parallel` returns
+    it. All processes get the same y, of shape (..., n_out). Forward adds up y, so all processes
+    must call it, and backward sends nothing.
+
+    Args:
+        n_out: the number of features of y. That of x is found from the example input.
+        group: the processes.
+        bias: whether there is a bias.
+        input_is_parallel: whether x is the own part of a process. If not, all processes have the
+            same x, of shape (..., n_in), where n_in is a multiple of their number.
+        weight_init: draws the whole W, of which each process keeps its own rows. The default is
+            `lf.dense`'s.
+        bias_init: draws b, which each process has.
+
+    Returns:
+        The layer. Its params are `layers.dense.Params`: weight (n_in / n, n_out) and bias (n_out,).
+        The parts of all processes together are what `lf.dense` draws from the same key.
+
+    Raises:
+        LayerError: if n_out is below 1; from its functions, if x does not fit, or its features
+            cannot be divided.
+        LostProcessError: from its functions, if a process is gone.
+
+    Source:
+        Shoeybi and others, "Megatron-LM", 2019, section 3.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
+        >>> layer = row_parallel(4, group)
+        >>> layer, layer.predict(layer.init(lf.Key(0), x), x).shape
+        (row_parallel(4, group), torch.Size([5, 4]))
+    """
+    whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
+    name = call_repr(
+        NAME, n_out, GROUP,
+        bias=(bias, True), input_is_parallel=(input_is_parallel, True),
+        weight_init=(weight_init, _FAN_IN_INIT), bias_init=(bias_init, _FAN_IN_INIT),
+    )  # fmt: skip
+    made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
+    return composition(
+        NAME, (whole.replace(init=made),),
+        partial(there, group=group, input_is_parallel=input_is_parallel),
+        partial(back, group=group, input_is_parallel=input_is_parallel), gather=gather,
+        init=init, needs_dx=needs_dx, call=partial(call, name=name),
+    )  # fmt: skip

@@ -1,0 +1,164 @@
+"""Vocabulary-parallel embedding: process r has its part of the table's rows.
+
+    W = (W_0, W_1, ..., W_(n-1))    one below the other
+
+Process r looks up the indices of its own rows. With v = x_t,
+
+    y_(t, r) = {(W_v, if row v is in W_r), (0, otherwise):}
+    y_t = sum_r y_(t, r)
+
+All terms but one are 0, so the sum is exact: y has the bits of `lf.embedding`'s.
+
+Derivation. All processes have the same y, so they have the same g, and backward sends nothing.
+`layers/embedding.py` derives the gradient of a row. Process r computes it for its own rows, from
+those g_t whose index is among them:
+
+    dW_v = sum g_t    over all t with x_t = v
+
+Cache: the embedding's own, and which of the indices are in W_r.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked
+from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.tensor_parallel.collectives import check_divisible, own_part, sum_over
+from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, needs_dx
+from lincoln_fn.initializers import Initializer, normal
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers import embedding
+from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+NAME = "vocab_parallel_embedding"
+
+
+@record
+class Cache:
+    """The embedding's cache, and whether each index is in the own rows."""
+
+    embedded: Record
+    is_own: Bool[Tensor, "*batch"]
+
+
+def there(
+    visit: VisitThere,
+    params: embedding.Params,
+    x: Int[Tensor, "*batch"],
+    *,
+    group: Group,
+    num_embeddings: int,
+) -> tuple[Float[Tensor, "*batch embedding_dim"], Cache]:
+    """Compute y_t = sum_r y_(t, r)."""
+    check_params(NAME, params, embedding.Params)
+    _check_range(x, num_embeddings)
+    rows = num_embeddings // group.size
+    first = group.rank * rows
+    is_own = (x >= first) & (x < first + rows)
+    y, embedded = visit(0, params, (x - first).masked_fill(~is_own, 0))
+    return sum_over(y.masked_fill(~is_own.unsqueeze(-1), 0), group), Cache(embedded, is_own)
+
+
+def back(
+    visit: VisitBack, params: embedding.Params, cache: Cache, g: Float[Tensor, "*batch n"]
+) -> tuple[None, Record]:
+    """Compute dW_v from those g_t whose index is in the own rows."""
+    check_params(NAME, params, embedding.Params)
+    check_cache(NAME, cache, Cache)
+    _, record = visit(0, params, cache.embedded, g.masked_fill(~cache.is_own.unsqueeze(-1), 0))
+    return None, record
+
+
+def _check_range(x: Tensor, num_embeddings: int) -> None:
+    """Check the indices of all rows: the part sees only those of its own."""
+    if not isinstance(x, Tensor):
+        raise LayerError(NAME, f"expected x to be a tensor, got {type(x).__name__}")
+    if x.is_meta or x.numel() == 0:
+        return
+    low, high = (bound.item() for bound in x.aminmax())
+    if low < 0 or high >= num_embeddings:
+        wrong = low if low < 0 else high
+        problem = f"expected indices from 0 to {num_embeddings - 1}, got {wrong}"
+        raise LayerError(NAME, problem)
+
+
+def _init_own(
+    key: Key, x: Int[Tensor, "*batch"], *, whole: Layer, group: Group
+) -> embedding.Params:
+    """Keep the own rows; a copy, without which the whole table would stay in memory."""
+    return embedding.Params(own_part(whole.init(key, x).weight, 0, group).clone())
+
+
+_NORMAL = normal(1.0)
+
+
+@checked
+def vocab_parallel_embedding(
+    num_embeddings: PositiveInt,
+    embedding_dim: PositiveInt,
+    group: Group,
+    padding_idx: int | None = None,
+    *,
+    weight_init: Initializer = _NORMAL,
+    dtype: FloatingDtype = torch.float32,
+) -> Layer:
+    """Divide the rows of an embedding's table among processes.
+
+    All processes have the same x, and get the same y. Forward adds up y, so all processes must call
+    it, and backward sends nothing.
+
+    Args:
+        num_embeddings: the number of rows of the whole table, a multiple of the number of
+            processes. A vocabulary of another size gets some rows that no index uses.
+        embedding_dim: the number of features of y.
+        group: the processes.
+        padding_idx: the index whose row starts at zero and is not trained, counted from the end
+            if it is negative; None for none.
+        weight_init: draws the whole table, of which each process keeps its own rows. The default
+            is `lf.embedding`'s.
+        dtype: of the table.
+
+    Returns:
+        The layer. Its params are `layers.embedding.Params`, with num_embeddings / n rows for n
+        processes. Its dx is None.
+
+    Raises:
+        LayerError: if a size is below 1, num_embeddings is not a multiple of the number of
+            processes, or there is no row padding_idx; from its functions, if x is not a tensor of
+            integers in the table's range.
+        LostProcessError: from its functions, if a process is gone.
+
+    Source:
+        Shoeybi and others, "Megatron-LM", 2019, section 3.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.tensor([[1, 1, 0]])
+        >>> layer = vocab_parallel_embedding(4, 3, group)
+        >>> layer, layer.predict(layer.init(lf.Key(0), x), x).shape
+        (vocab_parallel_embedding(4, 3, group), torch.Size([1, 3, 3]))
+    """
+    check_divisible(NAME, "num_embeddings", num_embeddings, group)
+    plain = partial(embedding.embedding, weight_init=weight_init, dtype=dtype)
+    whole = plain(num_embeddings, embedding_dim, padding_idx)
+    rows = num_embeddings // group.size
+    own = None if padding_idx is None else padding_idx % num_embeddings - group.rank * rows
+    part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
+    name = call_repr(
+        NAME, num_embeddings, embedding_dim, GROUP,
+        padding_idx=(padding_idx, None), weight_init=(weight_init, _NORMAL),
+        dtype=(dtype, torch.float32),
+    )  # fmt: skip
+    made = part.replace(init=partial(_init_own, whole=whole, group=group))
+    return composition(
+        NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
+        gather=gather, init=init, needs_dx=needs_dx, call=partial(call, name=name),
+    )  # fmt: skip
