@@ -8,8 +8,8 @@ rejected. The figures to quote are the ratios.
 Instead of that, one can see the peak of a step's memory (--memory), the time to the first step from
 an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
 files to the last accuracy (--end-to-end), the notebook's own networks beside torch alone
-(--notebook), the norms and clipped sums of single examples' gradients (--per-example), or products
-with second derivatives (--curvature).
+(--notebook), the norms and clipped sums of single examples' gradients (--per-example), products
+with second derivatives (--curvature), or a step on two processes (--distributed).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("end-to-end", "the notebook's MNIST run; LINCOLN_FN_DATA names the folder of the data"),
         ("notebook", "the notebook's networks beside torch, in one process"),
         ("per-example", "gradients of single examples beside opacus and BackPACK, in one process"),
+        ("distributed", "two processes beside torch's DistributedDataParallel, in the same ones"),
         ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
@@ -78,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from benchmarks import notebook
 
         notebook.main(["--rounds", str(options.rounds), "--threads", str(options.threads)])
+        return
+    if options.distributed:
+        from benchmarks import distributed
+
+        distributed.main(options.rounds)
         return
     parts = {
         "memory": show_memory,

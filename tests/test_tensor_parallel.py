@@ -10,8 +10,8 @@ from processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
-from lincoln_fn.distributed.clip_by_global_norm import clip_by_global_norm
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, own_part, sum_over
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel
 from lincoln_fn.distributed.tensor_parallel.divided import join, split

@@ -55,10 +55,10 @@ def evaluate(
     for batch in batches:
         check_batch("evaluate", batch)
         x, target = batch
-        count = len(tree.leaves(x)[0])
-        if reduce is not None and not count:  # other processes have all examples of this batch
-            continue
+        if reduce is not None and not len(tree.leaves(x)[0]):
+            continue  # other processes have all examples of this batch
         prediction = net.predict(params, x)
+        count = len(tree.leaves(x)[0])
         examples += count
         for name, metric in metrics.items():
             sums[name] += _number(name, metric(prediction, target)) * count

@@ -185,21 +185,21 @@ def make_step(
     if gradient is not None:
         check_kinds("make_step", gradient=(gradient, Gradient))
     layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
-    reduced, fast_update = None, fast
+    reduced, exact = None, False
     if reduce is not None:
         check_kinds("make_step", reduce=(reduce, Reduce))
         if gradient is not None:
             problem = "expected gradient or reduce, got both"
             raise LayerError("make_step", f"{problem}; leave one of them out")
         reduced = reduce.bind(layer, its_loss, f"make_step({net}, {loss}, {optimizer})")
-        fast_update = fast and not reduce.exact
+        exact = reduce.exact
     parts = tuple(parts_of(loss))
     pure, in_place = (
         partial(
             bare_step,
             layer,
             its_loss,
-            (fast_optimizer(optimizer, donate=writes) if fast_update else optimizer).update,
+            (fast_optimizer(optimizer, donate=writes, exact=exact) if fast else optimizer).update,
             gradient=gradient,
             reduced=reduced,
             has_parts=bool(parts),

@@ -138,12 +138,13 @@ def _by_kernel(
     return new
 
 
-def fast_optimizer(optimizer: Optimizer, *, donate: bool = False) -> Optimizer:
+def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = False) -> Optimizer:
     """Make the same optimizer of faster functions, those within `chain` and `by_path` too.
 
     What is a user's own in it stays as it is. With `donate` the update may be computed in the
     memory of the params and the state; an optimizer within another one may not, for the outer one
-    may need what it was given.
+    may need what it was given. With `exact` the bits do not depend on how params are divided:
+    Adam's kernel, which rounds a tensor's last numbers differently, is not used.
 
     Example:
         >>> fast_optimizer(lf.optim.adamw(1e-3))
@@ -152,8 +153,12 @@ def fast_optimizer(optimizer: Optimizer, *, donate: bool = False) -> Optimizer:
     update = optimizer.update
     if not isinstance(update, partial):
         return optimizer
-    function: Function = (_DONATED if donate else _PURE).get(update.func, update.func)
-    faster = partial(function, *map(_faster, update.args), **update.keywords)
+    functions = _DONATED if donate else _PURE
+    function: Function = functions.get(update.func, update.func)
+    if exact and update.func is adam_formula:
+        function = update.func
+    inner = update.args if exact else map(_faster, update.args)
+    faster = partial(function, *inner, **update.keywords)
     return Optimizer(optimizer.name, optimizer.init, faster)
 
 

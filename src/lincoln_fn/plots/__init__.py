@@ -17,6 +17,7 @@ from lincoln_fn.plots.gradients import gradient_norms
 from lincoln_fn.plots.histograms import activations
 from lincoln_fn.plots.images import filters
 from lincoln_fn.plots.matrix import confusion_matrix
+from lincoln_fn.plots.timeline import timeline
 from lincoln_fn.plots.walk import flow
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "layer",
     "learning_curve",
     "relevance",
+    "timeline",
 ]

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.distributed.buckets import Shards
-from lincoln_fn.distributed.fully_sharded import collected_once, is_fully_sharded
+from lincoln_fn.distributed.data_parallel.shards import Shards
+from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sync_batch_norm import is_sync_batch_norm, with_gather
+from lincoln_fn.distributed.sharding.fully_sharded import collected_once, is_fully_sharded
 from lincoln_fn.layer import Layer
 
 T = TypeVar("T")

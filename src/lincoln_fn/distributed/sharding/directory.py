@@ -29,7 +29,7 @@ from lincoln_fn.checkpoint.file import CheckpointError, checked_score
 from lincoln_fn.checkpoint.listing import file_of
 from lincoln_fn.checkpoint.notes import finite
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sliced_leaves import leaves_by_path, origins, span_of
+from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
 from lincoln_fn.record import EVERYTHING
 from lincoln_fn.train import TrainState
 

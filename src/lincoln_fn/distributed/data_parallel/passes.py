@@ -7,25 +7,23 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 
 import attrs
-import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
-from lincoln_fn.distributed.buckets import Buckets, Shards
-from lincoln_fn.distributed.fixed_tree import add_node
-from lincoln_fn.distributed.fully_sharded import sharded_leaves
+from lincoln_fn.distributed.data_parallel.buckets import Buckets
+from lincoln_fn.distributed.data_parallel.fixed_tree import add_node
+from lincoln_fn.distributed.data_parallel.posting import post_gradients
+from lincoln_fn.distributed.data_parallel.shards import Shards, drawing_for, rows_within
+from lincoln_fn.distributed.data_parallel.states import averaged_states
+from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.posting import post_gradients
-from lincoln_fn.distributed.states import averaged_states
-from lincoln_fn.distributed.synchronised import Meeting
-from lincoln_fn.keys import Key
+from lincoln_fn.distributed.sharding.fully_sharded import sharded_leaves
 from lincoln_fn.layer import Layer, Params, unchanged
 from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.record import EVERYTHING
 from lincoln_fn.shapes import LayerError
 
 
@@ -58,7 +56,7 @@ class Passes:
         self._advanced: dict[int, Params] = {}
         self._totals: Future[Tensor]
         self._buckets = Buckets(
-            task.shards, tree.leaves(params), task.bucket_size, beside, self._count,
+            task.shards, params, task.bucket_size, beside, self._count,
             [*sharded_leaves(params)],
         )  # fmt: skip
 
@@ -111,14 +109,14 @@ class Passes:
             self._buckets.put_zeros(shard)
             return
         begin = self._bounds[self._task.shards.own.start]
-        x, target = tree.map(partial(_rows, first - begin, end - begin), self._batch)
-        drawing = _drawing_for(params, first, end - first, self._bounds[-1])
+        x, target = tree.map(partial(rows_within, first - begin, end - begin), self._batch)
+        drawing = drawing_for(params, first, end - first, self._bounds[-1])
         with torch.no_grad():  # which each thread has of its own
             prediction, cache = net.forward(drawing, x)
             part = sum_of(self._task.loss, prediction, target, end - first)
             del prediction
             if net.advance is not unchanged:
-                self._advanced[shard] = net.advance(params, cache)
+                self._advanced[shard] = net.advance(drawing, cache)
             ends = part.values.new_tensor([part.count or 0.0, part.count is None])
             self._add_sums(shard, torch.cat((part.values, ends)).double())
             post_gradients(net, drawing, cache, part.g, put)
@@ -152,20 +150,3 @@ class Passes:
             problem = "expected labels to average over, got only ignored ones or ones of weight 0"
             raise LayerError(self._task.loss.name, problem)
         return 1.0 if is_sum else count
-
-
-def _rows(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows; a copy, unless they begin where a tensor of their own would."""
-    rows = array[first:end]
-    return rows.clone() if rows.data_ptr() % 64 else rows
-
-
-def _drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
-    """Let each key draw for some rows of the batch."""
-
-    def placed(node: object) -> object:
-        return node.for_rows(first, rows, of) if isinstance(node, Key) else node
-
-    return optree.tree_map(
-        placed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
-    )

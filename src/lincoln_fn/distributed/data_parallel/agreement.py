@@ -14,18 +14,21 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
-from lincoln_fn.distributed.fully_sharded import sharded_leaves
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.sharding.fully_sharded import sharded_leaves
 from lincoln_fn.layer import Params
 from lincoln_fn.shapes import LayerError
 
 _LONGEST = 400  # characters of a description
 
 
-def rows_of_all(group: Group, params: Params, batch: Batch, step: Tensor, name: str) -> list[int]:
+def rows_of_all(
+    where: str, group: Group, params: Params, batch: Batch, step: Tensor, name: str
+) -> list[int]:
     """Check that all processes take the same step, and count their examples.
 
     Args:
+        where: the function that divides the batch, for errors.
         group: the processes.
         params: must be the same in all; their numbers are compared at step 0. Slices of
             `fully_sharded` layers differ.
@@ -60,7 +63,7 @@ def rows_of_all(group: Group, params: Params, batch: Batch, step: Tensor, name: 
         if (everyone[:, column] != everyone[0, column]).any():
             texts = _texts(group, text, device)
             given = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(texts))
-            raise LayerError("mean", f"expected the same {what} in all processes, got {given}")
+            raise LayerError(where, f"expected the same {what} in all processes, got {given}")
     counts: list[int] = everyone[:, 0].tolist()
     return counts
 

@@ -12,21 +12,23 @@ tree over the shards. So the bits do not depend on how many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import Positive, PositiveInt, checked
 from lincoln_fn.data import Batch
-from lincoln_fn.distributed.agreement import rows_of_all
-from lincoln_fn.distributed.buckets import Shards
-from lincoln_fn.distributed.fully_sharded import check_sharding
+from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
+from lincoln_fn.distributed.data_parallel.passes import Passes, Task
+from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
+from lincoln_fn.distributed.data_parallel.synchronised import (
+    Meeting,
+    is_synchronised,
+    synchronised_at,
+)
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.passes import Passes, Task
-from lincoln_fn.distributed.synchronised import Meeting, is_synchronised, synchronised_at
+from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.layer import Layer, Params, call_repr
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.reduce import Compute, Reduce
@@ -88,7 +90,7 @@ def mean(
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
     bind = partial(_bind, group, divided, size)
-    return Reduce(name, bind, partial(_totals, group), exact=deterministic)
+    return Reduce(name, bind, group.totals, exact=deterministic)
 
 
 def _bind(group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str) -> Compute:
@@ -99,18 +101,12 @@ def _bind(group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name:
     return partial(_compute, Task(group, shards, size, nets, loss, meeting), name)
 
 
-def _totals(group: Group, numbers: Sequence[float]) -> list[float]:
-    """Add up numbers over all processes, in the order of their ranks."""
-    totals: list[float] = group.gather(torch.tensor(numbers, dtype=torch.float64)).sum(0).tolist()
-    return totals
-
-
 def _compute(
     task: Task, name: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    rows = rows_of_all(task.group, params, batch, step, name)
-    bounds = _bounds(task.shards, rows)
+    rows = rows_of_all("mean", task.group, params, batch, step, name)
+    bounds = bounds_of("mean", task.shards, rows)
     with ThreadPoolExecutor(1) as beside:
         passes = Passes(task, params, batch, bounds, beside)
         passes.run()
@@ -119,20 +115,3 @@ def _compute(
             problem = "the loss of another process's examples is not finite"
             raise NonFiniteError(f"step {int(step) + 1}", problem)
         return value, passes.advanced(), dparams
-
-
-def _bounds(shards: Shards, rows: Sequence[int]) -> list[int]:
-    """Return where in the whole batch each shard begins, and the number of examples."""
-    count, total = sum(rows), shards.total
-    if count == 0:
-        raise LayerError("mean", "expected at least one example in the batch, got none")
-    if total == shards.group.size:  # any division of the examples will do
-        return [sum(rows[:rank]) for rank in range(total + 1)]
-    bounds = [count * s // total for s in range(total + 1)]
-    owned = [shards.of(rank) for rank in range(shards.group.size)]
-    expected = [bounds[own.stop] - bounds[own.start] for own in owned]
-    if list(rows) != expected:
-        mend = "use lf.data.batches(..., shard=(group.rank, group.size))"
-        problem = f"expected {expected} examples in the processes, got {list(rows)}"
-        raise LayerError("mean", f"{problem}; {mend}")
-    return bounds

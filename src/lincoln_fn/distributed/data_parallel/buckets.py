@@ -13,75 +13,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from itertools import groupby
 from threading import Lock
 
-import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.distributed.fixed_tree import Node, add_node, nodes_within, root_of
-from lincoln_fn.distributed.fully_sharded import own_slices, sliced_rows
-from lincoln_fn.distributed.group import Group
+from lincoln_fn import tree
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
+from lincoln_fn.distributed.data_parallel.shards import Shards
+from lincoln_fn.distributed.sharding.fully_sharded import own_slices, sliced_rows
+from lincoln_fn.layer import Params
 
 
-@attrs.frozen
-class Shards:
-    """The logical shards of a batch, and which of them this process computes."""
-
-    group: Group
-    total: int
-    deterministic: bool
-
-    @property
-    def own(self) -> range:
-        """The shards of this process."""
-        return self.of(self.group.rank)
-
-    def of(self, rank: int) -> range:
-        """Return the shards of a process."""
-        each = self.total // self.group.size
-        return range(each * rank, each * (rank + 1))
-
-    def nodes(self, rank: int) -> list[Node]:
-        """Return the nodes of the fixed tree that a process computes."""
-        own = self.of(rank)
-        return nodes_within(own.start, own.stop, self.total)
-
-
-def layout(
-    leaves: Sequence[Tensor], size: int, apart: Sequence[Sequence[int]] = ()
-) -> list[list[int]]:
+def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:
     """Divide leaves into buckets, the last leaf first, as the walk back computes them.
 
     Args:
-        leaves: the parameters.
-        size: the bytes from which on a bucket is full.
+        params: the parameters. Those of one layer, which are computed together, are in one bucket.
+        size: how many bytes a bucket has at most, if it has more than one layer's leaves.
         apart: positions that make up a bucket of their own, in their order.
 
     Returns:
         The positions of each bucket's leaves, which have one dtype.
 
     Example:
-        >>> layout([torch.zeros(4), torch.zeros(2), torch.zeros(1)], 8)
-        [[2, 1], [0]]
-        >>> layout([torch.zeros(4), torch.zeros(2), torch.zeros(1)], 8, [[0, 1]])
-        [[2], [0, 1]]
+        >>> params = (torch.zeros(4),), (torch.zeros(2),), (torch.zeros(1),)
+        >>> layout(params, 12), layout(params, 12, [[0, 1]])
+        ([[2, 1], [0]], [[2], [0, 1]])
     """
     buckets: list[list[int]] = []
     own = {positions[-1]: list(positions) for positions in apart}
     inside = {i for positions in apart for i in positions}
+    leaves, layers = tree.leaves(params), [path.rpartition(".")[0] for path in tree.paths(params)]
     filled, dtype = size, None
-    for i in reversed(range(len(leaves))):
-        if i in inside:
-            if i in own:
-                buckets.append(own[i])
+    for _, places in groupby(reversed(range(len(leaves))), key=lambda i: (layers[i], i in inside)):
+        positions = list(places)
+        if positions[0] in inside:
+            buckets += [own[i] for i in positions if i in own]
             filled = size
             continue
-        if filled >= size or leaves[i].dtype is not dtype:
-            buckets.append([])
-            filled, dtype = 0, leaves[i].dtype
-        buckets[-1].append(i)
-        filled += leaves[i].nbytes
+        # What is computed early does not wait for a large layer.
+        needed = sum(leaves[i].nbytes for i in positions)
+        is_full = filled + needed > size
+        filled = needed if is_full else filled + needed
+        for i in positions:
+            if is_full or leaves[i].dtype is not dtype:
+                buckets.append([])
+                is_full, dtype = False, leaves[i].dtype
+            buckets[-1].append(i)
     return buckets
 
 
@@ -91,19 +71,19 @@ class Buckets:
     def __init__(
         self,
         shards: Shards,
-        leaves: Sequence[Tensor],
+        params: Params,
         size: int,
         executor: Executor,
         count: Callable[[], float],
         sliced: Sequence[tuple[list[int], list[tuple[int, ...]]]] = (),
     ) -> None:
-        self._shards, self._leaves = shards, leaves
+        self._shards, self._leaves = shards, tree.leaves(params)
         self._executor, self._count = executor, count
         # The whole shapes of the parameters of which this process has slices.
         self._shapes = {positions[0]: shapes for positions, shapes in sliced}
-        self._layout = layout(leaves, size, [positions for positions, _ in sliced])
+        self._layout = layout(params, size, [positions for positions, _ in sliced])
         self._bucket_of = {i: b for b, bucket in enumerate(self._layout) for i in bucket}
-        self._known: list[dict[Node, Tensor]] = [{} for _ in leaves]
+        self._known: list[dict[Node, Tensor]] = [{} for _ in self._leaves]
         self._missing = [len(bucket) * len(shards.own) for bucket in self._layout]
         self._futures: list[Future[list[Tensor]]] = []
         self._lock = Lock()
@@ -146,41 +126,56 @@ class Buckets:
             return _summed_slices(shards, known, count)
         if shards.group.size == 1:
             return [root_of(nodes, shards.total) / count for nodes in known]
-        leaves = [self._leaves[i] for i in bucket]
-        starts = _starts(leaves)
+        leaves = [_as_stored(self._leaves[i], self._leaves[i]) for i in bucket]
+        starts = _starts(leaves, shards.group.size)
         nodes = shards.nodes(shards.group.rank)
-        flat = leaves[0].new_zeros((len(nodes), starts[-1]))
+        flat = leaves[0].new_empty((len(nodes), starts[-1]))
         for row, node in zip(flat, nodes, strict=True):
-            for start, of_leaf in zip(starts, known, strict=False):
-                gradient = of_leaf[node].flatten()
-                row[start : start + len(gradient)] = gradient
+            for start, leaf, of_leaf, i in zip(starts, leaves, known, bucket, strict=False):
+                whole = row[start : start + leaf.numel()].view(leaf.shape)
+                whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
         if shards.deterministic:
             total = _summed_in_tree(shards, flat, count)
         else:
-            total = shards.group.sum(flat[0]) / count
+            total = shards.group.sum_in_place(flat[0]).div_(count)
         return [
-            total[start : start + leaf.numel()].view(leaf.shape)
-            for start, leaf in zip(starts, leaves, strict=False)
+            _as_seen(total[start : start + leaf.numel()].view(leaf.shape), self._leaves[i])
+            for start, leaf, i in zip(starts, leaves, bucket, strict=False)
         ]
 
 
-def _starts(leaves: Sequence[Tensor]) -> list[int]:
-    """Return where each leaf begins in a bucket, and the bucket's length."""
+def _order(leaf: Tensor) -> list[int]:
+    """Return the axes in the order in which memory has them, the one of the longest step first."""
+    strides = leaf.stride()
+    return sorted(range(leaf.ndim), key=lambda axis: -strides[axis])
+
+
+def _as_stored(x: Tensor, leaf: Tensor) -> Tensor:
+    """Permute the axes of a leaf, or of a gradient of its layout, so that it is contiguous."""
+    return x.permute(_order(leaf))
+
+
+def _as_seen(x: Tensor, leaf: Tensor) -> Tensor:
+    """Permute the axes back."""
+    order = _order(leaf)
+    return x.permute(sorted(range(leaf.ndim), key=order.__getitem__))
+
+
+def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
+    """Return where each leaf begins in a bucket, and the bucket's length, for so many processes."""
     # Some products depend on whether a matrix begins at a multiple of 64 bytes.
     unit = 64 // leaves[0].itemsize
     starts = [0]
     for leaf in leaves:
         starts.append(starts[-1] + -(-leaf.numel() // unit) * unit)
+    starts[-1] = -(-starts[-1] // (unit * size)) * unit * size  # the same slice for each process
     return starts
 
 
 def _summed_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
     """Add up the nodes of all processes, of which `own`, of shape (nodes, n), are this one's."""
-    size, n = shards.group.size, own.shape[1]
-    width = -(-n // size)
-    padded = torch.nn.functional.pad(own, (0, size * width - n))
-    total = _own_slice(shards, padded.view(-1, size, width).movedim(1, 0)) / count
-    return shards.group.gather(total).flatten()[:n]
+    rows = own.view(len(own), shards.group.size, -1).movedim(1, 0)
+    return shards.group.gather(_own_slice(shards, rows).div_(count)).flatten()
 
 
 def _summed_slices(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.distributed.buckets import Shards
-from lincoln_fn.distributed.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layer import Params
 

@@ -1,0 +1,106 @@
+"""The logical shards of a batch: which examples each has, and which process computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import optree
+from torch import Tensor
+
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, nodes_within
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Params
+from lincoln_fn.record import EVERYTHING
+from lincoln_fn.shapes import LayerError
+
+
+@attrs.frozen
+class Shards:
+    """The logical shards of a batch, and which of them this process computes."""
+
+    group: Group
+    total: int
+    deterministic: bool
+
+    @property
+    def own(self) -> range:
+        """The shards of this process."""
+        return self.of(self.group.rank)
+
+    def of(self, rank: int) -> range:
+        """Return the shards of a process."""
+        each = self.total // self.group.size
+        return range(each * rank, each * (rank + 1))
+
+    def nodes(self, rank: int) -> list[Node]:
+        """Return the nodes of the fixed tree that a process computes."""
+        own = self.of(rank)
+        return nodes_within(own.start, own.stop, self.total)
+
+
+def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
+    """Return where in the whole batch each shard begins, and the number of examples.
+
+    Args:
+        where: the function that divides it, for errors.
+        shards: all of them.
+        rows: how many examples each process has.
+
+    Raises:
+        LayerError: if there is no example, or a process has those of another's shards.
+
+    Example:
+        >>> bounds_of("mean", Shards(lf.distributed.alone(), 2, True), [5])
+        [0, 2, 5]
+    """
+    count, total = sum(rows), shards.total
+    if count == 0:
+        raise LayerError(where, "expected at least one example in the batch, got none")
+    if total == shards.group.size:  # any division of the examples will do
+        return [sum(rows[:rank]) for rank in range(total + 1)]
+    bounds = [count * s // total for s in range(total + 1)]
+    owned = [shards.of(rank) for rank in range(shards.group.size)]
+    expected = [bounds[own.stop] - bounds[own.start] for own in owned]
+    if list(rows) != expected:
+        mend = "use lf.data.batches(..., shard=(group.rank, group.size))"
+        problem = f"expected {expected} examples in the processes, got {list(rows)}"
+        raise LayerError(where, f"{problem}; {mend}")
+    return bounds
+
+
+def rows_within(first: int, end: int, array: Tensor) -> Tensor:
+    """Take some rows; a copy, unless they begin where a tensor of their own would.
+
+    Example:
+        >>> rows_within(1, 2, torch.tensor([[1.0], [2.0]]))
+        tensor([[2.]])
+    """
+    rows = array[first:end]
+    return rows.clone() if rows.data_ptr() % 64 else rows
+
+
+def drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
+    """Let each key in params draw for some rows of the batch.
+
+    Args:
+        params: of a network.
+        first: the number of the first row.
+        rows: how many there are.
+        of: how many the whole batch has.
+
+    Returns:
+        The params, with the same tensors.
+
+    Example:
+        >>> drawing_for(lf.Key(0), 2, 1, of=4)
+        _RowsKey(bits=int64 0, first=2, rows=1, of=4)
+    """
+
+    def placed(node: object) -> object:
+        return node.for_rows(first, rows, of) if isinstance(node, Key) else node
+
+    return optree.tree_map(
+        placed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
+    )

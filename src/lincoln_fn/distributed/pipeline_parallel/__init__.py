@@ -1,0 +1,1 @@
+"""A network divided into stages, which processes compute at the same time on other microbatches."""

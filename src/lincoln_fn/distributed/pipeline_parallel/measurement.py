@@ -1,0 +1,168 @@
+"""Times of the stages of a pipeline, measured in this process, and of what is sent between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times
+from lincoln_fn.distributed.pipeline_parallel.stages import device_of, handed_on
+from lincoln_fn.fastpath import fast
+from lincoln_fn.keys import Key, normal
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.sites import cotangents, grads_at
+
+
+@attrs.frozen
+class Link:
+    """A connection between two processes: n bytes take latency + n / bandwidth seconds.
+
+    Args:
+        latency: in seconds.
+        bandwidth: in bytes per second.
+    """
+
+    latency: float = 0.0
+    bandwidth: float = float("inf")
+
+    def seconds(self, n: float) -> float:
+        """Return how long n bytes take.
+
+        Example:
+            >>> Link(latency=1.0, bandwidth=10.0).seconds(20)
+            3.0
+        """
+        return self.latency + n / self.bandwidth
+
+
+@attrs.frozen
+class Measured:
+    """A stage on one microbatch: its times, and the bytes that it keeps.
+
+    `kept` are those of a cache, or of what W needs, if that is more. `params` are those of its
+    parameters.
+    """
+
+    times: Times
+    kept: int
+    params: int
+
+
+@checked
+def measure(
+    stages: tuple[Layer, ...], x: Arrays, *, link: Link | None = None, repeats: PositiveInt = 5
+) -> tuple[Measured, ...]:
+    """Measure stages in this process, one after the other.
+
+    Args:
+        stages: the layers, first to last.
+        x: one microbatch.
+        link: between two stages; None takes no time.
+        repeats: how often each is measured; the least time counts.
+
+    Returns:
+        Their times and bytes. The time of a loss is not in them.
+
+    Example:
+        >>> first, last = measure((lf.dense(4), lf.dense(2)), torch.ones(3, 5), repeats=1)
+        >>> first.params, last.kept, last.times.send
+        (96, 72, 0.0)
+    """
+    link, measured = Link() if link is None else link, []
+    for i, stage in enumerate(stages):
+        layer = fast(stage)
+        params = layer.init(Key(i), x)
+        y = handed_on(layer.forward(params, x)[0])
+        g = tree.map(lambda leaf: normal(Key(0), tuple(leaf.shape), dtype=leaf.dtype), y)
+        rounds = [_round(layer, params, x, g, i > 0) for _ in range(repeats)]
+        forward, back, grads = (min(each[k] for each, _ in rounds) for k in range(3))
+        send = link.seconds(_bytes(y)) if i < len(stages) - 1 else 0.0
+        times = Times(forward, back, grads, send)
+        measured.append(Measured(times, rounds[0][1], _bytes(params)))
+        x = y
+    return tuple(measured)
+
+
+def measure_link(group: Group, like: Tensor, *, repeats: int = 5) -> Link:
+    """Measure the connection between the first two processes of a group.
+
+    Args:
+        group: the processes; all of them call it.
+        like: a tensor of the size that stages send.
+        repeats: how often it is sent; the least time counts.
+
+    Returns:
+        The link, the same in all processes.
+
+    Raises:
+        LayerError: if there is only one process.
+    """
+    if group.size == 1:
+        raise LayerError(
+            "measure_link", "expected at least 2 processes, got 1; start it by torchrun"
+        )
+    least = [
+        min(_back_and_forth(group, each) for _ in range(repeats))
+        for each in (like.flatten()[:1], like)
+    ]
+    latency, whole = group.gather(torch.tensor(least, dtype=torch.float64, device=like.device))[
+        0
+    ].tolist()
+    rest = max(whole - latency, 1e-9)
+    return Link(latency, (like.nbytes - like.itemsize) / rest)
+
+
+def _back_and_forth(group: Group, x: Tensor) -> float:
+    """Send a tensor to the second process and back, and return half the time."""
+    begin = time.perf_counter()
+    if group.rank == 0:
+        sent = group.send(x, 1)
+        group.receive(x, 1)
+    elif group.rank == 1:
+        group.receive(x, 0)
+        sent = group.send(x, 0)
+    else:
+        return 0.0
+    if sent is not None:
+        sent.wait()
+    return (time.perf_counter() - begin) / 2
+
+
+def _round(
+    layer: Layer, params: Params, x: Arrays, g: Arrays, wants_dx: bool
+) -> tuple[tuple[float, float, float], int]:
+    """Compute F, B and W once, and return their times and the bytes kept between them."""
+    with torch.no_grad():
+        begin = _now(x)
+        _, cache = layer.forward(params, x)
+        forward = _now(x)
+        _, sites = cotangents(layer, params, cache, g, dx=wants_dx)
+        back = _now(x)
+        grads_at(layer, params, sites)
+        end = _now(x)
+    known = {leaf.untyped_storage().data_ptr() for leaf in tree.leaves(params, states=True)}
+    kept = max(_bytes(cache, known), _bytes(sites, known))
+    return (forward - begin, back - forward, end - back), kept
+
+
+def _now(x: Arrays) -> float:
+    if device_of(x).type == "cuda":
+        torch.cuda.synchronize(device_of(x))
+    return time.perf_counter()
+
+
+def _bytes(arrays: Arrays, known: Collection[int] = ()) -> int:
+    """Count the bytes of tensors, each memory once."""
+    sizes = {
+        leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes()
+        for leaf in tree.leaves(arrays, states=True)
+    }
+    return sum(size for place, size in sizes.items() if place not in known)

@@ -1,0 +1,219 @@
+"""Messages between the processes of a pipeline: a header, and tensors.
+
+The header has the shapes of the tensors, and what the processes must have in common. So the
+receiver needs to know no shape, and a difference is found before anything is computed from it.
+
+Threads send and receive while the process computes, one of each for each other process. Each wait
+is bounded by the time that `connect` sets.
+
+An error in one process ends the step in all. Each process sends its error to all others, and reads
+until it has theirs. So all raise the same error, that of the lowest rank, and no message is left
+for the next step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.distributed.group import Group, LostProcessError
+from lincoln_fn.layer import Arrays
+from lincoln_fn.shapes import LayerError, NonFiniteError
+
+# Any: what JSON can express.
+Json: TypeAlias = Any
+
+_HEADER: Final = 2048  # bytes
+_ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
+
+
+@attrs.frozen(eq=False)
+class Message:
+    """Tensors, and numbers that go with them.
+
+    `arrays` is a tensor, None, or a tuple of such. `numbers` is what JSON can express.
+    """
+
+    arrays: Arrays
+    numbers: Json = None
+
+
+class Connections:
+    """The messages of one step of a process, for use in a `with` block.
+
+    Args:
+        group: the processes.
+        device: of the tensors that arrive.
+        common: what all processes must have in common, in words, by name.
+    """
+
+    def __init__(self, group: Group, device: torch.device, common: Mapping[str, str]) -> None:
+        self._group, self._device, self._common = group, device, dict(common)
+        self._senders: dict[int, ThreadPoolExecutor] = {}
+        self._receivers: dict[int, ThreadPoolExecutor] = {}
+        self._sent: list[Future[None]] = []
+        self._expected: dict[Hashable, Future[Message]] = {}
+        # The errors of other processes, by their rank, with the rank where the error began.
+        self._told: dict[int, tuple[int, Exception]] = {}
+
+    def send(self, to: int, message: Message) -> None:
+        """Begin to send a message, whose tensors nobody may change.
+
+        Raises:
+            LayerError: if it has too many tensors.
+        """
+        shapes = _shapes_of(message.arrays)
+        header = {"shapes": shapes, "numbers": message.numbers, "common": self._common}
+        if len(json.dumps(header)) > _HEADER:
+            problem = f"expected an output of fewer tensors, got {len(_leaves(message.arrays))}"
+            raise LayerError("pipeline", f"{problem}; stack them, or cut the stages elsewhere")
+        self._begin_to_send(to, header, _leaves(message.arrays))
+
+    def expect(self, source: int, keys: Iterable[Hashable]) -> None:
+        """Begin to receive messages, named in the order in which the other process sends them."""
+        for key in keys:
+            self._expected[key] = self._receiver(source).submit(self._receive, source)
+
+    def receive(self, key: Hashable) -> Message:
+        """Wait for an expected message.
+
+        Raises:
+            LayerError: the other process's; or if what must be common differs.
+            LostProcessError: if a process is gone.
+        """
+        return self._expected.pop(key).result()
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Wait until everything is sent; after an error, end the step in all processes."""
+        try:
+            if error is None:
+                for future in self._sent:
+                    future.result()
+        except Exception as failed:
+            error = failed
+        if error is not None:
+            error = self._end_everywhere(error)
+        for executor in (*self._senders.values(), *self._receivers.values()):
+            executor.shutdown()
+        if error is not None:
+            raise error
+
+    def _begin_to_send(self, to: int, header: Json, leaves: list[Tensor]) -> None:
+        if to not in self._senders:
+            self._senders[to] = ThreadPoolExecutor(1)
+        self._sent.append(self._senders[to].submit(self._transmit, to, header, leaves))
+
+    def _transmit(self, to: int, header: Json, leaves: list[Tensor]) -> None:
+        text = bytearray(json.dumps(header).encode().ljust(_HEADER))
+        begin = torch.frombuffer(text, dtype=torch.uint8).to(self._device)
+        works = [self._group.send(each, to) for each in (begin, *leaves)]
+        with self._group.waiting():
+            for work in works:
+                if work is not None:
+                    work.wait()
+
+    def _receiver(self, source: int) -> ThreadPoolExecutor:
+        if source not in self._receivers:
+            self._receivers[source] = ThreadPoolExecutor(1)
+        return self._receivers[source]
+
+    def _receive(self, source: int) -> Message:
+        """Receive a message, or raise the other process's error."""
+        if source in self._told:
+            raise self._told[source][1]
+        like = torch.empty(_HEADER, dtype=torch.uint8, device=self._device)
+        header = json.loads(self._group.receive(like, source).cpu().numpy().tobytes())
+        if "error" in header:
+            error = _decoded(*header["error"])
+            self._told[source] = header["origin"], error
+            raise error
+        arrays = self._received(source, header["shapes"])
+        for what, theirs in header["common"].items():
+            if theirs != self._common.get(what):
+                texts = sorted({source: theirs, self._group.rank: self._common.get(what)}.items())
+                given = "; ".join(f"rank {rank}: {text}" for rank, text in texts)
+                problem = f"expected the same {what} in all processes, got {given}"
+                raise LayerError("pipeline", problem)
+        return Message(arrays, header["numbers"])
+
+    def _received(self, source: int, shapes: Json) -> Arrays:
+        if shapes is None:
+            return None
+        if isinstance(shapes, dict):
+            one = torch.empty((), dtype=getattr(torch, shapes["dtype"]), device=self._device)
+            return self._group.receive(one.expand(shapes["shape"]), source)
+        return tuple(self._received(source, each) for each in shapes)
+
+    def _end_everywhere(self, error: BaseException) -> BaseException:
+        """Send an error to all processes, read theirs, and return the one that all raise."""
+        rank, lost = self._group.rank, getattr(error, "ranks", ())
+        origins = [origin for origin, told in self._told.values() if told is error]
+        origin = min(origins, default=rank)
+        header = {"error": _encoded(error, rank), "origin": origin}
+        others = [
+            other
+            for other in range(self._group.size)
+            if other != rank and self._group.ranks[other] not in lost
+        ]
+        for other in others:
+            self._begin_to_send(other, header, [])
+        for future in [self._receiver(other).submit(self._drain, other) for other in others]:
+            future.exception()
+        for sending in self._sent:
+            sending.exception()
+        found: list[tuple[int, BaseException]] = [(origin, error), *self._told.values()]
+        return min(found, key=lambda each: each[0])[1]
+
+    def _drain(self, source: int) -> None:
+        """Read what a process sends until its error comes."""
+        while source not in self._told:
+            try:
+                self._receive(source)
+            except LayerError:
+                continue  # what is common differs, or the error itself has come
+
+
+def _leaves(arrays: Arrays) -> list[Tensor]:
+    if isinstance(arrays, tuple):
+        return [leaf for each in arrays for leaf in _leaves(each)]
+    return [] if arrays is None else [arrays]
+
+
+def _shapes_of(arrays: Arrays) -> Json:
+    if isinstance(arrays, Tensor):
+        return {"shape": list(arrays.shape), "dtype": str(arrays.dtype).removeprefix("torch.")}
+    if arrays is None:
+        return None
+    if not isinstance(arrays, tuple):
+        mend = "let the stage return a tensor or a tuple of tensors"
+        problem = f"expected tensors between stages, got {type(arrays).__name__}; {mend}"
+        raise LayerError("pipeline", problem)
+    return [_shapes_of(each) for each in arrays]
+
+
+def _encoded(error: BaseException, rank: int) -> list[Json]:
+    if isinstance(error, LostProcessError):
+        return ["LostProcessError", error.ranks, _short(error.cause)]
+    if isinstance(error, LayerError):
+        return [type(error).__name__, _short(error.where), _short(error.problem)]
+    return ["LayerError", f"pipeline, rank {rank}", _short(f"{type(error).__name__}: {error}")]
+
+
+def _short(text: str) -> str:
+    """Cut a text so that a header has room for two."""
+    return text.encode("ascii", "replace").decode()[: _HEADER // 5]
+
+
+def _decoded(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encoded` makes it
+    if kind == "LostProcessError":
+        return LostProcessError(tuple(where), problem)
+    return _ERRORS.get(kind, LayerError)(where, problem)

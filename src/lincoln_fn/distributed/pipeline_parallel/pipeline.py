@@ -1,0 +1,203 @@
+"""Pipelines: a network cut into stages, one in each process, that compute at the same time.
+
+A batch is divided into microbatches, which pass through the stages. `schedules.py` says in which
+order each stage computes what; `stages.py` has the layer; `pipeline_pass.py` has a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn.arguments import require
+from lincoln_fn.data import Batch
+from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
+from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
+from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
+from lincoln_fn.distributed.group import Group, alone
+from lincoln_fn.distributed.pipeline_parallel.messages import Connections
+from lincoln_fn.distributed.pipeline_parallel.passes import PipelinePass, Task
+from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
+from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
+from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
+from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, staged
+from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
+from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
+    clipped,
+    expect_gradients,
+    tied_sums,
+)
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.reduce import Compute, Reduce
+from lincoln_fn.shapes import LayerError, NonFiniteError
+
+_BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
+
+
+class Pipeline(NamedTuple):
+    """A network in stages, and how a training step computes it.
+
+    Args:
+        net: the layer of all stages. `init` makes the params of this process's stages, and () for
+            the others. Its functions are called in all processes.
+        reduce: for `make_step(net, loss, optimizer, reduce=reduce)`.
+    """
+
+    net: Layer
+    reduce: Reduce
+
+
+@attrs.frozen(eq=False)
+class _Options:
+    """What `pipeline` was given."""
+
+    stages: Stages
+    shards: Shards
+    data: Group
+    schedule: Schedule
+    max_norm: float | None
+    compiled: bool
+
+
+def pipeline(
+    stages: Sequence[Layer],
+    schedule: Schedule,
+    group: Group,
+    *,
+    data: Group | None = None,
+    tied: Sequence[Tied] = (),
+    max_norm: float | None = None,
+    limit: int | None = None,
+    compiled: bool = False,
+) -> Pipeline:
+    """Cut a network into stages, which different processes compute.
+
+    The step is that of the whole batch. With the same microbatches, any schedule and any number of
+    processes give the same bits. So does `mean(alone(), shards=m)` in one process without a
+    pipeline, if nothing is tied. A layer that draws random numbers draws those of the whole batch.
+
+    Args:
+        stages: the layers, first to last.
+        schedule: of these stages, such as `one_f_one_b(4, 8)`. It sets the number m of microbatches
+            too. Each process gives the same.
+        group: the processes, of which each has the same number of stages, usually one. `alone()`
+            has all.
+        data: the processes that have the same stages as this one, for other examples; `grid` makes
+            both groups. Their gradients are added up in a fixed tree.
+        tied: tuples of paths in params that are one parameter, such as ("0.0", "3.2") for layer 0
+            of stage 0 and layer 2 of stage 3. All begin as the first, and get the sum of their
+            gradients.
+        max_norm: clips the norm of the whole network's gradient. An optimizer sees only this
+            process's stages, so do not use `optim.clip_by_global_norm`.
+        limit: the largest number of caches that a stage may keep; None is no limit.
+        compiled: whether each stage's forward, dx and dparams are compiled by `lf.compile`.
+
+    Returns:
+        The layer and the reduce. Each process gives the step the same batch, or the part of it of
+        its data-parallel group: `lf.data.batches(..., shard=(data.rank, data.size))`.
+
+    Raises:
+        LayerError: if the number of stages is not a multiple of the number of processes, or the
+            schedule cannot run; from the step, the same one in all processes, if a stage raises
+            one, or their batches, steps or networks differ.
+        LostProcessError: from the step, if a process is gone.
+
+    Source:
+        Huang et al., "GPipe", 2019; Qi et al., "Zero Bubble Pipeline Parallelism", 2023.
+
+    Example:
+        >>> stages = lf.serial(lf.dense(4), lf.tanh()), lf.dense(1)
+        >>> schedule = lf.distributed.one_f_one_b(stages=2, microbatches=3)
+        >>> net, reduce = pipeline(stages, schedule, lf.distributed.alone())
+        >>> optimizer, x = lf.optim.sgd(0.1), torch.ones(6, 2)
+        >>> step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
+        >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(6, 1)))
+        >>> state.step
+        tensor(1)
+    """
+    check_kinds("pipeline", "(stages, schedule, group)", group=(group, Group))
+    if isinstance(stages, Layer) or not stages:
+        raise wrong_kind("pipeline", "stages", stages, "a tuple of layers")
+    parts, data = tuple(stages), alone() if data is None else data
+    if len(parts) % group.size:
+        problem = f"expected a multiple of {group.size} stages, got {len(parts)}"
+        raise LayerError("pipeline", f"{problem}; each process has the same number of stages")
+    check_schedule(schedule, stages=len(parts), limit=limit)
+    schedule = tuple(tuple(Action(*action) for action in actions) for actions in schedule)
+    check_tied(tied, len(parts))
+    require(max_norm is None or max_norm > 0, "pipeline", "max_norm above 0", max_norm)
+    places = Stages(group, len(parts), tuple(tied))
+    net = staged(parts, places)
+    if any(map(is_synchronised, parts)):
+        mend = "use batch_norm, whose statistics are those of a microbatch"
+        problem = "expected no layer that needs the whole batch at once, got sync_batch_norm"
+        raise LayerError("pipeline", f"{problem}; {mend}")
+    microbatches = len(schedule[0]) // 3
+    shards = Shards(data, microbatches * data.size, deterministic=True)
+    options = _Options(places, shards, data, schedule, max_norm, compiled)
+    reduce = Reduce(f"pipeline({net.parts}).reduce", partial(_bind, options), data.totals)
+    return Pipeline(net, reduce)
+
+
+def _bind(options: _Options, net: Layer, loss: Loss, name: str) -> Compute:
+    """Prepare the step of a network, which may be the fast one."""
+    if "clip_by_global_norm" in name:
+        problem = "expected an optimizer that does not need the whole network's gradient"
+        mend = "give max_norm to pipeline in place of clip_by_global_norm"
+        raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
+    times = [Times()] * len(net.parts)
+    order = simulate(options.schedule, times)
+    task = Task(
+        options.stages,
+        options.shards,
+        options.schedule,
+        tuple((each.stage, Action(each.kind, each.microbatch)) for each in order),
+        net.parts,
+        tuple(
+            stage_functions(i, part, compiled=options.compiled) for i, part in enumerate(net.parts)
+        ),
+        loss,
+        _BUCKET,
+    )
+    code = f"{name} {options.schedule} {options.stages.tied} {options.max_norm}"
+    digest = blake2b(code.encode(), digest_size=8).hexdigest()
+    return partial(_compute, options, task, name, f"{name[:200]} ({digest})")
+
+
+def _compute(
+    options: _Options, task: Task, name: str, code: str, params: Params, batch: Batch, step: Tensor
+) -> tuple[Tensor, Params, Params]:
+    """Compute the value, the advanced params and the gradient of the whole batch."""
+    stages, data = options.stages, options.data
+    rows = rows_of_all("pipeline", data, params, batch, step, name)
+    bounds = bounds_of("pipeline", options.shards, rows)
+    common = {
+        "step": f"step {int(step)} of {code}",
+        "batch": ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))[:300],
+    }
+    with (
+        ThreadPoolExecutor(1) as beside,
+        Connections(stages.group, device_of(batch), common) as messages,
+    ):
+        run = PipelinePass(task, params, batch, bounds, beside, messages)
+        run.expect()
+        expect_gradients(stages, messages, norms=options.max_norm is not None)
+        run.run()
+        dparams = tied_sums(run.dparams(), stages, messages)
+        if options.max_norm is not None:
+            dparams = clipped(dparams, options.max_norm, stages, messages)
+        value = run.value()
+        if not value.isfinite().all() and run.own_values().isfinite().all():
+            problem = "the loss of another process's examples is not finite"
+            raise NonFiniteError(f"step {int(step) + 1}", problem)
+        return value, run.advanced(), dparams

@@ -1,0 +1,115 @@
+"""The check of a schedule before it runs: its order, its cycles, its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lincoln_fn._mends import shown
+from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
+from lincoln_fn.shapes import LayerError
+
+
+def check_schedule(
+    schedule: Schedule,
+    *,
+    stages: int | None = None,
+    microbatches: int | None = None,
+    limit: int | None = None,
+) -> tuple[int, ...]:
+    """Check that a schedule can run, and count the caches that each stage keeps.
+
+    Args:
+        schedule: a tuple of actions for each stage, such as ((("F", 0), ("B", 0), ("W", 0)),).
+        stages: how many stages there are; None accepts any number.
+        microbatches: how many microbatches there are; None accepts any number.
+        limit: the largest number of caches that a stage may keep; None is no limit.
+
+    Returns:
+        For each stage, the largest number of microbatches whose cache it keeps at once. A cache is
+        kept from F to W.
+
+    Raises:
+        LayerError: if an action is missing, unknown, twice in a stage or before one that it needs;
+            if actions of several stages wait for each other in a cycle; if a stage keeps more
+            caches than the limit. It names the stage and the position.
+
+    Example:
+        >>> check_schedule(lf.distributed.one_f_one_b(3, 8))
+        (3, 2, 1)
+        >>> check_schedule(((("F", 0), ("B", 0)),))
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: schedule: expected W0 in stage 0, got none; add ("W", 0) \
+behind position 1
+    """
+    if not isinstance(schedule, tuple) or not schedule:
+        raise LayerError("schedule", f"expected a tuple for each stage, got {shown(schedule)}")
+    if stages is not None and len(schedule) != stages:
+        mend = f"make it for {stages} stages"
+        raise LayerError("schedule", f"expected {stages} stages, got {len(schedule)}; {mend}")
+    for stage, actions in enumerate(schedule):
+        _check_kinds(stage, actions)
+    given = {action[1] for actions in schedule for action in actions}
+    count = max(given, default=-1) + 1 if microbatches is None else microbatches
+    for stage, actions in enumerate(schedule):
+        _check_order(stage, actions, count)
+    simulate(schedule, [Times()] * len(schedule))
+    peaks = tuple(_peak(actions) for actions in schedule)
+    for stage, peak in enumerate(peaks):
+        if limit is not None and peak > limit:
+            mend = "put W earlier, or fewer F before the first B"
+            caches = "1 cache" if limit == 1 else f"{limit} caches"
+            problem = f"expected at most {caches} in stage {stage}, got {peak}"
+            raise LayerError("schedule", f"{problem}; {mend}")
+    return peaks
+
+
+def _check_kinds(stage: int, actions: object) -> None:
+    """Check that a stage's actions are pairs of a kind and a number."""
+    if not isinstance(actions, tuple):
+        raise LayerError("schedule", f"expected a tuple for stage {stage}, got {shown(actions)}")
+    for i, action in enumerate(actions):
+        is_pair = isinstance(action, tuple) and len(action) == 2
+        if not is_pair or action[0] not in ("F", "B", "W") or not _is_number(action[1]):
+            problem = f'expected an action such as ("F", 0) at position {i} of stage {stage}'
+            raise LayerError("schedule", f"{problem}, got {shown(action)}")
+
+
+def _is_number(microbatch: object) -> bool:
+    return type(microbatch) is int and microbatch >= 0
+
+
+def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
+    """Check that a stage has F, B and W of each microbatch once, in this order."""
+    places: dict[tuple[str, int], int] = {}
+    for i, (kind, microbatch) in enumerate(actions):
+        where = f"at position {i} of stage {stage}"
+        name = f"{kind}{microbatch}"
+        if microbatch >= count:
+            problem = f"expected microbatches from 0 to {count - 1}, got {name} {where}"
+            raise LayerError("schedule", f"{problem}; remove it")
+        if (kind, microbatch) in places:
+            first = places[kind, microbatch]
+            problem = f"expected {name} once, got it {where}, too, after position {first}"
+            raise LayerError("schedule", f"{problem}; remove one of them")
+        needed = {"F": None, "B": "F", "W": "B"}[kind]
+        if needed is not None and (needed, microbatch) not in places:
+            problem = f"expected {needed}{microbatch} before {name}, got {name} {where}"
+            raise LayerError("schedule", f"{problem}; put {needed}{microbatch} before it")
+        places[kind, microbatch] = i
+    for microbatch in range(count):
+        for kind in ("F", "B", "W"):
+            if (kind, microbatch) not in places:
+                before = {"F": None, "B": "F", "W": "B"}[kind]
+                place = "" if before is None else f" behind position {places[before, microbatch]}"
+                problem = f"expected {kind}{microbatch} in stage {stage}, got none"
+                raise LayerError("schedule", f'{problem}; add ("{kind}", {microbatch}){place}')
+
+
+def _peak(actions: Sequence[Action]) -> int:
+    """Count the caches kept at once."""
+    kept = peak = 0
+    for kind, _ in actions:
+        kept += {"F": 1, "B": 0, "W": -1}[kind]
+        peak = max(peak, kept)
+    return peak

@@ -1,0 +1,57 @@
+"""What a stage of a pipeline computes in each of its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from lincoln_fn.compiler.compile import compile as compiled_function
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.parts import Placed
+from lincoln_fn.walk.sites import cotangents, grads_at
+from lincoln_fn.walk.visits import Record
+
+
+@attrs.frozen(eq=False)
+class StageFunctions:
+    """What a stage computes in F, in B and in W."""
+
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
+    cotangents: Callable[[Params, Cache, Arrays], tuple[Arrays, Record]]
+    grads_at: Callable[[Params, Record], Params]
+
+
+def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
+    """Make what stage i computes.
+
+    Args:
+        i: its number. The first stage's dx is not computed.
+        layer: the stage.
+        compiled: whether each function is compiled.
+
+    Returns:
+        The functions, whose errors name the stage.
+
+    Example:
+        >>> made = stage_functions(1, lf.dense(2), compiled=False)
+        >>> params = lf.dense(2).init(lf.Key(0), torch.ones(1, 3))
+        >>> y, cache = made.forward(params, torch.ones(1, 3))
+        >>> dx, sites = made.cotangents(params, cache, torch.ones(1, 2))
+        >>> dx.shape, made.grads_at(params, sites)
+        (torch.Size([1, 3]), Params(weight=float32[3, 2], bias=float32[2]))
+    """
+
+    def back(known: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:
+        return cotangents(layer, *known, g, dx=i > 0)
+
+    def gradient(params: Params, sites: Record) -> Params:
+        return grads_at(layer, params, sites)
+
+    place, made = f"pipeline[{i}]", (layer.forward, back, gradient)
+    forward, both, grads = map(compiled_function, made) if compiled else made
+    return StageFunctions(
+        Placed(place, layer.name, "forward", forward),
+        Placed(place, layer.name, "backward", lambda params, cache, g: both((params, cache), g)),
+        Placed(place, layer.name, "grads", grads),
+    )

@@ -1,0 +1,165 @@
+"""The layer that a pipeline trains: stages one after the other, each in a process of its own.
+
+Each process has the params of its own stages, and () for the others. A function of the layer is
+called in all processes, with the same x. Each process computes its stages, and sends the output to
+the next one; the last output goes to all. So all have the same y, and in backward the same dx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
+from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, at, stage_of, with_copy
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+@attrs.frozen(eq=False)
+class Stages:
+    """Which process has which stage.
+
+    Args:
+        group: the processes.
+        count: the number of stages, a multiple of the number of processes.
+        tied: the paths of parameters that are one.
+    """
+
+    group: Group
+    count: int
+    tied: tuple[Tied, ...] = ()
+
+    @property
+    def own(self) -> range:
+        """The stages of this process."""
+        each = self.count // self.group.size
+        return range(self.group.rank * each, (self.group.rank + 1) * each)
+
+    def process_of(self, stage: int) -> int:
+        """Return the process that has a stage."""
+        return stage * self.group.size // self.count
+
+    def there(self, visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+        """Pass each stage's output to the next, and the last one's to all."""
+        check_entries(visit.label, "params", params, self.count)
+        records: list[Record] = [()] * self.count
+
+        def compute(stage: int, x: Arrays) -> Arrays:
+            y, records[stage] = visit(stage, params[stage], x)
+            return y
+
+        return self._pass_on(compute, x, range(self.count), "forward"), tuple(records)
+
+    def back(
+        self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, Record]:
+        """Pass each stage's dx to the one before it, and the first one's to all."""
+        check_entries(visit.label, "params", params, self.count)
+        check_entries(visit.label, "the cache", cache, self.count)
+        records: list[Record] = [()] * self.count
+
+        def compute(stage: int, g: Arrays) -> Arrays:
+            dx, records[stage] = visit(stage, params[stage], cache[stage], g)
+            return dx
+
+        order = range(self.count - 1, -1, -1)
+        return self._pass_on(compute, g, order, "backward"), tuple(records)
+
+    def init(self, parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+        """Draw the params of this process's stages, and those of earlier stages for a moment."""
+        kept: list[Params] = [()] * self.count
+        firsts: dict[str, Params] = {}
+        for stage in range(self.own.stop):
+            made = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
+            for first, *others in self.tied:
+                if stage_of(first) == stage:
+                    firsts[first] = at(made, first)
+                for path in others:
+                    if stage_of(path) == stage:
+                        made = with_copy(made, path, first, firsts[first])
+            x = parts[stage].predict(on_meta(made[stage]), on_meta(x))
+            if stage in self.own:
+                kept[stage] = made[stage]
+        return tuple(kept)
+
+    def advance(self, visit: VisitThere, params: Params, cache: Cache) -> Params:
+        """Advance the stages of this process."""
+        return tuple(
+            visit.advance(stage, entry, cache[stage]) if stage in self.own else entry
+            for stage, entry in enumerate(params)
+        )
+
+    def _pass_on(
+        self, compute: Callable[[int, Arrays], Arrays], x: Arrays, order: range, call: str
+    ) -> Arrays:
+        """Compute the stages in an order, and return the last one's result in all processes."""
+        if self.group.size == 1:
+            for stage in order:
+                x = handed_on(compute(stage, x))
+            return x
+        rank, last = self.group.rank, self.process_of(order[-1])
+        is_first = order[0] in self.own
+        with Connections(self.group, device_of(x), {"call": f"{call} of a pipeline"}) as messages:
+            if not is_first:
+                messages.expect(rank - order.step, ["x"])
+            if rank != last:
+                messages.expect(last, ["y"])
+            if not is_first:
+                x = messages.receive("x").arrays
+            for stage in order:
+                if stage in self.own:
+                    x = handed_on(compute(stage, x))
+            if rank != last:
+                messages.send(rank + order.step, Message(x))
+                return messages.receive("y").arrays
+            for other in range(self.group.size):
+                if other != rank:
+                    messages.send(other, Message(x))
+            return x
+
+
+def staged(parts: tuple[Layer, ...], stages: Stages) -> Layer:
+    """Make the layer of all stages."""
+    return composition(
+        "pipeline", parts, stages.there, stages.back,
+        init=stages.init, advance=stages.advance, needs_dx=_needs_dx,
+    )  # fmt: skip
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    return i > 0  # another process's params may be trained
+
+
+def handed_on(arrays: Arrays) -> Arrays:
+    """Lay tensors out in memory as a message does, since some products depend on it.
+
+    Example:
+        >>> handed_on(torch.zeros(3, 2).T).stride()
+        (3, 1)
+    """
+
+    def laid_out(leaf: Tensor) -> Tensor:
+        whole = leaf.contiguous()
+        return whole.clone() if whole.data_ptr() % 64 else whole
+
+    return tree.map(laid_out, arrays)
+
+
+def device_of(arrays: Arrays) -> torch.device:
+    """Return the device of some tensors.
+
+    Example:
+        >>> device_of((None, torch.zeros(1)))
+        device(type='cpu')
+    """
+    return next((leaf.device for leaf in tree.leaves(arrays)), torch.device("cpu"))

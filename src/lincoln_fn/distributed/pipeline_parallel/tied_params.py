@@ -1,0 +1,141 @@
+"""Parameters that several stages of a pipeline have in common, such as a tied embedding.
+
+Each stage holds a copy. The copies begin equal. With dp_i the gradient of copy i,
+
+    dp = dp_1 + dp_2 + ...    in the order of the paths
+
+is the gradient of each of them. So the same update keeps them equal, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.combine import _scores
+from lincoln_fn.initializers import Fans, normal
+from lincoln_fn.keys import Key, checked_key
+from lincoln_fn.layer import Layer, Params
+from lincoln_fn.layers import embedding
+from lincoln_fn.record import evolve
+from lincoln_fn.shapes import LayerError
+
+# Paths in the params of a pipeline, one for each copy. The first entry is the stage.
+Tied: TypeAlias = tuple[str, ...]
+
+_NORMAL = normal(1.0)
+
+
+@checked
+def scores(num_embeddings: PositiveInt) -> Layer:
+    """Score each row of a table of embeddings: y = h E^T.
+
+    As the last layer of a pipeline, with the params of the first stage's embedding, it does what
+    `lf.tied` does in one process.
+
+    Args:
+        num_embeddings: the number of rows of E.
+
+    Returns:
+        The layer, from (..., n_features) to (..., num_embeddings). Its params are those of
+        `lf.embedding`.
+
+    Example:
+        >>> net = scores(10)
+        >>> net.init(lf.Key(0), torch.zeros(2, 3))
+        Params(weight=float32[10, 3])
+    """
+    made = _scores.scores()
+    return made.replace(
+        name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
+    )
+
+
+def _init(key: Key, h: Float[Tensor, "*batch n_features"], *, num_embeddings: int) -> Params:
+    shape, fans = (num_embeddings, h.shape[-1]), Fans(num_embeddings, h.shape[-1])
+    return embedding.Params(_NORMAL.draw(checked_key("scores", key).near(h), shape, fans, h.dtype))
+
+
+def stage_of(path: str) -> int:
+    """Return the stage in which a path begins.
+
+    Example:
+        >>> stage_of("3.0.weight")
+        3
+    """
+    return int(path.partition(".")[0])
+
+
+def check_tied(tied: Sequence[Tied], stages: int) -> None:
+    """Check that paths begin with a stage, and that the first is in the earliest one.
+
+    Raises:
+        LayerError: if they do not.
+
+    Example:
+        >>> check_tied([("1.0", "0.0")], 2)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: pipeline: expected tied paths in the order of their stages, \
+got ('1.0', '0.0')
+    """
+    for paths in tied:
+        is_known = isinstance(paths, tuple) and len(paths) > 1
+        is_known = is_known and all(
+            isinstance(path, str) and path.partition(".")[0].isdecimal() for path in paths
+        )
+        if not is_known or max(map(stage_of, paths)) >= stages:
+            problem = f'expected tied paths such as ("0.0", "{stages - 1}.2"), got {paths}'
+            raise LayerError("pipeline", problem)
+        if sorted(paths, key=stage_of) != list(paths):
+            problem = f"expected tied paths in the order of their stages, got {paths}"
+            raise LayerError("pipeline", problem)
+
+
+def at(params: Params, path: str) -> Params:
+    """Return what is at a path.
+
+    Example:
+        >>> at(((), ({"weight": 7}, 8)), "1.1")
+        8
+    """
+    for entry in path.split("."):
+        try:
+            params = params[int(entry)] if entry.isdecimal() else getattr(params, entry)
+        except (TypeError, IndexError, AttributeError) as error:
+            listed = ", ".join(tree.paths(params)[:6])
+            problem = f"expected the path of a tied parameter, got {path!r}"
+            raise LayerError("pipeline", f"{problem}; below its part there are {listed}") from error
+    return params
+
+
+def with_at(params: Params, path: str, value: Params) -> Params:
+    """Put a value at a path.
+
+    Example:
+        >>> with_at((1, (2, 3)), "1.0", 7)
+        (1, (7, 3))
+    """
+    entry, _, rest = path.partition(".")
+    within = at(params, entry)
+    new = with_at(within, rest, value) if rest else value
+    if entry.isdecimal():
+        i = int(entry)
+        return (*params[:i], new, *params[i + 1 :])
+    return evolve(params, **{entry: new})
+
+
+def with_copy(params: Params, path: str, first: str, value: Params) -> Params:
+    """Put a copy of the first parameters of a tie at another of its paths."""
+    old = at(params, path)
+    shapes, expected = ([leaf.shape for leaf in tree.leaves(each)] for each in (old, value))
+    if not tree.same_structure(value, old) or shapes != expected:
+        problem = f"expected tied parameters of the same shapes, got {value} at {first!r}"
+        raise LayerError("pipeline", f"{problem} and {old} at {path!r}")
+    return with_at(params, path, tree.map(torch.clone, value))

@@ -1,0 +1,1 @@
+"""Parameters and states divided among processes, and checkpoints of them."""

@@ -1,0 +1,217 @@
+"""A pipeline in one process: its numbers do not depend on the schedule, and are the network's."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from pipelines import (
+    SCHEDULES,
+    TIED,
+    bits,
+    mixed,
+    mixed_batch,
+    run_of,
+    trained,
+    two_losses,
+    two_targets,
+    writer,
+    writer_batch,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from lincoln_fn.distributed import alone, mean
+from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
+from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
+from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
+
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+
+
+class Counted(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.overloadpacket.__name__ in PRODUCTS
+        return function(*args, **(kwargs or {}))
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_schedule_gives_the_bits_of_the_same_shards_without_a_pipeline(name):
+    batches = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]
+    net, reduce = pipeline(mixed(), SCHEDULES[name](4, 4), alone())
+    losses, state = trained(net, reduce, batches)
+    expected, other = trained(lf.serial(*mixed()), mean(alone(), shards=4), batches)
+    assert losses == expected
+    assert same(bits(state), bits(other))
+
+
+def test_a_batch_with_fewer_examples_than_microbatches_has_empty_ones():
+    stages, batches = mixed()[:3], [(mixed_batch(2)[0], torch.ones(2, 7))]
+    net, reduce = pipeline(stages, one_f_one_b(3, 5), alone())
+    losses, state = trained(net, reduce, batches, loss=lf.losses.mse())
+    expected = trained(lf.serial(*stages), None, batches, loss=lf.losses.mse())
+    assert losses == pytest.approx(expected[0], rel=1e-5)
+    shards = trained(lf.serial(*stages), mean(alone(), shards=5), batches, loss=lf.losses.mse())
+    assert same(bits(state), bits(shards[1]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch"),
+    [
+        (lf.losses.softmax_cross_entropy(reduction="sum"), mixed_batch(9)),
+        (lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 3.0, 0.5])), mixed_batch(9)),
+        (two_losses(), two_targets(7)),
+    ],
+    ids=["sum", "classes of other weights", "two losses"],
+)
+def test_the_loss_is_that_of_the_whole_batch(loss, batch):
+    stages = mixed()[:2] if loss.name.startswith("weighted") else mixed()
+    net, reduce = pipeline(stages, one_f_one_b(len(stages), 3), alone())
+    params = net.init(lf.Key(0), batch[0])
+    value, _, dparams = reduce.bind(net, loss, "step")(params, batch, torch.tensor(0))
+    other = mean(alone(), shards=3).bind(lf.serial(*stages), loss, "step")
+    expected, _, their_dparams = other(params, batch, torch.tensor(0))
+    assert value.equal(expected)
+    assert same(bits(dparams), bits(their_dparams))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("stages", "batch", "tied"),
+    [(writer(), writer_batch(6), TIED), (mixed(), mixed_batch(6), ())],
+    ids=["writer", "mixed"],
+)
+def test_no_product_is_computed_twice(stages, batch, tied, name):
+    x, target = batch
+    net, reduce = pipeline(stages, SCHEDULES[name](4, 3), alone(), tied=tied)
+    params = net.init(lf.Key(0), x)
+    compute = reduce.bind(net, lf.losses.softmax_cross_entropy(), "step")
+    with Counted() as counted, torch.no_grad():
+        compute(params, (x, target), torch.tensor(0))
+    with Counted() as plain, torch.no_grad():
+        for i in range(3):
+            y, cache = net.forward(params, x[2 * i : 2 * i + 2])
+            net.grads(params, cache, torch.ones_like(y))
+    assert counted.count == plain.count > 0
+
+
+@pytest.mark.parametrize("name", ["gpipe", "h2"])
+def test_tied_scores_learn_as_in_one_layer(name):
+    embedding, attend, think, (norm, _, last) = (
+        stage if i in (1, 2) else stage.parts for i, stage in enumerate(writer(torch.float64))
+    )
+    body = lf.serial(embedding[1], attend, think, norm)
+    whole = lf.serial(lf.tied(embedding[0], body), last)
+    x, target = writer_batch(7)
+    net, reduce = pipeline(writer(torch.float64), SCHEDULES[name](4, 3), alone(), tied=TIED)
+    loss = lf.losses.softmax_cross_entropy()
+    params = net.init(lf.Key(0), x)
+    assert params[0][0].weight.equal(params[3][1].weight)
+    assert params[0][0].weight is not params[3][1].weight
+    (table, positions), attention, thought, (scale, _, _) = params
+    value, _, dparams = reduce.bind(net, loss, "step")(params, (x, target), torch.tensor(0))
+    theirs = ((table, (positions, attention, thought, scale)), ())
+    y, cache = whole.forward(theirs, x)
+    expected, loss_cache = loss.forward(y, target)
+    ((dtable, dbody), _) = whole.grads(theirs, cache, loss.backward(loss_cache))
+    torch.testing.assert_close(value, expected)
+    ours = (dparams[0][0], (dparams[0][1], dparams[1], dparams[2], dparams[3][0]))
+    for a, b in zip(lf.tree.leaves(ours), lf.tree.leaves((dtable, dbody)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-14)
+    assert dparams[3][1].weight.equal(dparams[0][0].weight)
+
+
+def test_max_norm_clips_as_the_optimizer_of_one_process_does():
+    batches = [mixed_batch(8)]
+    net, reduce = pipeline(mixed(), one_f_one_b(4, 2), alone(), max_norm=0.01)
+    _, state = trained(net, reduce, batches, lf.optim.sgd(0.1))
+    optimizer = lf.optim.chain(lf.optim.clip_by_global_norm(0.01), lf.optim.sgd(0.1))
+    expected = trained(lf.serial(*mixed()), mean(alone(), shards=2), batches, optimizer)
+    assert same(bits(state.params), bits(expected[1].params))
+
+
+def test_a_copy_of_a_tied_parameter_counts_once_in_the_norm():
+    x, target = writer_batch(4)
+    loss, step = lf.losses.softmax_cross_entropy(), torch.tensor(0)
+
+    def gradient(max_norm):
+        net, reduce = pipeline(writer(), one_f_one_b(4, 2), alone(), tied=TIED, max_norm=max_norm)
+        return reduce.bind(net, loss, "step")(net.init(lf.Key(0), x), (x, target), step)[2]
+
+    def norm(dparams):
+        *stages, (first, _, last) = dparams
+        return sum(dp.square().sum() for dp in lf.tree.leaves((*stages, first, last))).sqrt()
+
+    assert norm(gradient(None)) > 0.01
+    torch.testing.assert_close(norm(gradient(0.01)), torch.tensor(0.01), rtol=1e-3, atol=0)
+
+
+def test_compiled_stages_give_the_same_bits_with_each_schedule(uncompiled):
+    batches = [mixed_batch(8), mixed_batch(8)]
+    stages = lf.serial(lf.dense(5), lf.dropout(0.2)), lf.serial(lf.layer_norm(), lf.dense(3))
+    runs = {
+        (name, compiled): run_of(stages, batches, SCHEDULES[name](2, 2), alone(), compiled=compiled)
+        for name, compiled in (("1f1b", True), ("h2", True), ("h1", False))
+    }
+    first, second, eager = runs.values()
+    assert first[0] == second[0] == pytest.approx(eager[0], rel=1e-5)
+    for ours, theirs in zip(first[1], second[1], strict=True):
+        assert same(ours, theirs)
+
+
+def test_the_layer_is_that_of_its_stages():
+    x, g = mixed_batch(6)[0], torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    net, whole = pipeline(mixed(), one_f_one_b(4, 2), alone()).net, lf.serial(*mixed())
+    params = net.init(lf.Key(3), x)
+    assert same(bits(params), bits(whole.init(lf.Key(3), x)))
+    (y, cache), (expected, theirs) = net.forward(params, x), whole.forward(params, x)
+    assert y.equal(expected)
+    assert net.predict(params, x).equal(whole.predict(params, x))
+    assert same(bits(net.backward(params, cache, g)), bits(whole.backward(params, theirs, g)))
+    assert same(bits(net.grads(params, cache, g)), bits(whole.grads(params, theirs, g)))
+    assert same(bits(net.advance(params, cache)), bits(whole.advance(params, theirs)))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_more_caches_are_alive_than_the_schedule_says(name):
+    schedule = SCHEDULES[name](3, 8)
+    alive, most = [0, 0, 0], [0, 0, 0]
+
+    def stage(i):
+        def ended():
+            alive[i] -= 1
+
+        def forward(params, x):
+            cache = x.clone()
+            weakref.finalize(cache, ended)
+            alive[i] += 1
+            most[i] = max(most[i], alive[i])
+            return x + params[0], cache
+
+        def grads(params, cache, g):
+            return (g.sum(0),)
+
+        return lf.Layer(
+            f"stage({i})", forward, lambda p, c, g: (g, grads(p, c, g)),
+            init=lambda key, x: (torch.zeros(x.shape[1:]),),
+            input_grad=lambda params, cache, g: g, grads=grads,
+        )  # fmt: skip
+
+    net, reduce = pipeline(tuple(map(stage, range(3))), schedule, alone())
+    params = net.init(lf.Key(0), torch.ones(8, 2))
+    gc.collect()
+    most[:] = alive[:]
+    assert alive == [0, 0, 0]
+    compute = reduce.bind(net, lf.losses.mse(), "step")
+    compute(params, (torch.ones(8, 2), torch.zeros(8, 2)), torch.tensor(0))
+    assert tuple(most) == check_schedule(schedule)
+    assert alive == [0, 0, 0]

@@ -1,0 +1,75 @@
+"""A pipeline refuses what can never work, and its errors name the stage."""
+
+import re
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn.distributed import alone
+from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
+from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group": 2}, "expected group to be a Group, got 2"),
+        (
+            {"stages": lf.dense(3)},
+            "expected stages to be a tuple of layers, got the Layer dense(3)",
+        ),
+        ({"stages": (lf.dense(3), lf.dense)}, "pipeline[1]: expected a Layer, got the constructor"),
+        ({"max_norm": 0.0}, "expected max_norm above 0, got 0.0"),
+        ({"schedule": one_f_one_b(3, 2)}, "expected 2 stages, got 3"),
+        ({"limit": 1}, "expected at most 1 cache in stage 0, got 2"),
+        ({"stages": (lf.dense(1), lf.distributed.sync_batch_norm(alone()))}, "use batch_norm"),
+        ({"tied": (("0", "2"),)}, 'expected tied paths such as ("0.0", "1.2"), got'),
+        ({"tied": (("1", "0"),)}, "in the order of their stages"),
+    ],
+    ids=[
+        "group",
+        "stages",
+        "a layer",
+        "max_norm",
+        "schedule",
+        "limit",
+        "sync_batch_norm",
+        "tied",
+        "order",
+    ],
+)
+def test_wrong_arguments_are_refused(changes, message):
+    given = {"stages": (lf.dense(3), lf.dense(2)), "schedule": one_f_one_b(2, 2), "group": alone()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pipeline(**{**given, **changes})
+
+
+def test_tied_parameters_of_other_shapes_are_refused():
+    stages = lf.dense(3), lf.dense(2)
+    x = torch.ones(2, 3)
+    net = pipeline(stages, one_f_one_b(2, 2), alone(), tied=(("0", "1"),)).net
+    with pytest.raises(ValueError, match="expected tied parameters of the same shapes"):
+        net.init(lf.Key(0), x)
+    net = pipeline(stages, one_f_one_b(2, 2), alone(), tied=(("0.bias", "1.weigth"),)).net
+    with pytest.raises(ValueError, match=r"path of a tied parameter, got '1\.weigth'"):
+        net.init(lf.Key(0), x)
+
+
+def test_clipping_by_the_norm_of_one_stage_is_refused():
+    net, reduce = pipeline((lf.dense(3), lf.dense(2)), one_f_one_b(2, 2), alone())
+    optimizer = lf.optim.chain(lf.optim.clip_by_global_norm(1.0), lf.optim.sgd(0.1))
+    with pytest.raises(ValueError, match="give max_norm to pipeline"):
+        lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
+
+
+def test_errors_name_the_stage():
+    net, reduce = pipeline((lf.dense(3), lf.serial(lf.dense(2))), one_f_one_b(2, 2), alone())
+    optimizer = lf.optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), torch.ones(4, 5))
+    with pytest.raises(ValueError, match=r"pipeline\[0\] dense\(3\): expected x of shape \(..., 5"):
+        step(state, (torch.ones(4, 6), torch.ones(4, 2)))
+    bad = lf.tree.map(lambda leaf: leaf * torch.inf, state.params)
+    with pytest.raises(ValueError, match=r"pipeline\[0\] dense\(3\): the output is not finite"):
+        step(lf.evolve(state, params=bad), (torch.ones(4, 5), torch.ones(4, 2)))
