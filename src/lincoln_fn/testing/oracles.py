@@ -7,6 +7,7 @@ paths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
+from lincoln_fn.shapes import LayerError
 
 # Small enough to neglect the third derivative, large enough to neglect float64's rounding.
 EPSILON = 1e-5
+# Two steps that agree to this part need no third.
+STEADY = 1e-8
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
 
@@ -40,9 +44,50 @@ def inner(a: Arrays, b: Arrays) -> float:
 
 
 def slope_along(
-    forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
+    forward: Forward,
+    arrays: Sequence[Tensor],
+    which: int,
+    direction: Tensor,
+    g: Arrays,
+    step: float = EPSILON,
 ) -> float:
     """Compute the derivative of s along a direction, by central differences.
+
+    The outputs are subtracted before they are multiplied by g, so that outputs that do not change
+    contribute no rounding error.
+
+    Args:
+        forward: of the arrays.
+        arrays: where the derivative is taken.
+        which: the array that changes.
+        direction: how it changes, of its shape.
+        g: the cotangent.
+        step: e, how far it changes.
+
+    Returns:
+        (s(a + e v) - s(a - e v)) / 2 e; nan where forward refuses these arrays.
+
+    Example:
+        >>> x = torch.tensor([3.0], dtype=torch.float64)
+        >>> round(slope_along(lambda a: a[0] ** 2, [x], 0, torch.ones(1), torch.ones(1)), 6)
+        6.0
+    """
+    moved = list(arrays)
+    try:
+        moved[which] = arrays[which] + step * direction
+        above = tree.leaves(forward(moved))
+        moved[which] = arrays[which] - step * direction
+        outputs = zip(above, tree.leaves(forward(moved)), tree.leaves(g), strict=True)
+    except LayerError:  # outside of the layer's domain
+        return math.nan
+    changes = [((up - down) * c).sum().item() for up, down, c in outputs if up.is_floating_point()]
+    return sum(changes) / (2 * step)
+
+
+def steady_slope(
+    forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
+) -> tuple[float, float]:
+    """Compute a derivative by the steps at which its value changes least.
 
     Args:
         forward: of the arrays.
@@ -52,18 +97,25 @@ def slope_along(
         g: the cotangent.
 
     Returns:
-        (s(a + e v) - s(a - e v)) / 2 e.
+        The derivative and its estimated error, the difference between two steps; nan and infinity
+        if no step gives a number.
 
     Example:
-        >>> x = torch.tensor([3.0], dtype=torch.float64)
-        >>> round(slope_along(lambda a: a[0] ** 2, [x], 0, torch.ones(1), torch.ones(1)), 6)
-        6.0
+        >>> x = torch.tensor([1e-9], dtype=torch.float64)
+        >>> value, error = steady_slope(lambda a: a[0].sqrt(), [x], 0, x, torch.ones(1))
+        >>> round(value * 1e9, 3), error < value * 1e-6
+        (15811.388, True)
     """
-    moved = list(arrays)
-    moved[which] = arrays[which] + EPSILON * direction
-    above = inner(g, forward(moved))
-    moved[which] = arrays[which] - EPSILON * direction
-    return (above - inner(g, forward(moved))) / (2 * EPSILON)
+    best, last = (math.nan, math.inf), math.nan
+    for exponent in (5, 6, 4, 7, 9):
+        slope = slope_along(forward, arrays, which, direction, g, 10.0**-exponent)
+        error = abs(slope - last)
+        if error < best[1]:
+            best = slope, error
+        if error <= STEADY * abs(slope):
+            break
+        last = slope
+    return best
 
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:
@@ -83,15 +135,36 @@ def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arr
         >>> full_gradient(lambda a: a[0] ** 2, [x], 0, torch.ones(2)).round()
         tensor([2., 4.], dtype=torch.float64)
     """
-    directions = torch.eye(arrays[which].numel(), dtype=arrays[which].dtype)
-    slopes = [
-        slope_along(forward, arrays, which, direction.view(arrays[which].shape), g)
-        for direction in directions
-    ]
-    return arrays[which].new_tensor(slopes).view(arrays[which].shape)
+    scale = scales(arrays[which]).flatten()
+    slopes = []
+    for i in range(scale.numel()):
+        direction = torch.zeros_like(scale)
+        direction[i] = scale[i]
+        direction = direction.view(arrays[which].shape)
+        slopes.append(steady_slope(forward, arrays, which, direction, g)[0])
+    return (arrays[which].new_tensor(slopes) / scale).view(arrays[which].shape)
 
 
-def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor]:
+def scales(array: Tensor) -> Tensor:
+    """Return by how much each place may change: its size, or the array's typical size for a zero.
+
+    Args:
+        array: any floating tensor.
+
+    Returns:
+        Positive numbers, of its shape.
+
+    Example:
+        >>> scales(torch.tensor([3.0, 0.0, -4.0]))
+        tensor([3.0000, 3.5355, 4.0000])
+    """
+    size = array.abs()
+    known = size[size > 0]
+    typical = known.square().mean().sqrt() if known.numel() else size.new_ones(())
+    return torch.where(size > 0, size, typical)
+
+
+def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
     """Compute the gradients of s by torch's autograd of the same forward.
 
     Args:
@@ -100,7 +173,8 @@ def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[T
         g: the cotangent.
 
     Returns:
-        One gradient per array, zero where s does not depend on it.
+        One gradient per array, zero where s does not depend on it; None if autograd cannot follow
+        the forward, for instance through numpy.
 
     Example:
         >>> by_autograd(lambda a: a[0] ** 2, [torch.tensor([3.0])], torch.ones(1))
@@ -108,8 +182,11 @@ def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[T
     """
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
-        pairs = zip(tree.leaves(forward(watched)), tree.leaves(g), strict=True)
-        total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
+        try:
+            pairs = zip(tree.leaves(forward(watched)), tree.leaves(g), strict=True)
+            total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
+        except (RuntimeError, TypeError, ValueError):
+            return None
     if not watched or not total.requires_grad:
         return [torch.zeros_like(array) for array in arrays]
     return list(torch.autograd.grad(total, watched, materialize_grads=True))

@@ -99,11 +99,12 @@ def check_finite(name: str, path: str, arrays: object) -> None:
     Example:
         >>> check_finite("mine", "dx", torch.tensor([1.0, torch.nan]))
         Traceback (most recent call last):
-        lincoln_fn.testing.diagnosis.GradientError: mine: dx holds 1 values that are not finite
+        lincoln_fn.testing.diagnosis.GradientError: mine: dx holds 1 value that is not finite
     """
     count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
     if count:
-        raise GradientError(f"{name}: {path} holds {count} values that are not finite")
+        values = "1 value that is" if count == 1 else f"{count} values that are"
+        raise GradientError(f"{name}: {path} holds {values} not finite")
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

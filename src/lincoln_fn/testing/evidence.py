@@ -1,0 +1,112 @@
+"""What is known of a wrong gradient, and what can be computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays
+from lincoln_fn.testing.expansions import EXPANSIONS
+from lincoln_fn.testing.oracles import by_autograd
+from lincoln_fn.testing.sample import Sample
+from lincoln_fn.testing.tape import Tape, recorded
+
+
+@attrs.frozen(eq=False, slots=False)
+class Evidence:
+    """A layer's sample with wrong gradients, and the right ones.
+
+    Args:
+        sample: of the layer, at a point where it is differentiable.
+        expected: the right gradients, in the order of the sample's arrays.
+    """
+
+    sample: Sample
+    expected: list[Tensor]
+    # What a search in forward has found, for several hypotheses.
+    remembered: dict[object, list[Any]] = attrs.field(factory=dict, init=False)
+
+    @property
+    def given(self) -> list[Tensor]:
+        """The submitted gradients."""
+        return self.sample.given
+
+    @property
+    def x(self) -> list[Tensor]:
+        """The floating tensors of x."""
+        return [leaf for leaf in tree.leaves(self.sample.x) if leaf.is_floating_point()]
+
+    @cached_property
+    def y(self) -> list[Tensor]:
+        """The floating tensors of y."""
+        return [leaf for leaf in tree.leaves(self.sample.y) if leaf.is_floating_point()]
+
+    @cached_property
+    def g(self) -> list[Tensor]:
+        """The floating tensors of g."""
+        return [leaf for leaf in tree.leaves(self.sample.g) if leaf.is_floating_point()]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The numbers that a mean may divide by: sizes of axes, and their products."""
+        found = set()
+        for leaf in (*self.y, *self.sample.arrays):
+            for first in range(leaf.ndim):
+                for last in range(first, leaf.ndim):
+                    found.add(leaf.shape[first : last + 1].numel())
+        return sorted(n for n in found if n > 1)
+
+    def option(self, name: str) -> object:
+        """Return a hyperparameter that is bound to the layer's forward, or None."""
+        return getattr(self.sample.layer.forward, "keywords", {}).get(name)
+
+    def gradients(
+        self, arrays: Sequence[Tensor] | None = None, g: Arrays | None = None
+    ) -> list[Tensor]:
+        """Compute the right gradients elsewhere: at other arrays, or for another g; [] if none."""
+        at = self.sample.arrays if arrays is None else arrays
+        try:
+            return by_autograd(self.sample.forward, at, self.sample.g if g is None else g) or []
+        except Exception:  # the layer may refuse other arrays in any way
+            return []
+
+    def derivative(self, i: int) -> Tensor | None:
+        """Return dy/dx element by element, if each y depends only on its own place of array i."""
+        found = self._derivatives
+        return found[i] if found else None
+
+    @cached_property
+    def _derivatives(self) -> list[Tensor | None]:
+        ones = self.gradients(g=tree.map(torch.ones_like, self.sample.g))
+        if len(self.y) != 1 or not ones:
+            return []
+        g = self.g[0]
+        return [
+            d
+            if d.shape == g.shape and torch.allclose(g * d, right, rtol=1e-9, atol=1e-12)
+            else None
+            for d, right in zip(ones, self.expected, strict=True)
+        ]
+
+    @cached_property
+    def tapes(self) -> list[Tape]:
+        """The recordings of forward: as it is written, and with torch's functions written out."""
+        made = []
+        for expansions in ({}, EXPANSIONS):
+            try:
+                made.append(
+                    recorded(self.sample.forward, self.sample.arrays, self.sample.g, expansions)
+                )
+            except Exception:  # forward may leave torch, or use what the tape cannot follow
+                return made
+        return made
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """List the submitted gradients beside the right ones."""
+        yield from zip(self.given, self.expected, strict=True)

@@ -1,0 +1,62 @@
+"""The mistakes that the checker knows by name, in files by kind, in the order they are tried.
+
+A name is given only if the mistake, made in the right gradient, gives the submitted one.
+"""
+
+from lincoln_fn.testing.hypotheses import (
+    activations,
+    axes,
+    cotangents,
+    derivatives,
+    diagonal,
+    elsewhere,
+    entropy,
+    factors,
+    movement,
+    norms,
+    order,
+    others,
+    paths,
+    products,
+    simple,
+    softmax,
+    states,
+)
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+
+__all__ = ["HYPOTHESES", "Guess", "Hypothesis"]
+
+# Simple ones first: what is both negative and a rare mistake is said to be negative.
+HYPOTHESES: list[Hypothesis] = [
+    *simple.EARLY,
+    *cotangents.HYPOTHESES,
+    *activations.HYPOTHESES,
+    *entropy.HYPOTHESES,
+    *softmax.HYPOTHESES,
+    *norms.HYPOTHESES,
+    *order.HYPOTHESES,
+    *factors.PRODUCTS,
+    *simple.AVERAGES,
+    *simple.FACTORS,
+    *axes.SHAPES,
+    *others.POOLING,
+    *derivatives.HYPOTHESES,
+    *movement.HYPOTHESES,
+    *paths.HYPOTHESES,
+    *movement.USES,
+    *axes.HYPOTHESES,
+    *factors.HYPOTHESES,
+    *products.HYPOTHESES,
+    *derivatives.SIGN,
+    *states.HYPOTHESES,
+    *simple.CHANGED,
+    *diagonal.HYPOTHESES,
+    *elsewhere.HYPOTHESES,
+    *others.HYPOTHESES,
+    *derivatives.OTHERS,
+    *activations.LATE,
+    *diagonal.LATE,
+    *order.LATE,
+    *simple.LATE,
+    *others.LATE,
+]

@@ -1,0 +1,146 @@
+"""Sums over the wrong axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.order import shapes
+
+
+def _wrongly_summed(evidence: Evidence) -> Iterator[Guess]:
+    """Sum along one axis what should be kept."""
+    for axis in range(max((r.ndim for r in evidence.expected), default=0)):
+        kept = [
+            r.sum(axis, keepdim=True).expand_as(r) if r.ndim > axis else None
+            for r in evidence.expected
+        ]
+        yield Guess([*kept], {"how": "summed", "axis": axis})
+        averages = [
+            r.mean(axis, keepdim=True).expand_as(r) if r.ndim > axis else None
+            for r in evidence.expected
+        ]
+        yield Guess([*averages], {"how": "averaged", "axis": axis})
+
+
+def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
+    """Find what is summed to the gradient of an array that is broadcast, before the sum."""
+    for tape in evidence.tapes:
+        for call in tape.calls:
+            for k, u in enumerate(call.inputs):
+                i = next((i for i, array in enumerate(tape.arrays) if array is u), None)
+                if i is None or len(call.outputs) != 1 or call.outputs[0].shape == u.shape:
+                    continue
+                wide = list(call.inputs)
+                try:
+                    wide[k] = u.detach().expand(call.outputs[0].shape)
+                    gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
+                    yield i, call.vjp(gs, wide)[k]
+                except RuntimeError:  # it does not broadcast
+                    continue
+
+
+def _other_axes(evidence: Evidence) -> Iterator[Guess]:
+    for i, parts in _contributions(evidence):
+        given, right = evidence.given[i], evidence.expected[i]
+        for count in range(parts.ndim + 1):
+            for axes in combinations(range(parts.ndim), count):
+                summed = parts.sum(axes) if axes else parts
+                if summed.numel() == given.numel():
+                    named = _named(axes)
+                    told = "" if given.shape == right.shape else f": {shapes(given, right)}"
+                    for guess, how in ((summed, "summed"), (_average(parts, axes), "averaged")):
+                        found = [
+                            guess.reshape(given.shape) if j == i else None
+                            for j in range(len(evidence.expected))
+                        ]
+                        yield Guess([*found], {"how": how, "axes": named, "told": told})
+
+
+def _average(parts: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return parts.mean(axes) if axes else parts
+
+
+def _named(axes: tuple[int, ...]) -> str:
+    if not axes:
+        return "no axis"
+    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
+
+
+def _not_summed(evidence: Evidence) -> Iterator[Guess]:
+    """Accept what becomes right by a sum over its first axes."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        extra = given.ndim - right.ndim
+        if extra > 0 and given.shape[extra:] == right.shape:
+            error = given.sum(tuple(range(extra))) - right
+            yield _alone(evidence, i, given - error / given.shape[:extra].numel())
+
+
+def _partly_summed(evidence: Evidence) -> Iterator[Guess]:
+    """Accept what becomes right by a sum over some of its axes."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        extra = given.ndim - right.ndim
+        for axes in combinations(range(given.ndim), extra) if extra > 0 else ():
+            summed = given.sum(axes)
+            if summed.shape == right.shape:
+                size = torch.Size(given.shape[axis] for axis in axes).numel()
+                error = (summed - right) / size
+                for axis in axes:
+                    error = error.unsqueeze(axis)
+                yield _alone(evidence, i, given - error, axes=_named(axes))
+
+
+def _not_cut(evidence: Evidence) -> Iterator[Guess]:
+    """Accept what has the right values in its middle."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        sizes = list(zip(given.shape, right.shape, strict=False))
+        if (
+            given.ndim == right.ndim
+            and given.shape != right.shape
+            and all(a >= b for a, b in sizes)
+        ):
+            wrong = given.clone()
+            wrong[tuple(slice((a - b) // 2, (a - b) // 2 + b) for a, b in sizes)] = right
+            yield _alone(evidence, i, wrong)
+
+
+def _too_much(evidence: Evidence) -> Iterator[Guess]:
+    for i, (given, right) in enumerate(evidence.pairs()):
+        if given.shape == right.shape:
+            continue
+        for count in range(1, right.ndim + 1):
+            for axes in combinations(range(right.ndim), count):
+                for keepdim in (False, True):
+                    for how in ("sum", "mean"):
+                        done = getattr(right, how)(axes, keepdim=keepdim)
+                        if done.shape == given.shape:
+                            yield _alone(evidence, i, done, axes=_named(axes))
+
+
+def _alone(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
+    right, given = evidence.expected[i], evidence.given[i]
+    words = {"shapes": shapes(given, right), **words}
+    return Guess([guess if j == i else None for j in range(len(evidence.expected))], words)
+
+
+SHAPES = [
+    Hypothesis("not summed", "is not summed over the batch: {shapes}", _not_summed),
+    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _partly_summed),
+    Hypothesis(
+        "padding kept", "has the right values, but the padding is not cut off: {shapes}", _not_cut
+    ),
+    Hypothesis("wrong axes", "is {how} over {axes} of its contributions{told}", _other_axes),
+    Hypothesis(
+        "summed too much", "is summed over {axes}, which it should keep: {shapes}", _too_much
+    ),
+]
+HYPOTHESES = [
+    Hypothesis(
+        "summed over an axis", "is {how} over axis {axis}, which it should keep", _wrongly_summed
+    ),
+]

@@ -1,0 +1,104 @@
+"""Mistakes in the use of g: it is forgotten, or only a part of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
+
+
+def _of(change: Callable[[Tensor], Tensor]) -> Candidates:
+    """Make the candidate that is the right gradient of another g."""
+
+    def candidates(evidence: Evidence) -> Iterator[Guess]:
+        found = evidence.gradients(g=tree.map(change, evidence.sample.g))
+        yield Guess([*found])
+
+    return candidates
+
+
+def _one_place(evidence: Evidence) -> Iterator[Guess]:
+    """Keep g at one position of one axis, for instance of the last example or the last step."""
+    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+        size = max(g.shape[axis] for g in evidence.g if g.ndim > axis)
+        places = {0, size - 1} if size > 1 else set()
+        for place in sorted(places):
+
+            def kept(g: Tensor, axis: int = axis, place: int = place) -> Tensor:
+                if g.ndim <= axis or not g.is_floating_point() or g.shape[axis] <= place:
+                    return g
+                alone = torch.zeros_like(g)
+                alone.select(axis, place).copy_(g.select(axis, place))
+                return alone
+
+            which = "first" if place == 0 else "last"
+            found = evidence.gradients(g=tree.map(kept, evidence.sample.g))
+            yield Guess([*found], {"which": which, "axis": axis})
+
+
+def _strided(evidence: Evidence) -> Iterator[Guess]:
+    """Keep g at every second or third position of one axis, as if copies were not added up."""
+    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+        for step in (2, 3, 4):
+            for start in (0, step - 1):
+
+                def kept(
+                    g: Tensor, axis: int = axis, step: int = step, start: int = start
+                ) -> Tensor:
+                    if g.ndim <= axis or g.shape[axis] <= start:
+                        return g
+                    places = torch.arange(start, g.shape[axis], step, device=g.device)
+                    alone = torch.zeros_like(g)
+                    return alone.index_copy(axis, places, g.index_select(axis, places))
+
+                found = evidence.gradients(g=tree.map(kept, evidence.sample.g))
+                yield Guess([*found], {"step": step, "axis": axis})
+
+
+def _reordered(evidence: Evidence) -> Iterator[Guess]:
+    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+
+        def flipped(g: Tensor, axis: int = axis) -> Tensor:
+            return g.flip(axis) if g.ndim > axis else g
+
+        yield Guess(
+            [*evidence.gradients(g=tree.map(flipped, evidence.sample.g))],
+            {"order": f"reversed along axis {axis}"},
+        )
+
+
+def _swapped(evidence: Evidence) -> Iterator[Guess]:
+    leaves = tree.leaves(evidence.sample.g)
+    if len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
+        swapped = iter(reversed(leaves))
+        g = tree.map(lambda leaf: next(swapped), evidence.sample.g)
+        yield Guess([*evidence.gradients(g=g)])
+
+
+HYPOTHESES = [
+    Hypothesis("g forgotten", "forgets g: it is the gradient for g = 1", _of(torch.ones_like)),
+    Hypothesis("g squared", "has the factor g twice", _of(torch.square)),
+    Hypothesis("g's size", "uses the absolute value of g", _of(torch.abs)),
+    Hypothesis("g's sign", "uses only the sign of g", _of(torch.sign)),
+    Hypothesis(
+        "g averaged", "uses the mean of g in place of g", _of(lambda g: g.mean().expand_as(g))
+    ),
+    Hypothesis("g summed", "uses the sum of g in place of g", _of(lambda g: g.sum().expand_as(g))),
+    Hypothesis("gs swapped", "swaps the two parts of g", _swapped),
+    Hypothesis(
+        "one place of g",
+        "uses g only at the {which} position of axis {axis}; the others are missing or overwritten",
+        _one_place,
+    ),
+    Hypothesis(
+        "copies not added up",
+        "uses g only at every {step} positions of axis {axis}: copies must add up",
+        _strided,
+    ),
+    Hypothesis("g reordered", "uses g {order}", _reordered),
+]

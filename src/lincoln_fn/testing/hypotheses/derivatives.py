@@ -1,0 +1,176 @@
+"""The derivative of a function of one number: missing, of another sign, or taken elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.hypotheses.local import Local, local
+
+# Derivatives that are written by the output. Taken at the input, they are wrong.
+BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda y: 1 - y**2,
+    "sigmoid": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+    "sqrt": lambda y: 0.5 / y,
+    "rsqrt": lambda y: -0.5 * y**3,
+    "reciprocal": lambda y: -(y**2),
+    "softplus": lambda y: 1 - torch.exp(-y),
+    "elu": lambda y: torch.where(y > 0, 1, y + 1),
+    "log_sigmoid": lambda y: 1 - torch.exp(y),
+    "logsigmoid": lambda y: 1 - torch.exp(y),
+}
+_SUMS = ("add", "sub", "neg")
+_PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "pow", "square", "mean")
+
+
+def _is_pointwise(call: Local) -> bool:
+    one = len(call.call.outputs) == 1 and len(call.call.tracked) == 1
+    return one and call.u.shape == call.v.shape and call.call.name not in _PRODUCTS
+
+
+def _missing(call: Local) -> Tensor | None:
+    return call.g if _is_pointwise(call) and call.call.name not in _SUMS else None
+
+
+def _at_output(call: Local) -> Tensor | None:
+    return call.at(call.v) if _is_pointwise(call) else None
+
+
+def _at_cotangent(call: Local) -> Tensor | None:
+    return call.at(call.g) if _is_pointwise(call) else None
+
+
+def _at_input(call: Local) -> Tensor | None:
+    formula = BY_OUTPUT.get(call.call.name)
+    return call.g * formula(call.u) if formula else None
+
+
+def _without_g(call: Local) -> Tensor | None:
+    return call.call.vjp([torch.ones_like(call.g)])[0] if _is_pointwise(call) else None
+
+
+def _inverted(call: Local) -> Tensor | None:
+    """Exchange the two slopes of a function that has two, such as relu."""
+    if not _is_pointwise(call):
+        return None
+    slopes = call.call.vjp([torch.ones_like(call.g)])[0]
+    low, high = slopes.min(), slopes.max()
+    if low == high or not bool(((slopes == low) | (slopes == high)).all()):
+        return None
+    return call.g * (low + high - slopes)
+
+
+def _at_array(call: Local, n: int) -> Tensor | None:
+    """Take the derivative at an array that forward was given."""
+    arrays = [a.detach() for a in call.tape.arrays if a.shape == call.u.shape]
+    return call.at(arrays[n]) if n < len(arrays) and len(call.call.tracked) == 1 else None
+
+
+def _of_another(call: Local, function: Callable[[Tensor], Tensor]) -> Tensor | None:
+    if not _is_function(call):
+        return None
+    with torch.enable_grad():
+        u = call.u.clone().requires_grad_()
+        return torch.autograd.grad(function(u), u, call.g)[0]
+
+
+def _by_output(call: Local, formula: Callable[[Tensor], Tensor]) -> Tensor | None:
+    return call.g * formula(call.v) if _is_function(call) else None
+
+
+def _is_function(call: Local) -> bool:
+    return _is_pointwise(call) or (
+        call.call.name in ("pow", "square") and call.u.shape == call.v.shape
+    )
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "exp": torch.exp,
+    "log": torch.log, "sqrt": torch.sqrt, "square": torch.square, "abs": torch.abs,
+    "sin": torch.sin, "cos": torch.cos, "1/x": torch.reciprocal,
+    "softplus": torch.nn.functional.softplus,
+}  # fmt: skip
+
+
+def _unmasked(call: Local) -> Tensor:
+    return call.g.sum_to_size(call.u.shape)
+
+
+def _other_branch(call: Local) -> Tensor:
+    return _unmasked(call) - call.right
+
+
+def _untransposed(call: Local) -> Tensor | None:
+    """Apply the function itself to g, as if it were its own transpose."""
+    if len(call.call.tracked) != 1 or call.call.name in _PRODUCTS:
+        return None
+    (moved,) = call.call.run([torch.zeros_like(call.u)])
+    if bool(moved.any()):
+        return None  # it is not linear
+    (applied,) = call.call.run([call.g])
+    return applied.detach()
+
+
+def _negative(call: Local) -> Tensor | None:
+    return -call.right
+
+
+HYPOTHESES = [
+    local("derivative missing", "lacks the derivative of {at}()", _missing),
+    local("mask inverted", "inverts the mask of {at}()", _inverted),
+    local(
+        "at y for x", "takes the derivative of {at}() at its output, not at its input", _at_output
+    ),
+    local(
+        "at x for y",
+        "takes the derivative of {at}() at its input, where the formula needs its output",
+        _at_input,
+    ),
+    local("mask from g", "takes the derivative of {at}() at g, not at its input", _at_cotangent),
+    local("mask missing", "has no mask in {at}()", _unmasked, only=("where", "masked_fill")),
+    local(
+        "mask inverted",
+        "has the mask of {at}() inverted",
+        _other_branch,
+        only=("where", "masked_fill"),
+    ),
+    local(
+        "not transposed",
+        "applies {at}() to g as forward does, where its transpose belongs",
+        _untransposed,
+    ),
+    local("g forgotten", "forgets g in the derivative of {at}()", _without_g),
+]
+SIGN = [local("sign", "has the wrong sign in the derivative of {at}()", _negative, grouped=True)]
+OTHERS = [
+    *(
+        local(
+            "at other values",
+            "takes the derivative of {at}() at the input of forward, not at its own",
+            partial(_at_array, n=n),
+        )
+        for n in range(3)
+    ),
+    local("at -x", "takes the derivative of {at}() at minus its input",
+          lambda call: call.at(-call.u) if _is_function(call) else None),
+    *(
+        local(
+            "another function",
+            f"has the derivative of {name} in place of that of {{at}}()",
+            partial(_of_another, function=function),
+        )
+        for name, function in FUNCTIONS.items()
+    ),
+    *(
+        local(
+            "another function",
+            f"has the derivative of {name} at y in place of that of {{at}}()",
+            partial(_by_output, formula=by),
+        )
+        for name, by in BY_OUTPUT.items()
+    ),
+]  # fmt: skip

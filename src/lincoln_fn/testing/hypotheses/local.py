@@ -1,0 +1,168 @@
+"""Mistakes in the derivative of one operation of forward.
+
+Each mistake is a function of one call: from the gradient of its outputs to a wrong gradient of one
+input. It is tried at every operation of forward. A mistake in a loop is made in every round, and a
+mistake in a formula may concern several calls, so that groups of calls are tried, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.call import Call
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.roles import role
+from lincoln_fn.testing.tape import Tape
+
+# Above this number of groups, those of one call site alone are tried.
+MOST_GROUPS = 150
+
+
+@attrs.frozen(eq=False)
+class Local:
+    """One call in the backward pass, and which of its inputs the mistake is about."""
+
+    tape: Tape
+    call: Call
+    k: int
+    gs: list[Tensor]
+
+    @property
+    def g(self) -> Tensor:
+        """The gradient of the only output."""
+        return self.gs[0]
+
+    @property
+    def u(self) -> Tensor:
+        """The input."""
+        return self.call.inputs[self.k].detach()
+
+    @property
+    def v(self) -> Tensor:
+        """The only output."""
+        return self.call.outputs[0].detach()
+
+    @property
+    def right(self) -> Tensor:
+        """The right gradient of the input."""
+        return self.call.vjp(self.gs)[self.k]
+
+    def at(self, u: Tensor) -> Tensor:
+        """Compute the gradient of the input as if its value were another."""
+        values = [value.detach() for value in self.call.inputs]
+        values[self.k] = u
+        return self.call.vjp(self.gs, values)[self.k]
+
+
+Wrong: TypeAlias = Callable[[Local], Tensor | None]
+Group: TypeAlias = tuple[Tape, Sequence[Call], str]
+
+
+def local(
+    name: str, sentence: str, wrong: Wrong, *, only: Sequence[str] = (), grouped: bool = False
+) -> Hypothesis:
+    """Make the hypothesis of a mistake in the derivative of an operation.
+
+    Args:
+        name: a few words.
+        sentence: what is said of the gradient; {at} is the operation.
+        wrong: the wrong gradient of an input; None where the mistake cannot be made.
+        only: names of torch's functions that it may be made at; () for all.
+        grouped: whether it may be made in several different calls at once.
+
+    Returns:
+        The hypothesis.
+    """
+
+    def candidates(evidence: Evidence) -> Iterator[Guess]:
+        for tape, calls, at in groups(evidence, grouped):
+            if only and calls[0].name not in only:
+                continue
+            for place in sorted({place for call in calls for place in call.tracked}):
+                found = _gradients(tape, calls, place, wrong)
+                if found is not None:
+                    yield Guess([*found], partial(_words, tape, calls, at))
+
+    return Hypothesis(name, sentence, candidates)
+
+
+def _gradients(tape: Tape, calls: Sequence[Call], place: int, wrong: Wrong) -> list[Tensor] | None:
+    made = 0
+
+    def mistake(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
+        nonlocal made
+        changed: list[Tensor | None] = [None] * len(call.tracked)
+        # The first step of a loop may have a constant in this place.
+        if place in call.tracked:
+            k = call.tracked.index(place)
+            guess = wrong(Local(tape, call, k, gs))
+            if guess is not None and guess.shape == call.inputs[k].shape:
+                changed[k] = guess
+                made += 1
+        return changed
+
+    try:
+        found = tape.gradients_if(calls, mistake)
+    except (RuntimeError, TypeError, ValueError, IndexError):  # not possible at this call
+        return None
+    return found if made else None
+
+
+def groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
+    """List the calls that a mistake may be made at, as one: by place, and by what they compute."""
+    seen: set[tuple[int, ...]] = set()
+    for tape in evidence.tapes:
+        made: dict[object, list[Call]] = {}
+        for call in tape.calls:
+            made.setdefault((call.name, call.position), []).append(call)
+        if grouped and len(made) < MOST_GROUPS:
+            for call in tape.calls:
+                made.setdefault((call.name, role(tape, call)), []).append(call)
+            for call in tape.calls:
+                made.setdefault(call.name, []).append(call)
+            statistics = [c for c in tape.calls if role(tape, c) in ("mean", "variance")]
+            made["the mean and the variance"] = statistics
+        for key, calls in made.items():
+            which = tuple(map(id, calls))
+            if calls and which not in seen:
+                seen.add(which)
+                yield tape, calls, key if isinstance(key, str) and " " in key else calls[0].name
+
+
+def _words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
+    """Describe the place of a mistake: its other factor, or time."""
+    call = calls[0]
+    kind = role(tape, call)
+    what = at if " " in at else f"the {kind}" if kind in ("mean", "variance") else f"{call.name}()"
+    same = all(later.position == call.position for later in calls)
+    is_loop = same and any(tape.depends(a, b) for a, b in pairwise(calls))
+    path = f"the path through time, by {call.name}()" if is_loop else f"the path through {what}"
+    return {"at": at, "what": what, "path": path, "factor": _factor(call)}
+
+
+def _factor(call: Call) -> str:
+    """Name the factor that a product or a quotient brings, if it is one number."""
+    if call.name not in ("mul", "div"):
+        return "other factor"
+    others = [
+        leaf
+        for i, leaf in enumerate(call.leaves)
+        if i not in call.tracked and isinstance(leaf, float | int | Tensor)
+    ]
+    if len(others) != 1:
+        return "other factor"
+    values = torch.as_tensor(others[0]).flatten()
+    if not values.numel() or bool((values != values[0]).any()):
+        return "other factor"
+    value = values[0].item()
+    if call.name == "mul":
+        return f"factor {value:.6g}"
+    return f"factor 1/{value:.6g}"

@@ -1,0 +1,151 @@
+"""Operations that only move numbers: repeated entries overwritten, parts exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.call import Call
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, groups, local
+
+MOST_COPIES = 2000
+
+
+def positions(call: Local) -> Tensor | None:
+    """Return from where each number of the output is taken; None if the call does more than move.
+
+    Example:
+        >>> from lincoln_fn.testing.tape import Tape
+        >>> tape = Tape(lambda a: a[0].flip(0), [torch.tensor([5.0, 7.0])], torch.ones(2))
+        >>> positions(Local(tape, tape.calls[0], 0, []))
+        tensor([1, 0])
+    """
+    u = call.u
+    numbers = torch.arange(u.numel(), dtype=u.dtype, device=u.device).view(u.shape)
+    inputs = [value.detach() for value in call.call.inputs]
+    inputs[call.k] = numbers
+    (moved,) = call.call.run(inputs)
+    found = moved.detach().long().clamp(0, max(0, u.numel() - 1))
+    return found if torch.equal(u.flatten()[found], call.v) else None
+
+
+def _last_one(call: Local, axis: int, first: bool) -> Tensor | None:
+    """Assign along an axis, so that of equal positions one stays."""
+    found = positions(call)
+    if found is None or axis >= found.ndim or len(set(found.flatten().tolist())) == found.numel():
+        return None
+    taken, g = found.movedim(axis, 0).flatten(), call.g.movedim(axis, 0).flatten()
+    if first:
+        taken, g = taken.flip(0), g.flip(0)
+    wrong = torch.zeros_like(call.u).flatten()
+    order = torch.arange(taken.numel(), device=taken.device)
+    last = torch.full_like(wrong, -1, dtype=torch.int64).scatter_reduce(0, taken, order, "amax")
+    used = last >= 0
+    wrong[used] = g[last[used]]
+    return wrong.view(call.u.shape)
+
+
+def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
+    """Keep, of the gradients of all copies of a number, the one that was submitted."""
+    for tape, calls, at in groups(evidence, grouped=False):
+        call = calls[0]
+        i = next((i for i, array in enumerate(tape.arrays) if array is call.inputs[0]), None)
+        if i is None or len(calls) > 1 or len(call.outputs) != 1 or len(call.tracked) != 1:
+            continue
+        gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
+        found, given = positions(Local(tape, call, 0, gs)), evidence.given[i]
+        if found is None or given.shape != evidence.expected[i].shape:
+            continue
+        taken, g = found.flatten(), gs[0].flatten()
+        # Assigned from the most to the least different, so that the nearest stays.
+        order = (g - given.flatten()[taken]).abs().argsort(descending=True)
+        wrong = torch.zeros_like(given).flatten()
+        for n in order.tolist() if g.numel() <= MOST_COPIES else ():
+            wrong[taken[n]] = g[n]
+        yield Guess(
+            [wrong.view(given.shape) if j == i else None for j in range(len(evidence.given))],
+            {"at": at},
+        )
+
+
+def _exchanged_parts(evidence: Evidence) -> Iterator[Guess]:
+    """Exchange the gradients of two outputs of one call, or of two inputs."""
+    for tape, calls, _ in groups(evidence, grouped=False):
+        call = calls[0]
+        for i, j in combinations(range(len(call.outputs)), 2):
+            if call.outputs[i].shape == call.outputs[j].shape:
+
+                def of_outputs(
+                    call: Call, gs: list[Tensor], i: int = i, j: int = j
+                ) -> list[Tensor | None]:
+                    mixed = list(gs)
+                    mixed[i], mixed[j] = gs[j], gs[i]
+                    return [*call.vjp(mixed)]
+
+                found = tape.gradients_if(calls, of_outputs)
+                yield Guess([*found], {"i": i, "j": j, "at": f"the parts of {call.name}()"})
+        if call.name not in ("cat", "stack", "concat", "concatenate"):
+            continue
+        for i, j in combinations(range(len(call.inputs)), 2):
+            if call.inputs[i].shape == call.inputs[j].shape:
+
+                def of_inputs(
+                    call: Call, gs: list[Tensor], i: int = i, j: int = j
+                ) -> list[Tensor | None]:
+                    right: list[Tensor | None] = [*call.vjp(gs)]
+                    right[i], right[j] = right[j], right[i]
+                    return right
+
+                found = tape.gradients_if(calls, of_inputs)
+                yield Guess([*found], {"i": i, "j": j, "at": f"the parts of {call.name}()"})
+
+
+def _uses(evidence: Evidence) -> Iterator[Guess]:
+    """Of an array that is used several times, keep one use, or leave one out."""
+    for tape in evidence.tapes[:1]:
+        for i, array in enumerate(tape.arrays):
+            uses = [call for call in tape.calls if any(u is array for u in call.inputs)]
+            if not 1 < len(uses) < 30:
+                continue
+            parts = [
+                _part(tape.flow(tape.outputs, tape.cotangents, c.outputs), c, array) for c in uses
+            ]
+            total = torch.stack(parts).sum(0)
+            for n, part in enumerate(parts):
+                for guess, how in (
+                    (part, "only its use {} of {}, overwritten or missing"),
+                    (total - part, "all but its use {} of {}"),
+                ):
+                    found: list[Tensor | None] = [None] * len(tape.arrays)
+                    found[i] = guess
+                    yield Guess(found, {"how": how.format(n + 1, len(uses))})
+
+
+def _part(gs: list[Tensor], call: Call, array: Tensor) -> Tensor:
+    right = call.vjp(gs)
+    return torch.stack([r for r, u in zip(right, call.inputs, strict=True) if u is array]).sum(0)
+
+
+OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
+HYPOTHESES = [
+    *(
+        local(
+            "overwritten",
+            OVERWRITTEN,
+            partial(_last_one, axis=axis, first=first),
+        )
+        for axis in range(4)
+        for first in (False, True)
+    ),
+    Hypothesis("overwritten", OVERWRITTEN, _one_of_many),
+    Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchanged_parts),
+]
+USES = [
+    Hypothesis("one use", "has {how}: the gradients of all uses must add up", _uses),
+]

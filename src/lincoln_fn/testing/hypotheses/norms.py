@@ -1,0 +1,122 @@
+"""Normalisations: the mean or the variance is treated as a constant, a factor is missing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.hypotheses.formulas import (
+    Axes,
+    Formula,
+    Instance,
+    formula,
+    on_other_axes,
+    same,
+)
+from lincoln_fn.testing.hypotheses.hypothesis import Hypothesis
+
+
+def _is_normalised(v: Tensor, axes: Axes) -> bool:
+    return _is_scaled(v, axes) and bool(v.mean(axes).abs().max() < 1e-6)
+
+
+def _is_scaled(v: Tensor, axes: Axes) -> bool:
+    size = v.square().mean(axes)
+    # The mean square, or the sum of squares by one less than their number.
+    return bool(((size > 0.5) & (size < 1 + 1e-9)).all())
+
+
+def _norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+    """Recognise v = (u - mean) / std, with any small epsilon."""
+    centred = u - u.mean(axes, keepdim=True)
+    return _scaled(centred, v, axes)
+
+
+def _rms_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+    """Recognise v = u / sqrt(mean u^2), with any small epsilon."""
+    return _scaled(u, v, axes)
+
+
+def _scaled(bracket: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+    if torch.Size(v.shape[axis] for axis in axes).numel() < 2:
+        return None
+    square = bracket.square().mean(axes, keepdim=True)
+    scale = (bracket * v).mean(axes, keepdim=True) / square
+    return scale if same(bracket * scale, v) else None
+
+
+def _norm_right(i: Instance) -> Tensor:
+    return i.scale * (i.d - i.mean(i.d) - i.v * _along(i))
+
+
+def _rms_right(i: Instance) -> Tensor:
+    return i.scale * (i.d - i.v * _along(i))
+
+
+def _along(i: Instance) -> Tensor:
+    return i.mean(i.d * i.v)
+
+
+def _of_norm(name: str, sentence: str, wrong: Formula) -> Hypothesis:
+    return formula(name, sentence, (_is_normalised, _norm), _norm_right, wrong)
+
+
+def _of_rms(name: str, sentence: str, wrong: Formula) -> Hypothesis:
+    return formula(name, sentence, (_is_scaled, _rms_norm), _rms_right, wrong)
+
+
+_BOTH = "treats the mean and the variance as constants"
+HYPOTHESES = [
+    _of_norm("mean and variance constant", _BOTH, lambda i: i.scale * i.d),
+    _of_norm("variance constant", "treats the variance as a constant",
+             lambda i: i.scale * (i.d - i.mean(i.d))),
+    _of_norm("mean constant", "treats the mean as a constant",
+             lambda i: i.scale * (i.d - i.v * _along(i))),
+    _of_norm("1/N missing", "lacks the factor 1/N of its means",
+             lambda i: i.scale * (i.d - i.sum(i.d) - i.v * i.sum(i.d * i.v))),
+    _of_norm("1/N missing", "lacks the factor 1/N of the mean of g",
+             lambda i: i.scale * (i.d - i.sum(i.d) - i.v * _along(i))),
+    _of_norm("1/N missing", "lacks the factor 1/N of the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.v * i.sum(i.d * i.v))),
+    _of_norm("1/std missing", "lacks the factor 1/std", lambda i: _norm_right(i) / i.scale),
+    _of_norm("1/std twice", "has the factor 1/std twice", lambda i: _norm_right(i) * i.scale),
+    _of_norm("std for 1/std", "is multiplied by the standard deviation, not divided",
+             lambda i: _norm_right(i) / i.scale**2),
+    _of_norm("sign", "has the wrong sign before the mean of g",
+             lambda i: i.scale * (i.d + i.mean(i.d) - i.v * _along(i))),
+    _of_norm("sign", "has the wrong sign before the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d) + i.v * _along(i))),
+    _of_norm("sign", "has the wrong signs before both means",
+             lambda i: i.scale * (i.d + i.mean(i.d) + i.v * _along(i))),
+    _of_norm("x_hat missing", "lacks the factor x_hat of the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d) - _along(i))),
+    _of_norm("x_hat missing", "lacks the factor x_hat inside the variance's mean",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.v * i.mean(i.d))),
+    _of_norm("x for x_hat", "uses x where its formula needs x_hat",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.u * i.mean(i.d * i.u))),
+    _of_norm("w missing", "lacks the factor w, the weight",
+             lambda i: i.scale * (i.g - i.mean(i.g) - i.v * i.mean(i.g * i.v))),
+    *(
+        _of_norm("wrong axes", "averages over the wrong axes in the derivative of the norm",
+                 on_other_axes(_norm_right, n))
+        for n in range(14)
+    ),
+    _of_rms("mean square constant", "treats the mean square, the variance, as a constant",
+            lambda i: i.scale * i.d),
+    _of_rms("1/N missing", "lacks the factor 1/N of its mean",
+            lambda i: i.scale * (i.d - i.v * i.sum(i.d * i.v))),
+    _of_rms("1/rms missing", "lacks the factor 1/rms", lambda i: _rms_right(i) / i.scale),
+    _of_rms("power of 1/rms", "has a wrong power of 1/rms in the mean square's part",
+            lambda i: i.scale * i.d - i.v * _along(i)),
+    _of_rms("sign", "has the wrong sign before the mean square's part",
+            lambda i: i.scale * (i.d + i.v * _along(i))),
+    _of_rms("that of layer norm", "has the derivative of layer norm: it subtracts the mean of g",
+            lambda i: i.scale * (i.d - i.mean(i.d) - i.v * _along(i))),
+    _of_rms("x for x_hat", "uses x where its formula needs x_hat",
+            lambda i: i.scale * (i.d - i.u * i.mean(i.d * i.u))),
+    *(
+        _of_rms("wrong axes", "averages over the wrong axes in the derivative of the norm",
+                on_other_axes(_rms_right, n))
+        for n in range(14)
+    ),
+]  # fmt: skip

@@ -1,0 +1,100 @@
+"""The right gradient of another function: another activation, another loss, another pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lincoln_fn import layers
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
+
+ACTIVATIONS = (
+    "sigmoid", "tanh", "relu", "softmax", "log_softmax", "softmin", "log_sigmoid", "leaky_relu",
+    "relu6", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign", "tanhshrink",
+    "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink",
+)  # fmt: skip
+_POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "sin x": torch.sin, "cos x": torch.cos, "x^2": torch.square, "e^x": torch.exp,
+    "log x": torch.log, "sqrt(x)": torch.sqrt, "|x|": torch.abs, "1/x": torch.reciprocal,
+    "x^3": lambda x: x**3, "x": torch.clone,
+}  # fmt: skip
+
+
+@cache
+def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
+    made = {}
+    for name in ACTIVATIONS:
+        layer = getattr(getattr(layers, name), name)()
+        made[layer.name] = lambda x, layer=layer: layer.forward((), x)[0]
+    return made | _POINTWISE
+
+
+def _another(evidence: Evidence) -> Iterator[Guess]:
+    """Take the gradient of every activation of the library, at x and with g."""
+    if len(evidence.g) != 1:
+        return
+    for name, function in _functions().items():
+        found: list[Tensor | None] = []
+        for array in evidence.sample.arrays:
+            found.append(_gradient(function, array, evidence.g[0]))
+        yield Guess(found, {"other": name})
+
+
+def _gradient(function: Callable[[Tensor], Tensor], array: Tensor, g: Tensor) -> Tensor | None:
+    if array.shape != g.shape:
+        return None
+    with torch.enable_grad():
+        x = array.detach().clone().requires_grad_()
+        return torch.autograd.grad(function(x), x, g, materialize_grads=True)[0]
+
+
+def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
+    """Send the gradient of a maximum of a window to the whole window."""
+    size: Any = evidence.option("kernel_size")  # Any: a tuple, if it is that of a pooling
+    x, n = evidence.x, len(size) if isinstance(size, tuple) else 0
+    if not 1 <= n <= 3 or len(x) != 1 or not evidence.g:
+        return
+    options = {key: evidence.option(key) for key in ("stride", "padding") if evidence.option(key)}
+    options["ceil_mode"] = bool(evidence.option("ceil_mode"))
+    for how, count in (("to every element of a window", math.prod(size)),
+                       ("evenly over a window", 1)):  # fmt: skip
+        try:
+            with torch.enable_grad():
+                u = x[0].detach().clone().requires_grad_()
+                y = getattr(functional, f"avg_pool{n}d")(u, size, **options)
+                found = torch.autograd.grad(y, u, evidence.g[0])[0] * count
+        except (RuntimeError, TypeError):  # the window may have other options
+            continue
+        yield Guess([None] * (len(evidence.expected) - 1) + [found], {"how": how})
+
+
+def _of_another_forward(evidence: Evidence) -> Iterator[Guess]:
+    if fits_another_forward(evidence):
+        yield Guess([*evidence.given])
+
+
+POOLING = [
+    Hypothesis(
+        "sent everywhere",
+        "goes {how}, where it should go to the largest element alone",
+        _sum_pooling,
+    )
+]
+HYPOTHESES = [
+    Hypothesis("another function", "is the gradient of another forward: of {other}", _another),
+]
+LATE = [
+    Hypothesis(
+        "another forward",
+        "is right for another forward: the gradients fit each other, but not this forward",
+        _of_another_forward,
+    ),
+]

@@ -1,0 +1,87 @@
+"""A path of the gradient that is missing, overwritten or sent everywhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.hypotheses.local import Local, local
+
+_LARGEST = ("max", "min", "amax", "amin", "topk", "maximum", "minimum", "fmax", "kthvalue")
+
+
+def _missing(call: Local) -> Tensor:
+    return torch.zeros_like(call.u)
+
+
+def _everywhere(call: Local) -> Tensor | None:
+    """Send the gradient of a maximum to all numbers that it was taken of."""
+    if call.call.name in ("maximum", "minimum", "fmax"):
+        return call.g.sum_to_size(call.u.shape)
+    numbers = [
+        leaf for leaf in call.call.leaves if isinstance(leaf, int) and not isinstance(leaf, bool)
+    ]
+    g = call.g
+    if g.ndim < call.u.ndim and numbers:
+        for dim in sorted(n % call.u.ndim for n in numbers):
+            g = g.unsqueeze(dim)
+    return g.expand_as(call.u)
+
+
+def _all_but(call: Local) -> Tensor | None:
+    everywhere = _everywhere(call)
+    return None if everywhere is None else everywhere - call.right
+
+
+def _among_equals(call: Local) -> Tensor | None:
+    everywhere = _everywhere(call)
+    if everywhere is None:
+        return None
+    return everywhere * (call.u.numel() and call.g.numel() / call.u.numel())
+
+
+def _window(call: Local, *, average: bool) -> Tensor | None:
+    """Send the gradient of max pooling to whole windows, as the sum of a window would."""
+    name = call.call.name
+    n = int(name[-2]) if name[-2:] in ("1d", "2d", "3d") else 0
+    if not name.startswith("max_pool") or not n:
+        return None
+    args, kwargs = call.call.arguments()
+    options = dict(zip(("kernel_size", "stride", "padding"), args[1:4], strict=False)) | kwargs
+    kept = {key: options[key] for key in ("kernel_size", "stride", "padding") if options.get(key)}
+    with torch.enable_grad():
+        u = call.u.clone().requires_grad_()
+        y = getattr(torch.nn.functional, f"avg_pool{n}d")(u, **kept)
+        k = kept["kernel_size"]
+        count = k**n if isinstance(k, int) else torch.Size(k).numel()
+        return torch.autograd.grad(y, u, call.g)[0] * (1 if average else count)
+
+
+EVERYWHERE = "sends the gradient of {at}() to all its inputs, not to the largest alone"
+HYPOTHESES = [
+    local("sent everywhere", EVERYWHERE, _everywhere, only=_LARGEST),
+    local("sent everywhere", EVERYWHERE, lambda call: _window(call, average=False)),
+    local(
+        "spread evenly",
+        "spreads the gradient of {at}() evenly over its inputs",
+        _among_equals,
+        only=_LARGEST,
+    ),
+    local(
+        "spread evenly",
+        "spreads the gradient of {at}() evenly over its inputs",
+        lambda call: _window(call, average=True),
+    ),
+    local(
+        "mask inverted",
+        "sends the gradient of {at}() to all but the largest: the mask is inverted",
+        _all_but,
+        only=_LARGEST,
+    ),
+    local(
+        "path missing",
+        "misses {path}: is {what} treated as a constant?",
+        _missing,
+        grouped=True,
+    ),
+]

@@ -1,0 +1,219 @@
+"""Which gradients are wrong, when a plain comparison failed: kinks, ties and digits considered.
+
+Next to every kink the function is smooth. So a gradient is judged at points close by, where no tie
+and no kink is left: what is wrong there is a mistake. What is right there may still differ from an
+oracle at x itself. On a kink any value between the slopes around is right, and the place is left
+out; elsewhere it is a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys
+from lincoln_fn.keys import Key
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.oracles import scales
+from lincoln_fn.testing.report import Verdict
+from lincoln_fn.testing.sample import Sample
+from lincoln_fn.testing.votes import (
+    Vote,
+    agree,
+    autograd_at,
+    by_differences,
+    floor,
+    is_finite,
+    one_sided,
+    truth,
+    vote,
+)
+
+# How far the points close by are, in parts of each value.
+DISTANCE = 1e-3
+PAIRS = 2
+# So many equal votes decide.
+ENOUGH = 2
+# Above this part of the largest gradient, a change between points close by is a kink.
+KINK = 0.05
+LOOKED_AT = 20
+
+Places = tuple[tuple[int, ...], ...]
+Gradients = list[Tensor] | None
+
+
+@attrs.frozen(eq=False)
+class Judgement:
+    """The verdict on each gradient.
+
+    Args:
+        verdicts: one for each gradient.
+        left_out: by gradient, the places on a kink.
+        evidence: where wrong gradients can be compared with right ones; None if none is wrong.
+        remarks: what the oracles could not do.
+    """
+
+    verdicts: list[Verdict]
+    left_out: list[Places]
+    evidence: Evidence | None
+    remarks: list[str]
+
+
+def judge(at: Sample, key: Key) -> Judgement:
+    """Judge the gradients of a sample.
+
+    Args:
+        at: the sample.
+        key: points and directions are drawn from it.
+
+    Returns:
+        The judgement.
+    """
+    judgement = _judged(at, key, _close_by(at, key))
+    if "wrong" in judgement.verdicts and any(map(_is_at_zero, at.arrays)):
+        # Probabilities and variances end at zero, where forward may be another function.
+        inside = _judged(at, key, _close_by(at, key, inside=True))
+        return inside if "wrong" not in inside.verdicts else judgement
+    return judgement
+
+
+def _is_at_zero(array: Tensor) -> bool:
+    return bool((array == 0).any()) and bool((array >= 0).all())
+
+
+def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
+    """Judge the gradients by points close by."""
+    points = close_by or [at]
+    automatic = [autograd_at(point) for point in points]
+    here = autograd_at(at)
+    remarks = [] if here else ["autograd cannot follow forward: checked by differences alone"]
+    verdicts: list[Verdict] = []
+    left_out: list[Places] = []
+    wrong_here = False
+    for i, name in enumerate(at.names):
+        votes: list[Vote] = []
+        for n, (point, auto) in enumerate(zip(points, automatic, strict=True)):
+            votes.append(vote(point, i, auto, key.fold_in(100 + 10 * i + n)))
+            if votes.count("right") == ENOUGH or votes.count("wrong") == ENOUGH:
+                break
+        verdict: Verdict = "not judged"
+        if votes.count("wrong") > votes.count("right"):
+            verdict = "wrong"
+        elif "right" in votes:
+            verdict = "right"
+        kinks: Places = ()
+        if verdict != "wrong" and close_by:
+            around = torch.stack([point.given[i] for point in points])
+            kinks, is_wrong = _at_itself(at, i, around, here)
+            if is_wrong:
+                verdict, wrong_here = "wrong", True
+        if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
+            is_nan = not is_finite(here[i])
+            other = "nan" if is_nan else "another value: does forward detach a part?"
+            remarks.append(f"{name}: autograd gives {other}")
+        if verdict == "not judged":
+            remarks.append(f"{name} cannot be judged: the oracles see too few digits, or nan")
+        verdicts.append(verdict)
+        left_out.append(kinks)
+    evidence = None
+    if "wrong" in verdicts:
+        generic = wrong_here or _is_generic(at, here, key)
+        where, auto = (at, here) if generic else (points[0], automatic[0])
+        evidence = Evidence(where, truth(where, auto, key))
+        for i, (given, right) in enumerate(evidence.pairs()):
+            if verdicts[i] == "wrong" and agree(given, right, floor(where)):
+                verdicts[i] = "not judged"
+    return Judgement(verdicts, left_out, evidence, remarks)
+
+
+def _close_by(at: Sample, key: Key, *, inside: bool = False) -> list[Sample]:
+    """Make samples at pairs of points on both sides of x and the params.
+
+    With `inside`, the numbers stay between the least and the largest of their array.
+    """
+    found = []
+    for n in range(PAIRS):
+        draw = key.fold_in(50 + n)
+        moves = [
+            DISTANCE * scales(array) * _signed(draw.fold_in(i), array)
+            for i, array in enumerate(at.arrays)
+        ]
+        for sign in (1, -1):
+            moved = [a + sign * move for a, move in zip(at.arrays, moves, strict=True)]
+            if inside:
+                moved = list(map(_within, at.arrays, moved))
+            try:
+                point = at.at(moved)
+            except (LayerError, GradientError):  # outside of the layer's domain
+                continue
+            if all(map(is_finite, point.given)):
+                found.append(point)
+    return found
+
+
+def _within(array: Tensor, moved: Tensor) -> Tensor:
+    """Reflect numbers at the ends of an array's range."""
+    if not array.numel():
+        return moved
+    low, high = array.min(), array.max()
+    moved = low + (moved - low).abs()
+    return moved if low == high else high - (high - moved).abs()
+
+
+def _signed(key: Key, array: Tensor) -> Tensor:
+    """Draw numbers from 0.5 to 1.5, with random signs: none is close to 0."""
+    drawn = keys.uniform(key.near(array), tuple(array.shape), -1.0, 1.0).to(array.dtype)
+    return drawn + torch.where(drawn < 0, -0.5, 0.5)
+
+
+def _is_generic(at: Sample, here: Gradients, key: Key) -> bool:
+    """Return whether x itself is not on a kink: differences agree with autograd there."""
+    return here is not None and all(
+        is_finite(auto) and by_differences(at, i, auto, key) == "right"
+        for i, auto in enumerate(here)
+    )
+
+
+def _at_itself(at: Sample, i: int, around: Tensor, here: Gradients) -> tuple[Places, bool]:
+    """Find the kinks of x, and whether a gradient that is right around x is wrong at x."""
+    given, low, high = at.given[i], around.amin(0), around.amax(0)
+    if not given.numel() or given.shape != low.shape:
+        return (), given.shape != low.shape
+    size = around.abs().max()
+    is_kink = high - low > KINK * size
+    kinks = _places(is_kink)
+    auto = here[i] if here else None
+    if auto is not None and agree(given, auto, floor(at)):
+        return kinks, False
+    slack = KINK * size * 0.2 + 1e-12
+    fits = (given >= low - slack) & (given <= high + slack)
+    if auto is not None:
+        fits |= ((given - auto).abs() <= TOLERANCE * size) | (given == auto)
+    doubtful = _places(~fits & ~is_kink)
+    for place in doubtful[:LOOKED_AT]:
+        below, above = one_sided(at, i, place)
+        value, limit = float(given[place]), 1e-3 * float(size) + 1e-9
+        if torch.isnan(given[place]):
+            return kinks, True
+        if abs(above - below) <= limit and abs(value - below) > 2 * limit:
+            return kinks, True
+        kinks = (*kinks, place)
+    return kinks, bool(given.isnan().any())
+
+
+def _places(mask: Tensor) -> Places:
+    return tuple(tuple(place) for place in mask.nonzero().tolist())
+
+
+def relative_error(given: Tensor, expected: Sequence[float] | Tensor) -> float:
+    """Compute the largest error in multiples of the largest expected value."""
+    right = torch.as_tensor(expected)
+    if given.shape != right.shape or not right.numel():
+        return float("inf")
+    size = float(right.abs().max()) or 1.0
+    return float((given - right).abs().max()) / size

@@ -1,0 +1,48 @@
+"""The parts of a composition, each at the input that reaches it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.paths import map_paths, paths
+
+
+class Part(NamedTuple):
+    """One use of a part of a network."""
+
+    path: str
+    layer: Layer
+    params: Params
+    x: Arrays
+
+
+def parts_at(net: Layer, params: Params, x: Arrays) -> list[Part]:
+    """List the parts of a network with what they are given, the innermost first.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: its input.
+
+    Returns:
+        The first use of each part, without the network itself.
+
+    Example:
+        >>> net = lf.serial(lf.tanh(), lf.serial(lf.relu()))
+        >>> [part.path for part in parts_at(net, ((), ((),)), torch.ones(1))]
+        ['1.0', '0', '1']
+    """
+    layers = dict(paths(net))
+    seen: dict[str, Part] = {}
+
+    def forward(path: str, inner: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        seen.setdefault(path, Part(path, layers[path], params, x))
+        return inner.forward(params, x)
+
+    def spied(layer: Layer, path: str) -> Layer:
+        return layer.replace(forward=partial(forward, path, layer)) if path else layer
+
+    map_paths(spied, net).forward(params, x)
+    return sorted(seen.values(), key=lambda part: -part.path.count("."))

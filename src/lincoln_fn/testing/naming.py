@@ -1,0 +1,135 @@
+"""The names of the mistakes in wrong gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.testing.diagnosis import TOLERANCE
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses import HYPOTHESES, Guess, Hypothesis
+
+# A guess is as exact as the submission, unless the right gradient is from differences.
+SAME = 1e-6
+
+
+@attrs.frozen
+class Mistake:
+    """What is wrong with a gradient.
+
+    Args:
+        name: a few words; "" if no hypothesis explains it.
+        sentence: the end of a sentence that begins with the gradient's name.
+    """
+
+    name: str
+    sentence: str
+
+
+def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
+    """Find the hypotheses that explain wrong gradients.
+
+    Args:
+        evidence: of the layer.
+        wrong: the positions of the wrong gradients.
+
+    Returns:
+        A mistake for each of them.
+    """
+    found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
+    for hypothesis in HYPOTHESES:
+        left = [i for i in wrong if i not in found]
+        if not left:
+            break
+        best, explained = _best(hypothesis, evidence, left)
+        if best is not None:
+            words = best.words() if callable(best.words) else best.words
+            sentence = hypothesis.sentence.format(**words)
+            found.update({i: Mistake(hypothesis.name, sentence) for i in explained})
+    for i in wrong:
+        found.setdefault(i, Mistake("", unnamed(evidence.given[i], evidence.expected[i])))
+    return found
+
+
+def _plain(evidence: Evidence, i: int) -> Mistake | None:
+    """Name what can be seen of the two gradients alone."""
+    given, right = evidence.given[i], evidence.expected[i]
+    count = int((~given.isfinite()).sum())
+    if count:
+        values = "1 value that is" if count == 1 else f"{count} values that are"
+        return Mistake("not finite", f"holds {values} not finite")
+    if given.shape == right.shape and not bool(right.any()):
+        return Mistake("forward ignores it", "should be zero: forward does not depend on it")
+    return None
+
+
+def _best(
+    hypothesis: Hypothesis, evidence: Evidence, left: list[int]
+) -> tuple[Guess | None, list[int]]:
+    """Return the guess that explains the most gradients."""
+    best: Guess | None = None
+    explained: list[int] = []
+    for guess in hypothesis.candidates(evidence):
+        these = [i for i in left if _explains(guess, evidence, i)]
+        if len(these) > len(explained):
+            best, explained = guess, these
+        if len(explained) == len(left):
+            break
+    return best, explained
+
+
+def _explains(guess: Guess, evidence: Evidence, i: int) -> bool:
+    wrong = guess.gradients[i] if i < len(guess.gradients) else None
+    return (
+        wrong is not None
+        and _same(evidence.given[i], wrong, SAME, evidence.expected[i])
+        and not _same(wrong, evidence.expected[i], TOLERANCE, evidence.expected[i])
+    )
+
+
+def _same(given: Tensor, wrong: Tensor, tolerance: float, right: Tensor) -> bool:
+    if given.shape != wrong.shape or not given.numel():
+        return False
+    # Rounding errors of what cancels are not zero, but small beside the right gradient.
+    least = 1e-6 * float(right.abs().max())
+    size = max(float(given.abs().max()), float(wrong.abs().max()), least)
+    return bool((given - wrong).abs().max() <= tolerance * size)
+
+
+def unnamed(given: Tensor, expected: Tensor) -> str:
+    """Say where a gradient is wrong, if nothing says why.
+
+    Args:
+        given: the wrong gradient.
+        expected: the right one.
+
+    Returns:
+        The end of a sentence that begins with the gradient's name.
+
+    Example:
+        >>> unnamed(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+        'is wrong in 1 of 2 places, a term missing or wrong: 2 at [1], expected 3'
+    """
+    if given.shape != expected.shape:
+        return f"has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+    place = worst_place(given, expected)
+    error = (given - expected).abs()
+    # The worst place counts as wrong, whatever the tolerance.
+    limit = torch.minimum(TOLERANCE * expected.abs().max(), error.max() / 2)
+    count = f"wrong in {int((error > limit).sum())} of {error.numel()} places"
+    values = f"{given[place].item():.6g} at {list(place)}, expected {expected[place].item():.6g}"
+    return f"is {count}, a term missing or wrong: {values}"
+
+
+def worst_place(given: Tensor, expected: Tensor) -> tuple[int, ...]:
+    """Return the place where two tensors of one shape differ most.
+
+    Example:
+        >>> worst_place(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+        (1,)
+    """
+    worst = (given - expected).abs().nan_to_num(torch.inf).argmax()
+    return tuple(int(i) for i in torch.unravel_index(worst, given.shape))

@@ -1,0 +1,73 @@
+"""The comparison that right code passes at once, away from kinks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays
+from lincoln_fn.testing.diagnosis import close
+from lincoln_fn.testing.oracles import by_autograd, inner, slope_along
+from lincoln_fn.testing.sample import Sample, random_like
+
+
+def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
+    """Compare gradients with differences along random directions, and with autograd.
+
+    Args:
+        at: the sample.
+        key: directions are drawn from it.
+        directions: how many for each gradient.
+
+    Returns:
+        False where anything differs, which may be the oracles' fault.
+    """
+    if not all(bool(torch.isfinite(gradient).all()) for gradient in at.given):
+        return False
+    if any(g.shape != a.shape for g, a in zip(at.given, at.arrays, strict=True)):
+        return False
+    automatic = by_autograd(at.forward, at.arrays, at.g)
+    if automatic is None or not all(map(close, at.given, automatic)):
+        return False
+    noise = 1e-9 * inner(tree.map(_absolute, at.g), tree.map(_absolute, at.y)) + 1e-12
+    for i, (array, gradient) in enumerate(zip(at.arrays, at.given, strict=True)):
+        for j in range(directions):
+            draw = key.fold_in(i * directions + j)
+            direction = keys.normal(draw, tuple(array.shape), dtype=torch.float64).to(array.device)
+            products = gradient * direction
+            slope = slope_along(at.forward, at.arrays, i, direction, at.g)
+            if not abs(products.sum() - slope) <= 1e-6 * products.abs().sum() + noise:
+                return False
+    return True
+
+
+def first_not_linear(at: Sample, key: Key) -> str | None:
+    """Find a gradient that is not linear in g.
+
+    Args:
+        at: the sample.
+        key: a second g is drawn from it.
+
+    Returns:
+        Its name, or None.
+    """
+    other = random_like(at.y, key)
+    mixed: Arrays = tree.map(lambda a, b: 2 * a - 3 * b, at.g, other)
+    results = [at.given]
+    for g in (other, mixed):
+        dx, dparams = at.layer.backward(at.params, at.cache, g)
+        results.append(tree.leaves({"dparams": dparams, "dx": dx}))
+    rows = zip(*results, strict=True)
+    for name, (a, b, both) in zip(at.names, rows, strict=True):
+        expected = 2 * a - 3 * b
+        is_finite = expected.isfinite()
+        if both.shape != expected.shape or not close(both[is_finite], expected[is_finite]):
+            return name
+    return None
+
+
+def _absolute(leaf: Tensor) -> Tensor:
+    """Compute absolute values, but not of a mask."""
+    return leaf if leaf.dtype is torch.bool else leaf.abs()

@@ -1,0 +1,141 @@
+"""Code that leaves float64 is checked in float64 all the same, and told so.
+
+The checks need all digits of float64. Code may convert to float32, or make its own float32 tensors
+by `torch.zeros(...)`. `Doubled` runs such code in float64 and remembers what it changed, so that
+its mathematics is checked, and a remark says what would have lost the digits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Layer, unchanged
+
+T = TypeVar("T")
+
+LOW = (torch.float32, torch.bfloat16, torch.float16)
+FUNCTIONS = ("forward", "backward", "predict", "input_grad", "grads", "advance")
+_NAMED = {"float": torch.float32, "bfloat16": torch.bfloat16, "half": torch.float16}
+
+
+class Doubled(TorchFunctionMode):
+    """While it is active, what would be of lower precision is of float64.
+
+    `inside` makes a layer whose functions run so.
+
+    Example:
+        >>> with Doubled() as doubled:
+        ...     torch.zeros(2).dtype, torch.ones(1, dtype=torch.float64).bfloat16().dtype
+        (torch.float64, torch.float64)
+        >>> doubled.remarks()[0]
+        'zeros() makes float32: checked in float64'
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, None] = {}
+
+    # Any: of every function of torch.
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, in float64."""
+        name = getattr(func, "__name__", "")
+        if name == "numpy":
+            self._seen["leaves torch for numpy, where autograd cannot follow"] = None
+        if name in _NAMED and isinstance(args[0], Tensor):
+            self._note(name, _NAMED[name], args[0])
+            return args[0].double()
+        given: Any = (args, kwargs or {})
+        args, kwargs = optree.tree_map(_raised, given, none_is_leaf=True)
+        low = next((a for a in _leaves(given) if a in LOW), None) if _has_low(given) else None
+        result = func(*args, **kwargs)
+        if low is not None:
+            self._note(name, low, result)
+        if isinstance(result, Tensor) and result.dtype in LOW:
+            # Of tensors, a function makes low precision only if they are low or integers.
+            if not any(isinstance(leaf, Tensor) for leaf in _leaves(given)):
+                self._note(name, result.dtype, result)
+            return result.double()
+        return result
+
+    def _note(self, name: str, dtype: torch.dtype, of: object) -> None:
+        if isinstance(of, Tensor) and of.is_floating_point() and not _is_of_the_library():
+            self._seen[f"{name}() makes {_short(dtype)}: checked in float64"] = None
+
+    def inside(self, layer: Layer) -> Layer:
+        """Make a layer whose results are of float64, even if they come from numpy."""
+        functions = {
+            name: _Raised(function, name, self)
+            for name in FUNCTIONS
+            if (function := getattr(layer, name)) is not unchanged
+        }
+        changed: Any = functions  # Any: mypy takes each for every field
+        return attrs.evolve(layer, **changed)
+
+    def raised(self, function: str, results: T) -> T:
+        """Convert the results of a function to float64, and remember it."""
+
+        def double(leaf: object) -> object:
+            if not (isinstance(leaf, Tensor) and leaf.dtype in LOW):
+                return leaf
+            self._seen[f"{function} returns {_short(leaf.dtype)}: fewer digits are seen"] = None
+            return leaf.double()
+
+        return tree.map(double, results)
+
+    def remarks(self) -> list[str]:
+        """List what was done in lower precision, or outside of torch, in sentences."""
+        return list(self._seen)
+
+
+@attrs.frozen(eq=False)
+class _Raised:
+    """A function of a layer whose results are of float64."""
+
+    function: Callable[..., Any]  # Any: of the protocol
+    name: str
+    doubled: Doubled
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self.doubled:
+            results = self.function(*arguments)
+        return self.doubled.raised(self.name, results)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The hyperparameters bound to the function, as `functools.partial` has them."""
+        return getattr(self.function, "keywords", {})
+
+
+def _leaves(given: Any) -> list[Any]:  # Any: arguments of any kind
+    return optree.tree_leaves(given)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _has_low(given: object) -> bool:
+    return any(isinstance(leaf, torch.dtype) and leaf in LOW for leaf in _leaves(given))
+
+
+def _raised(leaf: object) -> object:
+    return torch.float64 if isinstance(leaf, torch.dtype) and leaf in LOW else leaf
+
+
+def _is_of_the_library() -> bool:
+    """Return whether the library's random numbers made the call."""
+    frame = sys._getframe(3)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("torch", "optree")):
+        frame = frame.f_back
+    return bool(frame.f_globals.get("__name__", "").startswith("lincoln_fn.keys"))

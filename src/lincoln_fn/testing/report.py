@@ -1,0 +1,128 @@
+"""The report of a check: every gradient, its verdict, and what was left out."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Literal, TypeAlias
+
+import attrs
+
+Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
+_SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
+# Of places left out, these many are listed.
+LISTED = 5
+
+
+@attrs.frozen
+class Finding:
+    """What was found out about one gradient, or one function.
+
+    Args:
+        path: the path of the layer in a composition, such as "1.0"; "" for the layer itself.
+        layer: its name.
+        leaf: the gradient, such as "dx" or "dparams.weight"; or a function, such as "forward".
+        verdict: "right", "wrong" or "not judged".
+        name: the mistake in a few words, such as "g forgotten"; "" if there is none or it has no
+            name.
+        sentence: the mistake in a sentence; "" if there is none.
+        place: where the error is largest; None if there is none or shapes differ.
+        error: the largest error, in multiples of the largest value expected; 0 if it is right.
+        left_out: the places that were not judged, because x or a parameter lies on a kink there.
+    """
+
+    path: str
+    layer: str
+    leaf: str
+    verdict: Verdict
+    name: str = ""
+    sentence: str = ""
+    place: tuple[int, ...] | None = None
+    error: float = 0.0
+    left_out: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The layer, with its path in a composition."""
+        return f"{self.path} {self.layer}" if self.path else self.layer
+
+    def __str__(self) -> str:
+        return self.sentence or f"{self.where}: {self.leaf} is {self.verdict}"
+
+
+@attrs.frozen
+class Report:
+    """What a check found out.
+
+    Args:
+        name: of the layer or loss.
+        findings: one for each gradient, and one for each function that breaks the contract.
+        remarks: what else is worth knowing: places left out, digits that were lost.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> x = torch.tensor([-1.0, 0.0, 2.0])
+        >>> print(lf.testing.check_layer(lf.relu(), (), x, all=True))
+        relu(): right
+          ✓ dx
+          x lies on a kink at [1]
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.mistakes
+
+    @property
+    def mistakes(self) -> tuple[Finding, ...]:
+        """The findings that are wrong."""
+        return tuple(f for f in self.findings if f.verdict == "wrong")
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {'right' if self.is_right else 'wrong'}"]
+        for finding in self.findings:
+            told = f": {finding.sentence}" if finding.sentence else ""
+            leaf = f"{finding.path} {finding.leaf}".strip()
+            lines.append(f"  {_SIGNS[finding.verdict]} {leaf}{told}")
+        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])
+
+    def _repr_html_(self) -> str:
+        """Return a table, for notebooks."""
+        rows = "".join(map(_row, self.findings))
+        heads = "".join(
+            f'<th style="text-align:left">{head}</th>'
+            for head in ("", "gradient", "mistake", "place", "error")
+        )
+        remarks = "".join(f"<li>{escape(remark)}</li>" for remark in self.remarks)
+        verdict = "right" if self.is_right else "wrong"
+        return (
+            f"<div><b>{escape(self.name)}</b>: {verdict}"
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+            + (f"<ul>{remarks}</ul>" if remarks else "")
+            + "</div>"
+        )
+
+
+def _row(finding: Finding) -> str:
+    leaf = f"{finding.path} {finding.leaf}".strip()
+    place = "" if finding.place is None else str(list(finding.place))
+    error = f"{finding.error:.2g}" if finding.error else ""
+    cells = (_SIGNS[finding.verdict], leaf, finding.sentence, place, error)
+    return "".join(
+        ["<tr>", *(f'<td style="text-align:left">{escape(c)}</td>' for c in cells), "</tr>"]
+    )
+
+
+def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:
+    """Say at which places a function has a kink.
+
+    Example:
+        >>> kink_remark("dx", ((1,), (3,)))
+        'x lies on a kink at [1], [3]'
+    """
+    listed = ", ".join(str(list(place)) for place in places[:LISTED])
+    more = f" and {len(places) - LISTED} more places" if len(places) > LISTED else ""
+    return f"{leaf.removeprefix('d')} lies on a kink at {listed}{more}"

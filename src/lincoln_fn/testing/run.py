@@ -1,0 +1,122 @@
+"""A whole check: the contract, the gradients, and the part that is wrong."""
+
+from __future__ import annotations
+
+import attrs
+
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions import Results, check_other_functions
+from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
+from lincoln_fn.testing.precision import Doubled
+from lincoln_fn.testing.purity import check_finite, check_same, check_untouched, snapshot
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.sample import (
+    Sample,
+    random_like,
+    run_backward,
+    run_forward,
+    sample_of,
+)
+
+
+@attrs.frozen
+class Options:
+    """The options of `check_layer`."""
+
+    key: Key
+    directions: int = 3
+    predict_is_forward: bool | None = None
+    all: bool = False
+
+
+def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
+    """Check a layer.
+
+    Args:
+        layer: the layer.
+        params: its parameters, in float64.
+        x: its input, in float64.
+        options: those of `check_layer`.
+
+    Returns:
+        The report.
+
+    Raises:
+        GradientError: at the first mistake, unless `options.all`.
+        LayerError: as the layer does, unless `options.all`.
+    """
+    try:
+        report = _checked(layer, params, x, options)
+    except (GradientError, LayerError) as error:
+        if not options.all:
+            raise
+        return Report(layer.name, (_broken(layer, error),))
+    if report.mistakes and not options.all:
+        raise GradientError(report.mistakes[0].sentence)
+    return report
+
+
+def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
+    key, other = options.key.split()
+    problem: GradientError | None = None
+    try:
+        at = _pure(layer, params, x, key)
+        is_right = is_plainly_right(at, key, options.directions)
+        if is_right and first_not_linear(at, other) is None:
+            _check_others(at, options)
+            return Report(layer.name, tuple(Finding("", layer.name, n, "right") for n in at.names))
+    except GradientError as error:
+        problem = error
+    doubled = Doubled()
+    report = _judged(doubled.inside(layer), params, x, options)
+    if problem is not None and not report.mistakes and not doubled.remarks():
+        raise problem
+    return attrs.evolve(report, remarks=(*report.remarks, *doubled.remarks()))
+
+
+def _judged(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
+    """Judge gradients that did not pass the plain comparison."""
+    # Only needed for a mistake: a passing check does not import a hundred hypotheses.
+    from lincoln_fn.testing.blame import blamed
+
+    key, other = options.key.split()
+    at = _pure(layer, params, x, key)
+    findings, remarks = blamed(at, key, first_not_linear(at, other))
+    report = Report(layer.name, findings, remarks)
+    if report.is_right:
+        _check_others(at, options)
+    return report
+
+
+def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
+    """Run forward and backward twice, and check that they are pure."""
+    before = snapshot(params=params, x=x)
+    y, cache = run_forward(layer, params, x)
+    check_untouched(layer.name, "forward", before)
+    check_finite(layer.name, "y", y)
+    check_same(layer.name, "a second forward", run_forward(layer, params, x)[0], y)
+    g = random_like(y, key)
+    before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
+    gradients = run_backward(layer, params, cache, g)
+    check_untouched(layer.name, "backward", before)
+    check_same(layer.name, "a second backward", run_backward(layer, params, cache, g), gradients)
+    return sample_of(layer, params, x, (y, cache), g, gradients)
+
+
+def _check_others(at: Sample, options: Options) -> None:
+    results = Results(at.y, at.cache, at.g, at.dx, at.dparams)
+    check_other_functions(at.layer, at.params, at.x, results, options.predict_is_forward)
+
+
+def _broken(layer: Layer, error: Exception) -> Finding:
+    """Make the finding of a function that breaks the contract."""
+    sentence = str(error)
+    told = sentence.removeprefix(f"{layer.name}: ")
+    function = next((f for f in FUNCTIONS if told.startswith(f) or f" {f} " in told), "backward")
+    return Finding("", layer.name, function, "wrong", "contract", sentence)
+
+
+FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")

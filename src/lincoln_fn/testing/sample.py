@@ -1,0 +1,208 @@
+"""A layer at one point: what was given to its functions, and what they returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.testing.diagnosis import GradientError
+
+T = TypeVar("T")
+Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
+
+
+@attrs.frozen(eq=False)
+class Sample:
+    """A layer's forward and backward at one point.
+
+    Args:
+        layer: the layer.
+        params: its parameters.
+        x: its input.
+        y: the output of `forward`.
+        cache: the cache of `forward`.
+        g: the cotangent given to `backward`.
+        dx: what `backward` returned.
+        dparams: what `backward` returned beside dx.
+        names: the gradients' paths, such as "dparams.weight" and "dx".
+        arrays: the floating leaves of params and x, in the order of the names.
+        given: the gradients by them.
+        rebuild: makes (params, x) of other arrays.
+    """
+
+    layer: Layer
+    params: Params
+    x: Arrays
+    y: Arrays
+    cache: Cache
+    g: Arrays
+    dx: Arrays
+    dparams: Params
+    names: list[str]
+    arrays: list[Tensor]
+    given: list[Tensor]
+    rebuild: Rebuild
+
+    def forward(self, moved: Sequence[Tensor]) -> Arrays:
+        """Compute y at other arrays."""
+        return self.layer.forward(*self.rebuild(moved))[0]
+
+    def at(self, moved: Sequence[Tensor]) -> Sample:
+        """Make the sample of the same layer, for the same g, at other arrays."""
+        return sample(self.layer, *self.rebuild(moved), self.g)
+
+
+def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
+    """Run a layer's forward and backward.
+
+    Args:
+        layer: the layer.
+        params: its parameters.
+        x: its input.
+        g: the cotangent, or the key that it is drawn from.
+
+    Returns:
+        The sample.
+
+    Raises:
+        GradientError: if a function raises, or the gradients do not mirror params and x.
+        LayerError: as the layer does.
+
+    Example:
+        >>> sample(lf.tanh(), (), torch.zeros(1), torch.ones(1)).given
+        [tensor([1.])]
+    """
+    y, cache = run_forward(layer, params, x)
+    cotangent = random_like(y, g) if isinstance(g, Key) else g
+    return sample_of(
+        layer, params, x, (y, cache), cotangent, run_backward(layer, params, cache, cotangent)
+    )
+
+
+def sample_of(
+    layer: Layer,
+    params: Params,
+    x: Arrays,
+    outputs: tuple[Arrays, Cache],
+    g: Arrays,
+    gradients: tuple[Arrays, Params],
+) -> Sample:
+    """Make the sample of a forward and a backward that have run.
+
+    Args:
+        layer: the layer.
+        params: its parameters.
+        x: its input.
+        outputs: (y, cache).
+        g: the cotangent.
+        gradients: (dx, dparams).
+
+    Returns:
+        The sample.
+
+    Raises:
+        GradientError: if the gradients do not mirror params and x.
+    """
+    dx, dparams = gradients
+    names, arrays, rebuild = floating(params, x)
+    given = mirrored(layer.name, names, (params, x), (dparams, dx))
+    return Sample(layer, params, x, *outputs, g, dx, dparams, names, arrays, given, rebuild)
+
+
+def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    """Run `forward`, and raise a `GradientError` if it fails or does not return a pair."""
+    return _pair(layer, "forward", "(y, cache)", params, x)
+
+
+def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+    """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
+    return _pair(layer, "backward", "(dx, dparams)", params, cache, g)
+
+
+def _pair(layer: Layer, function: str, wanted: str, *arguments: Arrays) -> tuple[Arrays, Arrays]:
+    try:
+        result = getattr(layer, function)(*arguments)
+    except (LayerError, GradientError):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise GradientError(f"{layer.name}: {function} raised {kind}: {error}") from error
+    if not (isinstance(result, tuple) and len(result) == 2):
+        got = f"a {type(result).__name__}"
+        raise GradientError(f"{layer.name}: expected {function} to return {wanted}, got {got}")
+    return result
+
+
+def random_like(arrays: T, key: Key) -> T:
+    """Draw a cotangent for an output, with different numbers for each of its tensors.
+
+    Example:
+        >>> random_like((torch.zeros(2), None), lf.Key(0))[0].shape
+        torch.Size([2])
+    """
+    count = iter(range(len(tree.leaves(arrays))))
+
+    def drawn(leaf: Tensor) -> Tensor:
+        return keys.normal(key.fold_in(next(count)).near(leaf), tuple(leaf.shape), dtype=leaf.dtype)
+
+    return tree.map(drawn, arrays)
+
+
+def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
+    """List the tensors to differentiate by, with names, and a function that replaces them.
+
+    Example:
+        >>> floating((), (torch.zeros(2), torch.tensor([1])))[0]
+        ['dx.0']
+    """
+    both = {"dparams": params, "dx": x}
+    leaves = tree.leaves(both)
+    names = [
+        name
+        for name, leaf in zip(tree.paths(both), leaves, strict=True)
+        if leaf.is_floating_point()
+    ]
+
+    def rebuild(moved: Sequence[Tensor]) -> tuple[Params, Arrays]:
+        values = iter(moved)
+        new = tree.map(lambda leaf: next(values) if leaf.is_floating_point() else leaf, both)
+        return new["dparams"], new["dx"]
+
+    return names, [leaf for leaf in leaves if leaf.is_floating_point()], rebuild
+
+
+def mirrored(
+    name: str, names: list[str], of: tuple[Params, Arrays], given: tuple[Params, Arrays]
+) -> list[Tensor]:
+    """List the gradients in the order of `names`, or say why they do not mirror x and params.
+
+    Example:
+        >>> mirrored("mine()", ["dx"], ((), torch.zeros(1)), ((), torch.ones(1)))
+        [tensor([1.])]
+    """
+    # An input that is not floating has no gradient: dx has None there.
+    expected = tree.map(
+        lambda leaf: leaf if leaf.is_floating_point() else None, {"dparams": of[0], "dx": of[1]}
+    )
+    gradients = {"dparams": given[0], "dx": given[1]}
+    leaves = tree.leaves(gradients)
+    if not tree.same_structure(expected, gradients) or not all(map(torch.is_tensor, leaves)):
+        wanted = ", ".join(names) or "nothing"
+        got = ", ".join(tree.paths(gradients)) or "nothing"
+        raise GradientError(
+            f"{name}: expected gradients {wanted}; got {got}, or records of other kinds"
+        )
+    for path, leaf, gradient in zip(names, tree.leaves(expected), leaves, strict=True):
+        for what in ("dtype", "device"):
+            if getattr(leaf, what) != getattr(gradient, what):
+                kinds = f"{getattr(leaf, what)}, got {getattr(gradient, what)}"
+                raise GradientError(f"{name}: {path}: expected {what} {kinds}")
+    return leaves

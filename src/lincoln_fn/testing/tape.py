@@ -1,0 +1,177 @@
+"""The calls of torch's functions in a forward, and the gradient if one of them had a mistake.
+
+A wrong backward is often the right one with a mistake at one operation: the derivative of one tanh
+is missing, or one mean is treated as a constant. `Tape` records the operations of `forward`. It
+then computes what all gradients would be if the derivative of some calls were another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import optree
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays
+from lincoln_fn.testing.call import Call, Function, Position, floats
+from lincoln_fn.testing.oracles import Forward
+
+# For one call and the gradient of its outputs, the wrong gradient of each input; None where right.
+Mistake: TypeAlias = Callable[[Call, list[Tensor]], list[Tensor | None]]
+
+
+class Tape(TorchFunctionMode):
+    """A recording of a forward.
+
+    Args:
+        forward: of the arrays.
+        arrays: its inputs.
+        g: the cotangent of its output.
+        expansions: by function, another in its place whose own calls are recorded.
+        constants: the positions of calls whose results count as constants.
+
+    Example:
+        >>> tape = Tape(lambda arrays: arrays[0].tanh(), [torch.ones(1)], torch.ones(1))
+        >>> [call.name for call in tape.calls]
+        ['tanh']
+        >>> tape.gradients_if(tape.calls, lambda call, gs: gs)
+        [tensor([1.])]
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        arrays: Sequence[Tensor],
+        g: Arrays,
+        expansions: dict[Function, Function] | None = None,
+        constants: Collection[Position] = (),
+    ) -> None:
+        super().__init__()
+        self.constants = constants
+        self.expansions = expansions or {}
+        self.calls: list[Call] = []
+        with torch.enable_grad():
+            self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
+            with self:
+                y = forward(self.arrays)
+        pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
+        # The output may be an input, or not depend on any.
+        outputs = [(leaf, c) for leaf, c in pairs if leaf.requires_grad]
+        self.outputs, self.cotangents = [y for y, _ in outputs], [c for _, c in outputs]
+
+    # Any: of every function of torch.
+    def __torch_function__(
+        self, func: Function, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, and record it if its result depends on the arrays."""
+        kwargs = kwargs or {}
+        if func in self.expansions:
+            with self:
+                return self.expansions[func](*args, **kwargs)
+        result = func(*args, **kwargs)
+        outputs = [out for out in floats(result) if out.requires_grad]
+        if outputs and self.constants and _position() in self.constants:
+            return optree.tree_map(_detached, result)
+        if outputs:
+            given: Any = (args, kwargs)
+            leaves, spec = optree.tree_flatten(given, none_is_leaf=True)
+            tracked = [
+                i
+                for i, leaf in enumerate(leaves)
+                if isinstance(leaf, Tensor) and leaf.requires_grad
+            ]
+            if tracked and not any(leaves[i] is out for i in tracked for out in outputs):
+                self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
+        return result
+
+    def gradients_if(self, calls: Sequence[Call], mistake: Mistake) -> list[Tensor]:
+        """Compute the gradients of all arrays if these calls had another derivative.
+
+        The calls are in the order in which they were made.
+
+        Args:
+            calls: some of the recorded ones.
+            mistake: (call, gradients of its outputs) -> wrong gradients of its inputs.
+
+        Returns:
+            One gradient per array.
+        """
+        sources, cotangents = list(self.outputs), list(self.cotangents)
+        for call in reversed(calls):
+            gs = self.flow(sources, cotangents, call.outputs)
+            right = call.vjp(gs)
+            for u, wrong, du in zip(call.inputs, mistake(call, gs), right, strict=True):
+                if wrong is not None:
+                    sources.append(u)
+                    cotangents.append(wrong - du)
+        return self.flow(sources, cotangents, self.arrays)
+
+    def depends(self, on: Call, call: Call) -> bool:
+        """Return whether a call's inputs depend on the outputs of another."""
+        inputs = call.inputs
+        flow = torch.autograd.grad(
+            inputs,
+            on.outputs,
+            list(map(torch.ones_like, inputs)),
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return any(part is not None for part in flow)
+
+    def flow(
+        self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Compute the gradient of some tensors from that of others."""
+        return list(
+            torch.autograd.grad(
+                sources, list(to), cotangents, retain_graph=True, materialize_grads=True
+            )
+        )
+
+
+def recorded(
+    forward: Forward, arrays: Sequence[Tensor], g: Arrays, expansions: dict[Function, Function]
+) -> Tape:
+    """Record a forward, with the largest values that it subtracts for safety as constants.
+
+    Softmax subtracts its largest score, which changes no value. A backward by the formula knows
+    nothing of it.
+    """
+    tape = Tape(forward, arrays, g, expansions)
+    right = tape.flow(tape.outputs, tape.cotangents, tape.arrays)
+    neutral = set()
+    for call in tape.calls:
+        if call.name in ("max", "amax", "min", "amin"):
+            without = tape.gradients_if(
+                [call], lambda call, gs: [torch.zeros_like(u) for u in call.inputs]
+            )
+            if all(
+                torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+                for a, b in zip(without, right, strict=True)
+            ):
+                neutral.add(call.position)
+    return Tape(forward, arrays, g, expansions, neutral) if neutral else tape
+
+
+def _detached(leaf: object) -> object:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+
+def _position() -> tuple[object, ...]:
+    """Return where the call stands: the same in each round of a loop."""
+    frame = sys._getframe(2)
+    return tuple((f.f_code, f.f_lasti) for f in _frames(frame))
+
+
+def _frames(frame: Any) -> Iterator[Any]:  # Any: frames of Python
+    for _ in range(8):
+        if frame is None:
+            return
+        if frame.f_code.co_name != "__torch_function__":
+            yield frame
+        frame = frame.f_back

@@ -1,0 +1,160 @@
+"""Is one gradient right at one point? Differences and autograd vote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn import keys, tree
+from lincoln_fn.keys import Key
+from lincoln_fn.testing.diagnosis import TOLERANCE
+from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
+from lincoln_fn.testing.sample import Sample
+
+Vote: TypeAlias = Literal["right", "wrong", "blind"]
+# Differences whose steps disagree by more than this part cannot tell.
+UNSTEADY = 1e-4
+LARGEST_FULL_GRADIENT = 3000
+
+
+def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
+    """Return whether two gradients are finite and equal, within 1e-5 of the largest value.
+
+    Example:
+        >>> agree(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+        False
+    """
+    if given.shape != expected.shape:
+        return False
+    if not given.numel():
+        return True
+    limit = TOLERANCE * expected.abs().max() + floor
+    return bool(((given - expected).abs() <= limit).all())
+
+
+def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
+    """Compare a gradient with differences along a random direction.
+
+    Args:
+        at: the point.
+        i: which array the gradient is by.
+        gradient: the one to judge, of the array's shape.
+        key: the the direction is drawn from it.
+
+    Returns:
+        "blind" if the differences change with the step: there is a kink near, or too few digits.
+    """
+    array = at.arrays[i]
+    draw = keys.normal(key.near(array), tuple(array.shape), dtype=array.dtype)
+    direction = draw * scales(array)
+    value, error = steady_slope(at.forward, at.arrays, i, direction, at.g)
+    products = gradient * direction
+    size = max(float(products.abs().sum()), abs(value))
+    noise = floor(at) * float(direction.abs().sum())
+    if not math.isfinite(value) or error > UNSTEADY * size + noise:
+        return "blind"
+    is_right = abs(float(products.sum()) - value) <= 2e-6 * size + 10 * error + noise
+    return "right" if is_right else "wrong"
+
+
+def floor(at: Sample) -> float:
+    """Return below what size a gradient is made of rounding errors."""
+    sizes = [float(given.abs().max()) for given in at.given if given.numel()]
+    return 1e-12 + 1e-10 * max((size for size in sizes if math.isfinite(size)), default=0.0)
+
+
+def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vote:
+    """Judge one submitted gradient at one point.
+
+    Args:
+        at: the point.
+        i: which gradient.
+        automatic: autograd's gradients there; None if there are none.
+        key: directions are drawn from it.
+
+    Returns:
+        The vote.
+    """
+    given = at.given[i]
+    if given.shape != at.arrays[i].shape:
+        return "wrong"
+    auto = automatic[i] if automatic else None
+    seen = by_differences(at, i, given, key)
+    if auto is None or not bool(auto.isfinite().all()):
+        return seen
+    if agree(given, auto, floor(at)):
+        return "wrong" if seen == "wrong" else "right"
+    if seen == "right" and by_differences(at, i, auto, key) != "right":
+        return "right"  # forward hides a part of itself from autograd
+    # Autograd sees nothing of a forward that leaves torch.
+    return "blind" if seen == "blind" and not bool(auto.any()) else "wrong"
+
+
+def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:
+    """Compute the right gradients at a point: autograd's, unless differences contradict it.
+
+    Args:
+        at: the point.
+        automatic: autograd's gradients there, or None.
+        key: directions are drawn from it.
+
+    Returns:
+        One gradient for each array.
+    """
+    found = []
+    for i, array in enumerate(at.arrays):
+        auto = automatic[i] if automatic else None
+        if auto is not None and bool(auto.isfinite().all()):
+            contradicted = by_differences(at, i, auto, key) == "wrong"
+            if not contradicted or array.numel() > LARGEST_FULL_GRADIENT:
+                found.append(auto)
+                continue
+        found.append(full_gradient(at.forward, at.arrays, i, at.g))
+    return found
+
+
+def autograd_at(at: Sample) -> list[Tensor] | None:
+    """Compute autograd's gradients at a point."""
+    return by_autograd(at.forward, at.arrays, at.g)
+
+
+def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]:
+    """Compute the slopes below and above one place.
+
+    Args:
+        at: the point.
+        i: which array.
+        place: in it.
+
+    Returns:
+        The two slopes; they differ at a kink.
+    """
+    array = at.arrays[i]
+    step = 1e-6 * float(scales(array)[place])
+
+    def moved(by: float) -> list[Tensor]:
+        arrays = list(at.arrays)
+        arrays[i] = array.clone()
+        arrays[i][place] += by
+        return _outputs(at, arrays)
+
+    gs = [g for g in tree.leaves(at.g) if g.is_floating_point()]
+    below, here, above = moved(-step), moved(0.0), moved(step)
+
+    def slope(a: list[Tensor], b: list[Tensor]) -> float:
+        return sum(float((g * (q - p)).sum()) for g, p, q in zip(gs, a, b, strict=True)) / step
+
+    return slope(below, here), slope(here, above)
+
+
+def _outputs(at: Sample, arrays: Sequence[Tensor]) -> list[Tensor]:
+    return [leaf for leaf in tree.leaves(at.forward(arrays)) if leaf.is_floating_point()]
+
+
+def is_finite(gradient: Tensor) -> bool:
+    """Return whether every value is finite."""
+    return bool(torch.isfinite(gradient).all())

@@ -1,0 +1,57 @@
+"""All submissions, and the table of what the checker says of them."""
+
+import html
+from functools import cache
+
+from submissions import (
+    activations,
+    convolutions,
+    dense,
+    further,
+    losses,
+    norms,
+    pooling,
+    sequences,
+    softmaxes,
+    tensors,
+    variants,
+)
+from submissions.submission import Submission
+
+FAMILIES = (
+    activations,
+    softmaxes,
+    dense,
+    tensors,
+    convolutions,
+    pooling,
+    norms,
+    sequences,
+    losses,
+    variants,
+    further,
+)
+WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
+RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]
+
+
+@cache
+def said(submission: Submission) -> tuple[str, str]:
+    """Give the name and the sentence of the first mistake; empty if the checker finds none."""
+    mistakes = submission.report().mistakes
+    return (mistakes[0].name, mistakes[0].sentence) if mistakes else ("", "")
+
+
+def table() -> str:
+    """Write the table, in Markdown."""
+    lines = ["| layer | what is wrong | what the checker says |", "| --- | --- | --- |"]
+    for submission in WRONG:
+        sentence = html.escape(said(submission)[1], quote=False).replace("|", "\\|")
+        # Values are of one machine.
+        sentence = sentence.partition(", a term missing or wrong")[0]
+        lines.append(f"| {submission.family} | {submission.what} | {sentence} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,96 @@
+"""The report of a check: its findings, how it prints, and how a notebook shows it."""
+
+import attrs
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.testing import Finding, Report, check_layer, check_loss
+
+X = keys.normal(lf.Key(1), (5, 3))
+NO_TANH = lf.tanh().replace(name="no_tanh()", backward=lambda params, y, g: (g, ()))
+DENSE = lf.dense(4)
+
+
+def with_mean(params, cache, g):
+    dx, d = DENSE.backward(params, cache, g)
+    return -dx, lf.evolve(d, bias=d.bias / 5)
+
+
+def report_of(layer, x=X):
+    return check_layer(layer, layer.init(lf.Key(0), x), x, all=True)
+
+
+def test_every_gradient_has_a_finding():
+    report = report_of(DENSE.replace(backward=with_mean))
+    told = [(f.leaf, f.verdict, f.name) for f in report.findings]
+    assert told == [
+        ("dparams.weight", "right", ""),
+        ("dparams.bias", "wrong", "averaged twice"),
+        ("dx", "wrong", "sign"),
+    ]
+    assert [f.leaf for f in report.mistakes] == ["dparams.bias", "dx"]
+    assert not report.is_right
+    bias, dx = report.mistakes
+    assert bias.error == pytest.approx(0.8)
+    assert dx.error == pytest.approx(2.0)
+    assert len(dx.place) == 2
+
+
+def test_a_report_is_frozen():
+    report = report_of(DENSE)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        report.name = "other"
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        report.findings[0].verdict = "wrong"
+
+
+def test_a_report_prints_each_gradient_on_a_line():
+    assert str(report_of(DENSE)) == (
+        "dense(4): right\n  ✓ dparams.weight\n  ✓ dparams.bias\n  ✓ dx"
+    )
+
+
+def test_a_notebook_shows_a_table_with_escaped_text():
+    finding = Finding("", "a<b>()", "dx", "wrong", "sign", "a<b>(): dx", (1, 2), 0.5)
+    shown = Report("a<b>()", (finding,), ("x < 0",))._repr_html_()
+    assert "<b>a&lt;b&gt;()</b>: wrong" in shown
+    assert shown.count("<tr>") == 2
+    assert "[1, 2]" in shown
+    assert "<li>x &lt; 0</li>" in shown
+    assert "color" not in shown  # so that it reads on a light and a dark page
+
+
+def test_the_wrong_part_of_a_network_is_named_by_its_path():
+    net = lf.serial(lf.dense(4), lf.residual(lf.serial(lf.dense(4), NO_TANH)), lf.dense(2))
+    report = report_of(net)
+    assert (report.mistakes[0].path, report.mistakes[0].layer) == ("1.0.1", "no_tanh()")
+    assert report.mistakes[0].name == "derivative missing"
+    # What is before the tanh is wrong, what is behind it is right.
+    verdicts = {f.leaf: f.verdict for f in report.findings if not f.path}
+    assert verdicts["dparams.0.weight"] == "wrong"
+    assert verdicts["dparams.2.weight"] == "right"
+
+
+def test_code_that_raises_is_reported():
+    def raises(params, cache, g):
+        raise IndexError("no such row")
+
+    report = report_of(lf.tanh().replace(backward=raises))
+    assert report.mistakes[0].leaf == "backward"
+    assert str(report.mistakes[0]) == "tanh(): backward raised IndexError: no such row"
+
+
+def test_an_impure_function_is_reported():
+    report = report_of(lf.relu().replace(forward=lambda params, x: (x.relu_(), x)))
+    assert [f.leaf for f in report.mistakes] == ["forward"]
+    assert "changed x in place" in report.mistakes[0].sentence
+
+
+def test_a_loss_is_reported():
+    loss = lf.losses.mse()
+    assert check_loss(loss, X, torch.zeros_like(X), all=True).is_right
+    wrong = attrs.evolve(loss, backward=lambda cache, g=1.0: 2 * loss.backward(cache, g))
+    report = check_loss(wrong, X, torch.zeros_like(X), all=True)
+    assert [(f.leaf, f.error) for f in report.mistakes] == [("dx", pytest.approx(1.0))]
