@@ -1,5 +1,7 @@
 """A step on several processes: the bits of one, and the numbers of a step without reduce."""
 
+import contextlib
+import io
 import re
 from itertools import chain
 
@@ -120,10 +122,15 @@ def run_all(group):
 
 @pytest.fixture(scope="module")
 def alone():
+    return with_one_thread(run_all)
+
+
+def with_one_thread(function):
+    """Run in one process, with one thread, as each of several processes has."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in each of several processes
+    torch.set_num_threads(1)
     try:
-        return run_all(distributed.alone())
+        return function(distributed.alone())
     finally:
         torch.set_num_threads(threads)
 
@@ -164,6 +171,69 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
     np.testing.assert_allclose(values, its_values, rtol=1e-4)
     for leaf, other in zip(leaves, of_shards, strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-5)
+
+
+def fitted(group):
+    """Fit, and return the history without the seconds, and what was printed."""
+    x, target = data(50, 12)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        state, history = lf.fit(
+            mlp(group), LOSS, OPTIMIZERS["momentum"], (x, target), key=lf.Key(0), epochs=2,
+            batch_size=13, valid=(x, target), metric=right,
+            reduce=distributed.mean(group, shards=4),
+        )  # fmt: skip
+    records = [(record.step, record.loss, round(record.metric, 12)) for record in history]
+    return state.params[0].weight.numpy(), records, out.getvalue() != ""
+
+
+def test_fit_divides_arrays_and_shows_one_history(alone):
+    weight, records, shown = with_one_thread(fitted)
+    assert shown
+    for rank, (its_weight, its_records, its_shown) in enumerate(run_in_processes(2, fitted)):
+        assert (its_weight == weight).all()
+        assert its_records == records
+        assert its_shown == (rank == 0)
+
+
+def compiled_steps(group):
+    """Take three steps by a compiled pass: all four shards have one graph."""
+    x, target = data(48, 12)
+    net, optimizer = batch_normed(group), OPTIMIZERS["momentum"]
+    reduce = distributed.mean(group, shards=SHARDS, compiled=True)
+    step = lf.make_step(net, LOSS, optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for batch in lf.data.batches((x, target), 16, shard=(group.rank, group.size)):
+        state, value = step(state, batch)
+    return [leaf.numpy() for leaf in lf.tree.leaves(state, states=True)], value.item()
+
+
+def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
+    leaves, value = with_one_thread(compiled_steps)
+    for its_leaves, its_value in run_in_processes(2, compiled_steps):
+        assert its_value == value
+        for leaf, other in zip(its_leaves, leaves, strict=True):
+            assert (leaf == other).all()
+    x, target = data(48, 12)
+    net, optimizer = batch_normed(None), OPTIMIZERS["momentum"]
+    step = lf.make_step(
+        net, LOSS, optimizer, reduce=distributed.mean(distributed.alone(), shards=4)
+    )
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for batch in lf.data.batches((x, target), 16):
+        state, its_value = step(state, batch)
+    assert value == pytest.approx(its_value.item(), rel=1e-5)
+    for leaf, other in zip(lf.tree.leaves(state, states=True), leaves, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_compiled_is_refused():
+    group = distributed.alone()
+    reduce = distributed.mean(group, compiled=True)
+    with pytest.raises(lf.LayerError, match="expected layers that do not communicate"):
+        lf.make_step(convolutional(group), LOSS, OPTIMIZERS["sgd"], reduce=reduce)
+    step = lf.make_step(mlp(group), LOSS, OPTIMIZERS["sgd"], reduce=distributed.mean(group))
+    with pytest.raises(lf.LayerError, match=r"write lf.distributed.mean.group, compiled=True"):
+        lf.compile(step)
 
 
 def counted_losses():

@@ -20,6 +20,7 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.metrics import Metric
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.record import record
+from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.step import make_step
 from lincoln_fn.streams.progress import display
@@ -79,6 +80,7 @@ def fit(
     progress: bool = True,
     fast: bool = True,
     gradient: Gradient | None = None,
+    reduce: Reduce | None = None,
 ) -> tuple[TrainState, History]:
     """Train a network.
 
@@ -103,6 +105,9 @@ def fit(
         progress: whether to show anything.
         fast: whether to run `lf.fast(net)`, as in `make_step`.
         gradient: how to compute what the optimizer is given, as in `make_step`.
+        reduce: how to train together with other processes, as in `make_step`. Each process takes
+            its part of the batches of arrays, and rank 0 shows the history. Other iterables have
+            to give the parts themselves.
 
     Returns:
         The last state, and the history: a tuple, which a notebook shows as a curve.
@@ -138,24 +143,25 @@ def fit(
         raise LayerError("fit", f"expected {missing}, got None")
     if metric is not None:
         check_metric("fit", "metric", metric)
-    source = _as_batches(data, batch_size, used_once=epochs == 1)
-    held_out = None if valid is None else _as_batches(valid, batch_size)
+    shard = (0, 1) if reduce is None else reduce.shard
+    source = _as_batches(data, batch_size, shard, used_once=epochs == 1)
+    held_out = None if valid is None else _as_batches(valid, batch_size, shard)
     if state is None:
         example, source = _example(source)
         state = init_state(net, optimizer, key, example, gradient=gradient)
     if isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key, epochs=epochs)
-    step = make_step(net, loss, optimizer, fast=fast, gradient=gradient)
+    step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
     history: list[FitRecord] = []
     records: list[StepRecord] = []
     began = time.perf_counter()
 
-    with display(_steps(source, epochs, state), shown=progress) as show:
+    with display(_steps(source, epochs, state), shown=progress and shard[0] == 0) as show:
 
         def write_line(epoch: int, state: TrainState) -> None:
             scores = {}
             if metric is not None and held_out is not None:
-                scores = evaluate(net, state.params, held_out, {"metric": metric})
+                scores = evaluate(net, state.params, held_out, {"metric": metric}, reduce=reduce)
             mean, seconds = _mean([step.loss for step in records]), time.perf_counter() - began
             parts = {
                 name: _mean([step.scores[name] for step in records]) for name in records[0].scores
@@ -181,7 +187,9 @@ def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) -> Iterable[Batch]:
+def _as_batches(
+    data: Data, batch_size: int | None, shard: tuple[int, int], *, used_once: bool = False
+) -> Iterable[Batch]:
     if isinstance(data, tuple):
         if len(data) != 2:
             problem = f"expected data given as a tuple (x, target), got {len(data)} entries"
@@ -190,7 +198,7 @@ def _as_batches(data: Data, batch_size: int | None, *, used_once: bool = False) 
         if batch_size is None:
             raise LayerError("fit", "expected a batch_size for data given as arrays, got None")
         arrays: tuple[Any, ...] = data  # Any: for mypy, two arrays may also be a batch
-        return batches(arrays, batch_size)
+        return batches(arrays, batch_size, shard=shard)
     if is_used_once(data) and not used_once:
         problem = "expected data that can be walked once an epoch, got an iterator"
         raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")

@@ -175,7 +175,19 @@ class Key(State):
         check_int("Key.for_rows", "first", first, 0)
         check_int("Key.for_rows", "rows", rows, 1)
         check_int("Key.for_rows", "of", of, first + rows)
-        return _RowsKey(self.bits, first, rows, of)
+        return _RowsKey(self.bits, torch.tensor(first, device=self.bits.device), rows, of)
+
+    def for_all(self) -> Key:
+        """Make the key that draws for the whole batch again.
+
+        Returns:
+            The key.
+
+        Example:
+            >>> Key(0).for_rows(4, 2, of=6).for_all()
+            Key(bits=int64 0)
+        """
+        return Key(self.bits)
 
     def _with(self, bits: Tensor) -> Key:
         """Make the key of the same kind with other bits."""
@@ -186,17 +198,17 @@ class Key(State):
 class _RowsKey(Key):
     """A key that draws for some rows of a batch."""
 
-    first: int = static()
+    first: Tensor  # and no constant: a compiled function takes it as an input
     rows: int = static()
     of: int = static()
 
-    def __init__(self, bits: Tensor, first: int, rows: int, of: int) -> None:
+    def __init__(self, bits: Tensor, first: Tensor, rows: int, of: int) -> None:
         super().__init__(bits)
         for name, value in (("first", first), ("rows", rows), ("of", of)):
             object.__setattr__(self, name, value)
 
     def _with(self, bits: Tensor) -> Key:
-        return _RowsKey(bits, self.first, self.rows, self.of)
+        return _RowsKey(bits, self.first.to(bits.device), self.rows, self.of)
 
 
 def _checked_number(data: object) -> int | Tensor:
@@ -270,7 +282,7 @@ def _counters(key: Key, shape: Shape, axis: int) -> Tensor:
     rows, inner = shape[axis], math.prod(shape[axis + 1 :])
     first, of = rows * key.first // key.rows, rows * key.of // key.rows
     outer = torch.arange(math.prod(shape[:axis]), dtype=torch.int64, device=key.bits.device)
-    within = torch.arange(first * inner + 1, (first + rows) * inner + 1, device=key.bits.device)
+    within = torch.arange(rows * inner, device=key.bits.device) + (first * inner + 1)
     return (outer[:, None] * (of * inner) + within).flatten()
 
 

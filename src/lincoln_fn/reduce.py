@@ -45,6 +45,8 @@ class Reduce:
             the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
             differently.
 
+        shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
+
     Raises:
         LayerError: if name is not a string, or a function is not callable.
 
@@ -57,6 +59,7 @@ class Reduce:
     bind: Callable[[Layer, Loss, str], Compute]
     totals: Callable[[Sequence[float]], list[float]]
     exact: bool = True
+    shard: tuple[int, int] = (0, 1)
 
     def __attrs_post_init__(self) -> None:
         check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)

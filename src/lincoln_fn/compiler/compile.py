@@ -52,8 +52,9 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
         its error is the same. A function's own loss is returned as it is.
 
     Raises:
-        LayerError: for what is none of these; from the step, `predict` or the function, if a part
-            of it cannot be traced: if its Python code looks at a tensor's numbers.
+        LayerError: for what is none of these, or a step with `reduce`; from the step, `predict` or
+            the function, if a part of it cannot be traced: if its Python code looks at a tensor's
+            numbers.
 
     Example:
         >>> import lincoln_fn as lf
@@ -66,6 +67,10 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
         compile(step)
     """
     if isinstance(whole, Step):
+        if whole.reduce is not None:
+            problem = "expected a step of one process, got one with reduce"
+            mend = "write lf.distributed.mean(group, compiled=True)"
+            raise LayerError("compile", f"{problem}; {mend}")
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
     if not isinstance(whole, Layer):

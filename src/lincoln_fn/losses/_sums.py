@@ -25,7 +25,7 @@ from lincoln_fn.losses.weighted import Parts
 from lincoln_fn.shapes import LayerError
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class PartSum:
     """One part's contribution to the loss of a batch.
 
@@ -34,8 +34,15 @@ class PartSum:
     """
 
     values: Tensor
-    count: float | None
+    count: Tensor | None
     g: Arrays
+
+    @property
+    def numbers(self) -> Tensor:
+        """What is added up over the parts: the values, the count, and 1 if there is none."""
+        count = self.values.new_zeros((), dtype=torch.float64) if self.count is None else self.count
+        is_sum = torch.full_like(count, self.count is None)
+        return torch.cat((self.values.double(), torch.stack((count, is_sum))))
 
 
 def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum:
@@ -58,7 +65,7 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     Example:
         >>> part = sum_of(lf.losses.mse(), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]), 2)
         >>> part.values, part.count, part.g
-        (tensor([4.]), 2.0, tensor([4., 0.]))
+        (tensor([4.]), tensor(2., dtype=torch.float64), tensor([4., 0.]))
     """
     formula = formula_of(loss)
     if formula is not None and formula.is_mean:
@@ -67,10 +74,10 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
         try:
             n = formula.count(cache.formula)
         except LayerError:  # this part has nothing to average over
-            return PartSum(value.unsqueeze(0), 0.0, total.backward(cache))
+            return PartSum(value.unsqueeze(0), _number(value, 0), total.backward(cache))
         if n is None or n.ndim == 0:
-            count = math.prod(cache.shape) if n is None else n.item()
-            return PartSum(value.unsqueeze(0), float(count), total.backward(cache))
+            count = _number(value, math.prod(cache.shape)) if n is None else n.double()
+            return PartSum(value.unsqueeze(0), count, total.backward(cache))
     value, cache = loss.forward(prediction, target)
     if value.ndim:
         problem = f"expected one number to descend, got {tuple(value.shape)}"
@@ -82,8 +89,12 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     if formula is not None and formula.reduction == "sum":
         return PartSum(values, None, loss.backward(cache))
     # Each value has a divisor of its own, such as its length.
-    count = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
-    return PartSum(values * count, float(count), loss.backward(cache, count))
+    examples = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
+    return PartSum(values * examples, _number(value, examples), loss.backward(cache, examples))
+
+
+def _number(like: Tensor, number: int) -> Tensor:
+    return like.new_full((), number, dtype=torch.float64)
 
 
 def _check_counts(parts: Parts, caches: Sequence[Cache]) -> None:

@@ -18,12 +18,14 @@ from functools import partial
 from torch import Tensor
 
 from lincoln_fn.arguments import Positive, PositiveInt, checked
+from lincoln_fn.compiler.compile import compile as compiled_function
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
-from lincoln_fn.distributed.data_parallel.passes import Passes, Task
+from lincoln_fn.distributed.data_parallel.passes import Passes, Task, whole_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import (
     Meeting,
+    communicates,
     is_synchronised,
     synchronised_at,
 )
@@ -41,6 +43,7 @@ def mean(
     *,
     shards: PositiveInt | None = None,
     deterministic: bool = True,
+    compiled: bool = False,
     bucket_mb: Positive = 25.0,
 ) -> Reduce:
     """Compute the gradient of a batch whose examples are divided among processes.
@@ -56,14 +59,18 @@ def mean(
             processes gives the same bits. None is one for each process.
         deterministic: whether sums are taken in a fixed tree. If not, the sum of each bucket is the
             backend's own, which takes less time, and `shards` must be None.
+        compiled: whether forward and backward of a shard are compiled, as `lf.compile` does. It
+            takes less time for small networks. Gradients are then sent after the pass, and not
+            during it.
         bucket_mb: how many megabytes of gradients are sent at once.
 
     Returns:
-        The reduce, for `make_step(..., reduce=...)`. Its batches are those of
-        `lf.data.batches(..., shard=(group.rank, group.size))`.
+        The reduce, for `make_step(..., reduce=...)`, whose batches are those of
+        `lf.data.batches(..., shard=(group.rank, group.size))`; or for `fit`.
 
     Raises:
-        LayerError: if shards is not a multiple of the number of processes; from the step, the same
+        LayerError: if shards is not a multiple of the number of processes; from `make_step`, if
+            compiled is True and layers communicate; from the step, the same
             one in all processes, if their batches, steps, networks or first parameters differ.
         LostProcessError: from the step, if a process is gone.
 
@@ -85,19 +92,28 @@ def mean(
         raise LayerError("mean", problem)
     name = call_repr(
         "mean", GROUP,
-        shards=(shards, None), deterministic=(deterministic, True), bucket_mb=(bucket_mb, 25.0),
+        shards=(shards, None), deterministic=(deterministic, True), compiled=(compiled, False),
+        bucket_mb=(bucket_mb, 25.0),
     )  # fmt: skip
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
-    bind = partial(_bind, group, divided, size)
-    return Reduce(name, bind, group.totals, exact=deterministic)
+    bind = partial(_bind, group, divided, size, compiled)
+    return Reduce(name, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
 
 
-def _bind(group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str) -> Compute:
+def _bind(
+    group: Group, shards: Shards, size: int, compiled: bool, net: Layer, loss: Loss, name: str
+) -> Compute:
     check_sharding(net)
-    own = shards.own
+    if compiled:
+        if communicates(net):
+            problem = f"expected layers that do not communicate, since compiled is True, got {net}"
+            raise LayerError("mean", problem)
+        at_once = compiled_function(partial(whole_pass, net, loss))
+        task = Task(group, shards, size, dict.fromkeys(shards.own, net), loss, None, at_once)
+        return partial(_compute, task, name)
     meeting = Meeting(group, shards) if is_synchronised(net) else None
-    nets = {s: net if meeting is None else synchronised_at(net, meeting, s) for s in own}
+    nets = {s: net if meeting is None else synchronised_at(net, meeting, s) for s in shards.own}
     return partial(_compute, Task(group, shards, size, nets, loss, meeting), name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 
@@ -15,7 +15,12 @@ from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.fixed_tree import add_node
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
-from lincoln_fn.distributed.data_parallel.shards import Shards, drawing_for, rows_within
+from lincoln_fn.distributed.data_parallel.shards import (
+    Shards,
+    drawing_for,
+    drawing_for_all,
+    rows_within,
+)
 from lincoln_fn.distributed.data_parallel.states import averaged_states
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
@@ -32,7 +37,8 @@ class Task:
     """What stays the same in all steps.
 
     `group` is for what is sent before and after the passes, `shards.group` for gradients. `nets`
-    has the network of each shard of this process. They differ if layers of theirs meet.
+    has the network of each shard of this process. They differ if layers of theirs meet. `compiled`
+    is `whole_pass` of the network, compiled; None walks back and sends gradients as it goes.
     """
 
     group: Group
@@ -41,6 +47,33 @@ class Task:
     nets: Mapping[int, Layer]
     loss: Loss
     meeting: Meeting | None
+    compiled: Callable[[Params, Batch], tuple[Tensor, Params, Params]] | None = None
+
+
+def whole_pass(
+    net: Layer, loss: Loss, params: Params, batch: Batch
+) -> tuple[Tensor, Params, Params]:
+    """Compute forward and backward of a shard at once, as a pure function that can be compiled.
+
+    Args:
+        net: the network.
+        loss: the loss.
+        params: the network's.
+        batch: the shard's examples.
+
+    Returns:
+        The numbers of `PartSum`, the advanced params, and the gradient of the sum.
+
+    Example:
+        >>> net, batch = lf.dense(1), (torch.ones(2, 3), torch.ones(2, 1))
+        >>> params = net.init(lf.Key(0), batch[0])
+        >>> whole_pass(net, lf.losses.mse(reduction="sum"), params, batch)[2].bias.shape
+        torch.Size([1])
+    """
+    x, target = batch
+    prediction, cache = net.forward(params, x)
+    part = sum_of(loss, prediction, target, len(tree.leaves(x)[0]))
+    return part.numbers, net.advance(params, cache), net.grads(params, cache, part.g)
 
 
 class Passes:
@@ -111,14 +144,20 @@ class Passes:
         begin = self._bounds[self._task.shards.own.start]
         x, target = tree.map(partial(rows_within, first - begin, end - begin), self._batch)
         drawing = drawing_for(params, first, end - first, self._bounds[-1])
+        if self._task.compiled is not None:
+            numbers, advanced, dparams = self._task.compiled(drawing, (x, target))
+            self._advanced[shard] = drawing_for_all(advanced)
+            self._add_sums(shard, numbers)
+            for i, gradient in enumerate(tree.leaves(dparams)):
+                put(i, gradient)
+            return
         with torch.no_grad():  # which each thread has of its own
             prediction, cache = net.forward(drawing, x)
             part = sum_of(self._task.loss, prediction, target, end - first)
             del prediction
             if net.advance is not unchanged:
-                self._advanced[shard] = net.advance(drawing, cache)
-            ends = part.values.new_tensor([part.count or 0.0, part.count is None])
-            self._add_sums(shard, torch.cat((part.values, ends)).double())
+                self._advanced[shard] = drawing_for_all(net.advance(drawing, cache))
+            self._add_sums(shard, part.numbers)
             post_gradients(net, drawing, cache, part.g, put)
 
     def _walk_without_examples(self, net: Layer) -> None:

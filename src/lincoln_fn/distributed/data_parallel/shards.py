@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import optree
@@ -95,12 +95,25 @@ def drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
 
     Example:
         >>> drawing_for(lf.Key(0), 2, 1, of=4)
-        _RowsKey(bits=int64 0, first=2, rows=1, of=4)
+        _RowsKey(bits=int64 0, first=int64 2, rows=1, of=4)
     """
+    return _with_keys(params, lambda key: key.for_rows(first, rows, of))
 
-    def placed(node: object) -> object:
-        return node.for_rows(first, rows, of) if isinstance(node, Key) else node
+
+def drawing_for_all(params: Params) -> Params:
+    """Let each key in params draw for the whole batch again.
+
+    Example:
+        >>> drawing_for_all(drawing_for(lf.Key(0), 2, 1, of=4))
+        Key(bits=int64 0)
+    """
+    return _with_keys(params, Key.for_all)
+
+
+def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
+    def changed(node: object) -> object:
+        return change(node) if isinstance(node, Key) else node
 
     return optree.tree_map(
-        placed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
+        changed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
     )

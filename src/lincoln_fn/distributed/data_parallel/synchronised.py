@@ -80,6 +80,14 @@ def is_synchronised(net: Layer) -> bool:
     return is_sync_batch_norm(net) or any(is_synchronised(part) for part in net.parts)
 
 
+def communicates(net: Layer) -> bool:
+    """Return whether any function of a network sends something."""
+    made = net.composition
+    if is_sync_batch_norm(net) or (made is not None and is_fully_sharded(made)):
+        return True
+    return any(map(communicates, net.parts))
+
+
 def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
     """Make the network of one shard, whose layers meet those of the other shards."""
     made = net.composition

@@ -22,7 +22,12 @@ from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
-from lincoln_fn.distributed.data_parallel.shards import Shards, drawing_for, rows_within
+from lincoln_fn.distributed.data_parallel.shards import (
+    Shards,
+    drawing_for,
+    drawing_for_all,
+    rows_within,
+)
 from lincoln_fn.distributed.data_parallel.states import averaged_states
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Json, Message
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
@@ -141,15 +146,15 @@ class PipelinePass:
         drawing = drawing_for(params, first, end - first, self._bounds[-1])
         y, cache = task.functions[stage].forward(drawing, x)
         if task.parts[stage].advance is not unchanged:
-            self._advanced[stage, microbatch] = task.parts[stage].advance(drawing, cache)
+            advanced = task.parts[stage].advance(drawing, cache)
+            self._advanced[stage, microbatch] = drawing_for_all(advanced)
         self._caches[stage, microbatch] = drawing, cache
         if stage == task.stages.count - 1:
             target = self._rows(microbatch, self._batch[1])
             part = sum_of(task.loss, y, target, end - first)
             self._gs[stage, microbatch] = part.g
             self._dtype = part.values.dtype
-            ends = [part.count or 0.0, float(part.count is None)]
-            self._add_sums(microbatch, [*part.values.double().tolist(), *ends])
+            self._add_sums(microbatch, part.numbers.tolist())
         elif stage + 1 in task.stages.own:
             self._xs[stage + 1, microbatch] = handed_on(y)
         else:
