@@ -350,6 +350,29 @@ def test_wrong_use_is_refused_by_the_same_error_in_all_processes():
     )
 
 
+def leave(group):
+    """Use a step after the connection is closed, and return the error."""
+    net, optimizer, batch = lf.dense(3), lf.optim.sgd(0.1), data(8, 12)
+    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(group))
+    state = lf.init_state(net, optimizer, lf.Key(0), batch[0])
+    torch.distributed.destroy_process_group()
+    try:
+        with pytest.raises(lf.LayerError) as caught:
+            step(state, batch)
+    finally:  # `connect` closes it at its end
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    return str(caught.value)
+
+
+def test_a_group_that_is_gone_is_refused():
+    for error in run_in_processes(2, leave):
+        assert error == (
+            "Group: expected a group whose connection is open, got one after its connect() ended; "
+            "train within connect()"
+        )
+
+
 def test_shards_of_a_batch_are_its_rows_in_order():
     arrays = torch.arange(11), torch.arange(11)
     whole = [x.tolist() for x, _ in lf.data.batches(arrays, 4, key=lf.Key(3))]

@@ -1,10 +1,13 @@
 """Masks that travel beside a sequence: what is padding has no part in the answer."""
 
+from functools import partial
+
 import pytest
 import torch
 from cases.case import normal
 
 import lincoln_fn as lf
+from lincoln_fn import distributed, rules
 
 LENGTHS = torch.tensor([3, 1, 4])
 MASK = torch.arange(6) < LENGTHS[:, None]
@@ -131,3 +134,23 @@ def test_what_is_no_sequence_with_its_mask_is_refused(layer, x, said):
         layer.forward((), x)
     assert said in str(refused.value)
     assert refused.value.where == layer.name.partition("(")[0]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        rules.feedback_alignment,
+        rules.kolen_pollack,
+        rules.sign_symmetric,
+        rules.straight_through,
+        lf.checkpointed,
+        partial(distributed.fully_sharded, group=distributed.alone()),
+    ],
+    ids=["feedback", "kolen_pollack", "sign", "straight", "checkpointed", "sharded"],
+)
+def test_a_layer_within_another_gets_the_mask(around):
+    x = lf.keys.normal(lf.Key(1), (2, 5, 3)), torch.arange(5) < torch.tensor([[3], [5]])
+    net = lf.masked(around(lf.lstm(4)))
+    y, _ = net.predict(net.init(lf.Key(0), x), x)
+    assert (y[0, 3:] == 0).all()
+    assert (y[0, :3] != 0).all()

@@ -47,8 +47,11 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
 RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
 ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
 SCAN: Final = "scan"
-# Compositions that take a mask if their part does.
-_AROUND: Final = ("frozen", "checkpointed", "in_dtype")
+# Compositions that take a mask if their first part does: those of this room, and of higher ones.
+_AROUND: Final = (
+    "frozen", "checkpointed", "in_dtype", "straight_through", "feedback_alignment",
+    "kolen_pollack", "sign_symmetric", "fully_sharded",
+)  # fmt: skip
 # Layers whose output has no mask, so they come after `masked`.
 _LAST: Final = (masked_mean.forward, last_state.forward)
 

@@ -240,10 +240,14 @@ class Group:
         """Turn torch's error about a lost connection into one that names the process.
 
         Raises:
+            LayerError: if the group's connection has been closed.
             LostProcessError: if the communication within fails.
         """
         try:
             yield
+        except ValueError as error:
+            problem = "expected a group whose connection is open, got one after its connect() ended"
+            raise LayerError("Group", f"{problem}; train within connect()") from error
         except RuntimeError as error:
             lost = () if self.pulse is None else self.pulse.lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
