@@ -1,9 +1,11 @@
 """Training on many processes, over torch.distributed: arguments and values, no hidden group."""
 
+from lincoln_fn.distributed.connect import alone, connect, world
 from lincoln_fn.distributed.data_parallel.mean import mean
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm
 from lincoln_fn.distributed.grid import grid
-from lincoln_fn.distributed.group import Group, LostProcessError, alone, connect, world
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.distributed.pipeline_parallel.measurement import Link, measure, measure_link
 from lincoln_fn.distributed.pipeline_parallel.pipeline import Pipeline, pipeline
 from lincoln_fn.distributed.pipeline_parallel.plan import Plan, plan
@@ -21,7 +23,8 @@ from lincoln_fn.distributed.pipeline_parallel.split_into_stages import split_int
 from lincoln_fn.distributed.pipeline_parallel.tied_params import scores
 from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
 from lincoln_fn.distributed.sharding.directory import Directory
-from lincoln_fn.distributed.sharding.fully_sharded import Sharded, fully_sharded, whole
+from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded
+from lincoln_fn.distributed.sharding.sharded_params import Sharded, whole
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel
 from lincoln_fn.distributed.tensor_parallel.divided import join, split
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention

@@ -9,7 +9,6 @@ Each wait is bounded. A process that is gone raises `LostProcessError` in all ot
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.distributed import pulse as pulses
+from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.shapes import LayerError
 
 
@@ -35,27 +34,6 @@ class _GroupName:
 GROUP: Final = _GroupName()
 # Tells what `gather` sends from what `send` does.
 _GATHER: Final = 1
-
-
-class LostProcessError(ConnectionError):
-    """A process of the group has ended, or has not answered in time.
-
-    Args:
-        ranks: the processes that are gone; () if it is not known which.
-        cause: what torch reported.
-    """
-
-    def __init__(self, ranks: tuple[int, ...], cause: str) -> None:
-        super().__init__(ranks, cause)
-        self.ranks = ranks
-        self.cause = cause
-
-    def __str__(self) -> str:
-        if not self.ranks:
-            return f"a process of the group has not answered in time: {self.cause}"
-        names = ", ".join(map(str, self.ranks))
-        gone = f"rank {names} is gone" if len(self.ranks) == 1 else f"ranks {names} are gone"
-        return f"{gone}; start the run again from its last checkpoint"
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -251,78 +229,3 @@ class Group:
         except RuntimeError as error:
             lost = () if self.pulse is None else self.pulse.lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
-
-
-def alone() -> Group:
-    """Make a group of one process, which sends nothing.
-
-    Returns:
-        The group.
-
-    Example:
-        >>> alone()
-        Group(0 of 1)
-    """
-    return Group(0, (0,))
-
-
-def world() -> Group:
-    """Return the group of all processes of a run whose process group exists already.
-
-    `connect` makes the process group, too.
-
-    Returns:
-        The group.
-
-    Raises:
-        LayerError: if there is no process group.
-
-    Example:
-        >>> world()
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: world: expected a process group, got none; start the script \
-by torchrun, and call it within lf.distributed.connect()
-    """
-    if not dist.is_available() or not dist.is_initialized():
-        mend = "start the script by torchrun, and call it within lf.distributed.connect()"
-        raise LayerError("world", f"expected a process group, got none; {mend}")
-    size = dist.get_world_size()
-    return Group(dist.get_rank(), tuple(range(size)), dist.group.WORLD if size > 1 else None)
-
-
-@contextmanager
-@checked
-def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterator[Group]:
-    """Join the processes that torchrun has started; without torchrun, there is only this one.
-
-    Args:
-        backend: "gloo" or "nccl"; None takes nccl where there are GPUs.
-        timeout: how many seconds a process waits for another at most.
-
-    Yields:
-        The group of all processes. It is left at the end, also after an error.
-
-    Raises:
-        LayerError: if timeout is not above 0.
-        LostProcessError: within, if a process is gone.
-
-    Example:
-        >>> with connect() as group:
-        ...     print(group)
-        Group(0 of 1)
-    """
-    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
-        yield alone()
-        return
-    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    wait = timedelta(seconds=timeout)
-    # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
-    store = pulses.store_of_attempt(rank, wait)
-    dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
-    pulse = pulses.start(rank)
-    try:
-        yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
-    finally:
-        pulse.stop()
-        dist.destroy_process_group()

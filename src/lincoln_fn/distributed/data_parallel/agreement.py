@@ -15,7 +15,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.fully_sharded import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Params
 from lincoln_fn.shapes import LayerError
 

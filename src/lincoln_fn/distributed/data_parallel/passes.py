@@ -24,7 +24,7 @@ from lincoln_fn.distributed.data_parallel.shards import (
 from lincoln_fn.distributed.data_parallel.states import averaged_states
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.fully_sharded import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Layer, Params, unchanged
 from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses._sums import sum_of

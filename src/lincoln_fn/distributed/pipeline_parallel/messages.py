@@ -22,7 +22,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.distributed.group import Group, LostProcessError
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError, NonFiniteError
 

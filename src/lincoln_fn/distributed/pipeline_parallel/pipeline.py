@@ -19,10 +19,11 @@ from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.arguments import require
 from lincoln_fn.data import Batch
+from lincoln_fn.distributed.connect import alone
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
-from lincoln_fn.distributed.group import Group, alone
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
 from lincoln_fn.distributed.pipeline_parallel.passes import PipelinePass, Task
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule

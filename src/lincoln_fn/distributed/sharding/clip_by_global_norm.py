@@ -21,7 +21,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import OR_INFINITE, Positive, checked
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.sharding.fully_sharded import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform

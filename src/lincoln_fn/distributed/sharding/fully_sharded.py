@@ -17,51 +17,27 @@ Models", SC 2020.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import Final, TypeAlias
 
-import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
-from lincoln_fn._slices import cut, join, spans
+from lincoln_fn._slices import cut, spans
 from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.sharding.sharded_params import Sharded, collected
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
-from lincoln_fn.record import EVERYTHING, TRAINED, record, static
 from lincoln_fn.shapes import LayerError, check_params
 from lincoln_fn.walk.composition import Composition, VisitRecord, composition, gather_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
-# The shape and the strides of each whole parameter.
-Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 # Collects parameters for this call alone, or once for calls that are made at the same time.
 Once: TypeAlias = Callable[[Callable[[], Params]], Params]
 NAME: Final = "fully_sharded"
-
-
-@record
-class Sharded:
-    """This process's slices of a layer's parameters; states are whole."""
-
-    slices: Params
-    forms: Forms = static()
-
-
-def _whole(params: Sharded, group: Group) -> Params:
-    """Collect the parameters from all processes, each in its own memory layout."""
-    check_params(NAME, params, Sharded)
-    shapes = [torch.Size(shape) for shape, _ in params.forms]
-    joined = join(tree.leaves(params.slices), shapes, group)
-    whole = iter(
-        leaf if leaf.stride() == strides else leaf.new_empty_strided(shape, strides).copy_(leaf)
-        for leaf, (shape, strides) in zip(joined, params.forms, strict=True)
-    )
-    return tree.map(lambda _: next(whole), params.slices)
 
 
 def _now(collect: Callable[[], Params]) -> Params:
@@ -72,14 +48,14 @@ def _there(
     visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
     """Collect the parameters, and use the layer."""
-    return visit(0, once(partial(_whole, params, group)), x)
+    return visit(0, once(partial(collected, params, group)), x)
 
 
 def _back(
     visit: VisitBack, params: Sharded, cache: Cache, g: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
     """Collect the parameters, and go back through the layer."""
-    return visit(0, once(partial(_whole, params, group)), cache, g)
+    return visit(0, once(partial(collected, params, group)), cache, g)
 
 
 def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Group) -> Sharded:
@@ -195,28 +171,6 @@ def collected_once(net: Layer, part: Layer, once: Once) -> Layer:
     return net.rebuild((part,), there=partial(there, group=group), back=partial(back, group=group))
 
 
-def whole(params: Params, group: Group) -> Params:
-    """Collect the parameters of every `fully_sharded` part, to predict or to save them.
-
-    Args:
-        params: of a network.
-        group: the processes, all of which must call it.
-
-    Returns:
-        The params of the same network without `fully_sharded`.
-
-    Example:
-        >>> group, x = lf.distributed.alone(), torch.ones(1, 3)
-        >>> params = fully_sharded(lf.dense(4), group).init(lf.Key(0), x)
-        >>> whole(params, group)
-        Params(weight=float32[3, 4], bias=float32[4])
-    """
-    return optree.tree_map(
-        lambda node: _whole(node, group) if isinstance(node, Sharded) else node,
-        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=EVERYTHING,
-    )  # fmt: skip
-
-
 def is_fully_sharded(made: Composition) -> bool:
     """Return whether a composition is a `fully_sharded`."""
     return isinstance(made.gather, partial) and made.gather.func is _gather
@@ -244,22 +198,3 @@ def check_sharding(net: Layer, *, within: str = "") -> None:
         within = made.label
     for part in made.parts:
         check_sharding(part, within=within)
-
-
-def sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
-    """Give the positions of the leaves of each `Sharded` in params, and their whole shapes.
-
-    Example:
-        >>> dense, group, x = lf.dense(4), lf.distributed.alone(), torch.ones(1, 3)
-        >>> params = lf.serial(dense, fully_sharded(dense, group)).init(lf.Key(0), x)
-        >>> list(sharded_leaves(params))
-        [([2, 3], [(4, 4), (4,)])]
-    """
-    position = count()
-    nodes = optree.tree_leaves(
-        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=TRAINED
-    )
-    for node in nodes:
-        positions = [next(position) for _ in tree.leaves(node)]
-        if isinstance(node, Sharded):
-            yield positions, [shape for shape, _ in node.forms]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._slices import spans
-from lincoln_fn.distributed.sharding.fully_sharded import Sharded
+from lincoln_fn.distributed.sharding.sharded_params import Sharded
 from lincoln_fn.optim.sharded import ShardedState
 from lincoln_fn.record import EVERYTHING
 

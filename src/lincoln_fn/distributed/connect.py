@@ -1,0 +1,92 @@
+"""The processes of a run: those that torchrun has started, or this one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import attrs
+import torch
+import torch.distributed as dist
+
+from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.distributed import pulse as pulses
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.shapes import LayerError
+
+
+def alone() -> Group:
+    """Make a group of one process, which sends nothing.
+
+    Returns:
+        The group.
+
+    Example:
+        >>> alone()
+        Group(0 of 1)
+    """
+    return Group(0, (0,))
+
+
+def world() -> Group:
+    """Return the group of all processes of a run whose process group exists already.
+
+    `connect` makes the process group, too.
+
+    Returns:
+        The group.
+
+    Raises:
+        LayerError: if there is no process group.
+
+    Example:
+        >>> world()
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: world: expected a process group, got none; start the script \
+by torchrun, and call it within lf.distributed.connect()
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        mend = "start the script by torchrun, and call it within lf.distributed.connect()"
+        raise LayerError("world", f"expected a process group, got none; {mend}")
+    size = dist.get_world_size()
+    return Group(dist.get_rank(), tuple(range(size)), dist.group.WORLD if size > 1 else None)
+
+
+@contextmanager
+@checked
+def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterator[Group]:
+    """Join the processes that torchrun has started; without torchrun, there is only this one.
+
+    Args:
+        backend: "gloo" or "nccl"; None takes nccl where there are GPUs.
+        timeout: how many seconds a process waits for another at most.
+
+    Yields:
+        The group of all processes. It is left at the end, also after an error.
+
+    Raises:
+        LayerError: if timeout is not above 0.
+        LostProcessError: within, if a process is gone.
+
+    Example:
+        >>> with connect() as group:
+        ...     print(group)
+        Group(0 of 1)
+    """
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        yield alone()
+        return
+    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    wait = timedelta(seconds=timeout)
+    # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
+    store = pulses.store_of_attempt(rank, wait)
+    dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
+    pulse = pulses.start(rank)
+    try:
+        yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
+    finally:
+        pulse.stop()
+        dist.destroy_process_group()

@@ -1,0 +1,89 @@
+"""Params of which each process has a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import TypeAlias
+
+import optree
+import torch
+
+from lincoln_fn import tree
+from lincoln_fn._slices import join
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.layer import Params
+from lincoln_fn.record import EVERYTHING, TRAINED, record, static
+from lincoln_fn.shapes import check_params
+
+# The shape and the strides of each whole parameter.
+Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@record
+class Sharded:
+    """This process's slices of a layer's parameters; states are whole."""
+
+    slices: Params
+    forms: Forms = static()
+
+
+def collected(params: Sharded, group: Group) -> Params:
+    """Collect a layer's parameters from all processes, each in its own memory layout.
+
+    Args:
+        params: this process's slices.
+        group: the processes, all of which must call it.
+
+    Returns:
+        The layer's own params.
+    """
+    check_params("fully_sharded", params, Sharded)
+    shapes = [torch.Size(shape) for shape, _ in params.forms]
+    joined = join(tree.leaves(params.slices), shapes, group)
+    whole = iter(
+        leaf if leaf.stride() == strides else leaf.new_empty_strided(shape, strides).copy_(leaf)
+        for leaf, (shape, strides) in zip(joined, params.forms, strict=True)
+    )
+    return tree.map(lambda _: next(whole), params.slices)
+
+
+def whole(params: Params, group: Group) -> Params:
+    """Collect the parameters of every `fully_sharded` part, to predict or to save them.
+
+    Args:
+        params: of a network.
+        group: the processes, all of which must call it.
+
+    Returns:
+        The params of the same network without `fully_sharded`.
+
+    Example:
+        >>> group, x = lf.distributed.alone(), torch.ones(1, 3)
+        >>> params = lf.distributed.fully_sharded(lf.dense(4), group).init(lf.Key(0), x)
+        >>> whole(params, group)
+        Params(weight=float32[3, 4], bias=float32[4])
+    """
+    return optree.tree_map(
+        lambda node: collected(node, group) if isinstance(node, Sharded) else node,
+        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=EVERYTHING,
+    )  # fmt: skip
+
+
+def sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+    """Give the positions of the leaves of each `Sharded` in params, and their whole shapes.
+
+    Example:
+        >>> dense, group, x = lf.dense(4), lf.distributed.alone(), torch.ones(1, 3)
+        >>> params = lf.serial(dense, lf.distributed.fully_sharded(dense, group)).init(lf.Key(0), x)
+        >>> list(sharded_leaves(params))
+        [([2, 3], [(4, 4), (4,)])]
+    """
+    position = count()
+    nodes = optree.tree_leaves(
+        params, is_leaf=lambda node: isinstance(node, Sharded), namespace=TRAINED
+    )
+    for node in nodes:
+        positions = [next(position) for _ in tree.leaves(node)]
+        if isinstance(node, Sharded):
+            yield positions, [shape for shape, _ in node.forms]
