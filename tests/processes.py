@@ -36,7 +36,9 @@ def started(world, function, *arguments):
 
     A pipe gives ("returned", value) or ("raised", traceback).
     """
-    context = get_context("spawn")
+    # Each process is a copy of one that has imported the library once.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["lincoln_fn"])
     port, running = free_port(), []
     try:
         for rank in range(world):

@@ -89,4 +89,5 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
         yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
     finally:
         pulse.stop()
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -25,19 +25,24 @@ PATIENCE: Final = 4.0
 
 @attrs.frozen(eq=False)
 class Pulse:
-    """The beats of the processes of a run."""
+    """The beats of the processes of a run; `keeps_store` is true in the one that has the store."""
 
     rank: int
     store: PrefixStore
+    keeps_store: bool
     ends: threading.Event = attrs.field(factory=threading.Event)
+    # Once a process has said who is lost: that answer.
+    told: list[tuple[int, ...]] = attrs.field(factory=list)
 
     def beat(self) -> None:
-        """Count, until `stop` is called."""
+        """Count, and read who is lost, until `stop` is called."""
         count = 0
         while True:
             count += 1
             try:
                 self.store.set(f"beat/{self.rank}", str(count))
+                if self.store.check(["lost"]):
+                    self._hear(self.store.get("lost"))
             except RuntimeError:  # the process that keeps the store has ended
                 return
             if self.ends.wait(INTERVAL):
@@ -50,17 +55,33 @@ class Pulse:
     def lost(self, ranks: Collection[int]) -> tuple[int, ...]:
         """Return those of some ranks that no longer beat; it takes some seconds.
 
-        All processes that ask get the answer that the first one found. The store is kept by rank 0,
-        unless torchrun keeps it: if it is gone, so is rank 0.
+        All processes get the answer that the first one found. The store is kept by rank 0, unless
+        torchrun keeps it: if it is gone before anyone was called lost, so is rank 0.
         """
         try:
             silent = self._silent(ranks)
-            if silent:
-                found = self.store.compare_set("lost", "", " ".join(map(str, sorted(silent))))
-                return tuple(map(int, found.split()))
-            return ()
+            if not silent:
+                return ()
+            self._hear(self.store.compare_set("lost", "", " ".join(map(str, sorted(silent)))))
         except RuntimeError:
-            return (0,)
+            return self.told[0] if self.told else (0,)
+        if self.keeps_store:
+            self._wait_until_told(set(ranks) - {*self.told[0]})
+        return self.told[0]
+
+    def _hear(self, lost: bytes) -> None:
+        """Remember who is lost, and tell so, for the process that keeps the store."""
+        if not self.told:
+            self.told.append(tuple(map(int, lost.split())))
+            self.store.set(f"told/{self.rank}", "")
+
+    def _wait_until_told(self, ranks: set[int]) -> None:
+        """Keep the store until the others have read in it who is lost."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if self.store.check([f"told/{rank}" for rank in ranks]):
+                return
+            self.ends.wait(INTERVAL / 5)
 
     def _silent(self, ranks: Collection[int]) -> set[int]:
         first = {rank: self._count(rank) for rank in ranks}
@@ -88,14 +109,17 @@ def store_of_attempt(rank: int, wait: timedelta) -> PrefixStore:
         What this attempt to run has in the store; torchrun counts its restarts.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    is_kept_by_rank_0 = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store = TCPStore(
         address, port,
-        is_master=rank == 0 and is_kept_by_rank_0, wait_for_workers=False, timeout=wait,
+        is_master=rank == 0 and _is_kept_by_rank_0(), wait_for_workers=False, timeout=wait,
         multi_tenant=True,
     )  # fmt: skip
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return PrefixStore(f"lincoln_fn/{attempt}", store)
+
+
+def _is_kept_by_rank_0() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
 def start(rank: int) -> Pulse:
@@ -107,6 +131,7 @@ def start(rank: int) -> Pulse:
     Returns:
         The pulse, which `stop` ends.
     """
-    pulse = Pulse(rank, PrefixStore("pulse", store_of_attempt(rank, timedelta(seconds=30))))
+    store = PrefixStore("pulse", store_of_attempt(rank, timedelta(seconds=30)))
+    pulse = Pulse(rank, store, rank == 0 and _is_kept_by_rank_0())
     threading.Thread(target=pulse.beat, daemon=True).start()
     return pulse
