@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gallery
+import notebooks
 import source_pages
 from mkdocs.structure.files import File, Files
 from source_files import MADE, paths, read
@@ -20,7 +21,7 @@ PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
 
 
 def on_config(config: Any) -> None:  # Any: MkDocs' own objects
-    """Put the layers into the navigation, by family, and the losses; and the version into the foot.
+    """Put layers, losses and notebooks into the navigation, and the version into the foot.
 
     Args:
         config: the settings, in whose navigation the index of each stands.
@@ -31,6 +32,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
     pages = {
         "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
         "losses/index.md": [f"{path}.md" for path in paths("losses")],
+        "notebooks/index.md": [f"notebooks/{name}.md" for name in notebooks.NAMES],
     }
     for section in config.nav:
         for title, index in section.items():
@@ -39,7 +41,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add a page for each layer and each loss, and the changelog.
+    """Add a page for each layer, each loss and each notebook, and the changelog.
 
     Args:
         files: those of docs/.
@@ -52,6 +54,10 @@ def on_files(files: Files, *, config: Any) -> Files:
         for path in paths(package):
             content = source_pages.tags(path) + source_pages.page(path)
             files.append(File.generated(config, f"{path}.md", content=content))
+    for name, page in notebooks.pages().items():
+        files.append(File.generated(config, f"notebooks/{name}.md", content=page.markdown))
+        for file, content in page.files.items():
+            files.append(File.generated(config, f"notebooks/{file}", content=content))
     changes = CHANGELOG.read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=changes))
     return files

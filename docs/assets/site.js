@@ -2,7 +2,7 @@
 
 const LONG = 20;
 
-for (const table of document.querySelectorAll(".md-content table")) {
+for (const table of document.querySelectorAll(".md-content table:not(.output table)")) {
   const rows = [...table.querySelectorAll("tbody tr")];
   if (rows.length < LONG) continue;
   const box = document.createElement("input");
