@@ -189,6 +189,42 @@ def test_code_in_float32_of_numpy_cannot_be_judged():
     assert "dx cannot be judged: the oracles see too few digits, or nan" in report.remarks
 
 
+def test_a_detached_part_is_told_and_no_alarm():
+    layer = mine(lambda x: x + (x.round() - x).detach(), lambda x, g: 1 * g)
+    report = check_layer(layer, (), X, all=True)
+    assert [finding.verdict for finding in report.findings] == ["not judged"]
+    why = "forward detaches a part, and autograd and differences disagree"
+    assert report.remarks == (f"dx cannot be judged: {why}",)
+
+
+def test_a_mistake_beside_a_detached_part_is_wrong():
+    layer = mine(lambda x: x + (x.round() - x).detach(), lambda x, g: 2 * g)
+    assert not check_layer(layer, (), X, all=True).is_right
+
+
+def test_an_infinite_output_cannot_be_judged():
+    report = check_layer(mine(torch.exp, lambda x, g: g * torch.exp(x)), (), 1e4 * X, all=True)
+    assert [finding.verdict for finding in report.findings] == ["not judged"]
+    assert report.remarks == ("y is infinite for these numbers: take smaller ones",)
+
+
+def test_an_output_that_is_nan_is_wrong():
+    layer = mine(lambda x: torch.exp(x) / torch.exp(x), lambda x, g: 0 * g)
+    assert "y holds" in str(check_layer(layer, (), 1e4 * X, all=True).mistakes[0])
+
+
+def test_a_variance_below_the_least_one_is_no_alarm():
+    loss = lf.losses.gaussian_nll(full=True, eps=0.1)
+    prediction = (X, torch.full((5, 3), 1e-4))
+    assert check_loss(loss, prediction, torch.zeros(5, 3), all=True).is_right
+
+
+@pytest.mark.parametrize("layer", [lf.lp_pool1d(3, 2), lf.lp_pool1d(1.5, 2)], ids=str)
+def test_a_layer_that_refuses_negative_numbers_is_judged_at_zero(layer):
+    report = check_layer(layer, (), torch.zeros(2, 3, 6), all=True)
+    assert [finding.verdict for finding in report.findings] == ["right"]
+
+
 def test_a_wrong_gradient_in_low_precision_is_wrong():
     layer = mine(lambda x: torch.tanh(x.float()), lambda x, g: g)
     with pytest.raises(GradientError, match="derivative of the activation is missing"):

@@ -149,7 +149,7 @@ WRONG = [
     wrong(
         "sqrt: factor 1/2 missing",
         layer(lambda x: (torch.sqrt(x), torch.sqrt(x)), lambda y, g: g / y),
-        "twice what it should be",
+        "dx is 2 times too large$",
         X.abs() + 0.5,
     ),
 ]

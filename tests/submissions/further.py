@@ -206,7 +206,7 @@ WRONG = [
         "huber: the square everywhere",
         lambda p, t: (functional.huber_loss(p, t), (p, t)),
         lambda p, t, g: g * (p - t) / 24,
-        "wrong in",
+        "first branch everywhere",
         3 * X,
     ),
     loss(

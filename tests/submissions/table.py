@@ -13,6 +13,7 @@ from submissions import (
     pooling,
     sequences,
     softmaxes,
+    styles,
     tensors,
     variants,
 )
@@ -30,6 +31,7 @@ FAMILIES = (
     losses,
     variants,
     further,
+    styles,
 )
 WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
 RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]
@@ -46,7 +48,10 @@ def table() -> str:
     """Write the table, in Markdown."""
     lines = ["| layer | what is wrong | what the checker says |", "| --- | --- | --- |"]
     for submission in WRONG:
-        sentence = html.escape(said(submission)[1], quote=False).replace("|", "\\|")
+        pieces = said(submission)[1].replace("|", "\\|").split("`")
+        # Code is between backquotes, and shown as it is.
+        pieces[::2] = [html.escape(piece, quote=False) for piece in pieces[::2]]
+        sentence = "`".join(pieces)
         # Values are of one machine.
         sentence = sentence.partition(", a term missing or wrong")[0]
         lines.append(f"| {submission.family} | {submission.what} | {sentence} |")

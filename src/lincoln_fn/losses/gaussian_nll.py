@@ -51,7 +51,9 @@ def forward(
     """Compute l = (log v + d^2 / v) / 2, with log(2 pi) / 2 if `full`."""
     mean, var = prediction
     d = mean - same_shape("gaussian_nll", target, mean)
-    v = _variance(mean, var).clamp(min=eps)
+    wide = _variance(mean, var)
+    # Detached, the clamp has the gradient of the identity for autograd, too.
+    v = torch.where(wide < eps, wide + (eps - wide).detach(), wide)
     loss = 0.5 * (torch.log(v) + d * d / v)
     cache = Cache(d, v, tuple(var.shape))
     return loss + 0.5 * math.log(2 * math.pi) if full else loss, cache

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import CodeType
 from typing import Any, TypeAlias
 
 import attrs
@@ -13,7 +17,12 @@ from torch import Tensor
 
 # Any: of every function of torch.
 Function: TypeAlias = Callable[..., Any]
-Position: TypeAlias = tuple[object, ...]
+# Code and the place in it, the innermost first.
+Position: TypeAlias = tuple[tuple[CodeType, int], ...]
+# A longer piece of code is not quoted.
+LONGEST_CODE = 40
+_TORCH = str(Path(torch.__file__).parent)
+_LIBRARY = str(Path(__file__).parent.parent)
 _OPERATORS = {
     "truediv": "div", "rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div",
     "rmul": "mul", "radd": "add", "rmatmul": "matmul", "mm": "matmul", "bmm": "matmul",
@@ -48,7 +57,16 @@ class Call:
         if name == "__get__":
             name = self.function.__self__.__name__  # type: ignore[attr-defined]  # of a property
         name = name.strip("_")
-        return _OPERATORS.get(name, name)
+        return _OPERATORS.get(name, name.removesuffix("_with_indices"))
+
+    @property
+    def code(self) -> str:
+        """The call as forward has it, such as "x * w"; "" if it is long or the library's."""
+        own = ((c, offset) for c, offset in self.position if not c.co_filename.startswith(_TORCH))
+        code, offset = next(own, (None, 0))
+        if code is None or code.co_filename.startswith(_LIBRARY):
+            return ""
+        return _source(code, offset)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:  # Any: of any function
         """Return the arguments as they were given."""
@@ -87,6 +105,16 @@ class Call:
                 outputs, inputs, list(gs), retain_graph=True, materialize_grads=True
             )
         )
+
+
+def _source(code: CodeType, offset: int) -> str:
+    """Return the expression at an offset of compiled code, if it is short."""
+    lines = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
+    first, last, start, end = lines
+    if first is None or first != last or start is None or end is None:
+        return ""
+    line = linecache.getline(code.co_filename, first).encode()[start:end].decode()
+    return line if len(line) <= LONGEST_CODE else ""
 
 
 def floats(result: Any) -> list[Tensor]:

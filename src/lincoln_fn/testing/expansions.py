@@ -142,8 +142,47 @@ def cross_entropy(x: Tensor, target: Tensor, *_: Any, **options: Any) -> Tensor:
 
 def mse_loss(x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any) -> Tensor:
     """Compute (x - t)^2."""
-    square = (x - target) ** 2
-    return square.mean() if reduction == "mean" else square.sum() if reduction == "sum" else square
+    return _reduced((x - target) ** 2, reduction)
+
+
+def l1_loss(x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any) -> Tensor:
+    """Compute |x - t|."""
+    return _reduced((x - target).abs(), reduction)
+
+
+def huber_loss(
+    x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, *_: Any, **__: Any
+) -> Tensor:
+    """Compute d^2 / 2 for a small difference d, and delta (|d| - delta / 2) for a large one."""
+    size = (x - target).abs()
+    return _reduced(
+        torch.where(size < delta, 0.5 * (x - target) ** 2, delta * (size - delta / 2)), reduction
+    )
+
+
+def smooth_l1_loss(
+    x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", beta: float = 1.0, **__: Any
+) -> Tensor:
+    """Compute Huber's loss by its delta."""
+    return huber_loss(x, target, reduction, beta) / beta
+
+
+def binary_cross_entropy(
+    p: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any
+) -> Tensor:
+    """Compute -t log p - (1 - t) log(1 - p)."""
+    return _reduced(-(target * torch.log(p) + (1 - target) * torch.log(1 - p)), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any
+) -> Tensor:
+    """Compute log(1 + e^x) - t x."""
+    return _reduced(torch.log1p(torch.exp(x)) - target * x, reduction)
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
 
 
 # The mode meets a function under each of its names.
@@ -169,4 +208,9 @@ EXPANSIONS: dict[Function, Function] = {
     functional.scaled_dot_product_attention: attention,
     functional.cross_entropy: cross_entropy,
     functional.mse_loss: mse_loss,
+    functional.l1_loss: l1_loss,
+    functional.huber_loss: huber_loss,
+    functional.smooth_l1_loss: smooth_l1_loss,
+    functional.binary_cross_entropy: binary_cross_entropy,
+    functional.binary_cross_entropy_with_logits: binary_cross_entropy_with_logits,
 }

@@ -27,6 +27,7 @@ from lincoln_fn.testing.votes import (
     agree,
     autograd_at,
     by_differences,
+    detaches,
     floor,
     is_finite,
     one_sided,
@@ -74,8 +75,10 @@ def judge(at: Sample, key: Key) -> Judgement:
     Returns:
         The judgement.
     """
-    judgement = _judged(at, key, _close_by(at, key))
-    if "wrong" in judgement.verdicts and any(map(_is_at_zero, at.arrays)):
+    close_by = _close_by(at, key)
+    judgement = _judged(at, key, close_by)
+    is_in_doubt = "wrong" in judgement.verdicts or not close_by
+    if is_in_doubt and any(map(_is_at_zero, at.arrays)):
         # Probabilities and variances end at zero, where forward may be another function.
         inside = _judged(at, key, _close_by(at, key, inside=True))
         return inside if "wrong" not in inside.verdicts else judgement
@@ -117,7 +120,11 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
             other = "nan" if is_nan else "another value: does forward detach a part?"
             remarks.append(f"{name}: autograd gives {other}")
         if verdict == "not judged":
-            remarks.append(f"{name} cannot be judged: the oracles see too few digits, or nan")
+            why = "the oracles see too few digits, or nan"
+            auto = automatic[0]
+            if auto and agree(points[0].given[i], auto[i]) and detaches(points[0]):
+                why = "forward detaches a part, and autograd and differences disagree"
+            remarks.append(f"{name} cannot be judged: {why}")
         verdicts.append(verdict)
         left_out.append(kinks)
     evidence = None

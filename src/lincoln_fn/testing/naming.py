@@ -48,6 +48,8 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
         if best is not None:
             words = best.words() if callable(best.words) else best.words
             sentence = hypothesis.sentence.format(**words)
+            if words.get("code"):
+                sentence += f" (in `{words['code']}`)"
             found.update({i: Mistake(hypothesis.name, sentence) for i in explained})
     for i in wrong:
         found.setdefault(i, Mistake("", unnamed(evidence.given[i], evidence.expected[i])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from lincoln_fn import tree
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.shapes import LayerError
@@ -15,6 +16,7 @@ from lincoln_fn.testing.purity import check_finite, check_same, check_untouched,
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
     Sample,
+    floating,
     random_like,
     run_backward,
     run_forward,
@@ -50,6 +52,10 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
     """
     try:
         report = _checked(layer, params, x, options)
+    except OverflowError as error:
+        names, _, _ = floating(params, x)
+        findings = tuple(Finding("", layer.name, name, "not judged") for name in names)
+        return Report(layer.name, findings, (str(error),))
     except (GradientError, LayerError) as error:
         if not options.all:
             raise
@@ -96,7 +102,7 @@ def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     before = snapshot(params=params, x=x)
     y, cache = run_forward(layer, params, x)
     check_untouched(layer.name, "forward", before)
-    check_finite(layer.name, "y", y)
+    _check_range(layer.name, y)
     check_same(layer.name, "a second forward", run_forward(layer, params, x)[0], y)
     g = random_like(y, key)
     before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
@@ -104,6 +110,16 @@ def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     check_untouched(layer.name, "backward", before)
     check_same(layer.name, "a second backward", run_backward(layer, params, cache, g), gradients)
     return sample_of(layer, params, x, (y, cache), g, gradients)
+
+
+def _check_range(name: str, y: Arrays) -> None:
+    """Raise an error for nan, and another if y is only too large to be a number."""
+    try:
+        check_finite(name, "y", y)
+    except GradientError:
+        if any(bool(leaf.isnan().any()) for leaf in tree.leaves(y)):
+            raise
+        raise OverflowError("y is infinite for these numbers: take smaller ones") from None
 
 
 def _check_others(at: Sample, options: Options) -> None:

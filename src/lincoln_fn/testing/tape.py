@@ -162,7 +162,7 @@ def _detached(leaf: object) -> object:
     return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
-def _position() -> tuple[object, ...]:
+def _position() -> Position:
     """Return where the call stands: the same in each round of a loop."""
     frame = sys._getframe(2)
     return tuple((f.f_code, f.f_lasti) for f in _frames(frame))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lincoln_fn import keys, tree
 from lincoln_fn.keys import Key
@@ -87,11 +88,38 @@ def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vo
     if auto is None or not bool(auto.isfinite().all()):
         return seen
     if agree(given, auto, floor(at)):
-        return "wrong" if seen == "wrong" else "right"
+        if seen != "wrong":
+            return "right"
+        # What forward detaches has another gradient by intent, such as that of a rounding.
+        return "blind" if detaches(at) else "wrong"
     if seen == "right" and by_differences(at, i, auto, key) != "right":
         return "right"  # forward hides a part of itself from autograd
     # Autograd sees nothing of a forward that leaves torch.
     return "blind" if seen == "blind" and not bool(auto.any()) else "wrong"
+
+
+class _Detached(TorchFunctionMode):
+    """Notices whether a tensor is detached from autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_seen = False
+
+    # Any: of every function of torch.
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch."""
+        self.is_seen = self.is_seen or getattr(func, "__name__", "") in ("detach", "detach_")
+        return func(*args, **(kwargs or {}))
+
+
+def detaches(at: Sample) -> bool:
+    """Return whether forward detaches a tensor, and so declares its gradient by autograd."""
+    seen = _Detached()
+    with seen:
+        at.forward(at.arrays)
+    return seen.is_seen
 
 
 def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:

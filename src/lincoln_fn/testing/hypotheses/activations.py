@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT
 from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
 
 # The largest degree of a derivative that is a polynomial in y: 1 - y^2, y (1 - y).
 DEGREE = 2
+# How well a polynomial has to fit derivatives, which may be from differences.
+FIT = 1e-6
 
 
 def _pointwise(wrong: Callable[[Evidence, int, Tensor, Tensor], Tensor | None]) -> Candidates:
@@ -49,7 +53,7 @@ def _at_x_for_y(evidence: Evidence, i: int, d: Tensor, g: Tensor) -> Tensor | No
         return None
     powers = torch.stack([y**n for n in range(DEGREE + 1)], -1)
     fit = torch.linalg.lstsq(powers, d.flatten().unsqueeze(-1)).solution
-    if not torch.allclose(powers @ fit, d.flatten().unsqueeze(-1), rtol=1e-7, atol=1e-9):
+    if not torch.allclose(powers @ fit, d.flatten().unsqueeze(-1), rtol=FIT, atol=FIT / 100):
         return None
     at_x: Tensor = torch.stack([x**n for n in range(DEGREE + 1)], -1) @ fit
     return g * at_x.view(g.shape)
@@ -63,25 +67,53 @@ def _formula(evidence: Evidence) -> Iterator[Guess]:
             continue
         y, g = evidence.y[0].flatten(), evidence.g[0].flatten()
         fits = [_polynomial(y, values) for values in (given.flatten() / g, d.flatten())]
-        if fits[0] and fits[1] and fits[0] != fits[1]:
+        if all(fits) and fits[0] != fits[1] and "y" in "".join(fits):
             found: list[Tensor | None] = [None] * len(evidence.expected)
             found[i] = given
             yield Guess(found, {"wrong": fits[0], "right": fits[1]})
 
 
+def _formula_of_branch(evidence: Evidence) -> Iterator[Guess]:
+    """Write both derivatives as polynomials in y at the wrong places, if others are right."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        d = evidence.derivative(i)
+        if d is None or given.shape != right.shape:
+            continue
+        is_wrong = (given - right).abs() > 1e-9 * right.abs().max()
+        x, y, g = evidence.sample.arrays[i], evidence.y[0], evidence.g[0]
+        if not DEGREE + 1 < int(is_wrong.sum()) < is_wrong.numel():
+            continue
+        fits = [_polynomial(y[is_wrong], v[is_wrong]) for v in (given / g, d)]
+        if all(fits) and fits[0] != fits[1] and "y" in "".join(fits):
+            found: list[Tensor | None] = [None] * len(evidence.expected)
+            found[i] = given
+            yield Guess(found, {"wrong": fits[0], "right": fits[1], "where": _where(x, is_wrong)})
+
+
+def _where(x: Tensor, is_wrong: Tensor) -> str:
+    """Describe places by the sign of x, if that tells them."""
+    for mask, words in ((x < 0, "where x < 0"), (x > 0, "where x > 0")):
+        if torch.equal(mask, is_wrong):
+            return words
+    return f"in {int(is_wrong.sum())} of {is_wrong.numel()} places"
+
+
 def _polynomial(y: Tensor, values: Tensor) -> str:
-    """Write values as a polynomial in y; "" if they are none."""
+    """Write values as a polynomial in y times g; "" if they are none."""
     powers = torch.stack([y**n for n in range(DEGREE + 1)], -1)
     fit = torch.linalg.lstsq(powers, values.unsqueeze(-1)).solution.flatten()
-    if not torch.allclose(powers @ fit, values, rtol=1e-7, atol=1e-9):
+    if not torch.allclose(powers @ fit, values, rtol=FIT, atol=FIT / 100):
         return ""
-    terms = [(round(c, 6), ("", "y", "y^2")[n]) for n, c in enumerate(fit.tolist())]
+    terms = [(round(c, 5), ("", "y", "y^2")[n]) for n, c in enumerate(fit.tolist())]
     text = " ".join(
         f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 and name else f'{abs(c):g}'} {name}"
         for c, name in terms
         if c
     )
-    return " ".join(text.removeprefix("+ ").split())
+    text = " ".join(text.removeprefix("+ ").split())
+    if text in ("", "1"):
+        return "g" if text else "zero"
+    return f"g ({text})" if " " in text else f"g {text}"
 
 
 def _two_slopes(d: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -110,11 +142,16 @@ def _scaled_twice(evidence: Evidence, i: int, d: Tensor, g: Tensor) -> Tensor | 
     return g * d * d if slopes and slopes[0] == 0 and slopes[1] != 1 else None
 
 
+def _by_output(evidence: Evidence, i: int, d: Tensor, g: Tensor, name: str) -> Tensor:
+    return g * BY_OUTPUT[name](evidence.y[0])
+
+
 def _mask_of_sign(evidence: Evidence, i: int, d: Tensor, g: Tensor) -> Tensor | None:
     """Take the slopes of the other sign of x."""
     return _elsewhere(evidence, i, -evidence.sample.arrays[i], g)
 
 
+FORMULA = "is {wrong}; it should be {right}"
 HYPOTHESES = [
     Hypothesis(
         "derivative missing",
@@ -157,18 +194,24 @@ HYPOTHESES = [
         "squared", "has the derivative twice", _pointwise(lambda evidence, i, d, g: g * d * d)
     ),
     Hypothesis(
-        "one minus", "is g (1 - dy/dx), where it should be g dy/dx",
-        _pointwise(lambda evidence, i, d, g: g * (1 - d)),
-    ),
-    Hypothesis(
         "y for the derivative", "has the value y in place of the derivative",
         _pointwise(lambda evidence, i, d, g: g * evidence.y[0]),
+    ),
+    *(
+        Hypothesis(
+            "another function", f"has the derivative of {name} at y in place of its own",
+            _pointwise(partial(_by_output, name=name)),
+        )
+        for name in ("tanh", "sigmoid")
+    ),
+    Hypothesis("formula", FORMULA, _formula),
+    Hypothesis("formula", f"{FORMULA} {{where}}", _formula_of_branch),
+    Hypothesis(
+        "one minus", "is g (1 - dy/dx), where it should be g dy/dx",
+        _pointwise(lambda evidence, i, d, g: g * (1 - d)),
     ),
     Hypothesis(
         "added", "adds g and the derivative, where it should multiply",
         _pointwise(lambda evidence, i, d, g: g + d),
     ),
 ]  # fmt: skip
-LATE = [
-    Hypothesis("formula", "is g ({wrong}); it should be g ({right})", _formula),
-]

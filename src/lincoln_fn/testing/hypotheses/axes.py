@@ -54,12 +54,16 @@ def _other_axes(evidence: Evidence) -> Iterator[Guess]:
                 if summed.numel() == given.numel():
                     named = _named(axes)
                     told = "" if given.shape == right.shape else f": {shapes(given, right)}"
-                    for guess, how in ((summed, "summed"), (_average(parts, axes), "averaged")):
+                    average = _average(parts, axes)
+                    for guess, how in (
+                        (summed, f"summed over {named} alone"),
+                        (average, f"averaged over {named}, not summed"),
+                    ):
                         found = [
                             guess.reshape(given.shape) if j == i else None
                             for j in range(len(evidence.expected))
                         ]
-                        yield Guess([*found], {"how": how, "axes": named, "told": told})
+                        yield Guess([*found], {"how": how, "told": told})
 
 
 def _average(parts: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -78,7 +82,22 @@ def _not_summed(evidence: Evidence) -> Iterator[Guess]:
         extra = given.ndim - right.ndim
         if extra > 0 and given.shape[extra:] == right.shape:
             error = given.sum(tuple(range(extra))) - right
-            yield _alone(evidence, i, given - error / given.shape[:extra].numel())
+            axes = _shown(evidence, given, right)
+            yield _alone(evidence, i, given - error / given.shape[:extra].numel(), axes=axes)
+
+
+def _shown(evidence: Evidence, given: Tensor, right: Tensor) -> str:
+    """Name the axes of g that are left in a gradient, if its shape tells."""
+    shape = evidence.g[0].shape if len(evidence.g) == 1 else torch.Size()
+    places = [
+        axes
+        for axes in combinations(range(len(shape)), given.ndim)
+        if all(shape[axis] == size for axis, size in zip(axes, given.shape, strict=True))
+    ]
+    if len(places) != 1:
+        return "all axes of g"
+    left = places[0][: given.ndim - right.ndim]
+    return "the batch" if left == (0,) else f"{_named(left)} of g"
 
 
 def _partly_summed(evidence: Evidence) -> Iterator[Guess]:
@@ -129,17 +148,17 @@ def _alone(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
 
 
 SHAPES = [
-    Hypothesis("not summed", "is not summed over the batch: {shapes}", _not_summed),
+    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _not_summed),
     Hypothesis("not summed", "is not summed over {axes}: {shapes}", _partly_summed),
     Hypothesis(
         "padding kept", "has the right values, but the padding is not cut off: {shapes}", _not_cut
     ),
-    Hypothesis("wrong axes", "is {how} over {axes} of its contributions{told}", _other_axes),
     Hypothesis(
         "summed too much", "is summed over {axes}, which it should keep: {shapes}", _too_much
     ),
 ]
 HYPOTHESES = [
+    Hypothesis("wrong axes", "is {how}{told}", _other_axes),
     Hypothesis(
         "summed over an axis", "is {how} over axis {axis}, which it should keep", _wrongly_summed
     ),

@@ -41,6 +41,22 @@ def _one_place(evidence: Evidence) -> Iterator[Guess]:
             yield Guess([*found], {"which": which, "axis": axis})
 
 
+def _without_place(evidence: Evidence) -> Iterator[Guess]:
+    """Leave out the first or the last position of g along one axis, as a loop too short does."""
+    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+        for which, place in (("first", 0), ("last", -1)):
+
+            def kept(g: Tensor, axis: int = axis, place: int = place) -> Tensor:
+                if g.ndim <= axis or g.shape[axis] < 2 or not g.is_floating_point():
+                    return g
+                rest = g.clone()
+                rest.select(axis, place).zero_()
+                return rest
+
+            found = evidence.gradients(g=tree.map(kept, evidence.sample.g))
+            yield Guess([*found], {"which": which, "axis": axis})
+
+
 def _strided(evidence: Evidence) -> Iterator[Guess]:
     """Keep g at every second or third position of one axis, as if copies were not added up."""
     for axis in range(max((g.ndim for g in evidence.g), default=0)):
@@ -94,6 +110,11 @@ HYPOTHESES = [
         "one place of g",
         "uses g only at the {which} position of axis {axis}; the others are missing or overwritten",
         _one_place,
+    ),
+    Hypothesis(
+        "a place of g missing",
+        "leaves out the {which} position of axis {axis} of g",
+        _without_place,
     ),
     Hypothesis(
         "copies not added up",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.hypotheses.local import Local, local
+from lincoln_fn.testing.call import Call
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, groups, local
 
 # Derivatives that are written by the output. Taken at the input, they are wrong.
 BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,7 +53,11 @@ def _at_input(call: Local) -> Tensor | None:
 
 
 def _without_g(call: Local) -> Tensor | None:
-    return call.call.vjp([torch.ones_like(call.g)])[0] if _is_pointwise(call) else None
+    if not _is_pointwise(call):
+        return None
+    (du,) = call.call.vjp([torch.ones_like(call.g)])
+    # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
+    return du if bool(du.abs().max() > 1e-9) else None
 
 
 def _inverted(call: Local) -> Tensor | None:
@@ -104,6 +111,33 @@ def _other_branch(call: Local) -> Tensor:
     return _unmasked(call) - call.right
 
 
+def _branches(evidence: Evidence) -> Iterator[Guess]:
+    """Take one branch of torch.where everywhere, or each where the other belongs."""
+    for tape, calls, at in groups(evidence, grouped=False):
+        branches = [call.leaves[1:3] for call in calls]
+        if at != "where" or any(len(pair) < 2 for pair in branches):
+            continue
+        for how, of_first, of_second in (
+            ("its first branch everywhere", 1, 0),
+            ("its second branch everywhere", 0, 1),
+            ("each branch where the other belongs", None, None),
+        ):
+
+            def mistake(
+                call: Call, gs: list[Tensor], first: int | None = of_first,
+                second: int | None = of_second,
+            ) -> list[Tensor | None]:  # fmt: skip
+                changed: list[Tensor | None] = []
+                for u, right in zip(call.inputs, call.vjp(gs), strict=True):
+                    whole = gs[0].sum_to_size(u.shape)
+                    part = first if u is call.leaves[1] else second
+                    changed.append(whole - right if part is None else whole * part)
+                return changed
+
+            found = tape.gradients_if(calls, mistake)
+            yield Guess([*found], {"at": at, "how": how, "code": calls[0].code})
+
+
 def _untransposed(call: Local) -> Tensor | None:
     """Apply the function itself to g, as if it were its own transpose."""
     if len(call.call.tracked) != 1 or call.call.name in _PRODUCTS:
@@ -138,6 +172,7 @@ HYPOTHESES = [
         _other_branch,
         only=("where", "masked_fill"),
     ),
+    Hypothesis("branch", "takes the derivative of {how}, in {at}()", _branches),
     local(
         "not transposed",
         "applies {at}() to g as forward does, where its transpose belongs",

@@ -117,6 +117,8 @@ PRODUCTS = [
         only=("mul",),
     ),
     local("factor twice", "has the {factor} of {at}() twice", _twice, only=("mul", "div")),
+    local("exponent missing", "lacks the factor of the exponent in {at}()", _exponent_missing,
+          only=("pow", "square")),
 ]  # fmt: skip
 HYPOTHESES = [
     local("1/N missing", "lacks the factor 1/N of {at}()", _not_averaged, only=("mean",)),
@@ -124,8 +126,6 @@ HYPOTHESES = [
     local("averaged twice", "has the factor 1/N of {at}() twice", _averaged, only=("mean",)),
     local("denominator", "lacks a square: 1/b for 1/b^2, in {at}()", _not_squared, only=("div",)),
     local("numerator", "lacks the numerator in {at}()", _without_numerator, only=("div",)),
-    local("exponent missing", "lacks the factor of the exponent in {at}()", _exponent_missing,
-          only=("pow", "square")),
     local("exponent kept", "does not lower the exponent in {at}()", _exponent_kept,
           only=("pow", "square")),
     *(

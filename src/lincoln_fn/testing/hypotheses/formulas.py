@@ -83,6 +83,10 @@ def formula(
             delta = guess - right(instance)
             found = tape.flow([*tape.outputs, u], [*tape.cotangents, delta], tape.arrays)
             yield Guess([*found])
+        for i, instance in _whole(evidence, recognise):
+            alone: list[Tensor | None] = [None] * len(evidence.expected)
+            alone[i] = wrong(instance)
+            yield Guess(alone)
 
     return Hypothesis(name, sentence, candidates)
 
@@ -120,6 +124,22 @@ def _search(
                     )
                     yield tape, u, instance
                     break  # a later u, such as x - mean, is a step on the way
+
+
+def _whole(
+    evidence: Evidence, recognise: tuple[MayBe, Recognise]
+) -> Iterator[tuple[int, Instance]]:
+    """Recognise a forward that autograd cannot follow by its input and output."""
+    if evidence.is_followed or len(evidence.y) != 1:
+        return
+    may_be, of = recognise
+    y, g = evidence.y[0], evidence.g[0]
+    for axes in _subsets(y.ndim) if y.is_floating_point() else ():
+        if may_be(y, axes):
+            for i, u in enumerate(evidence.sample.arrays):
+                scale = of(u, y, axes) if u.shape == y.shape else None
+                if scale is not None:
+                    yield i, Instance(u, y, g, axes, scale, g)
 
 
 def _subsets(ndim: int) -> Sequence[Axes]:

@@ -24,6 +24,9 @@ from lincoln_fn.testing.tape import Tape
 
 # Above this number of groups, those of one call site alone are tried.
 MOST_GROUPS = 150
+# Of a line that makes more calls than these, no part is tried alone.
+MOST_CALLS = 60
+MOST_IN_A_ROUND = 4
 
 
 @attrs.frozen(eq=False)
@@ -89,7 +92,7 @@ def local(
             for place in sorted({place for call in calls for place in call.tracked}):
                 found = _gradients(tape, calls, place, wrong)
                 if found is not None:
-                    yield Guess([*found], partial(_words, tape, calls, at))
+                    yield Guess([*found], partial(words, tape, calls, at))
 
     return Hypothesis(name, sentence, candidates)
 
@@ -116,14 +119,28 @@ def _gradients(tape: Tape, calls: Sequence[Call], place: int, wrong: Wrong) -> l
     return found if made else None
 
 
-def groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
+def groups(evidence: Evidence, grouped: bool) -> list[Group]:
     """List the calls that a mistake may be made at, as one: by place, and by what they compute."""
+    found = evidence.remembered.get(("groups", grouped))
+    if found is None:
+        found = evidence.remembered["groups", grouped] = list(_groups(evidence, grouped))
+    return found
+
+
+def _groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
     seen: set[tuple[int, ...]] = set()
     for tape in evidence.tapes:
         made: dict[object, list[Call]] = {}
         for call in tape.calls:
             made.setdefault((call.name, call.position), []).append(call)
+        made |= {
+            (key, k): part
+            for key, calls in made.items()
+            for k, part in enumerate(_by_turns(tape, calls))
+        }
         if grouped and len(made) < MOST_GROUPS:
+            for call in tape.calls:
+                made.setdefault((call.name, call.position[:1]), []).append(call)
             for call in tape.calls:
                 made.setdefault((call.name, role(tape, call)), []).append(call)
             for call in tape.calls:
@@ -137,7 +154,17 @@ def groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
                 yield tape, calls, key if isinstance(key, str) and " " in key else calls[0].name
 
 
-def _words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
+def _by_turns(tape: Tape, calls: list[Call]) -> list[list[Call]]:
+    """Divide the calls of one line that makes several in each round: `map(sigmoid, gates)`."""
+    if not 1 < len(calls) <= MOST_CALLS:
+        return []
+    first = calls[: MOST_IN_A_ROUND + 1]
+    later = (n for n, call in enumerate(first) if n and tape.depends(calls[0], call))
+    count = next(later, len(calls))
+    return [calls[n::count] for n in range(count)] if 1 < count <= MOST_IN_A_ROUND else []
+
+
+def words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
     """Describe the place of a mistake: its other factor, or time."""
     call = calls[0]
     kind = role(tape, call)
@@ -145,7 +172,13 @@ def _words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
     same = all(later.position == call.position for later in calls)
     is_loop = same and any(tape.depends(a, b) for a, b in pairwise(calls))
     path = f"the path through time, by {call.name}()" if is_loop else f"the path through {what}"
-    return {"at": at, "what": what, "path": path, "factor": _factor(call)}
+    code = call.code if same else ""
+    return {"at": at, "what": what, "path": path, "factor": _common_factor(calls), "code": code}
+
+
+def _common_factor(calls: Sequence[Call]) -> str:
+    factors = set(map(_factor, calls))
+    return factors.pop() if len(factors) == 1 else "other factor"
 
 
 def _factor(call: Call) -> str:

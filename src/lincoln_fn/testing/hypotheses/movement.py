@@ -51,6 +51,32 @@ def _last_one(call: Local, axis: int, first: bool) -> Tensor | None:
     return wrong.view(call.u.shape)
 
 
+def _counted(call: Local) -> Tensor | None:
+    """Divide by the number of copies of each number."""
+    found = positions(call)
+    if found is None:
+        return None
+    counts = torch.bincount(found.flatten(), minlength=call.u.numel()).clamp_min(1)
+    return call.right / counts.view(call.u.shape)
+
+
+def _reshaped(call: Local) -> Tensor | None:
+    return call.g.reshape(call.u.shape)
+
+
+def _overwritten_in_rows(call: Local) -> Tensor | None:
+    """Assign within each row of the positions, and add up the rows."""
+    found = positions(call)
+    if found is None or found.ndim < 3:
+        return None
+    wrong = torch.zeros_like(call.u).flatten()
+    for row, g in zip(found, call.g, strict=True):
+        alone = torch.zeros_like(wrong)
+        alone[row.flatten()] = g.flatten()
+        wrong += alone
+    return wrong.view(call.u.shape)
+
+
 def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
     """Keep, of the gradients of all copies of a number, the one that was submitted."""
     for tape, calls, at in groups(evidence, grouped=False):
@@ -60,7 +86,9 @@ def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
             continue
         gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
         found, given = positions(Local(tape, call, 0, gs)), evidence.given[i]
-        if found is None or given.shape != evidence.expected[i].shape:
+        if found is None or len(set(found.flatten().tolist())) == found.numel():
+            continue
+        if given.shape != evidence.expected[i].shape:
             continue
         taken, g = found.flatten(), gs[0].flatten()
         # Assigned from the most to the least different, so that the nearest stays.
@@ -107,7 +135,7 @@ def _exchanged_parts(evidence: Evidence) -> Iterator[Guess]:
 
 
 def _uses(evidence: Evidence) -> Iterator[Guess]:
-    """Of an array that is used several times, keep one use, or leave one out."""
+    """Of an array that is used several times, keep one use, or leave one out, or average."""
     for tape in evidence.tapes[:1]:
         for i, array in enumerate(tape.arrays):
             uses = [call for call in tape.calls if any(u is array for u in call.inputs)]
@@ -117,6 +145,9 @@ def _uses(evidence: Evidence) -> Iterator[Guess]:
                 _part(tape.flow(tape.outputs, tape.cotangents, c.outputs), c, array) for c in uses
             ]
             total = torch.stack(parts).sum(0)
+            mean: list[Tensor | None] = [None] * len(tape.arrays)
+            mean[i] = total / len(uses)
+            yield Guess(mean, {"how": f"the average of its {len(uses)} uses"})
             for n, part in enumerate(parts):
                 for guess, how in (
                     (part, "only its use {} of {}, overwritten or missing"),
@@ -144,6 +175,19 @@ HYPOTHESES = [
         for first in (False, True)
     ),
     Hypothesis("overwritten", OVERWRITTEN, _one_of_many),
+    local("overwritten", OVERWRITTEN, _overwritten_in_rows),
+    local(
+        "averaged",
+        "is averaged over repeated positions of {at}(), where it should add up",
+        _counted,
+    ),
+    local(
+        "reshaped",
+        "is reshaped where {at}() should be undone by exchanging the axes",
+        _reshaped,
+        only=("transpose", "permute", "mT", "T", "t", "movedim", "swapaxes", "moveaxis"),
+        grouped=True,
+    ),
     Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchanged_parts),
 ]
 USES = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,15 @@ def _along(i: Instance) -> Tensor:
     return i.mean(i.d * i.v)
 
 
+def _variance_times(k: float, i: Instance) -> Tensor:
+    return i.scale * (i.d - i.mean(i.d) - k * i.v * _along(i))
+
+
+def _correction(i: Instance) -> float:
+    n = torch.Size(i.v.shape[axis] for axis in i.axes).numel()
+    return n / (n - 1)
+
+
 def _of_norm(name: str, sentence: str, wrong: Formula) -> Hypothesis:
     return formula(name, sentence, (_is_normalised, _norm), _norm_right, wrong)
 
@@ -96,6 +107,24 @@ HYPOTHESES = [
              lambda i: i.scale * (i.d - i.mean(i.d) - i.u * i.mean(i.d * i.u))),
     _of_norm("w missing", "lacks the factor w, the weight",
              lambda i: i.scale * (i.g - i.mean(i.g) - i.v * i.mean(i.g * i.v))),
+    _of_norm("w missing", "lacks the factor w, the weight, in its means",
+             lambda i: i.scale * (i.d - i.mean(i.g) - i.v * i.mean(i.g * i.v))),
+    _of_norm("w missing", "lacks the factor w, the weight, outside of its means",
+             lambda i: i.scale * (i.g - i.mean(i.d) - i.v * _along(i))),
+    _of_norm("1/std missing", "lacks the factor 1/std outside of its means",
+             lambda i: i.d - i.scale * (i.mean(i.d) + i.v * _along(i))),
+    _of_norm("N - 1 for N", "divides the variance's part by N - 1, where forward divides by N",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.v * _along(i) * _correction(i))),
+    _of_norm("power of 1/std", "has a wrong power of 1/std in the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d)) - i.v * _along(i)),
+    _of_norm("power of 1/std", "has a wrong power of 1/std in the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.v * _along(i) * i.scale)),
+    *(
+        _of_norm("variance's factor", f"has a variance's part {words}",
+                 partial(_variance_times, k))
+        for k, words in ((2, "twice as large as it should be"),
+                         (0.5, "half as large as it should be"))
+    ),
     *(
         _of_norm("wrong axes", "averages over the wrong axes in the derivative of the norm",
                  on_other_axes(_norm_right, n))

@@ -25,6 +25,8 @@ _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "sin x": torch.sin, "cos x": torch.cos, "x^2": torch.square, "e^x": torch.exp,
     "log x": torch.log, "sqrt(x)": torch.sqrt, "|x|": torch.abs, "1/x": torch.reciprocal,
     "x^3": lambda x: x**3, "x": torch.clone,
+    'gelu(approximate="tanh")': lambda x: functional.gelu(x, approximate="tanh"),
+    "x sigmoid(1.702 x)": lambda x: x * torch.sigmoid(1.702 * x),
 }  # fmt: skip
 
 
@@ -44,7 +46,10 @@ def _another(evidence: Evidence) -> Iterator[Guess]:
     for name, function in _functions().items():
         found: list[Tensor | None] = []
         for array in evidence.sample.arrays:
-            found.append(_gradient(function, array, evidence.g[0]))
+            guess = _gradient(function, array, evidence.g[0])
+            # A function that is x at these numbers tells nothing.
+            is_x = name != "x" and guess is not None and torch.equal(guess, evidence.g[0])
+            found.append(None if is_x else guess)
         yield Guess(found, {"other": name})
 
 
@@ -60,7 +65,8 @@ def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
     """Send the gradient of a maximum of a window to the whole window."""
     size: Any = evidence.option("kernel_size")  # Any: a tuple, if it is that of a pooling
     x, n = evidence.x, len(size) if isinstance(size, tuple) else 0
-    if not 1 <= n <= 3 or len(x) != 1 or not evidence.g:
+    is_maximum = "max" in evidence.sample.layer.name
+    if not is_maximum or not 1 <= n <= 3 or len(x) != 1 or not evidence.g:
         return
     options = {key: evidence.option(key) for key in ("stride", "padding") if evidence.option(key)}
     options["ceil_mode"] = bool(evidence.option("ceil_mode"))

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from lincoln_fn.testing.hypotheses.local import Local, local
 
+# A path is named by what it computes, not by how it arranges the numbers.
+_MOVED = ("mT", "T", "t", "transpose", "permute", "reshape", "view", "unsqueeze", "squeeze")
 _LARGEST = ("max", "min", "amax", "amin", "topk", "maximum", "minimum", "fmax", "kthvalue")
 
 
-def _missing(call: Local) -> Tensor:
-    return torch.zeros_like(call.u)
+def _missing(call: Local) -> Tensor | None:
+    return None if call.call.name in _MOVED else torch.zeros_like(call.u)
 
 
 def _everywhere(call: Local) -> Tensor | None:
@@ -57,6 +59,15 @@ def _window(call: Local, *, average: bool) -> Tensor | None:
         return torch.autograd.grad(y, u, call.g)[0] * (1 if average else count)
 
 
+def _is_pooling(call: Local) -> bool:
+    return call.call.name.startswith("max_pool")
+
+
+def _all_but_of_window(call: Local) -> Tensor | None:
+    everywhere = _window(call, average=False)
+    return None if everywhere is None else everywhere - call.right
+
+
 EVERYWHERE = "sends the gradient of {at}() to all its inputs, not to the largest alone"
 HYPOTHESES = [
     local("sent everywhere", EVERYWHERE, _everywhere, only=_LARGEST),
@@ -77,6 +88,21 @@ HYPOTHESES = [
         "sends the gradient of {at}() to all but the largest: the mask is inverted",
         _all_but,
         only=_LARGEST,
+    ),
+    local(
+        "first of the window",
+        "goes to the first element of each window of {at}(), not to the largest",
+        lambda call: call.at(torch.zeros_like(call.u)) if _is_pooling(call) else None,
+    ),
+    local(
+        "smallest of the window",
+        "goes to the smallest element of each window of {at}(), not to the largest",
+        lambda call: call.at(-call.u) if _is_pooling(call) else None,
+    ),
+    local(
+        "mask inverted",
+        "sends the gradient of {at}() to all but the largest: the mask is inverted",
+        _all_but_of_window,
     ),
     local(
         "path missing",

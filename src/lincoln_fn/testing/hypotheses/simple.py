@@ -43,13 +43,25 @@ def _averaged(evidence: Evidence) -> Iterator[Guess]:
 
 
 def _summed(evidence: Evidence) -> Iterator[Guess]:
-    for n in evidence.sizes:
+    for n in evidence.sizes if _averages(evidence) else ():
         yield Guess([right * n for right in evidence.expected], {"n": n})
+
+
+def _averages(evidence: Evidence) -> bool:
+    """Return whether forward divides by a count: by a mean, or written out; if it can be seen."""
+    tapes = evidence.tapes[-1:]
+    return not tapes or any(
+        call.name in ("mean", "div", "mul", "var", "std") or "pool" in call.name
+        or call.name.endswith(("loss", "cross_entropy", "entropy_with_logits", "norm"))
+        for call in tapes[0].calls
+    )  # fmt: skip
 
 
 def _missing_factor(evidence: Evidence) -> Iterator[Guess]:
     """Leave out, or apply twice, the factors that a layer's sizes and probabilities give."""
-    factors = {f"1/sqrt({n})": 1 / math.sqrt(n) for n in evidence.sizes}
+    # A root that is an integer, such as that of 4, may stand for anything.
+    sizes = [n for n in evidence.sizes if math.isqrt(n) ** 2 != n]
+    factors = {f"1/sqrt({n})": 1 / math.sqrt(n) for n in sizes}
     factors |= {f"sqrt({n - 1}/{n})": math.sqrt((n - 1) / n) for n in evidence.sizes}
     p = evidence.option("p")
     if isinstance(p, float) and 0 < p < 1:
@@ -79,6 +91,12 @@ def _scaled(evidence: Evidence) -> Iterator[Guess]:
         yield Guess(alone, {"scale": words.get(str(i), "")})
 
 
+def _itself(evidence: Evidence) -> Iterator[Guess]:
+    """Give each array of g's shape g itself."""
+    for g in evidence.g:
+        yield Guess([g if array.shape == g.shape else None for array in evidence.sample.arrays])
+
+
 def _in_units(right: Tensor) -> Tensor:
     size: Tensor = torch.linalg.vector_norm(right)
     return right / size.clamp_min(1e-300)
@@ -104,4 +122,11 @@ CHANGED = [
     Hypothesis("clipped", "is clipped to [-1, 1]", each(lambda right: right.clamp(-1, 1))),
 ]
 FACTORS = [Hypothesis("a factor", "{what}", _missing_factor)]
+DOUBLED = [
+    Hypothesis("double", "is 2 times too large", each(lambda right: 2 * right)),
+    Hypothesis("half", "is 2 times too small", each(lambda right: right / 2)),
+]
+ITSELF = [
+    Hypothesis("derivative missing", "is g itself: the layer's derivative is missing", _itself),
+]
 LATE = [Hypothesis("scale", "is {scale}", _scaled)]

@@ -42,7 +42,7 @@ def _new_states(evidence: Evidence) -> Iterator[Guess]:
                 found = tape.gradients_if(calls, mistake)
             except RuntimeError:  # the shapes do not fit
                 continue
-            yield Guess([*found], {"at": calls[0].name})
+            yield Guess([*found], {"at": calls[0].name, "code": calls[0].code})
 
 
 def _states(tape: Tape, calls: Sequence[Call], place: int) -> list[Tensor]:

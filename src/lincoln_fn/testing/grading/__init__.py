@@ -1,0 +1,1 @@
+"""What `lf.testing.grade` and assignments are made of."""

@@ -1,0 +1,156 @@
+"""A layer's file with the bodies of some functions blanked."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+
+from lincoln_fn.shapes import LayerError
+
+# What a function that nobody has written yet does: nbgrader's own words.
+BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+_PASS = ("backward", "input_grad", "grads", "back", "gather")
+
+
+def backward_pass(source: str) -> tuple[str, ...]:
+    r"""List the functions of a file that make up its backward pass.
+
+    They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
+    private helpers that only these use. Checks of arguments are not among them.
+
+    Args:
+        source: of a layer's file.
+
+    Returns:
+        The names, in the order of the file.
+
+    Example:
+        >>> backward_pass("def forward(): half()\ndef backward(): _twice()\n"
+        ...               "def half(): 0\ndef _twice(): 0")
+        ('backward', '_twice')
+    """
+    module = ast.parse(source)
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    imported = tuple(
+        alias.name
+        for node in module.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in _PASS
+    )
+    found = {name for name in functions if name in _PASS or _is_backward(name)}
+    uses = {node: set(_names(node)) for node in module.body}
+    while True:
+        others = set().union(
+            *(names for node, names in uses.items() if getattr(node, "name", "") not in found)
+        )
+        more = {
+            name
+            for name, node in functions.items()
+            if name not in found | others
+            and name.startswith("_")
+            and not _is_check(name)
+            and any(name in uses[functions[user]] for user in found)
+        }
+        if not more:
+            return (*imported, *(name for name in functions if name in found))
+        found |= more
+
+
+def blanked(
+    source: str, functions: Collection[str], *, derivation: bool = True, solution: bool = False
+) -> str:
+    r"""Blank the bodies of functions; their signatures stay.
+
+    Args:
+        source: of a layer's file.
+        functions: their names.
+        derivation: whether the derivation in the file's docstring stays, and the formulas in those
+            of the functions.
+        solution: whether the bodies stay, between nbgrader's marks of a solution.
+
+    Returns:
+        The source. A name that is imported becomes a function of this file.
+
+    Raises:
+        LayerError: if there is no such function.
+
+    Example:
+        >>> print(blanked("def backward(params, y, g):\n    return g", ["backward"]))
+        def backward(params, y, g):
+            # YOUR CODE HERE
+            raise NotImplementedError()
+    """
+    source = _without_imports(source, functions)
+    module = ast.parse(source)
+    nodes = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    for name in functions:
+        if name not in nodes:
+            close = get_close_matches(name, nodes, 1)
+            mend = f"write {close[0]}" if close else f"the file has {', '.join(nodes)}"
+            raise LayerError("assignment", f"expected a function to blank, got {name}; {mend}")
+    lines = source.splitlines()
+    for node in sorted((nodes[name] for name in functions), key=lambda node: -node.lineno):
+        first = node.body[0]
+        docstring = ast.get_docstring(node)
+        start = (first.end_lineno or 0) if docstring else first.lineno - 1
+        indent = " " * first.col_offset
+        body = lines[start : node.end_lineno]
+        new = [indent + BEGIN, *body, indent + END] if solution else _indented(BLANK, indent)
+        lines[start : node.end_lineno] = new
+        if docstring and not derivation:
+            lines[first.lineno - 1 : first.end_lineno] = [f'{indent}"""Compute the gradients."""']
+    text = "\n".join(lines)
+    return text if derivation else _without_derivation(text)
+
+
+def _without_imports(source: str, functions: Collection[str]) -> str:
+    """Replace the import of a function, such as dropout's `backward`, by an empty function."""
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        taken = [alias.name for alias in node.names if (alias.asname or alias.name) in functions]
+        if not taken:
+            continue
+        lines = source.splitlines()
+        kept = [alias for alias in node.names if alias.name not in taken]
+        imports = ast.unparse(ast.ImportFrom(node.module, kept, node.level)) if kept else ""
+        lines[node.lineno - 1 : node.end_lineno] = [imports]
+        given = {"forward": "params, x", "backward": "params, cache, g"}
+        made = [_import_inside(node.module, name, given.get(name, "*given")) for name in taken]
+        return _without_imports("\n".join([*lines, *made, ""]), functions)
+    return source
+
+
+def _import_inside(module: str | None, name: str, given: str) -> str:
+    """Write a function that imports its solution."""
+    body = f"from {module} import {name} as solution\n\n    return solution({given})"
+    return f"\n\ndef {name}({given}):\n    {body}"
+
+
+def _without_derivation(source: str) -> str:
+    """Cut the derivation out of the file's docstring, up to what the cache is."""
+    head, found, rest = source.partition("\nDerivation. ")
+    if not found:
+        return source
+    _, cache, tail = rest.partition("\nCache: ")
+    return f"{head}\nCache: {tail}" if cache else source
+
+
+def _indented(text: str, indent: str) -> list[str]:
+    return textwrap.indent(text, indent).splitlines()
+
+
+def _is_backward(name: str) -> bool:
+    return "backward" in name and not _is_check(name)
+
+
+def _is_check(name: str) -> bool:
+    return name.lstrip("_").startswith("check")
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    return (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))

@@ -1,0 +1,90 @@
+"""One case of a grading, as it runs in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.testing.check import check_layer
+from lincoln_fn.testing.functions import close_trees
+from lincoln_fn.testing.grading.submission import Submission, adapted, layer_of, load
+from lincoln_fn.testing.precision import Doubled
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.sample import random_like, run_backward, run_forward
+
+
+def examined(
+    submission: Submission,
+    reference: Layer,
+    case: tuple[Params, Arrays],
+    ran: Callable[[], object],
+) -> Report:
+    """Check a submission for one case.
+
+    Args:
+        submission: as `grade` takes it.
+        reference: the right layer.
+        case: (params, x).
+        ran: is called when the submission has been loaded and has run once.
+
+    Returns:
+        The report. Where forward is not that of the reference, it has a finding of "y", and the
+        gradients are held against the reference.
+
+    Raises:
+        LayerError: if the submission is no layer.
+        Exception: whatever the submission raises while it is loaded.
+    """
+    params, x = doubled(case)
+    loaded = load(submission)
+    if isinstance(loaded, Layer):
+        layer, own = loaded, params
+    else:
+        layer, own = layer_of(loaded, reference), adapted(params, loaded)
+    expected = reference.forward(params, x)[0]
+    y = _run_once(Doubled().inside(layer), own, x)
+    ran()
+    # Where there is no y, the check says why.
+    if y is None or close_trees(y, expected):
+        return check_layer(layer, own, x, all=True)
+
+    def right(own: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        return reference.forward(_by_leaves(params, own), x)[0], layer.forward(own, x)[1]
+
+    report = check_layer(layer.replace(forward=right), own, x, all=True)
+    sentence = f"{layer.name}: forward does not compute y"
+    finding = Finding("", layer.name, "y", "wrong", "another forward", sentence)
+    return attrs.evolve(report, findings=(finding, *report.findings))
+
+
+def doubled(case: tuple[Params, Arrays]) -> tuple[Params, Arrays]:
+    """Convert what is floating to float64."""
+
+    def converted(leaf: object) -> object:
+        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    return tree.map(converted, case, states=True)
+
+
+def _run_once(layer: Layer, params: Params, x: Arrays) -> Arrays | None:
+    """Run forward and backward of copies, and return y, or None if they raise."""
+    params, x = tree.map(torch.clone, (params, x), states=True)
+    try:
+        y, cache = run_forward(layer, params, x)
+        run_backward(layer, params, cache, random_like(y, Key(0)))
+    except Exception:
+        return None
+    return y
+
+
+def _by_leaves(like: Any, own: Any) -> Any:  # Any: params
+    """Give the tensors of the submission's params to the reference's records."""
+    leaves = iter(tree.leaves(own, states=True))
+    return tree.map(lambda leaf: next(leaves), like, states=True)

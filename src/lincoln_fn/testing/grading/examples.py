@@ -1,0 +1,68 @@
+"""By file of a layer, the layer and the example input of its assignment, as code."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+_THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
+_MASK: Final = "torch.tensor([[True, True, False], [True, True, True]])"
+# An activation needs no row: it is made without arguments, and x has the shape (5, 3). Sizes differ
+# from each other: in a square matrix, a transposed gradient has the right shape.
+EXAMPLES: Final = {
+    "adaptive_avg_pool": ("adaptive_avg_pool2d((2, 3))", "torch.zeros(2, 3, 5, 7)"),
+    "adaptive_max_pool": ("adaptive_max_pool2d((2, 3))", "torch.zeros(2, 3, 5, 7)"),
+    "add": ("add()", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
+    "avg_pool": ("avg_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
+    "batch_norm": ("batch_norm()", "torch.zeros(5, 3)"),
+    "bilinear": ("bilinear(4)", "(torch.zeros(5, 3), torch.zeros(5, 6))"),
+    "concatenate": ("concatenate()", "(torch.zeros(5, 3), torch.zeros(5, 4))"),
+    "conv": ("conv2d(4, 3, padding=1)", "torch.zeros(2, 3, 5, 6)"),
+    "conv_transpose": ("conv_transpose2d(4, 3, 2)", "torch.zeros(2, 3, 4, 5)"),
+    "dense": ("dense(4)", "torch.zeros(5, 3)"),
+    "embedding": ("embedding(7, 3)", "torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])"),
+    "flatten": ("flatten()", "torch.zeros(2, 3, 5)"),
+    "fractional_max_pool": (
+        "fractional_max_pool2d(2, output_size=(3, 4))",
+        "torch.zeros(2, 3, 6, 7)",
+    ),
+    "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
+    "glu": ("glu()", "torch.zeros(5, 6)"),
+    "group_norm": ("group_norm(2)", "torch.zeros(3, 4, 5)"),
+    "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),
+    "instance_norm": ("instance_norm(affine=True)", "torch.zeros(2, 3, 5)"),
+    "last_state": ("last_state()", f"(torch.zeros(2, 3, 4), {_MASK})"),
+    "local_response_norm": ("local_response_norm(3, alpha=1.0)", "torch.zeros(2, 5, 3)"),
+    "lp_pool": ("lp_pool2d(2.0, 2)", "torch.zeros(2, 3, 4, 6)"),
+    "lstm": ("lstm(2)", "torch.zeros(3, 4, 5)"),
+    "masked_mean": ("masked_mean()", f"(torch.zeros(2, 3, 4), {_MASK})"),
+    "max_pool": ("max_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
+    "multi_head_attention": ("multi_head_attention(2)", "torch.zeros(3, 5, 4)"),
+    "multiply": ("multiply()", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
+    "pad": ("reflection_pad2d((1, 2, 3, 0))", "torch.zeros(2, 3, 4, 5)"),
+    "permute": ("permute(0, 2, 1)", "torch.zeros(2, 3, 5)"),
+    "pixel_shuffle": ("pixel_shuffle(2)", "torch.zeros(2, 12, 3, 4)"),
+    "pixel_unshuffle": ("pixel_unshuffle(2)", "torch.zeros(2, 3, 4, 6)"),
+    "positional_embedding": ("positional_embedding(6)", "torch.zeros(2, 5, 3)"),
+    "prelu": ("prelu(3)", "torch.zeros(5, 3)"),
+    "recurrent_cell": ("gru_cell(4)", "(torch.zeros(5, 3), torch.zeros(5, 4))"),
+    "reshape": ("reshape(5, 6)", "torch.zeros(2, 3, 10)"),
+    "rnn": ("rnn(2)", "torch.zeros(3, 4, 5)"),
+    "scaled_dot_product_attention": ("scaled_dot_product_attention()", _THREE),
+    "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
+    "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
+    "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
+    "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
+}
+
+
+def example(layer: str) -> tuple[str, str] | None:
+    """Return the code of a layer and of an example input; None if there is no such file.
+
+    Example:
+        >>> example("tanh"), example("tan")
+        (('tanh()', 'torch.zeros(5, 3)'), None)
+    """
+    if not layer.isidentifier() or find_spec(f"lincoln_fn.layers.{layer}") is None:
+        return None
+    return EXAMPLES.get(layer, (f"{layer}()", "torch.zeros(5, 3)"))

@@ -1,0 +1,187 @@
+"""A function run in a process of its own, with a limit on its time."""
+
+from __future__ import annotations
+
+import builtins
+import faulthandler
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import attrs
+import torch
+
+from lincoln_fn.shapes import LayerError
+
+T = TypeVar("T")
+# Of what the code prints, this much is kept.
+KEPT = 10_000
+# Seconds. A new process imports torch, which the limit does not count.
+START_LIMIT = 120.0
+# What comes after the limited part may take this many times as long.
+PATIENCE = 20
+
+
+@attrs.frozen
+class Ran(Generic[T]):
+    """How a function ran.
+
+    Args:
+        result: what it returned; None if there is a problem.
+        problem: why there is no result; "" if there is one.
+        output: the beginning of what it printed.
+        printed: how many characters it printed.
+    """
+
+    result: T | None = None
+    problem: str = ""
+    output: str = ""
+    printed: int = 0
+
+
+class _Printed(io.TextIOBase):
+    """Counts what is printed, and keeps the beginning."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+        self.count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.kept += text[: KEPT - len(self.kept)]
+        self.count += len(text)
+        return len(text)
+
+
+# Any: of the function.
+def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: float) -> Ran[T]:
+    """Run a function in a process of its own.
+
+    Args:
+        function: a function of a module. Its last argument is a function that it calls when what
+            the limit is for has ended. What follows may take 20 times as long.
+        arguments: the others.
+        limit: in seconds.
+
+    Returns:
+        Its result, or the problem: it raised, ended the process, or did not end.
+
+    Raises:
+        LayerError: if a new process does not start, or cannot be given the arguments.
+    """
+    context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    # mypy: a context of either kind has a Process of its own.
+    process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+        target=_run, args=(sender, function, arguments), daemon=True
+    )
+    try:
+        with warnings.catch_warnings():
+            # Since 3.12 Python warns of a fork beside threads. The new process uses no lock of
+            # theirs, and one thread of torch.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    except Exception as error:
+        mend = "give the path of its file, or set CUDA_VISIBLE_DEVICES= before torch is imported"
+        problem = f"expected a submission that another process can be given, got {error}; {mend}"
+        raise LayerError("grade", problem) from error
+    sender.close()
+    try:
+        _await_start(receiver)
+        return _received(receiver, process, limit)
+    finally:
+        _end(process)
+        receiver.close()
+
+
+def _received(receiver: Connection, process: BaseProcess, limit: float) -> Ran[T]:
+    try:
+        if not receiver.poll(limit):
+            return Ran(problem=f"does not end within {limit:g} s")
+        ran: Ran[T] | None = receiver.recv()
+        if ran is None:  # the limited part has ended
+            if not receiver.poll(PATIENCE * limit):
+                return Ran(problem=f"is not checked within {PATIENCE * limit:g} s")
+            ran = receiver.recv()
+        assert ran is not None
+        return ran
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = f"crashes (signal {-code})" if code < 0 else f"ends the process (exit code {code})"
+        return Ran(problem=how)
+
+
+def _await_start(receiver: Connection) -> None:
+    try:
+        if receiver.poll(START_LIMIT):
+            receiver.recv()
+            return
+    except EOFError:
+        pass
+    mend = 'a script that calls grade needs `if __name__ == "__main__":`'
+    raise LayerError("grade", f"expected a new process to start, but it does not; {mend}")
+
+
+def _end(process: BaseProcess) -> None:
+    """End a process, and those that it has started."""
+    if hasattr(os, "killpg") and process.pid is not None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            process.kill()
+    else:
+        process.kill()
+    process.join()
+
+
+def _can_fork() -> bool:
+    """Return whether a copy of this process can do all that this process can."""
+    if sys.platform != "linux":
+        return False
+    # Where there is an accelerator, autograd starts threads at its first use, and does not run in a
+    # copy of the process then.
+    tasks = Path("/proc/self/task").glob("*/comm")
+    return not any(task.read_text().startswith("pt_autograd") for task in tasks)
+
+
+# Any: of the function.
+def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()
+    printed = _Printed()
+    with open(os.devnull) as nothing, open(os.devnull, "w") as nowhere:
+        for standard, replaced in ((0, nothing), (1, nowhere), (2, nowhere)):
+            os.dup2(replaced.fileno(), standard)
+        sys.stdin, sys.stdout, sys.stderr = nothing, printed, printed
+        builtins.input = _no_input  # a notebook has one of its own
+        faulthandler.disable()  # it would write to the standard error of the process copied
+        torch.set_num_threads(1)
+        sender.send(None)
+        result, problem = None, ""
+        try:
+            result = function(*arguments, partial(sender.send, None))
+        except BaseException as error:  # sys.exit, too
+            problem = f"raises {type(error).__name__}{_told(error)}"
+        sender.send(Ran(result, problem, printed.kept, printed.count))
+
+
+def _no_input(prompt: object = "") -> str:
+    raise EOFError("there is nobody to ask")
+
+
+def _told(error: BaseException) -> str:
+    """Return an error's message, of one line."""
+    message = " ".join(str(error).split())[:200]
+    return f": {message}" if message else ""
