@@ -20,7 +20,7 @@ from lincoln_fn import keys
 # Chosen for their many layers, and for each mode.
 SHORT = (1001, 2009, 2014, 2015, 2016)
 # What no trial draws, and why.
-NEVER = {}
+NEVER = {"sharded": "it sends what it updates, which is not traced"}
 
 
 @compiles

@@ -87,19 +87,9 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
         lincoln_fn.shapes.LayerError: dense: expected n_out of at least 1, got 0
     """
 
-    @cache  # at the first call, when all names in the types are defined
-    def written() -> tuple[inspect.Signature, dict[str, Hint]]:
-        signature = inspect.signature(constructor)
-        hints = get_type_hints(constructor, include_extras=True)
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                each: Any = hints[name]  # Any: a type, as a value
-                hints[name] = tuple.__class_getitem__((each, ...))
-        return signature, hints
-
     @wraps(constructor)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
-        signature, hints = written()
+        signature, hints = _written(constructor)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:  # one is missing or unknown, which Python's own error names
@@ -113,6 +103,19 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
     made.is_checked = True
     result: Callable[P, R] = made
     return result
+
+
+# At the first call, when all names in the types are defined.
+@cache
+def _written(constructor: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Hint]]:
+    """Read a constructor's signature and its types."""
+    signature = inspect.signature(constructor)
+    hints = get_type_hints(constructor, include_extras=True)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            each: Any = hints[name]  # Any: a type, as a value
+            hints[name] = tuple.__class_getitem__((each, ...))
+    return signature, hints
 
 
 # Any: of any kind, for they are not checked.

@@ -59,6 +59,8 @@ def distribution(tensor: Shaped[Tensor, "*s"]) -> Distribution | None:
 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5), nans=1, \
 infinities=1)
     """
+    if tensor.is_complex():
+        return None
     try:
         with torch.no_grad():
             return _measured(tensor.detach())

@@ -7,6 +7,7 @@ import faulthandler
 import io
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import warnings
@@ -82,18 +83,22 @@ def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: 
     """
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    # mypy: a context of either kind has a Process of its own.
-    process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-        target=_run, args=(sender, function, arguments), daemon=True
-    )
     try:
+        target: Callable[..., None] = _run
+        given: tuple[object, ...] = function, arguments
+        if context.get_start_method() == "spawn":
+            target, given = _run_sent, (_dumps()(given),)
+        # mypy: a context of either kind has a Process of its own.
+        process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=target, args=(sender, *given), daemon=True
+        )
         with warnings.catch_warnings():
             # Since 3.12 Python warns of a fork beside threads. The new process uses no lock of
             # theirs, and one thread of torch.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
     except Exception as error:
-        mend = "give the path of its file, or set CUDA_VISIBLE_DEVICES= before torch is imported"
+        mend = "give the path of its file, or install cloudpickle"
         problem = f"expected a submission that another process can be given, got {error}; {mend}"
         raise LayerError("grade", problem) from error
     sender.close()
@@ -154,6 +159,21 @@ def _can_fork() -> bool:
     # copy of the process then.
     tasks = Path("/proc/self/task").glob("*/comm")
     return not any(task.read_text().startswith("pt_autograd") for task in tasks)
+
+
+def _dumps() -> Callable[[object], bytes]:
+    """Return what pickles functions; cloudpickle, where it is installed, also a notebook's."""
+    try:
+        import cloudpickle  # type: ignore[import-untyped]  # it has no types
+    except ImportError:
+        return pickle.dumps
+    dumps: Callable[[object], bytes] = cloudpickle.dumps
+    return dumps
+
+
+def _run_sent(sender: Connection, sent: bytes) -> None:
+    """Run what another process has pickled."""
+    _run(sender, *pickle.loads(sent))
 
 
 # Any: of the function.
