@@ -74,9 +74,10 @@ class Group:
         positions = sorted(positions)
         ranks = tuple(self.ranks[i] for i in positions)
         is_alone = self.handle is None or len(ranks) == 1
-        handle = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
+        made = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
         if self.rank not in positions:
             return None
+        handle = made if isinstance(made, dist.ProcessGroup) else None
         return attrs.evolve(self, rank=positions.index(self.rank), ranks=ranks, handle=handle)
 
     def duplicate(self) -> Group:
@@ -91,6 +92,7 @@ class Group:
         handle = dist.new_group(
             list(self.ranks), timeout=self._timeout(), use_local_synchronization=True
         )
+        assert isinstance(handle, dist.ProcessGroup), "this process is in its own group"
         return attrs.evolve(self, handle=handle)
 
     def _timeout(self) -> timedelta | None:
