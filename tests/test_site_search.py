@@ -65,7 +65,7 @@ QUESTIONS = {
     "does it work with scikit-learn?": ["guides/scikit-learn.html"],
     "dropout": ["layers/dropout.html"],
     "weight decay": ["guides/optimizers.html", "reference/optimizers.html"],
-    "what is a cache?": ["contract.html"],
+    "what is a cache?": ["notebooks/what_a_cache_is.html", "contract.html"],
 }
 
 # What the search's script uses of a browser.
