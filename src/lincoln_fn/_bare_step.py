@@ -43,7 +43,7 @@ def bare_step(
     params, kept = state.params, state.gradient_state
     if reduced is not None:
         value, advanced, dparams = reduced(params, batch, state.step)
-        if donate and not (value.isfinite().all()):
+        if donate and not value.isfinite().all():
             return state, value
         return _updated(state, update, advanced, dparams, kept, donate=donate), value
     x, target = batch

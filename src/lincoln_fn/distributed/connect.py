@@ -60,7 +60,8 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     """Join the processes that torchrun has started; without torchrun, there is only this one.
 
     Args:
-        backend: "gloo" or "nccl"; None takes nccl where there are GPUs.
+        backend: as torch.distributed names it. None is gloo and, where there are GPUs, nccl for
+            what is on them.
         timeout: how many seconds a process waits for another at most.
 
     Yields:
@@ -78,7 +79,7 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         yield alone()
         return
-    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    chosen = backend or ("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     wait = timedelta(seconds=timeout)
     # Of this attempt: the addresses of processes that torchrun has ended must not be seen.

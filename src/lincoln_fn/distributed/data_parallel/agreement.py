@@ -30,8 +30,7 @@ def rows_of_all(
     Args:
         where: the function that divides the batch, for errors.
         group: the processes.
-        params: must be the same in all; their numbers are compared at step 0. Slices of
-            `fully_sharded` layers differ.
+        params: must be the same in all at step 0, except for slices of `fully_sharded` layers.
         batch: the part of this process.
         step: the number of steps taken.
         name: the code of the step.
@@ -44,20 +43,17 @@ def rows_of_all(
     """
     leaves = tree.leaves(batch)
     rows = leaves[0].shape[0] if leaves[0].ndim else 0
+    if group.size == 1:
+        return [rows]
     number = int(step)
-    sharded = {i for positions, _ in sharded_leaves(params) for i in positions}
-    whole = [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sharded]
-    begin = _checksum(whole) if number == 0 else 0
+    first = _whole_leaves(params) if number == 0 else []
     described = {
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
-        "parameters": "; ".join(_kind(leaf, 0) for leaf in whole),
-        "parameters with numbers": f"those of checksum {begin}",
+        "parameters": "; ".join(_kind(leaf, 0) for leaf in first),
+        "parameters with numbers": f"those of checksum {_checksum(first)}",
     }
-    own = torch.tensor([rows, *map(_digest, described.values())])
-    if group.size == 1:
-        return [rows]
-    device = leaves[0].device
+    own, device = torch.tensor([rows, *map(_digest, described.values())]), leaves[0].device
     everyone = group.gather(own.to(device)).cpu()
     for column, (what, text) in enumerate(described.items(), 1):
         if (everyone[:, column] != everyone[0, column]).any():
@@ -66,6 +62,11 @@ def rows_of_all(
             raise LayerError(where, f"expected the same {what} in all processes, got {given}")
     counts: list[int] = everyone[:, 0].tolist()
     return counts
+
+
+def _whole_leaves(params: Params) -> list[Tensor]:
+    sliced = {i for positions, _ in sharded_leaves(params) for i in positions}
+    return [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sliced]
 
 
 def _kind(leaf: Tensor, first: int = 1) -> str:

@@ -70,8 +70,8 @@ def mean(
 
     Raises:
         LayerError: if shards is not a multiple of the number of processes; from `make_step`, if
-            compiled is True and layers communicate; from the step, the same
-            one in all processes, if their batches, steps, networks or first parameters differ.
+            compiled is True and layers communicate; from the step, the same one in all processes,
+            if their batches, steps, networks or first parameters differ.
         LostProcessError: from the step, if a process is gone.
 
     Example:

@@ -76,16 +76,15 @@ class Meeting:
 
 
 def is_synchronised(net: Layer) -> bool:
-    """Return whether a layer of a network communicates in its passes."""
+    """Return whether a layer of a network needs the other shards in the middle of a pass."""
     return is_sync_batch_norm(net) or any(is_synchronised(part) for part in net.parts)
 
 
 def communicates(net: Layer) -> bool:
     """Return whether any function of a network sends something."""
     made = net.composition
-    if is_sync_batch_norm(net) or (made is not None and is_fully_sharded(made)):
-        return True
-    return any(map(communicates, net.parts))
+    is_sharded = made is not None and is_fully_sharded(made)
+    return is_sharded or is_sync_batch_norm(net) or any(map(communicates, net.parts))
 
 
 def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
