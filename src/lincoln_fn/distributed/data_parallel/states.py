@@ -40,26 +40,39 @@ def averaged_states(
     """
     old = tree.leaves(params, states=True)
     trained = {id(leaf) for leaf in tree.leaves(params)}
-    places = [i for i, leaf in enumerate(old) if id(leaf) not in trained]
-    floating = [i for i in places if old[i].is_floating_point()]
-    others = [i for i in places if not old[i].is_floating_point()]
     new = {shard: tree.leaves(of_shard, states=True) for shard, of_shard in advanced.items()}
-
+    changed = _changed(
+        group, old, [i for i, leaf in enumerate(old) if id(leaf) not in trained], new
+    )
+    floating = [i for i in changed if old[i].is_floating_point()]
     result = list(old)
     averages = _averages(shards, group, old, new, floating, bounds)
     for i, state in zip(floating, averages, strict=True):
         result[i] = state
-    owner = next(s for s in range(shards.total) if bounds[s] < bounds[s + 1])
-    some = next(iter(new.values()), old)
-    if all(_has_examples(shards, rank, bounds) for rank in range(group.size)):
-        for i in others:
-            result[i] = some[i]
-    else:  # a process without examples has not advanced anything
-        rank = owner * group.size // shards.total
-        for i in others:
-            result[i] = group.gather(some[i])[rank]
+    owner = next(rank for rank in range(group.size) if _has_examples(shards, rank, bounds))
+    own = next(iter(new.values()), old)
+    is_known = all(_has_examples(shards, rank, bounds) for rank in range(group.size))
+    for i in changed:
+        if not old[i].is_floating_point():
+            # A process without examples has not advanced anything.
+            result[i] = own[i] if is_known else group.gather(own[i])[owner]
     each = iter(result)
     return tree.map(lambda _: next(each), params, states=True)
+
+
+def _changed(
+    group: Group,
+    old: Sequence[Tensor],
+    places: Sequence[int],
+    new: Mapping[int, Sequence[Tensor]],
+) -> list[int]:
+    """Return the places of the states that a shard of any process has changed.
+
+    The parameters of a frozen layer are states, too. They need not be sent.
+    """
+    flags = [any(leaves[i] is not old[i] for leaves in new.values()) for i in places]
+    of_any = group.gather(torch.tensor(flags)).any(0).tolist()
+    return [i for i, is_changed in zip(places, of_any, strict=True) if is_changed]
 
 
 def _has_examples(shards: Shards, rank: int, bounds: Sequence[int]) -> bool:
@@ -79,19 +92,15 @@ def _averages(
     if not places:
         return []
     sizes = [old[i].numel() for i in places]
-    rows = torch.zeros((len(shards.own), len(places) + sum(sizes)), dtype=torch.float64)
+    rows = torch.zeros((len(shards.own), sum(sizes)), dtype=torch.float64)
     for row, shard in zip(rows, shards.own, strict=True):
         if shard in new:
-            of_shard = new[shard]
-            flags = torch.tensor([of_shard[i] is not old[i] for i in places])
-            values = torch.cat([of_shard[i].flatten().double().cpu() for i in places])
-            row.copy_(torch.cat((flags, values * (bounds[shard + 1] - bounds[shard]))))
+            values = torch.cat([new[shard][i].flatten().double().cpu() for i in places])
+            row.copy_(values * (bounds[shard + 1] - bounds[shard]))
     known: dict[Node, Tensor] = {}
     for shard, row in enumerate(group.gather(rows).flatten(0, 1)):
         add_node(known, (0, shard), row, shards.total)
-    total = next(iter(known.values()))
-    changed, states = total[: len(places)], total[len(places) :] / bounds[-1]
+    averages = torch.split(next(iter(known.values())) / bounds[-1], sizes)
     return [
-        state.view(old[i].shape).to(old[i]) if is_changed else old[i]
-        for i, state, is_changed in zip(places, torch.split(states, sizes), changed, strict=True)
+        average.view(old[i].shape).to(old[i]) for i, average in zip(places, averages, strict=True)
     ]
