@@ -98,3 +98,34 @@ def join(
                 whole[i].view(-1)[begin:end] = row[at : at + end - begin]
                 at += end - begin
     return whole
+
+
+def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
+    """Put each process's slice of some whole tensors into its row.
+
+    Args:
+        leaves: the tensors.
+        size: how many processes there are.
+
+    Returns:
+        A matrix with a row for each process, which ends in zeros.
+
+    Example:
+        >>> sliced_rows([torch.arange(5), torch.arange(2)], 2)
+        tensor([[0, 1, 2, 0],
+                [3, 4, 0, 1]])
+    """
+    sizes = [leaf.numel() for leaf in leaves]
+    rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
+    for rank, row in enumerate(rows):
+        own = zip(leaves, spans(sizes, rank, size), strict=True)
+        numbers = torch.cat([leaf.reshape(-1)[begin:end] for leaf, (begin, end) in own])
+        row[: len(numbers)] = numbers
+    return rows
+
+
+def own_slices(row: Tensor, leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
+    """Divide a row of `sliced_rows` into this process's slice of each tensor."""
+    own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
+    lengths = [end - begin for begin, end in own]
+    return list(torch.split(row[: sum(lengths)], lengths))

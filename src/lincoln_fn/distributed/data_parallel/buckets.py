@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._slices import own_slices, sliced_rows
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.distributed.sharding.fully_sharded import own_slices, sliced_rows
 from lincoln_fn.layer import Params
 
 

@@ -21,12 +21,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-import torch
-from torch import Tensor
-
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
-from lincoln_fn._slices import cut, spans
+from lincoln_fn._slices import cut, own_slices, sliced_rows
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collected
 from lincoln_fn.keys import Key
@@ -69,37 +66,6 @@ def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Grou
         total = total + row
     slices = iter(own_slices(total, leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params.slices), params.forms)
-
-
-def sliced_rows(leaves: list[Tensor], size: int) -> Tensor:
-    """Put each process's slice of some whole tensors into its row.
-
-    Args:
-        leaves: the tensors.
-        size: how many processes there are.
-
-    Returns:
-        A matrix with a row for each process, which ends in zeros.
-
-    Example:
-        >>> sliced_rows([torch.arange(5), torch.arange(2)], 2)
-        tensor([[0, 1, 2, 0],
-                [3, 4, 0, 1]])
-    """
-    sizes = [leaf.numel() for leaf in leaves]
-    rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
-    for rank, row in enumerate(rows):
-        own = zip(leaves, spans(sizes, rank, size), strict=True)
-        numbers = torch.cat([leaf.reshape(-1)[begin:end] for leaf, (begin, end) in own])
-        row[: len(numbers)] = numbers
-    return rows
-
-
-def own_slices(row: Tensor, leaves: list[Tensor], group: Group) -> list[Tensor]:
-    """Divide a row of `sliced_rows` into this process's slice of each tensor."""
-    own = spans([leaf.numel() for leaf in leaves], group.rank, group.size)
-    lengths = [end - begin for begin, end in own]
-    return list(torch.split(row[: sum(lengths)], lengths))
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sharded:
