@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -171,6 +172,29 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
     np.testing.assert_allclose(values, its_values, rtol=1e-4)
     for leaf, other in zip(leaves, of_shards, strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-5)
+
+
+class Counting(distributed.Group):
+    """A group of one process that counts the numbers which it would send."""
+
+    sent: ClassVar = []
+
+    def gather(self, x):
+        self.sent.append(x.numel())
+        return super().gather(x)
+
+
+def test_the_parameters_of_a_frozen_backbone_are_not_sent():
+    backbone = lf.frozen(lf.serial(lf.dense(40), lf.batch_norm()))
+    net, optimizer, (x, target) = lf.serial(backbone, lf.dense(3)), lf.optim.sgd(0.1), data(8, 12)
+    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(Counting(0, (0,)), shards=2))
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    Counting.sent.clear()
+    new, _ = step(state, (x, target))
+    old, norm = (params[0].params[1].running for params in (state.params, new.params))
+    assert (norm.mean != old.mean).all()
+    # Three numbers of the loss, seven flags, and the mean and the variance: for each of two shards.
+    assert sum(Counting.sent) == 2 * 3 + 7 + 2 * 80
 
 
 def fitted(group):
