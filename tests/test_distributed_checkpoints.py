@@ -101,6 +101,34 @@ def test_the_best_checkpoint_is_kept(tmp_path):
     assert int(directory.latest(state).step) == 4
 
 
+def save_and_load_parts(group, folder):
+    """Save a state of parallel layers, which differs between processes, and load it again."""
+    net = lf.serial(
+        distributed.column_parallel(6, group), lf.tanh(), distributed.row_parallel(3, group)
+    )
+    optimizer = lf.optim.adamw(0.01)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    first = lf.init_state(net, optimizer, lf.Key(0), X)
+    state, _ = step(first, (X, TARGET))
+    directory = distributed.Directory(path=folder, group=group)
+    directory.save(state)
+    pairs = zip(
+        lf.tree.leaves(directory.latest(first), states=True),
+        lf.tree.leaves(state, states=True),
+        strict=True,
+    )
+    return all(torch.equal(loaded, saved) for loaded, saved in pairs)
+
+
+def test_states_that_differ_between_processes_are_saved_by_each(tmp_path):
+    assert run_in_processes(2, save_and_load_parts, tmp_path) == [True, True]
+    net, optimizer = make(distributed.alone(), 1)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    directory = distributed.Directory(path=tmp_path, group=distributed.alone())
+    with pytest.raises(checkpoint.CheckpointError, match="expected 2 processes, which had differ"):
+        directory.latest(state)
+
+
 KILLS = [(2, 1, 3), (4, 2, 6), (2, 0, 9)]  # how many processes, which one, after which step
 
 

@@ -6,7 +6,6 @@ each sends its description, too, and all raise the same error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
+from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Params
@@ -51,7 +51,7 @@ def rows_of_all(
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
         "parameters": "; ".join(_kind(leaf, 0) for leaf in first),
-        "parameters with numbers": f"those of checksum {_checksum(first)}",
+        "parameters with numbers": f"those of checksum {checksum(first)}",
     }
     own, device = torch.tensor([rows, *map(_digest, described.values())]), leaves[0].device
     everyone = group.gather(own.to(device)).cpu()
@@ -76,16 +76,6 @@ def _kind(leaf: Tensor, first: int = 1) -> str:
 
 def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-
-
-def _checksum(leaves: Sequence[Tensor]) -> int:
-    """Compute a number that differs, in all likelihood, if a bit of the parameters does."""
-    digest = blake2b(digest_size=8)
-    for leaf in leaves:
-        digest.update(
-            leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
-    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def _texts(group: Group, text: str, device: torch.device) -> list[str]:

@@ -6,6 +6,9 @@
 
 A folder without its manifest does not count. Slices are counted in the whole parameters, so any
 other number of processes can read them.
+
+In pipelines and parallel layers the processes have different states. Then each saves all of its
+own, and as many processes have to read them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from lincoln_fn.checkpoint.access import replacing
 from lincoln_fn.checkpoint.file import CheckpointError, checked_score
 from lincoln_fn.checkpoint.listing import file_of
 from lincoln_fn.checkpoint.notes import finite
+from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
 from lincoln_fn.record import EVERYTHING
@@ -83,14 +87,20 @@ class Directory(checkpoint.Directory):
             _manifest(folder).unlink(missing_ok=True)
         self.group.wait()
         sliced, leaves = origins(state), leaves_by_path(state)
-        own = {path: leaf for path, leaf in leaves.items() if path in sliced or rank == 0}
+        whole = [leaf for path, leaf in leaves.items() if path not in sliced]
+        is_common = len(set(self.group.gather(torch.tensor(checksum(whole))).tolist())) == 1
+        is_saved = {path: path in sliced or rank == 0 or not is_common for path in leaves}
+        own = {path: leaf for path, leaf in leaves.items() if is_saved[path]}
         checkpoint.save(_part(folder, rank, size), own)
         self.group.wait()
         if rank == 0:
-            notes = {"version": VERSION, "processes": size, "score": score}
+            notes = {
+                "version": VERSION, "processes": size, "score": score, "common": is_common
+            }  # fmt: skip
             with replacing(_manifest(folder)) as file:
                 file.write(json.dumps(notes).encode())
             self._remove(folder)
+        self.group.wait()  # so that the checkpoint is there for all
         return folder
 
     def _remove(self, written: Path) -> None:
@@ -171,20 +181,24 @@ def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
 
     Raises:
         CheckpointError: if the checkpoint is not whole, a part cannot be read, or they differ from
-            `like`.
+            `like`; if it needs another number of processes.
     """
     notes = _notes(folder)
     if notes is None or notes.get("version") != VERSION:
         raise CheckpointError(folder, f"expected a whole checkpoint of version {VERSION}")
-    size, leaves, sliced = notes["processes"], leaves_by_path(like), origins(like)
+    size, is_common = notes["processes"], notes.get("common", True)
+    if not is_common and size != group.size:
+        problem = f"expected {size} processes, which had different states, got {group.size}"
+        raise CheckpointError(folder, problem)
+    leaves, sliced = leaves_by_path(like), origins(like)
     loaded = {path: torch.empty_like(leaves[path], device="cpu") for path in sliced}
-    for rank in range(size):
+    for rank in range(size) if is_common else [group.rank]:
         expected: dict[str, Tensor] = {}
         for path, leaf in leaves.items():
             if path in sliced:
                 begin, end = span_of(sliced[path], rank, size)
                 expected[path] = torch.empty(end - begin, dtype=leaf.dtype, device="meta")
-            elif rank == 0:
+            elif rank == 0 or not is_common:
                 expected[path] = leaf
         part = checkpoint.load(_part(folder, rank, size), expected)
         loaded |= {path: part[path] for path in part if path not in sliced}
