@@ -111,7 +111,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--shards", type=int, default=4, help="a multiple of the processes (default: 4)"
     )
     parser.add_argument(
-        "--zero", type=int, choices=(0, 1, 3), default=0, help="what is divided (default: 0)"
+        "--zero", type=int, choices=(0, 1, 3), default=0, help="stage of ZeRO (default: 0, none)"
     )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="save in DIR, and go on from there"
