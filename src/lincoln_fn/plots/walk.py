@@ -6,7 +6,7 @@ import math
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from lincoln_fn.inspect import trace
+from lincoln_fn.inspect.trace import trace
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.plots._figure import COLOURS, new_axes

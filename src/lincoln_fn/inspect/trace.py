@@ -1,10 +1,10 @@
-"""Look inside a network: each layer's output and gradient, in one forward and backward pass."""
+"""Each layer's output and gradient, by one forward and one backward pass."""
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Final, Literal
+from typing import Literal
 
 import attrs
 import torch
@@ -12,111 +12,11 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
-from lincoln_fn._table import table
+from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.patching import outputs as outputs
-from lincoln_fn.patching import patched as patched
-from lincoln_fn.record import brief
-from lincoln_fn.rules.alignment import alignment as alignment
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.walks import BackWalker, Wants, there
-
-
-@attrs.frozen
-class NonFinite:
-    """The first value of a layer that is `nan` or infinite.
-
-    Args:
-        where: "output", which is checked first, or "gradient".
-        entry: the path within a tuple of several tensors, such as "1"; "" for a single tensor.
-        index: of the value in its tensor.
-        value: the value.
-    """
-
-    where: Literal["output", "gradient"]
-    entry: str
-    index: tuple[int, ...]
-    value: float
-
-    def __str__(self) -> str:
-        entry = self.entry and f".{self.entry}"
-        return f"{self.where}{entry}{list(self.index)} is {self.value}"
-
-
-@attrs.frozen(eq=False)
-class LayerTrace:
-    """The output and the gradient of one use of a single layer.
-
-    Args:
-        path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
-        name: the layer's.
-        use: the number of this use, from 1; a `shared` layer has several uses.
-        output: y.
-        gradient: dL/dy; None if the backward pass did not reach the layer.
-        output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor to
-            measure.
-        gradient_norm: that of dL/dy.
-        dparams_norm: the norm of the gradient of the layer's parameters; None also if they are
-            frozen.
-        dead: the share of y's units that are 0 for every example, as `trace` says.
-        non_finite: the first value that is not finite, if any.
-    """
-
-    path: str
-    name: str
-    use: int
-    output: Arrays = attrs.field(repr=brief)
-    gradient: Arrays = attrs.field(repr=brief)
-    output_norm: float | None
-    gradient_norm: float | None
-    dparams_norm: float | None
-    dead: float | None
-    non_finite: NonFinite | None
-
-    @property
-    def label(self) -> str:
-        """A unique label: path, name and, from the second use on, the number of the use."""
-        again = f", use {self.use}" if self.use > 1 else ""
-        return f"{self.path} {self.name}{again}".lstrip()
-
-
-class Trace(tuple[LayerTrace, ...]):
-    """The records of all single layers in the order of their use; its str is a table."""
-
-    __slots__ = ()
-
-    def outputs(self) -> dict[str, Arrays]:
-        """Return each layer's y by its label, as `lf.plots.activations` takes them."""
-        return {layer.label: layer.output for layer in self}
-
-    def gradient_norms(self) -> dict[str, float]:
-        """Return the norm of each dL/dy by label, as `lf.plots.gradient_norms` takes them."""
-        pairs = ((layer.label, layer.gradient_norm) for layer in self)
-        return {label: norm for label, norm in pairs if norm is not None}
-
-    def __str__(self) -> str:
-        return table(_HEADINGS, [_cells(layer) for layer in self], left=3)
-
-    def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.tables import trace_html  # only in a notebook: it is far above
-
-        return trace_html(_HEADINGS, [_cells(layer) for layer in self], self)
-
-
-_HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
-
-
-def _cells(layer: LayerTrace) -> tuple[str, ...]:
-    norms = (layer.output_norm, layer.gradient_norm, layer.dparams_norm)
-    return (
-        layer.path,
-        layer.label[len(layer.path) :].lstrip(),
-        brief(layer.output),
-        *("-" if norm is None else f"{norm:.4g}" for norm in norms),
-        "-" if layer.dead is None else f"{layer.dead:.1%}",
-        str(layer.non_finite or ""),
-    )
 
 
 def trace(
@@ -160,8 +60,8 @@ def trace(
         >>> net = lf.serial(lf.dense(2), lf.relu())
         >>> x, params = torch.eye(2), net.init(lf.Key(0), torch.eye(2))
         >>> records = trace(net, params, x, lf.losses.mse(), torch.zeros(2, 2))
-        >>> [(layer.path, layer.name, brief(layer.gradient)) for layer in records]
-        [('0', 'dense(2)', 'float32[2, 2]'), ('1', 'relu()', 'float32[2, 2]')]
+        >>> [(layer.path, layer.name, layer.gradient.shape) for layer in records]
+        [('0', 'dense(2)', torch.Size([2, 2])), ('1', 'relu()', torch.Size([2, 2]))]
     """
     check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []

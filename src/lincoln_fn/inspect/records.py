@@ -1,0 +1,107 @@
+"""What `trace` finds: a record for each use of a layer."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import attrs
+
+from lincoln_fn._table import table
+from lincoln_fn.layer import Arrays
+from lincoln_fn.record import brief
+
+
+@attrs.frozen
+class NonFinite:
+    """The first value of a layer that is `nan` or infinite.
+
+    Args:
+        where: "output", which is checked first, or "gradient".
+        entry: the path within a tuple of several tensors, such as "1"; "" for a single tensor.
+        index: of the value in its tensor.
+        value: the value.
+    """
+
+    where: Literal["output", "gradient"]
+    entry: str
+    index: tuple[int, ...]
+    value: float
+
+    def __str__(self) -> str:
+        entry = self.entry and f".{self.entry}"
+        return f"{self.where}{entry}{list(self.index)} is {self.value}"
+
+
+@attrs.frozen(eq=False)
+class LayerTrace:
+    """The output and the gradient of one use of a single layer.
+
+    Args:
+        path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
+        name: the layer's.
+        use: the number of this use, from 1; a `shared` layer has several uses.
+        output: y.
+        gradient: dL/dy; None if the backward pass did not reach the layer.
+        output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor to
+            measure.
+        gradient_norm: that of dL/dy.
+        dparams_norm: the norm of the gradient of the layer's parameters; None also if they are
+            frozen.
+        dead: the share of y's units that are 0 for every example, as `trace` says.
+        non_finite: the first value that is not finite, if any.
+    """
+
+    path: str
+    name: str
+    use: int
+    output: Arrays = attrs.field(repr=brief)
+    gradient: Arrays = attrs.field(repr=brief)
+    output_norm: float | None
+    gradient_norm: float | None
+    dparams_norm: float | None
+    dead: float | None
+    non_finite: NonFinite | None
+
+    @property
+    def label(self) -> str:
+        """A unique label: path, name and, from the second use on, the number of the use."""
+        again = f", use {self.use}" if self.use > 1 else ""
+        return f"{self.path} {self.name}{again}".lstrip()
+
+
+class Trace(tuple[LayerTrace, ...]):
+    """The records of all single layers in the order of their use; its str is a table."""
+
+    __slots__ = ()
+
+    def outputs(self) -> dict[str, Arrays]:
+        """Return each layer's y by its label, as `lf.plots.activations` takes them."""
+        return {layer.label: layer.output for layer in self}
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Return the norm of each dL/dy by label, as `lf.plots.gradient_norms` takes them."""
+        pairs = ((layer.label, layer.gradient_norm) for layer in self)
+        return {label: norm for label, norm in pairs if norm is not None}
+
+    def __str__(self) -> str:
+        return table(_HEADINGS, [_cells(layer) for layer in self], left=3)
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.tables import trace_html  # only in a notebook: it is far above
+
+        return trace_html(_HEADINGS, [_cells(layer) for layer in self], self)
+
+
+_HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
+
+
+def _cells(layer: LayerTrace) -> tuple[str, ...]:
+    norms = (layer.output_norm, layer.gradient_norm, layer.dparams_norm)
+    return (
+        layer.path,
+        layer.label[len(layer.path) :].lstrip(),
+        brief(layer.output),
+        *("-" if norm is None else f"{norm:.4g}" for norm in norms),
+        "-" if layer.dead is None else f"{layer.dead:.1%}",
+        str(layer.non_finite or ""),
+    )
