@@ -106,65 +106,83 @@ def display(
         yield Display(lambda record: None, lambda text, scores: None)
         return
     bar, file = _bar(total, file)
-    interval = seconds if bar is None else _BAR_SECONDS
-    began = shown_at = time.perf_counter()
-    taken = steps = examples = 0  # `taken` since the beginning, the others since the last line
-    losses, latest = 0.0, dict[str, float]()
-    # A step only appends to a list: the records are read a few times per interval.
-    waiting: list[StepRecord] = []
-    due = 1
-
-    def step(record: StepRecord) -> None:
-        waiting.append(record)
-        if len(waiting) >= due:
-            look()
-
-    def look() -> None:
-        nonlocal due
-        count()
-        passed = time.perf_counter() - shown_at
-        if passed >= interval:
-            show(silently=False)
-        if steps:
-            due = max(1, int(steps * interval / (_LOOKS * max(passed, 1e-9))))
-
-    def count() -> None:
-        nonlocal steps, examples, losses
-        steps += len(waiting)
-        for record in waiting:
-            examples += record.examples or 0
-            losses += record.loss
-            latest.update(record.scores)
-        waiting.clear()
-
-    def line(text: str, scores: Mapping[str, float]) -> None:
-        latest.update(scores)
-        show(silently=bar is None)  # the line itself has the content of a plain line
-        tqdm.write(text)
-
-    def show(*, silently: bool) -> None:
-        nonlocal taken, steps, examples, losses, shown_at
-        count()
-        now = time.perf_counter()
-        taken += steps
-        if steps and not silently:
-            rate = steps / (now - shown_at)
-            numbers = {"loss": losses / steps, **latest}
-            if bar is None:
-                text = _text(numbers, rate, examples / steps)
-                print(_line(taken, total, now - began, rate, text), file=file, flush=True)
-            else:
-                smooth = bar.format_dict["rate"] or rate
-                bar.set_postfix_str(_text(numbers, smooth, examples / steps), refresh=False)
-                bar.update(steps)
-        steps, examples, losses, shown_at = 0, 0, 0.0, now
-
+    interval, now = seconds if bar is None else _BAR_SECONDS, time.perf_counter()
+    meter = _Meter(total, interval, bar, file, began=now, shown_at=now)
     try:
-        yield Display(step, line)
+        yield Display(meter.step, meter.line)
     finally:
-        show(silently=False)
+        meter.show()
         if bar is not None:
             bar.close()
+
+
+@attrs.define(eq=False)
+class _Meter:
+    """The counts of a run, and the bar or the lines that show them."""
+
+    total: int | None
+    interval: float
+    bar: tqdm[NoReturn] | None
+    file: TextIO
+    began: float
+    shown_at: float
+    taken: int = 0  # since the beginning; the next three since the last line
+    steps: int = 0
+    examples: int = 0
+    losses: float = 0.0
+    scores: dict[str, float] = attrs.field(factory=dict)  # the latest of each
+    # A step only appends to a list: the records are read a few times per interval.
+    waiting: list[StepRecord] = attrs.field(factory=list)
+    due: int = 1
+
+    def step(self, record: StepRecord) -> None:
+        """Take a record, and look at the clock if that is due."""
+        self.waiting.append(record)
+        if len(self.waiting) < self.due:
+            return
+        self.count()
+        passed = time.perf_counter() - self.shown_at
+        if passed >= self.interval:
+            self.show()
+        if self.steps:
+            self.due = max(1, int(self.steps * self.interval / (_LOOKS * max(passed, 1e-9))))
+
+    def line(self, text: str, scores: Mapping[str, float]) -> None:
+        """Print a text; it has the content of a plain line, which is then left out."""
+        self.scores.update(scores)
+        self.show(silently=self.bar is None)
+        tqdm.write(text)
+
+    def count(self) -> None:
+        """Add up the records that wait."""
+        self.steps += len(self.waiting)
+        for record in self.waiting:
+            self.examples += record.examples or 0
+            self.losses += record.loss
+            self.scores.update(record.scores)
+        self.waiting.clear()
+
+    def show(self, *, silently: bool = False) -> None:
+        """Show the steps since the last line, and begin to count anew."""
+        self.count()
+        now = time.perf_counter()
+        self.taken += self.steps
+        if self.steps and not silently:
+            self.write(now)
+        self.steps, self.examples, self.losses, self.shown_at = 0, 0, 0.0, now
+
+    def write(self, now: float) -> None:
+        """Move the bar, or print a plain line."""
+        rate, examples = self.steps / (now - self.shown_at), self.examples / self.steps
+        numbers = {"loss": self.losses / self.steps, **self.scores}
+        if self.bar is None:
+            text = _text(numbers, rate, examples)
+            line = _line(self.taken, self.total, now - self.began, rate, text)
+            print(line, file=self.file, flush=True)
+        else:
+            smooth = self.bar.format_dict["rate"] or rate
+            self.bar.set_postfix_str(_text(numbers, smooth, examples), refresh=False)
+            self.bar.update(self.steps)
 
 
 def _bar(total: int | None, file: TextIO | None) -> tuple[tqdm[NoReturn] | None, TextIO]:
