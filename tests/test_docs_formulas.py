@@ -129,7 +129,7 @@ def test_an_activation_is_drawn_and_a_jump_is_left_open():
 
 
 def test_a_random_activation_is_drawn_as_points():
-    values = re.search(r'class="value" d="([^"]*)"', picture("rrelu"))
+    values = re.search(r'class="value points" d="([^"]*)"', picture("rrelu"))
     points = [run.split("L") for run in values[1].replace(" M", "M").split("M")[1:]]
     assert len(points) > 200
     assert all(begin == end for begin, end in points)

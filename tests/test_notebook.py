@@ -332,6 +332,11 @@ def test_a_history_shows_loss_metric_and_its_lines():
     ]
 
 
+def test_the_two_curves_of_a_history_stand_side_by_side_only_where_there_is_room():
+    (curves,) = re.findall(r'<div style="white-space:normal">(.*?)</div>', html(HISTORY))
+    assert curves.count("<svg ") == 2
+
+
 def test_a_history_is_a_tuple_that_can_be_pickled():
     assert isinstance(HISTORY, tuple)
     assert tuple(HISTORY) == HISTORY

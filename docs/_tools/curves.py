@@ -68,15 +68,13 @@ def _svg(name: str, xs: list[float], ys: list[float], slope: list[float], *, poi
     for y in _marks(low, high):
         _, at = place(0.0, y)
         parts.append(f'<text x="{middle - 6}" y="{at + 4}" text-anchor="end">{y:g}</text>')
+    runs, look = (_alone, " points") if points else (_unbroken, "")
     for kind, values in (("slope", slope), ("value", ys)):
-        runs = [[point, point] for point in zip(xs, values, strict=True)]
-        if not points:
-            runs = _unbroken(xs, values)
         lines = " ".join(
-            "M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in run)) for run in runs
+            "M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in run))
+            for run in runs(xs, values)
         )
-        round_ends = ' style="stroke-linecap: round; stroke-dasharray: none"' if points else ""
-        parts.append(f'<path class="{kind}" d="{lines}"{round_ends}/>')
+        parts.append(f'<path class="{kind}{look}" d="{lines}"/>')
     parts.append(f'<text class="value" x="{MARGIN}" y="12">y</text>')
     parts.append(f'<text class="slope" x="{MARGIN + 16}" y="12">dy/dx</text>')
     return "".join([*parts, "</svg>"])
@@ -87,6 +85,11 @@ def _marks(low: float, high: float) -> list[float]:
     return [
         step * i for i in range(int(low // step), int(high // step) + 1) if i and low <= step * i
     ]
+
+
+def _alone(xs: list[float], values: list[float]) -> list[list[tuple[float, float]]]:
+    """Make a line of no length of each point: its round ends are a dot."""
+    return [[point, point] for point in zip(xs, values, strict=True)]
 
 
 def _unbroken(xs: list[float], values: list[float]) -> list[list[tuple[float, float]]]:

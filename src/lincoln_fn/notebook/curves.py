@@ -42,7 +42,8 @@ def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
     rows = [[line.get(name, "") for name in headings] for line in lines]
     shown = f"the last {_ROWS} of {len(records):,}" if len(records) > _ROWS else f"{len(records)}"
     lists = folded(faint(f"{shown} records"), table(headings, rows, left=0), is_open=False)
-    return whole(element("div", *pictures), lists)
+    # Side by side, or one below the other where there is no room.
+    return whole(element("div", *pictures, style="white-space:normal"), lists)
 
 
 def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:

@@ -59,7 +59,7 @@ def sequence_html(value: tuple[object, ...] | list[object]) -> str | None:
         value: the tuple or list, or one of a derived class.
 
     Returns:
-        The HTML; None if there is no record in it.
+        The HTML: its own, or that of a view if there is a record in it; else None.
 
     Example:
         >>> sequence_html((1, 2)), sequence_html([((lf.Key(0),),)]) is None

@@ -49,15 +49,15 @@ def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Marku
 
 def _tree(layer: Layer, path: str, uses: Mapping[str, list[Use]], is_open: bool) -> Markup:
     called = element("b", shorten(layer.name, _LONGEST, placeholder=" …"), title=layer.name)
-    said = [faint(f"{path} ") if path else "", called, *_used(layer, uses.get(path, []))]
-    line = Markup("").join(part if isinstance(part, Markup) else Markup(part) for part in said)
+    place = [faint(f"{path} ")] if path else []
+    line = element("span", *place, called, *_used(layer, uses.get(path, [])))
     if not layer.parts:
-        return element("div", Markup(line))
+        return element("div", line)
     parts = (_tree(part, inside(path, i), uses, is_open) for i, part in enumerate(layer.parts))
-    return folded(Markup(line), *parts, is_open=is_open or not path)
+    return folded(line, *parts, is_open=is_open or not path)
 
 
-def _used(layer: Layer, uses: list[Use]) -> list[Markup]:
+def _used(layer: Layer, uses: list[Use]) -> list[str]:
     """Describe what a layer computes; for a single layer also its params, and a histogram of y."""
     if not uses:
         return []
@@ -69,10 +69,10 @@ def _used(layer: Layer, uses: list[Use]) -> list[Markup]:
     else:
         described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
     y = uses[0].y
-    shown = [faint(f"  y {brief(y)} ")]
+    shown: list[str] = [faint(f"  y {brief(y)} ")]
     if not layer.parts and isinstance(y, Tensor):
         _, picture, _, _, lost = tensor_cells(y)
-        shown += [picture if isinstance(picture, Markup) else faint(picture), Markup(lost)]
+        shown += [picture if isinstance(picture, Markup) else faint(picture), lost]
     return [*shown, *(faint(f" · {text}") for text in described)]
 
 

@@ -17,8 +17,8 @@ _CELL: Final = (
     "white-space:pre;line-height:inherit"
 )
 _WHOLE: Final = (
-    "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:0.9em;line-height:1.5;white-space:nowrap;"
-    "color:inherit;overflow-x:auto"
+    "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:0.9em;line-height:1.5;"
+    "white-space:nowrap;color:inherit;overflow-x:auto"
 )
 
 
@@ -40,8 +40,8 @@ def element(tag: str, *content: str, **attributes: str | float) -> Markup:
         The HTML.
 
     Example:
-        >>> print(element("b", "1 < 2", element("br"), title='"x"'))
-        <b title="&quot;x&quot;">1 &lt; 2<br></br></b>
+        >>> print(element("b", "1 < 2", element("i", "!"), title='"x"'))
+        <b title="&quot;x&quot;">1 &lt; 2<i>!</i></b>
     """
     named = "".join(
         f' {name.replace("_", "-")}="{escape(str(value))}"' for name, value in attributes.items()

@@ -48,7 +48,7 @@ def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False
             inside.append(table((), [_row(key, part) for key, part in parts], left=6))
     title = f"{name} " if name else ""
     return folded(
-        Markup(f"{element('span', title)}{element('b', _kind(value))} {faint(_size(value))}"),
+        element("span", title, element("b", _kind(value)), " ", faint(_size(value))),
         *inside,
         is_open=is_open or outermost,
     )
