@@ -27,7 +27,7 @@ from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
-# How a layer takes h and the mask: (h, mask) -> x. y, g and dx have such functions, too.
+# How a layer takes h and the mask: (h, mask) -> x.
 Takes: TypeAlias = Callable[[Arrays, Tensor], Arrays]
 
 
@@ -43,10 +43,15 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
     return h, None, mask
 
 
-# Which layers take a mask (by their `forward`), and which compositions (by their label).
-RECURRENT: Final = (rnn.forward, gru.forward, lstm.forward)
-ATTENTION: Final = ("multi_head_attention", "transformer_encoder_block")
-SCAN: Final = "scan"
+# How a layer takes the mask, by its `forward`, and a composition, by its label.
+_TAKES: Final[dict[object, Takes]] = {
+    rnn.forward: _with_state,
+    gru.forward: _with_state,
+    lstm.forward: _with_state,
+    "scan": _with_state,
+    "multi_head_attention": _with_mask,
+    "transformer_encoder_block": _with_mask,
+}
 # Compositions that take a mask if their first part does: those of this room, and of higher ones.
 _AROUND: Final = (
     "frozen", "checkpointed", "in_dtype", "straight_through", "feedback_alignment",
@@ -59,12 +64,8 @@ _LAST: Final = (masked_mean.forward, last_state.forward)
 def _takes(layer: Layer) -> Takes:
     made = layer.composition
     if made is None:
-        return _with_state if unbound(layer.forward) in RECURRENT else _alone
-    if made.label in _AROUND:
-        return _takes(made.parts[0])
-    if made.label == SCAN:
-        return _with_state
-    return _with_mask if made.label in ATTENTION else _alone
+        return _TAKES.get(unbound(layer.forward), _alone)
+    return _takes(made.parts[0]) if made.label in _AROUND else _TAKES.get(made.label, _alone)
 
 
 def _there(
