@@ -23,9 +23,9 @@ KEEP: Any = object()  # Any: takes the place of a patch, and means that there is
 
 @attrs.frozen(eq=False)
 class Patches:
-    """The patches of one layer, and for a composition, which of its parts have a patch of g within.
+    """The patches of one layer.
 
-    `within` has the path of such a patch by the part's position.
+    `within` is that of a composition: by the position of a part, the path of a patch of g inside.
     """
 
     path: str
@@ -54,8 +54,8 @@ class Patches:
 
 
 @attrs.frozen(eq=False)
-class _Effective:
-    """The visitor of a loop back, which refuses a patch of g on which no gradient depends."""
+class _Refusing:
+    """A visitor of a loop back that refuses a patch of g on which no gradient depends."""
 
     visit: VisitBack
     within: Mapping[int, str]
@@ -93,7 +93,7 @@ def patched_layer(layer: Layer, patches: Patches) -> Layer:
             layer.parts,
             there=lambda visit, params, x: patches.leave(*made.there(visit, params, x)),
             back=lambda visit, params, cache, g: made.back(
-                _Effective(visit, patches.within), params, cache, patches.enter(g)
+                _Refusing(visit, patches.within), params, cache, patches.enter(g)
             ),
             predict=lambda visit, params, x: patches.leave(*made.predict_there(visit, params, x)),
         )

@@ -50,8 +50,8 @@ def patched(
     Raises:
         LayerError: if net has no such path, or there is no patch; from its functions, if a cache
             has no such entry, if a new value has another shape, dtype or device than the old, or if
-            no gradient depends on a patch of g. Of `grads` that is so for a layer before the first
-            trained one.
+            no gradient depends on a patch of g. `grads` does not compute dx, so it refuses such a
+            patch before the first trained layer.
 
     Example:
         >>> net, x = lf.serial(lf.dense(3), lf.relu(), lf.dense(2)), torch.ones(1, 4)

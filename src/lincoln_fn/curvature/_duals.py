@@ -158,7 +158,7 @@ def _leaf(
 ) -> tuple[Arrays, Params]:
     if unbound(layer.grads) in _LINEAR:
         return _product_leaf(layer, params, cache, g, wants)
-    dx, dparams = _pulled(layer, params, cache, g, wants)
+    dx, dparams = _backward(layer, params, cache, g, wants)
     return dx, tangents_of(dparams) if wants.dparams else None
 
 
@@ -168,22 +168,22 @@ def _product_leaf(
     """Compute (dx', dparams') = backward(params, x, g') + backward(params', x', g), and dx."""
     (at, at_tangent), (x, x_tangent), (g, g_tangent) = _split(params), _split(cache), _split(g)
     along_g = torch.zeros_like(g) if g_tangent is None else g_tangent
-    of_x, dparams = _pulled(layer, at, x, along_g, wants)
+    of_x, dparams = _backward(layer, at, x, along_g, wants)
     tangents = [of_x] if g_tangent is not None else []
-    # The factors that have no tangent stand in where the result does not depend on them.
+    # Without a tangent, nothing that depends on it is asked for, so any value takes its place.
     others = Wants(wants.dx and at_tangent is not None, wants.dparams and x_tangent is not None)
     other = evolve(at if at_tangent is None else at_tangent, bias=None)
-    of_x, more = _pulled(layer, other, x if x_tangent is None else x_tangent, g, others)
+    of_x, more = _backward(layer, other, x if x_tangent is None else x_tangent, g, others)
     tangents += [of_x] if others.dx else []
     if others.dparams:
         dparams = evolve(dparams, weight=dparams.weight + more.weight)
     return _with_sum(layer.input_grad(at, x, g), tangents) if wants.dx else None, dparams
 
 
-def _pulled(
+def _backward(
     layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
-    """Compute what is wanted of dx and dparams, by one call."""
+    """Compute what is wanted of dx and dparams, and no more."""
     if wants.dx and wants.dparams:
         return layer.backward(params, cache, g)
     dx = layer.input_grad(params, cache, g) if wants.dx else None

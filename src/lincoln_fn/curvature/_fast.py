@@ -14,7 +14,8 @@ from lincoln_fn.layers import dense, group_norm, lstm, silu
 _FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
 
 
-@lru_cache(maxsize=1)  # a power iteration, say, has the same network again and again
+# A power iteration, say, has the same network again and again. A layer is its own key.
+@lru_cache(maxsize=1)
 def fast_for_forward_mode(net: Layer) -> Layer:
     """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode.
 
