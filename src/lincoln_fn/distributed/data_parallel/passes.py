@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 import attrs
@@ -13,7 +13,6 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
-from lincoln_fn.distributed.data_parallel.fixed_tree import add_node
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
 from lincoln_fn.distributed.data_parallel.shards import (
     Shards,
@@ -22,11 +21,11 @@ from lincoln_fn.distributed.data_parallel.shards import (
     rows_within,
 )
 from lincoln_fn.distributed.data_parallel.states import averaged_states
+from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Layer, Params, unchanged
-from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.shapes import LayerError
@@ -83,13 +82,11 @@ class Passes:
         self, task: Task, params: Params, batch: Batch, bounds: list[int], beside: Executor
     ) -> None:
         self._task, self._params, self._bounds = task, params, bounds
-        self._batch, self._beside = batch, beside
-        # For each shard: the values' sums, the count, and 1 if nothing is divided by the count.
-        self._sums: dict[int, Tensor] = {}
+        self._batch = batch
         self._advanced: dict[int, Params] = {}
-        self._totals: Future[Tensor]
+        self._losses = LossSums(task.shards, task.loss, beside)
         self._buckets = Buckets(
-            task.shards, params, task.bucket_size, beside, self._count,
+            task.shards, params, task.bucket_size, beside, self._losses.count,
             [*sharded_leaves(params)],
         )  # fmt: skip
 
@@ -106,17 +103,11 @@ class Passes:
         with ThreadPoolExecutor(len(own)) as threads:
             meeting.run(threads, self._pass, own)
 
-    def value(self) -> Tensor:
+    def value(self, step: Tensor) -> Tensor:
         """Return the loss, followed by the values of a weighted loss's parts."""
-        totals = self._totals.result()
-        values = totals[:-2] / self._count()
         dtypes = (leaf.dtype for leaf in tree.leaves((self._params, self._batch[0])))
-        values = values.to(next((dtype for dtype in dtypes if dtype.is_floating_point), None))
-        return values if len(values) > 1 else values[0]
-
-    def own_values(self) -> Tensor:
-        """Return the sums of the shards of this process."""
-        return torch.stack([*self._sums.values()])
+        dtype = next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+        return self._losses.value(dtype, step)
 
     def dparams(self) -> Params:
         """Wait for the gradient."""
@@ -135,8 +126,7 @@ class Passes:
         net, params, put = self._task.nets[shard], self._params, partial(self._buckets.put, shard)
         first, end = self._bounds[shard], self._bounds[shard + 1]
         if first == end:
-            parts = parts_of(self._task.loss)
-            self._add_sums(shard, torch.zeros(len(parts) + 3, dtype=torch.float64))
+            self._losses.put_zeros(shard)
             if any(sharded_leaves(params)):
                 self._walk_without_examples(net)  # with the processes that need its slices
             self._buckets.put_zeros(shard)
@@ -147,7 +137,7 @@ class Passes:
         if self._task.compiled is not None:
             numbers, advanced, dparams = self._task.compiled(drawing, (x, target))
             self._advanced[shard] = drawing_for_all(advanced)
-            self._add_sums(shard, numbers)
+            self._losses.put(shard, numbers)
             for i, gradient in enumerate(tree.leaves(dparams)):
                 put(i, gradient)
             return
@@ -157,7 +147,7 @@ class Passes:
             del prediction
             if net.advance is not unchanged:
                 self._advanced[shard] = drawing_for_all(net.advance(drawing, cache))
-            self._add_sums(shard, part.numbers)
+            self._losses.put(shard, part.numbers)
             post_gradients(net, drawing, cache, part.g, put)
 
     def _walk_without_examples(self, net: Layer) -> None:
@@ -167,25 +157,3 @@ class Passes:
             prediction, cache = net.forward(self._params, x)
             g = tree.map(torch.zeros_like, sum_of(self._task.loss, prediction, target, 1).g)
             post_gradients(net, self._params, cache, g, lambda i, gradient: None)
-
-    def _add_sums(self, shard: int, sums: Tensor) -> None:
-        self._sums[shard] = sums
-        if len(self._sums) == len(self._task.shards.own):
-            self._totals = self._beside.submit(self._add_up)
-
-    def _add_up(self) -> Tensor:
-        """Add up the sums of all shards, as soon as those of this process are known."""
-        shards = self._task.shards
-        own = torch.stack([self._sums[shard] for shard in shards.own])
-        known: dict[tuple[int, int], Tensor] = {}
-        for shard, sums in enumerate(shards.group.gather(own).flatten(0, 1)):
-            add_node(known, (0, shard), sums, shards.total)
-        return next(iter(known.values()))
-
-    def _count(self) -> float:
-        """Return what the sums are divided by."""
-        *_, count, is_sum = self._totals.result().tolist()
-        if not is_sum and not count:
-            problem = "expected labels to average over, got only ignored ones or ones of weight 0"
-            raise LayerError(self._task.loss.name, problem)
-        return 1.0 if is_sum else count

@@ -1,7 +1,7 @@
-"""Pipelines: a network cut into stages, one in each process, that compute at the same time.
+"""Pipelines: a network cut into stages that different processes compute at the same time.
 
 A batch is divided into microbatches, which pass through the stages. `schedules.py` says in which
-order each stage computes what; `stages.py` has the layer; `pipeline_pass.py` has a step.
+order each stage computes what; `stages.py` has the layer; `passes.py` has a step.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import attrs
 from torch import Tensor
 
 from lincoln_fn import tree
@@ -40,9 +39,7 @@ from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.reduce import Compute, Reduce
-from lincoln_fn.shapes import LayerError, NonFiniteError
-
-_BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
+from lincoln_fn.shapes import LayerError
 
 
 class Pipeline(NamedTuple):
@@ -56,18 +53,6 @@ class Pipeline(NamedTuple):
 
     net: Layer
     reduce: Reduce
-
-
-@attrs.frozen(eq=False)
-class _Options:
-    """What `pipeline` was given."""
-
-    stages: Stages
-    shards: Shards
-    data: Group
-    schedule: Schedule
-    max_norm: float | None
-    compiled: bool
 
 
 def pipeline(
@@ -145,43 +130,42 @@ def pipeline(
         raise LayerError("pipeline", f"{problem}; {mend}")
     microbatches = len(schedule[0]) // 3
     shards = Shards(data, microbatches * data.size, deterministic=True)
-    options = _Options(places, shards, data, schedule, max_norm, compiled)
-    reduce = Reduce(f"pipeline({net.parts}).reduce", partial(_bind, options), data.totals)
-    return Pipeline(net, reduce)
+    bind = partial(_bind, places, shards, schedule, max_norm, compiled)
+    return Pipeline(net, Reduce(f"pipeline({net.parts}).reduce", bind, data.totals))
 
 
-def _bind(options: _Options, net: Layer, loss: Loss, name: str) -> Compute:
+def _bind(
+    stages: Stages,
+    shards: Shards,
+    schedule: Schedule,
+    max_norm: float | None,
+    compiled: bool,
+    net: Layer,
+    loss: Loss,
+    name: str,
+) -> Compute:
     """Prepare the step of a network, which may be the fast one."""
     if "clip_by_global_norm" in name:
         problem = "expected an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"
         raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
-    times = [Times()] * len(net.parts)
-    order = simulate(options.schedule, times)
-    task = Task(
-        options.stages,
-        options.shards,
-        options.schedule,
-        tuple((each.stage, Action(each.kind, each.microbatch)) for each in order),
-        net.parts,
-        tuple(
-            stage_functions(i, part, compiled=options.compiled) for i, part in enumerate(net.parts)
-        ),
-        loss,
-        _BUCKET,
+    in_order = simulate(schedule, [Times()] * stages.count)
+    order = tuple(each for each in in_order if each.stage in stages.own)
+    functions = tuple(
+        stage_functions(i, part, compiled=compiled) for i, part in enumerate(net.parts)
     )
-    code = f"{name} {options.schedule} {options.stages.tied} {options.max_norm}"
-    digest = blake2b(code.encode(), digest_size=8).hexdigest()
-    return partial(_compute, options, task, name, f"{name[:200]} ({digest})")
+    task = Task(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
+    digest = blake2b(f"{name} {schedule} {stages.tied} {max_norm}".encode(), digest_size=8)
+    return partial(_compute, task, name, f"{name[:200]} ({digest.hexdigest()})")
 
 
 def _compute(
-    options: _Options, task: Task, name: str, code: str, params: Params, batch: Batch, step: Tensor
+    task: Task, name: str, code: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    stages, data = options.stages, options.data
-    rows = rows_of_all("pipeline", data, params, batch, step, name)
-    bounds = bounds_of("pipeline", options.shards, rows)
+    stages, max_norm = task.stages, task.max_norm
+    rows = rows_of_all("pipeline", task.shards.group, params, batch, step, name)
+    bounds = bounds_of("pipeline", task.shards, rows)
     common = {
         "step": f"step {int(step)} of {code}",
         "batch": ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))[:300],
@@ -192,13 +176,9 @@ def _compute(
     ):
         run = PipelinePass(task, params, batch, bounds, beside, messages)
         run.expect()
-        expect_gradients(stages, messages, norms=options.max_norm is not None)
+        expect_gradients(stages, messages, norms=max_norm is not None)
         run.run()
         dparams = tied_sums(run.dparams(), stages, messages)
-        if options.max_norm is not None:
-            dparams = clipped(dparams, options.max_norm, stages, messages)
-        value = run.value()
-        if not value.isfinite().all() and run.own_values().isfinite().all():
-            problem = "the loss of another process's examples is not finite"
-            raise NonFiniteError(f"step {int(step) + 1}", problem)
-        return value, run.advanced(), dparams
+        if max_norm is not None:
+            dparams = clipped(dparams, max_norm, stages, messages)
+        return run.value(step), run.advanced(), dparams

@@ -1,0 +1,82 @@
+"""The losses of all shards, added up as soon as those of this process are known.
+
+With S_s the sum of shard s's losses, and n_s its count (`losses/_sums.py`),
+
+    value = sum_s S_s / sum_s n_s
+
+The sums are taken in the fixed tree, by a thread of its own, while the walk back goes on.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.shards import Shards
+from lincoln_fn.losses._parts import parts_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.shapes import LayerError, NonFiniteError
+
+
+class LossSums:
+    """The sums of one step. Each shard of this process is put once; then the value is read."""
+
+    def __init__(self, shards: Shards, loss: Loss, executor: Executor) -> None:
+        self._shards, self._loss, self._executor = shards, loss, executor
+        # By shard: the values' sums, the count, and 1 if nothing is divided by the count.
+        self._own: dict[int, Tensor] = {}
+        self._totals: Future[Tensor]
+
+    def put(self, shard: int, numbers: Tensor) -> None:
+        """Add a shard's `PartSum.numbers`."""
+        self._own[shard] = numbers
+        if len(self._own) == len(self._shards.own):
+            self._totals = self._executor.submit(self._add_up)
+
+    def put_zeros(self, shard: int) -> None:
+        """Add zeros for a shard without examples."""
+        self.put(shard, torch.zeros(len(parts_of(self._loss)) + 3, dtype=torch.float64))
+
+    def of(self, shard: int) -> Tensor:
+        """Return what was put for a shard of this process."""
+        return self._own[shard]
+
+    def count(self) -> float:
+        """Return what the sums are divided by, as soon as it is known.
+
+        Raises:
+            LayerError: if there is nothing to average over.
+        """
+        *_, count, is_sum = self._totals.result().tolist()
+        if not is_sum and not count:
+            problem = "expected labels to average over, got only ignored ones or ones of weight 0"
+            raise LayerError(self._loss.name, problem)
+        return 1.0 if is_sum else count
+
+    def value(self, dtype: torch.dtype | None, step: Tensor) -> Tensor:
+        """Return the loss, followed by the values of a weighted loss's parts.
+
+        Args:
+            dtype: of the result; None for float64.
+            step: the number of steps before this one, for the error.
+
+        Raises:
+            NonFiniteError: if only another process's examples make it infinite or nan. What this
+                process's own make is left to the step, which knows where it began.
+        """
+        values = (self._totals.result()[:-2] / self.count()).to(dtype)
+        if not values.isfinite().all() and torch.stack([*self._own.values()]).isfinite().all():
+            problem = "the loss of another process's examples is not finite"
+            raise NonFiniteError(f"step {int(step) + 1}", problem)
+        return values if len(values) > 1 else values[0]
+
+    def _add_up(self) -> Tensor:
+        shards = self._shards
+        own = torch.stack([self._own[shard] for shard in shards.own])
+        known: dict[Node, Tensor] = {}
+        for shard, sums in enumerate(shards.group.gather(own).flatten(0, 1)):
+            add_node(known, (0, shard), sums, shards.total)
+        return next(iter(known.values()))
