@@ -14,6 +14,7 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
 
 SIZES = [(2, 3), (3, 5), (4, 7), (4, 12), (8, 32)]
+UNEQUAL = Times(F=1.0, B=1.25, W=0.75)
 
 
 def waiting(schedule, times, **options):
@@ -27,18 +28,25 @@ def waiting(schedule, times, **options):
 @pytest.mark.parametrize("make", [gpipe, one_f_one_b])
 @pytest.mark.parametrize(("p", "m"), SIZES)
 def test_gpipe_and_1f1b_wait_for_one_backward_of_each_other_stage(make, p, m):
-    times = Times(F=1.0, B=1.25, W=0.75)
-    joint = waiting(make(p, m), times, joint_backward=True)
-    assert joint == pytest.approx((p - 1) * (times.F + times.B + times.W))
-    assert waiting(make(p, m), times) == pytest.approx((p - 1) * (times.F + times.B))
+    joint = waiting(make(p, m), UNEQUAL, joint_backward=True)
+    assert joint == pytest.approx((p - 1) * (UNEQUAL.F + UNEQUAL.B + UNEQUAL.W))
+    assert waiting(make(p, m), UNEQUAL) == pytest.approx((p - 1) * (UNEQUAL.F + UNEQUAL.B))
     relative = waiting(make(p, m), Times(), joint_backward=True) / (3 * m)
     assert relative == pytest.approx((p - 1) / m)
 
 
 @pytest.mark.parametrize(("p", "m"), [*SIZES, (4, 4)])
-def test_h1_waits_a_third_as_long(p, m):
+def test_h1_waits_half_as_long_and_a_third_as_long_as_with_one_backward(p, m):
     assert waiting(zero_bubble_h1(p, m), Times()) == p - 1
+    assert waiting(gpipe(p, m), Times()) == 2 * (p - 1)
     assert waiting(gpipe(p, m), Times(), joint_backward=True) == 3 * (p - 1)
+
+
+@pytest.mark.parametrize(("p", "m"), SIZES)
+def test_each_w_fills_time_of_its_own_length(p, m):
+    once = (p - 1) * (UNEQUAL.F + UNEQUAL.B - UNEQUAL.W)
+    assert waiting(zero_bubble_h1(p, m), UNEQUAL) == pytest.approx(once)
+    assert waiting(zero_bubble_h2(p, m), UNEQUAL) == pytest.approx(once - (p - 1) * UNEQUAL.W)
 
 
 @pytest.mark.parametrize(("p", "m"), SIZES)

@@ -40,17 +40,16 @@ def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
     """
     count = len(plan.times)
     axes = new_axes(9.0, 1.2 + 0.45 * count) if axes is None else axes
-    bars: list[tuple[str, int, float, float]] = [
-        (each.kind, each.stage, each.begin, each.end) for each in plan.intervals
+    bars: list[tuple[str, int, float, float, str]] = [
+        (each.kind, each.stage, each.begin, each.end, str(each.microbatch))
+        for each in plan.intervals
     ]
-    numbers = [str(each.microbatch) for each in plan.intervals]
     for stage, seconds in enumerate(plan.gradient_sum):
         if seconds:
-            end = max(each.end for each in plan.intervals if each.stage == stage)
-            bars.append(("sum", stage, end, end + seconds))
-            numbers.append("")
+            end = plan.span(stage)[1]
+            bars.append(("sum", stage, end - seconds, end, ""))
     named: set[str] = set()
-    for (kind, stage, begin, end), number in zip(bars, numbers, strict=True):
+    for kind, stage, begin, end, number in bars:
         axes.barh(
             stage, end - begin, left=begin, height=0.9, color=_COLOUR_OF[kind],
             edgecolor="white", linewidth=0.5, label=None if kind in named else _NAMES[kind],

@@ -52,18 +52,23 @@ class Plan:
     @property
     def makespan(self) -> float:
         """The seconds from the first action of a step to the last one of all stages."""
-        return max(self._span(stage)[1] for stage in range(len(self.times)))
+        return max(self.span(stage)[1] for stage in range(len(self.times)))
 
     @property
     def period(self) -> float:
         """The seconds from step to step, if no stage waits until all others have ended theirs."""
-        return max(end - begin for begin, end in map(self._span, range(len(self.times))))
+        return max(end - begin for begin, end in map(self.span, range(len(self.times))))
 
     @property
     def bubble(self) -> float:
         """The share of time in which stages wait, relative to the time in which they compute."""
         busy = sum(each.end - each.begin for each in self.intervals)
         return (self.period * len(self.times) - busy) / busy
+
+    def span(self, stage: int) -> tuple[float, float]:
+        """Return when a stage begins, and when it ends, its gradient's sum included."""
+        own = [each for each in self.intervals if each.stage == stage]
+        return own[0].begin, own[-1].end + self.gradient_sum[stage]
 
     def __repr__(self) -> str:
         parts = [f"bubble={self.bubble:.1%}", f"period={self.period:.4g} s"]
@@ -85,7 +90,7 @@ class Plan:
             events.append(_event(name, each.kind, each.stage, each.begin, length))
         for stage, seconds in enumerate(self.gradient_sum):
             if seconds:
-                end = self._span(stage)[1]
+                end = self.span(stage)[1]
                 events.append(_event("gradient sum", "sum", stage, end - seconds, seconds))
         return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
@@ -96,11 +101,6 @@ class Plan:
             path: of the file, such as "plan.json".
         """
         Path(path).write_text(self.trace())
-
-    def _span(self, stage: int) -> tuple[float, float]:
-        """Return when a stage begins, and when it ends."""
-        own = [each for each in self.intervals if each.stage == stage]
-        return own[0].begin, own[-1].end + self.gradient_sum[stage]
 
 
 def _event(name: str, kind: str, stage: int, begin: float, length: float) -> dict[str, object]:
@@ -157,9 +157,8 @@ def plan(
     if times is None:
         cut = split_into_stages(stages, x, count) if isinstance(stages, Layer) else tuple(stages)
         if len(cut) != count:
-            raise LayerError(
-                "plan", f"expected {count} stages, as the schedule has, got {len(cut)}"
-            )
+            problem = f"expected {count} stages, as the schedule has, got {len(cut)}"
+            raise LayerError("plan", problem)
         measured = measure(cut, x, link=link, repeats=repeats)
         times = [each.times for each in measured]
     if len(times) != count:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from lincoln_fn._mends import shown
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
 from lincoln_fn.shapes import LayerError
+
+# By the kind of an action: the kind of the one that comes before it.
+_BEFORE: Final = {"F": None, "B": "F", "W": "B"}
 
 
 def check_schedule(
@@ -92,7 +96,7 @@ def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
             first = places[kind, microbatch]
             problem = f"expected {name} once, got it {where}, too, after position {first}"
             raise LayerError("schedule", f"{problem}; remove one of them")
-        needed = {"F": None, "B": "F", "W": "B"}[kind]
+        needed = _BEFORE[kind]
         if needed is not None and (needed, microbatch) not in places:
             problem = f"expected {needed}{microbatch} before {name}, got {name} {where}"
             raise LayerError("schedule", f"{problem}; put {needed}{microbatch} before it")
@@ -100,8 +104,8 @@ def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
     for microbatch in range(count):
         for kind in ("F", "B", "W"):
             if (kind, microbatch) not in places:
-                before = {"F": None, "B": "F", "W": "B"}[kind]
-                place = "" if before is None else f" behind position {places[before, microbatch]}"
+                needed = _BEFORE[kind]
+                place = "" if needed is None else f" behind position {places[needed, microbatch]}"
                 problem = f"expected {kind}{microbatch} in stage {stage}, got none"
                 raise LayerError("schedule", f'{problem}; add ("{kind}", {microbatch}){place}')
 

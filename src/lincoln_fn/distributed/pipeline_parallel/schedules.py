@@ -93,9 +93,10 @@ def one_f_one_b(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
 
 @checked
 def zero_bubble_h1(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
-    """Make the schedule that delays W, so that a stage waits a third as long as in 1F1B.
+    """Make the schedule that delays W, to fill some of the time in which a stage would wait.
 
-    Every stage keeps p caches, as the first one does in 1F1B.
+    If all actions take the same time, a stage waits half as long as in 1F1B, or a third as long as
+    where 1F1B sends dx after W. Every stage keeps p caches, as the first one does in 1F1B.
 
     Args:
         stages: p.
@@ -116,10 +117,11 @@ def zero_bubble_h1(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
 
 @checked
 def zero_bubble_h2(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
-    """Make the schedule that also begins with more F, so that no stage waits.
+    """Make the schedule that also begins with more F, so that W fills all of that time.
 
-    Every stage keeps 2 p - 1 caches. The stages end one after the other, as they began. So there
-    is no waiting only if the next step begins in a stage before all others have ended this one.
+    If all actions take the same time, no stage waits. Every stage keeps 2 p - 1 caches. The stages
+    end one after the other, as they began. So there is no waiting only if the next step begins in a
+    stage before all others have ended this one.
 
     Args:
         stages: p.

@@ -37,6 +37,11 @@ class Times:
         """Return the time of an action."""
         return {"F": self.F, "B": self.B, "W": self.W}[kind]
 
+    @property
+    def computing(self) -> float:
+        """The time of all three actions."""
+        return self.F + self.B + self.W
+
 
 @attrs.frozen
 class Interval:
@@ -77,37 +82,35 @@ def simulate(
     """
     done: dict[Source, Interval] = {}
     stages, free, position = len(schedule), [0.0] * len(schedule), [0] * len(schedule)
-    is_moving = True
-    while is_moving:
-        is_moving = False
-        for stage, actions in enumerate(schedule):
-            for action in actions[position[stage] :]:
-                source = source_of(stage, Action(*action), stages)
-                if source is not None and source not in done:
-                    break
-                begin = free[stage]
-                if source is not None:
-                    begin = max(begin, done[source].end + times[min(stage, source[0])].send)
-                time = _time(actions, position[stage], times[stage], joint_backward)
-                free[stage] = begin + time
-                done[stage, Action(*action)] = Interval(stage, *action, begin, free[stage])
-                position[stage] += 1
-                is_moving = True
+
+    def begin_of(stage: int) -> float | None:
+        """Return when a stage can begin its next action; None if it has none that can begin."""
+        if position[stage] == len(schedule[stage]):
+            return None
+        source = _source_of(stage, schedule[stage][position[stage]], stages)
+        if source is None:
+            return free[stage]
+        if source not in done:
+            return None
+        return max(free[stage], done[source].end + times[min(stage, source[0])].send)
+
+    while begins := [(s, begin) for s in range(stages) if (begin := begin_of(s)) is not None]:
+        for stage, begin in begins:
+            actions, i = schedule[stage], position[stage]
+            free[stage] = begin + _time(actions, i, times[stage], joint_backward)
+            done[stage, actions[i]] = Interval(stage, *actions[i], begin, free[stage])
+            position[stage] += 1
     if any(position[stage] < len(actions) for stage, actions in enumerate(schedule)):
         raise _cycle(schedule, position)
     return tuple(sorted(done.values(), key=lambda each: (each.begin, each.stage, each.end)))
 
 
-def source_of(stage: int, action: Action, stages: int) -> Source | None:
-    """Return the neighbour's action that an action waits for; None if there is none.
-
-    Example:
-        >>> source_of(1, Action("F", 3), 4), source_of(3, Action("B", 3), 4)
-        ((0, F3), None)
-    """
-    if action.kind == "F" and stage > 0:
+def _source_of(stage: int, action: Action, stages: int) -> Source | None:
+    """Return the neighbour's action that an action waits for; None if there is none."""
+    kind, _ = action
+    if kind == "F" and stage > 0:
         return stage - 1, action
-    if action.kind == "B" and stage < stages - 1:
+    if kind == "B" and stage < stages - 1:
         return stage + 1, action
     return None
 
@@ -129,9 +132,9 @@ def _cycle(schedule: Schedule, position: Sequence[int]) -> LayerError:
     while stage not in waits:
         i = position[stage]
         action = Action(*schedule[stage][i])
-        source = source_of(stage, action, len(schedule))
+        source = _source_of(stage, action, len(schedule))
         assert source is not None, "what waits, waits for a neighbour"
-        there = [tuple(each) for each in schedule[source[0]]].index(tuple(action))
+        there = schedule[source[0]].index(action)
         waits[stage] = (
             f"{action} of stage {stage} (position {i}) waits for {action} of stage {source[0]} "
             f"(position {there})"

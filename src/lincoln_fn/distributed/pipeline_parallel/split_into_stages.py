@@ -34,15 +34,11 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
     made = net.composition
     if made is None or made.label != "serial":
         raise wrong_kind("split_into_stages", "net", net, "lf.serial of layers")
-    if not 1 <= stages <= len(net.parts):
-        problem = (
-            f"expected from 1 to {len(net.parts)} stages, since net has {len(net.parts)} parts"
-        )
-        raise LayerError("split_into_stages", f"{problem}, got {stages}")
-    costs = [
-        each.times.F + each.times.B + each.times.W
-        for each in measure(net.parts, x, repeats=repeats)
-    ]
+    count = len(net.parts)
+    if not 1 <= stages <= count:
+        problem = f"expected from 1 to {count} stages, since net has {count} parts, got {stages}"
+        raise LayerError("split_into_stages", problem)
+    costs = [each.times.computing for each in measure(net.parts, x, repeats=repeats)]
     return tuple(serial(*net.parts[begin:end]) for begin, end in pairwise(_cuts(costs, stages)))
 
 
