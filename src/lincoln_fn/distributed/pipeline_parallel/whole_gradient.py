@@ -18,6 +18,7 @@ from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Messa
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import at, stage_of, with_at
 from lincoln_fn.layer import Params
+from lincoln_fn.optim import transforms
 
 
 def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> None:
@@ -98,8 +99,7 @@ def clipped(dparams: Params, max_norm: float, stages: Stages, messages: Connecti
     if not known:
         return dparams
     norm = torch.linalg.vector_norm(torch.cat(known))
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    return tree.map(lambda dp: (dp * factor).to(dp.dtype), dparams)
+    return transforms.clipped(dparams, norm, max_norm)
 
 
 def _counted(dparams: Params, stages: Stages) -> Iterator[Tensor]:

@@ -24,7 +24,7 @@ from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
 from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.transforms import Transform, clipped
 from lincoln_fn.shapes import LayerError
 
 
@@ -89,8 +89,7 @@ def _update(
         pairs = enumerate(zip(leaves, shapes, strict=True))
         divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
     norm = _norm(leaves, divided, group)
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    return inner.update(params, tree.map(lambda g: (g * factor).to(g.dtype), grads), state)
+    return inner.update(params, clipped(grads, norm, max_norm), state)
 
 
 def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:
