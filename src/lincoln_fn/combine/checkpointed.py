@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from lincoln_fn import tree
 from lincoln_fn.arguments import checked
-from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import owned
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -41,21 +41,9 @@ def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arr
     return visit(0, params, owned(visit.parts[0].forward(params, cache.x)[1]), g)
 
 
-def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    return visit(0, params, records)
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    return parts[0].init(key, x)
-
-
 def _advance(visit: VisitThere, params: Params, cache: Kept) -> Params:
     check_cache("checkpointed", cache, Kept)
     return tree.map(lambda _, trained: trained, cache.advanced, params)
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 @checked
@@ -77,5 +65,5 @@ def checkpointed(layer: Layer) -> Layer:
     """
     return composition(
         "checkpointed", (layer,), _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        gather=one_part.gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx,
     )  # fmt: skip

@@ -36,7 +36,8 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import owned
 from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
 
@@ -96,16 +97,8 @@ def _first(x: Arrays, shape: Shape) -> Tensor:
     return like.new_zeros(like.shape if shape is None else (len(like), *shape), dtype=dtype)
 
 
-def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    return visit(0, params, records)
-
-
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, shape: Shape) -> Params:
     return parts[0].init(key, (x, _first(x, shape)))
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 @checked
@@ -160,8 +153,8 @@ def fixed_point(
     return composition(
         "fixed_point", (cell,),
         partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
-        gather=_gather, init=partial(_init, shape=shape), advance=with_states, needs_dx=_needs_dx,
-        call=partial(_call, solver=chosen, shape=shape),
+        gather=one_part.gather, init=partial(_init, shape=shape), advance=with_states,
+        needs_dx=one_part.needs_dx, call=partial(_call, solver=chosen, shape=shape),
     )  # fmt: skip
 
 

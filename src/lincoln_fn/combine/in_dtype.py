@@ -14,10 +14,10 @@ import torch
 
 from lincoln_fn.arguments import FloatingDtype, checked
 from lincoln_fn.combine._dtypes import cast, dtype_of, like
-from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -60,17 +60,9 @@ def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     return like(visit(0, params, records), params)
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    return parts[0].init(key, x)
-
-
 def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
     check_cache("in_dtype", cache, InDtypeCache)
     return like(visit.advance(0, params, cache.cache), params, states=True)
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 @checked
@@ -104,9 +96,9 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         partial(_there, dtype=dtype, out_dtype=out_dtype),
         partial(_back, dtype=dtype),
         gather=_gather,
-        init=_init,
+        init=one_part.init,
         advance=_advance,
-        needs_dx=_needs_dx,
+        needs_dx=one_part.needs_dx,
         call=partial(_call, dtype=dtype, out_dtype=out_dtype),
     )
 

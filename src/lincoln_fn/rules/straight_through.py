@@ -14,9 +14,9 @@ Neurons for Conditional Computation", 2013.
 from __future__ import annotations
 
 from lincoln_fn.arguments import checked
-from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -36,20 +36,8 @@ def true_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tupl
     return visit(0, params, cache, g)
 
 
-def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    return visit(0, params, records)
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    return parts[0].init(key, x)
-
-
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return visit.advance(0, params, cache)
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 @checked
@@ -77,5 +65,5 @@ def straight_through(layer: Layer) -> Layer:
     """
     return composition(
         "straight_through", (layer,), _there, back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        gather=one_part.gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx,
     )  # fmt: skip

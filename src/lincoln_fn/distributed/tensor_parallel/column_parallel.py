@@ -40,7 +40,8 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, Params, call_repr
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
@@ -85,29 +86,9 @@ def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Lay
     return composition(
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
-        partial(back, group=group, gather_output=gather_output), gather=gather,
-        init=init, needs_dx=needs_dx, call=partial(call, name=name),
+        partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
+        init=one_part.init, needs_dx=one_part.needs_dx, call=partial(one_part.call, name=name),
     )  # fmt: skip
-
-
-def gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Return the gradient of the only part."""
-    return visit(0, params, records)
-
-
-def init(parts: tuple[Layer, ...], key: Key, x: Inputs) -> Params:
-    """Make the params of the only part."""
-    return parts[0].init(key, x)
-
-
-def needs_dx(i: int, params: Params) -> bool:
-    """Say that the gradient of the only part needs no dx."""
-    return False
-
-
-def call(parts: tuple[Layer, ...], *, name: str) -> str:
-    """Return the name of the layer."""
-    return name
 
 
 def own_columns(whole: dense.Params, group: Group) -> dense.Params:

@@ -36,7 +36,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     own_part,
     sum_over,
 )
-from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, own_columns
+from lincoln_fn.distributed.tensor_parallel.column_parallel import own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
 from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
@@ -48,6 +48,7 @@ from lincoln_fn.layers._attention_forms import Gradients, Inputs
 from lincoln_fn.layers.multi_head_attention import Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -147,11 +148,13 @@ def _own_heads_layer(num_heads: int, group: Group, p: float, is_causal: bool) ->
     own = num_heads // group.size
     heads = _heads.attention_heads(own, p=p, is_causal=is_causal)
     if p:
+        # A function of this file, since `lf.fast` has another one for `_heads.forward`.
         forward = partial(_forward_dropped, group=group, num_heads=own, p=p, is_causal=is_causal)
         heads = heads.replace(forward=forward, predict=heads.predict)
     return composition(
         "parallel_heads", (heads,), partial(heads_there, group=group),
-        partial(heads_back, group=group), gather=gather, init=init, advance=_advance_heads,
+        partial(heads_back, group=group), gather=one_part.gather, init=one_part.init,
+        advance=_advance_heads,
     )  # fmt: skip
 
 
@@ -226,5 +229,5 @@ def parallel_attention(
         (*whole.parts[:3], heads, output),
         back=partial(back, group=group),
         init=partial(_init_own, whole=whole, group=group),
-        call=partial(call, name=call_repr(NAME, num_heads, GROUP, **options)),
+        call=partial(one_part.call, name=call_repr(NAME, num_heads, GROUP, **options)),
     )

@@ -22,11 +22,7 @@ from functools import partial
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.column_parallel import (
-    call,
-    column_parallel,
-    own_columns,
-)
+from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
@@ -34,6 +30,8 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr
 from lincoln_fn.layers import dense
 from lincoln_fn.layers._attention_forms import NAME as ATTENTION
+from lincoln_fn.paths import map_paths
+from lincoln_fn.walk import one_part
 
 
 @checked
@@ -94,7 +92,7 @@ def parallel_encoder_block(
     first = column_parallel(dim_feedforward, group, bias=bias)
     last = row_parallel(1, group, bias=bias).replace(name=f"row_parallel(features, {GROUP})")
 
-    def divided(layer: Layer) -> Layer:
+    def divided(layer: Layer, path: str) -> Layer:
         if layer.composition is None:
             return layer
         if layer.composition.label == ATTENTION:
@@ -104,7 +102,7 @@ def parallel_encoder_block(
             inner = parallel_dropout(dropout, group) if dropout else dropped
             made = partial(_init_feed_forward, whole=layer, group=group)
             return layer.rebuild((first, active, inner, last, after), init=made)
-        return layer.rebuild(tuple(map(divided, layer.parts)))
+        return layer
 
     options = {
         "dim_feedforward": (dim_feedforward, 2048), "dropout": (dropout, 0.1),
@@ -113,7 +111,8 @@ def parallel_encoder_block(
         "batch_first": (batch_first, True),
     }  # fmt: skip
     name = call_repr("parallel_encoder_block", num_heads, GROUP, **options)
-    return whole.rebuild(tuple(map(divided, whole.parts)), call=partial(call, name=name))
+    call = partial(one_part.call, name=name)
+    return whole.rebuild(map_paths(divided, whole).parts, call=call)
 
 
 def _init_feed_forward(

@@ -37,12 +37,12 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     own_part,
     sum_over,
 )
-from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, needs_dx
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import dense
 from lincoln_fn.shapes import check_input, check_params
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -162,6 +162,6 @@ def row_parallel(
     return composition(
         NAME, (whole.replace(init=made),),
         partial(there, group=group, input_is_parallel=input_is_parallel),
-        partial(back, group=group, input_is_parallel=input_is_parallel), gather=gather,
-        init=init, needs_dx=needs_dx, call=partial(call, name=name),
+        partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
+        init=one_part.init, needs_dx=one_part.needs_dx, call=partial(one_part.call, name=name),
     )  # fmt: skip

@@ -29,13 +29,13 @@ from torch import Tensor
 from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.collectives import check_divisible, own_part, sum_over
-from lincoln_fn.distributed.tensor_parallel.column_parallel import call, gather, init, needs_dx
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import embedding
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -160,5 +160,6 @@ def vocab_parallel_embedding(
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
     return composition(
         NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
-        gather=gather, init=init, needs_dx=needs_dx, call=partial(call, name=name),
+        gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
+        call=partial(one_part.call, name=name),
     )  # fmt: skip
