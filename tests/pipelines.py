@@ -10,7 +10,7 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
     zero_bubble_h1,
     zero_bubble_h2,
 )
-from lincoln_fn.distributed.pipeline_parallel.tied_params import scores
+from lincoln_fn.distributed.pipeline_parallel.scores import scores
 
 SCHEDULES = {"gpipe": gpipe, "1f1b": one_f_one_b, "h1": zero_bubble_h1, "h2": zero_bubble_h2}
 

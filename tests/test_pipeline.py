@@ -23,9 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn.distributed import alone, mean
+from lincoln_fn.distributed.data_parallel.shards import drawing_for
 from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
+from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 
@@ -166,6 +168,16 @@ def test_compiled_stages_give_the_same_bits_with_each_schedule(uncompiled):
     assert first[0] == second[0] == pytest.approx(eager[0], rel=1e-5)
     for ours, theirs in zip(first[1], second[1], strict=True):
         assert same(ours, theirs)
+
+
+def test_microbatches_of_one_size_have_one_graph(uncompiled):
+    layer, (x, _) = lf.serial(lf.dense(5), lf.dropout(0.2)), mixed_batch(9)
+    made, params = stage_functions(1, layer, compiled=True), layer.init(lf.Key(0), x)
+    for first, end in ((0, 2), (2, 4), (4, 6), (6, 9)):
+        drawing = drawing_for(params, first, end - first, of=9)
+        y, cache = made.forward(drawing, x[first:end])
+        made.grads_at(drawing, made.cotangents(drawing, cache, y)[1])
+    assert len(made.forward.function.graphs) == len(made.grads_at.function.graphs) == 2
 
 
 def test_the_layer_is_that_of_its_stages():

@@ -63,6 +63,15 @@ def test_clipping_by_the_norm_of_one_stage_is_refused():
         lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
 
 
+def test_a_batch_without_labels_to_average_over_is_refused():
+    net, reduce = pipeline((lf.dense(3), lf.dense(2)), one_f_one_b(2, 2), alone())
+    optimizer, loss, x = lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy(), torch.ones(4, 5)
+    step = lf.make_step(net, loss, optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    with pytest.raises(ValueError, match="expected labels to average over, got only ignored ones"):
+        step(state, (x, torch.full((4,), -100)))
+
+
 def test_errors_name_the_stage():
     net, reduce = pipeline((lf.dense(3), lf.serial(lf.dense(2))), one_f_one_b(2, 2), alone())
     optimizer = lf.optim.sgd(0.1)

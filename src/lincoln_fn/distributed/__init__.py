@@ -18,9 +18,9 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
     zero_bubble_h1,
     zero_bubble_h2,
 )
+from lincoln_fn.distributed.pipeline_parallel.scores import scores
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times, simulate
 from lincoln_fn.distributed.pipeline_parallel.split_into_stages import split_into_stages
-from lincoln_fn.distributed.pipeline_parallel.tied_params import scores
 from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
 from lincoln_fn.distributed.sharding.directory import Directory
 from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded

@@ -113,9 +113,8 @@ def measure_link(group: Group, like: Tensor, *, repeats: int = 5) -> Link:
         min(_back_and_forth(group, each) for _ in range(repeats))
         for each in (like.flatten()[:1], like)
     ]
-    latency, whole = group.gather(torch.tensor(least, dtype=torch.float64, device=like.device))[
-        0
-    ].tolist()
+    own = torch.tensor(least, dtype=torch.float64, device=like.device)
+    latency, whole = group.gather(own)[0].tolist()
     rest = max(whole - latency, 1e-9)
     return Link(latency, (like.nbytes - like.itemsize) / rest)
 

@@ -22,6 +22,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.layer import Arrays
@@ -69,12 +70,13 @@ class Connections:
         Raises:
             LayerError: if it has too many tensors.
         """
-        shapes = _shapes_of(message.arrays)
+        shapes, leaves = _shapes_of(message.arrays), tree.leaves(message.arrays)
         header = {"shapes": shapes, "numbers": message.numbers, "common": self._common}
-        if len(json.dumps(header)) > _HEADER:
-            problem = f"expected an output of fewer tensors, got {len(_leaves(message.arrays))}"
+        text = json.dumps(header)
+        if len(text) > _HEADER:
+            problem = f"expected an output of fewer tensors, got {len(leaves)}"
             raise LayerError("pipeline", f"{problem}; stack them, or cut the stages elsewhere")
-        self._begin_to_send(to, header, _leaves(message.arrays))
+        self._begin_to_send(to, text, leaves)
 
     def expect(self, source: int, keys: Iterable[Hashable]) -> None:
         """Begin to receive messages, named in the order in which the other process sends them."""
@@ -108,13 +110,13 @@ class Connections:
         if error is not None:
             raise error
 
-    def _begin_to_send(self, to: int, header: Json, leaves: list[Tensor]) -> None:
+    def _begin_to_send(self, to: int, header: str, leaves: list[Tensor]) -> None:
         if to not in self._senders:
             self._senders[to] = ThreadPoolExecutor(1)
         self._sent.append(self._senders[to].submit(self._transmit, to, header, leaves))
 
-    def _transmit(self, to: int, header: Json, leaves: list[Tensor]) -> None:
-        text = bytearray(json.dumps(header).encode().ljust(_HEADER))
+    def _transmit(self, to: int, header: str, leaves: list[Tensor]) -> None:
+        text = bytearray(header.encode().ljust(_HEADER))
         begin = torch.frombuffer(text, dtype=torch.uint8).to(self._device)
         works = [self._group.send(each, to) for each in (begin, *leaves)]
         with self._group.waiting():
@@ -159,7 +161,7 @@ class Connections:
         rank, lost = self._group.rank, getattr(error, "ranks", ())
         origins = [origin for origin, told in self._told.values() if told is error]
         origin = min(origins, default=rank)
-        header = {"error": _encoded(error, rank), "origin": origin}
+        header = json.dumps({"error": _encoded(error, rank), "origin": origin})
         others = [
             other
             for other in range(self._group.size)
@@ -181,12 +183,6 @@ class Connections:
                 self._receive(source)
             except LayerError:
                 continue  # what is common differs, or the error itself has come
-
-
-def _leaves(arrays: Arrays) -> list[Tensor]:
-    if isinstance(arrays, tuple):
-        return [leaf for each in arrays for leaf in _leaves(each)]
-    return [] if arrays is None else [arrays]
 
 
 def _shapes_of(arrays: Arrays) -> Json:

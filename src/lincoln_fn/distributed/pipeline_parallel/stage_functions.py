@@ -42,16 +42,17 @@ def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
         (torch.Size([1, 3]), Params(weight=float32[3, 2], bias=float32[2]))
     """
 
-    def back(known: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:
-        return cotangents(layer, *known, g, dx=i > 0)
+    # `compile` takes functions of two trees.
+    def back(before: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:
+        return cotangents(layer, *before, g, dx=i > 0)
 
     def gradient(params: Params, sites: Record) -> Params:
         return grads_at(layer, params, sites)
 
     place, made = f"pipeline[{i}]", (layer.forward, back, gradient)
-    forward, both, grads = map(compiled_function, made) if compiled else made
+    forward, dx, grads = map(compiled_function, made) if compiled else made
     return StageFunctions(
         Placed(place, layer.name, "forward", forward),
-        Placed(place, layer.name, "backward", lambda params, cache, g: both((params, cache), g)),
+        Placed(place, layer.name, "backward", lambda params, cache, g: dx((params, cache), g)),
         Placed(place, layer.name, "grads", grads),
     )

@@ -10,57 +10,17 @@ is the gradient of each of them. So the same update keeps them equal, bit for bi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.combine import _scores
-from lincoln_fn.initializers import Fans, normal
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.layers import embedding
+from lincoln_fn.layer import Params
 from lincoln_fn.record import evolve
 from lincoln_fn.shapes import LayerError
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
 Tied: TypeAlias = tuple[str, ...]
-
-_NORMAL = normal(1.0)
-
-
-@checked
-def scores(num_embeddings: PositiveInt) -> Layer:
-    """Score each row of a table of embeddings: y = h E^T.
-
-    As the last layer of a pipeline, with the params of the first stage's embedding, it does what
-    `lf.tied` does in one process.
-
-    Args:
-        num_embeddings: the number of rows of E.
-
-    Returns:
-        The layer, from (..., n_features) to (..., num_embeddings). Its params are those of
-        `lf.embedding`.
-
-    Example:
-        >>> net = scores(10)
-        >>> net.init(lf.Key(0), torch.zeros(2, 3))
-        Params(weight=float32[10, 3])
-    """
-    made = _scores.scores()
-    return made.replace(
-        name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
-    )
-
-
-def _init(key: Key, h: Float[Tensor, "*batch n_features"], *, num_embeddings: int) -> Params:
-    shape, fans = (num_embeddings, h.shape[-1]), Fans(num_embeddings, h.shape[-1])
-    return embedding.Params(_NORMAL.draw(checked_key("scores", key).near(h), shape, fans, h.dtype))
 
 
 def stage_of(path: str) -> int:
