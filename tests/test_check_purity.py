@@ -58,6 +58,10 @@ IMPURE = {
         RELU.replace(forward=in_place(1, lambda x: x.data.add_(1))(RELU.forward)),
         "forward changed x in place",
     ),
+    "forward changes x through numpy": (
+        RELU.replace(forward=in_place(1, lambda x: x.detach().numpy().fill(0))(RELU.forward)),
+        "forward changed x in place",
+    ),
     "forward changes params": (
         DENSE.replace(forward=in_place(0, add_to_bias)(DENSE.forward)),
         "forward changed params.bias in place",

@@ -1,11 +1,14 @@
 """The report of a check: its findings, how it prints, and how a notebook shows it."""
 
+import sys
+
 import attrs
 import pytest
 import torch
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing import Finding, Report, check_layer, check_loss
 
 X = keys.normal(lf.Key(1), (5, 3))
@@ -62,6 +65,29 @@ def test_a_notebook_shows_a_table_with_escaped_text():
     assert "color" not in shown  # so that it reads on a light and a dark page
 
 
+def test_a_notebook_shows_no_empty_columns():
+    shown = report_of(DENSE)._repr_html_()
+    assert shown.count("<th") - shown.count("<thead") == 2
+    assert "mistake" not in shown
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "heading"),
+    [
+        (["right", "right"], "right"),
+        (["right", "wrong", "not judged"], "wrong"),
+        (["right", "not judged"], "right"),
+        (["not judged"], "not judged"),
+        ([], "right"),
+    ],
+)
+def test_the_heading_is_the_verdict_on_all(verdicts, heading):
+    report = Report("a()", tuple(Finding("", "a()", "dx", verdict) for verdict in verdicts))
+    assert report.verdict == heading
+    assert str(report).splitlines()[0] == f"a(): {heading}"
+    assert f"</b>: {heading}<table>" in report._repr_html_()
+
+
 def test_the_wrong_part_of_a_network_is_named_by_its_path():
     net = lf.serial(lf.dense(4), lf.residual(lf.serial(lf.dense(4), NO_TANH)), lf.dense(2))
     report = report_of(net)
@@ -80,6 +106,29 @@ def test_code_that_raises_is_reported():
     report = report_of(lf.tanh().replace(backward=raises))
     assert report.mistakes[0].leaf == "backward"
     assert str(report.mistakes[0]) == "tanh(): backward raised IndexError: no such row"
+
+
+def test_a_loss_that_refuses_its_target_is_reported():
+    report = check_loss(lf.losses.mse(), X, torch.zeros(4, 2), all=True)
+    assert [(f.leaf, f.name) for f in report.mistakes] == [("forward", "refused")]
+    assert "expected target of shape (5, 3)" in str(report)
+
+
+def test_a_backward_that_refuses_is_reported():
+    def refuses(params, cache, g):
+        raise LayerError("mine()", "expected another g")
+
+    report = report_of(lf.tanh().replace(backward=refuses))
+    assert [(f.leaf, f.name) for f in report.mistakes] == [("backward", "refused")]
+
+
+def test_right_code_on_a_kink_does_not_import_the_hypotheses(monkeypatch):
+    for name in ("blame", "naming"):
+        monkeypatch.delitem(sys.modules, f"lincoln_fn.testing.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "lincoln_fn.testing.hypotheses", None)
+    assert check_layer(lf.relu(), (), torch.tensor([-1.0, 0.0, 2.0]), all=True).remarks
+    with pytest.raises(ImportError, match="hypotheses"):
+        report_of(NO_TANH)
 
 
 def test_an_impure_function_is_reported():

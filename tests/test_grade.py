@@ -101,6 +101,15 @@ def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
     assert given != expected
 
 
+def test_a_forward_that_refuses_the_case_earns_nothing():
+    def refuses(params, x):
+        raise LayerError("dense(4)", "expected another x")
+
+    graded = grade(handed_in(right, forward=refuses), REFERENCE, CASES, points={"y": 1})
+    assert (graded.points, graded.possible) == (0, 4)
+    assert graded.problems == ("expected another x",)
+
+
 def exits(params, x, g):
     sys.exit("enough")
 

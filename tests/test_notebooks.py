@@ -18,7 +18,7 @@ pytest.importorskip("ipykernel")
 notebooks = pytest.importorskip("notebooks", reason="jupytext or nbclient is not installed")
 v4 = notebooks.nbformat.v4
 
-CHECK = re.compile(r"<b>(.*?)</b>: (right|wrong)")
+CHECK = re.compile(r"<b>(.*?)</b>: (right|wrong|not judged)")
 
 
 @cache
@@ -45,9 +45,12 @@ def checks(name):
     for output in outputs(name):
         html = output.get("data", {}).get("text/html", "")
         if check := CHECK.search(html):
+            heads = re.findall(r"<th .*?>(.*?)</th>", html)
             cells = re.findall(r"<td.*?>(.*?)</td>", unescape(html))
+            column = heads.index("mistake") if "mistake" in heads else len(cells)
             remarks = re.findall(r"<li>(.*?)</li>", unescape(html))
-            found.append((check[1], check[2], *filter(None, cells[2::5]), *remarks))
+            mistakes = filter(None, cells[column :: len(heads)])
+            found.append((check[1], check[2], *mistakes, *remarks))
     return found
 
 

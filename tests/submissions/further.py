@@ -1,7 +1,5 @@
 """Further activations, shapes and losses."""
 
-import math
-
 import torch
 from torch.nn import functional
 
@@ -11,66 +9,6 @@ from submissions.submission import Submission, layer, normal, trained
 X, T = normal(6, 4), normal(6, 4, seed=1)
 
 SEQUENCE = normal(2, 4, 4, seed=5)
-
-GATES = (normal(4, 9, seed=3) / 2, normal(3, 9, seed=4) / 2)
-
-QKV = tuple(normal(2, 5, 4, seed=seed) for seed in (6, 7, 8))
-
-
-def gru(params, x):
-    w, u = params
-    h, hs, kept = x.new_zeros(len(x), 3), [], []
-    for t in range(x.shape[1]):
-        a, b = x[:, t] @ w, h @ u
-        r, z = torch.sigmoid(a[:, :3] + b[:, :3]), torch.sigmoid(a[:, 3:6] + b[:, 3:6])
-        n = torch.tanh(a[:, 6:] + r * b[:, 6:])
-        kept.append((h, r, z, n, b[:, 6:]))
-        h = (1 - z) * n + z * h
-        hs.append(h)
-    return torch.stack(hs, 1), (x, kept)
-
-
-def gru_backward(mistake):
-    def backward(params, cache, g):
-        (w, u), (x, kept) = params, cache
-        dw, du, dx, dh = 0 * w, 0 * u, torch.zeros_like(x), 0
-        for t in reversed(range(x.shape[1])):
-            h, r, z, n, b_n = kept[t]
-            d = g[:, t] + dh
-            dz = d * h if mistake == "n in dz" else d * (h - n)
-            dn = d if mistake == "1 - z" else d * (1 - z)
-            dan = dn * (1 - n**2)
-            dr = dan if mistake == "b_n" else dan * b_n
-            dar, daz = dr * r * (1 - r), dz * z * (1 - z)
-            da = torch.cat([dar, daz, dan], 1)
-            db = torch.cat([dar, daz, dan if mistake == "r" else dan * r], 1)
-            dx[:, t] = da @ w.mT
-            dw, du = dw + x[:, t].mT @ da, du + h.mT @ db
-            dh = db @ u.mT + (0 if mistake == "skip" else d * z)
-        return dx, (dw, du)
-
-    return backward
-
-
-def attention(x):
-    q, k, v = x
-    allowed = torch.ones(5, 5).tril().bool()
-    scores = (q @ k.mT / math.sqrt(4)).masked_fill(~allowed, -math.inf)
-    weights = torch.softmax(scores, -1)
-    return weights @ v, (q, k, v, weights)
-
-
-def attention_backward(mistake):
-    def backward(cache, g):
-        q, k, v, a = cache
-        da = g @ v.mT
-        axis = -2 if mistake == "axis" else -1
-        ds = a * (da - (da * a).sum(axis, keepdim=True))
-        scale = 1 if mistake == "scale" else 0.5
-        dk = (ds if mistake == "transposition" else ds.mT) @ q
-        return ds @ k * scale, dk * (1 if mistake == "scale of k" else scale), a.mT @ g
-
-    return backward
 
 
 def one(what, made, says, x=X, params=None, family="other"):
@@ -219,13 +157,6 @@ WRONG = [
     ),
 ]
 RIGHT = [
-    one("gru as the chain rule has it", trained(gru, gru_backward("")), "", SEQUENCE, GATES),
-    one(
-        "causal attention as the chain rule has it",
-        layer(attention, attention_backward("")),
-        "",
-        QKV,
-    ),
     one(
         "prelu",
         trained(prelu, lambda a, x, g: (torch.where(x > 0, g, a * g), (g * x * (x <= 0)).sum())),

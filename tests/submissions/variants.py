@@ -140,4 +140,7 @@ WRONG = [
         "flip",
     ),
 ]
-RIGHT = []
+RIGHT = [
+    recurrent("", "as the chain rule has it", ""),
+    attentive("", "as the chain rule has it", ""),
+]

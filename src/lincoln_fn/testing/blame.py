@@ -7,11 +7,12 @@ import attrs
 from lincoln_fn.keys import Key
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.failure import failure
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
 from lincoln_fn.testing.localise import Part, parts_at
 from lincoln_fn.testing.naming import Mistake, name_mistakes, worst_place
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
-from lincoln_fn.testing.report import Finding, kink_remark
+from lincoln_fn.testing.report import Finding, Verdict, kink_remark
 from lincoln_fn.testing.sample import Sample, sample
 
 NOT_LINEAR = Mistake("not linear in g", "is not linear in g: is g a factor of every term?")
@@ -65,7 +66,6 @@ def _named(judgement: Judgement, at: Sample, not_linear: str | None) -> dict[int
         i = at.names.index(not_linear)
         if i not in found or not found[i].name:
             found[i] = NOT_LINEAR
-            judgement.verdicts[i] = "wrong"
     return found
 
 
@@ -75,20 +75,16 @@ def _findings(
     found = []
     evidence = judgement.evidence
     for i, name in enumerate(at.names):
-        finding = Finding(
-            part.path if part else "",
-            at.layer.name,
-            name,
-            judgement.verdicts[i],
-            left_out=judgement.left_out[i],
-        )
+        verdict: Verdict = "wrong" if i in mistakes else judgement.verdicts[i]
+        path = part.path if part else ""
+        finding = Finding(path, at.layer.name, name, verdict, left_out=judgement.left_out[i])
         if i in mistakes:
             finding = attrs.evolve(
                 finding,
                 name=mistakes[i].name,
                 sentence=f"{finding.where}: {name} {mistakes[i].sentence}",
             )
-        if evidence is not None and judgement.verdicts[i] == "wrong":
+        if evidence is not None and verdict == "wrong":
             given, right = evidence.given[i], evidence.expected[i]
             place = worst_place(given, right) if given.shape == right.shape else None
             finding = attrs.evolve(finding, place=place, error=relative_error(given, right))
@@ -119,7 +115,7 @@ def _wrong(part: Part, key: Key) -> list[Finding]:
         if is_plainly_right(at, key, 2) and not_linear is None:
             return []
     except (GradientError, LayerError) as error:
-        return [Finding(part.path, part.layer.name, "backward", "wrong", "contract", str(error))]
+        return [failure(part, error)]
     judgement = judge(at, key)
     if "wrong" not in judgement.verdicts and not_linear is None:
         return []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 import torch
-from torch import Tensor
 
-from lincoln_fn import tree
 from lincoln_fn._batches import check_example
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.keys import Key
@@ -17,8 +15,7 @@ from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
-
-T = TypeVar("T")
+from lincoln_fn.testing.sample import doubled
 
 
 @overload
@@ -69,7 +66,7 @@ def check_layer(
 
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
-        LayerError: if an argument has the wrong type; and as the layer does.
+        LayerError: if an argument has the wrong type; and as the layer does, not with `all=True`.
 
     Example:
         >>> import lincoln_fn as lf
@@ -83,7 +80,7 @@ def check_layer(
     check_kinds("check_layer", "(layer, params, x)", layer=(layer, Layer), key=(key, Key))
     check_example("check_layer", x)
     options = Options(key, directions, predict_is_forward, all)
-    report = checked(layer, _double(params), _double(x), options)
+    report = checked(layer, doubled(params), doubled(x), options)
     return report if all else None
 
 
@@ -117,7 +114,7 @@ def check_loss(
 
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.
-        LayerError: if an argument has the wrong type; and as the loss does.
+        LayerError: if an argument has the wrong type; and as the loss does, not with `all=True`.
 
     Example:
         >>> import lincoln_fn as lf
@@ -126,7 +123,7 @@ def check_loss(
     """
     check_kinds("check_loss", "(loss, prediction, target)", loss=(loss, Loss), key=(key, Key))
     check_example("check_loss", prediction)
-    prediction, target = _double(prediction), _double(target)
+    prediction, target = doubled(prediction), doubled(target)
     as_layer = Layer(
         loss.name,
         forward=lambda params, x: loss.forward(x, target),
@@ -146,10 +143,3 @@ def _has_default_g(loss: Loss, prediction: Arrays, target: Arrays) -> bool:
     value, cache = loss.forward(prediction, target)
     one = loss.backward(cache, torch.ones_like(value))
     return close_trees(loss.backward(cache), one)
-
-
-def _double(arrays: T) -> T:
-    def converted(leaf: Tensor) -> Tensor:
-        return leaf.double() if leaf.is_floating_point() else leaf
-
-    return tree.map(converted, arrays, states=True)

@@ -13,6 +13,10 @@ class GradientError(AssertionError):
     """Raised if a layer or loss breaks the contract; names the leaf and the likely mistake."""
 
 
+class ImpureError(GradientError):
+    """Raised if a function changes an argument, or gives something else the second time."""
+
+
 def close(given: Tensor, expected: Tensor) -> bool:
     """Return whether two tensors have one shape and, up to the oracles' error, the same values.
 

@@ -15,7 +15,7 @@ from lincoln_fn.layer import Arrays
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.expansions import EXPANSIONS
 from lincoln_fn.testing.oracles import by_autograd, full_gradient
-from lincoln_fn.testing.sample import Sample
+from lincoln_fn.testing.sample import Sample, floating_leaves
 from lincoln_fn.testing.tape import Tape, recorded
 
 # Of more numbers than these, differences take long.
@@ -44,17 +44,17 @@ class Evidence:
     @property
     def x(self) -> list[Tensor]:
         """The floating tensors of x."""
-        return [leaf for leaf in tree.leaves(self.sample.x) if leaf.is_floating_point()]
+        return floating_leaves(self.sample.x)
 
     @cached_property
     def y(self) -> list[Tensor]:
         """The floating tensors of y."""
-        return [leaf for leaf in tree.leaves(self.sample.y) if leaf.is_floating_point()]
+        return floating_leaves(self.sample.y)
 
     @cached_property
     def g(self) -> list[Tensor]:
         """The floating tensors of g."""
-        return [leaf for leaf in tree.leaves(self.sample.g) if leaf.is_floating_point()]
+        return floating_leaves(self.sample.g)
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -7,15 +7,13 @@ of a softmax. The tape records these functions' parts by the code below.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Any: the arguments as torch has them.
-Function = Callable[..., Any]
+from lincoln_fn.testing.call import Function
 
 
 def softmax(x: Tensor, dim: int = -1, *_: Any, **__: Any) -> Tensor:

@@ -13,13 +13,14 @@ from lincoln_fn._kinds import check_kinds
 from lincoln_fn._mends import shown
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.testing.grading.examined import doubled, examined
+from lincoln_fn.testing.grading.examined import examined
 from lincoln_fn.testing.grading.hints import Level, hint
 from lincoln_fn.testing.grading.isolated import KEPT, Ran, run_isolated
 from lincoln_fn.testing.grading.record import Grade, Mark
 from lincoln_fn.testing.grading.submission import Submission
+from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Report
-from lincoln_fn.testing.sample import floating
+from lincoln_fn.testing.sample import doubled, floating
 
 
 def grade(
@@ -139,7 +140,7 @@ def _mark(
             shares.append(0.0)
             continue
         finding = next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
-        if finding is None:  # where the contract is broken, nothing else is judged
+        if finding is None:  # where a function fails, nothing else is judged
             broken = _broken(report)
             is_lost = bool(broken) and (leaf != "y" or broken[0].leaf == "forward")
             shares.append(0.0 if is_lost else 1.0)
@@ -160,8 +161,8 @@ def _mark(
 
 
 def _broken(report: Report) -> list[Finding]:
-    """List where the submission itself breaks the contract of a layer."""
-    return [f for f in report.mistakes if f.name == "contract" and not f.path]
+    """List the submission's own functions that break the contract, or refuse the case."""
+    return [f for f in report.mistakes if f.leaf in FUNCTIONS and not f.path]
 
 
 def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:

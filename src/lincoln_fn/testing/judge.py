@@ -8,8 +8,6 @@ out; elsewhere it is a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 import torch
 from torch import Tensor
@@ -99,16 +97,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     left_out: list[Places] = []
     wrong_here = False
     for i, name in enumerate(at.names):
-        votes: list[Vote] = []
-        for n, (point, auto) in enumerate(zip(points, automatic, strict=True)):
-            votes.append(vote(point, i, auto, key.fold_in(100 + 10 * i + n)))
-            if votes.count("right") == ENOUGH or votes.count("wrong") == ENOUGH:
-                break
-        verdict: Verdict = "not judged"
-        if votes.count("wrong") > votes.count("right"):
-            verdict = "wrong"
-        elif "right" in votes:
-            verdict = "right"
+        verdict = _elected(points, automatic, i, key.fold_in(100 + i))
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
@@ -136,6 +125,18 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
             if verdicts[i] == "wrong" and agree(given, right, floor(where)):
                 verdicts[i] = "not judged"
     return Judgement(verdicts, left_out, evidence, remarks)
+
+
+def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key) -> Verdict:
+    """Let the points vote on one gradient."""
+    votes: list[Vote] = []
+    for n, (point, auto) in enumerate(zip(points, automatic, strict=True)):
+        votes.append(vote(point, i, auto, key.fold_in(n)))
+        if votes.count("right") == ENOUGH or votes.count("wrong") == ENOUGH:
+            break
+    if votes.count("wrong") > votes.count("right"):
+        return "wrong"
+    return "right" if "right" in votes else "not judged"
 
 
 def _close_by(at: Sample, key: Key, *, inside: bool = False) -> list[Sample]:
@@ -217,9 +218,8 @@ def _places(mask: Tensor) -> Places:
     return tuple(tuple(place) for place in mask.nonzero().tolist())
 
 
-def relative_error(given: Tensor, expected: Sequence[float] | Tensor) -> float:
-    """Compute the largest error in multiples of the largest expected value."""
-    right = torch.as_tensor(expected)
+def relative_error(given: Tensor, right: Tensor) -> float:
+    """Compute the largest error in multiples of the largest value of the right gradient."""
     if given.shape != right.shape or not right.numel():
         return float("inf")
     size = float(right.abs().max()) or 1.0

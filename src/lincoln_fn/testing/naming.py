@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses import HYPOTHESES, Guess, Hypothesis
+from lincoln_fn.testing.purity import not_finite
+
+if TYPE_CHECKING:
+    from lincoln_fn.testing.hypotheses import Guess, Hypothesis
 
 # A guess is as exact as the submission, unless the right gradient is from differences.
 SAME = 1e-6
@@ -39,13 +43,16 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
     Returns:
         A mistake for each of them.
     """
+    # Right code on a kink is judged, too, and does not import the hypotheses.
+    from lincoln_fn.testing.hypotheses import HYPOTHESES
+
     found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
     for hypothesis in HYPOTHESES:
-        left = [i for i in wrong if i not in found]
-        if not left:
-            break
-        best, explained = _best(hypothesis, evidence, left)
-        if best is not None:
+        # One mistake may be made twice, in other words: another of g's axes, another of the uses.
+        while left := [i for i in wrong if i not in found]:
+            best, explained = _best(hypothesis, evidence, left)
+            if best is None:
+                break
             words = best.words() if callable(best.words) else best.words
             sentence = hypothesis.sentence.format(**words)
             if words.get("code"):
@@ -59,10 +66,8 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
 def _plain(evidence: Evidence, i: int) -> Mistake | None:
     """Name what can be seen of the two gradients alone."""
     given, right = evidence.given[i], evidence.expected[i]
-    count = int((~given.isfinite()).sum())
-    if count:
-        values = "1 value that is" if count == 1 else f"{count} values that are"
-        return Mistake("not finite", f"holds {values} not finite")
+    if told := not_finite(given):
+        return Mistake("not finite", told)
     if given.shape == right.shape and not bool(right.any()):
         return Mistake("forward ignores it", "should be zero: forward does not depend on it")
     return None

@@ -23,7 +23,7 @@ from lincoln_fn.layer import Layer, unchanged
 T = TypeVar("T")
 
 LOW = (torch.float32, torch.bfloat16, torch.float16)
-FUNCTIONS = ("forward", "backward", "predict", "input_grad", "grads", "advance")
+FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")
 _NAMED = {"float": torch.float32, "bfloat16": torch.bfloat16, "half": torch.float16}
 
 
@@ -54,13 +54,16 @@ class Doubled(TorchFunctionMode):
             self._seen["leaves torch for numpy, where autograd cannot follow"] = None
         if name in _NAMED and isinstance(args[0], Tensor):
             self._note(name, _NAMED[name], args[0])
-            return args[0].double()
+            return args[0].to(torch.float64, copy=True)
         given: Any = (args, kwargs or {})
         args, kwargs = optree.tree_map(_raised, given, none_is_leaf=True)
         low = next((a for a in _leaves(given) if a in LOW), None) if _has_low(given) else None
         result = func(*args, **kwargs)
         if low is not None:
             self._note(name, low, result)
+            # A conversion to lower precision would have copied: code may change it in place.
+            if isinstance(result, Tensor) and any(a is result for a in _leaves((args, kwargs))):
+                return result.clone()
         if isinstance(result, Tensor) and result.dtype in LOW:
             # Of tensors, a function makes low precision only if they are low or integers.
             if not any(isinstance(leaf, Tensor) for leaf in _leaves(given)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 
 
 class Seen(NamedTuple):
@@ -46,7 +46,7 @@ def check_untouched(name: str, function: str, before: list[Seen]) -> None:
         before: from `snapshot`.
 
     Raises:
-        GradientError: naming the tensor that was changed.
+        ImpureError: naming the tensor that was changed.
 
     Example:
         >>> before = snapshot(x=torch.zeros(2))
@@ -54,11 +54,11 @@ def check_untouched(name: str, function: str, before: list[Seen]) -> None:
         tensor([1., 1.])
         >>> check_untouched("mine", "forward", before)
         Traceback (most recent call last):
-        lincoln_fn.testing.diagnosis.GradientError: mine: forward changed x in place
+        lincoln_fn.testing.diagnosis.ImpureError: mine: forward changed x in place
     """
     for path, tensor, version, copy in before:
         if tensor._version != version or not _identical(tensor, copy):
-            raise GradientError(f"{name}: {function} changed {path} in place")
+            raise ImpureError(f"{name}: {function} changed {path} in place")
 
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
@@ -71,18 +71,18 @@ def check_same(name: str, what: str, given: object, expected: object) -> None:
         expected: the result of the first call.
 
     Raises:
-        GradientError: if they differ.
+        ImpureError: if they differ.
 
     Example:
         >>> check_same("mine", "a second forward", torch.ones(2), torch.zeros(2))
         Traceback (most recent call last):
-        lincoln_fn.testing.diagnosis.GradientError: mine: a second forward gives something else
+        lincoln_fn.testing.diagnosis.ImpureError: mine: a second forward gives something else
     """
     same = tree.same_structure(given, expected) and all(
         _identical(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
     )
     if not same:
-        raise GradientError(f"{name}: {what} gives something else")
+        raise ImpureError(f"{name}: {what} gives something else")
 
 
 def check_finite(name: str, path: str, arrays: object) -> None:
@@ -101,10 +101,20 @@ def check_finite(name: str, path: str, arrays: object) -> None:
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: mine: dx holds 1 value that is not finite
     """
+    if told := not_finite(arrays):
+        raise GradientError(f"{name}: {path} {told}")
+
+
+def not_finite(arrays: object) -> str:
+    """Count the values that are not finite, in words; "" if all are.
+
+    Example:
+        >>> not_finite(torch.tensor([1.0, torch.nan]))
+        'holds 1 value that is not finite'
+    """
     count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
-    if count:
-        values = "1 value that is" if count == 1 else f"{count} values that are"
-        raise GradientError(f"{name}: {path} holds {values} not finite")
+    values = "1 value that is" if count == 1 else f"{count} values that are"
+    return f"holds {values} not finite" if count else ""
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

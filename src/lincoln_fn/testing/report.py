@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Literal, TypeAlias
 
 import attrs
+
+from lincoln_fn.testing.table import html_table
 
 Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
 _SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
@@ -43,7 +44,12 @@ class Finding:
     @property
     def where(self) -> str:
         """The layer, with its path in a composition."""
-        return f"{self.path} {self.layer}" if self.path else self.layer
+        return f"{self.path} {self.layer}".strip()
+
+    @property
+    def gradient(self) -> str:
+        """The leaf, with the path of its layer in a composition."""
+        return f"{self.path} {self.leaf}".strip()
 
     def __str__(self) -> str:
         return self.sentence or f"{self.where}: {self.leaf} is {self.verdict}"
@@ -55,7 +61,8 @@ class Report:
 
     Args:
         name: of the layer or loss.
-        findings: one for each gradient, and one for each function that breaks the contract.
+        findings: one for each gradient; or one of the function that breaks the contract, named
+            "contract", or refuses its arguments, named "refused".
         remarks: what else is worth knowing: places left out, digits that were lost.
 
     Example:
@@ -81,39 +88,32 @@ class Report:
         """The findings that are wrong."""
         return tuple(f for f in self.findings if f.verdict == "wrong")
 
+    @property
+    def verdict(self) -> Verdict:
+        """Of all findings: "wrong" if one is, "not judged" if none is right."""
+        verdicts = [finding.verdict for finding in self.findings]
+        if "wrong" in verdicts:
+            return "wrong"
+        return "right" if "right" in verdicts or not verdicts else "not judged"
+
     def __str__(self) -> str:
-        lines = [f"{self.name}: {'right' if self.is_right else 'wrong'}"]
+        lines = [f"{self.name}: {self.verdict}"]
         for finding in self.findings:
             told = f": {finding.sentence}" if finding.sentence else ""
-            leaf = f"{finding.path} {finding.leaf}".strip()
-            lines.append(f"  {_SIGNS[finding.verdict]} {leaf}{told}")
+            lines.append(f"  {_SIGNS[finding.verdict]} {finding.gradient}{told}")
         return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])
 
     def _repr_html_(self) -> str:
         """Return a table, for notebooks."""
-        rows = "".join(map(_row, self.findings))
-        heads = "".join(
-            f'<th style="text-align:left">{head}</th>'
-            for head in ("", "gradient", "mistake", "place", "error")
-        )
-        remarks = "".join(f"<li>{escape(remark)}</li>" for remark in self.remarks)
-        verdict = "right" if self.is_right else "wrong"
-        return (
-            f"<div><b>{escape(self.name)}</b>: {verdict}"
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            + (f"<ul>{remarks}</ul>" if remarks else "")
-            + "</div>"
-        )
+        heads = ("", "gradient", "mistake", "place", "error")
+        rows = list(map(_cells, self.findings))
+        return html_table((self.name, self.verdict), heads, rows, self.remarks)
 
 
-def _row(finding: Finding) -> str:
-    leaf = f"{finding.path} {finding.leaf}".strip()
+def _cells(finding: Finding) -> tuple[str, ...]:
     place = "" if finding.place is None else str(list(finding.place))
     error = f"{finding.error:.2g}" if finding.error else ""
-    cells = (_SIGNS[finding.verdict], leaf, finding.sentence, place, error)
-    return "".join(
-        ["<tr>", *(f'<td style="text-align:left">{escape(c)}</td>' for c in cells), "</tr>"]
-    )
+    return (_SIGNS[finding.verdict], finding.gradient, finding.sentence, place, error)
 
 
 def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:

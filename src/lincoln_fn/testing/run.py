@@ -8,8 +8,10 @@ from lincoln_fn import tree
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.diagnosis import GradientError, ImpureError
+from lincoln_fn.testing.failure import failure
 from lincoln_fn.testing.functions import Results, check_other_functions
+from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.purity import check_finite, check_same, check_untouched, snapshot
@@ -59,7 +61,7 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
     except (GradientError, LayerError) as error:
         if not options.all:
             raise
-        return Report(layer.name, (_broken(layer, error),))
+        return Report(layer.name, (failure(Part("", layer, params, x), error),))
     if report.mistakes and not options.all:
         raise GradientError(report.mistakes[0].sentence)
     return report
@@ -74,6 +76,8 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         if is_right and first_not_linear(at, other) is None:
             _check_others(at, options)
             return Report(layer.name, tuple(Finding("", layer.name, n, "right") for n in at.names))
+    except ImpureError:  # with any number of digits
+        raise
     except GradientError as error:
         problem = error
     doubled = Doubled()
@@ -85,7 +89,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
 
 def _judged(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
     """Judge gradients that did not pass the plain comparison."""
-    # Only needed for a mistake: a passing check does not import a hundred hypotheses.
+    # Code that passes the plain comparison does not import what judges.
     from lincoln_fn.testing.blame import blamed
 
     key, other = options.key.split()
@@ -125,14 +129,3 @@ def _check_range(name: str, y: Arrays) -> None:
 def _check_others(at: Sample, options: Options) -> None:
     results = Results(at.y, at.cache, at.g, at.dx, at.dparams)
     check_other_functions(at.layer, at.params, at.x, results, options.predict_is_forward)
-
-
-def _broken(layer: Layer, error: Exception) -> Finding:
-    """Make the finding of a function that breaks the contract."""
-    sentence = str(error)
-    told = sentence.removeprefix(f"{layer.name}: ")
-    function = next((f for f in FUNCTIONS if told.startswith(f) or f" {f} " in told), "backward")
-    return Finding("", layer.name, function, "wrong", "contract", sentence)
-
-
-FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")

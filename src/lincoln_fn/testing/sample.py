@@ -141,6 +141,20 @@ def _pair(layer: Layer, function: str, wanted: str, *arguments: Arrays) -> tuple
     return result
 
 
+def doubled(arrays: T) -> T:
+    """Convert what is floating to float64, states included."""
+
+    def converted(leaf: object) -> object:
+        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    return tree.map(converted, arrays, states=True)
+
+
+def floating_leaves(arrays: Arrays) -> list[Tensor]:
+    """List the floating tensors."""
+    return [leaf for leaf in tree.leaves(arrays) if leaf.is_floating_point()]
+
+
 def random_like(arrays: T, key: Key) -> T:
     """Draw a cotangent for an output, with different numbers for each of its tensors.
 
@@ -176,7 +190,7 @@ def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuil
         new = tree.map(lambda leaf: next(values) if leaf.is_floating_point() else leaf, both)
         return new["dparams"], new["dx"]
 
-    return names, [leaf for leaf in leaves if leaf.is_floating_point()], rebuild
+    return names, floating_leaves(both), rebuild
 
 
 def mirrored(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn import keys, tree
+from lincoln_fn import keys
 from lincoln_fn.keys import Key
 from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
-from lincoln_fn.testing.sample import Sample
+from lincoln_fn.testing.sample import Sample, floating_leaves
 
 Vote: TypeAlias = Literal["right", "wrong", "blind"]
 # Differences whose steps disagree by more than this part cannot tell.
@@ -44,7 +44,7 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
         at: the point.
         i: which array the gradient is by.
         gradient: the one to judge, of the array's shape.
-        key: the the direction is drawn from it.
+        key: the direction is drawn from it.
 
     Returns:
         "blind" if the differences change with the step: there is a kink near, or too few digits.
@@ -168,19 +168,15 @@ def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]
         arrays = list(at.arrays)
         arrays[i] = array.clone()
         arrays[i][place] += by
-        return _outputs(at, arrays)
+        return floating_leaves(at.forward(arrays))
 
-    gs = [g for g in tree.leaves(at.g) if g.is_floating_point()]
+    gs = floating_leaves(at.g)
     below, here, above = moved(-step), moved(0.0), moved(step)
 
     def slope(a: list[Tensor], b: list[Tensor]) -> float:
         return sum(float((g * (q - p)).sum()) for g, p, q in zip(gs, a, b, strict=True)) / step
 
     return slope(below, here), slope(here, above)
-
-
-def _outputs(at: Sample, arrays: Sequence[Tensor]) -> list[Tensor]:
-    return [leaf for leaf in tree.leaves(at.forward(arrays)) if leaf.is_floating_point()]
 
 
 def is_finite(gradient: Tensor) -> bool:

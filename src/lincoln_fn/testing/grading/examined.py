@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.keys import Key
@@ -17,7 +16,7 @@ from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.submission import Submission, adapted, layer_of, load
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.report import Finding, Report
-from lincoln_fn.testing.sample import random_like, run_backward, run_forward
+from lincoln_fn.testing.sample import doubled, random_like, run_backward, run_forward
 
 
 def examined(
@@ -62,15 +61,6 @@ def examined(
     sentence = f"{layer.name}: forward does not compute y"
     finding = Finding("", layer.name, "y", "wrong", "another forward", sentence)
     return attrs.evolve(report, findings=(finding, *report.findings))
-
-
-def doubled(case: tuple[Params, Arrays]) -> tuple[Params, Arrays]:
-    """Convert what is floating to float64."""
-
-    def converted(leaf: object) -> object:
-        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-    return tree.map(converted, case, states=True)
 
 
 def _run_once(layer: Layer, params: Params, x: Arrays) -> Arrays | None:

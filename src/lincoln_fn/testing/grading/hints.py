@@ -28,7 +28,7 @@ def hint(finding: Finding, level: Level) -> str:
     if level == 0:
         return ""
     if level == 1:
-        return f"look at {f'{finding.path} {finding.leaf}'.strip()}"
+        return f"look at {finding.gradient}"
     sentence = finding.sentence
     if not finding.path:
         sentence = sentence.removeprefix(f"{finding.layer}: ")

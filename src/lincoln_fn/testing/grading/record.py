@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from html import escape
 
 import attrs
+
+from lincoln_fn.testing.table import html_table
 
 
 class GradeError(AssertionError):
@@ -135,27 +136,14 @@ class Grade:
 
     def _repr_html_(self) -> str:
         """Return a table, for notebooks."""
-        rows = "".join(map(_row, self.marks))
-        heads = "".join(
-            f'<th style="text-align:left">{head}</th>' for head in ("", "gradient", "marks", "hint")
-        )
-        told = "".join(f"<li>{escape(line)}</li>" for line in (*self.problems, *self.remarks))
-        return (
-            f"<div><b>{escape(self.name)}</b>: {self.points:g} of {self.possible:g}"
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            + (f"<ul>{told}</ul>" if told else "")
-            + "</div>"
-        )
+        points = f"{self.points:g} of {self.possible:g}"
+        rows = [
+            (_sign(m), m.leaf, f"{m.points:g} of {m.possible:g}", "; ".join(m.hints))
+            for m in self.marks
+        ]
+        heads = ("", "gradient", "marks", "hint")
+        return html_table((self.name, points), heads, rows, (*self.problems, *self.remarks))
 
 
 def _sign(mark: Mark) -> str:
     return "✓" if mark.is_full else "✗"
-
-
-def _row(mark: Mark) -> str:
-    cells = (
-        _sign(mark), mark.leaf, f"{mark.points:g} of {mark.possible:g}", "; ".join(mark.hints),
-    )  # fmt: skip
-    return "".join(
-        ["<tr>", *(f'<td style="text-align:left">{escape(c)}</td>' for c in cells), "</tr>"]
-    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT
-from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis, alone
 
 # The largest degree of a derivative that is a polynomial in y: 1 - y^2, y (1 - y).
 DEGREE = 2
@@ -68,9 +68,7 @@ def _formula(evidence: Evidence) -> Iterator[Guess]:
         y, g = evidence.y[0].flatten(), evidence.g[0].flatten()
         fits = [_polynomial(y, values) for values in (given.flatten() / g, d.flatten())]
         if all(fits) and fits[0] != fits[1] and "y" in "".join(fits):
-            found: list[Tensor | None] = [None] * len(evidence.expected)
-            found[i] = given
-            yield Guess(found, {"wrong": fits[0], "right": fits[1]})
+            yield alone(evidence, i, given, wrong=fits[0], right=fits[1])
 
 
 def _formula_of_branch(evidence: Evidence) -> Iterator[Guess]:
@@ -85,9 +83,8 @@ def _formula_of_branch(evidence: Evidence) -> Iterator[Guess]:
             continue
         fits = [_polynomial(y[is_wrong], v[is_wrong]) for v in (given / g, d)]
         if all(fits) and fits[0] != fits[1] and "y" in "".join(fits):
-            found: list[Tensor | None] = [None] * len(evidence.expected)
-            found[i] = given
-            yield Guess(found, {"wrong": fits[0], "right": fits[1], "where": _where(x, is_wrong)})
+            where = _where(x, is_wrong)
+            yield alone(evidence, i, given, wrong=fits[0], right=fits[1], where=where)
 
 
 def _where(x: Tensor, is_wrong: Tensor) -> str:

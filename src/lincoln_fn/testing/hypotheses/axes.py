@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import chain, combinations
 
 import torch
 from torch import Tensor
 
+from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.order import shapes
 
 
@@ -48,26 +49,24 @@ def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
 def _other_axes(evidence: Evidence) -> Iterator[Guess]:
     for i, parts in _contributions(evidence):
         given, right = evidence.given[i], evidence.expected[i]
-        for count in range(parts.ndim + 1):
-            for axes in combinations(range(parts.ndim), count):
-                summed = parts.sum(axes) if axes else parts
-                if summed.numel() == given.numel():
-                    named = _named(axes)
-                    told = "" if given.shape == right.shape else f": {shapes(given, right)}"
-                    average = _average(parts, axes)
-                    for guess, how in (
-                        (summed, f"summed over {named} alone"),
-                        (average, f"averaged over {named}, not summed"),
-                    ):
-                        found = [
-                            guess.reshape(given.shape) if j == i else None
-                            for j in range(len(evidence.expected))
-                        ]
-                        yield Guess([*found], {"how": how, "told": told})
+        told = "" if given.shape == right.shape else f": {shapes(given, right)}"
+        whole = parts.sum_to_size(right.shape)
+        for axes in _subsets(parts.ndim):
+            summed = parts.sum(axes) if axes else parts
+            if summed.numel() != given.numel():
+                continue
+            # The right axes of one use of several are no wrong axes.
+            if not close(summed, whole):
+                how = f"summed over {_named(axes)} alone"
+                yield alone(evidence, i, summed.reshape(given.shape), how=how, told=told)
+            if axes:
+                how = f"averaged over {_named(axes)}, not summed"
+                average = parts.mean(axes).reshape(given.shape)
+                yield alone(evidence, i, average, how=how, told=told)
 
 
-def _average(parts: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return parts.mean(axes) if axes else parts
+def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
+    return chain.from_iterable(combinations(range(ndim), n) for n in range(ndim + 1))
 
 
 def _named(axes: tuple[int, ...]) -> str:
@@ -83,7 +82,7 @@ def _not_summed(evidence: Evidence) -> Iterator[Guess]:
         if extra > 0 and given.shape[extra:] == right.shape:
             error = given.sum(tuple(range(extra))) - right
             axes = _shown(evidence, given, right)
-            yield _alone(evidence, i, given - error / given.shape[:extra].numel(), axes=axes)
+            yield _of_shape(evidence, i, given - error / given.shape[:extra].numel(), axes=axes)
 
 
 def _shown(evidence: Evidence, given: Tensor, right: Tensor) -> str:
@@ -111,7 +110,7 @@ def _partly_summed(evidence: Evidence) -> Iterator[Guess]:
                 error = (summed - right) / size
                 for axis in axes:
                     error = error.unsqueeze(axis)
-                yield _alone(evidence, i, given - error, axes=_named(axes))
+                yield _of_shape(evidence, i, given - error, axes=_named(axes))
 
 
 def _not_cut(evidence: Evidence) -> Iterator[Guess]:
@@ -125,7 +124,7 @@ def _not_cut(evidence: Evidence) -> Iterator[Guess]:
         ):
             wrong = given.clone()
             wrong[tuple(slice((a - b) // 2, (a - b) // 2 + b) for a, b in sizes)] = right
-            yield _alone(evidence, i, wrong)
+            yield _of_shape(evidence, i, wrong)
 
 
 def _too_much(evidence: Evidence) -> Iterator[Guess]:
@@ -138,13 +137,12 @@ def _too_much(evidence: Evidence) -> Iterator[Guess]:
                     for how in ("sum", "mean"):
                         done = getattr(right, how)(axes, keepdim=keepdim)
                         if done.shape == given.shape:
-                            yield _alone(evidence, i, done, axes=_named(axes))
+                            yield _of_shape(evidence, i, done, axes=_named(axes))
 
 
-def _alone(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
-    right, given = evidence.expected[i], evidence.given[i]
-    words = {"shapes": shapes(given, right), **words}
-    return Guess([guess if j == i else None for j in range(len(evidence.expected))], words)
+def _of_shape(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
+    told = shapes(evidence.given[i], evidence.expected[i])
+    return alone(evidence, i, guess, shapes=told, **words)
 
 
 SHAPES = [

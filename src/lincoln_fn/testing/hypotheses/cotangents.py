@@ -12,6 +12,10 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
 
 
+def _axes(evidence: Evidence) -> range:
+    return range(max((g.ndim for g in evidence.g), default=0))
+
+
 def _of(change: Callable[[Tensor], Tensor]) -> Candidates:
     """Make the candidate that is the right gradient of another g."""
 
@@ -24,7 +28,7 @@ def _of(change: Callable[[Tensor], Tensor]) -> Candidates:
 
 def _one_place(evidence: Evidence) -> Iterator[Guess]:
     """Keep g at one position of one axis, for instance of the last example or the last step."""
-    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+    for axis in _axes(evidence):
         size = max(g.shape[axis] for g in evidence.g if g.ndim > axis)
         places = {0, size - 1} if size > 1 else set()
         for place in sorted(places):
@@ -43,7 +47,7 @@ def _one_place(evidence: Evidence) -> Iterator[Guess]:
 
 def _without_place(evidence: Evidence) -> Iterator[Guess]:
     """Leave out the first or the last position of g along one axis, as a loop too short does."""
-    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+    for axis in _axes(evidence):
         for which, place in (("first", 0), ("last", -1)):
 
             def kept(g: Tensor, axis: int = axis, place: int = place) -> Tensor:
@@ -58,8 +62,8 @@ def _without_place(evidence: Evidence) -> Iterator[Guess]:
 
 
 def _strided(evidence: Evidence) -> Iterator[Guess]:
-    """Keep g at every second or third position of one axis, as if copies were not added up."""
-    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+    """Keep g at every n-th position of one axis, as if copies were not added up."""
+    for axis in _axes(evidence):
         for step in (2, 3, 4):
             for start in (0, step - 1):
 
@@ -77,7 +81,7 @@ def _strided(evidence: Evidence) -> Iterator[Guess]:
 
 
 def _reordered(evidence: Evidence) -> Iterator[Guess]:
-    for axis in range(max((g.ndim for g in evidence.g), default=0)):
+    for axis in _axes(evidence):
 
         def flipped(g: Tensor, axis: int = axis) -> Tensor:
             return g.flip(axis) if g.ndim > axis else g

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 
 # The diagonal takes one backward pass for each element.
 LARGEST = 400
@@ -40,9 +40,8 @@ def _partly_zero(evidence: Evidence) -> Iterator[Guess]:
         is_zero = (given == 0) & (right != 0)
         count = int(is_zero.sum())
         if count and count < right.numel():
-            found: list[Tensor | None] = [None] * len(evidence.expected)
-            found[i] = torch.where(is_zero, 0, right)
-            yield Guess(found, {"where": _described(is_zero, count)})
+            where = _described(is_zero, count)
+            yield alone(evidence, i, torch.where(is_zero, 0, right), where=where)
 
 
 def _described(is_zero: Tensor, count: int) -> str:

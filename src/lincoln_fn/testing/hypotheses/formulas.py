@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 from lincoln_fn.testing.tape import Tape
 
 Axes: TypeAlias = tuple[int, ...]
@@ -84,9 +84,7 @@ def formula(
             found = tape.flow([*tape.outputs, u], [*tape.cotangents, delta], tape.arrays)
             yield Guess([*found])
         for i, instance in _whole(evidence, recognise):
-            alone: list[Tensor | None] = [None] * len(evidence.expected)
-            alone[i] = wrong(instance)
-            yield Guess(alone)
+            yield alone(evidence, i, wrong(instance))
 
     return Hypothesis(name, sentence, candidates)
 

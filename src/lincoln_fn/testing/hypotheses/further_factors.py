@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis, alone
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -82,9 +82,8 @@ def _function_missing(evidence: Evidence) -> Iterator[Guess]:
                 continue
             more = x - function(x)
             scale = ((given - right) * more).sum() / more.square().sum().clamp_min(1e-300)
-            found: list[Tensor | None] = [None] * len(evidence.expected)
-            found[i] = right + scale * more
-            yield Guess(found, {"x": evidence.sample.names[i].removeprefix("d"), "function": name})
+            words = {"x": evidence.sample.names[i].removeprefix("d"), "function": name}
+            yield alone(evidence, i, right + scale * more, **words)
 
 
 HYPOTHESES = [

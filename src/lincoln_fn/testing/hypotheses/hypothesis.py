@@ -42,6 +42,11 @@ class Hypothesis:
     candidates: Candidates
 
 
+def alone(evidence: Evidence, i: int, gradient: Tensor, /, **words: object) -> Guess:
+    """Make the guess of one gradient; the mistake says nothing of the others."""
+    return Guess([gradient if j == i else None for j in range(len(evidence.expected))], words)
+
+
 def each(change: Callable[[Tensor], Tensor | None]) -> Candidates:
     """Make the candidates of a mistake that changes every gradient in the same way.
 

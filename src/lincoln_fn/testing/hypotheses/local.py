@@ -27,6 +27,7 @@ MOST_GROUPS = 150
 # Of a line that makes more calls than these, no part is tried alone.
 MOST_CALLS = 60
 MOST_IN_A_ROUND = 4
+BOTH = "the mean and the variance"
 
 
 @attrs.frozen(eq=False)
@@ -146,12 +147,12 @@ def _groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
             for call in tape.calls:
                 made.setdefault(call.name, []).append(call)
             statistics = [c for c in tape.calls if role(tape, c) in ("mean", "variance")]
-            made["the mean and the variance"] = statistics
+            made[BOTH] = statistics
         for key, calls in made.items():
             which = tuple(map(id, calls))
             if calls and which not in seen:
                 seen.add(which)
-                yield tape, calls, key if isinstance(key, str) and " " in key else calls[0].name
+                yield tape, calls, BOTH if key == BOTH else calls[0].name
 
 
 def _by_turns(tape: Tape, calls: list[Call]) -> list[list[Call]]:
@@ -168,7 +169,7 @@ def words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
     """Describe the place of a mistake: its other factor, or time."""
     call = calls[0]
     kind = role(tape, call)
-    what = at if " " in at else f"the {kind}" if kind in ("mean", "variance") else f"{call.name}()"
+    what = at if at == BOTH else f"the {kind}" if kind in ("mean", "variance") else f"{call.name}()"
     same = all(later.position == call.position for later in calls)
     is_loop = same and any(tape.depends(a, b) for a, b in pairwise(calls))
     path = f"the path through time, by {call.name}()" if is_loop else f"the path through {what}"

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.local import Local, groups, local
 
 MOST_COPIES = 2000
+# Each use takes one backward pass.
+MOST_USES = 30
 
 
 def positions(call: Local) -> Tensor | None:
@@ -96,10 +98,7 @@ def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
         wrong = torch.zeros_like(given).flatten()
         for n in order.tolist() if g.numel() <= MOST_COPIES else ():
             wrong[taken[n]] = g[n]
-        yield Guess(
-            [wrong.view(given.shape) if j == i else None for j in range(len(evidence.given))],
-            {"at": at},
-        )
+        yield alone(evidence, i, wrong.view(given.shape), at=at)
 
 
 def _exchanged_parts(evidence: Evidence) -> Iterator[Guess]:
@@ -139,23 +138,20 @@ def _uses(evidence: Evidence) -> Iterator[Guess]:
     for tape in evidence.tapes[:1]:
         for i, array in enumerate(tape.arrays):
             uses = [call for call in tape.calls if any(u is array for u in call.inputs)]
-            if not 1 < len(uses) < 30:
+            if not 1 < len(uses) < MOST_USES:
                 continue
             parts = [
                 _part(tape.flow(tape.outputs, tape.cotangents, c.outputs), c, array) for c in uses
             ]
             total = torch.stack(parts).sum(0)
-            mean: list[Tensor | None] = [None] * len(tape.arrays)
-            mean[i] = total / len(uses)
-            yield Guess(mean, {"how": f"the average of its {len(uses)} uses"})
+            average = f"the average of its {len(uses)} uses"
+            yield alone(evidence, i, total / len(uses), how=average)
             for n, part in enumerate(parts):
                 for guess, how in (
                     (part, "only its use {} of {}, overwritten or missing"),
                     (total - part, "all but its use {} of {}"),
                 ):
-                    found: list[Tensor | None] = [None] * len(tape.arrays)
-                    found[i] = guess
-                    yield Guess(found, {"how": how.format(n + 1, len(uses))})
+                    yield alone(evidence, i, guess, how=how.format(n + 1, len(uses)))
 
 
 def _part(gs: list[Tensor], call: Call, array: Tensor) -> Tensor:

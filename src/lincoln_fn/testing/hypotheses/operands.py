@@ -50,7 +50,7 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                 passes += len(calls)
                 if passes > MOST_PASSES:
                     return
-                found = _with(tape, calls, place, used)
+                found = with_factors(tape, calls, place, used)
                 yield Guess(
                     [*found],
                     {
@@ -62,8 +62,10 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                 )
 
 
-def _with(tape: Tape, calls: Sequence[Call], place: int, used: list[Tensor]) -> list[Tensor]:
-    """Compute the gradients with other tensors in the place of one factor."""
+def with_factors(
+    tape: Tape, calls: Sequence[Call], place: int, used: Sequence[Tensor]
+) -> list[Tensor]:
+    """Compute the gradients with other tensors in the place of one factor of products."""
     of = dict(zip(map(id, calls), used, strict=True))
 
     def mistake(call: Call, gs: list[Tensor]) -> list[Tensor | None]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 
 
 def _axes_of(evidence: Evidence) -> range:
@@ -20,13 +20,13 @@ def _transposed(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
         if right.ndim >= 2:
             told = "" if given.shape == right.shape else f": {shapes(given, right)}"
-            yield _alone(evidence, i, right.mT, told=told)
+            yield alone(evidence, i, right.mT, told=told)
 
 
 def _permuted(evidence: Evidence) -> Iterator[Guess]:
     for i, right in enumerate(evidence.expected):
         for axes in permutations(range(right.ndim)) if 2 < right.ndim < 6 else ():
-            yield _alone(evidence, i, right.permute(axes), axes=axes)
+            yield alone(evidence, i, right.permute(axes), axes=axes)
 
 
 def _reversed(evidence: Evidence) -> Iterator[Guess]:
@@ -69,20 +69,20 @@ def _reshaped(evidence: Evidence) -> Iterator[Guess]:
     """Reshape where axes should be exchanged."""
     for i, right in enumerate(evidence.expected):
         for axes in permutations(range(right.ndim)) if 1 < right.ndim < 5 else ():
-            yield _alone(evidence, i, right.permute(axes).reshape(right.shape))
+            yield alone(evidence, i, right.permute(axes).reshape(right.shape))
 
 
 def _in_another_shape(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
         if given.shape != right.shape and given.numel() == right.numel():
-            yield _alone(evidence, i, right.reshape(given.shape), shapes=shapes(given, right))
+            yield alone(evidence, i, right.reshape(given.shape), shapes=shapes(given, right))
 
 
 def _sorted(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
         if given.shape == right.shape and right.numel() > 2:
             ranks = given.flatten().argsort().argsort()
-            yield _alone(evidence, i, right.flatten().sort().values[ranks].view(right.shape))
+            yield alone(evidence, i, right.flatten().sort().values[ranks].view(right.shape))
 
 
 def shapes(given: Tensor, right: Tensor) -> str:
@@ -93,10 +93,6 @@ def shapes(given: Tensor, right: Tensor) -> str:
         'shape (2,), expected (3,)'
     """
     return f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
-
-
-def _alone(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
-    return Guess([guess if j == i else None for j in range(len(evidence.expected))], words)
 
 
 HYPOTHESES = [

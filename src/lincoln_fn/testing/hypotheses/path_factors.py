@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.local import groups, words
 from lincoln_fn.testing.tape import Tape
 
@@ -29,10 +29,8 @@ def _multiplied(evidence: Evidence) -> Iterator[Guess]:
                 if not bool(size > 0):
                     continue
                 more = float(((given - right) * parts[i]).sum() / size)
-                found: list[Tensor | None] = [None] * len(parts)
-                found[i] = right + more * parts[i]
                 said = {**words(tape, calls, at), "factor": f"{1 + more:.6g}"}
-                yield Guess(found, said)
+                yield alone(evidence, i, right + more * parts[i], **said)
 
 
 def _parts(tape: Tape, calls: Sequence[Call], place: int, right: list[Tensor]) -> list[Tensor]:

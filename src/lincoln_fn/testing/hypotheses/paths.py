@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.hypotheses.local import Local, local
+from lincoln_fn.testing.hypotheses.windows import averaged, axes, pooling
 
 # A path is named by what it computes, not by how it arranges the numbers.
 _MOVED = ("mT", "T", "t", "transpose", "permute", "reshape", "view", "unsqueeze", "squeeze")
@@ -44,19 +45,12 @@ def _among_equals(call: Local) -> Tensor | None:
 
 def _window(call: Local, *, average: bool) -> Tensor | None:
     """Send the gradient of max pooling to whole windows, as the sum of a window would."""
-    name = call.call.name
-    n = int(name[-2]) if name[-2:] in ("1d", "2d", "3d") else 0
-    if not name.startswith("max_pool") or not n:
+    if not _is_pooling(call):
         return None
-    args, kwargs = call.call.arguments()
-    options = dict(zip(("kernel_size", "stride", "padding"), args[1:4], strict=False)) | kwargs
-    kept = {key: options[key] for key in ("kernel_size", "stride", "padding") if options.get(key)}
-    with torch.enable_grad():
-        u = call.u.clone().requires_grad_()
-        y = getattr(torch.nn.functional, f"avg_pool{n}d")(u, **kept)
-        k = kept["kernel_size"]
-        count = k**n if isinstance(k, int) else torch.Size(k).numel()
-        return torch.autograd.grad(y, u, call.g)[0] * (1 if average else count)
+    found = averaged(call.call, call.g)
+    k = pooling(call.call)["kernel_size"]
+    count = k ** axes(call.call) if isinstance(k, int) else torch.Size(k).numel()
+    return found if average else found * count
 
 
 def _is_pooling(call: Local) -> bool:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.local import Local, local
 
 _PRODUCTS = ("matmul",)
@@ -80,12 +80,8 @@ def _padding_crops(evidence: Evidence) -> Iterator[Guess]:
     """Cut the padding off at the wrong end of the gradient of the padded input."""
     for i, right in enumerate(evidence.expected):
         for n in range(1, min(3, right.ndim) + 1):
-            pad = _shifts(evidence, i, n)
-            for words, guess in pad:
-                yield Guess(
-                    [guess if j == i else None for j in range(len(evidence.expected))],
-                    {"where": words},
-                )
+            for where, guess in _shifts(evidence, i, n):
+                yield alone(evidence, i, guess, where=where)
 
 
 def _shifts(evidence: Evidence, i: int, n: int) -> Iterator[tuple[str, Tensor]]:

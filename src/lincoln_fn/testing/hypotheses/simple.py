@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, each
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone, each
 
 
 def _swapped(evidence: Evidence) -> Iterator[Guess]:
@@ -32,9 +32,7 @@ def _other_leaf(evidence: Evidence) -> Iterator[Guess]:
     for i in range(len(names)):
         for j in range(len(names)):
             if i != j and right[i].shape == right[j].shape:
-                found: list[Tensor | None] = [None] * len(names)
-                found[i] = right[j]
-                yield Guess(found, {"other": names[j]})
+                yield alone(evidence, i, right[j], other=names[j])
 
 
 def _averaged(evidence: Evidence) -> Iterator[Guess]:
@@ -75,20 +73,14 @@ def _missing_factor(evidence: Evidence) -> Iterator[Guess]:
 
 def _scaled(evidence: Evidence) -> Iterator[Guess]:
     """Multiply each gradient by one number, which the submitted one gives."""
-    found: list[Tensor | None] = []
-    words: dict[str, object] = {}
     for i, (given, right) in enumerate(evidence.pairs()):
         if given.shape != right.shape or right.numel() < 2:
-            found.append(None)
             continue
         ratio = float((given * right).sum() / right.square().sum().clamp_min(1e-300))
-        found.append(right * ratio)
         size = abs(ratio) if abs(ratio) > 1 else 1 / max(abs(ratio), 1e-300)
         sign = ", with the wrong sign" if ratio < 0 else ""
-        words[str(i)] = f"{size:.6g} times too {'large' if abs(ratio) > 1 else 'small'}{sign}"
-    for i, guess in enumerate(found):
-        alone = [guess if i == j else None for j in range(len(found))]
-        yield Guess(alone, {"scale": words.get(str(i), "")})
+        scale = f"{size:.6g} times too {'large' if abs(ratio) > 1 else 'small'}{sign}"
+        yield alone(evidence, i, right * ratio, scale=scale)
 
 
 def _itself(evidence: Evidence) -> Iterator[Guess]:

@@ -93,9 +93,9 @@ HYPOTHESES = [
     _of_log_softmax("x for y", "uses e^x, not normalised, for the probabilities of log-softmax",
                     lambda i: i.d - torch.exp(i.u) * i.sum(i.d)),
     _of_log_softmax("sum's sign", _ADDED, lambda i: i.d + torch.exp(i.v) * i.sum(i.d)),
-    _of_log_softmax("that of softmax", "has the derivative of softmax, forward is log-softmax",
+    _of_log_softmax("that of softmax", "has the derivative of softmax, but forward is log-softmax",
                     lambda i: torch.exp(i.v) * (i.d - i.sum(i.d * torch.exp(i.v)))),
-    _of_log_softmax("that of softmax", "has the derivative of softmax, forward is log-softmax",
+    _of_log_softmax("that of softmax", "has the derivative of softmax, but forward is log-softmax",
                     lambda i: i.v * (i.d - i.sum(i.d * i.v))),
     *(
         _of_log_softmax("softmax's axis", "sums over the wrong axis in log-softmax's derivative",

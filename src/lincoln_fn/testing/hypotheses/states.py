@@ -10,36 +10,21 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.local import groups
+from lincoln_fn.testing.hypotheses.operands import PRODUCTS, with_factors
 from lincoln_fn.testing.tape import Tape
 
 
 def _new_states(evidence: Evidence) -> Iterator[Guess]:
     """In each round of a loop, multiply by the state that the round made."""
     for tape, calls, _ in groups(evidence, grouped=False):
-        if calls[0].name not in ("mul", "matmul") or len(calls) < 2 or len(calls[1].leaves) != 2:
+        if calls[0].name not in PRODUCTS or len(calls) < 2 or len(calls[1].leaves) != 2:
             continue
         for place in (0, 1):
             states = _states(tape, calls, place)
             if len(states) != len(calls):
                 continue
-            new = dict(zip(map(id, calls), states, strict=True))
-
-            def mistake(
-                call: Call, gs: list[Tensor], new: dict[int, Tensor] = new, place: int = place
-            ) -> list[Tensor | None]:
-                wrong: list[Tensor | None] = [None] * len(call.tracked)
-                if 1 - place in call.tracked:
-                    k = call.tracked.index(1 - place)
-                    state, g = new[id(call)].detach(), gs[0]
-                    if call.name == "mul":
-                        product = g * state
-                    else:
-                        product = state.mT @ g if place == 0 else g @ state.mT
-                    wrong[k] = product.sum_to_size(call.inputs[k].shape)
-                return wrong
-
             try:
-                found = tape.gradients_if(calls, mistake)
+                found = with_factors(tape, calls, place, states)
             except RuntimeError:  # the shapes do not fit
                 continue
             yield Guess([*found], {"at": calls[0].name, "code": calls[0].code})

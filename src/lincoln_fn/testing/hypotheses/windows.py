@@ -21,7 +21,7 @@ _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 MOST_WINDOWS = 150
 
 
-def _axes(call: Call) -> int:
+def axes(call: Call) -> int:
     """Return the number of axes that a window moves along; 0 if the call has no windows."""
     has_windows = call.name in _CONVOLUTIONS or "pool" in call.name
     return int(call.name[-2]) if has_windows and call.name[-2:] in ("1d", "2d", "3d") else 0
@@ -30,7 +30,7 @@ def _axes(call: Call) -> int:
 def _overwritten(evidence: Evidence) -> Iterator[Guess]:
     """Assign the gradient of each window, where overlapping windows add up."""
     for tape, calls, at in groups(evidence, grouped=False):
-        call, n = calls[0], _axes(calls[0])
+        call, n = calls[0], axes(calls[0])
         if not n or len(calls) > 1 or call.tracked[0] != 0:
             continue
         (g,) = tape.flow(tape.outputs, tape.cotangents, call.outputs)
@@ -63,19 +63,24 @@ def _assigned(call: Call, g: Tensor, order: Sequence[tuple[tuple[int, ...], int 
 
 def _covered(call: Call, covers: Tensor) -> Tensor:
     """Return which places of the input some windows cover."""
-    u = torch.ones_like(call.inputs[0])
     if call.name in _CONVOLUTIONS:
         return call.vjp([covers], list(map(torch.ones_like, call.inputs)))[0] != 0
     if call.name.startswith("avg"):
         return call.vjp([covers])[0] != 0
-    options = _pooling(call)
+    return averaged(call, covers) != 0
+
+
+def averaged(call: Call, g: Tensor) -> Tensor:
+    """Compute the gradient of a maximum pooling's input as if it took averages."""
+    options = pooling(call)
     with torch.enable_grad():
-        u = u.requires_grad_()
+        u = torch.ones_like(call.inputs[0], requires_grad=True)
         y = getattr(functional, call.name.replace("max", "avg"))(u, **options)
-        return torch.autograd.grad(y, u, covers)[0] != 0
+        return torch.autograd.grad(y, u, g)[0]
 
 
-def _pooling(call: Call) -> dict[str, Any]:  # Any: as below
+def pooling(call: Call) -> dict[str, Any]:  # Any: as below
+    """Return the options of a pooling."""
     args, kwargs = call.arguments()
     options = dict(zip(("kernel_size", "stride", "padding"), args[1:4], strict=False)) | kwargs
     return {k: options[k] for k in ("kernel_size", "stride", "padding") if options.get(k)}
@@ -90,7 +95,7 @@ def _options(call: Call) -> dict[str, Any]:  # Any: numbers, tuples of them, or 
 def _without(call: Local, option: str) -> Tensor | None:
     """Compute the gradient of a convolution's input as if an option were 1."""
     options = _options(call.call)
-    n = _axes(call.call)
+    n = axes(call.call)
     if call.k or options.get(option, 1) in (1, (1,) * n) or isinstance(options.get("padding"), str):
         return None
     kept = {str(k): options[k] for k in ("stride", "dilation", "groups") if k in options}
@@ -109,7 +114,7 @@ def _without(call: Local, option: str) -> Tensor | None:
 
 def _padded_on_one_side(call: Local, side: int) -> Tensor | None:
     """Compute the gradient of a kernel with all padding of x on one side."""
-    options, n = _options(call.call), _axes(call.call)
+    options, n = _options(call.call), axes(call.call)
     padding = options.get("padding", 0)
     is_kernel = call.call.inputs[call.k] is options["weight"]
     if not is_kernel or isinstance(padding, str) or padding in (0, (0,) * n):
