@@ -109,7 +109,7 @@ def test_an_lstm_step_by_step():
     name = "lstm_step_by_step"
     assert [check[1] for check in checks(name)] == ["right", "right", "wrong", "wrong"]
     assert "misses the path through time" in checks(name)[2][2]
-    assert "only its use 1 of 7, overwritten or missing" in checks(name)[3][2]
+    assert "use 1 of 7 only, as if overwritten" in checks(name)[3][2]
     assert values(name)[2] == "True"
     fading, remembering = map(float, re.findall(r"\d\.\d+", printed(name)))
     assert fading < 0.05
@@ -170,7 +170,7 @@ def compare_mistakes(checked):
     assert found[1] == "old_log_sigmoid_loss(): y holds 1 value that is not finite"
     assert "another shape: shape (3,), expected (1, 3)" in found[2]
     assert found[3] == "old_softmax(): y holds 1 value that is not finite"
-    assert "log-probabilities where log-softmax's needs probabilities" in found[4]
+    assert "log-probabilities in place of probabilities" in found[4]
     assert len(found) == 5
     right = {check[0] for check in checked if check[1] == "right"}
     ours = {"log_sigmoid()", "softmax()", "log_softmax()"}

@@ -1,6 +1,6 @@
 """A table of submissions: every mistake is caught, nine of ten are named, no right one is refused.
 
-`python tests/submissions/table.py` prints the table; the page of the checker shows it.
+`python -m submissions.table`, run in `tests`, prints the table; the page of the checker shows it.
 """
 
 import re

@@ -144,12 +144,12 @@ def _uses(evidence: Evidence) -> Iterator[Guess]:
                 _part(tape.flow(tape.outputs, tape.cotangents, c.outputs), c, array) for c in uses
             ]
             total = torch.stack(parts).sum(0)
-            average = f"the average of its {len(uses)} uses"
+            average = f"the average over its {len(uses)} uses"
             yield alone(evidence, i, total / len(uses), how=average)
             for n, part in enumerate(parts):
                 for guess, how in (
-                    (part, "only its use {} of {}, overwritten or missing"),
-                    (total - part, "all but its use {} of {}"),
+                    (part, "the gradient of use {} of {} only, as if overwritten"),
+                    (total - part, "the gradient without use {} of {}"),
                 ):
                     yield alone(evidence, i, guess, how=how.format(n + 1, len(uses)))
 
@@ -187,5 +187,5 @@ HYPOTHESES = [
     Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchanged_parts),
 ]
 USES = [
-    Hypothesis("one use", "has {how}: the gradients of all uses must add up", _uses),
+    Hypothesis("one use", "is {how}: the gradients of all uses must add up", _uses),
 ]

@@ -88,7 +88,7 @@ HYPOTHESES = [
     _of_log_softmax("log-softmax's mean",
                     "lacks the factor softmax(x) of the sum in log-softmax's derivative",
                     lambda i: i.d - i.mean(i.d)),
-    _of_log_softmax("log y for y", "uses log-probabilities where log-softmax's needs probabilities",
+    _of_log_softmax("log y for y", "uses log-probabilities in place of probabilities",
                     lambda i: i.d - i.v * i.sum(i.d)),
     _of_log_softmax("x for y", "uses e^x, not normalised, for the probabilities of log-softmax",
                     lambda i: i.d - torch.exp(i.u) * i.sum(i.d)),
