@@ -110,7 +110,9 @@ def test_code_that_raises_is_reported():
 
 def test_a_loss_that_refuses_its_target_is_reported():
     report = check_loss(lf.losses.mse(), X, torch.zeros(4, 2), all=True)
-    assert [(f.leaf, f.name) for f in report.mistakes] == [("forward", "refused")]
+    assert [(f.leaf, f.name) for f in report.findings] == [("forward", "refused")]
+    assert report.verdict == "not judged"
+    assert not report.is_right
     assert "expected target of shape (5, 3)" in str(report)
 
 

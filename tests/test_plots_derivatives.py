@@ -101,7 +101,7 @@ def test_a_random_layer_is_drawn_as_points_of_its_own_mask():
 
 def test_a_layer_that_does_not_work_element_by_element_is_refused():
     halved = lf.Layer("halved()", lambda params, x: (x[::2], len(x)), lambda params, n, g: (g, ()))
-    for layer in (lf.softmax(), lf.layer_norm(), halved):
+    for layer in (lf.softmax(), lf.layer_norm(), lf.conv2d(3, 3), halved):
         with pytest.raises(ValueError, match=r"element by element, got .*; lf\.plots\.jacobian"):
             plots.layer(layer)
 

@@ -21,6 +21,7 @@ from lincoln_fn.plots._derivatives import (
     slopes,
 )
 from lincoln_fn.plots._figure import COLOURS, new_axes
+from lincoln_fn.shapes import LayerError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def layer(
 
     Raises:
         ValueError: if an element of y depends on several elements of x.
-        LayerError: if layer is not a `Layer`; and as the layer does.
+        LayerError: if layer is not a `Layer`, or does not take a row of numbers.
         ImportError: if matplotlib is not installed.
 
     Example:
@@ -67,8 +68,12 @@ def layer(
     check_kinds("layer", layer=(layer, Layer))
     dtypes = {leaf.dtype for leaf in tree.leaves(params) if leaf.is_floating_point()}
     x = torch.linspace(low, high, _POINTS, dtype=dtypes.pop() if dtypes else torch.float64)
-    params = drawn_params(layer, x, params)
-    y, slope = slopes(layer, params, x)
+    try:
+        params = drawn_params(layer, x, params)
+        y, slope = slopes(layer, params, x)
+    except LayerError as error:
+        problem = f"expected a layer that works element by element, got {layer}"
+        raise LayerError("layer", f"{problem}; lf.plots.jacobian draws any layer") from error
     axes = new_axes(6.4, 4.0) if axes is None else axes
     if is_random(params):
         axes.plot(x, y, ".", color=COLOURS[0], markersize=3, label="y")

@@ -6,7 +6,7 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.precision import FUNCTIONS
-from lincoln_fn.testing.report import Finding
+from lincoln_fn.testing.report import Finding, Verdict
 
 
 def failure(part: Part, error: GradientError | LayerError) -> Finding:
@@ -17,7 +17,8 @@ def failure(part: Part, error: GradientError | LayerError) -> Finding:
         error: what its check raised.
 
     Returns:
-        A finding named "refused" if the layer refuses what it is given, else "contract".
+        A finding named "refused" if the layer refuses what it is given, else "contract". It is
+        wrong, unless forward refuses: then nothing can be judged.
 
     Example:
         >>> error = GradientError("tanh(): predict differs from forward")
@@ -27,7 +28,8 @@ def failure(part: Part, error: GradientError | LayerError) -> Finding:
     refused = isinstance(error, LayerError)
     function = _refusing(part) if refused else _told(str(error), part.layer.name)
     name = "refused" if refused else "contract"
-    return Finding(part.path, part.layer.name, function, "wrong", name, str(error))
+    verdict: Verdict = "not judged" if refused and function == "forward" else "wrong"
+    return Finding(part.path, part.layer.name, function, verdict, name, str(error))
 
 
 def _refusing(part: Part) -> str:

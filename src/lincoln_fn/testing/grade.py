@@ -162,7 +162,7 @@ def _mark(
 
 def _broken(report: Report) -> list[Finding]:
     """List the submission's own functions that break the contract, or refuse the case."""
-    return [f for f in report.mistakes if f.leaf in FUNCTIONS and not f.path]
+    return [f for f in report.findings if f.leaf in FUNCTIONS and not f.path]
 
 
 def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:
@@ -184,7 +184,7 @@ def _remarks(ran: list[Ran[Report]]) -> tuple[str, ...]:
         f"case {i}: {finding.leaf} is not judged"
         for i, each in enumerate(ran)
         for finding in (each.result.findings if each.result else ())
-        if finding.verdict == "not judged"
+        if finding.verdict == "not judged" and finding.leaf not in FUNCTIONS
     ]
     printed = sum(each.printed for each in ran)
     return _once([*remarks, *([f"prints {printed} characters"] if printed else [])])

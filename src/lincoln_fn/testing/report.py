@@ -80,8 +80,8 @@ class Report:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.mistakes
+        """Whether a gradient is right, and none is wrong."""
+        return self.verdict == "right"
 
     @property
     def mistakes(self) -> tuple[Finding, ...]:

@@ -96,7 +96,7 @@ def _judged(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
     at = _pure(layer, params, x, key)
     findings, remarks = blamed(at, key, first_not_linear(at, other))
     report = Report(layer.name, findings, remarks)
-    if report.is_right:
+    if not report.mistakes:
         _check_others(at, options)
     return report
 
