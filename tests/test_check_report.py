@@ -57,11 +57,11 @@ def test_a_report_prints_each_gradient_on_a_line():
 
 def test_a_notebook_shows_a_table_with_escaped_text():
     finding = Finding("", "a<b>()", "dx", "wrong", "sign", "a<b>(): dx", (1, 2), 0.5)
-    shown = Report("a<b>()", (finding,), ("x < 0",))._repr_html_()
+    shown = Report("a<b>()", (finding,), ("x < 0 in `a < b`",))._repr_html_()
     assert "<b>a&lt;b&gt;()</b>: wrong" in shown
     assert shown.count("<tr>") == 2
     assert "[1, 2]" in shown
-    assert "<li>x &lt; 0</li>" in shown
+    assert "<li>x &lt; 0 in <code>a &lt; b</code></li>" in shown
     assert "color" not in shown  # so that it reads on a light and a dark page
 
 
