@@ -253,8 +253,10 @@ def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
 def test_what_cannot_be_compiled_is_refused():
     group = distributed.alone()
     reduce = distributed.mean(group, compiled=True)
-    with pytest.raises(lf.LayerError, match="expected layers that do not communicate"):
-        lf.make_step(convolutional(group), LOSS, OPTIMIZERS["sgd"], reduce=reduce)
+    divided = lf.serial(lf.dense(4), distributed.row_parallel(4, group))
+    for net in (convolutional(group), divided):
+        with pytest.raises(lf.LayerError, match="expected layers that do not communicate"):
+            lf.make_step(net, LOSS, OPTIMIZERS["sgd"], reduce=reduce)
     step = lf.make_step(mlp(group), LOSS, OPTIMIZERS["sgd"], reduce=distributed.mean(group))
     with pytest.raises(lf.LayerError, match=r"write lf.distributed.mean.group, compiled=True"):
         lf.compile(step)

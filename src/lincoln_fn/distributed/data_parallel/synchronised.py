@@ -20,6 +20,7 @@ from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_n
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import collected_once, is_fully_sharded
 from lincoln_fn.layer import Layer
+from lincoln_fn.walk.composition import Composition
 
 T = TypeVar("T")
 
@@ -83,8 +84,14 @@ def is_synchronised(net: Layer) -> bool:
 def communicates(net: Layer) -> bool:
     """Return whether any function of a network sends something."""
     made = net.composition
-    is_sharded = made is not None and is_fully_sharded(made)
-    return is_sharded or is_sync_batch_norm(net) or any(map(communicates, net.parts))
+    if made is not None and (is_fully_sharded(made) or _is_divided(made)):
+        return True
+    return is_sync_batch_norm(net) or any(map(communicates, net.parts))
+
+
+def _is_divided(made: Composition) -> bool:
+    """Return whether a composition's function binds a group, as in tensor parallelism."""
+    return isinstance(made.there, partial) and "group" in made.there.keywords
 
 
 def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
