@@ -11,6 +11,7 @@ from lincoln_fn.fastpath import attention as fast_attention
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.layer import Arrays, Layer, unbound
 from lincoln_fn.layers import _by_running, _heads, batch_norm, scaled_dot_product_attention
+from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
 # Layers whose output for one example depends on the others.
@@ -114,6 +115,18 @@ def examples_in(g: Arrays) -> int:
         5
     """
     for leaf in tree.leaves(g):
-        if leaf.ndim:
+        if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
-    raise LayerError("per_example", "expected g with the examples on axis 0, got none")
+    raise LayerError("per_example", f"expected g with the examples on axis 0, got {brief(g)}")
+
+
+def check_any(name: str, count: int) -> None:
+    """Check that there is an example to take a mean over.
+
+    Example:
+        >>> check_any("variance", 0)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: variance: expected at least one example, got none
+    """
+    if not count:
+        raise LayerError(name, "expected at least one example, got none")
