@@ -44,6 +44,7 @@ from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
 from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.sites import Site
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
@@ -112,6 +113,9 @@ def kfac_factors(
         if fisher == "exact":
             g = columns(loss, prediction, target)
         else:
+            if not isinstance(prediction, Tensor):
+                problem = "expected a prediction of one tensor, with the examples on axis 0"
+                raise LayerError(loss.name, problem)
             formula = formula_of(loss)
             is_mean = formula is not None and formula.is_mean
             g = loss_gradient(loss, prediction, target).unsqueeze(0)

@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._batches import check_batch, check_walkable
 from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.curvature._matrix_layers import is_dense
@@ -111,6 +112,7 @@ def laplace(
         >>> laplace(net, params, batches, loss, prior_precision=3.0).precision.round()
         tensor([[8.]])
     """
+    check_walkable("laplace", batches)
     is_regression = _is_regression(loss)
     scale = 1 / (2 * noise_std**2) if is_regression else 1.0
     if structure == "last_layer":
@@ -118,7 +120,9 @@ def laplace(
     net = inference(net)
     precision, log_likelihood, count = None, torch.zeros(()), 0
     with torch.no_grad():
-        for x, target in batches:
+        for batch in batches:
+            check_batch("laplace", batch)
+            x, target = batch
             prediction = net.predict(params, x)
             value, _ = loss.forward(prediction, target)
             log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
@@ -141,6 +145,7 @@ def laplace(
     return Posterior(params, precision, log_likelihood, structure, prior_precision, noise)
 
 
+@checked
 def log_marginal_likelihood(posterior: Posterior) -> Tensor:
     """Compute the Laplace approximation of the evidence, log p(D).
 

@@ -33,6 +33,7 @@ from lincoln_fn.curvature.laplace import Posterior, features
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.record import record
+from lincoln_fn.rules.backpropagation import with_true_gradient
 
 
 @record
@@ -75,7 +76,7 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     """
     order = "(net, posterior, x)"
     check_kinds("laplace_predictive", order, net=(net, Layer), posterior=(posterior, Posterior))
-    net = inference(net)
+    net = with_true_gradient(inference(net))
     with torch.no_grad():
         if posterior.structure == "last_layer":
             return _of_last_layer(net, posterior, x)
