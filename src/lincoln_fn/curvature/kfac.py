@@ -125,7 +125,10 @@ def _init(net: Layer, params: Params) -> KfacState:
 def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
     n_in, n_out = weight.shape if weight.ndim == 2 else (weight[0].numel(), len(weight))
     n_in += bias is not None
-    return Factors(weight.new_zeros(n_in, n_in), weight.new_zeros(n_out, n_out))
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return Factors(
+        weight.new_zeros(n_in, n_in, dtype=dtype), weight.new_zeros(n_out, n_out, dtype=dtype)
+    )
 
 
 def _is_matrix(params: object) -> bool:

@@ -43,6 +43,7 @@ from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.mse import backward as mse_backward
@@ -131,7 +132,7 @@ def laplace(
                 if structure == "last_layer"
                 else ggn_diagonal(net, params, x, loss, target)
             )
-            g = tree.map(lambda of_batch: scale * of_batch, g)
+            g = tree.map(lambda of_batch: scale * widened(of_batch), g)
             precision = g if precision is None else tree.map(torch.add, precision, g)
     if precision is None:
         raise LayerError("laplace", "expected at least one batch, got none")
@@ -186,9 +187,12 @@ def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
 
 
 def features(net: Layer, params: Params, x: Arrays) -> Float[Tensor, "N I"]:
-    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias."""
+    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias.
+
+    It is float32 if the layer is of half precision, as the precision is.
+    """
     before, its, _, last = split(net, params)
-    phi = before.predict(its, x)
+    phi = widened(before.predict(its, x))
     if phi.ndim != 2:
         problem = f"expected features of shape (N, n), got {tuple(phi.shape)}"
         raise LayerError("laplace", f"{problem}; or use structure='diagonal'")
@@ -200,7 +204,7 @@ def _last_layer(
 ) -> Float[Tensor, "D D"]:
     """Compute G = sum_n phi~_n phi~_n^T ox H_n."""
     phi, s = features(net, params, x), columns(loss, net.predict(params, x), target)
-    rows = torch.einsum("ni,kno->knio", phi, s).flatten(2).flatten(0, 1)
+    rows = torch.einsum("ni,kno->knio", phi, widened(s)).flatten(2).flatten(0, 1)
     return rows.mT @ rows
 
 
