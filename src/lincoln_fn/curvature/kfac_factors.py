@@ -88,8 +88,9 @@ def kfac_factors(
             their mean x and their summed g, "reduce".
 
     Returns:
-        The factors by the layer's path, such as "2.0"; float32 for half precision. Convolutions with groups have none. If a
-        layer is used several times, A is the mean over the uses, and B the sum.
+        The factors by the layer's path, such as "2.0"; float32 for half precision. Convolutions
+        with groups have none. If a layer is used several times, A is the mean over the uses, and B
+        the sum.
 
     Raises:
         LayerError: as `ggn_diagonal` does, or for an unknown fisher or sharing.
