@@ -13,12 +13,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution._choices import Choice, check_by_path, check_choices, fitting
+from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
 from lincoln_fn.attribution.rules import Rule
 from lincoln_fn.layer import Layer
 from lincoln_fn.paths import paths, unknown_path
-from lincoln_fn.rules._feedback import no_backward
 from lincoln_fn.shapes import LayerError
 
 
@@ -79,7 +78,7 @@ class Composite:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
             {'0': z_plus(), '1': pass_(), '2': epsilon(1e-06)}
         """
-        singles = {path: layer for path, layer in paths(net) if _has_relevance(layer)}
+        singles = {path: layer for path, layer in paths(net) if has_relevance(layer)}
         for path in self.by_path:
             if path not in singles:
                 raise unknown_path("lrp", path, singles)
@@ -133,17 +132,10 @@ def composite(
         >>> made.rules_of(net)
         {'0': w_square(), '1': constant_std(), '2': epsilon(1e-06)}
     """
-    first = tuple(first)
-    check_choices("choices", choices)
-    check_choices("first", first)
-    check_by_path(by_path or {})
+    first, by_path = tuple(first), dict(by_path or {})
+    check_composite(choices, first, by_path)
     last = (LINEAR, rules.epsilon())
-    return Composite((*choices, *base(), last), first, dict(by_path or {}))
-
-
-def _has_relevance(layer: Layer) -> bool:
-    """Return whether it is a single layer, and not the feedback of a rule."""
-    return layer.composition is None and layer.backward is not no_backward
+    return Composite((*choices, *base(), last), first, by_path)
 
 
 @checked
