@@ -198,3 +198,12 @@ def test_a_loss_that_is_not_convex_is_refused():
     )
     with pytest.raises(lf.LayerError, match="no negative eigenvalue, got -2"):
         curvature.ggn_diagonal(net, params, x, concave, None)
+
+
+def test_one_class_has_no_curvature():
+    net, x = lf.dense(1), keys.normal(lf.Key(1), (4, 3))
+    params, loss = net.init(lf.Key(0), x), lf.losses.softmax_cross_entropy()
+    diagonal = curvature.ggn_diagonal(net, params, x, loss, torch.zeros(4).long())
+    assert not any(leaf.any() for leaf in lf.tree.leaves(diagonal))
+    factors = curvature.kfac_factors(net, params, x, loss, torch.zeros(4).long())
+    assert not factors[""].b.any()

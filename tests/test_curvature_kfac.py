@@ -247,3 +247,20 @@ def test_its_params_are_those_of_dense_layers():
     _, state = step_of(NET, PARAMS, X, lf.losses.softmax_cross_entropy(), LABELS, curvature.kfac())
     assert isinstance(PARAMS[3], dense.Params)
     assert [tuple(f.a.shape) for f in state.factors] == [(13, 13), (28, 28), (4, 4)]
+
+
+def test_half_precision_has_its_factors_in_float32():
+    net, x, gradient = lf.dense(3), keys.normal(lf.Key(5), (8, 4)), curvature.kfac(0.5)
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(1.0)
+    params, labels = net.init(lf.Key(0), x), torch.arange(8) % 3
+
+    def stepped(dtype):
+        start = lf.init_state(net, optimizer, lf.Key(0), x.to(dtype), gradient=gradient)
+        step = lf.make_step(net, loss, optimizer, gradient=gradient)
+        these = lf.tree.map(lambda p: p.to(dtype), params)
+        return step(lf.evolve(start, params=these), (x.to(dtype), labels))[0]
+
+    half, single = stepped(torch.bfloat16), stepped(torch.float32)
+    assert half.params.weight.dtype is torch.bfloat16
+    assert half.gradient_state.factors[0].a.dtype is torch.float32
+    torch.testing.assert_close(half.params.weight.float(), single.params.weight, rtol=0, atol=0.02)

@@ -170,3 +170,22 @@ def test_wrong_losses_and_networks_are_refused():
     params = net.init(lf.Key(0), X)
     with pytest.raises(lf.LayerError, match="whose last part is a dense layer"):
         curvature.laplace(net, params, batches, LOSS)
+
+
+@pytest.mark.parametrize("structure", ["last_layer", "diagonal"])
+def test_half_precision_is_computed_in_float32(structure):
+    net, x = lf.serial(lf.dense(5), lf.tanh(), lf.dense(3)), keys.normal(lf.Key(3), (6, 4))
+    params = net.init(lf.Key(0), x)
+    loss, labels = lf.losses.softmax_cross_entropy(reduction="sum"), torch.arange(6) % 3
+
+    def predicted(dtype):
+        these = lf.tree.map(lambda p: p.to(dtype), params)
+        batches = [(x.to(dtype), labels)]
+        posterior = curvature.laplace(net, these, batches, loss, structure=structure)
+        return curvature.laplace_predictive(net, posterior, x[:2].to(dtype))
+
+    half, single = predicted(torch.bfloat16), predicted(torch.float32)
+    assert half.covariance.dtype is half.mean.dtype is torch.float32
+    torch.testing.assert_close(half.covariance, single.covariance, rtol=0.05, atol=0.02)
+    sampled = curvature.laplace_probabilities(half, key=lf.Key(0), samples=5)
+    assert sampled.dtype is torch.float32

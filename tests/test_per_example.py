@@ -226,3 +226,22 @@ def test_norms_of_uses_do_not_add(name):
     visit(sites)
     norms = per_example.squared_norms(net, params, cache, g)
     assert ((sum(uses) - norms).abs() / norms).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lf.softmax(dim=0), r"serial\[1\] softmax\(dim=0\): .* got one along their axis"),
+        (lf.log_softmax(dim=-2), "got one along their axis; use another dim"),
+        (lf.softmin(dim=0), "got one along their axis"),
+        (lf.permute(1, 0), r"serial\[1\] permute\(1, 0\): .* got a layer that moves them"),
+    ],
+    ids=repr,
+)
+def test_a_layer_that_mixes_or_moves_the_examples_of_a_square_batch_is_refused(layer, message):
+    x = keys.normal(lf.Key(0), (4, 3))
+    net = lf.serial(lf.dense(4), layer, lf.dense(4))
+    params = net.init(lf.Key(1), x)
+    y, cache = net.forward(params, x)
+    with pytest.raises(lf.LayerError, match=message):
+        per_example.gradients(net, params, cache, torch.ones_like(y))

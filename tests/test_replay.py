@@ -12,7 +12,10 @@ from replays import (
     BATCHES,
     LOSS,
     SGD,
+    TARGET,
     Counted,
+    X,
+    infinite_dx,
     network,
     small_error,
     sound,
@@ -221,3 +224,43 @@ def test_the_example_finds_its_fault_and_draws(fault, said, monkeypatch, capsys,
     )
     assert said in capsys.readouterr().out
     assert picture.stat().st_size > 10_000
+
+
+# A run that ended early
+
+
+def test_a_run_that_a_loss_of_nan_has_ended_is_compared_with_one_that_went_on(sound_run):
+    ended = trained(network(infinite_dx))
+    assert max(ended.marks) == 120
+    for a, b in ((sound_run, ended), (ended, sound_run)):
+        place = lf.replay.first_difference(a, b).place
+        assert (place.step, place.made_by, place.path) == (137, "backward", "1.0.1")
+        assert place.array == "dx"
+
+
+def test_a_target_of_nan_is_found_where_only_one_run_goes_on(sound_run):
+    spoilt = TARGET.clone()
+    spoilt[5, 1] = math.nan
+    batches = attrs.evolve(BATCHES, arrays=(X, spoilt))
+    found = lf.replay.first_difference(
+        sound_run, attrs.evolve(sound_run, batches=batches, saved=())
+    )
+    first = next(i for i in range(10) if batches.at(i)[1].isnan().any())
+    assert (found.place.step, found.place.array) == (first + 1, "target")
+
+
+def test_runs_that_end_alike_have_no_difference():
+    ended = trained(network(infinite_dx))
+    assert lf.replay.first_difference(ended, attrs.evolve(ended, saved=()), steps=200) is None
+
+
+def test_a_step_of_your_own_that_ends_is_a_difference_of_its_loss(sound_run):
+    def step(state, batch):
+        if int(state.step) == 6:
+            raise lf.NonFiniteError("mse()", "the value is not finite")
+        return sound_run.step(state, batch)
+
+    run = attrs.evolve(sound_run, saved=())
+    found = lf.replay.first_difference(run, attrs.evolve(run, step=step))
+    assert (found.place.step, found.place.made_by, found.values) == (7, "loss", ())
+    assert str(found) == "step 7: loss: value has another shape or dtype, or is in one run only"

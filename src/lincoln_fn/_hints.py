@@ -182,7 +182,9 @@ def _read_at(place: str, hint: Hint, value: Any) -> Any:
         raise
 
 
-_NOUNS: Final[Mapping[Hint, str]] = {float: "finite number", str: "string", Tensor: "tensor"}
+_NOUNS: Final[Mapping[Hint, str]] = {
+    float: "finite number", str: "string", Any: "value", Tensor: "tensor"
+}  # fmt: skip
 
 
 def words(hint: Hint, *, several: bool = False) -> str:

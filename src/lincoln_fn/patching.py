@@ -61,7 +61,11 @@ def patched(
         True
     """
     check_kinds("patched", "(net, outputs)", net=(net, Layer))
-    given = [dict(patches or {}) for patches in (outputs, gradients, caches)]
+    arguments = {"outputs": outputs, "gradients": gradients, "caches": caches}
+    for name, patches in arguments.items():
+        if patches is not None and not isinstance(patches, Mapping):
+            raise wrong_kind("patched", name, patches, "a mapping of patches by path")
+    given = [dict(patches or {}) for patches in arguments.values()]
     if not any(given):
         raise LayerError("patched", "expected at least one patch, got none")
     named = dict(paths(net))
@@ -108,13 +112,14 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
         of a layer has the path "3, use 2", and so on.
 
     Raises:
-        LayerError: as the network does.
+        LayerError: if net is not a layer; as the network does.
 
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(2)
         >>> list(outputs(net, net.init(lf.Key(0), x), x))
         ['0', '1.0', '1.1', '1.2', '1', '']
     """
+    check_kinds("outputs", "(net, params, x)", net=(net, Layer))
     seen: dict[str, Arrays] = {}
     patched(net, {path: partial(noted, seen, path) for path, _ in paths(net)}).predict(params, x)
     return seen

@@ -8,7 +8,7 @@ A target picks one output of each example:
     None                      the class with the highest score
 
 The classes' axis is 1, as for the losses, or 0 for a y of one axis. Networks are explained as they
-are after training: `inference(net)`.
+are after training, `inference(net)`, and by their true gradient, without rules.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lincoln_fn._kinds import check_kinds
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.record import brief
+from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.shapes import LayerError
 
 Target: TypeAlias = int | Tensor | None
@@ -34,7 +35,7 @@ def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
     if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
         mend = "explain the part of the network behind its embedding, or use lrp"
         raise LayerError(function, f"expected a floating x, got {brief(x)}; {mend}")
-    return inference(net)
+    return with_true_gradient(inference(net))
 
 
 def explained_output(function: str, y: Arrays, target: Target) -> Tensor:

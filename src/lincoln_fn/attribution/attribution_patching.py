@@ -28,6 +28,7 @@ from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.patching import labels_of, noted, outputs
 from lincoln_fn.paths import map_paths
+from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.shapes import LayerError
 
 # Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
@@ -69,7 +70,7 @@ def attribution_patching(
         [True, True, True]
     """
     check_kinds("attribution_patching", "(net, params, clean_x, corrupted_x)", net=(net, Layer))
-    net = inference(net)
+    net = with_true_gradient(inference(net))
     corrupted: dict[str, Arrays] = {}
     found: list[tuple[str, Arrays, Arrays]] = []
     watched = map_paths(partial(_watched, corrupted, found), net)
@@ -133,7 +134,7 @@ def _check_alike(label: str, clean: Arrays, corrupted: Arrays) -> None:
     shapes = [[tuple(leaf.shape) for leaf in tree.leaves(y)] for y in (clean, corrupted)]
     if shapes[0] != shapes[1]:
         problem = f"expected both runs to have outputs of one shape, got {shapes[0]}, {shapes[1]}"
-        raise LayerError(f"attribution_patching: {label}", problem)
+        raise LayerError(f"attribution_patching: {label!r}", problem)
 
 
 def _difference(clean: Arrays, corrupted: Arrays) -> Arrays:

@@ -7,20 +7,18 @@ convolutions, by which they differ, they have the rules of `base` for all other 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR, Kind, kind_of
+from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
+from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
 from lincoln_fn.attribution.rules import Rule
 from lincoln_fn.layer import Layer
 from lincoln_fn.paths import paths, unknown_path
 from lincoln_fn.shapes import LayerError
-
-Choice: TypeAlias = tuple[Kind, Rule]
 
 
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
@@ -80,14 +78,14 @@ class Composite:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
             {'0': z_plus(), '1': pass_(), '2': epsilon(1e-06)}
         """
-        singles = {path: layer for path, layer in paths(net) if layer.composition is None}
+        singles = {path: layer for path, layer in paths(net) if has_relevance(layer)}
         for path in self.by_path:
             if path not in singles:
                 raise unknown_path("lrp", path, singles)
         chosen: dict[str, Rule] = {}
         first = self.first
         for path, layer in singles.items():
-            special = _fitting(layer, first)
+            special = fitting(layer, first)
             first = () if special else first
             chosen[path] = self.by_path.get(path) or special or self.rule_of(layer, path)
         return chosen
@@ -99,7 +97,7 @@ class Composite:
             >>> epsilon_plus().rule_of(lf.add())
             norm()
         """
-        rule = _fitting(layer, self.choices)
+        rule = fitting(layer, self.choices)
         if rule is None:
             mend = f"give it one by composite(by_path={{{path!r}: rule}})"
             if layer.name.startswith("log_softmax"):
@@ -125,14 +123,19 @@ def composite(
     Returns:
         The composite.
 
+    Raises:
+        LayerError: if a choice is not such a pair, or a path has no rule.
+
     Example:
         >>> net = lf.serial(lf.dense(3), lf.layer_norm(), lf.dense(2))
         >>> made = composite((kinds.NORM, rules.constant_std()), by_path={"0": rules.w_square()})
         >>> made.rules_of(net)
         {'0': w_square(), '1': constant_std(), '2': epsilon(1e-06)}
     """
+    first, by_path = tuple(first), dict(by_path or {})
+    check_composite(choices, first, by_path)
     last = (LINEAR, rules.epsilon())
-    return Composite((*choices, *base(), last), tuple(first), dict(by_path or {}))
+    return Composite((*choices, *base(), last), first, by_path)
 
 
 @checked
@@ -243,7 +246,3 @@ def epsilon_gamma_box(
 def _two(for_convolutions: Rule, epsilon: float, stabilizer: float, *first: Choice) -> Composite:
     own = (CONVOLUTION, for_convolutions), (DENSE, rules.epsilon(epsilon))
     return Composite((*own, *base(stabilizer)), first)
-
-
-def _fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
-    return next((rule for kind, rule in choices if kind_of(layer) in kind), None)

@@ -18,6 +18,7 @@ from torch import Tensor
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.patching import patched
+from lincoln_fn.paths import paths, unknown_path
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -51,6 +52,9 @@ def grad_cam(
         torch.Size([1, 3, 3])
     """
     net = at_inference("grad_cam", net, x)
+    named = dict(paths(net))
+    if path not in named:
+        raise unknown_path("grad_cam", path, named)
     maps: list[Arrays] = []
     gradients: list[Arrays] = []
     # A `checkpointed` layer is run again in backward: the first output is the forward pass's.

@@ -66,6 +66,7 @@ from lincoln_fn.layers import (
     unflatten,
     upsample,
 )
+from lincoln_fn.rules import _blocks
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]
@@ -120,7 +121,7 @@ EMBEDDING: Final[Kind] = _kind(embedding)
 MOVING: Final[Kind] = _kind(
     concatenate, flatten, identity, last_state, pad, permute, pixel_shuffle, pixel_unshuffle,
     reshape, unflatten, upsample,
-) | frozenset((context._forward, _completed._forward))  # fmt: skip
+) | frozenset((context._forward, _completed._forward, _blocks.PROJECTIONS.forward))  # fmt: skip
 # Layers for which no composite has a rule, and a composition.
 _OTHER: Final[Kind] = _kind(bilinear, log_softmax, multi_head_attention)
 

@@ -25,6 +25,7 @@ from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.paths import map_paths
 from lincoln_fn.record import brief
+from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.walks import back
 
@@ -119,7 +120,7 @@ def lrp(
     composite = epsilon_plus() if rules is None else rules
     if not isinstance(composite, Composite):
         raise LayerError("lrp", f"expected rules to be a Composite, got {brief(rules)}")
-    net = inference(net)
+    net = with_true_gradient(inference(net))
     chosen = composite.rules_of(net)
     found: list[LayerRelevance] = []
     recorded = map_paths(partial(_recorded, found, composite.rule_of), net)

@@ -62,8 +62,8 @@ def smooth_grad(
     check_int(name, "samples", samples, 1)
     if not isinstance(x, Tensor):
         raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
-    if not noise >= 0:
-        raise LayerError(name, f"expected noise of at least 0, got {noise}")
+    if not isinstance(noise, int | float) or not noise >= 0:
+        raise LayerError(name, f"expected noise of at least 0, got {noise!r}")
     with torch.no_grad():
         y = net.predict(params, x)
         g = explained_output(name, y, target)

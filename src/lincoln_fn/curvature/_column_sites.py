@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.per_example.checks import check_batched_attention
+from lincoln_fn.per_example.checks import check_axes
 from lincoln_fn.record import evolve
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site
@@ -48,7 +48,7 @@ def column_sites(
     def leaf(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, int]:
-        check_batched_attention(layer, g)
+        check_axes(layer, g)
         dx = layer.input_grad(params, cache, g) if wants.dx else None
         if wants.dparams and is_trained(params):
             return dx, add(Site(layer, path, params, cache, g, None))

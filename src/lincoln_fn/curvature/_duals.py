@@ -32,6 +32,7 @@ from lincoln_fn.fastpath import dense as fast_dense
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.layers import conv, conv_transpose, dense
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import Composition
@@ -119,9 +120,11 @@ def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
-    """Compute g, the gradient of a loss."""
-    loss = fast_loss(loss)
-    return loss.backward(loss.forward(prediction, target)[1])
+    """Compute g, the gradient of a loss, which has to be one number."""
+    fast = fast_loss(loss)
+    value, cache = fast.forward(prediction, target)
+    check_one_number(loss.name, value)
+    return fast.backward(cache)
 
 
 def dual_forward(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:

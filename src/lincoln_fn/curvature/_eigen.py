@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.combine._dtypes import like
 from lincoln_fn.curvature.kfac_factors import Factors
 from lincoln_fn.layers import dense
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.record import evolve, record
 
 
@@ -40,9 +42,10 @@ def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: dense.Params o
     rows = d.weight if inputs_first else d.weight.flatten(1).mT
     if d.bias is not None:
         rows = torch.cat([rows, d.bias.unsqueeze(0)])
+    rows = widened(rows)
     u_a, u_b = basis.a_vectors, basis.b_vectors
     scaled = (u_a.mT @ rows @ u_b) / (torch.outer(basis.a, basis.b) + damping)
     rows = u_a @ scaled @ u_b.mT
     weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
     shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
-    return evolve(d, weight=shaped, bias=bias)
+    return like(evolve(d, weight=shaped, bias=bias), d)

@@ -9,6 +9,7 @@ from lincoln_fn.fastpath import fast
 from lincoln_fn.fastpath.rearranged import rearranged
 from lincoln_fn.layer import Layer, map_layers, unbound
 from lincoln_fn.layers import dense, group_norm, lstm, silu
+from lincoln_fn.rules.backpropagation import with_true_gradient
 
 # Their fast functions are kernels that torch has no forward mode for.
 _FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
@@ -19,6 +20,8 @@ _FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
 def fast_for_forward_mode(net: Layer) -> Layer:
     """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode.
 
+    Curvature is that of the network's function. So rules are taken out, which change its backward.
+
     Example:
         >>> fast_for_forward_mode(lf.serial(lf.dense(2), lf.silu()))
         serial(dense(2), silu())
@@ -27,14 +30,14 @@ def fast_for_forward_mode(net: Layer) -> Layer:
     def faster(layer: Layer) -> Layer:
         return layer if unbound(layer.forward) in _FORMULAS else fast(layer)
 
-    return map_layers(faster, rearranged(net))
+    return map_layers(faster, rearranged(with_true_gradient(net)))
 
 
 def fast_for_columns(net: Layer) -> Layer:
     """Return a network of fast dense layers, and of formulas otherwise.
 
     vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
-    memory layout. The formulas take less time.
+    memory layout. The formulas take less time. Rules are taken out, as above.
 
     Example:
         >>> fast_for_columns(lf.serial(lf.dense(2), lf.silu()))
@@ -44,4 +47,4 @@ def fast_for_columns(net: Layer) -> Layer:
     def faster(layer: Layer) -> Layer:
         return fast(layer) if unbound(layer.forward) is dense.forward else layer
 
-    return map_layers(faster, rearranged(net))
+    return map_layers(faster, rearranged(with_true_gradient(net)))

@@ -45,6 +45,7 @@ from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
+from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.shapes import LayerError
 
 
@@ -100,6 +101,9 @@ def influence(
         tensor([-1.,  1.])
     """
     check_independent(net)
+    net = with_true_gradient(net)
+    if not tree.leaves(params):
+        raise LayerError("influence", f"expected a network with trained parameters, got {net}")
     products = {
         "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
     }  # fmt: skip

@@ -43,7 +43,8 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
 from lincoln_fn.layers import conv, dense
 from lincoln_fn.per_example.checks import check_independent, examples_in
-from lincoln_fn.record import TRAINED, evolve, record
+from lincoln_fn.record import TRAINED, brief, evolve, record
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.addable import Addable
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site, cotangents, grads_at
@@ -87,7 +88,7 @@ def kfac(
 
     Raises:
         LayerError: if damping is not positive, decay is not in [0, 1), or every is below 1; from
-            the step, if a layer mixes examples.
+            the step, if a layer mixes examples, or `init_state` was not given the gradient.
 
     Source:
         Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
@@ -124,7 +125,10 @@ def _init(net: Layer, params: Params) -> KfacState:
 def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
     n_in, n_out = weight.shape if weight.ndim == 2 else (weight[0].numel(), len(weight))
     n_in += bias is not None
-    return Factors(weight.new_zeros(n_in, n_in), weight.new_zeros(n_out, n_out))
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return Factors(
+        weight.new_zeros(n_in, n_in, dtype=dtype), weight.new_zeros(n_out, n_out, dtype=dtype)
+    )
 
 
 def _is_matrix(params: object) -> bool:
@@ -144,6 +148,9 @@ def _compute(
 ) -> tuple[Params, KfacState]:  # fmt: skip
     """Update the factors, and precondition the gradient."""
     check_independent(net)
+    if not isinstance(state, KfacState):
+        problem = f"expected the state of a gradient with factors, got {brief(state)}"
+        raise LayerError("kfac", f"{problem}; write init_state(..., gradient=gradient)")
     _, sites = cotangents(net, params, cache, g, dx=False)
     dparams = grads_at(net, params, sites)
     now = _factors(net, params, sites, sharing, examples_in(g) if is_mean else 1)

@@ -40,10 +40,12 @@ from lincoln_fn.curvature._fast import fast_for_columns
 from lincoln_fn.curvature._matrix_layers import Rows, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
 from lincoln_fn.record import record
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.sites import Site
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
@@ -86,8 +88,9 @@ def kfac_factors(
             their mean x and their summed g, "reduce".
 
     Returns:
-        The factors by the layer's path, such as "2.0". Convolutions with groups have none. If a
-        layer is used several times, A is the mean over the uses, and B the sum.
+        The factors by the layer's path, such as "2.0"; float32 for half precision. Convolutions
+        with groups have none. If a layer is used several times, A is the mean over the uses, and B
+        the sum.
 
     Raises:
         LayerError: as `ggn_diagonal` does, or for an unknown fisher or sharing.
@@ -112,6 +115,9 @@ def kfac_factors(
         if fisher == "exact":
             g = columns(loss, prediction, target)
         else:
+            if not isinstance(prediction, Tensor):
+                problem = "expected a prediction of one tensor, with the examples on axis 0"
+                raise LayerError(loss.name, problem)
             formula = formula_of(loss)
             is_mean = formula is not None and formula.is_mean
             g = loss_gradient(loss, prediction, target).unsqueeze(0)
@@ -130,8 +136,8 @@ def kfac_factors(
 
 
 def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
-    """Compute A and B of one use of a layer."""
-    x, g = rows.x, rows.g
+    """Compute A and B of one use of a layer, of half precision in float32."""
+    x, g = widened(rows.x), widened(rows.g)
     if sharing == "reduce":
         x, g = x.mean(1, keepdim=True), g.sum(2, keepdim=True)
     x, g = x.flatten(0, 1), g.flatten(0, 2)

@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._batches import check_batch, check_walkable
 from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.curvature._matrix_layers import is_dense
@@ -42,6 +43,7 @@ from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.mse import backward as mse_backward
@@ -111,6 +113,7 @@ def laplace(
         >>> laplace(net, params, batches, loss, prior_precision=3.0).precision.round()
         tensor([[8.]])
     """
+    check_walkable("laplace", batches)
     is_regression = _is_regression(loss)
     scale = 1 / (2 * noise_std**2) if is_regression else 1.0
     if structure == "last_layer":
@@ -118,7 +121,9 @@ def laplace(
     net = inference(net)
     precision, log_likelihood, count = None, torch.zeros(()), 0
     with torch.no_grad():
-        for x, target in batches:
+        for batch in batches:
+            check_batch("laplace", batch)
+            x, target = batch
             prediction = net.predict(params, x)
             value, _ = loss.forward(prediction, target)
             log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
@@ -127,7 +132,7 @@ def laplace(
                 if structure == "last_layer"
                 else ggn_diagonal(net, params, x, loss, target)
             )
-            g = tree.map(lambda of_batch: scale * of_batch, g)
+            g = tree.map(lambda of_batch: scale * widened(of_batch), g)
             precision = g if precision is None else tree.map(torch.add, precision, g)
     if precision is None:
         raise LayerError("laplace", "expected at least one batch, got none")
@@ -141,6 +146,7 @@ def laplace(
     return Posterior(params, precision, log_likelihood, structure, prior_precision, noise)
 
 
+@checked
 def log_marginal_likelihood(posterior: Posterior) -> Tensor:
     """Compute the Laplace approximation of the evidence, log p(D).
 
@@ -181,9 +187,12 @@ def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
 
 
 def features(net: Layer, params: Params, x: Arrays) -> Float[Tensor, "N I"]:
-    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias."""
+    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias.
+
+    It is float32 if the layer is of half precision, as the precision is.
+    """
     before, its, _, last = split(net, params)
-    phi = before.predict(its, x)
+    phi = widened(before.predict(its, x))
     if phi.ndim != 2:
         problem = f"expected features of shape (N, n), got {tuple(phi.shape)}"
         raise LayerError("laplace", f"{problem}; or use structure='diagonal'")
@@ -195,7 +204,7 @@ def _last_layer(
 ) -> Float[Tensor, "D D"]:
     """Compute G = sum_n phi~_n phi~_n^T ox H_n."""
     phi, s = features(net, params, x), columns(loss, net.predict(params, x), target)
-    rows = torch.einsum("ni,kno->knio", phi, s).flatten(2).flatten(0, 1)
+    rows = torch.einsum("ni,kno->knio", phi, widened(s)).flatten(2).flatten(0, 1)
     return rows.mT @ rows
 
 

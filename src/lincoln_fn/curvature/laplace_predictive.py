@@ -32,7 +32,9 @@ from lincoln_fn.combine.inference import inference
 from lincoln_fn.curvature.laplace import Posterior, features
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.record import record
+from lincoln_fn.rules.backpropagation import with_true_gradient
 
 
 @record
@@ -55,8 +57,9 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
         x: the input of N examples.
 
     Returns:
-        The mean, of shape (N, O), and the covariance, of shape (N, O, O). For "diagonal" it holds
-        the derivatives of all examples in memory at once: give it few.
+        The mean, of shape (N, O), and the covariance, of shape (N, O, O); float32 for a network of
+        half precision. For "diagonal" it holds the derivatives of all examples in memory at once:
+        give it few.
 
     Raises:
         LayerError: if an argument has the wrong type, or as `laplace` does.
@@ -75,7 +78,7 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     """
     order = "(net, posterior, x)"
     check_kinds("laplace_predictive", order, net=(net, Layer), posterior=(posterior, Posterior))
-    net = inference(net)
+    net = with_true_gradient(inference(net))
     with torch.no_grad():
         if posterior.structure == "last_layer":
             return _of_last_layer(net, posterior, x)
@@ -85,7 +88,7 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
 def _of_last_layer(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     """Compute J P^-1 J^T with J = phi~^T ox I."""
     params = posterior.params
-    f, phi = net.predict(params, x), features(net, params, x)
+    f, phi = widened(net.predict(params, x)), features(net, params, x)
     factor = torch.linalg.cholesky(posterior.precision)
     covariance = torch.cholesky_inverse(factor).reshape(phi.shape[1], f.shape[1], phi.shape[1], -1)
     return Predictive(f, torch.einsum("ni,iojp,nj->nop", phi, covariance, phi))
@@ -102,7 +105,7 @@ def _of_all_layers(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
         scaled = tree.map(lambda d, p: d / p.sqrt(), of_output, posterior.precision)
         rows.append(torch.cat([leaf.flatten(1) for leaf in tree.leaves(scaled)], 1))
     jacobian = torch.stack(rows, 1)
-    return Predictive(f, jacobian @ jacobian.mT)
+    return Predictive(widened(f), jacobian @ jacobian.mT)
 
 
 @checked

@@ -22,7 +22,7 @@ with q = p / r_0: the same matrix again, for the classes behind 0. So the Choles
     d_k = sqrt(w p_k r_k / r_(k-1))
     (s_(kn))_j = {(d_k, if j = k), (-d_k p_j / r_k, if j > k), (0, otherwise):}
 
-and C classes have C - 1 columns, since r_(C-1) = 0.
+and C classes have C - 1 columns, since r_(C-1) = 0. One class has a column of zeros.
 
 Any other loss gives H_n column by column, as the derivative of its gradient along e_k. Its
 eigenvectors u_k and eigenvalues l_k give s_(kn) = sqrt(l_k) u_k. For a diagonal H_n, such as the
@@ -42,6 +42,7 @@ from torch import Tensor
 
 from lincoln_fn.curvature._duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.layer import Arrays, unbound
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import LabelCache
@@ -112,7 +113,8 @@ def _of_softmax(
     """Compute the Cholesky factor's columns; each position has columns of its own."""
     formula = formula_of(loss)
     assert formula is not None
-    _, cache = loss.forward(x, target)
+    value, cache = loss.forward(x, target)
+    check_one_number(loss.name, value)
     is_labels = isinstance(cache.formula, LabelCache)
     w = cache.formula.labels.w if is_labels else cache.formula.a.sum(1, keepdim=True)
     if formula.is_mean:
@@ -135,4 +137,4 @@ def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:
         below = -d_k.sqrt() * (behind / r_k).nan_to_num(0)
         zeros = torch.zeros_like(p[..., :k])
         columns.append(torch.cat([zeros, d_k.sqrt(), below], -1))
-    return torch.stack(columns) if columns else p.new_zeros(0, *p.shape)
+    return torch.stack(columns) if columns else torch.zeros_like(p).unsqueeze(0)

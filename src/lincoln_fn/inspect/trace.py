@@ -14,8 +14,8 @@ from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 
 
@@ -69,9 +69,7 @@ def trace(
     with torch.no_grad():
         prediction, cache = there(partial(_going, uses), net, params, x)
         value, loss_cache = loss.forward(prediction, target)
-        if value.ndim:
-            mend = "use reduction='mean' or 'sum'"
-            raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
+        check_one_number(loss.name, value)
         g = loss.backward(loss_cache)
         walker = BackWalker(partial(_coming, uses), skip=None)
         walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))

@@ -20,6 +20,7 @@ from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import NOT_EMPTY, checked, require
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layer import Cache as AnyCache
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import record
@@ -71,9 +72,7 @@ def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Te
         value, cache = loss.forward(prediction, target)
     except LayerError as error:
         raise LayerError(where, error.problem) from error
-    if value.ndim:
-        mend = "use reduction='mean' or 'sum'"
-        raise LayerError(where, f"expected one number, got {tuple(value.shape)}; {mend}")
+    check_one_number(where, value)
     return value, cache
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -10,7 +11,17 @@ from lincoln_fn import tree
 from lincoln_fn.fastpath import attention as fast_attention
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.layer import Arrays, Layer, unbound
-from lincoln_fn.layers import _by_running, _heads, batch_norm, scaled_dot_product_attention
+from lincoln_fn.layers import (
+    _by_running,
+    _heads,
+    batch_norm,
+    log_softmax,
+    permute,
+    scaled_dot_product_attention,
+    softmax,
+    softmin,
+)
+from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
 # Layers whose output for one example depends on the others.
@@ -21,6 +32,7 @@ _ATTENTION: Final = (
     fast_attention.backward,
     scaled_dot_product_attention.backward,
 )
+_ALONG_AN_AXIS: Final = (log_softmax.forward, softmax.forward, softmin.forward)
 
 
 def check_independent(net: Layer, position: str = "") -> None:
@@ -54,6 +66,21 @@ inference(batch_norm())
         problem = "expected a layer that computes each example alone, got one that normalises over"
         mend = "use group_norm, layer_norm or inference(batch_norm())"
         raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
+    if _moves(net):
+        problem = "expected the examples on axis 0 of every layer's output, got a layer that moves"
+        raise LayerError(f"{position}{net.name}", f"{problem} them; leave axis 0 where it is")
+
+
+def _moves(layer: Layer) -> bool:
+    if unbound(layer.forward) is not permute.forward:
+        return False
+    dims = _option(layer, "dims")
+    return bool(dims[0] % len(dims))
+
+
+# Any: a hyperparameter.
+def _option(layer: Layer, name: str) -> Any:
+    return layer.forward.keywords[name] if isinstance(layer.forward, partial) else None
 
 
 def _mixes(layer: Layer) -> bool:
@@ -70,10 +97,14 @@ def _length_first(where: str, mend: str) -> LayerError:
     return LayerError(where, f"{problem} (length, batch, ...); use {mend}")
 
 
-def check_batched_attention(layer: Layer, g: Arrays) -> None:
-    """Check that attention runs over a batch: in a sequence alone axis 0 is its length."""
-    if unbound(layer.backward) in _ATTENTION and g.ndim < 3:
+def check_axes(layer: Layer, g: Arrays) -> None:
+    """Check that attention and softmax do not run along axis 0, which is that of the examples."""
+    is_along = unbound(layer.forward) in _ALONG_AN_AXIS
+    if (unbound(layer.backward) in _ATTENTION and g.ndim < 3) or (is_along and g.ndim < 2):
         raise no_batch(layer.name, g)
+    if is_along and _option(layer, "dim") % g.ndim == 0:
+        problem = "expected a layer that computes each example alone, got one along their axis"
+        raise LayerError(layer.name, f"{problem}; use another dim")
 
 
 def check_rows(layer: str, g: Tensor) -> None:
@@ -114,6 +145,18 @@ def examples_in(g: Arrays) -> int:
         5
     """
     for leaf in tree.leaves(g):
-        if leaf.ndim:
+        if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
-    raise LayerError("per_example", "expected g with the examples on axis 0, got none")
+    raise LayerError("per_example", f"expected g with the examples on axis 0, got {brief(g)}")
+
+
+def check_any(name: str, count: int) -> None:
+    """Check that there is an example to take a mean over.
+
+    Example:
+        >>> check_any("variance", 0)
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: variance: expected at least one example, got none
+    """
+    if not count:
+        raise LayerError(name, "expected at least one example, got none")

@@ -23,7 +23,7 @@ from lincoln_fn.combine._dtypes import like
 from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
-from lincoln_fn.per_example.checks import examples_in
+from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.walked import measured, summed, terms_of
 
 
@@ -43,9 +43,11 @@ def clipped(
 
     Args:
         max_norm: the largest norm that a gradient keeps, C.
-        noise: the standard deviation of the noise as a multiple of C, sigma.
+        noise: the standard deviation of the noise as a multiple of C, sigma. Every number of every
+            trained parameter gets noise, such as an embedding's row `padding_idx`, too.
         reduction: that of the step's loss. For "mean", h_n is N times the example's part of the
-            gradient.
+            gradient. So the mean has to be over the N examples. Class weights and `ignore_index`
+            make it depend on the other examples, which no privacy account allows: take "sum".
         batch_size: B. None is the number of examples in the batch for "mean", and 1 for "sum". If
             batches are drawn at random, for a privacy account, it is their expected size.
 
@@ -54,7 +56,7 @@ def clipped(
 
     Raises:
         LayerError: if max_norm is not positive, noise is negative, or batch_size is below 1; from
-            the step, as `gradients` does.
+            the step, as `gradients` does, or for a mean over no example.
 
     Source:
         Abadi and others, "Deep Learning with Differential Privacy", CCS 2016.
@@ -85,6 +87,7 @@ def _compute(
     count = examples_in(g)
     scale = count if is_mean else 1  # h_n = scale d_n
     divisor = size or scale
+    check_any("clipped", divisor)
     terms = terms_of("clipped", net, params, cache, g)
     norms, terms = measured(terms, g)
     weights = (max_norm / (scale * norms.sqrt())).clamp(max=1) * (scale / divisor)

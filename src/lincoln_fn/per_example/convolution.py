@@ -69,6 +69,8 @@ class Correlation(Term):
 
     def gradients(self) -> Float[Tensor, " N *shape"]:
         """Compute dW_n by a convolution in which each example is a group."""
+        if not self.count:  # a convolution has at least one group
+            return self.weight.new_zeros(0, *self.shape)
         geometry = self.geometry._replace(groups=self.count * self.geometry.groups)
         kernels = self.weight.new_zeros(()).expand(self.count * self.shape[0], *self.shape[1:])
         g, x = (t.flatten(0, 1).unsqueeze(0) for t in (self.g, self.x))
@@ -95,7 +97,7 @@ class Correlation(Term):
         places = [d * axis for d, axis in zip(dilation, axes, strict=True)]
         sizes = (len(x), *self.g.shape[2:], x.shape[1], *self.shape[2:])
         seen = x.as_strided(sizes, (batch, *steps, channels, *places))
-        return seen.reshape(len(x), math.prod(self.g.shape[2:]), -1)
+        return seen.reshape(len(x), math.prod(self.g.shape[2:]), math.prod(self.shape[1:]))
 
 
 def terms(params: conv.Params, cache: conv.Cache, g: Tensor) -> conv.Params:

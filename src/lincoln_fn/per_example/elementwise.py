@@ -21,7 +21,8 @@ def prelu_terms(params: prelu.Params, x: Tensor, g: Tensor) -> prelu.Params:
     if x.ndim == 0:
         raise no_batch("prelu", g)
     products, count = widened(g) * x.clamp(max=0), len(params.weight)
-    slopes = products.reshape(len(x), count, -1) if count > 1 else products.reshape(len(x), 1, -1)
+    size = x[0].numel() // count if len(x) else 0
+    slopes = products.reshape(len(x), count, size)
     return evolve(params, weight=Explicit(slopes.sum(2)))
 
 

@@ -12,6 +12,7 @@ The fast functions of layer norm and group norm keep x, its mean and rstd:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -49,7 +50,8 @@ def fast_row_terms(params: Any, cache: fast.LayerCache, g: Tensor) -> Any:
 
 def fast_channel_terms(params: Any, cache: fast.GroupCache, g: Tensor) -> Any:
     """Return the terms of w and b from the cache of ATen's group norm."""
-    in_groups = widened(cache.x).reshape(*cache.mean.shape, -1)
+    groups = cache.mean.shape[1]
+    in_groups = widened(cache.x).reshape(*cache.mean.shape, math.prod(cache.x.shape[1:]) // groups)
     x_hat = (in_groups - cache.mean.unsqueeze(-1)) * cache.rstd.unsqueeze(-1)
     return _terms(params, x_hat.reshape(cache.x.shape), g, (1,))
 

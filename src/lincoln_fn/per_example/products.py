@@ -53,7 +53,7 @@ def embedding_terms(params: embedding.Params, cache: embedding.Cache, g: Tensor)
     index, rows = cache.x.long(), g
     if cache.padding_idx is not None:
         rows = g.masked_fill((index == cache.padding_idx).unsqueeze(-1), 0)
-    index = index.reshape(len(index), -1)
+    index = index.flatten(1) if index.ndim > 1 else index.unsqueeze(1)
     return evolve(params, weight=Rows(index, by_example(rows), tuple(params.weight.shape)))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.combine._dtypes import like
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.per_example.checks import examples_in
+from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.terms import Term
 from lincoln_fn.per_example.walked import measured, summed, terms_of
 from lincoln_fn.shapes import LayerError
@@ -131,7 +131,7 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
         1/N sum_n d_n^2, a tree that mirrors params.
 
     Raises:
-        LayerError: as `gradients` does.
+        LayerError: as `gradients` does, or if there is no example.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
@@ -140,6 +140,7 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
         tensor([[5.]])
     """
     terms = terms_of("second_moment", net, params, cache, g)
+    check_any("second_moment", examples_in(g))
     return like(_second_moment(terms), params)
 
 
@@ -158,7 +159,7 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         1/N sum_n d_n^2 - (1/N sum_n d_n)^2, at least 0, a tree that mirrors params.
 
     Raises:
-        LayerError: as `gradients` does.
+        LayerError: as `gradients` does, or if there is no example.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
@@ -168,6 +169,7 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """
     terms = terms_of("variance", net, params, cache, g)
     count = examples_in(g)
+    check_any("variance", count)
     mean = summed(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
 
     def difference(squares: Tensor, mean: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.per_example.checks import check_batched_attention, check_independent, examples_in
+from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
 from lincoln_fn.per_example.table import BACKWARD, TERMS, key_of, own_terms
 from lincoln_fn.per_example.terms import Term
 from lincoln_fn.shapes import LayerError
@@ -48,7 +48,7 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
 def _leaf(
     layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants, *, count: int
 ) -> tuple[Arrays, Params]:
-    check_batched_attention(layer, g)
+    check_axes(layer, g)
     if not (wants.dparams and is_trained(params)):
         return (layer.input_grad(params, cache, g) if wants.dx else None), params
     key = key_of(layer)

@@ -6,15 +6,17 @@ are compared, and only the steps between two of them are repeated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
-from lincoln_fn._kinds import check_kinds
-from lincoln_fn.replay.arrays import Array, arrays_of_step
+from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.replay.arrays import Array, MadeBy, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.shapes import LayerError, NonFiniteError
 
 
 @attrs.frozen(kw_only=True)
@@ -23,7 +25,8 @@ class Difference:
 
     Args:
         place: the step, the layer and the array.
-        values: the first number that differs, of each run; () if shape or dtype differ.
+        values: the first number that differs, of each run; () if shape or dtype differ, or if one
+            run has no such array.
         largest: the largest difference in the array.
         after: up to this step the runs are equal. It is the step before, except for made_by
             "record", where it is the saved state before.
@@ -36,7 +39,7 @@ class Difference:
 
     def __str__(self) -> str:
         if not self.values:
-            differ = "has another shape, dtype or structure"
+            differ = "has another shape or dtype, or is in one run only"
         else:
             differ = f"is {self.values[0]:.9g} and {self.values[1]:.9g}"
             differ += f", by at most {self.largest:.3g} in the array"
@@ -54,7 +57,8 @@ def first_difference(
     the other repeats the steps from the saved state before it. Bisection finds the first of these
     comparisons that fails. Then both runs repeat the steps between, side by side, to the first that
     differs. In that step all arrays are compared in the order of their computation: the batch, each
-    layer's output, the loss, each layer's gradients, and the new state.
+    layer's output, the loss, each layer's gradients, and the new state. A run that a loss of nan or
+    infinity has ended is compared up to that step.
 
     Args:
         a: a run.
@@ -83,6 +87,10 @@ def first_difference(
         >>> print(lf.replay.first_difference(run, other))
         step 5: data: target[0, 0] is 1 and 0, by at most 1 in the array
     """
+    if not isinstance(tol, int | float) or not tol >= 0:
+        raise LayerError("first_difference", f"expected tol of at least 0, got {tol!r}")
+    if steps is not None:
+        check_int("first_difference", "steps", steps, 0)
     b = attrs.evolve(a, saved=()) if isinstance(a, Run) and b is None else b
     check_kinds("first_difference", "(a, b)", a=(a, Run), b=(b, Run))
     assert b is not None  # for it is a Run
@@ -91,7 +99,7 @@ def first_difference(
         return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)
     pair = _Pair(a, b, tol)
     last = _last(a, b) if steps is None else steps
-    marks = [step for step in sorted({a.begun, *a.marks, *b.marks}) if step <= last]
+    marks = [a.begun, *sorted(step for step in {*a.marks, *b.marks} if a.begun < step <= last)]
     bad = _first_bad(lambda i: pair.unequal(marks[i - 1], marks[i]) is not None, len(marks))
     if bad is not None:
         return pair.side_by_side(marks[bad - 1], marks[bad])
@@ -137,22 +145,29 @@ class _Pair:
     def unequal(self, before: int, step: int) -> Leaf | None:
         """Compare the states after a step, repeated from the step before where not saved."""
         pairs = zip((self.a, self.b), self.states(before), strict=True)
-        a, b = (run.at(step) if run.has(step) else run.reached(state, step) for run, state in pairs)
+        try:
+            a, b = (
+                run.at(step) if run.has(step) else run.reached(state, step) for run, state in pairs
+            )
+        except NonFiniteError:  # `side_by_side` finds out whether both runs end there
+            return _ENDED
         return first_unequal("", a, b, self.tol)
 
     def side_by_side(self, before: int, last: int) -> Difference | None:
         """Repeat the steps of both runs, to the first after which their states differ."""
         old = self.states(before)
-        replays = self.a.replayed(old[0], last), self.b.replayed(old[1], last)
-        for new in zip(*replays, strict=True):
-            leaf = first_unequal("", *new, self.tol)
+        while int(old[0].step) < last:
+            a, b = _taken(self.a, old[0]), _taken(self.b, old[1])
+            if a is None or b is None:  # a loss that is not finite ends a run
+                return self._within(old, None if a is b else _ENDED)
+            leaf = first_unequal("", a, b, self.tol)
             if leaf is not None:
                 return self._within(old, leaf)
-            old = new
+            old = a, b
         leaf = self.unequal(before, last) if last > before else None
         return None if leaf is None else _difference(Array("record", "", ()), leaf, last, before)
 
-    def _within(self, old: tuple[State, State], leaf: Leaf) -> Difference:
+    def _within(self, old: tuple[State, State], leaf: Leaf | None) -> Difference | None:
         """Find the first array that differs in the step after two states."""
         number = int(old[0].step) + 1
         others = {array.key: array.values for array in arrays_of_step(self.b, old[1])}
@@ -161,7 +176,22 @@ class _Pair:
                 found = first_unequal(array.name, array.values, others[array.key], self.tol)
                 if found is not None:
                     return _difference(array, found, number, number - 1)
-        return _difference(Array("update", "", ()), leaf, number, number - 1)
+        if leaf is None:
+            return None
+        made_by: MadeBy = "loss" if leaf is _ENDED else "update"
+        return _difference(Array(made_by, "", ()), leaf, number, number - 1)
+
+
+def _taken(run: Run, state: State) -> State | None:
+    """Take one step; None if its loss is not finite."""
+    try:
+        return run.take(state)
+    except NonFiniteError:
+        return None
+
+
+# In place of a leaf: the loss of one run is not finite, and so it has no new state.
+_ENDED: Final = Leaf("value", (), (), math.inf)
 
 
 def _difference(array: Array, leaf: Leaf, step: int, after: int) -> Difference:

@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn._spent import check_unspent
 from lincoln_fn.checkpoint import Directory, load
 from lincoln_fn.checkpoint.listing import newest_first
@@ -66,6 +66,13 @@ class Run:
         if not (callable(self.batches) or isinstance(self.batches, Batches | Sequence)):
             expected = "data.batches, a sequence or a function of i"
             raise wrong_kind("Run", "batches", self.batches, expected)
+        if not isinstance(self.saved, Directory | list | tuple):
+            expected = "a checkpoint.Directory, or a list of states"
+            raise wrong_kind("Run", "saved", self.saved, expected)
+        if self.net is not None:
+            check_kinds("Run", net=(self.net, Layer))
+        if self.loss is not None:
+            check_kinds("Run", loss=(self.loss, Loss))
         for state in (self.start, *(() if isinstance(self.saved, Directory) else self.saved)):
             if not hasattr(state, "step"):
                 raise wrong_kind("Run", "a state", state, "a state with a step")

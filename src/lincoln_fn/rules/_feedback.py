@@ -20,8 +20,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
+from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
@@ -107,7 +109,17 @@ def _gather(
     visit: VisitRecord, params: FeedbackParams, records: Record, *, is_trained: bool
 ) -> FeedbackParams:
     dparams = visit(0, params.params, records)
-    return FeedbackParams(dparams, matrices(dparams) if is_trained else params.feedback)
+    if not is_trained:
+        return FeedbackParams(dparams, params.feedback)
+    pairs = zip(tree.leaves(params.params), tree.leaves(dparams), strict=True)
+    return FeedbackParams(dparams, tuple(dp for p, dp in pairs if p.ndim > 1))
+
+
+def true_gather(visit: VisitRecord, params: FeedbackParams, records: Record) -> FeedbackParams:
+    """Give matrices that are trained a gradient of zero, since y does not depend on them."""
+    return FeedbackParams(
+        visit(0, params.params, records), tree.map(torch.zeros_like, params.feedback)
+    )
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FeedbackParams:

@@ -18,9 +18,9 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.rules.backpropagation import backpropagation
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.walks import BackWalker, Wants
 
@@ -61,9 +61,7 @@ def alignment(
     with torch.no_grad():
         prediction, cache = net.forward(params, x)
         value, loss_cache = loss.forward(prediction, target)
-        if value.ndim:
-            mend = "use reduction='mean' or 'sum'"
-            raise LayerError(loss.name, f"expected one number, got {tuple(value.shape)}; {mend}")
+        check_one_number(loss.name, value)
         g = loss.backward(loss_cache)
         rule, true = (_gradients(each, params, cache, g) for each in (net, true_net))
     return {path: _angle(rule[path], true[path]) for path in sorted(rule, key=_positions)}

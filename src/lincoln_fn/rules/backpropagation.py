@@ -6,7 +6,7 @@ the same params and the same cache give the true gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ _LOOPS: Final[dict[Callable[..., Any], Callable[[Back], Back]]] = {
     pepita_back: lambda own: pepita_true_back,
     straight_back: lambda own: straight_true_back,
 }
+_TRUE_LOOPS: Final = {loop: made for loop, made in _LOOPS.items() if loop is not straight_back}
 
 
 @checked
@@ -56,7 +57,8 @@ def backpropagation(net: Layer) -> Layer:
         net: a network that functions of `lf.rules` have made, or that has parts which they made.
 
     Returns:
-        The network, which takes net's params and net's caches.
+        The network, which takes net's params and net's caches. Its y does not depend on the
+        matrices of `kolen_pollack`, whose gradient is 0.
 
     Raises:
         LayerError: for `forward_forward`, whose blocks have no common loss.
@@ -68,12 +70,35 @@ def backpropagation(net: Layer) -> Layer:
         >>> (dx == g @ params.params.weight.mT).all()
         tensor(True)
     """
+    return _without(net, _LOOPS)
+
+
+def with_true_gradient(net: Layer) -> Layer:
+    """Take the rules out of a network, but for `straight_through`.
+
+    That rule stands for the derivative of a step that has none.
+
+    Example:
+        >>> net = lf.serial(lf.rules.straight_through(lf.relu()), lf.relu())
+        >>> with_true_gradient(net).parts[0] is net.parts[0]
+        True
+    """
+    return _without(net, _TRUE_LOOPS)
+
+
+def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Back]]) -> Layer:
     made = net.composition
     if made is None:
         return net
-    parts = tuple(map(backpropagation, made.parts))
-    loop = _LOOPS.get(unbound(made.back))
+    parts = tuple(_without(part, loops) for part in made.parts)
+    loop = loops.get(unbound(made.back))
+    if loop is None and all(new is old for new, old in zip(parts, made.parts, strict=True)):
+        return net
     # The true loop back may need the dx of every part.
-    changes = {} if loop is None else {"back": loop(made.back), "needs_dx": always}
+    changes: dict[str, Any] = {}  # Any: arguments of `composition`
+    if loop is not None:
+        changes = {"back": loop(made.back), "needs_dx": always}
+    if loop is not None and made.back is _feedback.back:
+        changes["gather"] = _feedback.true_gather
     layer = net.rebuild(parts, **changes)
     return layer if layer.name == net.name else layer.replace(name=net.name)

@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import keys
+from lincoln_fn._kinds import check_int
 from lincoln_fn.arguments import at_least
 from lincoln_fn.keys import Key, checked_key
+from lincoln_fn.losses._targets import check_between
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -31,7 +33,8 @@ def with_label(
         Examples of x's shape.
 
     Raises:
-        LayerError: if an example has fewer numbers than there are classes.
+        LayerError: if an example has fewer numbers than there are classes, or the labels are not
+            one class index for each.
 
     Example:
         >>> with_label(torch.zeros(2, 4), torch.tensor([0, 2]), 3)
@@ -41,6 +44,11 @@ def with_label(
     if x.ndim < 2 or x[0].numel() < n_classes:
         problem = f"expected x with at least {n_classes} numbers an example, got {brief(x)}"
         raise LayerError("with_label", problem)
+    fits = isinstance(labels, Tensor) and labels.shape == x.shape[:1]
+    if not fits or labels.is_floating_point():
+        problem = f"expected labels to be class indices of shape ({len(x)},), got {brief(labels)}"
+        raise LayerError("with_label", problem)
+    check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
     classes = torch.arange(n_classes, device=x.device)
     hot = (labels.unsqueeze(1) == classes).to(x.dtype)
@@ -63,7 +71,7 @@ def true_and_false_labels(
         0 for false.
 
     Raises:
-        LayerError: as `with_label` does.
+        LayerError: as `with_label` does, or if n_classes is below 2.
 
     Example:
         >>> x, target = true_and_false_labels(lf.Key(0), torch.ones(1, 3), torch.tensor([1]), 2)
@@ -71,8 +79,9 @@ def true_and_false_labels(
         (tensor([[0., 1., 1.],
                 [1., 0., 1.]]), tensor([1., 0.]))
     """
+    check_int("true_and_false_labels", "n_classes", n_classes, 2)
+    true = with_label(x, labels, n_classes)
     drawn = keys.uniform(checked_key("true_and_false_labels", key), tuple(labels.shape))
     others = (labels + 1 + (drawn * (n_classes - 1)).long()) % n_classes
-    both = (with_label(x, given, n_classes) for given in (labels, others))
     target = torch.cat((x.new_ones(len(x)), x.new_zeros(len(x))))
-    return torch.cat(tuple(both)), target
+    return torch.cat((true, with_label(x, others, n_classes))), target

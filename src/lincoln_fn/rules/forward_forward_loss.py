@@ -56,7 +56,7 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
         for a false one.
 
     Raises:
-        ValueError: if there is no such reduction.
+        LayerError: if there is no such reduction.
 
     Example:
         >>> loss = forward_forward_loss()

@@ -27,6 +27,7 @@ from lincoln_fn.layer import Arrays, Cache, call_repr
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.losses.weighted import weighted
+from lincoln_fn.record import brief
 from lincoln_fn.rules.similarity_matching import similarity_matching
 from lincoln_fn.shapes import LayerError
 
@@ -50,7 +51,7 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
 
     Raises:
         LayerError: if an argument is not as above; from its functions, if prediction is not a
-            tuple.
+            tuple, or was made with heads of another kind.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
@@ -82,6 +83,12 @@ def _forward(
         wanted = "prediction to be a tuple, as local_losses returns it"
         raise LayerError("local_loss", f"expected {wanted}, got {no_tuple(prediction)}")
     *outputs, y = prediction
+    for i, out in enumerate(outputs):
+        if isinstance(out, tuple) is not both:
+            wanted = "a pair of logits and features" if both else "a tensor"
+            mend = "give local_losses and local_loss the same kind"
+            problem = f"expected the output of head {i} to be {wanted}, got {brief(out)}"
+            raise LayerError("local_loss", f"{problem}; {mend}")
     value, cache = of_net.forward((y,), (target,))
     caches = [cache]
     for out in reversed(outputs):

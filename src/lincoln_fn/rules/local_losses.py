@@ -25,9 +25,11 @@ from lincoln_fn.initializers import zeros
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers import conv, dense, flatten, identity
+from lincoln_fn.record import brief
 from lincoln_fn.rules._blocks import blocks_of
 from lincoln_fn.rules.local_loss import Classes, Kind
 from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained
@@ -108,9 +110,14 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     return any(map(is_trained, params[start:end]))
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, starts: tuple[int, ...]) -> Params:
+def _init(
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, starts: tuple[int, ...], n_classes: int
+) -> Params:
     count = len(parts) - len(starts) + 1
     made, outputs = init_with_outputs(parts[:count], key, x)
+    if not isinstance(outputs[-1], Tensor) or outputs[-1].shape[1:2] != (n_classes,):
+        problem = f"expected a network that ends with logits of {n_classes} classes"
+        raise LayerError(_RULE, f"{problem}, got {brief(outputs[-1])}")
     inputs = (outputs[start - 1] for start in starts[1:])
     pairs = enumerate(zip(parts[count:], inputs, strict=True))
     return (*made, *(head.init(key.fold_in(count + i), h) for i, (head, h) in pairs))
@@ -169,7 +176,8 @@ def local_losses(
         The network. Its params are those of net, and then those of the heads.
 
     Raises:
-        LayerError: if net is not serial, no part begins a block, or there is no such kind.
+        LayerError: if net is not serial, no part begins a block, or there is no such kind; from
+            `init`, if net does not end with logits of n_classes.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
@@ -193,7 +201,7 @@ def local_losses(
         (*net.parts, *(heads[kind],) * (len(starts) - 1)),
         partial(_there, starts=starts),
         partial(back, starts=starts),
-        init=partial(_init, starts=starts),
+        init=partial(_init, starts=starts, n_classes=n_classes),
         predict=partial(_predict, starts=starts),
         needs_dx=partial(_needs_dx, starts=starts),
         call=partial(_call, n_classes=n_classes, kind=kind, heads=len(starts) - 1),

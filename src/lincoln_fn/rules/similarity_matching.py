@@ -124,7 +124,7 @@ def similarity_matching(
         (N, C, ...), with two positions or more, the features are the channels' standard deviations.
 
     Raises:
-        ValueError: if n_classes is below 2, or there is no such reduction.
+        LayerError: if n_classes is below 2, or there is no such reduction.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
 from lincoln_fn.layer import Arrays, call_repr
 from lincoln_fn.record import brief
@@ -35,10 +35,15 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     Returns:
         The rule.
 
+    Raises:
+        LayerError: if low is above high; from the walk, if one does not broadcast to x.
+
     Example:
         >>> z_box(0.0, 1.0)
         z_box(0.0, 1.0)
     """
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        require(low <= high, "z_box", "low up to high", (low, high))
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         x = one_input("z_box", use)

@@ -1,0 +1,67 @@
+"""The choices of a composite: pairs of a kind of layers and a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn._mends import shown
+from lincoln_fn.attribution.kinds import Kind, kind_of
+from lincoln_fn.attribution.rules import Rule
+from lincoln_fn.layer import Layer
+from lincoln_fn.rules._feedback import no_backward
+from lincoln_fn.shapes import LayerError
+
+Choice: TypeAlias = tuple[Kind, Rule]
+
+
+def fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
+    """Return the rule of the first choice whose kind a layer belongs to.
+
+    Example:
+        >>> from lincoln_fn.attribution import kinds, rules
+        >>> fitting(lf.dense(2), [(kinds.NORM, rules.pass_()), (kinds.DENSE, rules.epsilon())])
+        epsilon(1e-06)
+    """
+    return next((rule for kind, rule in choices if kind_of(layer) in kind), None)
+
+
+def has_relevance(layer: Layer) -> bool:
+    """Return whether it is a single layer, and not the feedback of a rule.
+
+    Example:
+        >>> net = lf.rules.feedback_alignment(lf.dense(2))
+        >>> [has_relevance(layer) for layer in (net, *net.parts)]
+        [False, True, False]
+    """
+    return layer.composition is None and layer.backward is not no_backward
+
+
+def check_composite(
+    choices: Iterable[object], first: Iterable[object], by_path: Mapping[str, object]
+) -> None:
+    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path.
+
+    Example:
+        >>> check_composite((lf.attribution.rules.epsilon(),), (), {})
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: composite: expected choices[0] to be a pair of a kind and a \
+rule, got epsilon(1e-06); write (kinds.DENSE, rules.epsilon())
+    """
+    for name, pairs in (("choices", choices), ("first", first)):
+        for i, pair in enumerate(pairs):
+            match pair:
+                case (frozenset(), Rule()):
+                    continue
+            problem = f"expected {name}[{i}] to be a pair of a kind and a rule, got {_shown(pair)}"
+            raise LayerError("composite", f"{problem}; write (kinds.DENSE, rules.epsilon())")
+    for path, rule in by_path.items():
+        if not isinstance(rule, Rule):
+            raise wrong_kind("composite", f"by_path[{path!r}]", rule, "Rule")
+
+
+def _shown(choice: object) -> str:
+    if isinstance(choice, tuple):
+        return f"({', '.join(map(_shown, choice))})"
+    return "a kind" if isinstance(choice, frozenset) else shown(choice)
