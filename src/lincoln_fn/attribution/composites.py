@@ -91,7 +91,17 @@ class Composite:
         return chosen
 
     def rule_of(self, layer: Layer, path: str = "") -> Rule:
-        """Choose a rule for a layer by its kind; the error names its path.
+        """Choose a rule for a layer by its kind.
+
+        Args:
+            layer: a single layer.
+            path: its place in the network, for the error.
+
+        Returns:
+            The rule of the first choice whose kind the layer belongs to.
+
+        Raises:
+            LayerError: if there is none.
 
         Example:
             >>> epsilon_plus().rule_of(lf.add())
