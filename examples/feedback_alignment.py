@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from learning_curve import picture_file
+from learning_curve import picture_file, positive_int
 from mnist import load_data
 from rule_settings import CLASSES, Examples, Settings, settings_of, shifted
 from tqdm import tqdm
@@ -136,8 +136,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="both",
         help="the losses of --rule local (default: both)",
     )
-    parser.add_argument("--width", type=int, default=2000, help="of --paper ff (default: 2000)")
-    parser.add_argument("--epochs", type=int, help="default: 5, or as in the paper")
+    parser.add_argument(
+        "--width", type=positive_int, default=2000, help="of --paper ff (default: 2000)"
+    )
+    parser.add_argument("--epochs", type=positive_int, help="default: 5, or as in the paper")
     parser.add_argument("--lr", type=float, help="the learning rate at first, if not the paper's")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
     parser.add_argument("--eager", action="store_true", help="do not compile the training step")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning_curve import picture_file
+from learning_curve import picture_file, positive_int
 from mnist import load_data
 from torch import Tensor
 
@@ -159,15 +159,21 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--steps", type=int, default=200, help="training steps (default: 200)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=200, help="training steps (default: 200)"
+    )
     parser.add_argument(
         "--fault", choices=tuple(FIRST_STEP), default="error", help="default: error"
     )
     parser.add_argument(
-        "--save-every", type=int, default=20, metavar="STEPS", help="default: 20 steps"
+        "--save-every", type=positive_int, default=20, metavar="STEPS", help="default: 20 steps"
     )
     parser.add_argument("--plot", type=picture_file, metavar="FILE.png", help="save the picture")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    first = FIRST_STEP[options.fault]
+    if options.steps <= first:
+        parser.error(f"expected more than {first} steps: the fault begins at step {first}")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

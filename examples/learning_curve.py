@@ -10,6 +10,14 @@ import lincoln_fn as lf
 from lincoln_fn import plots
 
 
+def positive_int(text: str) -> int:
+    """Read an option that counts something, such as `--steps`: an int of at least 1."""
+    number = int(text)  # argparse tells of a ValueError
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
 def picture_file(text: str) -> Path:
     """Read the option `--plot`, and refuse a picture that could not be saved after the training."""
     path = Path(text)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from learning_curve import picture_file
+from learning_curve import picture_file, positive_int
 from mnist import load_data
 from torch import Tensor
 from tqdm import tqdm
@@ -87,8 +87,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--epochs", type=int, default=15, help="default: 15")
-    parser.add_argument("--batch-size", type=int, default=240, help="on average (default: 240)")
+    parser.add_argument("--epochs", type=positive_int, default=15, help="default: 15")
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=240, help="on average (default: 240)"
+    )
     parser.add_argument("--lr", type=float, default=0.25, help="default: 0.25")
     parser.add_argument(
         "--noise", type=float, default=1.3, help="in multiples of the norm (default: 1.3)"

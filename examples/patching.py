@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from char_gpt import BATCH_SIZE, LENGTH, make_network, make_optimizer
 from characters import load_text, random_windows
-from learning_curve import picture_file
+from learning_curve import picture_file, positive_int
 from torch import Tensor
 
 import lincoln_fn as lf
@@ -68,7 +68,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=1000, help="training steps (default: 1000)"
+    )
     parser.add_argument("--clean", default='use the "return', help="the clean text")
     parser.add_argument("--corrupted", default="use the  return", help="of the same length")
     parser.add_argument("--answer", default='"', help="the character that fits the clean text")
@@ -77,6 +79,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not len(options.clean) == len(options.corrupted) <= LENGTH:
         parser.error(f"expected two texts of one length, at most {LENGTH}")
+    if not len(options.answer) == len(options.other) == 1:
+        parser.error("expected one character for --answer, and one for --other")
     return options
 
 

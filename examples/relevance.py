@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from learning_curve import picture_file
+from learning_curve import picture_file, positive_int
 from mnist import load_data
 from torch import Tensor
 
@@ -108,8 +108,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--steps", type=int, default=400, help="training steps (default: 400)")
-    parser.add_argument("--images", type=int, default=4, help="images to explain (default: 4)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=400, help="training steps (default: 400)"
+    )
+    parser.add_argument(
+        "--images", type=positive_int, default=4, help="images to explain (default: 4)"
+    )
     parser.add_argument("--plot", type=picture_file, metavar="FILE.png", help="save the picture")
     return parser.parse_args(arguments)
 

@@ -44,3 +44,20 @@ def test_patching_compares_estimates_with_exact_effects(run, tmp_path):  # noqa:
     last = numbers(lines, "2.2.1 residual")  # all of what the two runs differ by
     assert last[-1] == pytest.approx(metrics[0] - metrics[1], abs=2e-3)
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("feedback_alignment", ["--epochs", "0"], "argument --epochs: expected at least 1, got 0"),
+        ("find_fault", ["--steps", "105"], "more than 105 steps: the fault begins at step 105"),
+        ("find_fault", ["--save-every", "0"], "argument --save-every: expected at least 1, got 0"),
+        ("mnist_private", ["--batch-size", "0"], "argument --batch-size: expected at least 1"),
+        ("patching", ["--answer", "ab"], "expected one character for --answer"),
+        ("relevance", ["--images", "-1"], "argument --images: expected at least 1, got -1"),
+    ],
+)
+def test_a_wrong_option_is_told_before_the_training(name, arguments, message, run, capsys):  # noqa: F811
+    with pytest.raises(SystemExit):
+        run(name, *arguments)
+    assert message in capsys.readouterr().err
