@@ -161,3 +161,11 @@ def test_a_step_refuses_batch_norm_by_its_position():
     step = lf.make_step(net, loss, optimizer, gradient=per_example.clipped(1.0))
     with pytest.raises(lf.LayerError, match=r"^serial\[1\] batch_norm\(\): expected a layer that"):
         step(lf.init_state(net, optimizer, lf.Key(0), X), (X, TARGET))
+
+
+@pytest.mark.parametrize("make", [lf.per_example.clipped, lf.curvature.kfac])
+def test_a_loss_of_another_reduction_is_refused(make):
+    loss, optimizer = lf.losses.mse(reduction="sum"), lf.optim.sgd(0.1)
+    with pytest.raises(lf.LayerError, match="expected a loss with reduction='mean', got mse"):
+        lf.make_step(lf.dense(1), loss, optimizer, gradient=make(1.0))
+    lf.make_step(lf.dense(1), loss, optimizer, gradient=make(1.0, reduction="sum"))

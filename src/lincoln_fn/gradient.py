@@ -17,7 +17,7 @@ Without a gradient of its own, a step gives the optimizer `net.grads(params, cac
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -25,6 +25,7 @@ from lincoln_fn._kinds import check_functions
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 
+Reduction: TypeAlias = Literal["mean", "sum"]
 # Any: each gradient keeps what it needs.
 GradientState: TypeAlias = Any
 Compute: TypeAlias = Callable[
@@ -57,6 +58,7 @@ class Gradient:
         name: the code that makes it; its repr.
         compute: (net, params, cache, g, state, key) -> (dparams, state).
         init: (net, params) -> state; the default keeps nothing.
+        reduction: "mean" or "sum" if it depends on how the loss reduces; else None.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -73,6 +75,7 @@ class Gradient:
     name: str
     compute: Compute
     init: Callable[[Layer, Params], GradientState] = no_state
+    reduction: Reduction | None = None
 
     def __attrs_post_init__(self) -> None:
         check_functions("Gradient", self.name, compute=self.compute, init=self.init)

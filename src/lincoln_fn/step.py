@@ -23,6 +23,7 @@ from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses._parts import first_check, parts_of
+from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.reduce import Reduce
@@ -167,7 +168,8 @@ def make_step(
         is not finite. In each case there is no new state, and the old one is unchanged.
 
     Raises:
-        LayerError: if an argument has the wrong type, or both gradient and reduce are given.
+        LayerError: if an argument has the wrong type, both gradient and reduce are given, or
+            gradient expects another reduction than the loss has.
 
     Example:
         >>> import lincoln_fn as lf
@@ -184,6 +186,7 @@ def make_step(
     )  # fmt: skip
     if gradient is not None:
         check_kinds("make_step", gradient=(gradient, Gradient))
+        _check_reduction(gradient, loss)
     layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
     reduced, exact = None, False
     if reduce is not None:
@@ -220,3 +223,15 @@ def make_step(
         gradient,
         reduce,
     )
+
+
+def _check_reduction(gradient: Gradient, loss: Loss) -> None:
+    """Refuse a gradient for another reduction, whose examples would have a factor too many."""
+    formula = formula_of(loss)
+    if formula is None or gradient.reduction is None:
+        return
+    has = "mean" if formula.is_mean else "sum"
+    if gradient.reduction != has:
+        name = gradient.name.partition("(")[0]
+        problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
+        raise LayerError(f"make_step: {gradient}", f"{problem}; or write {name}(reduction={has!r})")

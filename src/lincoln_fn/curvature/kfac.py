@@ -108,7 +108,7 @@ def kfac(
         _compute, damping=damping, decay=decay, every=every, sharing=sharing,
         is_mean=reduction == "mean",
     )  # fmt: skip
-    return Gradient(name, compute, _init)
+    return Gradient(name, compute, _init, reduction)
 
 
 def _init(net: Layer, params: Params) -> KfacState:

@@ -71,12 +71,10 @@ def clipped(
         "clipped", max_norm,
         noise=(noise, 0.0), reduction=(reduction, "mean"), batch_size=(batch_size, None),
     )  # fmt: skip
-    return Gradient(
-        name,
-        partial(
-            _compute, max_norm=max_norm, noise=noise, is_mean=reduction == "mean", size=batch_size
-        ),
+    compute = partial(
+        _compute, max_norm=max_norm, noise=noise, is_mean=reduction == "mean", size=batch_size
     )
+    return Gradient(name, compute, reduction=reduction)
 
 
 def _compute(
