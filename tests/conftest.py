@@ -33,6 +33,7 @@ def pytest_collection():
     yield
     gc.freeze()
     gc.enable()
+    gc.set_threshold(20_000, 20, 20)  # graphs are large, and few are part of a cycle
 
 
 @pytest.fixture(autouse=True)
