@@ -21,8 +21,8 @@ v4 = notebooks.nbformat.v4
 CHECK = re.compile(r"<b>(.*?)</b>: (right|wrong|not judged)")
 
 
-# A kernel starts with four seconds of imports: these share one, and begin without names.
-SHORT = notebooks.NAMES[:5]
+# A kernel starts with four seconds of imports: these share one each, and begin without names.
+SHORT, OF_MNIST = notebooks.NAMES[:5], notebooks.NAMES[5:]
 
 
 @cache
@@ -45,7 +45,7 @@ def outputs(name):
     """List the outputs of a notebook, which is run once."""
     if notebooks.needs_mnist(name) and not notebooks.has_mnist():
         pytest.skip("LINCOLN_FN_DATA names no folder with the MNIST files")
-    shown = run(SHORT if name in SHORT else (name,))[name]
+    shown = run(SHORT if name in SHORT else OF_MNIST)[name]
     assert [output.text for output in shown if output.get("name") == "stderr"] == []
     return shown
 
@@ -156,7 +156,7 @@ def test_the_short_notebooks():
     check_attention_backward()
 
 
-def test_mnist_in_twenty_lines():
+def check_mnist_in_twenty_lines():
     name = "mnist_in_twenty_lines"
     program = next(c.source for c in notebooks.read(name).cells if c.cell_type == "code")
     assert len([line for line in program.splitlines() if line]) == 20
@@ -166,7 +166,12 @@ def test_mnist_in_twenty_lines():
     assert checks(name)[0][1] == "right"
 
 
-def test_the_first_notebook(example, capsys):
+def test_the_notebooks_of_mnist(example, capsys):
+    check_mnist_in_twenty_lines()
+    check_the_first_notebook(example, capsys)
+
+
+def check_the_first_notebook(example, capsys):
     """It reaches the figures of the examples, and the checker finds the old mistakes."""
     name = "the_first_notebook"
     said = printed(name)
