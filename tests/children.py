@@ -1,8 +1,53 @@
-"""Programs in processes of their own, which one process forks that has imported torch once."""
+"""Programs in processes of their own, each a copy of one that has imported the library once."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from multiprocessing import get_context
+from pathlib import Path
+
+
+def context():
+    """Give the means to start processes that are copies, of one that has only imported."""
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(["lincoln_fn"])
+    return forks
+
+
+def _main(program, arguments, environment, folder):
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), stream)
+    sys.argv[1:] = arguments
+    exec(program, {"__name__": "__main__"})
+
+
+def run_child(program, *arguments, **environment):
+    """Run a program's code to its end: its exit code, and what it has printed.
+
+    Args:
+        program: its code.
+        arguments: sys.argv[1:].
+        environment: variables that differ from those of this process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given = (program, [*map(str, arguments)], {**os.environ, **environment}, folder)
+        process = context().Process(target=_main, args=given)
+        process.start()
+        process.join()
+        said = [Path(folder, name).read_text() for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(program, process.exitcode, *said)
+
+
+def printed_by_child(program, *arguments, **environment):
+    """Run a program that is to end well and to warn of nothing, and give what it prints."""
+    ran = run_child(program, *arguments, **environment)
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+    return ran.stdout
+
 
 FORKS = """
 import json, os, sys
@@ -21,7 +66,10 @@ for program, *arguments in json.loads(sys.argv[1]):
 
 
 def printed_by_children(runs):
-    """List what programs print, each given as its code and its arguments."""
+    """List what programs print that measure their memory, each given as code and arguments.
+
+    They are copies of a process that has done nothing else.
+    """
     command = [sys.executable, "-c", FORKS, json.dumps(runs)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr

@@ -4,9 +4,10 @@ import os
 import socket
 import traceback
 from contextlib import contextmanager
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 
 import torch
+from children import context
 
 from lincoln_fn import distributed
 
@@ -36,15 +37,12 @@ def started(world, function, *arguments):
 
     A pipe gives ("returned", value) or ("raised", traceback).
     """
-    # Each process is a copy of one that has imported the library once.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["lincoln_fn"])
     port, running = free_port(), []
     try:
         for rank in range(world):
-            pipe, its_pipe = context.Pipe(duplex=False)
+            pipe, its_pipe = context().Pipe(duplex=False)
             given = (rank, world, port, function, arguments, its_pipe)
-            process = context.Process(target=_main, args=given, daemon=True)
+            process = context().Process(target=_main, args=given, daemon=True)
             process.start()
             its_pipe.close()
             running.append((process, pipe))

@@ -3,14 +3,13 @@
 import errno
 import gc
 import os
-import signal
-import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
+from children import context, run_child
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import CheckpointError, Directory, every, lock
@@ -26,42 +25,35 @@ def state_at(step):
 
 LIKE = state_at(0)
 
-# Saves step 1, forks if it is told to, then does what it is told line by line.
-WRITER = """
-import gc, os, sys, torch
-import lincoln_fn as lf
-from lincoln_fn.checkpoint import Directory
 
-state = lf.TrainState((torch.ones(2),), (), lf.Key(0), torch.tensor(1))
-directory = Directory(sys.argv[1])
-directory.save(state)
-if "fork" in sys.argv:
-    if os.fork() == 0:
-        sys.stdin.close()
-        os.close(1)  # so that whoever reads need not wait for this process
-        os.read(int(sys.argv[3]), 1)  # which lasts as long as the test
+def write(folder, pipe, until=None):
+    """Save step 1, leave a child until a pipe is closed if there is one, and do as told."""
+    directory = Directory(folder)
+    directory.save(state_at(1))
+    if until is not None and os.fork() == 0:
+        with suppress(EOFError):
+            until.recv()
         os._exit(0)
-print("saved", flush=True)
-for line in sys.stdin:
-    if line == "del\\n":
+    pipe.send("saved")
+    while pipe.recv() == "del":
         del directory
         gc.collect()
-    print("done", flush=True)
-"""
+        pipe.send("done")
 
 
 @contextmanager
-def writer(folder, *options, **more):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WRITER, folder, *map(str, options)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **more,
-    )  # fmt: skip
-    with process:
-        assert process.stdout.readline() == "saved\n"
+def writer(folder, *until):
+    ours, its = context().Pipe()
+    process = context().Process(target=write, args=(folder, its, *until), daemon=True)
+    process.start()
+    its.close()
+    with ours:
+        assert ours.recv() == "saved"
         try:
-            yield process
+            yield process, ours
         finally:
             process.kill()
+            process.join()
 
 
 def assert_refused(folder):
@@ -72,32 +64,29 @@ def assert_refused(folder):
 
 
 def test_the_second_is_refused_until_the_first_is_killed(tmp_path):
-    with writer(tmp_path) as process:
+    with writer(tmp_path) as (process, _):
         assert_refused(tmp_path)
         assert int(Directory(tmp_path).latest(LIKE).step) == 1  # a reader needs no lock
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         Directory(tmp_path).save(state_at(2))
     assert int(Directory(tmp_path).latest(LIKE).step) == 2
 
 
 def test_a_child_of_the_first_does_not_keep_the_lock(tmp_path):
-    reading, writing = os.pipe()  # the child waits until its end is closed
-    with writer(tmp_path, "fork", reading, pass_fds=[reading]) as process:
+    until, closed = context().Pipe(duplex=False)  # the child waits until its end is closed
+    with until, closed, writer(tmp_path, until) as (process, _):
         assert_refused(tmp_path)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         Directory(tmp_path).save(state_at(2))
-    os.close(reading)
-    os.close(writing)
 
 
 def test_the_first_frees_the_folder_when_its_directory_is_deleted(tmp_path):
-    with writer(tmp_path) as process:
+    with writer(tmp_path) as (_, pipe):
         assert_refused(tmp_path)
-        process.stdin.write("del\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "done\n"
+        pipe.send("del")
+        assert pipe.recv() == "done"
         Directory(tmp_path).save(state_at(2))
 
 
@@ -128,12 +117,10 @@ def test_two_directories_of_a_process_go_together(tmp_path):
         "import lincoln_fn as lf, torch; "
         "Directory(sys.argv[1]).save(lf.TrainState((), (), lf.Key(0), torch.tensor(9)))"
     )
-    command = [sys.executable, "-c", code, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"CheckpointError: {tmp_path}: {REFUSED}" in done.stderr
+    assert f"CheckpointError: {tmp_path}: {REFUSED}" in run_child(code, tmp_path).stderr
     del third
     gc.collect()
-    assert subprocess.run(command, check=False).returncode == 0
+    assert run_child(code, tmp_path).returncode == 0
 
 
 def test_a_lock_leaves_no_file_and_no_open_file(tmp_path):

@@ -1,14 +1,18 @@
 """Where nothing can be compiled, a step runs as it is, with one warning that says why."""
 
-import subprocess
-import sys
+import os
 import warnings
 
 import pytest
 import torch
+from children import run_child
 from test_compile import compiles
 
 import lincoln_fn as lf
+from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor.cache_folder import VARIABLE
+
+NOTE_ON = disk_cache.note_on
 
 TRAIN = """
 import warnings, torch, lincoln_fn as lf
@@ -26,33 +30,28 @@ print(len(seen), *(w.message for w in seen))
 """
 
 
-def trained(**environment):
-    ran = subprocess.run(
-        [sys.executable, "-c", TRAIN], capture_output=True, text=True, check=False, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
-@pytest.fixture
-def environment(tmp_path, monkeypatch):
-    import os
-
-    return {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-
-
 @pytest.mark.parametrize("compiler", ["/nowhere/g++", "false"])
-def test_without_a_working_compiler(environment, compiler):
-    told = trained(**{**environment, "CXX": compiler})
+def test_without_a_working_compiler(tmp_path, compiler):
+    told = run_child(TRAIN, CXX=compiler, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)).stdout
     assert told.startswith("1 the step runs as it is, without being compiled: with torch")
     assert "CXX" in told
 
 
 @compiles
-def test_in_a_folder_with_a_space_in_its_path(environment, tmp_path):
-    told = trained(**{**environment, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "my cache")})
-    assert told.startswith("1 compiled steps are not kept on disk, for the path"), told
-    assert "has a space" in told
+def test_in_a_folder_with_a_space_in_its_path(tmp_path, monkeypatch):
+    folder = tmp_path / "my cache"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
+    step = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1), donate=True)
+    x = torch.ones(4, 3)
+    state = lf.init_state(step.net, step.optimizer, lf.Key(0), x)
+    _, loss = step(lf.tree.map(torch.clone, state, states=True), (x, torch.ones(4, 2)))
+    with pytest.warns(UserWarning, match="not kept on disk, for the path .* has a space") as seen:
+        _, value = lf.compile(step)(state, (x, torch.ones(4, 2)))
+    assert len(seen) == 1
+    torch.testing.assert_close(value, loss)
+    assert os.environ[VARIABLE] == str(folder)
+    assert not list(folder.iterdir())
 
 
 @compiles

@@ -1,12 +1,11 @@
 """Networks as scikit-learn estimators: scikit-learn's own checks, its tools, and what is learnt."""
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from children import run_child
 
 import lincoln_fn as lf
 from lincoln_fn import losses
@@ -329,6 +328,6 @@ import lincoln_fn.estimators
 
 
 def test_the_library_loads_without_scikit_learn_and_says_what_is_missing():
-    ran = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    ran = run_child(WITHOUT)
     assert ran.stdout == "dense(2)\n"
     assert "pip install 'lincoln_fn[sklearn]'" in ran.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from children import run_child
 from matplotlib.figure import Figure
 
 import lincoln_fn as lf
@@ -248,8 +249,16 @@ def test_mnist_goes_on_from_its_newest_checkpoint(run, tmp_path):
     assert run(*options) == [f"The run in {tmp_path} has taken all its steps."]
 
 
-def test_mnist_says_where_missing_files_belong(run_script, tmp_path):
-    done = run_script("mnist.py", LINCOLN_FN_DATA=str(tmp_path))
+SCRIPT = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv.pop(1) + "/mnist.py", run_name="__main__")
+"""
+
+
+def test_mnist_says_where_missing_files_belong(tmp_path):
+    done = run_child(SCRIPT, EXAMPLES, LINCOLN_FN_DATA=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Place the MNIST files ")
     assert all(name in done.stderr for name in MNIST_FILES)

@@ -18,6 +18,9 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing import GradeError, grade, make_cases, otter_results
 from lincoln_fn.testing.grading import isolated
 
+# JAX, which the tests of the benchmarks import, warns of every fork from then on.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 REFERENCE = lf.dense(4)
 CASES = make_cases(REFERENCE, torch.zeros(5, 3))
 SOFTMAX = Path(lf.layers.__path__[0]) / "softmax.py"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import CASES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -88,14 +88,11 @@ def test_layers_are_pure_for_any_shape_dtype_and_values(layer, x, key):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=4)
-@given(key=SEEDS, scale=st.sampled_from([1e-3, 1.0, 30.0]))
-def test_every_layer_of_the_table_is_pure(case, key, scale):
-    def scaled(leaf):
-        return leaf * scale if leaf.is_floating_point() else leaf
-
-    x = lf.tree.map(scaled, case.x)
-    assert_layer_is_pure(case.layer, case.layer.init(key, x), x, key)
+def test_every_layer_of_the_table_is_pure(case):
+    # x as it is in the table is that of check_layer, which proves purity too.
+    for key, scale in ((lf.Key(5), 1e-3), (lf.Key(2**63 + 6), 30.0)):
+        x = lf.tree.map(lambda x, by=scale: x * by if x.is_floating_point() else x, case.x)
+        assert_layer_is_pure(case.layer, case.layer.init(key, x), x, key)
 
 
 def assert_backward_is_linear(layer, params, x, key, factors):

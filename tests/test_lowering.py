@@ -71,8 +71,7 @@ STEPS = {
     "convolutional": (
         convolutional, True, {"pooled_convolution": 2, "pooled_convolution_backward": 2}
     ),
-    "recurrent": (recurrent, True, {"lstm_steps": 3, "lstm_steps_backward": 3}),
-    "recurrent, kept": (recurrent, False, {"lstm_steps": 3, "lstm_steps_backward": 3}),
+    "recurrent": (recurrent, False, {"lstm_steps": 3, "lstm_steps_backward": 3}),
 }  # fmt: skip
 
 

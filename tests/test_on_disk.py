@@ -1,12 +1,12 @@
 """A compiled step on disk is found by the text of its trace, and by nothing else."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from children import run_child
 from test_compile import compiles
 from test_compile_rewrites import drawn
 from torch._inductor import config
@@ -196,13 +196,7 @@ print(value.item(), "torch._inductor.compile_fx" in sys.modules)
 """
 
 
-def test_another_process_finds_it_without_inductor(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", TRAIN], check=True, capture_output=True, text=True
-        ).stdout.split()
-        for _ in range(2)
-    ]
+def test_another_process_finds_it_without_inductor(tmp_path):
+    told = [run_child(TRAIN, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)).stdout.split() for _ in "12"]
     assert told[0][1] == "True"
     assert told[1] == [told[0][0], "False"]

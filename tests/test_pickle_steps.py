@@ -1,13 +1,12 @@
 """Steps, compiled or not, states and batches can be pickled; another process goes on by them."""
 
 import pickle
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
 from cases.case import normal
+from children import printed_by_child
 from test_optimizers import RICH
 from test_pickle import affine, assert_copies, assert_same, copies_of
 
@@ -115,21 +114,20 @@ def test_batches():
         assert_same(list(made), list(batches), way)
 
 
-def test_another_process_takes_the_same_step():
+TAKE = """
+import pathlib, pickle, sys, torch
+torch.set_num_threads(1)
+given, taken = map(pathlib.Path, sys.argv[1:])
+step, state, batch = pickle.loads(given.read_bytes())
+taken.write_bytes(pickle.dumps(step(state, batch)))
+"""
+
+
+def test_another_process_takes_the_same_step(tmp_path):
     optimizer = chain(optim.clip_by_value(0.1), optim.adamw(schedules.cosine(0.1, 9)))
     step = lf.make_step(NET, CROSS_ENTROPY, optimizer)
     state, batch = begin(optimizer), (X, LABELS)
-    code = (
-        "import pickle, sys, torch; torch.set_num_threads(1); "
-        "step, state, batch = pickle.load(sys.stdin.buffer); "
-        "pickle.dump(step(state, batch), sys.stdout.buffer)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps((step, state, batch)),
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert_same(pickle.loads(done.stdout), step(state, batch), "another process")
+    given, taken = tmp_path / "given", tmp_path / "taken"
+    given.write_bytes(pickle.dumps((step, state, batch)))
+    printed_by_child(TAKE, given, taken)
+    assert_same(pickle.loads(taken.read_bytes()), step(state, batch), "another process")

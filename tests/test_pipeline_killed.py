@@ -2,17 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 
-from processes import free_port
+import torch
+from processes import outcomes, started
 
-KILLED = """
-import os, signal, torch, lincoln_fn as lf
+import lincoln_fn as lf
 from lincoln_fn import distributed
-torch.set_num_threads(1)
-stages = lf.dense(3), lf.dense(3)
-with distributed.connect(timeout=60) as group:
+
+
+def train_until_killed(group):
+    stages = lf.dense(3), lf.dense(3)
     net, reduce = distributed.pipeline(stages, distributed.zero_bubble_h1(2, 3), group)
     optimizer, x = lf.optim.sgd(0.1), torch.ones(6, 3)
     step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
@@ -23,24 +22,14 @@ with distributed.connect(timeout=60) as group:
                 os.kill(os.getpid(), signal.SIGKILL)
             state, _ = step(state, (x, x))
     except distributed.LostProcessError as error:
-        print(i, error, flush=True)
-"""
+        return i, str(error)
+    return None
 
 
 def test_a_process_that_is_killed_is_named():
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", KILLED], text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env={**os.environ, **place, "RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        printed = started[0].communicate(timeout=60)[0]
-        assert started[1].wait(timeout=60) == -signal.SIGKILL
-        assert printed == "2 rank 1 is gone; start the run again from its last checkpoint\n"
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+    with started(2, train_until_killed) as running:
+        found = outcomes(running, patience=60)
+        running[1][0].join()
+        assert running[1][0].exitcode == -signal.SIGKILL
+    lost = 2, "rank 1 is gone; start the run again from its last checkpoint"
+    assert found == {0: ("returned", lost), 1: ("killed", None)}

@@ -2,11 +2,10 @@
 
 import math
 import struct
-import subprocess
-import sys
 
 import pytest
 import torch
+from children import printed_by_child
 
 import lincoln_fn as lf
 from lincoln_fn import plots
@@ -69,19 +68,13 @@ assert "matplotlib.pyplot" not in sys.modules
 """
 
 
-def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_module_imports_without_matplotlib_and_says_what_is_missing():
     expected = "lincoln_fn.plots draws by matplotlib; pip install 'lincoln_fn[plot]'\n"
-    assert run(WITHOUT_MATPLOTLIB) == expected
+    assert printed_by_child(WITHOUT_MATPLOTLIB) == expected
 
 
 def test_pyplot_is_never_touched():
-    assert run(WITHOUT_PYPLOT).rstrip().endswith("</svg>")
+    assert printed_by_child(WITHOUT_PYPLOT).rstrip().endswith("</svg>")
 
 
 # In a notebook

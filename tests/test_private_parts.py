@@ -2,11 +2,10 @@
 
 import ast
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from children import run_child
 from test_compile import compiles
 
 import lincoln_fn as lf
@@ -67,8 +66,6 @@ def train(owner, name):
 for hidden in sys.argv[1:]:
     child = os.fork()
     if not child:
-        # Nothing that another child has compiled is found.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] += f"/{os.getpid()}"
         try:
             train(*hidden.rsplit(":", 1))
         except BaseException as error:
@@ -107,12 +104,5 @@ def test_the_names_are_found():
 @compiles
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a child is forked for each name")
 def test_a_name_that_is_gone_costs_the_compilation_and_no_more(tmp_path):
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", TRAIN, *private_names()],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    assert ran.stdout == "", ran.stdout
+    ran = run_child(TRAIN, *private_names(), TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert (ran.returncode, ran.stdout) == (0, ""), ran

@@ -6,12 +6,11 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 from cases.case import normal
+from children import run_child
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -206,9 +205,8 @@ for _, record in lf.streams.logged(steps, sys.argv[1]):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_a_killed_run_leaves_whole_lines(tmp_path):
     paths = [tmp_path / f"log{suffix}" for suffix in SUFFIXES]
-    runs = [subprocess.Popen([sys.executable, "-c", KILLED, str(path)]) for path in paths]
-    for process, path in zip(runs, paths, strict=True):
-        assert process.wait() == -signal.SIGKILL
+    for path in paths:
+        assert run_child(KILLED, path).returncode == -signal.SIGKILL
         assert read(path) == expected(range(1, 51))
 
 

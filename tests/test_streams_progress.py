@@ -2,12 +2,12 @@
 
 import io
 import re
-import subprocess
 import sys
 import time
 import types
 
 import pytest
+from children import printed_by_child
 
 import lincoln_fn as lf
 from lincoln_fn.streams import progress
@@ -177,11 +177,8 @@ list(lf.streams.progress([(None, lf.StepRecord(1, 0.5))], total=1))
 
 
 def test_a_notebook_without_widgets_has_a_bar_of_text_and_no_warning():
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_WIDGETS], capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"100%\|.*\| 1/1 \[.*, loss 0.5, .* steps/s\]", done.stdout)
+    said = printed_by_child(WITHOUT_WIDGETS)
+    assert re.search(r"100%\|.*\| 1/1 \[.*, loss 0.5, .* steps/s\]", said)
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys):

@@ -5,8 +5,6 @@ compared with what they should be: vmap with a loop, a jvp with central differen
 jvp by their inner product.
 """
 
-import functools
-
 import pytest
 import torch
 from cases import CASES
@@ -19,13 +17,12 @@ from lincoln_fn import keys
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
-DTYPES = [torch.float64, torch.float32]
-STEP = 1e-6
+STEP, TOLERANCE, LOOSE = 1e-6, 1e-10, 2e-5
 
 
-def cast(tree, dtype):
+def cast(tree):
     return lf.tree.map(
-        lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree, states=True
+        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, tree, states=True
     )
 
 
@@ -55,12 +52,12 @@ def random_like(tensors, seed):
 
 
 def inner(a, b):
-    return sum((s.double() * t.double()).sum() for s, t in zip(a, b, strict=True))
+    return sum((s * t).sum() for s, t in zip(a, b, strict=True))
 
 
-def functions(case, dtype):
-    """Make forward and backward of a case as functions of floating tensors."""
-    params, x = cast(case.params(), dtype), cast(case.x, dtype)
+def functions(case):
+    """Make forward and backward of a case as functions of floating tensors, in float64."""
+    params, x = cast(case.params()), cast(case.x)
     xs, rebuilt = floating(x)
     y, _ = case.layer.forward(params, x)
     gs, rebuilt_g = floating(y)
@@ -79,62 +76,53 @@ def close(given, expected, tolerance):
     assert len(given) == len(expected)
     for ours, wanted in zip(given, expected, strict=True):
         scale = max(1.0, wanted.abs().max().item()) if wanted.numel() else 1.0
-        torch.testing.assert_close(
-            ours.double(), wanted.double(), rtol=tolerance, atol=tolerance * scale
-        )
+        torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_vmap(case, dtype):
-    forward, backward, xs, gs = functions(case, dtype)
-    tolerance = 1e-10 if dtype is torch.float64 else 1e-4
+def test_vmap(case):
+    forward, backward, xs, gs = functions(case)
     stacked = tuple(torch.stack([x, x + 0.01]) for x in xs)
     one = forward(*xs), forward(*(x + 0.01 for x in xs))
     if xs:
         given = vmap(forward)(*stacked)
-        close([y[0] for y in given], one[0], tolerance)
-        close([y[1] for y in given], one[1], tolerance)
+        close([y[0] for y in given], one[0], TOLERANCE)
+        close([y[1] for y in given], one[1], TOLERANCE)
         given = vmap(backward, in_dims=(0, None))(stacked, gs)
-        close([y[1] for y in given], backward(tuple(x + 0.01 for x in xs), gs), tolerance)
+        close([y[1] for y in given], backward(tuple(x + 0.01 for x in xs), gs), TOLERANCE)
     if gs:
         given = vmap(backward, in_dims=(None, 0))(xs, tuple(torch.stack([g, 2 * g]) for g in gs))
-        close([y[0] for y in given], backward(xs, gs), tolerance)
-        close([y[1] for y in given], backward(xs, tuple(2 * g for g in gs)), tolerance)
+        close([y[0] for y in given], backward(xs, gs), TOLERANCE)
+        close([y[1] for y in given], backward(xs, tuple(2 * g for g in gs)), TOLERANCE)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_jvp_and_vjp_of_forward_and_backward(case, dtype):
-    forward, backward, xs, gs = functions(case, dtype)
-    loose = 2e-5 if dtype is torch.float64 else 2e-3
+def test_jvp_and_vjp_of_forward_and_backward(case):
+    forward, backward, xs, gs = functions(case)
     if not xs:
         pytest.skip("no floating input to differentiate along")
     v, w = random_like(xs, 70), random_like(gs, 90)
-    of_y, of_result = slopes(case)
+    of_y, of_result = slopes(forward, backward, (xs, gs), (v, w))
 
     _, along = jvp(forward, xs, v)
-    close(along, of_y, loose)
+    close(along, of_y, LOOSE)
     y, pull = vjp(forward, *xs)
     u = random_like(y, 110)
-    torch.testing.assert_close(inner(pull(u), v), inner(u, along), rtol=loose, atol=loose)
+    torch.testing.assert_close(inner(pull(u), v), inner(u, along), rtol=LOOSE, atol=LOOSE)
 
     _, along = jvp(backward, (xs, gs), (v, w))
-    close(along, of_result, loose)
+    close(along, of_result, LOOSE)
     result, pull = vjp(backward, xs, gs)
     u = random_like(result, 130)
     dxs, dgs = pull(u)
     torch.testing.assert_close(
-        inner(dxs, v) + inner(dgs, w), inner(u, along), rtol=10 * loose, atol=10 * loose
+        inner(dxs, v) + inner(dgs, w), inner(u, along), rtol=10 * LOOSE, atol=10 * LOOSE
     )
 
 
-@functools.lru_cache(maxsize=1)  # for the dtypes of a case, one after the other
-def slopes(case):
-    """Give the central differences of y and of backward's result, in float64."""
-    forward, backward, xs, gs = functions(case, torch.float64)
-    v, w = random_like(xs, 70), random_like(gs, 90)
-    made = []
+def slopes(forward, backward, at, along):
+    """Give the central differences of y and of backward's result."""
+    (xs, gs), (v, w), made = at, along, []
     for step in (STEP, -STEP):
         points = tuple(x + step * d for x, d in zip(xs, v, strict=True))
         cotangents = tuple(g + step * d for g, d in zip(gs, w, strict=True))

@@ -4,6 +4,8 @@ What backward should give is taken from the same formula: the vector-Jacobian pr
 autograd, and its derivatives.
 """
 
+import re
+
 import attrs
 import pytest
 import torch
@@ -70,6 +72,8 @@ EVERY = [
     pytest.param(case, dtype, id=f"{name}-{dtype}")
     for name, case in cases()
     for dtype in (torch.float32, torch.float64)
+    # Of a loss's reductions, float32 is seen in one: a mean.
+    if dtype is torch.float64 or not re.search("sum|none", name)
 ]
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 

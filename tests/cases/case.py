@@ -1,5 +1,6 @@
 """A row of the table of layers: a configuration, an input, and torch's answer to it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,9 @@ class Case:
         shape = "+".join("x".join(map(str, leaf.shape)) for leaf in lf.tree.leaves(self.x))
         return f"{self.layer.name}-{shape}{self.note and '-' + self.note}"
 
+    @functools.cache  # noqa: B019  The table lives as long as the process.
     def params(self) -> Any:
-        """Draw the layer's parameters, in float32."""
+        """Draw the layer's parameters, in float32: once, since nothing changes them."""
         return self.layer.init(lf.Key(11), self.x)
 
 
