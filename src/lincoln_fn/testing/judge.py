@@ -35,6 +35,7 @@ from lincoln_fn.testing.votes import (
 
 # How far the points close by are, in parts of each value.
 DISTANCE = 1e-3
+NEARER = 1e-3
 PAIRS = 2
 # So many equal votes decide.
 ENOUGH = 2
@@ -101,7 +102,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
-            kinks, is_wrong = _at_itself(at, i, around, here)
+            kinks, is_wrong = _at_itself(at, i, around, here, key)
             if is_wrong:
                 verdict, wrong_here = "wrong", True
         if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
@@ -118,7 +119,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         left_out.append(kinks)
     evidence = None
     if "wrong" in verdicts:
-        generic = wrong_here or _is_generic(at, here, key)
+        generic = wrong_here or _is_generic(at, here, automatic, key)
         where, auto = (at, here) if generic else (points[0], automatic[0])
         evidence = Evidence(where, truth(where, auto, key))
         for i, (given, right) in enumerate(evidence.pairs()):
@@ -139,7 +140,9 @@ def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key)
     return "right" if "right" in votes else "not judged"
 
 
-def _close_by(at: Sample, key: Key, *, inside: bool = False) -> list[Sample]:
+def _close_by(
+    at: Sample, key: Key, distance: float = DISTANCE, *, inside: bool = False
+) -> list[Sample]:
     """Make samples at pairs of points on both sides of x and the params.
 
     With `inside`, the numbers stay between the least and the largest of their array.
@@ -148,7 +151,7 @@ def _close_by(at: Sample, key: Key, *, inside: bool = False) -> list[Sample]:
     for n in range(PAIRS):
         draw = key.fold_in(50 + n)
         moves = [
-            DISTANCE * scales(array) * _signed(draw.fold_in(i), array)
+            distance * scales(array) * _signed(draw.fold_in(i), array)
             for i, array in enumerate(at.arrays)
         ]
         for sign in (1, -1):
@@ -179,21 +182,38 @@ def _signed(key: Key, array: Tensor) -> Tensor:
     return drawn + torch.where(drawn < 0, -0.5, 0.5)
 
 
-def _is_generic(at: Sample, here: Gradients, key: Key) -> bool:
-    """Return whether x itself is not on a kink: differences agree with autograd there."""
+def _is_generic(at: Sample, here: Gradients, around: list[Gradients], key: Key) -> bool:
+    """Return whether x itself is not on a kink: differences agree with autograd there.
+
+    They do so at the tip of |x|, too, but there the gradients close by are others.
+    """
     return here is not None and all(
-        is_finite(auto) and by_differences(at, i, auto, key) == "right"
+        is_finite(auto)
+        and by_differences(at, i, auto, key) == "right"
+        and not any(_jumps(auto, near[i]) for near in around if near)
         for i, auto in enumerate(here)
     )
 
 
-def _at_itself(at: Sample, i: int, around: Tensor, here: Gradients) -> tuple[Places, bool]:
+def _jumps(here: Tensor, near: Tensor) -> bool:
+    return bool(((here - near).abs() > KINK * near.abs().max()).any())
+
+
+def _at_itself(
+    at: Sample, i: int, around: Tensor, here: Gradients, key: Key
+) -> tuple[Places, bool]:
     """Find the kinks of x, and whether a gradient that is right around x is wrong at x."""
     given, low, high = at.given[i], around.amin(0), around.amax(0)
     if not given.numel() or given.shape != low.shape:
         return (), given.shape != low.shape
     size = around.abs().max()
     is_kink = high - low > KINK * size
+    if bool(is_kink.any()):
+        # Nearer to x, a smooth change is smaller, and a jump is not.
+        nearer = [point.given[i] for point in _close_by(at, key, NEARER * DISTANCE)]
+        if nearer:
+            change = torch.stack(nearer).amax(0) - torch.stack(nearer).amin(0)
+            is_kink &= change > KINK * size
     kinks = _places(is_kink)
     auto = here[i] if here else None
     if auto is not None and agree(given, auto, floor(at)):
