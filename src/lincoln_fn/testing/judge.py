@@ -8,6 +8,9 @@ out; elsewhere it is a mistake.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import attrs
 import torch
 from torch import Tensor
@@ -97,12 +100,13 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     verdicts: list[Verdict] = []
     left_out: list[Places] = []
     wrong_here = False
+    nearer = cache(partial(_close_by, at, key, NEARER * DISTANCE, pairs=1))
     for i, name in enumerate(at.names):
         verdict = _elected(points, automatic, i, key.fold_in(100 + i))
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
-            kinks, is_wrong = _at_itself(at, i, around, here, key)
+            kinks, is_wrong = _at_itself(at, i, around, here, nearer)
             if is_wrong:
                 verdict, wrong_here = "wrong", True
         if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
@@ -141,14 +145,14 @@ def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key)
 
 
 def _close_by(
-    at: Sample, key: Key, distance: float = DISTANCE, *, inside: bool = False
+    at: Sample, key: Key, distance: float = DISTANCE, *, pairs: int = PAIRS, inside: bool = False
 ) -> list[Sample]:
     """Make samples at pairs of points on both sides of x and the params.
 
     With `inside`, the numbers stay between the least and the largest of their array.
     """
     found = []
-    for n in range(PAIRS):
+    for n in range(pairs):
         draw = key.fold_in(50 + n)
         moves = [
             distance * scales(array) * _signed(draw.fold_in(i), array)
@@ -200,7 +204,7 @@ def _jumps(here: Tensor, near: Tensor) -> bool:
 
 
 def _at_itself(
-    at: Sample, i: int, around: Tensor, here: Gradients, key: Key
+    at: Sample, i: int, around: Tensor, here: Gradients, nearer: Callable[[], list[Sample]]
 ) -> tuple[Places, bool]:
     """Find the kinks of x, and whether a gradient that is right around x is wrong at x."""
     given, low, high = at.given[i], around.amin(0), around.amax(0)
@@ -210,10 +214,9 @@ def _at_itself(
     is_kink = high - low > KINK * size
     if bool(is_kink.any()):
         # Nearer to x, a smooth change is smaller, and a jump is not.
-        nearer = [point.given[i] for point in _close_by(at, key, NEARER * DISTANCE)]
-        if nearer:
-            change = torch.stack(nearer).amax(0) - torch.stack(nearer).amin(0)
-            is_kink &= change > KINK * size
+        near = [point.given[i] for point in nearer()]
+        if len(near) > 1:
+            is_kink &= (near[0] - near[1]).abs() > KINK * size
     kinks = _places(is_kink)
     auto = here[i] if here else None
     if auto is not None and agree(given, auto, floor(at)):

@@ -68,16 +68,18 @@ class Doubled(TorchFunctionMode):
             self._note(name, _NAMED[name], args[0])
             return args[0].to(torch.float64, copy=True)
         given: Any = (args, kwargs or {})
-        args, kwargs = optree.tree_map(_raised, given, none_is_leaf=True)
-        low = next((a for a in _leaves(given) if a in LOW), None) if _has_low(given) else None
-        result = func(*args, **kwargs)
+        leaves: list[Any] = optree.tree_leaves(given)
+        low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
+        if low is not None:
+            given = optree.tree_map(_raised, given, none_is_leaf=True)
+        result = func(*given[0], **given[1])
         if low is not None:
             self._note(name, low, result)
             # A conversion to lower precision would have copied: code may change it in place.
-            if isinstance(result, Tensor) and any(a is result for a in _leaves((args, kwargs))):
+            if isinstance(result, Tensor) and any(a is result for a in leaves):
                 return result.clone()
         if isinstance(result, Tensor) and result.is_floating_point():
-            if not any(map(_is_floating, _leaves(given))):
+            if not any(map(_is_floating, leaves)):
                 self._note(name, self._defaults[0], result)
             return result.double() if result.dtype in LOW else result
         return result
@@ -131,10 +133,6 @@ class _Raised:
         return getattr(self.function, "keywords", {})
 
 
-def _leaves(given: Any) -> list[Any]:  # Any: arguments of any kind
-    return optree.tree_leaves(given)
-
-
 def _is_floating(leaf: object) -> bool:
     """Return whether an argument gives a function's result its precision."""
     if isinstance(leaf, torch.dtype):
@@ -144,10 +142,6 @@ def _is_floating(leaf: object) -> bool:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _has_low(given: object) -> bool:
-    return any(isinstance(leaf, torch.dtype) and leaf in LOW for leaf in _leaves(given))
 
 
 def _raised(leaf: object) -> object:
