@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, permutations, product
+from itertools import combinations, permutations
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
 
@@ -96,22 +95,7 @@ def shapes(given: Tensor, right: Tensor) -> str:
     return f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
 
 
-def _not_cut(evidence: Evidence) -> Iterator[Guess]:
-    """Accept what has the right gradient inside, with more places around it."""
-    for i, (given, right) in enumerate(evidence.pairs()):
-        more = [a - b for a, b in zip(given.shape, right.shape, strict=False)]
-        if given.ndim != right.ndim or min(more, default=0) < 0 or not any(more):
-            continue
-        for starts in product(*(range(extra + 1) for extra in more)):
-            sizes = zip(starts, right.shape, strict=True)
-            inside = tuple(slice(start, start + size) for start, size in sizes)
-            if close(given[inside], right):
-                yield alone(evidence, i, given, shapes=shapes(given, right))
-                break
-
-
 HYPOTHESES = [
-    Hypothesis("padding", "keeps the padding, which should be cut off: {shapes}", _not_cut),
     Hypothesis("transposed", "is transposed{told}", _transposed),
     Hypothesis(
         "another shape", "has the right values in another shape: {shapes}", _in_another_shape

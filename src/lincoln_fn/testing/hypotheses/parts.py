@@ -6,30 +6,31 @@ i, f, o = torch.sigmoid(a).chunk(3, -1)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.derivatives import is_function
+from lincoln_fn.testing.hypotheses.derivatives import FORMULAS, is_function
 from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.local import Local, groups
 from lincoln_fn.testing.tape import Tape
 
 
-def _in_one_part(wrong: Callable[[Tensor, Tensor], Tensor]) -> Candidates:
-    """Make the candidates from (g, right gradient), for one part of a function's output."""
+def _in_one_part(wrong: Callable[[Local], Tensor]) -> Candidates:
+    """Make the candidates for one part of a function's output."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
         for tape, calls, at in groups(evidence, grouped=False):
             for part, mask in enumerate(_parts(tape, calls[0])):
 
                 def mistake(
-                    call: Call, gs: list[Tensor], mask: Tensor = mask
+                    call: Call, gs: list[Tensor], tape: Tape = tape, mask: Tensor = mask
                 ) -> list[Tensor | None]:
-                    (right,) = call.vjp(gs)
-                    return [torch.where(mask, wrong(gs[0], right), right)]
+                    at_call = Local(tape, call, 0, gs)
+                    return [torch.where(mask, wrong(at_call), at_call.right)]
 
                 found = tape.gradients_if(calls, mistake)
                 yield Guess([*found], {"at": at, "part": part, "code": calls[0].code})
@@ -52,11 +53,20 @@ def _parts(tape: Tape, call: Call) -> list[Tensor]:
     ]
 
 
+def _formula(call: Local, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return call.g * of(call.u, call.v)
+
+
+_WRONG: list[tuple[str, str, Callable[[Local], Tensor]]] = [
+    ("derivative missing", "lacks the derivative", lambda call: call.g),
+    ("sign", "has the wrong sign in the derivative", lambda call: -call.right),
+    ("path missing", "misses the path", lambda call: torch.zeros_like(call.u)),
+    *(
+        ("another formula", f"has {words} in place of the derivative", partial(_formula, of=of))
+        for words, of in FORMULAS.items()
+    ),
+]
 HYPOTHESES = [
     Hypothesis(name, f"{what} of {{at}}() in part {{part}} of its output", _in_one_part(wrong))
-    for name, what, wrong in (
-        ("derivative missing", "lacks the derivative", lambda g, right: g),
-        ("sign", "has the wrong sign in the derivative", lambda g, right: -right),
-        ("path missing", "misses the path", lambda g, right: torch.zeros_like(right)),
-    )
+    for name, what, wrong in _WRONG
 ]
