@@ -60,15 +60,15 @@ WRONG_GRADIENTS = {
         X,
         r"dparams\.bias is not summed over the batch: shape \(5, 4\), expected \(4,\)$",
     ),
-    "averaged twice": (
+    "averaged": (
         weight(lambda w: w / 5),
         X,
-        r"dparams\.weight is 5 times too small: averaged twice\?$",
+        r"dparams\.weight is 5 times too small: averaged where it should be summed\?$",
     ),
-    "summed where forward averages": (
+    "summed where it should be averaged": (
         single(lambda x: (x.mean(0), x), lambda x, g: g.expand_as(x)),
         X,
-        r"dx is 5 times too large: summed where forward averages\?$",
+        r"dx is 5 times too large: summed where it should be averaged\?$",
     ),
     "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
     "sign": (input_of_dense(torch.neg), X, "dx has the wrong sign$"),
@@ -148,12 +148,12 @@ WRONG_GRADIENTS = {
     "no dx": (
         input_of_dense(lambda dx: None),
         X,
-        r"expected gradients .*dx; got dparams\.weight, dparams\.bias, or records of other kinds$",
+        r"expected gradients .*dx; got dparams\.weight, dparams\.bias$",
     ),
     "structure of dparams": (
         wrong_dense(lambda dx, d, g: (dx, ())),
         X,
-        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx, or records",
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx",
     ),
     "dtype": (
         input_of_dense(torch.Tensor.int),

@@ -163,7 +163,7 @@ WRONG_LOSSES = {
     ),
     "summed": (
         lf.losses.cross_entropy(reduction="sum").backward,
-        r"dx is 5 times too large: summed where forward averages\?$",
+        r"dx is 5 times too large: summed where it should be averaged\?$",
     ),
     "sign": (lambda cache, g=1.0: -RIGHT.backward(cache, g), "dx has the wrong sign$"),
     "shape": (

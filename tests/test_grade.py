@@ -57,7 +57,7 @@ SAID = {
     0: [(), ()],
     1: [("look at dparams.weight",), ("look at dparams.bias",)],
     2: [
-        ("dparams.weight is 5 times too small: averaged twice?",),
+        ("dparams.weight is 5 times too small: averaged where it should be summed?",),
         ("dparams.bias is not summed over the batch: shape (5, 4), expected (4,)",),
     ],
 }
@@ -69,11 +69,11 @@ def test_each_wrong_gradient_loses_its_marks_and_hints_have_levels(level):
     assert points(graded) == {"dparams.weight": 0, "dparams.bias": 0, "dx": 1}
     assert [mark.hints for mark in graded.marks] == [*SAID[level], ()]
     names = [mark.mistakes for mark in graded.marks]
-    assert names == ([("averaged twice",), ("not summed",), ()] if level == 2 else [()] * 3)
+    assert names == ([("averaged",), ("not summed",), ()] if level == 2 else [()] * 3)
 
 
 def test_points_and_credit_for_named_mistakes():
-    options = {"points": {"dx": 4, "y": 2}, "credit": {"averaged twice": 0.25}}
+    options = {"points": {"dx": 4, "y": 2}, "credit": {"averaged": 0.25}}
     graded = grade(handed_in(half), REFERENCE, CASES, **options)
     assert points(graded) == {"y": 2, "dparams.weight": 0.25, "dparams.bias": 0, "dx": 4}
     assert graded.possible == 8

@@ -101,7 +101,7 @@ def check_the_first_backward_pass():
     assert values(name)[:2] == ["tensor([ 30., -14.])", "tensor(29.9999)"]
     assert [check[1] for check in checks(name)] == ["right", "wrong", "right", "wrong"]
     assert "forgets g" in checks(name)[1][2]
-    assert "5 times too small: averaged twice?" in checks(name)[3][2]
+    assert "5 times too small: averaged where it should be summed?" in checks(name)[3][2]
     first, last = map(float, re.findall(r"\d+\.\d+", printed(name)))
     assert last < 1e-4 < first
 

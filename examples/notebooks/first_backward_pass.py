@@ -161,7 +161,7 @@ lf.testing.check_layer(dense, dense_params, batch, all=True)
 # <details markdown="1"><summary>Answer</summary>
 #
 # By 5: a mean is a sum divided by the number of examples. The loss has divided by it already, if
-# it is a mean itself. That is why the checker asks whether you averaged twice.
+# it is a mean itself. That is why the checker asks whether you averaged where you should sum.
 #
 # </details>
 

@@ -51,7 +51,7 @@ WRONG = [
     squared("divided by the batch alone", lambda p, t, g: 2 * g * (p - t) / 5, "3 times too large"),
     squared("sign", lambda p, t, g: 2 * g * (t - p) / 15, "wrong sign"),
     squared("g forgotten", lambda p, t, g: 2 * (p - t) / 15, "forgets g"),
-    squared("the target forgotten", lambda p, t, g: 2 * g * p / 15, "at the input of forward"),
+    squared("the target forgotten", lambda p, t, g: 2 * g * p / 15, "at x, not at its own input"),
     squared(
         "that of the absolute error",
         lambda p, t, g: g * torch.sign(p - t) / 15,

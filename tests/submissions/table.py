@@ -8,6 +8,7 @@ from submissions import (
     convolutions,
     dense,
     further,
+    gates,
     losses,
     norms,
     pooling,
@@ -31,6 +32,7 @@ FAMILIES = (
     losses,
     variants,
     further,
+    gates,
     styles,
 )
 WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]

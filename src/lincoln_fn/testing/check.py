@@ -11,8 +11,10 @@ from lincoln_fn._kinds import check_kinds
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
+from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled
@@ -79,6 +81,8 @@ def check_layer(
     """
     check_kinds("check_layer", "(layer, params, x)", layer=(layer, Layer), key=(key, Key))
     check_example("check_layer", x)
+    if told := not_a_tensor({"params": params}):
+        raise LayerError("check_layer", told)
     options = Options(key, directions, predict_is_forward, all)
     report = checked(layer, doubled(params), doubled(x), options)
     return report if all else None

@@ -50,7 +50,7 @@ def grade(
             the right gradient.
         points: by gradient, such as "dparams.weight"; the default is 1. "y" is for `forward`, and
             its default is 0.
-        credit: by the name of a mistake, such as "averaged twice", the share of the points that a
+        credit: by the name of a mistake, such as "averaged", the share of the points that a
             gradient with it still earns.
         time_limit: seconds to load the submission and to run it once, for each case. The check that
             follows may take 20 times as long.

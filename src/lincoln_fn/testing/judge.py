@@ -8,6 +8,9 @@ out; elsewhere it is a mistake.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import attrs
 import torch
 from torch import Tensor
@@ -35,6 +38,7 @@ from lincoln_fn.testing.votes import (
 
 # How far the points close by are, in parts of each value.
 DISTANCE = 1e-3
+NEARER = 1e-3
 PAIRS = 2
 # So many equal votes decide.
 ENOUGH = 2
@@ -96,12 +100,13 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     verdicts: list[Verdict] = []
     left_out: list[Places] = []
     wrong_here = False
+    nearer = cache(partial(_close_by, at, key, NEARER * DISTANCE, pairs=1))
     for i, name in enumerate(at.names):
         verdict = _elected(points, automatic, i, key.fold_in(100 + i))
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
-            kinks, is_wrong = _at_itself(at, i, around, here)
+            kinks, is_wrong = _at_itself(at, i, around, here, nearer)
             if is_wrong:
                 verdict, wrong_here = "wrong", True
         if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
@@ -118,7 +123,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         left_out.append(kinks)
     evidence = None
     if "wrong" in verdicts:
-        generic = wrong_here or _is_generic(at, here, key)
+        generic = wrong_here or _is_generic(at, here, automatic, key)
         where, auto = (at, here) if generic else (points[0], automatic[0])
         evidence = Evidence(where, truth(where, auto, key))
         for i, (given, right) in enumerate(evidence.pairs()):
@@ -139,16 +144,18 @@ def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key)
     return "right" if "right" in votes else "not judged"
 
 
-def _close_by(at: Sample, key: Key, *, inside: bool = False) -> list[Sample]:
+def _close_by(
+    at: Sample, key: Key, distance: float = DISTANCE, *, pairs: int = PAIRS, inside: bool = False
+) -> list[Sample]:
     """Make samples at pairs of points on both sides of x and the params.
 
     With `inside`, the numbers stay between the least and the largest of their array.
     """
     found = []
-    for n in range(PAIRS):
+    for n in range(pairs):
         draw = key.fold_in(50 + n)
         moves = [
-            DISTANCE * scales(array) * _signed(draw.fold_in(i), array)
+            distance * scales(array) * _signed(draw.fold_in(i), array)
             for i, array in enumerate(at.arrays)
         ]
         for sign in (1, -1):
@@ -179,21 +186,37 @@ def _signed(key: Key, array: Tensor) -> Tensor:
     return drawn + torch.where(drawn < 0, -0.5, 0.5)
 
 
-def _is_generic(at: Sample, here: Gradients, key: Key) -> bool:
-    """Return whether x itself is not on a kink: differences agree with autograd there."""
+def _is_generic(at: Sample, here: Gradients, around: list[Gradients], key: Key) -> bool:
+    """Return whether x itself is not on a kink: differences agree with autograd there.
+
+    They do so at the tip of |x|, too, but there the gradients close by are others.
+    """
     return here is not None and all(
-        is_finite(auto) and by_differences(at, i, auto, key) == "right"
+        is_finite(auto)
+        and by_differences(at, i, auto, key) == "right"
+        and not any(_jumps(auto, near[i]) for near in around if near)
         for i, auto in enumerate(here)
     )
 
 
-def _at_itself(at: Sample, i: int, around: Tensor, here: Gradients) -> tuple[Places, bool]:
+def _jumps(here: Tensor, near: Tensor) -> bool:
+    return bool(((here - near).abs() > KINK * near.abs().max()).any())
+
+
+def _at_itself(
+    at: Sample, i: int, around: Tensor, here: Gradients, nearer: Callable[[], list[Sample]]
+) -> tuple[Places, bool]:
     """Find the kinks of x, and whether a gradient that is right around x is wrong at x."""
     given, low, high = at.given[i], around.amin(0), around.amax(0)
     if not given.numel() or given.shape != low.shape:
         return (), given.shape != low.shape
     size = around.abs().max()
     is_kink = high - low > KINK * size
+    if bool(is_kink.any()):
+        # Nearer to x, a smooth change is smaller, and a jump is not.
+        near = [point.given[i] for point in nearer()]
+        if len(near) > 1:
+            is_kink &= (near[0] - near[1]).abs() > KINK * size
     kinks = _places(is_kink)
     auto = here[i] if here else None
     if auto is not None and agree(given, auto, floor(at)):

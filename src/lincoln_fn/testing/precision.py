@@ -43,6 +43,18 @@ class Doubled(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[str, None] = {}
+        self._defaults: list[torch.dtype] = []
+
+    def __enter__(self) -> Doubled:
+        # torch.tensor(0.1) has the digits of float64 only if that is the default.
+        self._defaults.append(torch.get_default_dtype())
+        torch.set_default_dtype(torch.float64)
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch's
+        return self
+
+    def __exit__(self, *error: Any) -> None:  # Any: as Python has it
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
+        torch.set_default_dtype(self._defaults.pop())
 
     # Any: of every function of torch.
     def __torch_function__(
@@ -56,19 +68,20 @@ class Doubled(TorchFunctionMode):
             self._note(name, _NAMED[name], args[0])
             return args[0].to(torch.float64, copy=True)
         given: Any = (args, kwargs or {})
-        args, kwargs = optree.tree_map(_raised, given, none_is_leaf=True)
-        low = next((a for a in _leaves(given) if a in LOW), None) if _has_low(given) else None
-        result = func(*args, **kwargs)
+        leaves: list[Any] = optree.tree_leaves(given)
+        low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
+        if low is not None:
+            given = optree.tree_map(_raised, given, none_is_leaf=True)
+        result = func(*given[0], **given[1])
         if low is not None:
             self._note(name, low, result)
             # A conversion to lower precision would have copied: code may change it in place.
-            if isinstance(result, Tensor) and any(a is result for a in _leaves((args, kwargs))):
+            if isinstance(result, Tensor) and any(a is result for a in leaves):
                 return result.clone()
-        if isinstance(result, Tensor) and result.dtype in LOW:
-            # Of tensors, a function makes low precision only if they are low or integers.
-            if not any(isinstance(leaf, Tensor) for leaf in _leaves(given)):
-                self._note(name, result.dtype, result)
-            return result.double()
+        if isinstance(result, Tensor) and result.is_floating_point():
+            if not any(map(_is_floating, leaves)):
+                self._note(name, self._defaults[0], result)
+            return result.double() if result.dtype in LOW else result
         return result
 
     def _note(self, name: str, dtype: torch.dtype, of: object) -> None:
@@ -120,16 +133,15 @@ class _Raised:
         return getattr(self.function, "keywords", {})
 
 
-def _leaves(given: Any) -> list[Any]:  # Any: arguments of any kind
-    return optree.tree_leaves(given)
+def _is_floating(leaf: object) -> bool:
+    """Return whether an argument gives a function's result its precision."""
+    if isinstance(leaf, torch.dtype):
+        return leaf.is_floating_point
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _has_low(given: object) -> bool:
-    return any(isinstance(leaf, torch.dtype) and leaf in LOW for leaf in _leaves(given))
 
 
 def _raised(leaf: object) -> object:

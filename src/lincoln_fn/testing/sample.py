@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import attrs
-import torch
 from torch import Tensor
 
 from lincoln_fn import keys, tree
@@ -14,6 +13,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.kinds import not_a_tensor, other_kind
 
 T = TypeVar("T")
 Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
@@ -119,12 +119,21 @@ def sample_of(
 
 def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
     """Run `forward`, and raise a `GradientError` if it fails or does not return a pair."""
-    return _pair(layer, "forward", "(y, cache)", params, x)
+    y, cache = _pair(layer, "forward", "(y, cache)", params, x)
+    _check_tensors(layer, {"y": y})
+    return y, cache
 
 
 def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
-    return _pair(layer, "backward", "(dx, dparams)", params, cache, g)
+    dx, dparams = _pair(layer, "backward", "(dx, dparams)", params, cache, g)
+    _check_tensors(layer, {"dx": dx, "dparams": dparams})
+    return dx, dparams
+
+
+def _check_tensors(layer: Layer, results: Arrays) -> None:
+    if told := not_a_tensor(results):
+        raise GradientError(f"{layer.name}: {told}")
 
 
 def _pair(layer: Layer, function: str, wanted: str, *arguments: Arrays) -> tuple[Arrays, Arrays]:
@@ -208,12 +217,12 @@ def mirrored(
     )
     gradients = {"dparams": given[0], "dx": given[1]}
     leaves = tree.leaves(gradients)
-    if not tree.same_structure(expected, gradients) or not all(map(torch.is_tensor, leaves)):
+    if not tree.same_structure(expected, gradients):
         wanted = ", ".join(names) or "nothing"
         got = ", ".join(tree.paths(gradients)) or "nothing"
-        raise GradientError(
-            f"{name}: expected gradients {wanted}; got {got}, or records of other kinds"
-        )
+        if got != wanted:
+            raise GradientError(f"{name}: expected gradients {wanted}; got {got}")
+        raise GradientError(f"{name}: {other_kind(expected, gradients)}")
     for path, leaf, gradient in zip(names, tree.leaves(expected), leaves, strict=True):
         for what in ("dtype", "device"):
             if getattr(leaf, what) != getattr(gradient, what):

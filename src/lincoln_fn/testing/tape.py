@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import optree
@@ -23,6 +24,9 @@ from lincoln_fn.testing.oracles import Forward
 
 # For one call and the gradient of its outputs, the wrong gradient of each input; None where right.
 Mistake: TypeAlias = Callable[[Call, list[Tensor]], list[Tensor | None]]
+
+
+_TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
 
 class Tape(TorchFunctionMode):
@@ -64,6 +68,14 @@ class Tape(TorchFunctionMode):
         outputs = [(leaf, c) for leaf, c in pairs if leaf.requires_grad]
         self.outputs, self.cotangents = [y for y, _ in outputs], [c for _, c in outputs]
 
+    @cached_property
+    def sites(self) -> dict[Position, list[Call]]:
+        """The calls by their place in the code: those of a loop together."""
+        found: dict[Position, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.position, []).append(call)
+        return found
+
     # Any: of every function of torch.
     def __torch_function__(
         self, func: Function, types: Any, args: Any = (), kwargs: Any = None
@@ -85,6 +97,11 @@ class Tape(TorchFunctionMode):
                 for i, leaf in enumerate(leaves)
                 if isinstance(leaf, Tensor) and leaf.requires_grad
             ]
+            is_square = len(leaves) == 2 and leaves[0] is leaves[1] and func in _TIMES
+            if is_square:
+                func, leaves, tracked = torch.square, leaves[:1], [0]
+                given = (leaves, {})
+                spec = optree.tree_structure(given, none_is_leaf=True)
             if tracked and not any(leaves[i] is out for i in tracked for out in outputs):
                 self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
         return result

@@ -139,6 +139,11 @@ def _scaled_twice(evidence: Evidence, i: int, d: Tensor, g: Tensor) -> Tensor | 
     return g * d * d if slopes and slopes[0] == 0 and slopes[1] != 1 else None
 
 
+def _keep_for_its_inverse(evidence: Evidence, i: int, d: Tensor, g: Tensor) -> Tensor | None:
+    slopes = _two_slopes(d)
+    return g * (d != 0) / slopes[1] if slopes and slopes[0] == 0 and slopes[1] != 1 else None
+
+
 def _by_output(evidence: Evidence, i: int, d: Tensor, g: Tensor, name: str) -> Tensor:
     return g * BY_OUTPUT[name](evidence.y[0])
 
@@ -166,6 +171,10 @@ HYPOTHESES = [
         "scale missing", "has the mask, but misses the factor 1/keep", _pointwise(_unscaled)
     ),
     Hypothesis("scale twice", "has the factor 1/keep twice", _pointwise(_scaled_twice)),
+    Hypothesis(
+        "keep for 1/keep", "has the mask, but the factor keep in place of 1/keep",
+        _pointwise(_keep_for_its_inverse),
+    ),
     Hypothesis(
         "at y for x",
         "takes the derivative at y, where it belongs at x",

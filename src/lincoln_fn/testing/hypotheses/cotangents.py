@@ -100,7 +100,20 @@ def _swapped(evidence: Evidence) -> Iterator[Guess]:
         yield Guess([*evidence.gradients(g=g)])
 
 
+def _one_output(evidence: Evidence) -> Iterator[Guess]:
+    """Leave out the gradient of one of several outputs."""
+    for k in range(len(evidence.g)) if len(evidence.g) > 1 else ():
+        count = iter(range(len(evidence.g)))
+
+        def kept(g: Tensor, k: int = k, count: Iterator[int] = count) -> Tensor:
+            return torch.zeros_like(g) if g.is_floating_point() and next(count) == k else g
+
+        found = evidence.gradients(g=tree.map(kept, evidence.sample.g))
+        yield Guess([*found], {"k": k})
+
+
 HYPOTHESES = [
+    Hypothesis("output forgotten", "forgets g.{k}, the gradient of output {k}", _one_output),
     Hypothesis("g forgotten", "forgets g: it is the gradient for g = 1", _of(torch.ones_like)),
     Hypothesis("g squared", "has the factor g twice", _of(torch.square)),
     Hypothesis("g's size", "uses the absolute value of g", _of(torch.abs)),

@@ -30,21 +30,24 @@ _SUMS = ("add", "sub", "neg")
 _PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "pow", "square", "mean")
 
 
-def _is_pointwise(call: Local) -> bool:
+def is_pointwise(call: Local) -> bool:
+    """Return whether a call is a function of one tensor, number by number as it seems."""
     one = len(call.call.outputs) == 1 and len(call.call.tracked) == 1
     return one and call.u.shape == call.v.shape and call.call.name not in _PRODUCTS
 
 
 def _missing(call: Local) -> Tensor | None:
-    return call.g if _is_pointwise(call) and call.call.name not in _SUMS else None
+    return call.g if is_pointwise(call) and call.call.name not in _SUMS else None
 
 
 def _at_output(call: Local) -> Tensor | None:
-    return call.at(call.v) if _is_pointwise(call) else None
+    return call.at(call.v) if is_pointwise(call) else None
 
 
 def _at_cotangent(call: Local) -> Tensor | None:
-    return call.at(call.g) if _is_pointwise(call) else None
+    found = call.at(call.g) if is_pointwise(call) else None
+    # What is zero everywhere has no path: that tells nothing of g.
+    return found if found is not None and bool(found.any()) else None
 
 
 def _at_input(call: Local) -> Tensor | None:
@@ -53,7 +56,7 @@ def _at_input(call: Local) -> Tensor | None:
 
 
 def _without_g(call: Local) -> Tensor | None:
-    if not _is_pointwise(call):
+    if not is_pointwise(call):
         return None
     (du,) = call.call.vjp([torch.ones_like(call.g)])
     # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
@@ -62,7 +65,7 @@ def _without_g(call: Local) -> Tensor | None:
 
 def _inverted(call: Local) -> Tensor | None:
     """Exchange the two slopes of a function that has two, such as relu."""
-    if not _is_pointwise(call):
+    if not is_pointwise(call):
         return None
     slopes = call.call.vjp([torch.ones_like(call.g)])[0]
     low, high = slopes.min(), slopes.max()
@@ -71,14 +74,8 @@ def _inverted(call: Local) -> Tensor | None:
     return call.g * (low + high - slopes)
 
 
-def _at_array(call: Local, n: int) -> Tensor | None:
-    """Take the derivative at an array that forward was given."""
-    arrays = [a.detach() for a in call.tape.arrays if a.shape == call.u.shape]
-    return call.at(arrays[n]) if n < len(arrays) and len(call.call.tracked) == 1 else None
-
-
 def _of_another(call: Local, function: Callable[[Tensor], Tensor]) -> Tensor | None:
-    if not _is_function(call):
+    if not is_function(call):
         return None
     with torch.enable_grad():
         u = call.u.clone().requires_grad_()
@@ -86,13 +83,13 @@ def _of_another(call: Local, function: Callable[[Tensor], Tensor]) -> Tensor | N
 
 
 def _by_output(call: Local, formula: Callable[[Tensor], Tensor]) -> Tensor | None:
-    return call.g * formula(call.v) if _is_function(call) else None
+    return call.g * formula(call.v) if is_function(call) else None
 
 
-def _is_function(call: Local) -> bool:
-    return _is_pointwise(call) or (
-        call.call.name in ("pow", "square") and call.u.shape == call.v.shape
-    )
+def is_function(call: Local) -> bool:
+    """Return whether a call is a function of one tensor, powers included and sums not."""
+    is_power = call.call.name in ("pow", "square") and call.u.shape == call.v.shape
+    return is_power or (is_pointwise(call) and call.call.name not in _SUMS)
 
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -101,6 +98,23 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sin": torch.sin, "cos": torch.cos, "1/x": torch.reciprocal,
     "softplus": torch.nn.functional.softplus,
 }  # fmt: skip
+
+
+def _formula(call: Local, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
+    return call.g * of(call.u, call.v) if is_function(call) else None
+
+
+# By the input u and the output v.
+FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "the output y": lambda u, v: v,
+    "1 - y, with y the output,": lambda u, v: 1 - v,
+    "1 + y, with y the output,": lambda u, v: 1 + v,
+    "y^2, with y the output,": lambda u, v: v**2,
+    "1 + y^2, with y the output,": lambda u, v: 1 + v**2,
+    "y (1 + y), with y the output,": lambda u, v: v * (1 + v),
+    "the input": lambda u, v: u,
+    "1 - x, with x the input,": lambda u, v: 1 - u,
+}
 
 
 def _unmasked(call: Local) -> Tensor:
@@ -145,8 +159,8 @@ def _untransposed(call: Local) -> Tensor | None:
     (moved,) = call.call.run([torch.zeros_like(call.u)])
     if bool(moved.any()):
         return None  # it is not linear
-    (applied,) = call.call.run([call.g])
-    return applied.detach()
+    applied, opposite = (call.call.run([g])[0].detach() for g in (call.g, -call.g))
+    return applied if torch.equal(applied, -opposite) and bool(applied.any()) else None
 
 
 def _negative(call: Local) -> Tensor | None:
@@ -183,15 +197,12 @@ HYPOTHESES = [
 SIGN = [local("sign", "has the wrong sign in the derivative of {at}()", _negative, grouped=True)]
 OTHERS = [
     *(
-        local(
-            "at other values",
-            "takes the derivative of {at}() at the input of forward, not at its own",
-            partial(_at_array, n=n),
-        )
-        for n in range(3)
+        local("another formula", f"has {name} in place of the derivative of {{at}}()",
+              partial(_formula, of=of))
+        for name, of in FORMULAS.items()
     ),
     local("at -x", "takes the derivative of {at}() at minus its input",
-          lambda call: call.at(-call.u) if _is_function(call) else None),
+          lambda call: call.at(-call.u) if is_function(call) else None),
     *(
         local(
             "another function",

@@ -47,7 +47,7 @@ def _partly_zero(evidence: Evidence) -> Iterator[Guess]:
 def _described(is_zero: Tensor, count: int) -> str:
     """Say where a gradient is zero: along one axis if that tells it, else how often."""
     for axis in range(is_zero.ndim):
-        rows = is_zero.movedim(axis, 0).flatten(1).all(1)
+        rows = is_zero.movedim(axis, 0).reshape(is_zero.shape[axis], -1).all(1)
         rest = is_zero.movedim(axis, 0)[~rows]
         if bool(rows.any()) and not bool(rest.any()):
             listed = ", ".join(str(n) for n in rows.nonzero().flatten().tolist()[:5])

@@ -35,6 +35,8 @@ def _values(evidence: Evidence) -> Iterator[Guess]:
             others[f"{what} with its first two axes exchanged"] = array.transpose(0, 1)
         for axis in range(array.ndim):
             others[f"{what} reversed along axis {axis}"] = array.flip(axis)
+        if array.ndim > 2:
+            others[f"{what} reversed along its last two axes"] = array.flip(-2, -1)
         others[f"zeros in place of {what}"] = torch.zeros_like(array)
         others[f"ones in place of {what}"] = torch.ones_like(array)
         for j, other in enumerate(arrays):

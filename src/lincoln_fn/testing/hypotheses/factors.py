@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.hypotheses.local import Local, local
+from lincoln_fn.testing.call import Call
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, groups, local
 
 _REDUCTIONS = ("mean", "sum", "logsumexp", "var", "std", "norm", "prod")
 
@@ -110,6 +115,21 @@ def _by_input(call: Local) -> Tensor:
 
 
 _POWERS = ("pow", "square", "sqrt", "rsqrt", "reciprocal", "div", "log", "exp")
+
+
+def _undivided(evidence: Evidence) -> Iterator[Guess]:
+    """Leave the denominator out of the gradients of both operands of a quotient."""
+    for tape, calls, at in groups(evidence, grouped=False):
+        if at != "div" or any(len(call.tracked) != 2 for call in calls):
+            continue
+
+        def undivided(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
+            return [*call.vjp([gs[0] * call.inputs[1].detach()])]
+
+        found = tape.gradients_if(calls, undivided)
+        yield Guess([*found], {"at": at, "code": calls[0].code})
+
+
 PRODUCTS = [
     local("factor missing", "lacks the {factor} of {at}()", _missing, only=("mul", "div")),
     local(
@@ -125,6 +145,7 @@ HYPOTHESES = [
     local("averaged", "averages where {at}() sums", _averaged, only=("sum",)),
     local("averaged twice", "has the factor 1/N of {at}() twice", _averaged, only=("mean",)),
     local("denominator", "lacks a square: 1/b for 1/b^2, in {at}()", _not_squared, only=("div",)),
+    Hypothesis("factor missing", "is not divided by the denominator of {at}()", _undivided),
     local("numerator", "lacks the numerator in {at}()", _without_numerator, only=("div",)),
     local("exponent kept", "does not lower the exponent in {at}()", _exponent_kept,
           only=("pow", "square")),

@@ -34,6 +34,7 @@ class Instance:
         axes: along which it sums.
         scale: what multiplies the formula's bracket, such as 1/std.
         g: the gradient before the factor of v that follows, for norms with a weight; else d.
+        keepdim: whether sums keep their axes.
     """
 
     u: Tensor
@@ -42,14 +43,15 @@ class Instance:
     axes: Axes
     scale: Tensor
     g: Tensor
+    keepdim: bool = True
 
     def sum(self, of: Tensor) -> Tensor:
         """Sum along the axes."""
-        return of.sum(self.axes, keepdim=True)
+        return of.sum(self.axes, keepdim=self.keepdim)
 
     def mean(self, of: Tensor) -> Tensor:
         """Average along the axes."""
-        return of.mean(self.axes, keepdim=True)
+        return of.mean(self.axes, keepdim=self.keepdim)
 
 
 Recognise: TypeAlias = Callable[[Tensor, Tensor, Axes], Tensor | None]
@@ -153,6 +155,18 @@ def others(i: Instance, n: int) -> Axes:
 def on_other_axes(right: Formula, n: int) -> Formula:
     """Make the right formula with its sums over other axes."""
     return lambda i: right(attrs.evolve(i, axes=others(i, n)))
+
+
+def without_keepdim(right: Formula) -> Formula:
+    """Make the right formula with sums that lose their axes, and so broadcast along others."""
+
+    def wrong(i: Instance) -> Tensor:
+        size = i.sum(i.v).expand_as(i.v)
+        lost = i.v.sum(i.axes).shape
+        fits = torch.Size(i.v.shape[i.v.ndim - len(lost) :]) == lost
+        return right(attrs.evolve(i, keepdim=False)) if fits else torch.full_like(size, torch.nan)
+
+    return wrong
 
 
 def same(a: Tensor, b: Tensor) -> bool:

@@ -124,8 +124,15 @@ def groups(evidence: Evidence, grouped: bool) -> list[Group]:
     """List the calls that a mistake may be made at, as one: by place, and by what they compute."""
     found = evidence.remembered.get(("groups", grouped))
     if found is None:
-        found = evidence.remembered["groups", grouped] = list(_groups(evidence, grouped))
+        # A mistake in a statistic is said to be there, not in the square that is averaged.
+        found = sorted(_groups(evidence, grouped), key=lambda group: not _is_statistic(group))
+        evidence.remembered["groups", grouped] = found
     return found
+
+
+def _is_statistic(group: Group) -> bool:
+    tape, calls, _ = group
+    return role(tape, calls[0]) in ("mean", "variance")
 
 
 def _groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:

@@ -159,6 +159,12 @@ def _part(gs: list[Tensor], call: Call, array: Tensor) -> Tensor:
     return torch.stack([r for r, u in zip(right, call.inputs, strict=True) if u is array]).sum(0)
 
 
+def _all_steps(call: Local) -> Tensor | None:
+    """Give each step the sum of g over all steps, not over the later ones alone."""
+    dim = next((leaf for leaf in call.call.leaves if type(leaf) is int), 0)
+    return call.g.sum(dim, keepdim=True).expand_as(call.u)
+
+
 OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
 HYPOTHESES = [
     *(
@@ -172,6 +178,12 @@ HYPOTHESES = [
     ),
     Hypothesis("overwritten", OVERWRITTEN, _one_of_many),
     local("overwritten", OVERWRITTEN, _overwritten_in_rows),
+    local(
+        "all steps",
+        "sums g over all steps, where {at}() needs the later ones alone",
+        _all_steps,
+        only=("cumsum",),
+    ),
     local(
         "averaged",
         "is averaged over repeated positions of {at}(), where it should add up",

@@ -13,7 +13,9 @@ from lincoln_fn.testing.hypotheses.formulas import (
     Instance,
     formula,
     on_other_axes,
+    others,
     same,
+    without_keepdim,
 )
 from lincoln_fn.testing.hypotheses.hypothesis import Hypothesis
 
@@ -76,6 +78,16 @@ def _of_rms(name: str, sentence: str, wrong: Formula) -> Hypothesis:
     return formula(name, sentence, (_is_scaled, _rms_norm), _rms_right, wrong)
 
 
+def _mean_on_other_axes(n: int, i: Instance) -> Tensor:
+    other = i.d.mean(others(i, n), keepdim=True)
+    return i.scale * (i.d - other - i.v * _along(i))
+
+
+def _variance_on_other_axes(n: int, i: Instance) -> Tensor:
+    other = (i.d * i.v).mean(others(i, n), keepdim=True)
+    return i.scale * (i.d - i.mean(i.d) - i.v * other)
+
+
 _BOTH = "treats the mean and the variance as constants"
 HYPOTHESES = [
     _of_norm("mean and variance constant", _BOTH, lambda i: i.scale * i.d),
@@ -111,6 +123,13 @@ HYPOTHESES = [
              lambda i: i.scale * (i.d - i.mean(i.g) - i.v * i.mean(i.g * i.v))),
     _of_norm("w missing", "lacks the factor w, the weight, outside of its means",
              lambda i: i.scale * (i.g - i.mean(i.d) - i.v * _along(i))),
+    _of_norm("w missing", "lacks the factor w, the weight, in the mean of g",
+             lambda i: i.scale * (i.d - i.mean(i.g) - i.v * _along(i))),
+    _of_norm("w missing", "lacks the factor w, the weight, in the variance's part",
+             lambda i: i.scale * (i.d - i.mean(i.d) - i.v * i.mean(i.g * i.v))),
+    _of_norm("w too late", "multiplies by the weight w after the means, where it belongs before",
+             lambda i: i.d / i.g * i.scale * (i.g - i.mean(i.g) - i.v * i.mean(i.g * i.v))),
+    _of_norm("keepdim", "lacks keepdim=True in its means", without_keepdim(_norm_right)),
     _of_norm("1/std missing", "lacks the factor 1/std outside of its means",
              lambda i: i.d - i.scale * (i.mean(i.d) + i.v * _along(i))),
     _of_norm("N - 1 for N", "divides the variance's part by N - 1, where forward divides by N",
@@ -128,6 +147,12 @@ HYPOTHESES = [
     *(
         _of_norm("wrong axes", "averages over the wrong axes in the derivative of the norm",
                  on_other_axes(_norm_right, n))
+        for n in range(14)
+    ),
+    *(
+        _of_norm("wrong axes", f"averages {words} over the wrong axes", partial(wrong, n))
+        for wrong, words in ((_mean_on_other_axes, "g"),
+                             (_variance_on_other_axes, "the variance's part"))
         for n in range(14)
     ),
     _of_rms("mean square constant", "treats the mean square, the variance, as a constant",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT, is_function
 from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import groups
+from lincoln_fn.testing.hypotheses.local import Local, groups
 from lincoln_fn.testing.tape import Tape
 
+# From a call, its g, and the tensor that is used, the gradient of its input.
+Way: TypeAlias = Callable[[Call, Tensor, Tensor], Tensor]
 PRODUCTS = ("mul", "matmul")
 # Each candidate takes one backward pass for each call.
 MOST_PASSES = 1200
@@ -37,15 +41,15 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
     for tape, calls, at in groups(evidence, grouped=False):
         if at not in PRODUCTS or any(len(call.leaves) != 2 for call in calls):
             continue
-        known = _series(evidence, tape, len(calls))
+        known = series(evidence, tape, len(calls))
         for place in (0, 1):
             right = [call.leaves[place] for call in calls]
             # A constant, such as a label, may be anything.
-            if not all(place in call.tracked for call in calls):
+            if not any(place in call.tracked for call in calls):
                 continue
-            for series in known:
-                used = list(series.tensors) * (len(calls) // len(series.tensors))
-                if any(a is b or a.shape != b.shape for a, b in zip(used, right, strict=True)):
+            for another in known:
+                used = list(another.tensors) * (len(calls) // len(another.tensors))
+                if any(a is b or not _fits(a, b) for a, b in zip(used, right, strict=True)):
                     continue
                 passes += len(calls)
                 if passes > MOST_PASSES:
@@ -56,10 +60,14 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                     {
                         "at": at,
                         "code": calls[0].code,
-                        "wrong": series.words,
+                        "wrong": another.words,
                         "right": _described(known, right),
                     },
                 )
+
+
+def _fits(used: Tensor, right: object) -> bool:
+    return isinstance(right, Tensor) and used.shape == right.shape
 
 
 def with_factors(
@@ -83,17 +91,69 @@ def with_factors(
     return tape.gradients_if(calls, mistake)
 
 
-def _series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
-    """List the tensors of forward that are made once, or once in each round."""
+def _another_input(evidence: Evidence) -> Iterator[Guess]:
+    """Take the derivative of a function at another tensor of forward."""
+    passes = 0
+    for tape, calls, at in groups(evidence, grouped=False):
+        if not is_function(Local(tape, calls[0], 0, [])):
+            continue
+        for other in series(evidence, tape, len(calls)):
+            used = list(other.tensors) * (len(calls) // len(other.tensors))
+            # Its own input is right, and its output is tried before.
+            if used[-1].shape != calls[-1].inputs[0].shape or used[-1] is calls[-1].inputs[0]:
+                continue
+            passes += len(calls)
+            if passes > MOST_PASSES:
+                return
+            of = dict(zip(map(id, calls), used, strict=True))
+            ways: list[tuple[Way, str]] = [(_at, "input")]
+            if at in BY_OUTPUT:
+                ways.append((_by_output, "output"))
+            for way, what in ways:
+
+                def mistake(
+                    call: Call, gs: list[Tensor], way: Way = way, of: dict[int, Tensor] = of
+                ) -> list[Tensor | None]:
+                    return [way(call, gs[0], of[id(call)].detach())]
+
+                try:
+                    found = tape.gradients_if(calls, mistake)
+                except RuntimeError:  # the function may refuse the other tensor
+                    continue
+                words: dict[str, object] = {
+                    "at": at,
+                    "code": calls[0].code,
+                    "wrong": other.words,
+                    "what": what,
+                }
+                yield Guess([*found], words)
+
+
+def _at(call: Call, g: Tensor, value: Tensor) -> Tensor:
+    return call.vjp([g], [value])[0]
+
+
+def _by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
+    return g * BY_OUTPUT[call.name](value)
+
+
+def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
+    """List the tensors of forward that are made once, or once in each round.
+
+    Args:
+        evidence: of the layer.
+        tape: a recording of its forward.
+        rounds: how often a loop runs.
+
+    Returns:
+        The arrays, and the outputs of the calls in the order in which they are made.
+    """
     names = evidence.sample.names
     found = [
         Series([array], name.removeprefix("d"))
         for name, array in zip(names, tape.arrays, strict=True)
     ]
-    made: dict[object, list[Call]] = {}
-    for call in tape.calls:
-        made.setdefault(call.position, []).append(call)
-    for calls in made.values():
+    for calls in tape.sites.values():
         if len(calls) not in (1, rounds):
             continue
         for n in range(len(calls[0].outputs)):
@@ -102,34 +162,54 @@ def _series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
             if len(tensors) == len(calls):
                 code = f"`{calls[0].code}`" if calls[0].code and not number else ""
                 found.append(Series(tensors, code or f"the output{number} of {calls[0].name}()"))
+        states = zip(*(call.leaves for call in calls), strict=False) if rounds > 1 else ()
+        # What is a constant in the first step and made by the others is a state.
+        found += [
+            Series(state, "the state of the step before")
+            for state in states
+            if all(isinstance(tensor, Tensor) for tensor in state)
+            and [tensor.requires_grad for tensor in state] == [False] + [True] * (rounds - 1)
+        ]
     return found
 
 
 def _described(known: list[Series], right: list[Tensor]) -> str:
-    pairs = chain.from_iterable(((t, series.words) for t in series.tensors) for series in known)
+    pairs = chain.from_iterable(((t, each.words) for t in each.tensors) for each in known)
     return next((words for tensor, words in pairs if tensor is right[-1]), "the other factor")
 
 
-def _both_own(evidence: Evidence) -> Iterator[Guess]:
-    """Multiply the gradient of each factor by the factor itself."""
+def _exchanged(evidence: Evidence) -> Iterator[Guess]:
+    """Give each factor the gradient of the other, transposed if it is used so."""
     for tape, calls, at in groups(evidence, grouped=False):
-        if at != "mul" or any(len(call.tracked) != 2 for call in calls):
+        if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
             continue
+        for transposed in (False, True) if calls[0].inputs[0].ndim > 1 else (False,):
 
-        def own(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
-            return [(gs[0] * u.detach()).sum_to_size(u.shape) for u in call.inputs]
+            def swapped(
+                call: Call, gs: list[Tensor], transposed: bool = transposed
+            ) -> list[Tensor | None]:
+                first, second = call.vjp(gs)
+                return [second.mT, first.mT] if transposed else [second, first]
 
-        yield Guess([*tape.gradients_if(calls, own)], {"at": at, "code": calls[0].code})
+            try:
+                found = tape.gradients_if(calls, swapped)
+            except RuntimeError:  # the shapes do not fit
+                continue
+            yield Guess([*found], {"at": at, "code": calls[0].code})
 
 
 HYPOTHESES = [
     Hypothesis(
-        "factors exchanged", "multiplies each factor of {at}() by itself, not by the other",
-        _both_own,
+        "factors exchanged", "exchanges the gradients of the two factors of {at}()", _exchanged,
     ),
     Hypothesis(
         "another factor",
         "takes {wrong} in place of {right} in the derivative of {at}()",
         _another_operand,
+    ),
+    Hypothesis(
+        "at other values",
+        "takes the derivative of {at}() at {wrong}, not at its own {what}",
+        _another_input,
     ),
 ]  # fmt: skip

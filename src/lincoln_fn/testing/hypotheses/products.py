@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,9 +12,13 @@ from torch.nn import functional
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
-from lincoln_fn.testing.hypotheses.local import Local, local
+from lincoln_fn.testing.hypotheses.local import Local, groups, local
 
 _PRODUCTS = ("matmul",)
+_ALONG_AN_AXIS = (
+    "sum", "mean", "amax", "amin", "cumsum", "cumprod", "logsumexp", "softmax", "log_softmax",
+    "norm", "std", "var", "prod",
+)  # fmt: skip
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
@@ -96,13 +101,14 @@ def _shifts(evidence: Evidence, i: int, n: int) -> Iterator[tuple[str, Tensor]]:
             if wide is None:
                 continue
             axes = range(right.ndim - n, right.ndim)
-            for end in ("start", "end"):
+            extra = [wide.shape[axis] - right.shape[axis] for axis in axes]
+            for start in range(max(extra) + 1):
                 cut = wide
-                for axis in axes:
-                    extra = cut.shape[axis] - right.shape[axis]
-                    cut = cut.narrow(axis, 0 if end == "start" else extra, right.shape[axis])
+                for axis, more in zip(axes, extra, strict=True):
+                    cut = cut.narrow(axis, min(start, more), right.shape[axis])
                 if cut.shape == right.shape:
-                    yield f"from the {end}", cut
+                    at_end = "from the end" if start == max(extra) else f"from place {start}"
+                    yield "from the start" if start == 0 else at_end, cut
 
 
 def _padded_gradient(call: Call, gs: list[Tensor]) -> Tensor | None:
@@ -127,7 +133,42 @@ def _padded_gradient(call: Call, gs: list[Tensor]) -> Tensor | None:
         return torch.autograd.grad(y, x, gs[0])[0]
 
 
+def _other_missing(call: Local) -> Tensor | None:
+    return call.g if call.g.shape == call.u.shape else None
+
+
+def _on_another_axis(evidence: Evidence) -> Iterator[Guess]:
+    """Run an operation along another axis."""
+    for tape, calls, at in groups(evidence, grouped=False):
+        if at not in _ALONG_AN_AXIS:
+            continue
+        ndim = calls[0].inputs[0].ndim
+        for n, leaf in enumerate(calls[0].leaves):
+            if type(leaf) is not int or not -ndim <= leaf < ndim:
+                continue
+            for axis in set(range(ndim)) - {leaf % ndim}:
+
+                def moved(
+                    call: Call, gs: list[Tensor], n: int = n, axis: int = axis
+                ) -> list[Tensor | None]:
+                    leaves = [axis if m == n else leaf for m, leaf in enumerate(call.leaves)]
+                    return [*attrs.evolve(call, leaves=leaves).vjp(gs)]
+
+                try:
+                    found = tape.gradients_if(calls, moved)
+                except RuntimeError:  # the shapes do not fit
+                    continue
+                said = {"at": at, "wrong": axis, "right": leaf % ndim, "code": calls[0].code}
+                yield Guess([*found], said)
+
+
 HYPOTHESES = [
+    local("factor missing", "lacks the {factor} of {at}()", _other_missing, only=_PRODUCTS),
+    Hypothesis(
+        "another axis",
+        "takes axis {wrong}, where {at}() takes axis {right}",
+        _on_another_axis,
+    ),
     local("not transposed", "lacks a transposition in {at}()", _g_transposed, only=_PRODUCTS),
     local("not transposed", "lacks a transposition in {at}()", _untransposed, only=_PRODUCTS),
     local(

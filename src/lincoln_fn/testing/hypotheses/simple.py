@@ -18,9 +18,7 @@ def _swapped(evidence: Evidence) -> Iterator[Guess]:
     names, right, given = evidence.sample.names, evidence.expected, evidence.given
     for i in range(len(names)):
         for j in range(i):
-            if right[i].shape == right[j].shape and (
-                close(given[j], right[i]) and close(given[i], right[j])
-            ):
+            if close(given[j], right[i]) and close(given[i], right[j]):
                 found: list[Tensor | None] = [None] * len(names)
                 found[i], found[j] = right[j], right[i]
                 yield Guess(found, {"first": names[j], "second": names[i]})
@@ -31,7 +29,7 @@ def _other_leaf(evidence: Evidence) -> Iterator[Guess]:
     names, right = evidence.sample.names, evidence.expected
     for i in range(len(names)):
         for j in range(len(names)):
-            if i != j and right[i].shape == right[j].shape:
+            if i != j:
                 yield alone(evidence, i, right[j], other=names[j])
 
 
@@ -104,15 +102,21 @@ EARLY = [
     ),
 ]
 AVERAGES = [
-    Hypothesis("averaged twice", "is {n} times too small: averaged twice?", _averaged),
-    Hypothesis("not averaged", "is {n} times too large: summed where forward averages?", _summed),
+    Hypothesis(
+        "averaged", "is {n} times too small: averaged where it should be summed?", _averaged
+    ),
+    Hypothesis("summed", "is {n} times too large: summed where it should be averaged?", _summed),
 ]
 CHANGED = [
     Hypothesis("another leaf", "is the gradient of {other}", _other_leaf),
     Hypothesis("absolute value", "is the absolute value of the right gradient", each(torch.abs)),
+    Hypothesis(
+        "absolute value", "is minus the absolute value of the right gradient",
+        each(lambda right: -right.abs()),
+    ),
     Hypothesis("normalised", "is divided by its norm", each(_in_units)),
     Hypothesis("clipped", "is clipped to [-1, 1]", each(lambda right: right.clamp(-1, 1))),
-]
+]  # fmt: skip
 FACTORS = [Hypothesis("a factor", "{what}", _missing_factor)]
 DOUBLED = [
     Hypothesis("double", "is 2 times too large", each(lambda right: 2 * right)),

@@ -12,6 +12,7 @@ from lincoln_fn.testing.hypotheses.formulas import (
     formula,
     on_other_axes,
     same,
+    without_keepdim,
 )
 from lincoln_fn.testing.hypotheses.hypothesis import Hypothesis
 
@@ -51,6 +52,7 @@ def _of_log_softmax(name: str, sentence: str, wrong: Formula) -> Hypothesis:
 
 
 _SUM = "misses the sum over the classes of softmax: each x changes every y"
+_KEEPDIM = "lacks keepdim=True: its sum over the classes is subtracted along another axis"
 _ADDED = "adds the sum over the classes, where it should be subtracted"
 HYPOTHESES = [
     _of_softmax("softmax's sum", _SUM, lambda i: i.d * i.v),
@@ -75,6 +77,9 @@ HYPOTHESES = [
                     on_other_axes(_softmax_right, n))
         for n in range(6)
     ),
+    _of_softmax("keepdim", _KEEPDIM, without_keepdim(_softmax_right)),
+    _of_softmax("softmax's factor", "has the factor y twice before g in softmax's derivative",
+                lambda i: i.v * (i.v * i.d - i.sum(i.d * i.v))),
     _of_softmax("softmax twice", "applies softmax's derivative twice",
                 lambda i: i.v * (_softmax_right(i) - i.sum(_softmax_right(i) * i.v))),
     _of_softmax("derivative missing", "lacks the derivative of softmax", lambda i: i.d),
@@ -93,6 +98,7 @@ HYPOTHESES = [
     _of_log_softmax("x for y", "uses e^x, not normalised, for the probabilities of log-softmax",
                     lambda i: i.d - torch.exp(i.u) * i.sum(i.d)),
     _of_log_softmax("sum's sign", _ADDED, lambda i: i.d + torch.exp(i.v) * i.sum(i.d)),
+    _of_log_softmax("keepdim", _KEEPDIM, without_keepdim(_log_softmax_right)),
     _of_log_softmax("that of softmax", "has the derivative of softmax, but forward is log-softmax",
                     lambda i: torch.exp(i.v) * (i.d - i.sum(i.d * torch.exp(i.v)))),
     _of_log_softmax("that of softmax", "has the derivative of softmax, but forward is log-softmax",

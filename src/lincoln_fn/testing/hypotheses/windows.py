@@ -86,6 +86,34 @@ def pooling(call: Call) -> dict[str, Any]:  # Any: as below
     return {k: options[k] for k in ("kernel_size", "stride", "padding") if options.get(k)}
 
 
+def _scattered(call: Local) -> Tensor | None:
+    """Assign each gradient to the place of its maximum, where windows may share one."""
+    if not call.call.name.startswith("max_pool"):
+        return None
+    n = axes(call.call)
+    pool = getattr(functional, f"max_pool{n}d")
+    _, places = pool(call.u, **pooling(call.call), return_indices=True)
+    spatial = len(call.u.shape) - n
+    wrong = torch.zeros_like(call.u).flatten(spatial)
+    return wrong.scatter(spatial, places.flatten(spatial), call.g.flatten(spatial)).view_as(call.u)
+
+
+def _kernel_without_stride(call: Local) -> Tensor | None:
+    """Compute the gradient of a kernel with the windows of x side by side, without their stride."""
+    options, n = _options(call.call), axes(call.call)
+    stride = options.get("stride", 1)
+    is_kernel = call.call.inputs[call.k] is options["weight"]
+    if not is_kernel or options.get("padding", 0) not in (0, (0,) * n) or stride in (1, (1,) * n):
+        return None
+    x = options["input"].detach()
+    for axis, (size, count) in enumerate(zip(call.u.shape[2:], call.g.shape[2:], strict=True), 2):
+        x = x.narrow(axis, 0, size + count - 1)
+    with torch.enable_grad():
+        kernel = call.u.clone().requires_grad_()
+        y = getattr(functional, call.call.name)(x, kernel, groups=options.get("groups", 1))
+        return torch.autograd.grad(y, kernel, call.g)[0]
+
+
 def _options(call: Call) -> dict[str, Any]:  # Any: numbers, tuples of them, or a word
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     args, kwargs = call.arguments()
@@ -135,6 +163,15 @@ HYPOTHESES = [
         "is overwritten where windows of {at}() overlap: they must add up",
         _overwritten,
     ),
+    local(
+        "overlap overwritten",
+        "is overwritten where windows of {at}() share a maximum: they must add up",
+        _scattered,
+    ),
+    local(
+        "stride forgotten", "forgets the stride of {at}()", _kernel_without_stride,
+        only=_CONVOLUTIONS,
+    ),
     *(
         local(
             f"{option} forgotten",
@@ -153,4 +190,4 @@ HYPOTHESES = [
         )
         for side in (0, 1)
     ),
-]
+]  # fmt: skip
