@@ -1,4 +1,4 @@
-"""The notebooks run, reach the figures of the examples, and become pages."""
+"""The notebooks run from a clean kernel, reach the figures of the examples, and become pages."""
 
 import os
 import re
@@ -21,31 +21,12 @@ v4 = notebooks.nbformat.v4
 CHECK = re.compile(r"<b>(.*?)</b>: (right|wrong|not judged)")
 
 
-# A kernel starts with four seconds of imports: these share one each, and begin without names.
-SHORT, OF_MNIST = notebooks.NAMES[:5], notebooks.NAMES[5:]
-
-
 @cache
-def run(names):
-    """Run notebooks one after the other, and list the outputs of each."""
-    cells = []
-    for name in names:
-        cells += [v4.new_code_cell("%reset -f"), *notebooks.read(name).cells]
-    notebooks.execute(v4.new_notebook(cells=cells))
-    shown = {}
-    for cell in cells:
-        if cell.source == "%reset -f":
-            found = shown[names[len(shown)]] = []
-        else:
-            found += cell.get("outputs", [])
-    return shown
-
-
 def outputs(name):
-    """List the outputs of a notebook, which is run once."""
+    """Run a notebook, and list its outputs. Each notebook has one test, so that it runs once."""
     if notebooks.needs_mnist(name) and not notebooks.has_mnist():
         pytest.skip("LINCOLN_FN_DATA names no folder with the MNIST files")
-    shown = run(SHORT if name in SHORT else OF_MNIST)[name]
+    shown = [output for cell in notebooks.run(name).cells for output in cell.get("outputs", [])]
     assert [output.text for output in shown if output.get("name") == "stderr"] == []
     return shown
 
@@ -96,7 +77,7 @@ def test_a_notebook_asks_and_answers(name):
     assert text.count("<summary>Answer</summary>") == text.count("</details>") == questions
 
 
-def check_the_first_backward_pass():
+def test_the_first_backward_pass():
     name = "first_backward_pass"
     assert values(name)[:2] == ["tensor([ 30., -14.])", "tensor(29.9999)"]
     assert [check[1] for check in checks(name)] == ["right", "wrong", "right", "wrong"]
@@ -106,7 +87,7 @@ def check_the_first_backward_pass():
     assert last < 1e-4 < first
 
 
-def check_what_a_cache_is():
+def test_what_a_cache_is():
     name = "what_a_cache_is"
     assert checks(name)[0][1] == "right"
     assert checks(name)[1][2].endswith("at x, where its formula needs y")
@@ -116,7 +97,7 @@ def check_what_a_cache_is():
     assert values(name)[-1] == "True"
 
 
-def check_batch_norm_by_hand():
+def test_batch_norm_by_hand():
     name = "batch_norm_by_hand"
     assert [check[1] for check in checks(name)] == ["right", "wrong"]
     assert checks(name)[1][2].endswith("treats the mean and the variance as constants")
@@ -124,7 +105,7 @@ def check_batch_norm_by_hand():
     assert printed(name) == "a shift: [True, True, True]\na scale: [True, True, True]\n"
 
 
-def check_an_lstm_step_by_step():
+def test_an_lstm_step_by_step():
     name = "lstm_step_by_step"
     assert [check[1] for check in checks(name)] == ["right", "right", "wrong", "wrong"]
     assert "misses the path through time" in checks(name)[2][2]
@@ -135,7 +116,7 @@ def check_an_lstm_step_by_step():
     assert remembering > 10 * fading
 
 
-def check_attention_backward():
+def test_attention_backward():
     name = "attention_backward"
     assert [check[1] for check in checks(name)] == ["right", "wrong", "wrong", "wrong", "right"]
     assert "misses the sum over the classes of softmax" in checks(name)[1][2]
@@ -147,16 +128,7 @@ def check_attention_backward():
     assert table[-1][2] == pytest.approx(table[0][2], rel=0.2)
 
 
-# One test, so that no two processes run them.
-def test_the_short_notebooks():
-    check_the_first_backward_pass()
-    check_what_a_cache_is()
-    check_batch_norm_by_hand()
-    check_an_lstm_step_by_step()
-    check_attention_backward()
-
-
-def check_mnist_in_twenty_lines():
+def test_mnist_in_twenty_lines():
     name = "mnist_in_twenty_lines"
     program = next(c.source for c in notebooks.read(name).cells if c.cell_type == "code")
     assert len([line for line in program.splitlines() if line]) == 20
@@ -166,12 +138,7 @@ def check_mnist_in_twenty_lines():
     assert checks(name)[0][1] == "right"
 
 
-def test_the_notebooks_of_mnist(example, capsys):
-    check_mnist_in_twenty_lines()
-    check_the_first_notebook(example, capsys)
-
-
-def check_the_first_notebook(example, capsys):
+def test_the_first_notebook(example, capsys):
     """It reaches the figures of the examples, and the checker finds the old mistakes."""
     name = "the_first_notebook"
     said = printed(name)
@@ -179,14 +146,13 @@ def check_the_first_notebook(example, capsys):
     compare_tumours(said, capsys.readouterr().out)
     mnist = example("mnist")
     train, test = mnist.load_data()
-    net, loss = mnist.make_network("softmax")
-    *_, last = mnist.train_network(net, loss, train, test, lf.Key(0), 1)
-    line = re.search(rf"step {last.step}  loss (\S+)  metric (\S+)", said)
-    assert float(line[1]) == pytest.approx(last.loss, rel=1e-3)
-    assert float(line[2]) == pytest.approx(last.metric, abs=2e-3)
-    # Five epochs by the same function; the old notebook came to 0.968.
-    longer = re.search(rf"step {5 * last.step}  loss \S+  metric (\S+)", said)
-    assert float(longer[1]) > 0.968
+    for output, epochs in (("softmax", 1), ("log_softmax", 5)):
+        net, loss = mnist.make_network(output)
+        *_, last = mnist.train_network(net, loss, train, test, lf.Key(0), epochs)
+        line = re.search(rf"step {last.step}  loss (\S+)  metric (\S+)", said)
+        assert float(line[1]) == pytest.approx(last.loss, rel=1e-3)
+        assert float(line[2]) == pytest.approx(last.metric, abs=2e-3)
+    assert last.metric > 0.968  # that of the old notebook
     compare_mistakes(checks(name))
 
 

@@ -76,7 +76,7 @@ def read(name: str) -> NotebookNode:
 
 
 def run(name: str) -> NotebookNode:
-    """Run a notebook from a clean kernel.
+    """Run a notebook from a clean kernel, on one thread, with warnings shown.
 
     Args:
         name: of the notebook's file.
@@ -88,19 +88,6 @@ def run(name: str) -> NotebookNode:
         CellExecutionError: if a cell raises an error.
     """
     notebook = read(name)
-    execute(notebook)
-    return notebook
-
-
-def execute(notebook: NotebookNode) -> None:
-    """Run the cells of a notebook in a kernel, on one thread, with warnings shown.
-
-    Args:
-        notebook: to which the outputs are added.
-
-    Raises:
-        CellExecutionError: if a cell raises an error.
-    """
     with tempfile.TemporaryDirectory() as folder:
         own = {"IPYTHONDIR": folder, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
         client = NotebookClient(
@@ -113,6 +100,7 @@ def execute(notebook: NotebookNode) -> None:
             config=Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}),
         )
         client.execute(env={**os.environ, **own})
+    return notebook
 
 
 def pages() -> dict[str, Page]:
