@@ -11,6 +11,9 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 
+# JAX, which the tests of the benchmarks import, warns of every fork from then on.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 MODULES = ["lincoln_fn", *(m.name for m in pkgutil.walk_packages(lf.__path__, "lincoln_fn."))]
 
 
