@@ -1,27 +1,20 @@
 """The pipeline of a character model trains the tied network, in any number of processes."""
 
+import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
-from children import printed_by_child
 from processes import free_port
 
 import lincoln_fn as lf
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OPTIONS = ["--steps", "2", "--sample", "7"]
-# What torchrun starts.
-SCRIPT = """
-import runpy, sys, torch
-torch.set_num_threads(1)
-folder = sys.argv.pop(1)
-sys.path.insert(0, folder)
-runpy.run_path(f"{folder}/char_gpt_pipeline.py", run_name="__main__")
-"""
 
 
 @pytest.fixture
@@ -67,11 +60,11 @@ def test_two_processes_print_what_one_prints(example, capsys):
     )
     assert 2 < bigram < 4 < ours < 8
     assert len(printed.partition("A sample:\n")[2]) == 7 + 1
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    arguments = [EXAMPLES, *OPTIONS, "--schedule", "gpipe"]
-
-    def run(rank):
-        return printed_by_child(SCRIPT, *arguments, **place, RANK=rank, LOCAL_RANK=rank)
-
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(run, "01")) == [printed, ""]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    script = [EXAMPLES / "char_gpt_pipeline.py", *OPTIONS, "--schedule", "gpipe"]
+    ran = subprocess.run(
+        [sys.executable, *launch, "--master-port", str(free_port()), *script],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, printed), ran.stderr
