@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
-from learning_curve import picture_file, save_learning_curve
+from learning_curve import save_learning_curve
+from options import picture_file, positive_int
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -101,7 +102,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--epochs", type=int, default=500, help="default: 500")
+    parser.add_argument("--epochs", type=positive_int, default=500, help="default: 500")
     parser.add_argument(
         "--init",
         choices=("torch", "normal"),

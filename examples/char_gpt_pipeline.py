@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import torch
 from characters import bigram_bits, bits_per_character, load_text, random_windows, sample
+from options import positive_int
 
 import lincoln_fn as lf
 
@@ -59,7 +60,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=1000, help="training steps (default: 1000)"
+    )
     parser.add_argument(
         "--sample", type=int, default=300, help="characters to write (default: 300)"
     )
@@ -67,7 +70,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--schedule", choices=SCHEDULES, default="h1", help="of the stages (default: h1)"
     )
     parser.add_argument(
-        "--microbatches", type=int, default=8, help="in a batch of 32 windows (default: 8)"
+        "--microbatches", type=positive_int, default=8, help="in a batch of 32 windows (default: 8)"
     )
     return parser.parse_args(arguments)
 

@@ -14,6 +14,7 @@ from pydoc_data.topics import topics
 from typing import NamedTuple
 
 import torch
+from options import positive_int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -94,7 +95,9 @@ def parse_options(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
+    parser.add_argument(
+        "--steps", type=positive_int, default=1000, help="training steps (default: 1000)"
+    )
     parser.add_argument(
         "--sample", type=int, default=300, help="characters to write (default: 300)"
     )

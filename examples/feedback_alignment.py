@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from learning_curve import picture_file, positive_int
 from mnist import load_data
+from options import picture_file, positive_int
 from rule_settings import CLASSES, Examples, Settings, settings_of, shifted
 from tqdm import tqdm
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning_curve import picture_file, positive_int
 from mnist import load_data
+from options import picture_file, positive_int
 from torch import Tensor
 
 import lincoln_fn as lf

@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from learning_curve import picture_file, save_learning_curve
+from learning_curve import save_learning_curve
+from options import picture_file, positive_int
 from torch import Tensor
 from torchvision.datasets import MNIST
 
@@ -112,7 +113,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the output layer (default: log_softmax)",
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--epochs", type=int, help="default: 5 for log_softmax, 1 for softmax")
+    parser.add_argument(
+        "--epochs", type=positive_int, help="default: 5 for log_softmax, 1 for softmax"
+    )
     parser.add_argument(
         "--plot", type=picture_file, metavar="FILE.png", help="save the learning curves"
     )

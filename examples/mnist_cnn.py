@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from mnist import load_data
+from options import positive_int
 from tqdm import tqdm
 
 import lincoln_fn as lf
@@ -47,7 +48,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--epochs", type=int, default=5, help="default: 5")
+    parser.add_argument("--epochs", type=positive_int, default=5, help="default: 5")
     parser.add_argument(
         "--checkpoint",
         type=lf.checkpoint.Directory,

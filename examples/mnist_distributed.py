@@ -24,8 +24,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from learning_curve import picture_file, save_learning_curve
+from learning_curve import save_learning_curve
 from mnist import load_data
+from options import picture_file, positive_int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -102,13 +103,16 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--epochs", type=int, default=3, help="default: 3")
+    parser.add_argument("--epochs", type=positive_int, default=3, help="default: 3")
     parser.add_argument(
-        "--batch-size", type=int, default=128, help="of all processes together (default: 128)"
+        "--batch-size",
+        type=positive_int,
+        default=128,
+        help="of all processes together (default: 128)",
     )
     parser.add_argument("--lr", type=float, default=0.001, help="default: 0.001")
     parser.add_argument(
-        "--shards", type=int, default=4, help="a multiple of the processes (default: 4)"
+        "--shards", type=positive_int, default=4, help="a multiple of the processes (default: 4)"
     )
     parser.add_argument(
         "--zero", type=int, choices=(0, 1, 3), default=0, help="stage of ZeRO (default: 0, none)"

@@ -25,8 +25,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from learning_curve import picture_file, positive_int
 from mnist import load_data
+from options import picture_file, positive_int
 from torch import Tensor
 from tqdm import tqdm
 

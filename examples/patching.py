@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from char_gpt import BATCH_SIZE, LENGTH, make_network, make_optimizer
 from characters import load_text, random_windows
-from learning_curve import picture_file, positive_int
+from options import picture_file, positive_int
 from torch import Tensor
 
 import lincoln_fn as lf

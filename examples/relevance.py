@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from learning_curve import picture_file, positive_int
 from mnist import load_data
+from options import picture_file, positive_int
 from torch import Tensor
 
 import lincoln_fn as lf
