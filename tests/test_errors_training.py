@@ -58,7 +58,7 @@ STEPS = {
     ),
     "a loss for each example": (
         NET, losses.nll(reduction="none"), STATE, (X, T), LayerError,
-        "nll(reduction='none'): expected one number to descend, got (6,); "
+        "nll(reduction='none'): expected one number, got (6,); "
         "use reduction='mean' or 'sum'",
     ),
     "a layer that raises": (

@@ -22,6 +22,7 @@ from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.layer import Layer, Params
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._parts import first_check, parts_of
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
@@ -107,11 +108,8 @@ class Step:
             raise
         finally:
             torch.set_grad_enabled(recorded)
-        if value.ndim and not self.parts:
-            mend = "use reduction='mean' or 'sum'"
-            raise LayerError(
-                self.loss.name, f"expected one number to descend, got {tuple(value.shape)}; {mend}"
-            )
+        if not self.parts:
+            check_one_number(self.loss.name, value)
         if not math.isfinite(total_of(value).item()):
             raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
         return new_state, value

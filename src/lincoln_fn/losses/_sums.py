@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses._reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss
@@ -79,9 +80,7 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
             count = _number(value, math.prod(cache.shape)) if n is None else n.double()
             return PartSum(value.unsqueeze(0), count, total.backward(cache))
     value, cache = loss.forward(prediction, target)
-    if value.ndim:
-        problem = f"expected one number to descend, got {tuple(value.shape)}"
-        raise LayerError(loss.name, f"{problem}; use reduction='mean' or 'sum'")
+    check_one_number(loss.name, value)
     parts = parts_of(loss)
     if parts:
         _check_counts(parts, cache.caches)

@@ -30,6 +30,7 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.plain import RunsHere
 from lincoln_fn.layer import Arrays
+from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.step import Step
@@ -56,8 +57,8 @@ def of_step(step: Step) -> Program:
 
     def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         new_state, value = step.pure(state, batch)
-        if value.ndim and not step.parts:
-            raise LayerError(step.loss.name, "expected one number to descend")
+        if not step.parts:
+            check_one_number(step.loss.name, value)
         return new_state, value
 
     plain = attrs.evolve(step, donate=False, run=step.pure)
