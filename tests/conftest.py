@@ -28,7 +28,7 @@ compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Keep what is collected, some 25,000 tests, out of every garbage collection."""
+    """Keep what is collected, some 24,000 tests, out of every garbage collection."""
     gc.disable()
     yield
     gc.freeze()

@@ -69,7 +69,7 @@ class Correlation(Term):
 
     def gradients(self) -> Float[Tensor, " N *shape"]:
         """Compute dW_n by a convolution in which each example is a group."""
-        if not self.count:  # a convolution has at least one group
+        if not self.count:  # no convolution has 0 groups
             return self.weight.new_zeros(0, *self.shape)
         geometry = self.geometry._replace(groups=self.count * self.geometry.groups)
         kernels = self.weight.new_zeros(()).expand(self.count * self.shape[0], *self.shape[1:])

@@ -38,6 +38,7 @@ from lincoln_fn.testing.votes import (
 
 # How far the points close by are, in parts of each value.
 DISTANCE = 1e-3
+# By which those are multiplied for points nearer to x.
 NEARER = 1e-3
 PAIRS = 2
 # So many equal votes decide.

@@ -30,7 +30,8 @@ _NAMED = {"float": torch.float32, "bfloat16": torch.bfloat16, "half": torch.floa
 class Doubled(TorchFunctionMode):
     """While it is active, what would be of lower precision is of float64.
 
-    `inside` makes a layer whose functions run so.
+    It is torch's default, too, which is put back at the end. `inside` makes a layer whose functions
+    run so.
 
     Example:
         >>> with Doubled() as doubled:

@@ -97,6 +97,7 @@ class Tape(TorchFunctionMode):
                 for i, leaf in enumerate(leaves)
                 if isinstance(leaf, Tensor) and leaf.requires_grad
             ]
+            # d * d has one operand, used twice: two tracked ones would have a path each.
             is_square = len(leaves) == 2 and leaves[0] is leaves[1] and func in _TIMES
             if is_square:
                 func, leaves, tracked = torch.square, leaves[:1], [0]

@@ -161,10 +161,9 @@ def without_keepdim(right: Formula) -> Formula:
     """Make the right formula with sums that lose their axes, and so broadcast along others."""
 
     def wrong(i: Instance) -> Tensor:
-        size = i.sum(i.v).expand_as(i.v)
         lost = i.v.sum(i.axes).shape
-        fits = torch.Size(i.v.shape[i.v.ndim - len(lost) :]) == lost
-        return right(attrs.evolve(i, keepdim=False)) if fits else torch.full_like(size, torch.nan)
+        fits = i.v.shape[i.v.ndim - len(lost) :] == lost
+        return right(attrs.evolve(i, keepdim=False)) if fits else torch.full_like(i.v, torch.nan)
 
     return wrong
 

@@ -6,7 +6,6 @@ i, f, o = torch.sigmoid(a).chunk(3, -1)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,16 +52,16 @@ def _parts(tape: Tape, call: Call) -> list[Tensor]:
     ]
 
 
-def _formula(call: Local, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    return call.g * of(call.u, call.v)
-
-
 _WRONG: list[tuple[str, str, Callable[[Local], Tensor]]] = [
     ("derivative missing", "lacks the derivative", lambda call: call.g),
     ("sign", "has the wrong sign in the derivative", lambda call: -call.right),
     ("path missing", "misses the path", lambda call: torch.zeros_like(call.u)),
     *(
-        ("another formula", f"has {words} in place of the derivative", partial(_formula, of=of))
+        (
+            "another formula",
+            f"has {words} in place of the derivative",
+            lambda call, of=of: call.g * of(call.u, call.v),
+        )
         for words, of in FORMULAS.items()
     ),
 ]
