@@ -37,19 +37,18 @@ class Comparison:
 def same_bits(given, expected):
     """Compare two trees by structure, shapes, dtypes and every bit: nan equals nan, 0 is not -0."""
 
-    def difference(ours, theirs):
-        bits = (leaf.contiguous().reshape(-1, 1).view(torch.uint8) for leaf in (ours, theirs))
-        differs = torch.ne(*bits).any(1)
+    def difference(_, ours, theirs):
+        differs = torch.ne(_bytes_of(ours), _bytes_of(theirs)).any(1)
         if differs.any():
-            i = differs.nonzero()[0].item()
-            pair = ours.flatten()[i].item(), theirs.flatten()[i].item()
+            first = differs.nonzero()[0].item()
+            pair = ours.flatten()[first].item(), theirs.flatten()[first].item()
             return f"{differs.sum()} of {len(differs)} differ, first {pair[0]!r}, not {pair[1]!r}"
         return ""
 
     return _compare(given, expected, difference, None)
 
 
-def same_number(given, expected, *, terms=None, length=256, dtype=None):
+def same_number(given, expected, *, terms=None, length=256, error=0.0, dtype=None):
     """Compare two trees by structure, shapes, dtypes and numbers, up to their rounding errors.
 
     A sum of n numbers t of one size and random signs is about sqrt(n) t. Each of its roundings is
@@ -57,7 +56,7 @@ def same_number(given, expected, *, terms=None, length=256, dtype=None):
     which is n eps times the result. A rounding elsewhere (a product, exp, a division) counts as
     one term more. So a number may be off by
 
-        length * eps(dtype) * terms
+        (length * eps(dtype) + error) * terms
 
     where `length` counts the roundings on the way to a number and `terms` is the size of what was
     summed. 256 roundings suffice for the layers, losses and small networks of these tests. They
@@ -72,24 +71,25 @@ def same_number(given, expected, *, terms=None, length=256, dtype=None):
             (for each element its own size) or a tree like `expected`. None: the largest finite
             number of the leaf.
         length: how many roundings a number has gone through.
-        dtype: the dtype in which was computed, where the leaves do not show it: floats, or a
-            tensor of float32 against an exact one of float64. dtypes are then not compared.
+        error: the relative error of a method that is not exact by itself: what a solver stops at,
+            the step of a finite difference, a constant that the other way does not add.
+        dtype: that of the computation, where the leaves do not show it: floats, or a tensor of
+            float32 against an exact one of float64. dtypes are then not compared.
     """
-    count = iter(range(len(lf.tree.leaves(expected, states=True))))
     sizes = None if terms is None or _is_leaf(terms) else lf.tree.leaves(terms, states=True)
 
-    def difference(ours, theirs):
-        i = next(count)
+    def difference(i, ours, theirs):
         if not theirs.is_floating_point():
             return "" if torch.equal(ours, theirs) else f"{_head(ours)}, not {_head(theirs)}"
         size = terms if sizes is None else sizes[i]
         computed_in = dtype or theirs.dtype
         ours, theirs = ours.double(), theirs.double()
         if size is None:
-            size = theirs[theirs.isfinite()].abs().amax() if theirs.isfinite().any() else 0.0
+            size = largest(theirs)
         off = torch.where(ours == theirs, 0.0, (ours - theirs).abs())
         # Below the normal range, a processor may flush to zero.
-        allowed = _relative(computed_in, length) * size + torch.finfo(computed_in).tiny
+        tiny = torch.finfo(computed_in).tiny
+        allowed = (_relative(computed_in, length) + error) * size + tiny
         beyond = ~(off <= allowed)
         if beyond.any():
             worst = torch.where(beyond, off.nan_to_num(math.inf), -1.0).argmax()
@@ -135,13 +135,22 @@ def same_statistics(draws, *, mean=None, std=None, sigmas=5):
     return Comparison()
 
 
+def largest(tree):
+    """Give the largest finite size of a tree's floating numbers, as `terms` of what cancels."""
+    leaves = [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point() and leaf.numel()]
+    return max(
+        (leaf.detach().double().abs().nan_to_num(0, 0).max().item() for leaf in leaves), default=0.0
+    )
+
+
 def _compare(given, expected, difference, dtype):
     """Compare leaf by leaf, after the structure, the shapes and, unless given, the dtypes."""
     if not lf.tree.same_structure(given, expected, states=True):
         mine, theirs = (lf.tree.paths(tree, states=True) for tree in (given, expected))
         return Comparison(f"another structure: {type(given)} {mine}, not {type(expected)} {theirs}")
     leaves = (lf.tree.leaves(tree, states=True) for tree in (given, expected))
-    for path, *pair in zip(lf.tree.paths(expected, states=True), *leaves, strict=True):
+    paths = lf.tree.paths(expected, states=True)
+    for i, (path, *pair) in enumerate(zip(paths, *leaves, strict=True)):
         if not all(map(_is_leaf, pair)):
             found = "" if pair[0] == pair[1] else f"{pair[0]!r}, not {pair[1]!r}"
         else:
@@ -151,7 +160,7 @@ def _compare(given, expected, difference, dtype):
             elif dtype is None and ours.dtype is not theirs.dtype:
                 found = f"{ours.dtype}, not {theirs.dtype}"
             else:
-                found = difference(ours, theirs)
+                found = difference(i, ours, theirs)
         if found:
             return Comparison(f"{path}: {found}" if path else found)
     return Comparison()
@@ -175,6 +184,11 @@ def _tensors(*pair):
     if plain == [False, True]:
         theirs = theirs.to(ours.dtype)
     return ours, theirs
+
+
+def _bytes_of(leaf):
+    flat = leaf.reshape(-1).clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).reshape(leaf.numel(), leaf.element_size())
 
 
 def _relative(dtype, length):
