@@ -1,7 +1,8 @@
 """What holds of every composition: it nests, each walk agrees with `backward`, and it compiles."""
 
 import torch
-from cases.case import normal
+from cases.case import cast, normal
+from compare import largest, same_bits, same_number
 
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
@@ -14,24 +15,6 @@ CONTEXTS = {
     "checkpointed": lf.checkpointed,
     "shared": lambda layer: lf.serial(PAIR, lf.shared(layer), lf.add()),
 }
-
-
-def leaves(tree):
-    return lf.tree.leaves(tree, states=True)
-
-
-def equal(given, expected):
-    """Return whether two trees have the same structure and the same bits."""
-    if not lf.tree.same_structure(given, expected, states=True):
-        return False
-    return all(map(torch.equal, leaves(given), leaves(expected)))
-
-
-def cast(tree, dtype=torch.float64):
-    """Convert the floating tensors of a tree."""
-    return lf.tree.map(
-        lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree, states=True
-    )
 
 
 def random_like(y, seed=3):
@@ -52,30 +35,27 @@ def check_walks(layer, x):
     """Check that every walk of the library gives the bits of `backward`, and reaches the parts."""
     params, y, cache, g = run(layer, x)
     dx, dparams = layer.backward(params, cache, g)
-    assert equal(layer.input_grad(params, cache, g), dx)
-    assert equal(layer.grads(params, cache, g), dparams)
-    assert equal(lf.walk.gradients(layer, params, layer.forward(params, x)[1], g), dparams)
+    assert same_bits(layer.input_grad(params, cache, g), dx)
+    assert same_bits(layer.grads(params, cache, g), dparams)
+    assert same_bits(lf.walk.gradients(layer, params, layer.forward(params, x)[1], g), dparams)
     given, sites = lf.cotangents(layer, params, cache, g)
-    assert equal(given, dx)
-    assert equal(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(given, dx)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
     _, sites = lf.cotangents(layer, params, cache, g, dx=False)
-    assert equal(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
 
     given, cache = lf.walk.there(lambda part, path, p, x: part.forward(p, x), layer, params, x)
-    assert equal(given, y)
+    assert same_bits(given, y)
     dx_of_walk, _ = lf.walk.back(
         lambda part, path, p, c, g: (part.input_grad(p, c, g), path), layer, params, cache, g
     )
-    assert equal(dx_of_walk, dx)
+    assert same_bits(dx_of_walk, dx)
     _check_rebuilt(layer, params, x, y)
     fast = lf.fast(layer)
     y_of_fast, cache = fast.forward(params, x)
-    for ours, plain in zip(
-        leaves((y_of_fast, fast.backward(params, cache, g))),
-        leaves((y, (dx, dparams))),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+    given = y_of_fast, fast.backward(params, cache, g)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    assert same_number(given, (y, (dx, dparams)), terms=largest((y, g, dx)))
 
 
 def _check_rebuilt(layer, params, x, y):
@@ -90,7 +70,7 @@ def _check_rebuilt(layer, params, x, y):
 
     again = lf.map_layers(watched, layer)
     assert again.name == layer.name
-    assert equal(again.forward(params, x)[0], y)
+    assert same_bits(again.forward(params, x)[0], y)
     used = {record.name for record in lf.summary(layer, x).layers}
     assert seen == used - set(_names_of_compositions(layer))
 
@@ -119,14 +99,15 @@ def check_compiled(layer, x, tolerance=1e-5):
     target = random_like(layer.predict(state.params, x))
     expected, value = step(state, (x, target))
     given, same = lf.compile(step)(state, (x, target))
-    torch.testing.assert_close(same, value, rtol=tolerance, atol=tolerance)
-    for ours, eager in zip(leaves(given), leaves(expected), strict=True):
-        torch.testing.assert_close(ours, eager, rtol=tolerance, atol=tolerance)
+    assert same_number(same, value)
+    assert same_number(given, expected)
 
 
 def peak_bytes(function, *arguments):
     """Measure the bytes of the tensors alive at once in a function, beyond its arguments."""
-    held = [leaf for leaf in leaves(arguments) if isinstance(leaf, torch.Tensor)]
+    held = [
+        leaf for leaf in lf.tree.leaves(arguments, states=True) if isinstance(leaf, torch.Tensor)
+    ]
     with LiveBytes(held) as live:
         before = live.peak
         function(*arguments)

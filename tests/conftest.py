@@ -16,6 +16,9 @@ with warnings.catch_warnings():  # torch 2.9 warns once that another setting wil
     warnings.simplefilter("ignore")
     torch.get_float32_matmul_precision()
 
+# Their assertions tell what they compared, as those of the tests do.
+pytest.register_assert_rewrite("compositions", "replays", "pipelines", "kernels_together")
+
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(
     "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False

@@ -6,6 +6,7 @@ import pytest
 import torch
 from activation_formulas import ELEMENTWISE, KINKS, VERSIONS, G, X, both, phi
 from cases.case import normal
+from compare import same_number
 
 import lincoln_fn as lf
 
@@ -28,17 +29,17 @@ def test_is_its_formula(layer, version):
     for x in (X, *at_and_beside(POINTS)):
         g = G.flatten()[: x.numel()].view(x.shape)
         y, dx = both(VERSIONS[version](layer), x, g)
-        torch.testing.assert_close(y, y_formula(x), rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(dx, g * slope(x), rtol=1e-12, atol=1e-14)
+        assert same_number(y, y_formula(x))
+        assert same_number(dx, g * slope(x))
 
 
 @in_both_versions
 def test_softmin_is_its_formula(version):
     y, dx = both(VERSIONS[version](lf.softmin(dim=1)), X, G)
     expected = torch.exp(-X) / torch.exp(-X).sum(1, keepdim=True)
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-14)
+    assert same_number(y, expected)
     dz = expected * (G - (G * expected).sum(1, keepdim=True))
-    torch.testing.assert_close(dx, -dz, rtol=1e-12, atol=1e-14)
+    assert same_number(dx, -dz)
 
 
 @in_both_versions
@@ -46,9 +47,9 @@ def test_glu_is_its_formula(version):
     a, b = X[:, :2], X[:, 2:]
     s, g = torch.sigmoid(b), G[:, 1:3]
     y, dx = both(VERSIONS[version](lf.glu(dim=1)), X, g)
-    torch.testing.assert_close(y, a * s, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(dx[:, :2], g * s, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(dx[:, 2:], g * a * s * (1 - s), rtol=1e-12, atol=1e-14)
+    assert same_number(y, a * s)
+    assert same_number(dx[:, :2], g * s)
+    assert same_number(dx[:, 2:], g * a * s * (1 - s))
 
 
 @in_both_versions
@@ -60,7 +61,7 @@ def test_the_slope_at_a_kink_and_beside_it(layer, kink, dtype, version):
     at = torch.tensor([kink] if kink else [0.0, -0.0], dtype=dtype)
     for x, slope in zip(at_and_beside(at), KINKS[layer][kink], strict=True):
         dx = both(VERSIONS[version](layer), x, torch.ones_like(x))[1]
-        torch.testing.assert_close(dx, torch.full_like(x, slope), rtol=1e-6, atol=0)
+        assert same_number(dx, torch.full_like(x, slope))
 
 
 def test_the_slope_at_a_kink_lies_between_those_beside_it():
@@ -96,15 +97,14 @@ def test_backward_has_right_derivatives_in_both_modes(layer, dtype):
     step = 1e-3
     near, far = moved(step) - moved(-step), moved(2 * step) - moved(-2 * step)
     expected = (8 * near - far) / (12 * step)
-    tolerance = 1e-5 if dtype is torch.float32 else 1e-8
     value, dot = torch.func.jvp(dx, (x, g), (dot_x, dot_g))
     assert dot.dtype is dtype
-    assert (dot - expected).abs().max() <= tolerance * expected.abs().max()
+    assert same_number(dot, expected, error=1e-8, dtype=dtype)
 
     w = normal(*value.shape, seed=4).to(dtype)
     _, back = torch.func.vjp(dx, x, g)
     dual = sum((d * t).sum() for d, t in zip(back(w), (dot_x, dot_g), strict=True))
-    assert (dual - (w * dot).sum()).abs() <= tolerance * (w * dot).abs().sum()
+    assert same_number(dual, (w * dot).sum(), terms=(w * dot).abs().sum())
 
 
 # By smooth layer: the second derivative of y at 0.
@@ -132,7 +132,7 @@ def test_the_derivative_of_backward_at_0(layer):
 
     forwards = torch.func.jvp(dx, (zero,), (one,))[1]
     for given in (forwards, torch.func.grad(dx)(zero)):
-        assert given.item() == pytest.approx(CURVATURES[layer], abs=1e-12)
+        assert same_number(given.item(), CURVATURES[layer], terms=1.0, error=1e-12)
 
 
 @in_both_versions
@@ -145,12 +145,12 @@ def test_any_strides_shapes_and_devices(layer, version):
     strided = x.transpose(0, 3).contiguous().transpose(0, 3)
     for same in (strided, x.to(memory_format=torch.channels_last)):
         other_y, other_dx = both(layer, same, g.mT.contiguous().mT)
-        torch.testing.assert_close(other_y, y, rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(other_dx, dx, rtol=1e-6, atol=1e-7)
+        assert same_number(other_y, y)
+        assert same_number(other_dx, dx)
     for part in (slice(0, 1), slice(0, 0)):
         one_y, one_dx = both(layer, x[part], g[part])
-        torch.testing.assert_close(one_y, y[part], rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(one_dx, dx[part], rtol=1e-6, atol=1e-7)
+        assert same_number(one_y, y[part])
+        assert same_number(one_dx, dx[part])
     assert layer.predict((), x.to("meta")).shape == y.shape
 
 
@@ -160,15 +160,15 @@ def test_vmap(layer):
     y, cache = layer.forward((), x)
     g = normal(*y.shape, seed=1)
     mapped = torch.func.vmap(lambda x, g: both(layer, x, g))(x, g)
-    torch.testing.assert_close(mapped, (y, layer.backward((), cache, g)[0]))
+    assert same_number(mapped, (y, layer.backward((), cache, g)[0]))
     # A Jacobian: many g for one cache.
     many = torch.stack([g, 2 * g])
     dx = torch.func.vmap(lambda g: layer.backward((), cache, g)[0])(many)
-    torch.testing.assert_close(dx[1], layer.backward((), cache, 2 * g)[0])
+    assert same_number(dx[1], layer.backward((), cache, 2 * g)[0])
 
 
 def test_selu_keeps_mean_0_and_variance_1():
     z = torch.linspace(-12, 12, 240_001, dtype=torch.float64)
     y = lf.selu().predict((), z)
     for power, moment in ((1, 0.0), (2, 1.0)):
-        assert (y**power * phi(z)).sum().item() * 1e-4 == pytest.approx(moment, abs=1e-6)
+        assert same_number((y**power * phi(z)).sum().item() * 1e-4, moment, terms=1.0, error=1e-06)

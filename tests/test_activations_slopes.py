@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from activation_formulas import VERSIONS
 from cases.case import normal
+from compare import same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 from lincoln_fn import keys
@@ -22,10 +23,10 @@ def test_prelu_sums_over_all_that_share_a_slope(version):
         params = layer.init(lf.Key(0), x)
         y, cache = layer.forward(params, x)
         dx, dparams = layer.backward(params, cache, g)
-        torch.testing.assert_close(y, torch.where(x > 0, x, 0.25 * x))
-        torch.testing.assert_close(dx, torch.where(x > 0, g, 0.25 * g))
+        assert same_number(y, torch.where(x > 0, x, 0.25 * x))
+        assert same_number(dx, torch.where(x > 0, g, 0.25 * g))
         expected = (g * x.clamp(max=0)).sum(axes).view(-1)
-        torch.testing.assert_close(dparams.weight, expected)
+        assert same_number(dparams.weight, expected)
 
 
 @in_both_versions
@@ -49,7 +50,7 @@ def test_prelu_takes_single_numbers_and_any_strides(version):
     four = VERSIONS[version](lf.prelu(4))
     straight = numbers_of(four, x, g)
     folded = numbers_of(four, x.to(memory_format=torch.channels_last), g.mT.contiguous().mT)
-    torch.testing.assert_close(folded, straight)
+    assert same_number(folded, straight)
 
 
 def numbers_of(layer, x, g):
@@ -66,10 +67,9 @@ def test_rrelu_draws_slopes_between_its_ends():
     y, cache = layer.forward(params, x)
     assert y.max() <= -0.2
     assert y.min() > -0.6
-    assert y.mean().item() == pytest.approx(-0.4, abs=0.005)
-    assert y.std().item() == pytest.approx(0.4 / math.sqrt(12), abs=0.003)
+    assert same_statistics(y, mean=-0.4, std=0.4 / math.sqrt(12))
     dx, dparams = layer.backward(params, cache, 3 * torch.ones_like(x))
-    torch.testing.assert_close(dx, -3 * y)
+    assert same_number(dx, -3 * y)
     assert dparams is params
 
 
@@ -78,12 +78,12 @@ def test_rrelu_draws_anew_after_advance_and_not_before():
     layer = lf.rrelu()
     params = layer.init(lf.Key(3), x)
     y, cache = layer.forward(params, x)
-    assert torch.equal(layer.forward(params, x)[0], y)
+    assert same_bits(layer.forward(params, x)[0], y)
     following = layer.advance(params, cache)
     again = layer.forward(following, x)[0]
-    assert torch.equal(again[x > 0], y[x > 0])
+    assert same_bits(again[x > 0], y[x > 0])
     assert (again[x < 0] != y[x < 0]).all()
-    torch.testing.assert_close(layer.predict(params, x), F.rrelu(x))
+    assert same_number(layer.predict(params, x), F.rrelu(x))
     zeros = layer.forward(params, torch.zeros(20))[1]
     assert zeros.max() < 1 / 3
     assert layer.forward(params, x.bfloat16())[0].dtype is torch.bfloat16

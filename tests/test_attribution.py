@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import activations
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -37,43 +38,37 @@ def score(x, target=TARGET):
     return NET.predict(PARAMS, x)[torch.arange(len(x)), target].sum()
 
 
-def close(ours, expected, rtol=1e-10):
-    assert expected.abs().max() > 1e-6
-    torch.testing.assert_close(ours, expected, rtol=rtol, atol=1e-14)
-
-
 # The gradient, and which output it is of
 
 
 def test_gradient_equals_autograds_of_predict():
     expected = autograd_of(score, X)
-    close(attribution.gradient(NET, PARAMS, X, TARGET), expected)
-    close(attribution.gradient_times_input(NET, PARAMS, X, TARGET), expected * X)
+    assert same_number(attribution.gradient(NET, PARAMS, X, TARGET), expected)
+    assert same_number(attribution.gradient_times_input(NET, PARAMS, X, TARGET), expected * X)
 
 
 def test_a_target_is_a_class_for_all_or_for_each_or_weights_or_the_highest_score():
     of_two = autograd_of(lambda x: NET.predict(PARAMS, x)[:, 2].sum(), X)
-    close(attribution.gradient(NET, PARAMS, X, 2), of_two)
+    assert same_number(attribution.gradient(NET, PARAMS, X, 2), of_two)
     weights = keys.normal(lf.Key(3), (3, 5), dtype=torch.float64)
     weighted = autograd_of(lambda x: (NET.predict(PARAMS, x) * weights).sum(), X)
-    close(attribution.gradient(NET, PARAMS, X, weights), weighted)
+    assert same_number(attribution.gradient(NET, PARAMS, X, weights), weighted)
     highest = autograd_of(lambda x: NET.predict(PARAMS, x).amax(1).sum(), X)
-    close(attribution.gradient(NET, PARAMS, X), highest)
+    assert same_number(attribution.gradient(NET, PARAMS, X), highest)
 
 
 def test_an_input_without_a_batch_and_classes_behind_the_batch():
     net = lf.serial(lf.dense(4), lf.tanh())
     x = keys.normal(lf.Key(4), (3,), dtype=torch.float64)
     params = net.init(lf.Key(5), x)
-    close(
-        attribution.gradient(net, params, x, 3),
-        autograd_of(lambda x: net.predict(params, x)[3], x),
+    assert same_number(
+        attribution.gradient(net, params, x, 3), autograd_of(lambda x: net.predict(params, x)[3], x)
     )
     by_place = lf.serial(net, lf.permute(0, 2, 1))
     x = keys.normal(lf.Key(4), (2, 5, 3), dtype=torch.float64)
     params = by_place.init(lf.Key(5), x)
     target = torch.tensor([[0, 1, 2, 3, 0], [3, 2, 1, 0, 3]])
-    close(
+    assert same_number(
         attribution.gradient(by_place, params, x, target),
         autograd_of(lambda x: by_place.predict(params, x).gather(1, target[:, None]).sum(), x),
     )
@@ -87,7 +82,7 @@ def test_entries_without_a_gradient_have_no_attribution():
     found = attribution.gradient_times_input(net, params, x, weights)
     assert found[1] is None
     s = autograd_of(lambda h: (net.predict(params, (h, x[1])) * weights).sum(), x[0])
-    close(found[0], s * x[0])
+    assert same_number(found[0], s * x[0])
 
 
 @pytest.mark.parametrize(
@@ -124,11 +119,11 @@ def test_integrated_gradients_equal_a_sum_of_autograds_gradients():
     found = attribution.integrated_gradients(NET, PARAMS, X, TARGET, baseline=baseline, steps=2)
     nodes = 0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5  # of two points, with weights 1/2
     mean = sum(autograd_of(score, baseline + t * (X - baseline)) for t in nodes) / 2
-    close(found.attribution, (X - baseline) * mean)
+    assert same_number(found.attribution, (X - baseline) * mean)
     y, of_baseline = (NET.predict(PARAMS, x) for x in (X, baseline.expand(X.shape)))
     rows = torch.arange(3)
     change = y[rows, TARGET] - of_baseline[rows, TARGET]
-    close(found.gap, found.attribution.sum((1, 2, 3)) - change)
+    assert same_number(found.gap, found.attribution.sum((1, 2, 3)) - change)
 
 
 def test_integrated_gradients_of_a_smooth_network_are_complete():
@@ -137,7 +132,7 @@ def test_integrated_gradients_of_a_smooth_network_are_complete():
     params = net.init(lf.Key(8), x)
     found = attribution.integrated_gradients(net, params, x, 1, steps=30)
     change = net.predict(params, x)[:, 1] - net.predict(params, torch.zeros_like(x))[:, 1]
-    torch.testing.assert_close(found.attribution.sum(1), change, rtol=0, atol=1e-9)
+    assert same_number(found.attribution.sum(1), change)
     assert found.gap.abs().max() < 1e-9
     assert attribution.integrated_gradients(net, params, x, 1, steps=1).gap.abs().max() > 1e-4
 
@@ -157,7 +152,7 @@ def test_smooth_grad_is_a_mean_of_autograds_gradients():
     span = (X.amax((1, 2, 3)) - X.amin((1, 2, 3))).view(3, 1, 1, 1)
     noises = [keys.normal(lf.Key(9).fold_in(i), X.shape, dtype=X.dtype) for i in range(3)]
     expected = sum(autograd_of(score, X + 0.2 * span * noise) for noise in noises) / 3
-    close(found, expected)
+    assert same_number(found, expected)
     with pytest.raises(lf.LayerError, match="expected noise of at least 0, got -1"):
         attribution.smooth_grad(NET, PARAMS, X, TARGET, key=lf.Key(9), noise=-1)
 
@@ -179,7 +174,7 @@ def test_grad_cam_equals_autograds(path):
     y = behind.predict(params[positions[0] + 1 :], a if shortcut is None else a + shortcut)
     da = torch.autograd.grad(y[torch.arange(3), TARGET].sum(), a)[0]
     expected = (da.mean((2, 3), keepdim=True) * a).sum(1).relu().detach()
-    close(attribution.grad_cam(net, PARAMS, X, TARGET, path=path), expected)
+    assert same_number(attribution.grad_cam(net, PARAMS, X, TARGET, path=path), expected)
 
 
 def test_grad_cam_refuses_a_path_without_feature_maps():
@@ -192,7 +187,7 @@ def test_grad_cam_refuses_a_path_without_feature_maps():
 def test_grad_cam_through_a_checkpointed_layer_is_the_same():
     again = lf.checkpointed(lf.serial(*NET.parts))
     found = attribution.grad_cam(again, PARAMS, X, TARGET, path="0.4")
-    assert torch.equal(found, attribution.grad_cam(NET, PARAMS, X, TARGET, path="4"))
+    assert same_bits(found, attribution.grad_cam(NET, PARAMS, X, TARGET, path="4"))
 
 
 # Other gradients of activations
@@ -235,7 +230,7 @@ def test_guided_gradients_equal_autograds_through_such_relus(method, relu):
         h = relu.apply(h @ params[3].weight + params[3].bias)
         return (h @ params[5].weight + params[5].bias)[torch.arange(3), TARGET].sum()
 
-    close(method(net, params, X, TARGET), autograd_of(run, X))
+    assert same_number(method(net, params, X, TARGET), autograd_of(run, X))
 
 
 def test_the_activations_are_those_of_the_table_of_cases():

@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 import torch
+from compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import checkpoint
@@ -96,11 +97,7 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
     blank = lf.tree.map(lambda x: torch.zeros_like(x) if isinstance(x, torch.Tensor) else x, like)
     loaded = checkpoint.load(file, blank)
     assert loaded["weight"].stride() == like["weight"].stride() == (24, 1, 6, 3)
-    for given, expected in zip(lf.tree.leaves(loaded), lf.tree.leaves(like), strict=True):
-        if isinstance(expected, torch.Tensor):
-            assert (given.dtype, given.shape) == (expected.dtype, expected.shape)
-            flat = (t.contiguous().reshape(-1).view(torch.uint8) for t in (given, expected))
-            assert torch.equal(*flat)
+    assert same_bits(loaded, like)
     assert score_of(file) == 0.75
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -49,7 +50,7 @@ def test_advance_is_handed_on_to_every_state(name):
     cache = layer.forward(params, x)[1]
     advanced = layer.advance(params, cache)
     moved = [
-        not torch.equal(before, after)
+        not same_bits(before, after)
         for before, after in zip(states(params), states(advanced), strict=True)
     ]
     assert moved
@@ -69,10 +70,7 @@ def test_predict_is_handed_on(name):
     # Dropout is off and running statistics are used: an example gets the same alone.
     alone = lf.tree.map(lambda leaf: leaf[:1], x)
     together = lf.tree.map(lambda leaf: leaf[:1], layer.predict(advanced, x))
-    for given, expected in zip(
-        lf.tree.leaves(layer.predict(advanced, alone)), lf.tree.leaves(together), strict=True
-    ):
-        torch.testing.assert_close(given, expected)
+    assert same_number(layer.predict(advanced, alone), together)
     assert all(torch.isfinite(leaf).all() for leaf in first)
 
 
@@ -80,7 +78,7 @@ def test_shared_draws_different_masks_and_threads_the_running_statistics():
     x = torch.ones(4, 8)
     layer = lf.shared(lf.dropout(0.5))
     first, second = layer.forward(layer.init(lf.Key(3), (x, x)), (x, x))[0]
-    assert not torch.equal(first, second)
+    assert not same_bits(first, second)
 
     norm = lf.batch_norm()
     params = norm.init(lf.Key(0), X)
@@ -90,8 +88,7 @@ def test_shared_draws_different_masks_and_threads_the_running_statistics():
         in_turn = norm.advance(in_turn, norm.forward(in_turn, x_i)[1])
     at_once = lf.shared(norm)
     together = at_once.advance(params, at_once.forward(params, (X, other))[1])
-    for given, expected in zip(states(together), states(in_turn), strict=True):
-        assert torch.equal(given, expected)
+    assert same_bits(states(together), states(in_turn))
 
 
 def test_checkpointed_recomputes_with_the_same_masks_and_keeps_x_alone():
@@ -101,11 +98,10 @@ def test_checkpointed_recomputes_with_the_same_masks_and_keeps_x_alone():
     y, cache = layer.forward(params, X)
     plain_y, plain_cache = plain.forward(params, X)
     g = normal(6, 4, seed=3)
-    assert torch.equal(y, plain_y)
+    assert same_bits(y, plain_y)
     assert cache.x is X
     ours, theirs = layer.backward(params, cache, g), plain.backward(params, plain_cache, g)
-    for given, expected in zip(lf.tree.leaves(ours), lf.tree.leaves(theirs), strict=True):
-        assert torch.equal(given, expected)
+    assert same_bits(ours, theirs)
     kept = {leaf.data_ptr() for leaf in lf.tree.leaves(cache, states=True) if leaf.ndim}
     assert kept <= {leaf.data_ptr() for leaf in (X, *lf.tree.leaves(params))}
 
@@ -118,8 +114,7 @@ def test_checkpointed_advances_the_same_from_params_that_have_moved():
     advanced = layer.advance(moved, cache)
     for given, expected in zip(lf.tree.leaves(advanced), lf.tree.leaves(moved), strict=True):
         assert given is expected
-    for given, expected in zip(states(advanced), states(layer.advance(params, cache)), strict=True):
-        assert torch.equal(given, expected)
+    assert same_bits(states(advanced), states(layer.advance(params, cache)))
 
 
 def test_frozen_computes_no_dparams_and_nothing_below_it():
@@ -154,14 +149,14 @@ def test_an_optimizer_leaves_frozen_parameters_alone():
     step = lf.make_step(net, lf.losses.nll(), optimizer)
     after, _ = step(state, (X, torch.tensor([0, 1, 0, 1, 1, 0])))
     assert after.params[0].params.weight is state.params[0].params.weight
-    assert not torch.equal(after.params[2].weight, state.params[2].weight)
+    assert not same_bits(after.params[2].weight, state.params[2].weight)
 
 
 def test_repeat_gives_each_layer_parameters_of_its_own():
     net = lf.repeat(3, lf.dense(3))
     weights = [p.weight for p in net.init(lf.Key(0), X)]
-    assert not torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[1], weights[2])
+    assert not same_bits(weights[0], weights[1])
+    assert not same_bits(weights[1], weights[2])
 
 
 def test_names_spell_the_code_that_makes_them():
@@ -193,12 +188,7 @@ def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
     assert again.name == layer.name
     assert "dropout(0.4)" in seen or "dropout(p=0.4)" in seen
     params = layer.init(lf.Key(1), x)
-    for given, expected in zip(
-        lf.tree.leaves(again.forward(params, x)[0]),
-        lf.tree.leaves(layer.forward(params, x)[0]),
-        strict=True,
-    ):
-        assert torch.equal(given, expected)
+    assert same_bits(again.forward(params, x)[0], layer.forward(params, x)[0])
 
 
 PARAMS = lf.dense(4).init(lf.Key(0), X)

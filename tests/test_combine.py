@@ -4,6 +4,7 @@ import attrs
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import Tensor
 
 import lincoln_fn as lf
@@ -79,7 +80,7 @@ def test_serial_hands_on_predict_advance_and_states(name):
     lf.testing.check_layer(net, params, X)
     y, cache = net.forward(params, X)
     predicted = net.predict(params, X)
-    assert not torch.allclose(predicted, y)
+    assert not same_number(predicted, y)
     # Without noise, predict is the same net with the noisy layer's predict in its place.
     quiet = lf.map_layers(
         lambda layer: (
@@ -89,14 +90,14 @@ def test_serial_hands_on_predict_advance_and_states(name):
         ),
         net,
     )
-    assert torch.equal(quiet.forward(params, X)[0], predicted)
+    assert same_bits(quiet.forward(params, X)[0], predicted)
     advanced = net.advance(params, cache)
     before, after = noisy_state(params), noisy_state(advanced)
     assert int(after.count) == int(before.count) + 1
     assert int(after.key.bits) == int(before.key.fold_in(1).bits)
     for old, new in zip(lf.tree.leaves(params), lf.tree.leaves(advanced), strict=True):
         assert old is new
-    assert not torch.equal(net.forward(advanced, X)[0], y)
+    assert not same_bits(net.forward(advanced, X)[0], y)
 
 
 def test_serial_without_states_leaves_params_as_they_are():
@@ -114,18 +115,16 @@ def test_serial_is_its_parts_one_after_the_other():
     active, cache_1 = lf.tanh().forward((), hidden)
     y, cache_2 = second.forward(params[2], active)
     given, cache = net.forward(params, X)
-    assert torch.equal(given, y)
-    assert torch.equal(net.predict(params, X), y)
-    for ours, part in zip(cache, (cache_0, cache_1, cache_2), strict=True):
-        assert torch.equal(ours, part)
+    assert same_bits(given, y)
+    assert same_bits(net.predict(params, X), y)
+    assert same_bits(cache, (cache_0, cache_1, cache_2))
     g, dparams_2 = second.backward(params[2], cache_2, G)
     g, _ = lf.tanh().backward((), cache_1, g)
     g, dparams_0 = first.backward(params[0], cache_0, g)
     dx, dparams = net.backward(params, cache, G)
-    assert torch.equal(dx, g)
+    assert same_bits(dx, g)
     expected = lf.tree.leaves((dparams_0, (), dparams_2))
-    for ours, part in zip(lf.tree.leaves(dparams), expected, strict=True):
-        assert torch.equal(ours, part)
+    assert same_bits(lf.tree.leaves(dparams), expected)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +153,7 @@ def test_grads_stops_at_the_first_layer_that_has_parameters(net, called):
     g = torch.ones_like(y)
     dparams = lf.map_layers(watched, net).grads(params, cache, g)
     _, expected = net.backward(params, cache, g)
-    for ours, theirs in zip(lf.tree.leaves(dparams), lf.tree.leaves(expected), strict=True):
-        assert torch.equal(ours, theirs)
+    assert same_bits(dparams, expected)
     if called:
         assert calls == called
     else:
@@ -167,9 +165,9 @@ def test_an_empty_serial_is_the_identity():
     assert net.name == "serial()"
     assert net.init(lf.Key(0), X) == ()
     y, cache = net.forward((), X)
-    assert torch.equal(y, X)
+    assert same_bits(y, X)
     dx, dparams = net.backward((), cache, G)
-    assert torch.equal(dx, G)
+    assert same_bits(dx, G)
     assert dparams == net.grads((), cache, G) == net.advance((), cache) == ()
 
 
@@ -177,13 +175,12 @@ def test_each_part_draws_its_parameters_from_a_key_of_its_own():
     net = lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3)))
     params = net.init(lf.Key(0), X)
     weights = [params[0].weight, params[1].weight, params[2][0].weight]
-    assert not torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[1], weights[2])
+    assert not same_bits(weights[0], weights[1])
+    assert not same_bits(weights[1], weights[2])
     again = net.init(lf.Key(0), X)
-    for ours, theirs in zip(lf.tree.leaves(params), lf.tree.leaves(again), strict=True):
-        assert torch.equal(ours, theirs)
+    assert same_bits(params, again)
     other = net.init(lf.Key(1), X)
-    assert not torch.equal(other[0].weight, weights[0])
+    assert not same_bits(other[0].weight, weights[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -193,8 +190,8 @@ def test_init_looks_at_the_shape_and_dtype_of_its_example_alone(dtype):
     by_others = net.init(lf.Key(0), torch.full((1, 3), torch.nan, dtype=dtype))
     by_meta = net.init(lf.Key(0), torch.empty(7, 3, dtype=dtype, device="meta"))
     for one, other, meta in zip(*map(lf.tree.leaves, (by_values, by_others, by_meta)), strict=True):
-        assert torch.equal(one, other)
-        assert torch.equal(one, meta.to(one.device) if not meta.is_meta else one)
+        assert same_bits(one, other)
+        assert same_bits(one, meta.to(one.device) if not meta.is_meta else one)
         assert (meta.shape, meta.dtype) == (one.shape, dtype)
 
 
@@ -238,8 +235,8 @@ def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimize
         state = lf.init_state(net, optimizer, lf.Key(0), x)
         states.append(step(state, (x, target))[0])
     trained, frozen = states
-    torch.testing.assert_close(frozen.params[0].weight, trained.params[0].weight)
-    torch.testing.assert_close(frozen.params[2].bias, trained.params[2].bias)
+    assert same_number(frozen.params[0].weight, trained.params[0].weight)
+    assert same_number(frozen.params[2].bias, trained.params[2].bias)
 
 
 def test_a_layer_is_frozen():
@@ -260,9 +257,8 @@ def test_map_layers_replaces_every_single_layer_and_keeps_the_composition():
         "serial(tanh(), serial(sigmoid()))",
     ]
     params = net.init(lf.Key(0), X)
-    assert torch.equal(
-        swapped.predict(params, X),
-        torch.sigmoid(torch.tanh(lf.dense(4).predict(params[0], X))),
+    assert same_number(
+        swapped.predict(params, X), torch.sigmoid(torch.tanh(lf.dense(4).predict(params[0], X)))
     )
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from cases import convolution
 from cases.case import normal
-from test_convolution_edges import MAKERS, axes_of, close, input_for, run
+from compare import same_bits, same_number
+from test_convolution_edges import MAKERS, axes_of, input_for, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -39,8 +40,7 @@ def test_planes_are_in_channels_last_layout(layer, dtype, order):
     x = normal(2, 4, 5, 7).to(dtype)
     params = layer.init(lf.Key(0), x)
     given = run(fast(layer), params, x.contiguous(memory_format=order))
-    for ours, theirs in zip(given, run(layer, params, x), strict=True):
-        close(ours, theirs, 1e-5)
+    assert same_number(given, run(layer, params, x))
     for name, tensor in zip(("y", "dx"), given, strict=False):
         assert tensor.is_contiguous(memory_format=torch.channels_last), name
 
@@ -58,7 +58,7 @@ def test_symmetric_zeros_are_left_to_the_kernel():
     for padding in (2, "same", "valid"):
         layer = fast(lf.conv2d(6, 3, padding=padding))
         _, cache = layer.forward(layer.init(lf.Key(0), x), x)
-        assert torch.equal(cache.x, x)
+        assert same_bits(cache.x, x)
         assert cache.amounts == ()
 
 
@@ -95,8 +95,7 @@ def test_empty_batch(maker, mode):
     options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
     layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
     params = layer.init(lf.Key(0), x)
-    for ours, theirs in zip(run(fast(layer), params, x), run(layer, params, x), strict=True):
-        assert torch.equal(ours, theirs)
+    assert same_number(run(fast(layer), params, x), run(layer, params, x))
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -110,8 +109,7 @@ def test_other_orders_in_memory_and_meta(maker):
         orders.append(x.contiguous(memory_format=torch.channels_last_3d))
     for other in orders:
         assert not other.is_contiguous()
-        for ours, theirs in zip(run(layer, params, other), expected, strict=True):
-            close(ours, theirs, 1e-5)
+        assert same_number(run(layer, params, other), expected)
     on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
     assert layer.predict(on_meta, x.to("meta")).shape == expected[0].shape
 
@@ -131,9 +129,9 @@ def test_vmap(layer):
     for i in range(3):
         y_i, cache_i = layer.forward(params, x[i])
         expected = layer.backward(params, cache_i, g[i])
-        close(y[i], y_i, 1e-5)
+        assert same_number(y[i], y_i)
         for ours, theirs in zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True):
-            close(ours[i], theirs, 1e-5)
+            assert same_number(ours[i], theirs)
 
 
 CONVOLUTIONS = [case for case in convolution.CASES if twins.TWINS[0].matches(case.layer)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from compare import same_number
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
@@ -66,8 +67,8 @@ def test_it_predicts_the_test_loss_after_training_without_each_example(kind, red
         )
     changes = torch.stack(changes)
     assert torch.corrcoef(torch.stack([-got[:30], changes]))[0, 1] > 0.98
-    largest = changes.abs().max()
-    torch.testing.assert_close(-got[:30], changes, rtol=0.1, atol=0.05 * largest.item())
+    # Influence is the first order of what leaving an example out changes.
+    assert same_number(-got[:30], changes, error=0.15)
 
 
 def test_it_is_the_derivative_of_the_test_loss_in_the_examples_weight():
@@ -96,7 +97,7 @@ def test_it_is_the_derivative_of_the_test_loss_in_the_examples_weight():
 
     for n in (0, 5, 17):
         slope = (reweighted(n, step) - reweighted(n, -step)) / (2 * step)
-        torch.testing.assert_close(got[n], slope, rtol=1e-6, atol=1e-9)
+        assert same_number(got[n], slope, error=1e-7)
 
 
 def test_in_a_deep_network_it_is_minus_the_solved_inner_product():
@@ -118,7 +119,7 @@ def test_in_a_deep_network_it_is_minus_the_solved_inner_product():
     each = [gradient(X[n : n + 1], LABELS[n : n + 1]) / N for n in range(N)]
     wanted = -torch.stack(each) @ solved
     got = curvature.influence(net, params, X, loss, LABELS, TEST, damping=damping, tolerance=1e-11)
-    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-10)
+    assert same_number(got, wanted, error=1e-9)
 
 
 def flat(tree):
@@ -133,9 +134,9 @@ def test_conjugate_gradients_refuse_negative_curvature_and_too_few_iterations():
     with pytest.raises(lf.LayerError, match=r"in 1 iterations, got a residual of 0\.\d+; raise"):
         conjugate_gradients(lambda v: (scales * v[0],), b, 0.0, 1e-6, 1)
     (s,) = conjugate_gradients(lambda v: (scales * v[0],), b, 0.0, 1e-6, 10)
-    torch.testing.assert_close(s, b[0] / scales)
+    assert same_number(s, b[0] / scales)
     (zero,) = conjugate_gradients(lambda v: v, (torch.zeros(2),), 0.0, 1e-6, 10)
-    assert torch.equal(zero, torch.zeros(2))
+    assert same_number(zero, torch.zeros(2))
 
 
 def test_wrong_arguments_are_refused():

@@ -6,9 +6,9 @@ import re
 from itertools import chain
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
+from compare import same_bits, same_number
 from processes import run_in_processes
 
 import lincoln_fn as lf
@@ -140,12 +140,9 @@ def with_one_thread(function):
 def test_any_number_of_processes_gives_the_same_bits(world, alone):
     for of_rank in run_in_processes(world, run_all):
         for case, (leaves, values, accuracy) in of_rank.items():
-            expected, its_values, its_accuracy = alone[case]
-            assert values == its_values, case
-            for leaf, other in zip(leaves, expected, strict=True):
-                assert (leaf == other).all(), case
-                assert leaf.dtype == other.dtype, case
-            assert accuracy == pytest.approx(its_accuracy, abs=1e-12), case
+            *expected, its_accuracy = alone[case]
+            assert same_bits([leaves, values], expected), case
+            assert same_number(accuracy, its_accuracy), case
 
 
 @pytest.mark.parametrize("name", ["mlp", "small"])
@@ -153,9 +150,8 @@ def test_any_number_of_processes_gives_the_same_bits(world, alone):
 def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
     leaves, values, accuracy = run(distributed.alone(), name, optimizer)
     of_shards, its_values, its_accuracy = alone[name, optimizer, 0]
-    np.testing.assert_allclose(values, its_values, rtol=1e-5)
-    for leaf, other in zip(leaves, of_shards, strict=True):
-        np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
+    assert same_number(values, its_values)
+    assert same_number(leaves, of_shards)
     assert accuracy == its_accuracy
 
 
@@ -169,9 +165,8 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
     )
     leaves, values, _ = run(distributed.alone(), "plain", "momentum")
     of_shards, its_values, _ = alone["convolutional", "momentum", 0]
-    np.testing.assert_allclose(values, its_values, rtol=1e-4)
-    for leaf, other in zip(leaves, of_shards, strict=True):
-        np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-5)
+    assert same_number(values, its_values)
+    assert same_number(leaves, of_shards)
 
 
 class Counting(distributed.Group):
@@ -214,8 +209,7 @@ def test_fit_divides_arrays_and_shows_one_history(alone):
     weight, records, shown = with_one_thread(fitted)
     assert shown
     for rank, (its_weight, its_records, its_shown) in enumerate(run_in_processes(2, fitted)):
-        assert (its_weight == weight).all()
-        assert its_records == records
+        assert same_bits((its_weight, its_records), (weight, records))
         assert its_shown == (rank == 0)
 
 
@@ -234,9 +228,7 @@ def compiled_steps(group):
 def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
     leaves, value = with_one_thread(compiled_steps)
     for its_leaves, its_value in run_in_processes(2, compiled_steps):
-        assert its_value == value
-        for leaf, other in zip(its_leaves, leaves, strict=True):
-            assert (leaf == other).all()
+        assert same_bits((its_leaves, its_value), (leaves, value))
     x, target = data(48, 12)
     net, optimizer = batch_normed(None), OPTIMIZERS["momentum"]
     step = lf.make_step(
@@ -245,9 +237,8 @@ def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     for batch in lf.data.batches((x, target), 16):
         state, its_value = step(state, batch)
-    assert value == pytest.approx(its_value.item(), rel=1e-5)
-    for leaf, other in zip(lf.tree.leaves(state, states=True), leaves, strict=True):
-        np.testing.assert_allclose(leaf, other, rtol=1e-4, atol=1e-6)
+    assert same_number(value, its_value.item(), dtype=torch.float32)
+    assert same_number(lf.tree.leaves(state, states=True), leaves)
 
 
 def test_what_cannot_be_compiled_is_refused():
@@ -279,8 +270,8 @@ def test_a_loss_counts_as_in_the_whole_batch(loss):
     batch = x.double(), target
     whole, value = lf.make_step(net, loss, optimizer)(state, batch)
     sharded, its_value = lf.make_step(net, loss, optimizer, reduce=reduce)(state, batch)
-    torch.testing.assert_close(its_value, value, rtol=1e-12, atol=0)
-    torch.testing.assert_close(sharded.params.weight, whole.params.weight, rtol=1e-12, atol=1e-15)
+    assert same_number(its_value, value)
+    assert same_number(sharded.params.weight, whole.params.weight)
 
 
 def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
@@ -293,9 +284,9 @@ def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
         for rows in (slice(0, 3), slice(3, 7))
     ]
     total = sum(part.count for part in parts)
-    torch.testing.assert_close(sum(part.values for part in parts)[0] / total, value)
+    assert same_number(sum(part.values for part in parts)[0] / total, value)
     gradient = torch.cat([part.g for part in parts], 1) / total
-    torch.testing.assert_close(gradient, loss.backward(cache))
+    assert same_number(gradient, loss.backward(cache))
 
 
 def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
@@ -310,7 +301,7 @@ def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
     _, values = step.with_parts(state, (x, targets))
     assert values.keys() == expected.keys() == {"loss", "near", "far"}
     for name, value in values.items():
-        torch.testing.assert_close(value, expected[name])
+        assert same_number(value, expected[name])
     labels = lf.losses.softmax_cross_entropy(ignore_index=1)
     counted = lf.losses.weighted({"near": (1.0, labels), "far": (0.5, mse)})
     with pytest.raises(lf.LayerError, match=r"weighted.'near'.: expected a mean over all values"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases.case import normal
+from compare import same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 from lincoln_fn import layers
@@ -31,9 +32,9 @@ def test_embedding_is_its_formula(of):
     expected = torch.zeros(7, 3)
     for i in range(2):
         for j in range(4):
-            assert torch.equal(y[i, j], params.weight[INDICES[i, j]])
+            assert same_bits(y[i, j], params.weight[INDICES[i, j]])
             expected[INDICES[i, j]] += g[i, j]
-    torch.testing.assert_close(dparams.weight, expected)
+    assert same_number(dparams.weight, expected)
     assert dx is None
 
 
@@ -51,8 +52,8 @@ def test_the_padding_row_is_as_torchs(padding_idx, of):
     y, g = F.embedding(INDICES, weight, padding_idx), normal(2, 4, 3, seed=1)
     y.backward(g)
     ours, _, dparams = run(layer, params, INDICES, g)
-    assert torch.equal(ours, y)
-    torch.testing.assert_close(dparams.weight, weight.grad)
+    assert same_bits(ours, y)
+    assert same_number(dparams.weight, weight.grad)
     assert not dparams.weight[row].any()
 
 
@@ -66,11 +67,10 @@ def test_an_initializer_keeps_what_it_drew_from():
 
 def test_embeddings_start_as_torchs():
     weight = lf.embedding(400, 100).init(KEY, INDICES).weight
-    assert weight.mean().item() == pytest.approx(0, abs=0.02)
-    assert weight.std().item() == pytest.approx(1, abs=0.01)
+    assert same_statistics(weight.flatten(), mean=0, std=1)
     weight = lf.positional_embedding(400).init(KEY, torch.zeros(1, 100)).weight
     assert weight.shape == (400, 100)
-    assert weight.std().item() == pytest.approx(0.02, abs=0.001)
+    assert same_statistics(weight.flatten(), mean=0, std=0.02)
 
 
 def test_the_table_has_the_dtype_asked_for():
@@ -87,8 +87,8 @@ def test_any_integers_are_indices(dtype, of):
     layer = of(lf.embedding(7, 3))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     given, expected = (run(layer, params, x, g) for x in (INDICES.to(dtype), INDICES))
-    torch.testing.assert_close(given[0], expected[0])
-    torch.testing.assert_close(given[2].weight, expected[2].weight)
+    assert same_number(given[0], expected[0])
+    assert same_number(given[2].weight, expected[2].weight)
 
 
 @EITHER
@@ -108,8 +108,8 @@ def test_embedding_takes_any_strides_and_no_index_at_all(of):
     g = normal(3, 4, 2).transpose(0, 2)
     y, _, dparams = run(layer, params, INDICES.T.contiguous().T, g)
     straight_y, _, straight = run(layer, params, INDICES, g.contiguous())
-    assert torch.equal(y, straight_y)
-    torch.testing.assert_close(dparams.weight, straight.weight)
+    assert same_bits(y, straight_y)
+    assert same_number(dparams.weight, straight.weight)
     y, _, dparams = run(layer, params, INDICES[:, :0], g[:, :0])
     assert y.shape == (2, 0, 3)
     assert not dparams.weight.any()
@@ -123,8 +123,8 @@ def test_embedding_under_vmap_and_on_meta(of):
         lambda x, g: run(layer, params, x, g)[0::2], out_dims=(0, layers.embedding.Params(0))
     )(INDICES, g)
     y, _, dparams = run(layer, params, INDICES, g)
-    assert torch.equal(mapped[0], y)
-    torch.testing.assert_close(mapped[1].weight.sum(0), dparams.weight)
+    assert same_bits(mapped[0], y)
+    assert same_number(mapped[1].weight.sum(0), dparams.weight)
     on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
     assert layer.predict(on_meta, INDICES.to("meta")).shape == (2, 4, 3)
 
@@ -144,33 +144,32 @@ def test_positions_are_their_formulas():
     layer = lf.positional_embedding(6)
     params = layer.init(KEY, x)
     y, dx, dparams = run(layer, params, x, g)
-    torch.testing.assert_close(y, x + params.weight[:4])
-    assert torch.equal(dx, g)
-    torch.testing.assert_close(dparams.weight[:4], g.sum((0, 1)))
+    assert same_number(y, x + params.weight[:4])
+    assert same_bits(dx, g)
+    assert same_number(dparams.weight[:4], g.sum((0, 1)))
     assert dparams.weight[4:].tolist() == [[0] * 3] * 2
     y, dx, dparams = run(lf.sinusoidal_positions(), (), x, g)
-    assert torch.equal(dx, g)
+    assert same_bits(dx, g)
     assert dparams == ()
 
 
 def test_sinusoids_keep_their_phase_far_along():
     y = lf.sinusoidal_positions().predict((), torch.zeros(10_001, 3))
-    assert y[10_000, 0].item() == pytest.approx(math.sin(10_000), abs=1e-7)
-    assert y[10_000, 1].item() == pytest.approx(math.cos(10_000), abs=1e-7)
-    assert y[10_000, 2].item() == pytest.approx(math.sin(10_000 / 10_000 ** (2 / 3)), abs=1e-7)
+    angle = 10_000 / 10_000 ** (2 / 3)
+    expected = [math.sin(10_000), math.cos(10_000), math.sin(angle)]
+    assert same_number(y[10_000, :3].tolist(), expected, terms=1.0, length=4, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("layer", [lf.positional_embedding(6), lf.sinusoidal_positions()], ids=str)
 def test_positions_in_any_dtype_and_strides(layer):
-    for dtype, tolerance in ((torch.bfloat16, 2.0**-7), (torch.float64, 1e-7)):
+    for dtype in (torch.bfloat16, torch.float64):
         x = normal(2, 4, 3).to(dtype)
         params = layer.init(KEY, x)
         y, dx, dparams = run(layer, params, x.mT.contiguous().mT, x)
         assert {leaf.dtype for leaf in lf.tree.leaves((y, dx, dparams))} == {dtype}
         wide = lf.tree.map(torch.Tensor.float, params)
-        torch.testing.assert_close(
-            y.float(), layer.predict(wide, x.float()), rtol=tolerance, atol=tolerance
-        )
+        low = min(dtype, torch.float32, key=lambda dtype: dtype.itemsize)
+        assert same_number(y, layer.predict(wide, x.float()), dtype=low)
     on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
     assert layer.predict(on_meta, x.to("meta")).shape == (2, 4, 3)
     _, cache = layer.forward(params, x)
@@ -183,19 +182,19 @@ def test_bilinear_is_its_formula():
     params = layer.init(KEY, (u, v))
     a, b = params.weight, params.bias
     y, (du, dv), dparams = run(layer, params, (u, v), g)
-    torch.testing.assert_close(y, torch.einsum("...i,kij,...j->...k", u, a, v) + b)
-    torch.testing.assert_close(du, torch.einsum("...k,kij,...j->...i", g, a, v))
-    torch.testing.assert_close(dv, torch.einsum("...k,kij,...i->...j", g, a, u))
-    torch.testing.assert_close(dparams.weight, torch.einsum("abk,abi,abj->kij", g, u, v))
-    torch.testing.assert_close(dparams.bias, g.sum((0, 1)))
+    assert same_number(y, torch.einsum("...i,kij,...j->...k", u, a, v) + b)
+    assert same_number(du, torch.einsum("...k,kij,...j->...i", g, a, v))
+    assert same_number(dv, torch.einsum("...k,kij,...i->...j", g, a, u))
+    assert same_number(dparams.weight, torch.einsum("abk,abi,abj->kij", g, u, v))
+    assert same_number(dparams.bias, g.sum((0, 1)))
 
 
 def test_bilinear_starts_as_torchs():
     params = lf.bilinear(50).init(KEY, (torch.zeros(1, 16), torch.zeros(1, 40)))
     for leaf in lf.tree.leaves(params):
         assert leaf.abs().max() <= 0.25
-    assert params.weight.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.02)
-    assert not torch.equal(params.weight.flatten()[:50], params.bias)
+    assert same_statistics(params.weight.flatten(), mean=0, std=0.25 / math.sqrt(3))
+    assert not same_bits(params.weight.flatten()[:50], params.bias)
     layer = lf.bilinear(4, weight_init=constant(0.5), bias_init=constant(2.0))
     params = layer.init(KEY, (torch.zeros(1, 2), torch.zeros(1, 3)))
     assert layer.predict(params, (torch.ones(2), torch.ones(3))).tolist() == [5, 5, 5, 5]
@@ -207,15 +206,11 @@ def test_bilinear_in_bfloat16_strides_vmap_meta_and_without_rows():
     params = layer.init(KEY, (u, v))
     straight = run(layer, params, (u, v), g)
     folded = run(layer, params, (u.mT.contiguous().mT, v.mT.contiguous().mT), g.mT.contiguous().mT)
-    assert all(map(torch.allclose, lf.tree.leaves(folded), lf.tree.leaves(straight)))
+    assert same_number(folded, straight)
     mapped = torch.func.vmap(lambda u, v, g: run(layer, params, (u, v), g)[:2])(u, v, g)
-    torch.testing.assert_close(mapped, straight[:2])
+    assert same_number(mapped, straight[:2])
     low = lf.tree.map(torch.Tensor.bfloat16, (params, (u, v), g))
-    for given, truth in zip(
-        lf.tree.leaves(run(layer, *low)), lf.tree.leaves(straight), strict=True
-    ):
-        assert given.dtype is torch.bfloat16
-        assert (given - truth).abs().max() <= 2.0**-6 * truth.abs().max()
+    assert same_number(run(layer, *low), lf.tree.map(torch.Tensor.bfloat16, straight))
     on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (params, (u, v)))
     assert layer.predict(*on_meta).shape == (5, 4)
     y, dx, dparams = run(layer, params, (u[:0], v[:0]), g[:0])

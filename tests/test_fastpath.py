@@ -3,7 +3,8 @@
 import pytest
 import torch
 from cases import CASES
-from cases.case import Case, normal
+from cases.case import Case, cast, normal
+from compare import largest, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath.table import TWINS
@@ -17,12 +18,6 @@ LARGE = [
 ]
 # Inputs at the extremes: far from 0, at kinks and ties, and too small for a normal number.
 EXTREMES = {"usual": 1.0, "far": 1e4, "zero": 0.0, "denormal": 1e-40}
-
-
-def doubled(tree):
-    return lf.tree.map(
-        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, tree, states=True
-    )
 
 
 def scaled(x, factor):
@@ -47,18 +42,10 @@ def results(layer, params, x):
     return y, layer.predict(params, x), dx, dparams, dx_alone, dparams_alone, advanced
 
 
-def assert_close(given, expected, tolerance):
-    pairs = zip(
-        lf.tree.leaves(given, states=True), lf.tree.leaves(expected, states=True), strict=True
-    )
-    for ours, wanted in pairs:
-        assert ours.shape == wanted.shape
-        assert ours.dtype is wanted.dtype
-        sizes = wanted.double().abs().nan_to_num(0, 0, 0)
-        scale = max(1.0, sizes.max().item()) if wanted.numel() else 1.0
-        torch.testing.assert_close(
-            ours, wanted, rtol=tolerance, atol=tolerance * scale, equal_nan=True
-        )
+def assert_same(given, expected):
+    # Some gradients cancel: those of a bias before a norm, and of the keys. g is about 1.
+    terms = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
+    assert same_number(given, expected, terms=terms)
 
 
 def changed(layer):
@@ -78,10 +65,10 @@ def test_a_twin_is_equal_to_its_formula(case, extreme):
         pytest.skip("a composition amplifies what its layers round; each of them is a row itself")
     params, x = case.params(), scaled(case.x, EXTREMES[extreme])
     fast = lf.fast(case.layer)
-    assert_close(results(fast, params, x), results(case.layer, params, x), 1e-5)
+    assert_same(results(fast, params, x), results(case.layer, params, x))
     if extreme != "denormal":
-        params, x = doubled(params), doubled(x)
-        assert_close(results(fast, params, x), results(case.layer, params, x), 1e-10)
+        params, x = cast(params), cast(x)
+        assert_same(results(fast, params, x), results(case.layer, params, x))
 
 
 def test_every_row_of_the_table_is_matched_by_a_case():
@@ -107,8 +94,8 @@ def test_a_step_without_the_fast_path_computes_the_same():
         state = lf.init_state(net, optimizer, lf.Key(0), x)
         fast, value = lf.make_step(net, loss, optimizer)(state, (x, target))
         plain, expected = lf.make_step(net, loss, optimizer, fast=False)(state, (x, target))
-        torch.testing.assert_close(value, expected)
-        assert_close(fast.params, plain.params, 1e-4)
+        assert same_number(value, expected)
+        assert same_number(fast.params, plain.params)
 
 
 @pytest.mark.parametrize("which", ["twin", "formula"])

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
@@ -33,22 +34,14 @@ def by_hand(epochs=3, state=None):
     return [state for state, _ in taken], [record.loss for _, record in taken]
 
 
-def assert_identical(given, expected):
-    pairs = zip(
-        lf.tree.leaves(given, states=True), lf.tree.leaves(expected, states=True), strict=True
-    )
-    for a, b in pairs:
-        assert torch.equal(a, b)
-
-
 def test_fit_is_init_state_make_step_and_train():
     state, history = fit()
     states, values = by_hand()
-    assert_identical(state, states[-1])
+    assert same_bits(state, states[-1])
     assert [record.step for record in history] == [3, 6, 9]
     assert [record.epoch for record in history] == [1, 2, 3]
     for i, record in enumerate(history):
-        assert record.loss == pytest.approx(sum(values[3 * i : 3 * i + 3]) / 3, rel=1e-12)
+        assert same_number(record.loss, sum(values[3 * i : 3 * i + 3]) / 3)
         assert record.metric is None
     seconds = [record.seconds for record in history]
     assert seconds == sorted(seconds)
@@ -68,7 +61,7 @@ def test_every_line_averages_the_steps_since_the_line_before():
     _, values = by_hand()
     assert [(record.step, record.epoch) for record in history] == [(4, 2), (8, 3), (9, 3)]
     means = [sum(values[:4]) / 4, sum(values[4:8]) / 4, values[8]]
-    assert [record.loss for record in history] == pytest.approx(means, rel=1e-12)
+    assert same_number([record.loss for record in history], means)
 
 
 def test_a_line_that_falls_on_the_end_is_written_once():
@@ -81,7 +74,7 @@ def test_the_metric_is_that_of_the_state_at_its_line():
     states, _ = by_hand()
     for record in history:
         prediction = NET.predict(states[record.step - 1].params, VALID[0])
-        assert record.metric == pytest.approx(ACCURACY(prediction, VALID[1]), rel=1e-12)
+        assert same_number(record.metric, ACCURACY(prediction, VALID[1]))
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
@@ -89,7 +82,7 @@ def test_a_state_goes_on_where_it_stands(epochs):
     whole, _ = fit()
     half, first = fit(epochs=epochs)
     resumed, rest = fit(state=half)
-    assert_identical(resumed, whole)
+    assert same_bits(resumed, whole)
     assert [record.step for record in (*first, *rest)] == [3, 6, 9]
     assert [record.epoch for record in (*first, *rest)] == [1, 2, 3]
 
@@ -97,7 +90,7 @@ def test_a_state_goes_on_where_it_stands(epochs):
 def test_a_state_from_the_middle_of_an_epoch_goes_on_there():
     states, _ = by_hand()
     resumed, history = fit(state=states[4])
-    assert_identical(resumed, states[-1])
+    assert same_bits(resumed, states[-1])
     assert [record.step for record in history] == [6, 9]
 
 
@@ -108,7 +101,7 @@ def test_fit_does_not_change_the_state_that_it_goes_on_from():
     fit(state=states[4])
     for leaf, (version, values) in zip(leaves, before, strict=True):
         assert leaf._version == version
-        assert torch.equal(leaf, values)
+        assert same_bits(leaf, values)
 
 
 def test_a_data_loader_is_walked_once_an_epoch():
@@ -119,7 +112,7 @@ def test_a_data_loader_is_walked_once_an_epoch():
     for _ in range(3):
         for batch in batches((X, T), 4):
             expected, _ = STEP(expected, batch)
-    assert_identical(state, expected)
+    assert same_bits(state, expected)
     assert [record.step for record in history] == [3, 6, 9]
     assert history[-1].metric == ACCURACY(NET.predict(state.params, X), T)
 
@@ -142,13 +135,13 @@ class Unsized(torch.utils.data.IterableDataset):
 )
 def test_data_without_a_length_serves_too(data):
     state, _ = fit(data, batch_size=None)
-    assert_identical(state, fit(list(batches((X, T), 4)), batch_size=None)[0])
+    assert same_bits(state, fit(list(batches((X, T), 4)), batch_size=None)[0])
 
 
 def test_numpy_arrays_serve():
     valid = (VALID[0].numpy(), VALID[1].numpy())
     state, _ = fit((X.numpy(), T.numpy()), valid=valid, metric=ACCURACY)
-    assert_identical(state, fit()[0])
+    assert same_bits(state, fit()[0])
 
 
 def test_lines_are_printed_where_there_is_no_terminal(capsys):

@@ -5,15 +5,14 @@ from functools import partial
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from compositions import (
     CONTEXTS,
     cast,
     check_compiled,
     check_trace,
     check_walks,
-    equal,
     forward_and_backward,
-    leaves,
     peak_bytes,
     run,
 )
@@ -88,10 +87,9 @@ def test_a_linear_cell_is_solved_as_linear_equations(solver):
         right = x @ of_x.weight + of_x.bias + of_z.bias
         expected = right @ torch.linalg.inv(torch.eye(4) - of_z.weight)
         grads = torch.autograd.grad(expected, [x, *lf.tree.leaves(watched)], g)
-    torch.testing.assert_close(z, expected.detach(), rtol=1e-12, atol=1e-12)
+    assert same_number(z, expected.detach())
     dx, dparams = net.backward(params, cache, g)
-    for ours, theirs in zip([dx, *lf.tree.leaves(dparams)], grads, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert same_number((dx, *lf.tree.leaves(dparams)), grads, error=1e-12)
 
 
 def expanding(norm):
@@ -104,7 +102,7 @@ def test_anderson_converges_where_plain_iteration_does_not():
     f, expected = expanding(1.5)
     z = torch.zeros(2, 4, dtype=torch.float64)
     given = Solver("anderson", 40, None, 5).solve(f, z, "here")
-    torch.testing.assert_close(given, expected.expand(2, 4), rtol=1e-12, atol=0)
+    assert same_number(given, expected.expand(2, 4))
     with pytest.raises(lf.LayerError, match=r"^here: expected to converge in 40 steps, got"):
         Solver("iteration", 40, None, 5).solve(f, z, "here")
 
@@ -119,7 +117,7 @@ def test_the_solver_ends_as_soon_as_it_has_converged(method, most):
 
     z = Solver(method, 100, 1e-5, 5).solve(f, torch.zeros(2, 2), "here")
     assert len(calls) < most
-    torch.testing.assert_close(f(z), z, rtol=1e-4, atol=1e-5)
+    assert same_number(f(z), z)
 
 
 @pytest.mark.parametrize("solver", ["anderson", "iteration"])
@@ -130,9 +128,9 @@ def test_an_example_does_not_depend_on_the_others(solver):
     # One example that is solved at once, beside others that are not.
     for i in range(5):
         alone, of_alone = net.forward(params, X.double()[i : i + 1])
-        torch.testing.assert_close(alone[0], z[i], rtol=1e-14, atol=1e-15)
+        assert same_number(alone[0], z[i])
         given = net.input_grad(params, of_alone, g[i : i + 1])
-        torch.testing.assert_close(given[0], dx[i], rtol=1e-13, atol=1e-15)
+        assert same_number(given[0], dx[i])
 
 
 def test_a_cell_that_does_not_converge_is_an_error_with_its_place():
@@ -167,7 +165,7 @@ def test_the_cache_is_x_and_z():
     given, kept = cache.arrays
     assert given is x
     assert kept.shape == z.shape
-    torch.testing.assert_close(kept, z, rtol=1e-4, atol=1e-5)
+    assert same_number(kept, z)
 
 
 @pytest.mark.parametrize("solver", ["anderson", "iteration"])
@@ -186,13 +184,11 @@ def test_one_mask_is_drawn_for_all_steps_and_predict_draws_none():
     net = lf.fixed_point(MIXED, shape=(4,))
     params, z, cache, _ = run(net, X)
     again, of_cell = MIXED.forward(params, (X, z))
-    torch.testing.assert_close(again, z, rtol=1e-4, atol=1e-5)
-    assert equal(net.advance(params, cache), MIXED.advance(params, of_cell))
+    assert same_number(again, z)
+    assert same_bits(net.advance(params, cache), MIXED.advance(params, of_cell))
     predicted = net.predict(params, X)
-    torch.testing.assert_close(
-        MIXED.predict(params, (X, predicted)), predicted, rtol=1e-4, atol=1e-5
-    )
-    assert not torch.allclose(predicted, z)
+    assert same_number(MIXED.predict(params, (X, predicted)), predicted)
+    assert not same_number(predicted, z)
 
 
 # torch's own, at the first jvp of a process.
@@ -203,10 +199,10 @@ def test_transforms_go_through(solver):
     params, z, cache, g = run(net, X, torch.float64)
     x = X.double()
     each_z = torch.func.vmap(lambda row: net.predict(params, row[None])[0])(x)
-    torch.testing.assert_close(each_z, z, rtol=1e-12, atol=1e-13)
+    assert same_number(each_z, z, error=1e-12)
     v = normal(5, 3, seed=7).double()
     _, dz = torch.func.jvp(partial(net.predict, params), (x,), (v,))
-    torch.testing.assert_close((g * dz).sum(), (net.input_grad(params, cache, g) * v).sum())
+    assert same_number((g * dz).sum(), (net.input_grad(params, cache, g) * v).sum(), error=1e-12)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -230,10 +226,9 @@ def test_float32_is_as_good_as_its_rounding():
     net = lf.fixed_point(lf.rnn_cell(4), shape=(4,))
     params, z, cache, g = run(net, X)
     double, of_double = net.forward(cast(params), X.double())
-    torch.testing.assert_close(z.double(), double, rtol=1e-5, atol=1e-6)
+    assert same_number(z, double, error=1e-5, dtype=torch.float32)
     expected = net.backward(cast(params), of_double, g.double())
-    for ours, exact in zip(leaves(net.backward(params, cache, g)), leaves(expected), strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5)
+    assert same_number(net.backward(params, cache, g), expected, error=1e-5, dtype=torch.float32)
 
 
 @pytest.mark.parametrize(

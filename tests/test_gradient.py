@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.gradient import Gradient
@@ -56,15 +56,6 @@ def _begin(optimizer: lf.Optimizer, gradient: Gradient | None) -> lf.TrainState:
     return lf.init_state(NET, optimizer, lf.Key(0), X, gradient=gradient)
 
 
-def _leaves(state: object) -> list[Tensor]:
-    return lf.tree.leaves(state, states=True)
-
-
-def _assert_equal(a: object, b: object) -> None:
-    for left, right in zip(_leaves(a), _leaves(b), strict=True):
-        assert torch.equal(left, right)
-
-
 @pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.adam(0.1)], ids=str)
 @pytest.mark.parametrize("donate", [False, True])
 def test_backpropagation_as_an_argument_changes_nothing(optimizer, donate):
@@ -72,8 +63,7 @@ def test_backpropagation_as_an_argument_changes_nothing(optimizer, donate):
     plain = lf.make_step(NET, LOSS, optimizer)
     got = _run(made, _begin(optimizer, PLAIN), 3)
     wanted = _run(plain, _begin(optimizer, None), 3)
-    for left, right in zip(_leaves(got), _leaves(wanted), strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+    assert same_number(got, wanted)
 
 
 def test_each_step_has_a_key_of_its_own_and_a_run_repeats():
@@ -87,11 +77,11 @@ def test_each_step_has_a_key_of_its_own_and_a_run_repeats():
         new, _ = step(state, (X, TARGET))
         noise = (state.params[0].bias - new.params[0].bias - dparams[0].bias)[0]
         expected = lf.keys.normal(state.key.fold_in(-1).fold_in(n), (1,))[0]
-        torch.testing.assert_close(noise, expected, rtol=1e-5, atol=1e-6)
+        assert same_number(noise, expected)
         noises.append(noise)
         state = new
-    assert not torch.isclose(*noises)
-    _assert_equal(state, _run(step, _begin(optimizer, NOISY), 2))
+    assert not same_number(*noises)
+    assert same_bits(state, _run(step, _begin(optimizer, NOISY), 2))
 
 
 @pytest.mark.parametrize("donate", [False, True])
@@ -105,10 +95,7 @@ def test_a_gradient_keeps_a_state(donate):
         dparams = NET.grads(params, cache, LOSS.backward(LOSS.forward(y, TARGET)[1]))
         mean = lf.tree.map(lambda m, dp: (m + dp) / 2, mean, dparams)
         params = lf.tree.map(lambda p, m: p - 0.5 * m, params, mean)
-    for left, right in zip(
-        _leaves((got.params, got.gradient_state.of)), _leaves((params, mean)), strict=True
-    ):
-        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+    assert same_number((got.params, got.gradient_state.of), (params, mean))
 
 
 @pytest.mark.parametrize("gradient", [NOISY, AVERAGED], ids=str)
@@ -117,8 +104,7 @@ def test_a_compiled_step_agrees(gradient):
     step = lf.make_step(NET, LOSS, optimizer, gradient=gradient)
     got = _run(lf.compile(step), _begin(optimizer, gradient), 3)
     wanted = _run(step, _begin(optimizer, gradient), 3)
-    for left, right in zip(_leaves(got), _leaves(wanted), strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+    assert same_number(got, wanted)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
@@ -127,7 +113,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     halfway = _run(step, _begin(optimizer, AVERAGED), 2)
     lf.checkpoint.save(tmp_path / "state.pt", halfway)
     resumed = lf.checkpoint.load(tmp_path / "state.pt", like=_begin(optimizer, AVERAGED))
-    _assert_equal(_run(step, resumed, 2), _run(step, halfway, 2))
+    assert same_bits(_run(step, resumed, 2), _run(step, halfway, 2))
 
 
 def test_fit_takes_a_gradient():
@@ -136,7 +122,7 @@ def test_fit_takes_a_gradient():
         lf.fit(NET, LOSS, lf.optim.adam(0.1), (X, TARGET), gradient=gradient, **options)[0]
         for gradient in (AVERAGED, None)
     ]
-    torch.testing.assert_close(
+    assert same_number(
         fitted[0].gradient_state.of[0].bias, 0.5 * _grads_at_start(fitted[0].key)[0].bias
     )
     assert fitted[1].gradient_state == ()

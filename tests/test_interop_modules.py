@@ -7,6 +7,7 @@ from inspect import signature
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -209,23 +210,18 @@ def test_a_module_becomes_a_layer_that_computes_the_same(module, x):
     module = drawn(module)
     named = module.state_dict()
     layer, params = from_torch(module)
-    torch.testing.assert_close(
-        layer.predict(params, x),
-        run(with_samples(module.eval(), params, x), x),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    assert same_number(layer.predict(params, x), run(with_samples(module.eval(), params, x), x))
     back = to_state_dict(layer, params)
     assert list(back) == list(named)
     for name, tensor in named.items():
-        assert torch.equal(back[name], tensor)
+        assert same_bits(back[name], tensor)
         assert back[name].data_ptr() != tensor.data_ptr()
         assert back[name].is_contiguous()
     module.load_state_dict(back, strict=True)
     assert not any(leaf.requires_grad for leaf in lf.tree.leaves(params))
     if not any(map(is_random, module.modules())):
         y, _ = layer.forward(params, x)
-        torch.testing.assert_close(y, run(module.train(), x), rtol=1e-5, atol=1e-5)
+        assert same_number(y, run(module.train(), x))
 
 
 def test_the_rows_above_have_every_module_that_has_a_counterpart():
@@ -253,7 +249,7 @@ def test_the_keys_of_dropout_come_from_the_key_and_differ():
     module = nn.Sequential(nn.Dropout(), nn.Dropout())
     first, second = from_torch(module)[1]
     assert first.key.bits != second.key.bits
-    assert torch.equal(from_torch(module)[1][0].key.bits, first.key.bits)
+    assert same_bits(from_torch(module)[1][0].key.bits, first.key.bits)
     assert from_torch(module, key=lf.Key(1))[1][0].key.bits != first.key.bits
 
 
@@ -289,7 +285,7 @@ def test_children_with_names_keep_their_order():
     )
     layer, params = from_torch(module)
     x = normal(5, 3)
-    torch.testing.assert_close(layer.predict(params, x), run(module, x))
+    assert same_number(layer.predict(params, x), run(module, x))
     back = to_state_dict(layer, params)
     module.load_state_dict(dict(zip(module.state_dict(), back.values(), strict=True)), strict=True)
 
@@ -338,7 +334,7 @@ def test_instance_norm_reads_its_axes_and_moves_its_statistics_as_torch_does(kin
         (running.mean, module.running_mean),
         (running.var, module.running_var),
     ):
-        torch.testing.assert_close(given, theirs)
+        assert same_number(given, theirs)
 
 
 NORMS_OF_A_RANK = [

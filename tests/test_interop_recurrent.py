@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -34,7 +35,7 @@ def assert_same(module, x):
         theirs = theirs[0]
     y, cache = layer.forward(params, x)
     assert lf.tree.same_structure(y, theirs)
-    torch.testing.assert_close(lf.tree.leaves(y), lf.tree.leaves(theirs), rtol=1e-12, atol=1e-13)
+    assert same_number(y, theirs)
     numbers = iter(range(9))
     g = lf.tree.map(lambda t: normal(*t.shape, seed=40 + next(numbers)).double(), y)
     dx, dparams = layer.backward(params, cache, g)
@@ -47,7 +48,7 @@ def assert_same(module, x):
         lf.tree.leaves(g),
     )
     ours = [*lf.tree.leaves(dx), *named.values()]
-    torch.testing.assert_close(ours, list(wanted), rtol=1e-11, atol=1e-12)
+    assert same_number(ours, list(wanted))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -93,8 +94,7 @@ def test_a_cell_there_and_back_by_names(kind):
     assert list(named) == list(module.state_dict())
     module.load_state_dict(named, strict=True)
     back = from_state_dict(layer, named)
-    for ours, theirs in zip(lf.tree.leaves(back), lf.tree.leaves(params), strict=True):
-        assert torch.equal(ours, theirs)
+    assert same_bits(back, params)
     with pytest.raises(lf.LayerError, match=r"weight_hh: missing.*weight_hh_l0: unexpected"):
         from_state_dict(layer, kind_of_layer(kind)(3, 6).state_dict())
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -61,9 +62,9 @@ def by_order(tree):
 
 
 def assert_same(ours, theirs):
-    for (shape, total), (other, expected) in zip(by_order(ours), by_order(theirs), strict=True):
-        assert shape == other
-        assert total == pytest.approx(expected, rel=1e-8, abs=1e-9)
+    ours, theirs = by_order(ours), by_order(theirs)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    assert same_number(ours, theirs, terms=max(total for _, total in theirs))
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -82,11 +83,11 @@ def test_outputs_and_gradients_are_torchs_in_both_modes(name, mode):
 
     y, cache = layer.forward(params, x)
     ours, dparams = layer.backward(params, cache, g)
-    torch.testing.assert_close(y, expected.detach())
-    torch.testing.assert_close(ours, dx)
+    assert same_number(y, expected.detach())
+    assert same_number(ours, dx)
     assert_same(lf.tree.leaves(dparams), dtheirs)
     if mode == "eval":
-        torch.testing.assert_close(layer.predict(params, x), expected.detach())
+        assert same_number(layer.predict(params, x), expected.detach())
     moved = [
         leaf
         for leaf in lf.tree.leaves(layer.advance(params, cache), states=True)
@@ -103,9 +104,9 @@ def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():
     layer, params = from_torch(module)
     x = normal(2, 3, 32, 32)
     module.eval()
-    torch.testing.assert_close(layer.predict(params, x), module(x).detach(), rtol=1e-4, atol=1e-5)
+    assert same_number(layer.predict(params, x), module(x).detach())
     fast = lf.fast(layer).predict(params, x)
-    torch.testing.assert_close(fast, module(x).detach(), rtol=1e-4, atol=1e-5)
+    assert same_number(fast, module(x).detach())
 
 
 def test_a_frozen_backbone_trains_its_head_alone():
@@ -121,8 +122,8 @@ def test_a_frozen_backbone_trains_its_head_alone():
     state = lf.init_state(still, optimizer, lf.Key(0), x, params=params)
     new, _ = lf.make_step(still, lf.losses.softmax_cross_entropy(), optimizer)(state, (x, target))
     body, before = (lf.tree.leaves(of.params[:10], states=True) for of in (new, state))
-    assert all(torch.equal(a, b) for a, b in zip(body, before, strict=True))
-    assert not torch.equal(new.params[10].weight, state.params[10].weight)
+    assert same_bits(body, before)
+    assert not same_bits(new.params[10].weight, state.params[10].weight)
 
 
 def test_a_module_within_that_has_no_counterpart_is_named_by_its_path():

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -66,7 +67,7 @@ def test_the_backward_is_the_layers_own():
     )
     x = normal(3).requires_grad_()
     to_torch(forgetful, ())(x).sum().backward()
-    assert torch.equal(x.grad, torch.full((3,), 100.0))
+    assert same_number(x.grad, torch.full((3,), 100.0))
 
 
 def test_only_what_is_asked_for_is_computed():
@@ -116,10 +117,10 @@ def test_a_layer_by_hand_trains_within_a_model_of_torchs():
             value.backward()
             optimizer.step()
             values.append(value.detach())
-        torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-5)
+        assert same_number(values[0], values[1])
     named = to_state_dict(layer, ours[1].as_params())
-    torch.testing.assert_close(named, dict(theirs[1].state_dict()), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-5, atol=1e-5)
+    assert same_number(named, dict(theirs[1].state_dict()))
+    assert same_number(ours.eval()(x), theirs.eval()(x))
 
 
 def test_names_are_paths_and_states_are_buffers():
@@ -156,13 +157,12 @@ def test_training_moves_states_on_and_evaluation_does_not():
     for _ in range(2):
         y, cache = layer.forward(params, x)
         params = layer.advance(params, cache)
-        assert torch.equal(module(x), y)
+        assert same_bits(module(x), y)
     now = lf.tree.leaves(module.as_params(), states=True)
-    for mine, theirs in zip(now, lf.tree.leaves(params, states=True), strict=True):
-        assert torch.equal(mine, theirs)
+    assert same_bits(now, lf.tree.leaves(params, states=True))
     module.eval()
-    assert torch.equal(module(x), layer.predict(params, x))
-    assert torch.equal(module(x), layer.predict(params, x))
+    assert same_bits(module(x), layer.predict(params, x))
+    assert same_bits(module(x), layer.predict(params, x))
 
 
 def test_two_calls_before_their_backward():
@@ -176,7 +176,7 @@ def test_two_calls_before_their_backward():
         y, cache = layer.forward(params, x.detach())
         dx = dx + layer.backward(params, cache, g_of(y))[0]
         params = layer.advance(params, cache)
-    torch.testing.assert_close(x.grad, dx)
+    assert same_number(x.grad, dx)
 
 
 def test_indices_have_no_gradient():
@@ -195,10 +195,10 @@ def test_an_output_that_is_not_floating_has_no_gradient():
     module = to_torch(lf.Layer("swap()", lambda params, x: (x[::-1], None), backward), ())
     x, mask = normal(3).requires_grad_(), torch.tensor([True, False, True])
     given, y = module(x, mask)
-    assert torch.equal(given, mask)
+    assert same_bits(given, mask)
     assert not given.requires_grad
     y.sum().backward()
-    assert torch.equal(x.grad, torch.ones(3))
+    assert same_number(x.grad, torch.ones(3))
     assert given_back[0][0] is None
 
 
@@ -236,6 +236,6 @@ def test_a_layers_own_error_comes_through():
 def test_a_copy_is_independent():
     module = made(lf.serial(lf.dense(4), lf.dropout()), normal(5, 3))
     twin, x = copy.deepcopy(module), normal(5, 3)
-    assert torch.equal(twin(x), module(x))
+    assert same_bits(twin(x), module(x))
     module(x)
-    assert not torch.equal(twin(x), module(x))
+    assert not same_bits(twin(x), module(x))

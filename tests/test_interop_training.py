@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import largest, same_number
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -75,12 +76,6 @@ IDS = [
 ]  # fmt: skip
 
 
-def agree(ours, theirs):
-    dtypes = {leaf.dtype for leaf in lf.tree.leaves(ours)}
-    tolerance = 1e-11 if torch.float64 in dtypes else 1e-5
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
 # In single precision, rounding sets the two runs of vgg apart after some fifteen steps; in double
 # precision they stay together.
 SINGLE = [(*row, torch.float32) for row in ROWS if row[0] is not vgg]
@@ -96,7 +91,7 @@ def test_twenty_steps_beside_torch(make, xs, targets, dtype):
     module = make().to(dtype)
     xs = lf.tree.map(lambda leaf: leaf.to(dtype), xs)
     layer, params = from_torch(module)
-    agree(layer.predict(params, xs[0]), first(module.eval(), xs[0]).detach())
+    assert same_number(layer.predict(params, xs[0]), first(module.eval(), xs[0]).detach())
     if targets is None:
         targets = [normal(*first(module, x).shape, seed=50 + i).to(dtype) for i, x in enumerate(xs)]
         loss, their_loss = lf.losses.mse(), mse_loss
@@ -113,14 +108,14 @@ def test_twenty_steps_beside_torch(make, xs, targets, dtype):
         their_value = their_loss(first(module, x), target)
         their_value.backward()
         theirs.step()
-        agree(value, their_value.detach())
+        assert same_number(value, their_value.detach())
     named = to_state_dict(layer, state.params)
-    agree(named, dict(module.state_dict()))
+    assert same_number(named, dict(module.state_dict()))
     assert any((named[name] - begun[name]).abs().max() > 1e-3 for name in named)
     fresh = make().to(dtype)
     fresh.load_state_dict(named, strict=True)
-    agree(first(fresh.eval(), xs[0]).detach(), first(module.eval(), xs[0]).detach())
-    agree(layer.predict(state.params, xs[0]), first(fresh, xs[0]).detach())
+    assert same_number(first(fresh.eval(), xs[0]).detach(), first(module.eval(), xs[0]).detach())
+    assert same_number(layer.predict(state.params, xs[0]), first(fresh, xs[0]).detach())
 
 
 @pytest.mark.parametrize(("make", "xs", "targets"), ROWS, ids=IDS)
@@ -132,9 +127,10 @@ def test_gradients_have_torchs_names_and_layouts(make, xs, targets):
     g = normal(*y.shape, seed=7)
     first(module, xs[0]).backward(g)
     named = to_state_dict(layer, layer.grads(params, cache, g))
-    for name, parameter in module.named_parameters():
-        scale = parameter.grad.abs().max().clamp(min=1)
-        agree(named[name] / scale, parameter.grad / scale)
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+    # A bias before a norm acts on nothing: its gradient cancels.
+    given = {name: named[name] for name in gradients}
+    assert same_number(given, gradients, terms=largest(gradients))
 
 
 def test_vgg_in_single_precision():
@@ -142,4 +138,4 @@ def test_vgg_in_single_precision():
     module = vgg().eval()
     layer, params = from_torch(module)
     for x in images(3, 16):
-        agree(layer.predict(params, x), module(x).detach())
+        assert same_number(layer.predict(params, x), module(x).detach())

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -71,22 +72,20 @@ def agree(module, inputs, x, **masks):
     named = dict(module.named_parameters())
     gradients = torch.autograd.grad(expected, (*given, *named.values()), g)
     y, cache = layer.forward(params, x)
-    torch.testing.assert_close(y, expected.detach())
-    torch.testing.assert_close(layer.predict(params, x), expected.detach())
+    assert same_number(y, expected.detach())
+    assert same_number(layer.predict(params, x), expected.detach())
     dx, dparams = layer.backward(params, cache, g)
     assert (len(dx) if isinstance(dx, tuple) else None) == (
         len(x) if isinstance(x, tuple) else None
     )
     ours = dx[: len(given)] if isinstance(dx, tuple) else (dx,)
-    torch.testing.assert_close(ours, gradients[: len(given)])
+    assert same_number(ours, gradients[: len(given)])
     theirs = dict(zip(named, gradients[len(given) :], strict=True))
-    torch.testing.assert_close(to_state_dict(layer, dparams), theirs)
+    assert same_number(to_state_dict(layer, dparams), theirs)
     halves = layer.input_grad(params, cache, g), layer.grads(params, cache, g)
-    for half, both in zip(halves, (dx, dparams), strict=True):
-        torch.testing.assert_close(lf.tree.leaves(half), lf.tree.leaves(both), rtol=0, atol=0)
+    assert same_bits(halves, (dx, dparams))
     sites = lf.cotangents(layer, params, cache, g)[1]
-    later = lf.tree.leaves(lf.grads_at(layer, params, sites))
-    torch.testing.assert_close(later, lf.tree.leaves(dparams), rtol=0, atol=0)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
     return layer, params
 
 
@@ -170,7 +169,7 @@ def test_masks_of_both(batch_first):
     for i, mask in enumerate((~PADDING, ~target[None, None], ~memory)):
         masks = [None] * 3
         masks[i] = mask
-        assert not torch.allclose(layer.predict(params, (*x, *masks)), without)
+        assert not same_number(layer.predict(params, (*x, *masks)), without)
 
 
 def test_a_mask_that_is_added_has_a_gradient_of_every_block():
@@ -185,7 +184,7 @@ def test_a_mask_that_is_added_has_a_gradient_of_every_block():
     masks = own.detach()[None, None], other.detach()[None, None]
     _, cache = layer.forward(params, (*x, *masks))
     _, _, *dmasks = layer.input_grad(params, cache, g)
-    torch.testing.assert_close([dmask[0, 0] for dmask in dmasks], list(gradients))
+    assert same_number([dmask[0, 0] for dmask in dmasks], list(gradients))
 
 
 def test_is_causal_is_a_mask_or_blocks_that_are():
@@ -204,8 +203,8 @@ def test_is_causal_is_a_mask_or_blocks_that_are():
         layer.parts[0], transformer_decoder(block, block, block, norm=lf.layer_norm())
     )
     y = layer.predict(params, (*x, None, causal[None, None], None))
-    torch.testing.assert_close(other.predict(params, x), y)
-    assert not torch.allclose(layer.predict(params, x), y)
+    assert same_number(other.predict(params, x), y)
+    assert not same_number(layer.predict(params, x), y)
 
 
 MODULES = [
@@ -224,8 +223,7 @@ def test_names_are_torchs_and_like_is_not_needed(module):
     module.load_state_dict(named, strict=True)
     for back in (from_state_dict(layer, named), from_state_dict(layer, named, params)):
         assert lf.tree.same_structure(back, params, states=True)
-        again = to_state_dict(layer, back)
-        assert all(torch.equal(again[name], named[name]) for name in named)
+        assert same_bits(to_state_dict(layer, back), named)
     sources = (sequence(SOURCE, 0), sequence(TARGET, 1))
     x = sources if isinstance(module, nn.Transformer | nn.TransformerDecoder) else sources[0]
     assert lf.tree.same_structure(layer.init(lf.Key(0), x), params, states=True)
@@ -259,7 +257,7 @@ def test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_s
     module(*x).backward(g)
     given = to_state_dict(layer, layer.grads(params, cache, g))
     expected = {f"decoder.{name}": p.grad for name, p in module.decoder.named_parameters()}
-    torch.testing.assert_close({name: given[name] for name in expected}, expected)
+    assert same_number({name: given[name] for name in expected}, expected)
     module = whole(batch_first=True)
     module.decoder.requires_grad_(False)
     layer, params = from_torch(module)
@@ -267,7 +265,7 @@ def test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_s
     module(*x).backward(g)
     given = to_state_dict(layer, layer.grads(params, cache, g))
     expected = {f"encoder.{name}": p.grad for name, p in module.encoder.named_parameters()}
-    torch.testing.assert_close({name: given[name] for name in expected}, expected)
+    assert same_number({name: given[name] for name in expected}, expected)
 
 
 def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
@@ -283,8 +281,8 @@ def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
     )
     assert len(before) == len(after) == 2 * 4 + 2 * 6
     assert not before & after
-    assert not torch.equal(layer.forward(advanced, x)[0], y)
-    torch.testing.assert_close(layer.predict(params, x), module.eval()(*x).detach())
+    assert not same_bits(layer.forward(advanced, x)[0], y)
+    assert same_number(layer.predict(params, x), module.eval()(*x).detach())
 
 
 def test_a_module_of_torchs_again():
@@ -293,14 +291,14 @@ def test_a_module_of_torchs_again():
     ours = to_torch(layer, params)
     x = sequence(SOURCE, 0).requires_grad_(), sequence(TARGET, 1).requires_grad_()
     y = ours(*x)
-    torch.testing.assert_close(y, module(*x))
+    assert same_number(y, module(*x))
     g = normal(*y.shape, seed=9).double()
     own = torch.autograd.grad(y, (*x, *ours.parameters()), g)
-    torch.testing.assert_close(own[:2], torch.autograd.grad(module(*x), x, g))
+    assert same_number(own[:2], torch.autograd.grad(module(*x), x, g))
     named = to_state_dict(layer, ours.as_params())
     module.load_state_dict(named, strict=True)
     masked = ours(*x, torch.ones(N, SOURCE, dtype=torch.bool), None, None)
-    torch.testing.assert_close(masked, y)
+    assert same_number(masked, y)
 
 
 def test_errors_say_their_place():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import CASES
+from compare import same_bits, same_number
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -37,16 +38,6 @@ def like(tree, key):
     )
 
 
-def leaves(tree):
-    return lf.tree.leaves(tree, states=True)
-
-
-def assert_identical(given, expected):
-    for a, b in zip(leaves(given), leaves(expected), strict=True):
-        assert a.dtype is b.dtype
-        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
-
-
 def without_notes(leaf):
     """Leave out oneDNN's workspace in an lstm's cache: its backward overwrites it."""
     return leaf[:0] if leaf.dtype is torch.uint8 else leaf
@@ -54,15 +45,15 @@ def without_notes(leaf):
 
 def assert_pure(function, *arguments):
     """Call a function twice: it gives the same bit for bit, and leaves its arguments alone."""
-    arguments_seen = leaves(lf.tree.map(without_notes, arguments, states=True))
+    arguments_seen = lf.tree.leaves(lf.tree.map(without_notes, arguments, states=True), states=True)
     before = [(leaf, leaf._version, leaf.clone()) for leaf in arguments_seen]
     first, second = function(*arguments), function(*arguments)
-    assert_identical(
+    assert same_bits(
         *(lf.tree.map(without_notes, result, states=True) for result in (first, second))
     )
     for leaf, version, values in before:
         assert leaf._version == version
-        torch.testing.assert_close(leaf, values, rtol=0, atol=0, equal_nan=True)
+        assert same_bits(leaf, values)
     return first
 
 
@@ -70,8 +61,8 @@ def assert_layer_is_pure(layer, params, x, key):
     y, cache = assert_pure(layer.forward, params, x)
     g = like(y, key)
     dx, dparams = assert_pure(layer.backward, params, cache, g)
-    assert_identical(assert_pure(layer.grads, params, cache, g), dparams)
-    assert_identical(assert_pure(layer.input_grad, params, cache, g), dx)
+    assert same_bits(assert_pure(layer.grads, params, cache, g), dparams)
+    assert same_bits(assert_pure(layer.input_grad, params, cache, g), dx)
     assert_pure(layer.predict, params, x)
     advanced = assert_pure(layer.advance, params, cache)
     assert lf.tree.same_structure(advanced, params, states=True)
@@ -106,7 +97,7 @@ def assert_backward_is_linear(layer, params, x, key, factors):
         # Rounding is relative to what was added up, x and g among it, and not to the sum.
         size = max(1, *(float(leaf.abs().max()) for leaf in lf.tree.leaves(x)))
         scale = (abs(a) + abs(b)) * size * max(float(of_g.abs().max()), float(of_h.abs().max()), 1)
-        assert (of_both - (a * of_g + b * of_h)).abs().max() <= 1e-12 * scale
+        assert same_number(of_both, a * of_g + b * of_h, terms=scale)
 
 
 FACTORS = st.tuples(st.floats(-8, 8), st.floats(-8, 8))
@@ -137,7 +128,7 @@ def test_serial_is_associative(parts, x, key):
         dx, dparams = net.backward(params, cache, like(y, key))
         results.append((y, dx, dparams, net.grads(params, cache, like(y, key))))
     for result in results[1:]:
-        assert_identical(result, results[0])
+        assert same_bits(lf.tree.leaves(result), lf.tree.leaves(results[0]))
 
 
 BINARY = ("log_loss", "log_sigmoid_loss", "sigmoid_cross_entropy")
@@ -189,11 +180,9 @@ def test_a_losss_backward_is_linear_in_g(name, reduction, data, factors):
     value, cache = loss.forward(prediction, labels)
     g, h = like(value, lf.Key(0)), like(value, lf.Key(1))
     of_g, of_h, both = (loss.backward(cache, each) for each in (g, h, a * g + b * h))
-    torch.testing.assert_close(
+    assert same_number(
         both / (of_g.abs() + of_h.abs() + 1e-300),
         (a * of_g + b * of_h) / (of_g.abs() + of_h.abs() + 1e-300),
-        rtol=0,
-        atol=1e-12,
     )
 
 
@@ -206,8 +195,8 @@ def test_reductions_are_the_sum_and_the_mean_of_none(name, data):
     for reduction, count in (("sum", 1), ("mean", values.numel())):
         loss = getattr(losses, name)(reduction=reduction)
         value, cache = loss.forward(prediction, labels)
-        torch.testing.assert_close(value, values.sum() / count, rtol=1e-12, atol=1e-300)
-        torch.testing.assert_close(loss.backward(cache), slope / count, rtol=1e-12, atol=1e-300)
+        assert same_number(value, values.sum() / count)
+        assert same_number(loss.backward(cache), slope / count)
 
 
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
@@ -234,7 +223,7 @@ def test_n_and_m_steps_are_n_plus_m_steps(n, m, size, key, dtype):
     resumed = go(go(begin, n), n + m)
     whole = go(begin, n + m)
     assert int(whole.step) == n + m
-    assert_identical(resumed, whole)
+    assert same_bits(resumed, whole)
 
 
 @given(n=st.integers(1, 3), m=st.integers(0, 3), size=st.integers(1, 8), key=SEEDS)
@@ -250,6 +239,6 @@ def test_fit_goes_on_from_a_state_as_if_it_had_never_stopped(n, m, size, key):
     whole, history = fit(n + m)
     half, first = fit(n)
     resumed, rest = fit(n + m, half)
-    assert_identical(resumed, whole)
+    assert same_bits(resumed, whole)
     lines = [(record.step, record.epoch, record.loss) for record in history]
     assert [(record.step, record.epoch, record.loss) for record in (*first, *rest)] == lines

@@ -3,6 +3,8 @@
 import attrs
 import pytest
 import torch
+from cases.case import cast
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -21,13 +23,6 @@ from lincoln_fn.layers import (
 
 def normal(*shape, seed=0, dtype=torch.float64):
     return keys.normal(lf.Key(seed), shape, dtype=dtype)
-
-
-def within(given, expected, tolerance=1e-12):
-    assert given.shape == expected.shape
-    return bool(
-        (given.double() - expected.double()).abs().max() <= tolerance * expected.abs().max()
-    )
 
 
 # The formulas written out: the axes of a group, and the axes that the parameters are shared over.
@@ -104,18 +99,18 @@ def test_layers_compute_the_formula_written_out(layer, rows, shape, change):
     params = attrs.evolve(params, weight=weight.squeeze(), bias=bias.squeeze())
     given_y, cache = layer.forward(params, x)
     given_dx, dparams = layer.backward(params, cache, g)
-    assert within(given_y, y)
-    assert within(given_dx, dx)
-    assert within(dparams.weight, dweight.sum_to_size(shape).squeeze())
-    assert within(dparams.bias, dbias.sum_to_size(shape).squeeze())
+    assert same_number(given_y, y)
+    assert same_number(given_dx, dx)
+    assert same_number(dparams.weight, dweight.sum_to_size(shape).squeeze())
+    assert same_number(dparams.bias, dbias.sum_to_size(shape).squeeze())
 
 
 def test_batch_norm_keeps_the_statistics_that_its_docstring_names():
     x = normal(3, 4, 2, 5) * 2 + 5
     _, cache = batch_norm.forward(batch_norm.Params(None, None, None), x, eps=0.5)
-    assert within(cache.mean, x.mean((0, 2, 3)))
-    assert within(cache.rstd.flatten(), (x.var((0, 2, 3), correction=0) + 0.5) ** -0.5)
-    assert within(cache.var, x.var((0, 2, 3), correction=1))
+    assert same_number(cache.mean, x.mean((0, 2, 3)))
+    assert same_number(cache.rstd.flatten(), (x.var((0, 2, 3), correction=0) + 0.5) ** -0.5)
+    assert same_number(cache.var, x.var((0, 2, 3), correction=1))
 
 
 def test_gradient_has_no_part_along_a_constant_nor_along_x_hat():
@@ -134,7 +129,7 @@ def test_local_response_norm_sums_over_the_window_that_its_docstring_names(size,
     for c in range(6):
         near = [c + i for i in window if 0 <= c + i < 6]
         denominator = 2.0 + 0.3 / size * sum(x[:, j] ** 2 for j in near)
-        assert within(y[:, c], x[:, c] / denominator**0.5)
+        assert same_number(y[:, c], x[:, c] / denominator**0.5)
 
 
 # Running statistics.
@@ -156,10 +151,10 @@ def test_batch_norm_statistics_are_torchs_after_ten_steps(module, shape, momentu
         x = normal(*shape, seed=i, dtype=torch.float32) * (i + 1) + i
         theirs(x)
         params = ours.advance(params, ours.forward(params, x)[1])
-    assert within(params.running.mean, theirs.running_mean, 1e-6)
-    assert within(params.running.var, theirs.running_var, 1e-6)
-    assert params.running.num_batches.equal(theirs.num_batches_tracked)
-    assert within(ours.predict(params, x), theirs.eval()(x).detach(), 1e-6)
+    assert same_number(params.running.mean, theirs.running_mean)
+    assert same_number(params.running.var, theirs.running_var)
+    assert same_bits(params.running.num_batches, theirs.num_batches_tracked)
+    assert same_number(ours.predict(params, x), theirs.eval()(x).detach())
 
 
 @either
@@ -172,10 +167,10 @@ def test_instance_norm_statistics_are_torchs_after_ten_steps(affine, change):
         x = normal(4, 3, 5, seed=i, dtype=torch.float32) * (i + 1) + i
         theirs(x)
         params = ours.advance(params, ours.forward(params, x)[1])
-    assert within(params.running.mean, theirs.running_mean, 1e-6)
-    assert within(params.running.var, theirs.running_var, 1e-6)
+    assert same_number(params.running.mean, theirs.running_mean)
+    assert same_number(params.running.var, theirs.running_var)
     assert params.running.num_batches == 10
-    assert within(ours.predict(params, x), theirs.eval()(x).detach(), 1e-6)
+    assert same_number(ours.predict(params, x), theirs.eval()(x).detach())
 
 
 @either
@@ -186,8 +181,8 @@ def test_without_momentum_statistics_are_the_average_of_all_batches(norm, change
     params = layer.init(lf.Key(0), batches[0])
     for x in batches:
         params = layer.advance(params, layer.forward(params, x)[1])
-    assert within(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
-    assert within(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
+    assert same_number(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
+    assert same_number(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
 
 
 @either
@@ -201,8 +196,8 @@ def test_only_advance_makes_new_statistics_and_changes_nothing_else(norm, change
     advanced = layer.advance(params, cache)
     assert advanced.weight is params.weight
     assert advanced.bias is params.bias
-    assert not advanced.running.mean.equal(params.running.mean)
-    assert params.running.mean.equal(torch.zeros(3, dtype=torch.float64))
+    assert not same_bits(advanced.running.mean, params.running.mean)
+    assert same_bits(params.running.mean, torch.zeros(3, dtype=torch.float64))
     assert params.running.num_batches == 0
 
 
@@ -215,7 +210,7 @@ def test_without_running_statistics_predict_is_forward_and_nothing_advances(norm
     y, cache = layer.forward(params, x)
     assert params.running is None
     assert layer.advance is unchanged
-    assert layer.predict(params, x).equal(y)
+    assert same_bits(layer.predict(params, x), y)
     own_advance = change(norm(track_running_stats=True)).advance
     assert own_advance(params, cache) is params
 
@@ -231,7 +226,7 @@ def test_predict_uses_each_of_its_numbers(change):
         (instance_norm, lf.instance_norm(0.5, track_running_stats=True)),
     ):
         params = module.Params(weight, bias, running)
-        assert within(change(layer).predict(params, x), expected)
+        assert same_number(change(layer).predict(params, x), expected)
 
 
 # Edges.
@@ -247,7 +242,7 @@ def test_one_value_a_channel_has_no_statistics(change):
     assert str(error.value) == (
         "batch_norm: expected more than one value for each channel, got x of shape (1, 3)"
     )
-    assert layer.predict(params, x).equal(x)
+    assert same_bits(layer.predict(params, x), x)
     net = lf.serial(lf.dense(3), layer)
     with pytest.raises(lf.LayerError, match=r"^serial\[1\] batch_norm\(\): expected more than one"):
         net.forward(net.init(lf.Key(0), x), x)
@@ -294,7 +289,7 @@ def test_constant_input_gives_the_bias_and_a_finite_gradient(layer):
     channels = layer.name[:5] != "layer"
     expected = params.bias.view(-1, 1, 1) if channels else params.bias
     # x rstd and mean rstd, both about 7 / sqrt(eps), cancel to the last bits of float32.
-    assert within(y, expected.expand_as(y), 1e-3)
+    assert same_number(y, expected.expand_as(y), terms=7 / 1e-5**0.5, length=4)
     dx, dparams = layer.backward(params, cache, g)
     # rstd = 1 / sqrt(eps): large, not infinite.
     assert 1 < dx.abs().max() < 1e4
@@ -324,18 +319,14 @@ def test_a_large_mean_does_not_drown_the_variance(layer, memory):
     assert max(errors(layer, started(layer, x), x, g)) < limit
 
 
-def doubled(leaf):
-    return leaf.double() if leaf.is_floating_point() else leaf
-
-
 @pytest.mark.parametrize("norm", [lf.batch_norm(), lf.instance_norm(track_running_stats=True)])
 def test_predict_subtracts_a_large_mean_first(norm):
     x = normal(8, 4, 9, dtype=torch.float32) + 1e4
     params = norm.init(lf.Key(0), x)
     running = batch_norm.Running(torch.full((4,), 1e4), torch.ones(4), torch.tensor(1))
     params = attrs.evolve(params, running=running)
-    exact = norm.predict(lf.tree.map(doubled, params, states=True), x.double())
-    assert within(norm.predict(params, x), exact, 1e-6)
+    exact = norm.predict(cast(params), x.double())
+    assert same_number(norm.predict(params, x), exact, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("scale", [30.0, 1e4])
@@ -367,8 +358,12 @@ def test_batch_norm_is_right_over_millions_of_rows(shape, memory, change):
     running = layer.advance(params, layer.forward(params, x)[1]).running
     places = (0, *range(2, x.ndim))
     old = params.running
-    assert within(running.mean, 0.9 * old.mean + 0.1 * x.double().mean(places), 1e-6)
-    assert within(running.var, 0.9 * old.var + 0.1 * x.double().var(places), 1e-6)
+    assert same_number(
+        running.mean, 0.9 * old.mean + 0.1 * x.double().mean(places), dtype=torch.float32
+    )
+    assert same_number(
+        running.var, 0.9 * old.var + 0.1 * x.double().var(places), dtype=torch.float32
+    )
 
 
 @pytest.mark.parametrize("most", [1, 10**9], ids=["neighbours", "as it is"])
@@ -382,7 +377,7 @@ def test_fast_batch_norm_brings_many_numbers_together(shape, most, monkeypatch):
     for given, expected in zip(
         run(fast(layer), params, x, g), run(layer, params, x, g), strict=True
     ):
-        assert within(given, expected)
+        assert same_number(given, expected)
 
 
 @pytest.mark.parametrize("layer", with_fast(LAYERS))
@@ -415,7 +410,7 @@ def test_rms_norm_without_eps_is_torchs_in_every_dtype():
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         x = normal(5, 8, dtype=dtype) * 1e-3
         y, _ = rms_norm.forward(rms_norm.Params(None), x)
-        assert within(y, torch.nn.functional.rms_norm(x, (8,)), 1e-6)
+        assert same_number(y, torch.nn.functional.rms_norm(x, (8,)))
 
 
 @pytest.mark.parametrize("layer", with_fast(LAYERS))
@@ -436,12 +431,12 @@ def test_memory_order_does_not_matter(layer):
     for change in (strided, transposed, channels_last):
         for variant in ((change(x), g), (x, change(g)), (change(x), change(g))):
             for given, same in zip(run(layer, params, *variant), expected, strict=True):
-                assert within(given, same, 1e-12)
+                assert same_number(given, same)
     expanded = g[:, :, :, :1].expand_as(x)
     for given, same in zip(
         run(layer, params, x, expanded), run(layer, params, x, expanded.clone()), strict=True
     ):
-        assert within(given, same, 1e-12)
+        assert same_number(given, same)
 
 
 @pytest.mark.parametrize("layer", with_fast(LAYERS))
@@ -460,7 +455,7 @@ def test_vmap_goes_over_forward_and_backward(layer):
     together = torch.func.vmap(lambda x, g: tuple(run(layer, params, x, g)))(x, g)
     apart = zip(*(run(layer, params, *one) for one in zip(x, g, strict=True)), strict=True)
     for given, expected in zip(together, apart, strict=True):
-        assert within(given, torch.stack(expected), 1e-12)
+        assert same_number(given, torch.stack(expected))
 
 
 # torch imports its own scripts for the first jvp.
@@ -484,7 +479,7 @@ def test_derivatives_of_backward_are_those_of_the_gradient(layer):
         lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[0],
         lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[1],
     ):
-        assert within(f(by_hand), f(by_autograd), 1e-10)
+        assert same_number(f(by_hand), f(by_autograd))
 
 
 WITHOUT_BIAS = [
@@ -536,12 +531,12 @@ def test_an_empty_batch_goes_through_batch_norm_as_through_torchs(shape, momentu
     expected.sum().backward()
     dx, dparams = layer.backward(params, cache, torch.ones_like(y))
     assert y.shape == dx.shape == expected.shape
-    assert dparams.weight.equal(theirs.weight.grad)
-    assert dparams.bias.equal(theirs.bias.grad)
+    assert same_bits(dparams.weight, theirs.weight.grad)
+    assert same_bits(dparams.bias, theirs.bias.grad)
     running = layer.advance(params, cache).running
-    assert running.mean.equal(theirs.running_mean)
-    assert running.var.equal(theirs.running_var)
-    assert running.num_batches.equal(theirs.num_batches_tracked)
+    assert same_bits(running.mean, theirs.running_mean)
+    assert same_bits(running.var, theirs.running_var)
+    assert same_bits(running.num_batches, theirs.num_batches_tracked)
     assert layer.predict(params, x.detach()).shape == shape
 
 
@@ -564,8 +559,8 @@ def test_an_empty_batch_leaves_the_statistics_of_instance_norm(shape, change):
     x = torch.zeros(shape)
     params = layer.init(lf.Key(0), x)
     running = layer.advance(params, layer.forward(params, x)[1]).running
-    assert running.mean.equal(params.running.mean)
-    assert running.var.equal(params.running.var)
+    assert same_bits(running.mean, params.running.mean)
+    assert same_bits(running.var, params.running.var)
     assert running.num_batches == 1
 
 
@@ -580,25 +575,25 @@ def test_an_example_alone_is_a_batch_of_one(change):
     assert params.weight.shape == (3,)
     y, cache = layer.forward(params, x)
     batch_y, batch_cache = layer.forward(params, x[None])
-    assert within(y, batch_y[0])
+    assert same_number(y, batch_y[0])
     (dx, dparams), (batch_dx, batch_dparams) = (
         layer.backward(params, cache, g),
         layer.backward(params, batch_cache, g[None]),
     )
-    assert within(dx, batch_dx[0])
-    assert within(dparams.weight, batch_dparams.weight)
-    assert within(dparams.bias, batch_dparams.bias)
+    assert same_number(dx, batch_dx[0])
+    assert same_number(dparams.weight, batch_dparams.weight)
+    assert same_number(dparams.bias, batch_dparams.bias)
     advanced, batch_advanced = layer.advance(params, cache), layer.advance(params, batch_cache)
-    assert within(advanced.running.mean, batch_advanced.running.mean)
-    assert within(advanced.running.var, batch_advanced.running.var)
-    assert within(layer.predict(params, x), layer.predict(params, x[None])[0])
+    assert same_number(advanced.running.mean, batch_advanced.running.mean)
+    assert same_number(advanced.running.var, batch_advanced.running.var)
+    assert same_number(layer.predict(params, x), layer.predict(params, x[None])[0])
 
 
 def test_one_spatial_axis_of_batch_norm_may_be_left_out():
     layer = lf.batch_norm(spatial_axes=1)
     for x in (normal(5, 3), normal(5, 3, 4)):
         params = layer.init(lf.Key(0), x)
-        assert layer.forward(params, x)[0].equal(lf.batch_norm().forward(params, x)[0])
+        assert same_bits(layer.forward(params, x)[0], lf.batch_norm().forward(params, x)[0])
 
 
 # Initial parameters, errors and names.

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from test_per_example import check, close, example, norms_of, one_by_one, run_alone, to_float64
+from compare import same_bits, same_number
+from test_per_example import check, example, norms_of, one_by_one, run_alone, to_float64
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
@@ -69,14 +70,14 @@ def test_uses_are_put_together_by_their_factors():
     outer, more, rows = Outer(x, g, (9, 8)), Outer(y, h, (9, 8)), Rows(index, h, (9, 8))
     both = torch.add(outer, torch.add(torch.zeros(9, 8), rows))
     each = both.gradients()
-    close(each, outer.gradients() + rows.gradients())
+    assert same_number(each, outer.gradients() + rows.gradients())
     norms, kept = both.measured()
-    close(norms, norms_of(each))
+    assert same_number(norms, norms_of(each))
     assert isinstance(kept, Total)
     three = sum([outer, more, rows, Explicit(drawn(4, 9, 8))], torch.zeros(9, 8))
     assert len(three.terms) == 4
     norms, kept = three.measured()
-    close(norms, norms_of(three.gradients()))
+    assert same_number(norms, norms_of(three.gradients()))
     assert isinstance(kept, Explicit)
 
 
@@ -93,7 +94,7 @@ def test_a_sum_over_examples_needs_the_memory_of_a_few(monkeypatch):
     term = Outer(drawn(5, 3, 2), drawn(5, 3, 4, seed=1), (2, 4))
     total = term.square_sum()
     assert sizes == [2, 2, 1]
-    close(total, gradients(term).square().sum(0))
+    assert same_number(total, gradients(term).square().sum(0))
 
 
 def scaled():
@@ -138,7 +139,7 @@ def test_a_layer_with_another_input_grad_has_the_same_row():
     params, cache, g = example(net, drawn(5, 3))
     check(net, params, cache, g, one_by_one(net, params, cache, g))
     true = per_example.gradients(lf.serial(*map(lf.dense, (4, 3, 2))), params, cache, g)
-    close(per_example.gradients(net, params, cache, g)[0].weight, -true[0].weight)
+    assert same_number(per_example.gradients(net, params, cache, g)[0].weight, -true[0].weight)
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
@@ -162,12 +163,13 @@ def test_float32_of_lstm(layer, given, make):
     exact = to_float64(params), layer.forward(to_float64(params), to_float64(x[given]))[1]
     each = one_by_one(layer, *exact, to_float64(g))
     found = per_example.gradients(net, params, cache, g)
-    close(lf.tree.map(torch.Tensor.double, found), each, 1e-5)
-    close(per_example.squared_norms(net, params, cache, g).double(), norms_of(each), 1e-5)
+    assert same_number(found, each, dtype=torch.float32)
+    norms = per_example.squared_norms(net, params, cache, g)
+    assert same_number(norms, norms_of(each), dtype=torch.float32)
     weights = torch.linspace(0, 1, 5)
     weighted = per_example.weighted_sum(net, params, cache, g, weights)
     wanted = lf.tree.map(lambda d: torch.einsum("n,n...->...", weights.double(), d), each)
-    close(lf.tree.map(torch.Tensor.double, weighted), wanted, 1e-5)
+    assert same_number(weighted, wanted, dtype=torch.float32)
 
 
 def test_a_bfloat16_layer_is_measured_in_the_parameters_dtype():
@@ -178,7 +180,7 @@ def test_a_bfloat16_layer_is_measured_in_the_parameters_dtype():
     norms = per_example.squared_norms(net, params, cache, y)
     each = per_example.gradients(net, params, cache, y)
     assert {leaf.dtype for leaf in (norms, *lf.tree.leaves(each))} == {torch.float32}
-    torch.testing.assert_close(norms, norms_of(each))
+    assert same_number(norms, norms_of(each))
 
 
 def test_half_precision_is_summed_in_float32():
@@ -189,7 +191,7 @@ def test_half_precision_is_summed_in_float32():
     _, sites = lf.cotangents(net, params, cache, y)
     exact = sites[0].cache.double().mT @ sites[0].g.double(), sites[0].g.double().sum(1)
     alone = per_example.squared_norms(net.parts[0], params[0], cache[0], sites[0].g)
-    torch.testing.assert_close(alone.double(), norms_of(exact), rtol=1e-5, atol=0)
+    assert same_number(alone, norms_of(exact), length=500, dtype=torch.float32)
     assert norms.dtype is torch.float32
     weighted = per_example.weighted_sum(net, params, cache, y, torch.ones(3))
     each = per_example.gradients(net, params, cache, y)
@@ -286,7 +288,7 @@ def test_wrong_weights_are_refused(weights):
 def test_a_network_without_parameters():
     net, x = lf.serial(lf.relu(), lf.tanh()), drawn(5, 3)
     params, cache, g = example(net, x)
-    assert torch.equal(per_example.squared_norms(net, params, cache, g), torch.zeros(5))
+    assert per_example.squared_norms(net, params, cache, g).tolist() == [0] * 5
     assert per_example.gradients(net, params, cache, g) == ((), ())
     with pytest.raises(lf.LayerError, match="expected net to be a Layer"):
         per_example.gradients(None, params, cache, g)
@@ -298,5 +300,5 @@ def test_nothing_given_is_changed():
     tensors = lf.tree.leaves((params, cache, g), states=True)
     before = [tensor.clone() for tensor in tensors]
     check(net, params, cache, g, run_alone(net, params, x, g))
-    assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
+    assert same_bits(tensors, before)
     assert math.prod(x.shape) == 15

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import CASES
 from cases.case import normal
+from compare import same_bits
 from test_fastpath import LARGE, ROWS
 from test_initializers import ALL as INITIALIZERS
 from test_losses_table import TABLE as LOSSES
@@ -22,7 +23,6 @@ from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import adam_update, fast_optimizer, sgd_update
 from lincoln_fn.initializers import Fans
 from lincoln_fn.optim import chain
-from lincoln_fn.testing.purity import snapshot
 
 # torch warns of its own kl_div that "mean" is not the divergence.
 pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
@@ -35,18 +35,6 @@ def copies_of(thing):
     for protocol in PROTOCOLS:
         yield f"protocol {protocol}", pickle.loads(pickle.dumps(thing, protocol))
     yield "deepcopy", copy.deepcopy(thing)
-
-
-def assert_same(given, expected, way):
-    """Hold the structure, each dtype and every bit of two trees to be the same."""
-    assert lf.tree.same_structure(given, expected, states=True), way
-    pairs = zip(snapshot(of=given), snapshot(of=expected), strict=True)
-    for (path, a, *_), (_, b, *_) in pairs:
-        assert a.dtype == b.dtype, (way, path)
-        assert torch.equal(a, b) or torch.allclose(a, b, rtol=0, atol=0, equal_nan=True), (
-            way,
-            path,
-        )
 
 
 def assert_copies(thing, results):
@@ -62,7 +50,7 @@ def assert_copies(thing, results):
     for protocol in PROTOCOLS:
         made = pickle.loads(pickle.dumps(made, protocol))
     # What any of the ways loses, the last copy lacks.
-    assert_same(results(copy.deepcopy(made)), results(thing), "one way after the other")
+    assert same_bits(results(copy.deepcopy(made)), results(thing)), "one way after the other"
 
 
 def layer_results(x, layer):

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import torch
-from test_compile import CASES, LETTERS, TOKENS, assert_close, compiles
+from compare import same_number
+from test_compile import CASES, LETTERS, TOKENS, compiles
 from test_compile_rewrites import drawn
 from torch._inductor.utils import fresh_cache
 
@@ -26,7 +27,7 @@ def test_predictions_are_the_eager_ones(name):
     params, fast = net.init(lf.Key(3), x), lf.compile(net)
     few = x[:1] if name in ("lstm", "attention") else x
     for given in (x, few, x):
-        assert_close(fast.predict(params, given), net.predict(params, given))
+        assert same_number(fast.predict(params, given), net.predict(params, given))
     assert len(fast.predict.graphs) == (1 if few is x else 2)
 
 
@@ -35,7 +36,7 @@ def test_trees_go_in_and_come_out():
     net = lf.parallel(lf.dense(4), lf.relu())
     x = drawn(0, 5, 8), drawn(1, 5, 2)
     params = net.init(lf.Key(0), x)
-    assert_close(lf.compile(net).predict(params, x), net.predict(params, x))
+    assert same_number(lf.compile(net).predict(params, x), net.predict(params, x))
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -119,16 +120,16 @@ def test_autograd_and_torch_func_see_the_layer(monkeypatch):
     fast.predict(PARAMS, x).sum().backward()
     ours, x.grad = x.grad, None
     NET.predict(PARAMS, x).sum().backward()
-    assert_close(ours, x.grad)
+    assert same_number(ours, x.grad)
     mapped = torch.vmap(lambda row: fast.predict(PARAMS, row[None])[0])(X)
-    assert_close(mapped, NET.predict(PARAMS, X))
+    assert same_number(mapped, NET.predict(PARAMS, X))
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_layer_is_a_part_of_another():
     net = lf.serial(lf.compile(NET), lf.softmax())
     params = net.init(lf.Key(0), X)
-    assert_close(lf.compile(net).predict(params, X), net.predict(params, X))
+    assert same_number(lf.compile(net).predict(params, X), net.predict(params, X))
     (graph,) = net.parts[0].predict.graphs  # of numbers, and not of what only has a shape
     assert graph[0] == flatten((PARAMS, X))[1]
 
@@ -142,6 +143,6 @@ def test_a_prediction_is_found_on_disk(monkeypatch):
         monkeypatch.setattr(
             "lincoln_fn.compiler.graphs.by_inductor", lambda *given, **options: 1 / 0
         )
-        assert_close(lf.compile(NET).predict(PARAMS, X), expected)
+        assert same_number(lf.compile(NET).predict(PARAMS, X), expected)
         with pytest.warns(UserWarning, match="without being compiled.*ZeroDivisionError"):
             lf.compile(NET).predict(PARAMS, X[:2])

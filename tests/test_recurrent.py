@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases.case import normal
 from cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
+from compare import same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -44,7 +45,7 @@ def test_forward_is_the_formula_written_out(name):
         state = (torch.zeros(4, dtype=torch.float64),) * count
         for t in range(5):
             state = written_out(name, params.cells[0][0], x[n, t], state)
-            torch.testing.assert_close(y[n, t], state[0], rtol=1e-12, atol=1e-14)
+            assert same_number(y[n, t], state[0])
 
 
 @each
@@ -54,8 +55,8 @@ def test_a_sequence_in_two_pieces_equals_the_whole(layer, count):
     whole, last = layer.predict(params, (SEQUENCE, first))
     head, between = layer.predict(params, (SEQUENCE[:, :2], first))
     tail, last_again = layer.predict(params, (SEQUENCE[:, 2:], between))
-    torch.testing.assert_close(torch.cat([head, tail], 1), whole)
-    torch.testing.assert_close(last_again, last)
+    assert same_number(torch.cat([head, tail], 1), whole)
+    assert same_number(last_again, last)
 
 
 @each
@@ -64,11 +65,11 @@ def test_an_empty_sequence_hands_the_state_on(layer, count):
     x = (SEQUENCE[:, :0], states(count))
     (y, last), cache = layer.forward(params, x)
     assert y.shape == (2, 0, 4)
-    torch.testing.assert_close(last, x[1])
+    assert same_number(last, x[1])
     g_state = states(count, seed=9)
     dx, dparams = layer.backward(params, cache, (y, g_state))
     assert dx[0].shape == (2, 0, 3)
-    torch.testing.assert_close(dx[1], g_state)
+    assert same_number(dx[1], g_state)
     assert lf.tree.same_structure(dparams, params)
     assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
 
@@ -79,12 +80,12 @@ def test_an_example_masked_everywhere_keeps_its_state_and_gives_zeros(layer, cou
     mask = torch.zeros(2, 5, dtype=torch.bool)
     (y, last), cache = layer.forward(params, (SEQUENCE, states(count), mask))
     assert not y.any()
-    torch.testing.assert_close(last, states(count))
+    assert same_number(last, states(count))
     g = (torch.ones_like(y), lf.tree.map(torch.ones_like, last))
     (dx, dstate, dmask), dparams = layer.backward(params, cache, g)
     assert dmask is None
     assert not dx.any()
-    torch.testing.assert_close(dstate, g[1])
+    assert same_number(dstate, g[1])
     assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
 
 
@@ -92,12 +93,9 @@ def test_an_example_masked_everywhere_keeps_its_state_and_gives_zeros(layer, cou
 def test_what_a_mask_hides_does_not_matter(layer, count):
     params = layer.init(lf.Key(1), SEQUENCE)
     other = torch.where(MASK.unsqueeze(-1), SEQUENCE, 1e4)
-    for given, expected in zip(
-        lf.tree.leaves(layer.predict(params, (other, None, MASK))),
-        lf.tree.leaves(layer.predict(params, (SEQUENCE, None, MASK))),
-        strict=True,
-    ):
-        assert torch.equal(given, expected)
+    assert same_bits(
+        layer.predict(params, (other, None, MASK)), layer.predict(params, (SEQUENCE, None, MASK))
+    )
 
 
 @each
@@ -106,20 +104,17 @@ def test_bfloat16_and_views_are_taken(layer, count):
     params = layer.init(lf.Key(1), x)
     y, cache = layer.forward(params, x)
     dense, _ = layer.forward(params, x.contiguous())
-    torch.testing.assert_close(y, dense)
+    assert same_number(y, dense)
     g = normal(5, 2, 4, seed=2).transpose(0, 1)
-    for given, expected in zip(
-        lf.tree.leaves(layer.backward(params, cache, g)),
-        lf.tree.leaves(layer.backward(params, cache, g.contiguous())),
-        strict=True,
-    ):
-        torch.testing.assert_close(given, expected)
+    assert same_number(
+        layer.backward(params, cache, g), layer.backward(params, cache, g.contiguous())
+    )
 
     half = lf.tree.map(torch.Tensor.bfloat16, params)
     y_half, cache_half = layer.forward(half, x.bfloat16())
     dx, dparams = layer.backward(half, cache_half, g.bfloat16())
     assert {leaf.dtype for leaf in (y_half, dx, *lf.tree.leaves(dparams))} == {torch.bfloat16}
-    torch.testing.assert_close(y_half.float(), y, rtol=0.05, atol=0.05)
+    assert same_number(y_half, y, dtype=torch.bfloat16)
 
 
 def there_and_back(layer, params, x, g):
@@ -141,7 +136,7 @@ def test_length_first_is_the_same_turned(layer, count, mask):
     given = (turned(SEQUENCE), state, turned(mask))
     ours = there_and_back(other, params, given, (turned(g), g_state))
     expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
-    torch.testing.assert_close(lf.tree.leaves(ours), lf.tree.leaves(expected))
+    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
 
 
 @each
@@ -158,7 +153,7 @@ def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, mask, batc
     ours = there_and_back(one, params, (x, without[0], mask), (g[0], without[1]))
     of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
     expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
-    torch.testing.assert_close(lf.tree.leaves(ours), lf.tree.leaves(expected))
+    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
 
 
 CELLS = {"rnn": lf.rnn_cell(4), "gru": lf.gru_cell(4), "lstm": lf.lstm_cell(4)}
@@ -173,8 +168,8 @@ def test_a_cell_is_one_step_of_its_layer_with_the_same_parameters(name):
     for t in range(5):
         state = CELLS[name].predict(params.cells[0][0], (SEQUENCE[:, t], state))
         h = state if count == 1 else state[0]
-        torch.testing.assert_close(h, whole[:, t])
-    torch.testing.assert_close(state, lf.tree.map(lambda s: s[0], last))
+        assert same_number(h, whole[:, t])
+    assert same_number(state, lf.tree.map(lambda s: s[0], last))
 
 
 def test_errors_of_a_cell():

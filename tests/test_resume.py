@@ -11,6 +11,7 @@ from itertools import islice
 
 import pytest
 import torch
+from compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import Directory, every
@@ -38,13 +39,11 @@ EPOCHS = 3  # of six batches
 
 
 def assert_same_bits(given, expected):
-    names = lf.tree.paths(expected, states=True)
-    assert lf.tree.paths(given, states=True) == names
-    trees = (lf.tree.leaves(tree, states=True) for tree in (given, expected))
-    for name, a, b in zip(names, *trees, strict=True):
-        assert a.stride() == b.stride(), name
-        flat = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
-        assert torch.equal(*flat), name
+    assert same_bits(given, expected)
+    strides = (
+        [t.stride() for t in lf.tree.leaves(tree, states=True)] for tree in (given, expected)
+    )
+    assert next(strides) == next(strides)
 
 
 def begin(net, optimizer):

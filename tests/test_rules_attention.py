@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import largest, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -52,14 +53,13 @@ def test_each_projection_has_a_matrix_of_its_own(name, fast):
     x = X.clone().requires_grad_()
     ours = lf.tree.map(lambda leaf: leaf.clone().requires_grad_(), params.params)
     expected = attention(x, ours, bs)
-    torch.testing.assert_close(y, expected)
+    assert same_number(y, expected)
     leaves = lf.tree.leaves(ours)
     expected_dx, *gradients = torch.autograd.grad(expected, [x, *leaves], g)
-    torch.testing.assert_close(dx, expected_dx)
-    for dparam, gradient in zip(lf.tree.leaves(dparams.params), gradients, strict=True):
-        torch.testing.assert_close(dparam, gradient)
-    assert all(map(torch.equal, lf.tree.leaves(net.grads(params, cache, g)),
-                   lf.tree.leaves(dparams)))  # fmt: skip
+    assert same_number(dx, expected_dx)
+    # A bias of the keys moves all scores of a query alike: its gradient cancels.
+    assert same_number(lf.tree.leaves(dparams.params), gradients, terms=largest(g))
+    assert same_bits(net.grads(params, cache, g), dparams)  # fmt: skip
 
 
 def block_and_its_batch():
@@ -84,7 +84,7 @@ def test_a_transformer_trains_and_every_projection_has_an_angle(name):
     assert all(0 < angle < 180 for angle in of_projections)
     assert str(net.parts[1].parts[2]).count("(dense(") == 2  # both of the feed-forward network
     for before, after in zip(*map(rules.matrices.matrices, (first, state.params)), strict=True):
-        assert not torch.equal(before, after)
+        assert not same_bits(before, after)
 
 
 def test_a_block_begins_with_attention():
@@ -98,7 +98,6 @@ def test_a_block_begins_with_attention():
     dparams = direct.grads(params, cache, g)
     tail = lf.serial(*net.parts[1:3])
     expected_dx, expected = tail.backward(params[1:3], cache[1:3], g @ b)
-    for ours, own in zip(*map(lf.tree.leaves, (dparams[1:3], expected)), strict=True):
-        torch.testing.assert_close(ours, own)
+    assert same_number(dparams[1:3], expected)
     first = net.parts[0].grads(params[0], cache[0], expected_dx)
-    torch.testing.assert_close(dparams[0].weight, first.weight)
+    assert same_number(dparams[0].weight, first.weight)

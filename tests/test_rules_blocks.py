@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
+from test_rules import with_gradients
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -19,24 +21,10 @@ CONV = lf.serial(
 MLP = lf.serial(lf.dense(7), lf.relu(), lf.dense(4), lf.tanh(), lf.dense(3))
 
 
-def leaves(tree):
-    return lf.tree.leaves(tree)
-
-
 def run(net, x, seed=3):
     params = net.init(lf.Key(seed), x)
     y, cache = net.forward(params, x)
     return params, y, cache, normal(*y.shape, seed=1).double()
-
-
-def close(given, expected):
-    assert len(leaves(given)) == len(leaves(expected))
-    for one, other in zip(leaves(given), leaves(expected), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def with_gradients(params):
-    return lf.tree.map(lambda leaf: leaf.detach().clone().requires_grad_(), params)
 
 
 def test_direct_feedback_alignment_by_autograd():
@@ -55,17 +43,21 @@ def test_direct_feedback_alignment_by_autograd():
     h2 = torch.tanh(h1.detach() @ hidden.weight + hidden.bias)
     logits = h2.detach() @ last.weight + last.bias
     expected = logits.log_softmax(1)
-    torch.testing.assert_close(y, expected)
+    assert same_number(y, expected)
     (e,) = torch.autograd.grad(expected, logits, g, retain_graph=True)
     sent = [(h1, e @ first_b), (h2, e @ second_b), (logits, e)]
-    blocks = [[x, *leaves(conv), *leaves(norm)], leaves(hidden), leaves(last)]
+    blocks = [
+        [x, *lf.tree.leaves(conv), *lf.tree.leaves(norm)],
+        lf.tree.leaves(hidden),
+        lf.tree.leaves(last),
+    ]
     gradients = [
         gradient
         for (h, dh), inputs in zip(sent, blocks, strict=True)
         for gradient in torch.autograd.grad(h, inputs, dh)
     ]
-    close((dx, dparams), tuple(gradients))
-    close(net.grads(params, cache, g), dparams)
+    assert same_number(lf.tree.leaves((dx, dparams)), gradients)
+    assert same_number(net.grads(params, cache, g), dparams)
 
 
 def test_the_error_of_each_entry_of_a_sequence_goes_to_the_same_entry():
@@ -77,11 +69,11 @@ def test_the_error_of_each_entry_of_a_sequence_goes_to_the_same_entry():
     assert [b.shape for b in params[-1].matrices] == [(3, 5), (3, 4)]
     lstm = net.parts[0]
     expected = lstm.grads(params[0], cache[0], g @ params[-1].matrices[0])
-    close(net.grads(params, cache, g)[0], expected)
+    assert same_number(net.grads(params, cache, g)[0], expected)
     own = rules.direct_feedback_alignment(lf.serial(lf.lstm(5), lf.last_state(), lf.dense(3)))
     params, _, cache, g = run(own, x)
     dh = own.parts[1].input_grad((), cache[1], g @ params[-1].matrices[0])
-    close(own.grads(params, cache, g)[0], lstm.grads(params[0], cache[0], dh))
+    assert same_number(own.grads(params, cache, g)[0], lstm.grads(params[0], cache[0], dh))
 
 
 def test_feedback_is_drawn_by_its_initializer():
@@ -91,7 +83,7 @@ def test_feedback_is_drawn_by_its_initializer():
         assert 3 <= b.min() < b.max() <= 4
     default = rules.direct_feedback_alignment(MLP).init(lf.Key(0), ROWS)[-1].matrices
     assert [b.abs().max() < math.sqrt(6 / (3 + n)) for b, n in zip(default, (7, 4), strict=True)]
-    assert not torch.equal(default[0][:, :4], default[1])
+    assert not same_bits(default[0][:, :4], default[1])
     images = rules.direct_feedback_alignment(lf.serial(lf.conv2d(2, 3), lf.conv2d(4, 3)))
     with pytest.raises(lf.LayerError, match=r"expected an error of shape \(batch, n\)"):
         images.init(lf.Key(0), X)
@@ -116,8 +108,8 @@ def test_pepita_by_a_second_pass(reduction):
     (a1, a2), (b1, b2) = forward(ROWS), forward(changed)
     d1, d2 = (a1 - b1) / n, (a2 - b2) / n
     expected = [changed.mT @ d1, d1.sum(0), b1.mT @ d2, d2.sum(0), b2.mT @ g, g.sum(0)]
-    close((dx, dparams), ((ROWS - changed) / n, *expected))
-    close(net.grads(params, cache, g), dparams)
+    assert same_number(lf.tree.leaves((dx, dparams)), [(ROWS - changed) / n, *expected])
+    assert same_number(net.grads(params, cache, g), dparams)
 
 
 def test_pepita_of_convolutions_takes_the_activity_before_pooling():
@@ -137,7 +129,7 @@ def test_pepita_of_convolutions_takes_the_activity_before_pooling():
     d1, d3 = (a1 - b1) / 5, (a3 - b3) / 5
     weight = torch.nn.grad.conv2d_weight(changed, conv.weight.shape, d1)
     expected = [weight, d1.sum((0, 2, 3)), b2.mT @ d3, d3.sum(0), b3.mT @ e, e.sum(0)]
-    close(dparams, tuple(expected))
+    assert same_number(lf.tree.leaves(dparams), expected)
     assert last.weight.shape == (4, 3)
 
 
@@ -149,7 +141,7 @@ def test_pepita_drops_the_same_units_in_both_passes():
     assert dropped[0].any()
     assert not dweight[dropped.all(0)].any()
     moved = net.advance(params, cache)
-    assert not torch.equal(moved[1].key.bits, params[1].key.bits)
+    assert not same_bits(moved[1].key.bits, params[1].key.bits)
 
 
 def test_a_block_begins_with_each_layer_that_has_matrices():

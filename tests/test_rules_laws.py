@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -41,22 +42,6 @@ RULES = {
 every_rule = pytest.mark.parametrize("name", RULES)
 
 
-def leaves(tree):
-    return lf.tree.leaves(tree, states=True)
-
-
-def equal(given, expected):
-    if not lf.tree.same_structure(given, expected, states=True):
-        return False
-    return all(map(torch.equal, leaves(given), leaves(expected)))
-
-
-def close(given, expected):
-    assert lf.tree.same_structure(given, expected, states=True)
-    for one, other in zip(leaves(given), leaves(expected), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
 def trained(step, state, target, steps=3):
     for _ in range(steps):
         state, value = step(state, (X, target))
@@ -75,13 +60,13 @@ def test_the_split_has_the_bits_of_backward(name):
     net, params, cache, g = run(name)
     dx, dparams = net.backward(params, cache, g)
     given_dx, sites = lf.cotangents(net, params, cache, g)
-    assert equal(given_dx, dx)
-    assert equal(net.input_grad(params, cache, g), dx)
-    assert equal(lf.grads_at(net, params, sites), dparams)
+    assert same_bits(given_dx, dx)
+    assert same_bits(net.input_grad(params, cache, g), dx)
+    assert same_bits(lf.grads_at(net, params, sites), dparams)
     _, sites = lf.cotangents(net, params, cache, g, dx=False)
-    assert equal(lf.grads_at(net, params, sites), dparams)
-    assert equal(net.grads(params, cache, g), dparams)
-    assert equal(lf.walk.gradients(net, params, cache, g), dparams)
+    assert same_bits(lf.grads_at(net, params, sites), dparams)
+    assert same_bits(net.grads(params, cache, g), dparams)
+    assert same_bits(lf.walk.gradients(net, params, cache, g), dparams)
 
 
 @every_rule
@@ -97,7 +82,7 @@ def test_no_dx_is_computed_that_no_trained_part_needs(name):
     params = deaf.init(lf.Key(1), X)
     _, cache = deaf.forward(params, X)
     g = run(name)[3]
-    assert equal(deaf.grads(params, cache, g), net.grads(params, cache, g))
+    assert same_bits(deaf.grads(params, cache, g), net.grads(params, cache, g))
 
 
 @every_rule
@@ -108,8 +93,9 @@ def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
     for options in ({"fast": False}, {"fast": True}, {"donate": True}):
         state = lf.init_state(net, optimizer, lf.Key(1), X)
         states.append(trained(lf.make_step(net, loss, optimizer, **options), state, target)[0])
+    # A bias starts at 0, and its gradient is a sum that cancels: each step of 0.1 is rounded.
     for other in states[1:]:
-        close(other, states[0])
+        assert same_number(other, states[0], terms=0.1)
 
 
 @every_rule
@@ -118,7 +104,7 @@ def test_the_graph_of_a_compiled_step_computes_the_step(name, uncompiled):
     optimizer = lf.optim.sgd(0.1, momentum=0.9, weight_decay=0.01)
     step = lf.make_step(net, loss, optimizer)
     state = lf.init_state(net, optimizer, lf.Key(1), X)
-    close(trained(lf.compile(step), state, target), trained(step, state, target))
+    assert same_number(trained(lf.compile(step), state, target), trained(step, state, target))
 
 
 @every_rule
@@ -129,8 +115,8 @@ def test_a_checkpoint_resumes_with_the_same_bits(name, tmp_path):
     state, _ = trained(step, lf.init_state(net, optimizer, lf.Key(1), X), target, 2)
     lf.checkpoint.save(tmp_path / "state", state)
     loaded = lf.checkpoint.load(tmp_path / "state", like=state)
-    assert equal(loaded, state)
-    assert equal(trained(step, loaded, target), trained(step, state, target))
+    assert same_bits(loaded, state)
+    assert same_bits(trained(step, loaded, target), trained(step, state, target))
 
 
 @every_rule
@@ -140,13 +126,12 @@ def test_torch_trains_it_as_a_module(name):
     module = lf.interop.to_torch(net, params)
     y = module(X)
     expected, cache = net.forward(params, X)
-    close(lf.tree.map(torch.detach, y), expected)
+    assert same_number(lf.tree.map(torch.detach, y), expected)
     g = loss.backward(loss.forward(expected, target)[1])
     torch.autograd.backward(lf.tree.leaves(y), lf.tree.leaves(g))
     gradients = [p.grad for p in module.parameters()]
-    for given, dparam in zip(gradients, lf.tree.leaves(net.grads(params, cache, g)), strict=True):
-        torch.testing.assert_close(given, dparam)
-    close(module.as_params(), net.advance(params, cache))
+    assert same_number(gradients, lf.tree.leaves(net.grads(params, cache, g)))
+    assert same_number(module.as_params(), net.advance(params, cache))
 
 
 @every_rule
@@ -156,7 +141,7 @@ def test_its_tensors_have_names_and_are_found_by_them(name):
     named = lf.interop.to_state_dict(net, params)
     assert sum(t.numel() for t in named.values()) >= sum(t.numel() for t in lf.tree.leaves(params))
     given = lf.interop.from_state_dict(net, named, like=net.init(lf.Key(2), X))
-    close(lf.tree.leaves(given), lf.tree.leaves(params))
+    assert same_number(lf.tree.leaves(given), lf.tree.leaves(params))
 
 
 @every_rule
@@ -170,7 +155,7 @@ def test_summary_and_map_layers_see_its_parts(name):
     assert {"conv2d(3, 3, bias=False)", "dense(6)"} <= {layer.name for layer in seen.layers}
     plain = lf.map_layers(lambda la: lf.tanh() if la.name == "relu()" else la, net)
     assert "tanh()" in plain.name or name == "straight_through"
-    assert not equal(plain.predict(params, X), net.predict(params, X))
+    assert not same_bits(plain.predict(params, X), net.predict(params, X))
 
 
 # Learning
@@ -234,4 +219,4 @@ def test_a_compiled_step_is_the_step(name):
         for _ in range(3):
             state, value = taken(state, (x, labels))
         states.append((state, value))
-    close(*states)
+    assert same_number(*states)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
+from test_rules import with_gradients
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 import lincoln_fn as lf
@@ -14,20 +16,6 @@ LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
 BODY = lf.serial(
     lf.conv2d(4, 3), lf.relu(), lf.flatten(), lf.dense(7), lf.batch_norm(), lf.tanh(), lf.dense(3)
 )
-
-
-def leaves(tree):
-    return lf.tree.leaves(tree)
-
-
-def close(given, expected):
-    assert len(leaves(given)) == len(leaves(expected))
-    for one, other in zip(leaves(given), leaves(expected), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def with_gradients(params):
-    return lf.tree.map(lambda leaf: leaf.detach().clone().requires_grad_(), params)
 
 
 def similarities(z):
@@ -49,10 +37,10 @@ def test_similarity_matching_by_autograd(shape):
     loss = rules.similarity_matching(3)
     value, cache = loss.forward(z.detach(), LABELS)
     expected = similarity_loss(z, LABELS, 3)
-    torch.testing.assert_close(value, expected)
+    assert same_number(value, expected)
     gradient = torch.autograd.grad(expected, z)[0]
-    torch.testing.assert_close(loss.backward(cache), gradient)
-    torch.testing.assert_close(loss.backward(cache, torch.tensor(3.0).double()), 3 * gradient)
+    assert same_number(loss.backward(cache), gradient)
+    assert same_number(loss.backward(cache, torch.tensor(3.0).double()), 3 * gradient)
 
 
 def test_similarity_matching_at_its_edges():
@@ -98,10 +86,11 @@ def test_local_losses_by_autograd(kind):
         if kind != "prediction":
             features = h @ match.weight if match.weight.ndim == 2 else h
             total = total + (0.75 if kind == "both" else 1) * similarity_loss(features, LABELS, 3)
-    torch.testing.assert_close(value, total)
-    close((dx, dparams), torch.autograd.grad(total, [x, *leaves(ours)]))
-    close(net.grads(params, cache, loss.backward(loss_cache)), dparams)
-    torch.testing.assert_close(net.predict(params, IMAGES), BODY.predict(params[:7], IMAGES))
+    assert same_number(value, total)
+    expected = torch.autograd.grad(total, [x, *lf.tree.leaves(ours)])
+    assert same_number(lf.tree.leaves((dx, dparams)), list(expected))
+    assert same_number(net.grads(params, cache, loss.backward(loss_cache)), dparams)
+    assert same_number(net.predict(params, IMAGES), BODY.predict(params[:7], IMAGES))
 
 
 def test_the_head_of_images_is_a_convolution():
@@ -119,7 +108,7 @@ def test_the_head_of_images_is_a_convolution():
     h = nested.parts[0].predict(params[0], IMAGES)
     weight = match.weight.clone().requires_grad_()
     of_match = 0.99 * similarity_loss(torch.conv2d(h, weight, padding=1), LABELS, 3)
-    torch.testing.assert_close(dmatch.weight, *torch.autograd.grad(of_match, weight))
+    assert same_number(dmatch.weight, *torch.autograd.grad(of_match, weight))
 
 
 def test_the_local_loss_refuses_what_is_not_a_tuple():
@@ -145,16 +134,17 @@ def test_forward_forward_by_autograd():
     h1 = torch.relu(torch.nn.functional.rms_norm(x, (5,)) @ ours[1].weight + ours[1].bias)
     h2 = (h1 / h1.square().mean(1, keepdim=True).sqrt()).detach() @ ours[3].weight + ours[3].bias
     sums = torch.stack([h1.square().sum(1) - 3.5, h2.relu().square().sum(1) - 2], 1)
-    torch.testing.assert_close(goodness, sums)
+    assert same_number(goodness, sums)
     expected = 2 * binary_cross_entropy_with_logits(sums, target[:, None].expand(6, 2))
-    torch.testing.assert_close(value, expected)
-    close((dx, dparams), torch.autograd.grad(expected, [x, *leaves(ours)]))
-    close(net.grads(params, cache, loss.backward(loss_cache)), dparams)
+    assert same_number(value, expected)
+    gradients = torch.autograd.grad(expected, [x, *lf.tree.leaves(ours)])
+    assert same_number(lf.tree.leaves((dx, dparams)), list(gradients))
+    assert same_number(net.grads(params, cache, loss.backward(loss_cache)), dparams)
 
     each = torch.stack(
         [net.forward(params, rules.with_label(ROWS, torch.full((6,), c), 3))[0] for c in range(3)]
     )
-    torch.testing.assert_close(net.predict(params, ROWS), each[:, :, 1].mT)
+    assert same_number(net.predict(params, ROWS), each[:, :, 1].mT)
     alone = rules.forward_forward(lf.serial(*FF.parts[:3]), 3)
     assert alone.predict(params[:3], ROWS).shape == (6, 3)
 
@@ -163,27 +153,27 @@ def test_forward_forward_normalises_images():
     net = rules.forward_forward(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.conv2d(2, 3)), 3)
     params = net.init(lf.Key(2), IMAGES)
     goodness, cache = net.forward(params, IMAGES)
-    torch.testing.assert_close(goodness[:, 0], cache.outputs[0].square().sum((1, 2, 3)) - 60)
+    assert same_number(goodness[:, 0], cache.outputs[0].square().sum((1, 2, 3)) - 60)
     of_second = cache.caches[2].x.square().mean((1, 2, 3))
-    torch.testing.assert_close(of_second, torch.ones(6).double())
+    assert same_number(of_second, torch.ones(6).double())
     assert net.predict(params, IMAGES).shape == (6, 3)
 
 
 def test_batches_have_each_example_with_a_true_and_a_false_label():
     x, labels = normal(900, 2, 3), torch.arange(900) % 4
     given, target = rules.true_and_false_labels(lf.Key(0), x, labels, 4)
-    assert torch.equal(target, torch.cat((torch.ones(900), torch.zeros(900))))
+    assert same_bits(target, torch.cat((torch.ones(900), torch.zeros(900))))
     flat = given.flatten(1)
-    assert torch.equal(flat[:, 4:], x.flatten(1)[:, 4:].repeat(2, 1))
-    assert torch.equal(flat[:, :4].sum(1), torch.ones(1800))
+    assert same_bits(flat[:, 4:], x.flatten(1)[:, 4:].repeat(2, 1))
+    assert same_number(flat[:, :4].sum(1), torch.ones(1800))
     true, false = flat[:900, :4].argmax(1), flat[900:, :4].argmax(1)
-    assert torch.equal(true, labels)
+    assert same_bits(true, labels)
     offsets = ((false - labels) % 4).bincount(minlength=4)
     assert offsets[0] == 0
     assert offsets[1:].min() > 250
     again, _ = rules.true_and_false_labels(lf.Key(0), x, labels, 4)
-    assert torch.equal(again, given)
+    assert same_bits(again, given)
     other, _ = rules.true_and_false_labels(lf.Key(1), x, labels, 4)
-    assert not torch.equal(other, given)
+    assert not same_bits(other, given)
     with pytest.raises(lf.LayerError, match="with at least 7 numbers an example"):
         rules.with_label(x, labels, 7)

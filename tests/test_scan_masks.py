@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases.case import normal
+from compare import same_number
 from compositions import check_compiled, check_walks, run
 
 import lincoln_fn as lf
@@ -67,19 +68,11 @@ def test_it_equals_each_sequence_truncated(name):
         given = (g[rows, :length], of_end)
         (own_dx, own_of_state), own_dparams = net.backward(params, own_cache, given)
         total = lf.tree.map(torch.add, total, own_dparams)
-        pairs = [
-            (y[rows, :length], own),
-            (end, own_last),
-            (dx[rows, :length], own_dx),
-            (of_start, own_of_state),
-        ]
-        for ours, expected in pairs:
-            for one, other in zip(*map(lf.tree.leaves, (ours, expected)), strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+        given = y[rows, :length], end, dx[rows, :length], of_start
+        assert same_number(given, (own, own_last, own_dx, own_of_state))
         assert not y[n, length:].any()
         assert not dx[n, length:].any()
-    for one, other in zip(*map(lf.tree.leaves, (dparams, total)), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+    assert same_number(dparams, total)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +90,8 @@ def test_it_equals_the_recurrent_layers(layer, cell, mask):
     dx, dparams = layer.backward(params, cache, g)
     results = own_y, *net.backward(own, own_cache, own_g)
     expected = y, dx, dparams.cells[0][0]
-    for given, wanted in zip(*map(lf.tree.leaves, (results, expected)), strict=True):
-        torch.testing.assert_close(given, wanted.view(given.shape), rtol=1e-12, atol=1e-13)
+    expected = lf.tree.map(lambda given, wanted: wanted.view(given.shape), results, expected)
+    assert same_number(results, expected)
 
 
 def test_masked_gives_the_mask_to_a_scan():
@@ -109,10 +102,10 @@ def test_masked_gives_the_mask_to_a_scan():
     params = net.init(lf.Key(0), (x, MASK))
     y = net.predict(params, (x, MASK))
     other = torch.where(MASK.unsqueeze(-1), x, -3.0)
-    torch.testing.assert_close(net.predict(params, (other, MASK)), y)
+    assert same_number(net.predict(params, (other, MASK)), y)
     for n, length in enumerate(LENGTHS):
         alone = x[n : n + 1, :length], MASK[n : n + 1, :length]
-        torch.testing.assert_close(net.predict(params, alone), y[n : n + 1])
+        assert same_number(net.predict(params, alone), y[n : n + 1])
     lf.testing.check_layer(net, params, (x, MASK))
 
 
@@ -126,11 +119,10 @@ def test_each_example_has_a_gradient_of_its_own():
     norms = per_example.squared_norms(net, params, cache, g)
     for n in range(4):
         only = torch.zeros_like(g).index_copy(0, torch.tensor([n]), g[n : n + 1])
-        for ours, own in zip(*map(lf.tree.leaves, (found, net.grads(params, cache, only))),
-                             strict=True):  # fmt: skip
-            torch.testing.assert_close(ours[n], own)
+        of_n = lf.tree.map(lambda leaf, n=n: leaf[n], found)
+        assert same_number(of_n, net.grads(params, cache, only))
     squares = sum(leaf.flatten(1).square().sum(1) for leaf in lf.tree.leaves(found))
-    torch.testing.assert_close(norms, squares)
+    assert same_number(norms, squares)
 
 
 @pytest.mark.usefixtures("uncompiled")

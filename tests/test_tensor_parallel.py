@@ -3,9 +3,9 @@
 from functools import partial
 
 import attrs
-import numpy as np
 import pytest
 import torch
+from compare import same_bits, same_number
 from processes import run_in_processes
 
 import lincoln_fn as lf
@@ -213,10 +213,8 @@ def test_the_parts_together_are_what_one_process_computes(of_ranks):
         for results, _ in of_ranks:
             assert results[name].keys() == expected.keys()
             for key, arrays in results[name].items():
-                exact = key in ("params", "taken", "advanced")
-                tolerances = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-12, "atol": 1e-12}
-                for array, other in zip(arrays, expected[key], strict=True):
-                    np.testing.assert_allclose(array, other, **tolerances, err_msg=f"{name}: {key}")
+                same = same_bits if key in ("params", "taken", "advanced") else same_number
+                assert same(arrays, expected[key]), f"{name}: {key}"
 
 
 def test_what_all_processes_have_is_the_same_in_all_bit_for_bit(of_ranks):
@@ -224,8 +222,7 @@ def test_what_all_processes_have_is_the_same_in_all_bit_for_bit(of_ranks):
     for other in others:
         for name, results in first.items():
             for key, arrays in results.items():
-                for array, its in zip(arrays, other[name][key], strict=True):
-                    assert (array == its).all(), f"{name}: {key}"
+                assert same_bits(other[name][key], arrays), f"{name}: {key}"
 
 
 def refused(group):
@@ -327,10 +324,9 @@ def test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process(of_p
     values, state = taught(begin, lf.make_step(net, LOSS, optimizer))
     first = of_processes[0][1][1]
     for _, (its_values, arrays) in of_processes:
-        np.testing.assert_allclose(its_values, values, rtol=1e-10)
-        for array, its, other in zip(arrays, first, leaves(state), strict=True):
-            np.testing.assert_allclose(array, other, rtol=1e-7, atol=1e-9)
-            assert (array == its).all()
+        assert same_number(its_values, values)
+        assert same_number(arrays, leaves(state))
+        assert same_bits(arrays, first)
     assert values[-1] < values[0]
 
 
@@ -343,8 +339,7 @@ def test_the_gradients_of_one_process_are_right(name):
         lf.testing.check_layer(layer, params, case.x)
     expected = whole(case)
     for key, value in passes(layer, params, case.x, begin(case)[1]).items():
-        for leaf, other in zip(leaves(value), leaves(expected[key]), strict=True):
-            np.testing.assert_allclose(leaf, other, rtol=1e-13, atol=1e-13, err_msg=key)
+        assert same_number(value, expected[key])
 
 
 def test_half_precision_is_added_up_in_float32():

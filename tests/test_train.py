@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from cases.case import normal
+from compare import same_bits, same_number
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -17,14 +18,6 @@ NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
 X, T = normal(13, 5), keys.uniform(lf.Key(1), (13,), 0, 3).long()
 STATE = lf.init_state(NET, SGD, lf.Key(0), X)
 STEP = lf.make_step(NET, losses.nll(), SGD)
-
-
-def assert_identical(given, expected):
-    pairs = zip(
-        lf.tree.leaves(given, states=True), lf.tree.leaves(expected, states=True), strict=True
-    )
-    for a, b in pairs:
-        assert torch.equal(a, b)
 
 
 def columns(target):
@@ -94,7 +87,7 @@ def test_200_steps_equal_torchs_autograd_and_sgd(name):
         sgd.zero_grad()
         value.backward()
         sgd.step()
-        assert record.loss == pytest.approx(value.item(), rel=1e-10)
+        assert same_number(record.loss, value.item())
     assert int(state.step) == 200
     for layer, params in zip(linear, [p for p in state.params if p != ()], strict=True):
         for theirs, given in ((layer.weight.mT, params.weight), (layer.bias, params.bias)):
@@ -107,11 +100,10 @@ def test_a_step_is_forward_loss_backward_and_update():
     prediction, cache = NET.forward(STATE.params, X)
     expected, loss_cache = losses.nll().forward(prediction, T)
     _, dparams = NET.backward(STATE.params, cache, losses.nll().backward(loss_cache))
-    assert torch.equal(value, expected)
+    assert same_number(value, expected)
     moved = SGD.update(STATE.params, dparams, ())[0]
     # The step adds each gradient's product to the weight itself, which some processors round once.
-    for given, wanted in zip(lf.tree.leaves(state.params), lf.tree.leaves(moved), strict=True):
-        torch.testing.assert_close(given, wanted, rtol=1e-6, atol=1e-7)
+    assert same_number(state.params, moved)
     assert state.key is STATE.key
     assert (int(STATE.step), int(state.step)) == (0, 1)
 
@@ -120,10 +112,10 @@ def test_a_step_is_pure():
     leaves = lf.tree.leaves((STATE, X, T), states=True)
     before = [(leaf._version, leaf.clone()) for leaf in leaves]
     first, second = STEP(STATE, (X, T)), STEP(STATE, (X, T))
-    assert_identical(first, second)
+    assert same_bits(first, second)
     for leaf, (version, values) in zip(leaves, before, strict=True):
         assert leaf._version == version
-        assert torch.equal(leaf, values)
+        assert same_bits(leaf, values)
 
 
 def test_a_step_advances_what_the_update_made():
@@ -137,11 +129,11 @@ def test_a_step_advances_what_the_update_made():
     state = lf.init_state(net, SGD, lf.Key(0), X)
     new, _ = lf.make_step(net, losses.nll(), SGD)(state, (X, T))
     assert int(new.params[1].bits) == int(state.params[1].fold_in(1).bits)
-    assert not torch.equal(new.params[0].weight, state.params[0].weight)
+    assert not same_bits(new.params[0].weight, state.params[0].weight)
 
 
 def test_a_step_takes_a_list_as_a_data_loader_gives_it():
-    assert_identical(STEP(STATE, [X, T]), STEP(STATE, (X, T)))
+    assert same_bits(STEP(STATE, [X, T]), STEP(STATE, (X, T)))
 
 
 def test_a_step_says_what_it_is_made_of():
@@ -156,10 +148,8 @@ def test_a_traced_step_takes_the_same_steps(loss):
     for shift in range(3):
         batch = X.roll(shift, 0), T
         expected = step(state, batch)
-        pairs = [lf.tree.leaves(each, states=True) for each in (traced(state, batch), expected)]
-        for given, truth in zip(*pairs, strict=True):
-            # A tracer may take a fused kernel apart, which rounds in another order.
-            torch.testing.assert_close(given, truth, rtol=1e-5, atol=1e-6)
+        # A tracer may take a fused kernel apart, which rounds in another order.
+        assert same_number(traced(state, batch), expected)
         state = expected[0]
 
 
@@ -177,14 +167,14 @@ def test_a_traced_binary_loss_is_not_bound_to_its_example(loss):
     targets = torch.tensor([0, 0, 0, 0, 0, 0]), torch.tensor([0, 1, 0, 1, 1, 1])
     traced = make_fx(value_and_gradient)(predictions[0], targets[0])
     for batch in zip(predictions, targets, strict=True):
-        assert_identical(traced(*batch), value_and_gradient(*batch))
+        assert same_number(traced(*batch), value_and_gradient(*batch))
 
 
 def test_init_state_draws_parameters_and_the_runs_key_from_two_keys():
     state = lf.init_state(NET, SGD, lf.Key(7), X)
     for_params, run = lf.Key(7).split()
-    assert_identical(state.params, NET.init(for_params, X))
-    assert torch.equal(state.key.bits, run.bits)
+    assert same_bits(state.params, NET.init(for_params, X))
+    assert same_bits(state.key.bits, run.bits)
     assert state.opt_state == ()
     assert (state.step.dtype, int(state.step)) == (torch.int64, 0)
 
@@ -194,7 +184,7 @@ def test_train_yields_each_state_and_its_loss():
     states = [STATE]
     for state, record in lf.train(STEP, STATE, source):
         expected, value = STEP(states[-1], source[len(states) - 1])
-        assert_identical(state, expected)
+        assert same_bits(state, expected)
         assert record.loss == value.item()
         assert record.step == len(states) == int(state.step)
         states.append(state)
@@ -221,8 +211,7 @@ def test_resuming_at_a_state_is_going_on(taken):
     assert len(whole) == 9
     resumed = walk(whole[taken], whole[taken].step.item())
     assert len(resumed) == 8 - taken
-    for given, expected in zip(resumed, whole[taken + 1 :], strict=True):
-        assert_identical(given, expected)
+    assert same_bits(resumed, whole[taken + 1 :])
 
 
 def test_a_step_records_repr_is_readable():

@@ -2,30 +2,15 @@
 
 import pytest
 import torch
+from compare import same_bits, same_number
+from test_attention import normal, run
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.layer import map_layers, unchanged
 from lincoln_fn.layers import dense, dropout
 
 MHA = lf.multi_head_attention
 ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return keys.normal(lf.Key(seed), shape, dtype=dtype)
-
-
-def close(given, expected, rtol=1e-12, atol=1e-13):
-    for ours, theirs in zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
-
-
-def run(layer, x, g=None, params=None):
-    params = layer.init(lf.Key(0), x) if params is None else params
-    y, cache = layer.forward(params, x)
-    g = normal(*y.shape, seed=9).to(y.dtype) if g is None else g
-    return y, *layer.backward(params, cache, g)
 
 
 SEQUENCE, MEMORY, NARROW = normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2)
@@ -53,7 +38,7 @@ def test_dropout_stands_where_torch_has_it():
     h = normed(norm, x + h)
     f = dropped(hidden, torch.relu(dense.forward(first, h)[0]))
     f = dropped(last, dense.forward(second, f)[0])
-    close(layer.forward(params, x)[0], normed(norm_2, h + f))
+    assert same_number(layer.forward(params, x)[0], normed(norm_2, h + f))
 
 
 def states(params):
@@ -72,8 +57,8 @@ def test_every_key_of_a_decoder_moves_on(norm_first):
     assert len(before) == len(after) == 12
     assert not {int(bits) for bits in before} & {int(bits) for bits in after}
     assert lf.tree.paths(params) == lf.tree.paths(DECODER_WITHOUT[norm_first].init(lf.Key(0), x))
-    close(net.predict(params, x), net.predict(advanced, x))
-    assert not torch.equal(net.forward(advanced, x)[0], y)
+    assert same_number(net.predict(params, x), net.predict(advanced, x))
+    assert not same_bits(net.forward(advanced, x)[0], y)
 
 
 DECODER_WITHOUT = [
@@ -110,8 +95,8 @@ def test_a_stack_adds_up_what_its_blocks_make_of_the_memory():
     y_2, cache_2 = second.forward(params[1], (h, x[1]))
     (dh, of_second), dparams_2 = second.backward(params[1], cache_2, g)
     (dx, of_first), dparams_1 = first.backward(params[0], cache, dh)
-    close((y, dtarget, dmemory), (y_2, dx, of_first + of_second))
-    close(dparams, (dparams_1, dparams_2))
+    assert same_number((y, dtarget, dmemory), (y_2, dx, of_first + of_second))
+    assert same_number(dparams, (dparams_1, dparams_2))
 
 
 def test_padded_places_do_not_reach_the_others():
@@ -119,9 +104,9 @@ def test_padded_places_do_not_reach_the_others():
     net = lf.with_context(*[ENCODER(2, 7, 0.0)] * 3)
     params = net.init(lf.Key(0), (x, mask))
     y = net.predict(params, (x, mask))
-    close(y[:, :3], lf.serial(*net.parts).predict(params, x[:, :3]))
+    assert same_number(y[:, :3], lf.serial(*net.parts).predict(params, x[:, :3]))
     changed = torch.cat([x[:, :3], normal(2, 2, 6, seed=5)], 1)
-    close(net.predict(params, (changed, mask))[:, :3], y[:, :3])
+    assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
 
 
 def test_a_stack_learns():
@@ -148,8 +133,8 @@ def test_blocks_are_rebuilt_of_their_parts(block, x):
     assert same.name == block.name
     assert seen.count("dense(features)") == 1
     given, expected = same.init(lf.Key(0), x), block.init(lf.Key(0), x)
-    close(given, expected, 0, 0)
-    close(same.forward(given, x)[0], block.forward(expected, x)[0], 0, 0)
+    assert same_number(given, expected)
+    assert same_number(same.forward(given, x)[0], block.forward(expected, x)[0])
 
 
 def test_gradients_of_a_tuple_mirror_it():
@@ -167,7 +152,7 @@ def test_select_gives_zeros_to_what_it_leaves_out_and_sums_what_it_repeats():
     layer = lf.select(0, 0)
     _, cache = layer.forward((), x)
     dx, dparams = layer.backward((), cache, (torch.ones(2), torch.full((2,), 2.0)))
-    close(
+    assert same_number(
         dx, (torch.full((2,), 3.0), torch.zeros(3).double(), None, (torch.zeros(4).double(), None))
     )
     assert dparams == ()

@@ -10,6 +10,7 @@ import attrs
 import pytest
 import torch
 from cases.case import normal
+from compare import same_number
 from test_losses_table import REDUCTIONS, TABLE, P, X, labels, to
 from torch.func import jvp, vjp, vmap
 
@@ -88,14 +89,10 @@ def like(arrays, seed):
     return lf.tree.map(drawn, arrays)
 
 
-def assert_close(given, expected, dtype):
+def assert_close(given, expected):
     """Compare with a tolerance relative to the largest number of all."""
     scale = max(leaf.abs().max().item() for leaf in lf.tree.leaves(expected))
-    for ours, theirs in zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True):
-        # torch's jvp of a float32 number plus a number of Python's is a float64.
-        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-        assert torch.isfinite(ours).all()
-        assert (ours - theirs).abs().max().item() <= TOLERANCE[dtype] * scale + 1e-12
+    assert same_number(given, expected, terms=scale)
 
 
 def functions(case, dtype):
@@ -120,14 +117,12 @@ def test_forward_has_the_derivatives_that_backward_computes(case, dtype):
     value, dx = forward(x), like(x, 1)
     g = like(value, 2)
     gradient = backward(x, g)
-    assert_close(expected(x, g), gradient, dtype)
+    assert_close(expected(x, g), gradient)
     same, along = jvp(forward, (x,), (dx,))
-    assert_close(same, value, dtype)
-    products = zip(lf.tree.leaves(gradient), lf.tree.leaves(dx), strict=True)
-    sizes = [(a * b).abs().sum().item() for a, b in products]
-    products = zip(lf.tree.leaves(gradient), lf.tree.leaves(dx), strict=True)
-    difference = (g * along).sum() - sum((a * b).sum() for a, b in products)
-    assert abs(difference.item()) <= TOLERANCE[dtype] * sum(sizes) + 1e-12
+    assert_close(same, value)
+    products = [a * b for a, b in zip(*map(lf.tree.leaves, (gradient, dx)), strict=True)]
+    total, size = (sum(f(p).sum() for p in products) for f in (torch.Tensor.clone, torch.abs))
+    assert same_number((g * along).sum(), total, terms=size)
 
 
 @pytest.mark.parametrize(("case", "dtype"), EVERY)
@@ -136,9 +131,9 @@ def test_derivatives_of_backward_are_those_of_the_gradient(case, dtype):
     g, dx = like(forward(x), 2), like(x, 1)
     dg = like(g, 3)
     along, truth = (jvp(f, (x, g), (dx, dg)) for f in (backward, expected))
-    assert_close(along, truth, dtype)
+    assert_close(along, truth)
     back, truth = (vjp(f, x, g)[1](dx) for f in (backward, expected))
-    assert_close(back, truth, dtype)
+    assert_close(back, truth)
 
 
 @pytest.mark.parametrize(("case", "dtype"), EVERY)
@@ -151,7 +146,7 @@ def test_vmap_goes_over_predictions_and_cotangents(case, dtype):
 
     def check(given, *results):
         stacked = lf.tree.map(lambda *leaves: torch.stack(leaves), *results)
-        assert_close(given, stacked, dtype)
+        assert_close(given, stacked)
 
     check(vmap(forward)(xs), forward(x), forward(moved))
     check(vmap(backward)(xs, gs), backward(x, gs[0]), backward(moved, gs[1]))
@@ -179,8 +174,8 @@ def test_vmap_goes_over_examples(case, dtype):
 
     values, gradients = vmap(gradient, in_dims)(x, target)
     value, cache = case.loss.forward(x, target)
-    assert_close(values.sum(), value, dtype)
-    assert_close(gradients, case.loss.backward(cache), dtype)
+    assert_close(values.sum(), value)
+    assert_close(gradients, case.loss.backward(cache))
 
 
 def test_vmap_goes_over_sequences():

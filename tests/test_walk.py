@@ -6,39 +6,12 @@ import pytest
 import torch
 from cases import CASES
 from cases.case import normal
+from compare import same_bits, same_number
+from compositions import run
 from test_combinators import STATEFUL, X
 from torch.utils.flop_counter import FlopCounterMode
 
 import lincoln_fn as lf
-
-
-def leaves(tree):
-    return lf.tree.leaves(tree, states=True)
-
-
-def equal(given, expected):
-    """Return whether two trees have the same structure and the same bits."""
-    if not lf.tree.same_structure(given, expected, states=True):
-        return False
-    return all(map(torch.equal, leaves(given), leaves(expected)))
-
-
-def random_like(y):
-    return lf.tree.map(
-        lambda leaf: (
-            normal(*leaf.shape, seed=3).to(leaf.dtype)
-            if leaf.is_floating_point()
-            else torch.zeros_like(leaf)
-        ),
-        y,
-    )
-
-
-def run(layer, x):
-    params = layer.init(lf.Key(11), x)
-    y, cache = layer.forward(params, x)
-    return params, cache, random_like(y)
-
 
 COMBINED = {
     "alone": lambda layer: layer,
@@ -80,26 +53,26 @@ PAIRS = list(pairs())
 def test_the_split_has_the_bits_of_backward(name, case):
     layer = COMBINED[name](case.layer)
     x = (case.x, case.x) if name == "shared" else case.x
-    params, cache, g = run(layer, x)
+    params, _, cache, g = run(layer, x)
     dx, dparams = layer.backward(params, cache, g)
     given_dx, sites = lf.cotangents(layer, params, cache, g)
-    assert equal(given_dx, dx)
-    assert equal(layer.input_grad(params, cache, g), dx)
-    assert equal(lf.grads_at(layer, params, sites), dparams)
-    assert equal(layer.grads(params, cache, g), dparams)
+    assert same_bits(given_dx, dx)
+    assert same_bits(layer.input_grad(params, cache, g), dx)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(layer.grads(params, cache, g), dparams)
     _, sites = lf.cotangents(layer, params, cache, g, dx=False)
-    assert equal(lf.grads_at(layer, params, sites), dparams)
-    assert equal(lf.walk.gradients(layer, params, cache, g), dparams)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(lf.walk.gradients(layer, params, cache, g), dparams)
 
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_the_split_has_the_bits_of_backward_over_states(name):
     layer, x = STATEFUL[name]
-    params, cache, g = run(layer, x)
+    params, _, cache, g = run(layer, x)
     dx, dparams = layer.backward(params, cache, g)
     given_dx, sites = lf.cotangents(layer, params, cache, g)
-    assert equal(given_dx, dx)
-    assert equal(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(given_dx, dx)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
 
 
 def flops(function):
@@ -120,7 +93,7 @@ def flops(function):
     ids=str,
 )
 def test_the_split_makes_no_product_twice(layer):
-    params, cache, g = run(layer, X)
+    params, _, cache, g = run(layer, X)
 
     def split():
         _, sites = lf.cotangents(layer, params, cache, g)
@@ -131,15 +104,15 @@ def test_the_split_makes_no_product_twice(layer):
 
 def test_there_is_one_site_for_each_use_with_its_path():
     net = lf.serial(lf.shared(lf.dense(3)), lf.add(), lf.residual(lf.frozen(lf.dense(3))))
-    params, cache, g = run(net, (X, 2 * X))
+    params, _, cache, g = run(net, (X, 2 * X))
     _, sites = lf.cotangents(net, params, cache, g)
     assert [site.path for site in sites[0]] == ["0.0", "0.0"]
     assert sites[1].path == "1"
     assert [site.path for site in sites[2]] == ["2.0.0", "2.1", "2.2"]
     first, second = sites[0]
     assert first.layer.name == "dense(3)"
-    assert torch.equal(first.cache, X)
-    assert torch.equal(second.cache, 2 * X)
+    assert same_bits(first.cache, X)
+    assert same_bits(second.cache, 2 * X)
     assert sites[2][0].dparams is None
     with pytest.raises(AttributeError):
         first.g = g
@@ -147,11 +120,11 @@ def test_there_is_one_site_for_each_use_with_its_path():
 
 def test_what_shares_its_work_is_made_at_once():
     net = lf.serial(lf.dense(4), lf.layer_norm(), lf.dense(2))
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
     _, sites = lf.cotangents(net, params, cache, g)
     assert sites[0].dparams is None
     assert sites[2].dparams is None
-    assert equal(sites[1].dparams, net.grads(params, cache, g)[1])
+    assert same_bits(sites[1].dparams, net.grads(params, cache, g)[1])
 
 
 def test_without_dx_the_walk_ends_at_the_first_layer_that_is_trained():
@@ -160,12 +133,12 @@ def test_without_dx_the_walk_ends_at_the_first_layer_that_is_trained():
 
     still = lf.tanh().replace(backward=refused)
     net = lf.serial(still, lf.serial(still, lf.dense(3).replace(input_grad=refused)), lf.relu())
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
     dx, sites = lf.cotangents(net, params, cache, g, dx=False)
     assert dx is None
     assert sites[0].g is None
     assert sites[1][0].g is None
-    assert equal(lf.grads_at(net, params, sites), net.grads(params, cache, g))
+    assert same_bits(lf.grads_at(net, params, sites), net.grads(params, cache, g))
 
 
 # Visitors of one's own
@@ -181,7 +154,7 @@ DEEP = lf.serial(
 
 def test_a_visitor_that_returns_something_else_works_at_any_depth():
     net = DEEP
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
     seen = {}
 
     def squared_norm(layer, path, params, cache, g):
@@ -191,7 +164,7 @@ def test_a_visitor_that_returns_something_else_works_at_any_depth():
 
     dx, norms = lf.walk.back(squared_norm, net, params, cache, g)
     expected_dx, dparams = net.backward(params, cache, g)
-    assert equal(dx, expected_dx)
+    assert same_bits(dx, expected_dx)
     flat = []
 
     def listed(record):
@@ -200,7 +173,7 @@ def test_a_visitor_that_returns_something_else_works_at_any_depth():
 
     listed(norms[0])
     own = lf.tree.leaves(dparams[0])
-    torch.testing.assert_close(sum(flat), sum((leaf.double() ** 2).sum() for leaf in own))
+    assert same_number(sum(flat), sum((leaf.double() ** 2).sum() for leaf in own))
     assert set(seen) == {
         "0.0", "0.1.0", "0.1.1.0", "0.2", "1.0.0", "1.0.1", "2.0.0", "2.0.1", "3.0", "3.1", "3.2",
     }  # fmt: skip
@@ -209,13 +182,13 @@ def test_a_visitor_that_returns_something_else_works_at_any_depth():
 def test_a_parameter_that_is_used_in_several_places_gives_its_visitor_every_use():
     x = torch.tensor([[1, 2, 3]])
     net = lf.tied(lf.embedding(7, 4), lf.dense(4))
-    params, cache, g = run(net, x)
+    params, _, cache, g = run(net, x)
     _, records = lf.walk.back(
         lambda layer, path, params, cache, g: layer.backward(params, cache, g),
         net, params, cache, g,
     )  # fmt: skip
     whole = records[0].weight + records[2].weight
-    assert torch.equal(whole, net.grads(params, cache, g)[0].weight)
+    assert same_number(whole, net.grads(params, cache, g)[0].weight)
 
 
 def test_a_walk_there_with_forward_gives_y_and_the_cache():
@@ -229,8 +202,8 @@ def test_a_walk_there_with_forward_gives_y_and_the_cache():
 
         y, cache = lf.walk.there(visit, layer, params, x)
         expected_y, expected = layer.forward(params, x)
-        assert equal(y, expected_y), name
-        assert equal(cache, expected), name
+        assert same_bits(y, expected_y), name
+        assert same_bits(cache, expected), name
         assert paths
 
 
@@ -244,12 +217,12 @@ def test_an_output_is_patched_by_its_path():
 
     y, _ = lf.walk.there(patched, net, params, X)
     dense = net.parts[0].predict(params[0], X)
-    assert torch.equal(y, net.parts[2].predict(params[2], dense))
+    assert same_bits(y, net.parts[2].predict(params[2], dense))
 
 
 def test_a_visitors_error_names_the_place():
     net = lf.serial(lf.dense(4), lf.residual(lf.tanh()))
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
 
     def failing(layer, path, params, cache, g):
         if path == "1.0":
@@ -290,11 +263,11 @@ def alternating(*parts):
 def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
     net = alternating(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4)), lf.frozen(lf.dense(4)))
     lf.testing.check_layer(net, net.init(lf.Key(0), X), X)
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
     assert net.name == "alternating(dense(4), serial(dropout(p=0.3), dense(4)), frozen(dense(4)))"
-    assert not equal(net.advance(params, cache), params)
+    assert not same_bits(net.advance(params, cache), params)
     _, sites = lf.cotangents(net, params, cache, g)
-    assert equal(lf.grads_at(net, params, sites), net.grads(params, cache, g))
+    assert same_bits(lf.grads_at(net, params, sites), net.grads(params, cache, g))
     assert [row.path for row in lf.summary(net, X).layers] == ["0", "1", "1.0", "1.1", "2", "2.0"]
     tanhs = lf.map_layers(lambda layer: lf.tanh(), net)
     assert tanhs.name == "alternating(tanh(), serial(tanh(), tanh()), frozen(tanh()))"
@@ -302,8 +275,8 @@ def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
     state = lf.init_state(net, optimizer, lf.Key(0), X)
     new, value = lf.make_step(net, loss, optimizer)(state, (X, normal(6, 4)))
     assert torch.isfinite(value)
-    assert not equal(new.params[0], state.params[0])
-    assert equal(new.params[2], state.params[2])
+    assert not same_bits(new.params[0], state.params[0])
+    assert same_bits(new.params[2], state.params[2])
 
 
 # Functions that are replaced
@@ -312,19 +285,19 @@ def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
 @pytest.mark.parametrize("half", ["grads", "input_grad"])
 def test_a_replaced_half_recomposes_backward(half):
     layer = lf.dense(4)
-    params, cache, g = run(layer, X)
+    params, _, cache, g = run(layer, X)
     own = layer.replace(**{half: lambda params, cache, g: "mine"})
     dx, dparams = own.backward(params, cache, g)
     assert (dparams if half == "grads" else dx) == "mine"
     other = layer.backward(params, cache, g)[half == "input_grad"]
-    assert equal(dx if half == "grads" else dparams, other)
+    assert same_bits(dx if half == "grads" else dparams, other)
 
 
 def test_a_composition_with_a_function_of_its_own_is_a_single_layer():
     net = lf.serial(lf.dense(4), lf.relu())
     own = net.replace(backward=lambda params, cache, g: ("dx", "dparams"))
     assert own.parts == ()
-    params, cache, g = run(net, X)
+    params, _, cache, g = run(net, X)
     _, site = lf.cotangents(own, params, cache, g)
     assert (site.path, site.dparams) == ("", "dparams")
     assert lf.map_layers(lambda layer: lf.tanh(), own).name == "tanh()"
@@ -349,6 +322,6 @@ def test_a_layer_that_is_mapped_into_a_transformer_block_keeps_its_init():
 
     def found(net):
         params = net.init(lf.Key(0), x)
-        return [p for p in lf.tree.leaves(params) if torch.equal(p, torch.ones_like(p))]
+        return [p for p in lf.tree.leaves(params) if same_number(p, torch.ones_like(p))]
 
     assert len(found(lf.map_layers(with_ones, block))) == len(found(block)) + 2

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 import lincoln_fn as lf
@@ -43,6 +44,13 @@ class Case:
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Draw an input from the standard normal distribution."""
     return keys.normal(lf.Key(1000 + seed), shape)
+
+
+def cast(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """Convert the floating tensors of a tree."""
+    return lf.tree.map(
+        lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree, states=True
+    )
 
 
 def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Tensor:
