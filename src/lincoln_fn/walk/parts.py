@@ -123,40 +123,47 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 class Owned:
     """A composition's cache without other references: an entry is freed when it is read.
 
-    It can be read once, like the tuple that it was made from. A training step owns its caches, so
-    each part's cache is freed as soon as the backward walk has passed the part.
+    A training step owns its caches, so each part's cache is freed as soon as the backward walk has
+    passed the part. Only a composition that is declared with `reads_once` gets one; any other gets
+    the tuple of `forward`.
 
     Args:
-        entries: the caches of the parts.
+        entries: the caches of the parts. A list is shared, and its entries are replaced.
+        reader: the name of the composition that reads it.
 
     Example:
-        >>> cache = Owned(("first", "second"))
-        >>> cache[1], len(cache)
-        ('second', 2)
+        >>> cache = Owned(["first", "second", "third"], "mine")
+        >>> cache[1], cache[-1], len(cache)
+        ('second', 'third', 3)
         >>> cache[1]
         Traceback (most recent call last):
-        LookupError: entry 1 of an owned cache was taken before; take each entry once
+        lincoln_fn.shapes.LayerError: mine: reads entry 1 of its cache a second time, although it \
+is declared with reads_once=True; leave reads_once out
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_reader")
 
-    def __init__(self, entries: Iterable[Any]) -> None:  # Any: caches
-        self._entries = list(entries)
+    def __init__(self, entries: Iterable[Any], reader: str = "") -> None:  # Any: caches
+        self._entries = entries if isinstance(entries, list) else list(entries)
+        self._reader = reader
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getitem__(self, i: int) -> Any:  # Any: a cache
-        entry, self._entries[i] = self._entries[i], _TAKEN
-        if entry is _TAKEN:
-            raise LookupError(f"entry {i} of an owned cache was taken before; take each entry once")
+    def __getitem__(self, i: int | slice) -> Any:  # Any: a cache, or a tuple of them
+        if isinstance(i, slice):
+            return tuple(self[j] for j in range(*i.indices(len(self))))
+        entry, self._entries[i] = self._entries[i], _READ
+        if entry is _READ:
+            problem = f"reads entry {i} of its cache a second time, although it is declared with"
+            raise LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
         return owned(entry)
 
     def __repr__(self) -> str:
         return brief(whole(self))
 
 
-_TAKEN = object()
+_READ = object()
 
 
 def owned(cache: Cache) -> Cache:
@@ -167,6 +174,27 @@ def owned(cache: Cache) -> Cache:
         (2, 'first')
     """
     return Owned(cache) if type(cache) is tuple else cache
+
+
+def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
+    """Return a composition's cache as its loop reads it: an owned one only if it is read once.
+
+    Args:
+        cache: any, or an `Owned`, which is refused if it was read before.
+        reader: the composition's name.
+        once: whether the loop reads each entry once.
+
+    Example:
+        >>> readable(owned(("first", "second")), "mine")
+        ('first', 'second')
+    """
+    if type(cache) is not Owned:
+        return cache
+    if any(entry is _READ for entry in cache._entries):
+        problem = "its cache was read before: a combinator around it uses an entry of its own cache"
+        mend = "twice, although it is declared with reads_once=True; leave reads_once out there"
+        raise LayerError(reader, f"{problem} {mend}")
+    return Owned(cache._entries, reader) if once else whole(cache)
 
 
 def whole(cache: Cache) -> Cache:
