@@ -8,6 +8,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.layer import unbound
 
 X = normal(5, 3)
 G = normal(5, 2, seed=1)
@@ -211,7 +212,7 @@ def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
     )
     assert layer.predict(None, None) == "predicted"
     layer = NOISY.replace(name="quiet()")
-    assert (repr(layer), layer.advance, layer.init) == ("quiet()", advance, init)
+    assert (repr(layer), layer.advance, unbound(layer.init)) == ("quiet()", advance, init)
     assert NOISY.name == "noisy()"
 
 

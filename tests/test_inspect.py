@@ -46,7 +46,10 @@ each = pytest.mark.parametrize("name", NETWORKS)
 
 
 def doubled(tree):
-    return lf.tree.map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, tree)
+    def wide(leaf):
+        return leaf.double() if leaf.is_floating_point() else leaf
+
+    return lf.tree.map(wide, tree, states=True)
 
 
 def by_autograd(net, params, x):

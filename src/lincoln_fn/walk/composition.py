@@ -213,7 +213,7 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
-        check_kinds(self.label, key=(key, Key))
+        check_kinds(self.label, ".init(key, x)", key=(key, Key))
         return self.init(self.placed, key, x)
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:

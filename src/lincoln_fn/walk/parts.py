@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -15,6 +17,8 @@ from lincoln_fn.record import State, brief
 from lincoln_fn.shapes import LayerError, placed
 
 R = TypeVar("R")
+_WALK: Final = Path(__file__).parent
+_LIBRARY: Final = _WALK.parent
 
 
 def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -66,8 +70,8 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            given = arguments[-1]
-            raise placed_error(error, self.position, self.layer, self.doing, given) from error
+            moved = placed_error(error, self.position, self.layer, self.doing, arguments[-1])
+            raise moved from moved.__cause__
 
 
 # Errors that a layer's function, or its arguments, may raise.
@@ -79,6 +83,9 @@ def placed_error(
 ) -> LayerError:
     """Make an error that names the position of the part that raised another.
 
+    It takes the place of a `LayerError`: it has its cause and its traceback, without the walk's own
+    frames, of which every level of a network adds some. Any other error is its cause.
+
     Args:
         error: the error.
         position: of the part, such as "serial[0]".
@@ -87,12 +94,32 @@ def placed_error(
         given: its last argument.
 
     Returns:
-        The error to raise instead.
+        The error to raise instead, from its `__cause__`.
     """
     if isinstance(error, LayerError):
-        return placed(error, position, layer)
+        moved = placed(error, position, layer)
+        moved.__cause__ = error.__cause__
+        return moved.with_traceback(_without_walk(error.__traceback__))
     problem = f"{doing} raised {type(error).__name__} on {brief(given)}: {error}"
-    return LayerError(f"{position} {layer}", problem)
+    made = LayerError(f"{position} {layer}", problem)
+    made.__cause__ = error
+    return made
+
+
+def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop the library's frames before the last one of the walk; a user's own frames stay."""
+    frames: list[TracebackType] = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    files = [Path(frame.tb_frame.f_code.co_filename) for frame in frames]
+    last = max((i for i, file in enumerate(files) if file.parent == _WALK), default=0)
+    kept = None
+    for i in reversed(range(len(frames))):
+        if i >= last or _LIBRARY not in files[i].parents:
+            frame = frames[i]
+            kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:

@@ -118,7 +118,8 @@ class _Parts:
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, inside(self.path, i), params, x)
         except ERRORS as error:
-            raise placed_error(error, f"{self.label}[{i}]", part.name, "forward", x) from error
+            moved = placed_error(error, f"{self.label}[{i}]", part.name, "forward", x)
+            raise moved from moved.__cause__
         return result
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
@@ -258,7 +259,8 @@ class _PartsBack(_Parts):
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            raise placed_error(error, f"{self.label}[{i}]", part.name, "backward", g) from error
+            moved = placed_error(error, f"{self.label}[{i}]", part.name, "backward", g)
+            raise moved from moved.__cause__
         return result
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
