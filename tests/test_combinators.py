@@ -18,6 +18,7 @@ STATEFUL = {
     "branch": (lf.branch(BLOCK, lf.dropout(0.2), merge=lf.concatenate()), X),
     "shared": (lf.shared(BLOCK), (X, normal(5, 3, seed=1), normal(7, 3, seed=2))),
     "tied": (lf.tied(lf.embedding(7, 3), BLOCK), torch.tensor([1, 6, 0, 1, 3])),
+    "tied to frozen": (lf.tied(lf.frozen(lf.embedding(7, 3)), BLOCK), torch.tensor([1, 6, 0, 1])),
     "repeat": (lf.repeat(2, BLOCK), X),
     "frozen": (lf.frozen(BLOCK), X),
     "checkpointed": (lf.checkpointed(BLOCK), X),

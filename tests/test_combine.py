@@ -9,6 +9,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.layer import unbound
 
 X = normal(5, 3)
 G = normal(5, 2, seed=1)
@@ -208,7 +209,7 @@ def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
     )
     assert layer.predict(None, None) == "predicted"
     layer = NOISY.replace(name="quiet()")
-    assert (repr(layer), layer.advance, layer.init) == ("quiet()", advance, init)
+    assert (repr(layer), layer.advance, unbound(layer.init)) == ("quiet()", advance, init)
     assert NOISY.name == "noisy()"
 
 
@@ -237,6 +238,56 @@ def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimize
     trained, frozen = states
     assert same_number(frozen.params[0].weight, trained.params[0].weight)
     assert same_number(frozen.params[2].bias, trained.params[2].bias)
+
+
+def rows_of(params, x):
+    return x @ params.weight, x
+
+
+def rows_of_backward(params, x, g):
+    return g @ params.weight.mT, lf.layers.embedding.Params(x.mT @ g)
+
+
+# An embedding of distributions over indices, which has a dx.
+TABLE = lf.Layer(
+    "table()", rows_of, rows_of_backward,
+    lambda key, x: lf.embedding(5, 3).init(key, torch.zeros(1, dtype=torch.long)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [lf.frozen, lambda layer: lf.frozen(lf.frozen(layer))])
+def test_scores_do_not_train_a_frozen_embedding(wrap):
+    frozen, plain = lf.tied(wrap(TABLE), lf.dense(3)), lf.tied(TABLE, lf.dense(3))
+    x = normal(4, 5)
+    params = frozen.init(lf.Key(0), x)
+    inner = params[0].params
+    inner = getattr(inner, "params", inner)
+    y, cache = frozen.forward(params, x)
+    g = normal(*y.shape, seed=1)
+    dx, dparams = frozen.backward(params, cache, g)
+    of_x, expected = plain.backward((inner, params[1]), plain.forward((inner, params[1]), x)[1], g)
+    assert dparams[0] is params[0]
+    assert torch.equal(dx, of_x)
+    for ours, wanted in zip(lf.tree.leaves(dparams), lf.tree.leaves(expected[1]), strict=True):
+        assert torch.equal(ours, wanted)
+    assert lf.tree.paths(frozen.grads(params, cache, g)) == ["1.weight", "1.bias"]
+    assert [row.path for row in lf.summary(frozen, x).layers][-1] == "2"
+
+    loss, optimizer = lf.losses.mse(), lf.optim.sgd(0.1)
+    state = lf.init_state(frozen, optimizer, lf.Key(0), x, params=params)
+    state, _ = lf.make_step(frozen, loss, optimizer)(state, (x, y + 1))
+    assert torch.equal(lf.tree.leaves(state.params[0], states=True)[0], inner.weight)
+
+
+def test_an_embedding_without_a_matrix_is_refused_by_tied():
+    net = lf.tied(lf.Layer("mine()", lambda params, x: (x, None), print), lf.identity())
+    expected = (
+        r"tied: expected params with a weight of shape \(n_embeddings, n_features\), got \(\)"
+    )
+    with pytest.raises(lf.LayerError, match=expected):
+        net.predict(((), ()), normal(2, 3))
+    with pytest.raises(lf.LayerError, match=r"tied\[2\] scores\(\): expected params with a weight"):
+        net.backward(((), ()), (None, normal(2, 3), normal(2, 3)), normal(2, 4))
 
 
 def test_a_layer_is_frozen():

@@ -13,7 +13,7 @@ from processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
-from lincoln_fn.layer import no_params
+from lincoln_fn.layer import no_params, unbound
 from lincoln_fn.losses._sums import sum_of
 
 SHARDS = 4
@@ -69,7 +69,7 @@ def zero_3(net, group):
     return lf.serial(
         *(
             part
-            if part.init is no_params or part.name.startswith("dropout")
+            if unbound(part.init) is no_params or part.name.startswith("dropout")
             else distributed.fully_sharded(part, group)
             for part in net.parts
         )

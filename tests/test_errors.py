@@ -1,5 +1,7 @@
 """What a layer is wrongly given: one message with layer, position, expected and given."""
 
+import traceback
+
 import pytest
 import torch
 
@@ -189,3 +191,42 @@ def test_an_error_keeps_its_cause():
         "serial[0] mine()",
         "forward raised RuntimeError on float32[2, 3]: no such thing",
     )
+
+
+def refusing(params, *arguments):
+    raise LayerError("mine()", "no such thing")
+
+
+def handing_on(visit, params, x):
+    return visit(0, params, x)
+
+
+WALKS = {
+    "forward": lambda net, params, x: net.forward(params, x),
+    "predict": lambda net, params, x: net.predict(params, x),
+    "a visitor": lambda net, params, x: lf.walk.there(
+        lambda layer, path, params, x: layer.forward(params, x), net, params, x
+    ),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize(("function", "tracebacks"), [(refusing, 1), (failing, 2)])
+def test_an_error_deep_inside_is_one_traceback_with_the_frame_that_raised_it(
+    walk, function, tracebacks
+):
+    own = lf.Layer("mine()", function, function)
+    net = lf.walk.composition("around", (own,), handing_on, handing_on)
+    params = ()
+    for _ in range(4):
+        net, params = lf.serial(lf.relu(), lf.residual(net)), ((), (params, ()))
+    with pytest.raises(LayerError) as caught:
+        WALKS[walk](net, params, X)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert caught.value.where == "serial[1] residual[0] " * 4 + "around[0] mine()"
+    assert printed.count("Traceback (most recent call last)") == tracebacks
+    assert printed.count(f"in {function.__name__}\n") == 1
+    assert printed.count("in handing_on\n") == 1
+    assert printed.count("\n") < 60
+    cause = caught.value.__cause__
+    assert cause is None if function is refusing else isinstance(cause, RuntimeError)

@@ -10,6 +10,8 @@ import lincoln_fn as lf
 from lincoln_fn.interop import from_torch
 
 BY_FUNCTION = "; make a layer of it by from_function"
+# Behind it, where a module has parameters.
+CALL = " of torch.func.functional_call(module, params, (x,))"
 
 
 class Own(nn.Linear):
@@ -120,7 +122,8 @@ def half_frozen():
 def test_what_has_no_counterpart_is_named_with_its_path(module, message):
     with pytest.raises(lf.LayerError) as raised:
         from_torch(module)
-    assert str(raised.value) == message
+    has_params = BY_FUNCTION in message and next(module.parameters(), None) is not None
+    assert str(raised.value) == message + (CALL if has_params else "")
 
 
 def test_tied_parameters_are_refused():
@@ -128,11 +131,19 @@ def test_tied_parameters_are_refused():
     module[1].weight = module[0].weight
     with pytest.raises(lf.LayerError) as raised:
         from_torch(module)
-    problem = "0.weight and 1.weight are one tensor; say it by shared or tied"
-    assert str(raised.value) == f"from_torch: {problem}"
+    problem = "0.weight and 1.weight are one tensor, and would become two"
+    mend = "which keeps it one; or convert the parts one by one, and connect them by lf.tied"
+    assert str(raised.value) == f"from_torch: {problem}{BY_FUNCTION}{CALL}, {mend}"
     norm = nn.BatchNorm1d(3, affine=False)
     with pytest.raises(lf.LayerError, match=r"0\.running_mean and 1\.running_mean"):
         from_torch(nn.Sequential(norm, norm))
+
+
+def test_a_part_without_counterpart_is_named_before_tied_parameters():
+    module = nn.Sequential(nn.Linear(3, 3), Own(3, 3))
+    module[1].weight = module[0].weight
+    with pytest.raises(lf.LayerError, match="from_torch: 1 Own: has no counterpart here"):
+        from_torch(module)
 
 
 def test_a_parameter_that_the_counterpart_has_not_is_refused():
@@ -140,5 +151,5 @@ def test_a_parameter_that_the_counterpart_has_not_is_refused():
     module.register_buffer("mask", torch.ones(3))
     with pytest.raises(lf.LayerError) as raised:
         from_torch(module)
-    problem = f"expected tensors by torch's names; mask: unexpected{BY_FUNCTION}"
+    problem = f"expected tensors by torch's names; mask: unexpected{BY_FUNCTION}{CALL}"
     assert str(raised.value) == f"from_torch: Linear: {problem}"

@@ -34,6 +34,7 @@ NETS = [
     (lf.serial(lf.scan(lf.gru_cell(4)), lf.ode(lf.dense(4))), X),
     (lf.fixed_point(lf.rnn_cell(4), shape=(4,)), X[0]),
     (lf.tied(lf.embedding(7, 6), lf.dense(6)), torch.tensor([[1, 2]])),
+    (lf.tied(lf.frozen(lf.embedding(7, 6)), lf.dense(6)), torch.tensor([[1, 2]])),
     (lf.serial(lf.embedding(7, 6), lf.positional_embedding(9)), torch.tensor([[1, 2]])),
     (
         lf.with_context(lf.transformer_decoder_block(2, 8), lf.transformer_decoder_block(2, 8)),

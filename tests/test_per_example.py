@@ -162,6 +162,7 @@ COMPOSITIONS = {
     ),
     "tied": (tied(), TOKENS),
     "tied, one token": (tied(), TOKENS[:, :1]),
+    "tied to frozen": (lf.tied(lf.frozen(lf.embedding(6, 2)), lf.dense(2)), TOKENS),
     "checkpointed": (lf.checkpointed(BLOCK), X),
     "frozen": (lf.serial(lf.dense(4), lf.frozen(BLOCK), lf.dense(2)), X),
     "frozen first": (lf.serial(lf.frozen(BLOCK), lf.dense(2)), X),

@@ -21,6 +21,8 @@ from typing import (
 import numpy as np
 from torch import Tensor
 
+from lincoln_fn._mends import is_function
+
 # Any: a type as a signature writes it. Python has no name for what `int`, `int | None` and
 # `tuple[int, ...]` have in common.
 Hint: TypeAlias = Any
@@ -106,7 +108,8 @@ def _is_of(hint: Hint, value: object) -> bool:
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in get_args(hint))
     if origin is Callable:  # a constructor is not what it makes: `sgd(cosine)`
-        return callable(value) and not isinstance(value, type) and not hasattr(value, "is_checked")
+        is_made = isinstance(value, type) or hasattr(value, "is_checked")
+        return is_function(value) and not is_made
     kind = origin or hint  # `typing` has classes that no file is an instance of: TextIO
     is_class = isinstance(kind, type) and kind.__module__ != "typing"
     return not is_class or isinstance(value, kind)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
-from lincoln_fn._mends import mend_of, shown
+from lincoln_fn._mends import is_function, mend_of, shown
 from lincoln_fn.shapes import LayerError
 
 
@@ -49,8 +50,44 @@ def check_functions(kind: str, where: object, **functions: object) -> None:
     if not isinstance(where, str):
         raise wrong_kind(kind, "name", where, "the code that makes it")
     for name, function in functions.items():
-        if not callable(function):
+        if not is_function(function):
             raise wrong_kind(where, name, function, "a function")
+
+
+def check_not_missing(
+    where: str,
+    call: str,
+    names: Sequence[str],
+    arguments: tuple[object, ...],
+    options: Mapping[str, object],
+) -> None:
+    """Check that a call has the key, and everything else that is required.
+
+    Args:
+        where: the function.
+        call: how it is called, such as "net.init(lf.Key(0), x)".
+        names: its required arguments in their order, the key among them.
+        arguments: those given by position.
+        options: those given by name.
+
+    Raises:
+        LayerError: if one is missing. A missing key is named first, wherever it stands.
+
+    Example:
+        >>> check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), (torch.ones(2),), {})
+        Traceback (most recent call last):
+        lincoln_fn.shapes.LayerError: init: expected a key and x, got no key; write \
+net.init(lf.Key(0), x)
+    """
+    missing = [name for name in names[len(arguments) :] if name not in options]
+    if not missing:
+        return
+    given = (*arguments, *options.values())
+    if not any(type(value).__name__ == "Key" for value in given):
+        missing = ["key"]
+    needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
+    lacks = " and ".join(f"no {name}" for name in missing)
+    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}")
 
 
 def check_int(where: str, name: str, number: object, least: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, ismodule, signature
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
@@ -74,6 +74,16 @@ def no_tuple(given: object) -> str:
 def _is_function(given: object) -> bool:
     is_own = type(given).__module__.startswith("lincoln_fn")
     return callable(given) and not is_own and not isinstance(given, type | nn.Module)
+
+
+def is_function(given: object) -> TypeGuard[Callable[..., Any]]:  # Any: of any function
+    """Return whether an object can be called. A `Layer` cannot: its call is an error.
+
+    Example:
+        >>> is_function(lf.relu), is_function(lf.relu())
+        (True, False)
+    """
+    return callable(given) and type(given).__name__ != "Layer"
 
 
 def is_constructor(given: object) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lincoln_fn import keys, tree
 from lincoln_fn._batches import as_tensors, check_walkable
 from lincoln_fn._kinds import check_int, check_kinds, wrong_kind
+from lincoln_fn._mends import is_function
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
@@ -201,7 +202,7 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
         >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
         [torch.Size([8, 784])]
     """
-    if not callable(f):
+    if not is_function(f):
         raise wrong_kind("map", "f", f, "a function of a batch's entries")
     check_walkable("map", source)
     return Mapped(f, source)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from lincoln_fn import tree
 from lincoln_fn._batches import check_batch, check_walkable
 from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn._mends import shown
+from lincoln_fn._mends import is_function, shown
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.metrics import Metric
@@ -113,7 +113,7 @@ def check_metric(where: str, name: str, metric: object) -> None:
 its target, got 'accuracy'; see lf.metrics
     """
     is_constructor = getattr(metric, "__annotations__", {}).get("return") == "Metric"
-    if not callable(metric) or is_constructor:
+    if not is_function(metric) or is_constructor:
         raise wrong_kind(where, name, metric, "a function of a prediction and its target")
 
 

@@ -30,12 +30,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from inspect import signature
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from lincoln_fn._kinds import check_functions, check_kinds
+from lincoln_fn._kinds import check_functions, check_kinds, check_not_missing
 from lincoln_fn.keys import Key
+from lincoln_fn.shapes import LayerError
 
 if TYPE_CHECKING:
     from lincoln_fn.walk.composition import Composition
@@ -83,6 +86,29 @@ def unchanged(params: Params, cache: Cache) -> Params:
     return params
 
 
+class Init(partial[Params]):
+    """A layer's `init`, which says what is missing in `net.init(x)`, and what to write."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
+        """Call the function."""
+        if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
+            check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
+        return super().__call__(*arguments, **options)
+
+    def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
+        """Return whether the function takes a call, as one of your own may without an x."""
+        try:
+            signature(self).bind(*arguments, **options)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+
+def _with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
+    is_plain = isinstance(init, FunctionType | MethodType | partial)
+    return Init(init) if is_plain and not isinstance(init, Init) else init
+
+
 @attrs.frozen(eq=False, repr=False)
 class Layer:
     """A layer, as the pure functions that make it.
@@ -115,7 +141,7 @@ class Layer:
     name: str
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
     backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
-    init: Callable[[Key, Arrays], Params] = no_params
+    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=_with_message)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(_forward_output, layer.forward), takes_self=True
     )
@@ -157,8 +183,15 @@ class Layer:
         assert self.composition is not None, "a single layer has no parts"
         made = self.composition.rebuild(parts, **changes)
         own_name = {} if self.name == self.composition.call(self.parts) else {"name": self.name}
-        own_init = {} if self.init == self.composition.initialise else {"init": self.init}
+        is_own = unbound(self.init) != self.composition.initialise
+        own_init = {"init": self.init} if is_own else {}
         return made.replace(**own_name, **own_init) if own_name or own_init else made
+
+    def __call__(self, *arguments: object, **options: object) -> NoReturn:
+        """Refuse the call of a torch module: here, the params are an argument."""
+        where = self.composition.label if self.composition else self.name
+        call = "y = net.predict(params, x), or y, cache = net.forward(params, x) to train"
+        raise LayerError(where, f"expected no call of the layer itself; write {call}")
 
     def __repr__(self) -> str:
         return self.name

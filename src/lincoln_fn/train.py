@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._batches import check_example, check_walkable
 from lincoln_fn._given_params import copied_like
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import check_kinds, check_not_missing, wrong_kind
 from lincoln_fn._mends import STATE
 from lincoln_fn._told import Value, examples_in, numbers_of
 from lincoln_fn.data import Batch, is_used_once
@@ -95,10 +96,25 @@ class StateLike(Protocol):
         """The number of steps taken: an int, or a tensor with one."""
 
 
+P = ParamSpec("P")
 S = TypeVar("S", bound=StateLike)
 B = TypeVar("B")
 
 
+def _with_message(make: Callable[P, TrainState]) -> Callable[P, TrainState]:
+    """Let `init_state` say that its key is missing, and what to write."""
+
+    @wraps(make)
+    def call(*args: P.args, **kwargs: P.kwargs) -> TrainState:
+        write = "lf.init_state(net, optimizer, lf.Key(0), x)"
+        names = ("net", "optimizer", "key", "x")
+        check_not_missing("init_state", write, names, args, kwargs)
+        return make(*args, **kwargs)
+
+    return call
+
+
+@_with_message
 def init_state(
     net: Layer,
     optimizer: Optimizer,

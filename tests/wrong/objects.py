@@ -22,8 +22,38 @@ from wrong.given import (
 )
 
 RELU = lf.relu()
+INIT = "net.init(lf.Key(0), x)"
 
 ROWS = {
+    "a call of a network": (
+        lambda: NET(X),
+        LayerError, "serial: expected no call", "net.predict(params, x)", "net.forward(params, x)",
+    ),
+    "a call of a layer": (lambda: RELU(X), LayerError, "relu()", "net.predict(params, x)"),
+    "a Layer where a function belongs": (
+        lambda: lf.Layer("mine()", RELU, RELU),
+        LayerError, "mine()", "forward to be a function", "the Layer relu()",
+    ),
+    "init of a network: no key": (
+        lambda: NET.init(X), LayerError, "init: expected a key and x, got no key", INIT,
+    ),
+    "init of a layer: no key": (lambda: lf.dense(2).init(X), LayerError, "got no key", INIT),
+    "init of a layer without params: no key": (
+        lambda: RELU.init(x=X), LayerError, "got no key", INIT,
+    ),
+    "init: no x": (lambda: NET.init(KEY), LayerError, "expected a key and x, got no x", INIT),
+    "init: swapped": (
+        lambda: NET.init(X, KEY),
+        LayerError, "expected key to be a Key", "the order is serial.init(key, x)",
+    ),
+    "init_state: no key": (
+        lambda: lf.init_state(NET, SGD, X),
+        LayerError, "init_state", "got no key", "lf.init_state(net, optimizer, lf.Key(0), x)",
+    ),
+    "init_state: one argument too few": (
+        lambda: lf.init_state(NET, SGD, KEY),
+        LayerError, "init_state", "got no x", "lf.init_state(net, optimizer, lf.Key(0), x)",
+    ),
     "serial: a list": (
         lambda: lf.serial([lf.dense(2), RELU]),
         LayerError, "serial", "layers[0] to be a Layer", "[dense(2), relu()]", "serial(*layers)",

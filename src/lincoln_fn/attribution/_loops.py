@@ -33,7 +33,6 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.layers.add import add
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import Back, Composition, There
-from lincoln_fn.walk.parts import whole
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Of a sum: its terms and the relevance of it, to the relevance of each term.
@@ -119,7 +118,7 @@ def _ode_back(
     *, times: Times, shares: Shares,
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Go through each step, from the last to the first."""
-    for stages in reversed(whole(cache)):
+    for stages in reversed(cache):
         relevance = _through_step(visit, params, stages, relevance, times, shares)
     return relevance, ()
 

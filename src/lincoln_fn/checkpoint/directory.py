@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import attrs
 
+from lincoln_fn._mends import is_function
 from lincoln_fn.checkpoint.file import CheckpointError, checked_score, load, save
 from lincoln_fn.checkpoint.listing import (
     best_first,
@@ -220,7 +221,7 @@ def every(
             raise ValueError(f"every: expected {name} above 0, got {number}")
     if not isinstance(directory, Directory):
         raise ValueError(f"every: expected a checkpoint.Directory, got {directory!r}")
-    if score is not None and not callable(score):
+    if score is not None and not is_function(score):
         raise ValueError(f"every: expected a function of the state for score, got {score!r}")
     return _saving(stream, directory, steps, seconds, score)
 

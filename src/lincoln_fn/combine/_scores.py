@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._mends import shown
 from lincoln_fn.layer import Layer, Params
-from lincoln_fn.shapes import check_cotangent
+from lincoln_fn.shapes import LayerError, check_cotangent
 
 Features: TypeAlias = Float[Tensor, "*batch n_features"]
 Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
@@ -27,7 +28,7 @@ Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
 
 def forward(params: Params, h: Features) -> tuple[Logits, Features]:
     """Compute y = h E^T."""
-    y: Tensor = h @ params.weight.mT
+    y: Tensor = h @ matrix("scores", params).mT
     return y, h
 
 
@@ -38,20 +39,36 @@ def backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
 
 def input_grad(params: Params, h: Features, g: Logits) -> Features:
     """Compute dh = g E."""
-    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
-    dh: Tensor = g @ params.weight
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
+    dh: Tensor = g @ weight
     return dh
 
 
 def grads(params: Params, h: Features, g: Logits) -> Params:
     """Compute dE = g^T h, and zeros for whatever else the embedding has."""
-    check_cotangent("scores", g, h, (*h.shape[:-1], len(params.weight)))
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
     dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
 
     def gradient(leaf: Tensor) -> Tensor:
-        return dweight if leaf is params.weight else torch.zeros_like(leaf)
+        return dweight if leaf is weight else torch.zeros_like(leaf)
 
     return tree.map(gradient, params)
+
+
+def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:
+    """Return E, or raise a `LayerError` if the params have none.
+
+    Example:
+        >>> matrix("scores", lf.layers.embedding.Params(torch.zeros(10, 4))).shape
+        torch.Size([10, 4])
+    """
+    weight = getattr(params, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        expected = "expected params with a weight of shape (n_embeddings, n_features)"
+        raise LayerError(label, f"{expected}, got {shown(params)}")
+    return weight
 
 
 def scores() -> Layer:

@@ -78,8 +78,9 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
     return composition(
-        "branch", parts, _there, _back, init=_init, needs_dx=_needs_dx, call=_branch_call
-    )
+        "branch", parts, _there, _back,
+        init=_init, needs_dx=_needs_dx, call=_branch_call, reads_once=True,
+    )  # fmt: skip
 
 
 def _branch_call(parts: tuple[Layer, ...]) -> str:
@@ -109,8 +110,9 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
     """
     parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
     return composition(
-        "residual", parts, _there, _back, init=_init, needs_dx=_needs_dx, call=_residual_call
-    )
+        "residual", parts, _there, _back,
+        init=_init, needs_dx=_needs_dx, call=_residual_call, reads_once=True,
+    )  # fmt: skip
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> str:

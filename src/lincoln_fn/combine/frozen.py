@@ -86,4 +86,5 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     return composition(
         "frozen", (layer,), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        reads_once=True,
     )  # fmt: skip

@@ -155,4 +155,5 @@ def masked(*layers: Layer) -> Layer:
         partial(_back, takes=takes),
         init=partial(_init, takes=takes),
         needs_dx=needs_dx,
+        reads_once=True,
     )

@@ -233,7 +233,7 @@ def ode(
     return composition(
         "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
         gather=gather_uses, init=partial(_init, times=times), advance=advance,
-        call=partial(_call, times=times, adjoint=adjoint),
+        call=partial(_call, times=times, adjoint=adjoint), reads_once=True,
     )  # fmt: skip
 
 

@@ -217,7 +217,7 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
         "scan", (cell,), bound,
         partial(_back, dim=dim, reverse=reverse, has_output=has_output),
         gather=gather_uses, init=partial(_init, dim=dim, reverse=reverse), advance=_advance,
-        call=partial(_call, dim=dim, reverse=reverse, has_output=has_output),
+        call=partial(_call, dim=dim, reverse=reverse, has_output=has_output), reads_once=True,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.parts import check_entries, whole
+from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -40,7 +40,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
     """Give each use its g, and the params that its forward had."""
     check_entries("shared", "g", g, len(cache))
     dxs, records = [], []
-    for cache_i, g_i in zip(whole(cache), g, strict=True):  # each use's cache is read twice
+    for cache_i, g_i in zip(cache, g, strict=True):
         dx, record = visit(0, params, cache_i, g_i)
         params = visit.advance(0, params, cache_i)
         dxs.append(dx)

@@ -2,6 +2,7 @@
 
 Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). The
 gradient of E is the sum of two: that of the scores, and the embedding's own, from the body's dx.
+If the embedding is frozen, E has no gradient, and the scores compute dh alone.
 (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 """
 
@@ -11,7 +12,8 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn.arguments import checked
-from lincoln_fn.combine._scores import Logits, scores
+from lincoln_fn.combine._scores import Logits, matrix, scores
+from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError
@@ -26,11 +28,12 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
     check_entries("tied", "params", params, 2)
     h, embedded = visit(0, params[0], x)
     h, inside = visit(1, params[1], h)
-    n_features = params[0].weight.shape[1]
+    inner = _thawed(params[0])
+    n_features = matrix("tied", inner).shape[1]
     if h.shape[-1:] != (n_features,):
         got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
         raise LayerError("tied[1] " + visit.parts[1].name, f"expected its output to have {got}")
-    y, scored = visit(2, params[0], h)
+    y, scored = visit(2, inner, h)
     return y, (embedded, inside, scored)
 
 
@@ -38,7 +41,8 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
     """Run the backward of the scores, the body and the embedding."""
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
-    g, scored = visit(2, params[0], cache[2], g)
+    inner = _thawed(params[0])
+    g, scored = visit(2, inner, cache[2], g, train=inner is params[0])
     g, inside = visit(1, params[1], cache[1], g)
     dx, embedded = visit(0, params[0], cache[0], g)
     return dx, (embedded, inside, scored)
@@ -46,8 +50,15 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Add up the embedding's gradients from both of its uses."""
-    embedded, scored = visit(0, params[0], records[0]), visit(2, params[0], records[2])
-    return tree.map(torch.add, embedded, scored), visit(1, params[1], records[1])
+    embedded = visit(0, params[0], records[0])
+    if _thawed(params[0]) is params[0]:
+        embedded = tree.map(torch.add, embedded, visit(2, params[0], records[2]))
+    return embedded, visit(1, params[1], records[1])
+
+
+def _thawed(params: Params) -> Params:
+    """Return the embedding's own params, which those of a frozen one contain."""
+    return _thawed(params.params) if isinstance(params, FrozenParams) else params
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -65,7 +76,8 @@ def tied(embedding: Layer, body: Layer) -> Layer:
 
     Args:
         embedding: a layer whose params have a `weight` of shape (n_embeddings, n_features), such as
-            `embedding(n_embeddings, n_features)`.
+            `embedding(n_embeddings, n_features)`; or `frozen` of one, whose matrix is not trained
+            by the scores either.
         body: from (..., n_features) to (..., n_features).
 
     Returns:
@@ -73,8 +85,8 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         embedding and of the body; its parts are these and the scores.
 
     Raises:
-        LayerError: from its functions, if a part raises one, or the body's output has another
-            number of features.
+        LayerError: from its functions, if a part raises one, the embedding's params have no such
+            weight, or the body's output has another number of features.
 
     Example:
         >>> net = tied(lf.embedding(10, 4), lf.dense(4))
@@ -84,7 +96,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
     """
     return composition(
         "tied", (embedding, body, scores()), _there, _back,
-        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call,
+        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call, reads_once=True,
     )  # fmt: skip
 
 

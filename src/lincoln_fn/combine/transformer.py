@@ -198,7 +198,9 @@ def _feed_forward(style: _Style) -> Layer:
 
 def _sized(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
-    return composition("serial", layers, there, back, init=_init_sized, needs_dx=needs_dx)
+    return composition(
+        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True
+    )
 
 
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -237,8 +239,9 @@ def _dropout(style: _Style) -> Layer:
 def _block(name: str, *layers: Layer) -> Layer:
     label = name.partition("(")[0]
     return composition(
-        label, layers, there, back, needs_dx=needs_dx, call=partial(_named, name=name)
-    )
+        label, layers, there, back,
+        needs_dx=needs_dx, call=partial(_named, name=name), reads_once=True,
+    )  # fmt: skip
 
 
 def _named(parts: tuple[Layer, ...], *, name: str) -> str:

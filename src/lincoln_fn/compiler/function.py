@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn._mends import is_constructor
+from lincoln_fn._mends import is_constructor, is_function
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
@@ -70,7 +70,7 @@ def is_pure(whole: object) -> bool:
         >>> is_pure(lambda state, batch: (state, batch)), is_pure(lf.relu), is_pure(torch.relu)
         (True, False, False)
     """
-    if not callable(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
+    if not is_function(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
         return False
     try:
         inspect.signature(whole).bind(None, None)

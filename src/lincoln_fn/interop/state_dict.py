@@ -183,7 +183,7 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
         ]
         parts = zip(layer.parts, below, strict=True)
         return compose([_structure(part, own, whole) for part, own in parts])
-    if layer.init is no_params:
+    if unbound(layer.init) is no_params:
         return ()
     key = Key(torch.empty((), dtype=torch.int64, device="meta"))
     try:

@@ -176,10 +176,11 @@ def from_torch(
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
     check_kinds("from_torch", key=(key, Key))
     _check_unchanged(module)
-    _check_untied(module)
     for tensor in module.state_dict().values():
         key = key.near(tensor)
-    return _converted(module, "", key)
+    made = _converted(module, "", key)
+    _check_untied(module)  # last: to untie a module that has no counterpart would be in vain
+    return made
 
 
 def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
@@ -195,19 +196,26 @@ def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
     where = f"from_torch: {path[:-1]} {type(module).__name__}".replace("  ", " ")
     maker = LAYERS.get(type(module))
     if maker is None:
-        raise LayerError(where, "has no counterpart here; make a layer of it by from_function")
+        raise LayerError(where, f"has no counterpart here; {_by_function(module)}")
     try:
         layer = maker(module)
     except Unsupported as error:
-        raise LayerError(where, f"{error}; make a layer of it by from_function") from error
+        raise LayerError(where, f"{error}; {_by_function(module)}") from error
     try:
         params = from_state_dict(layer, module.state_dict(), key=key)
     except LayerError as error:
-        raise LayerError(where, f"{error.problem}; make a layer of it by from_function") from error
+        raise LayerError(where, f"{error.problem}; {_by_function(module)}") from error
     trained = {p.requires_grad for p in module.parameters()}
     if trained == {True, False}:
         raise LayerError(where, "expected all of its parameters or none to require a gradient")
     return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
+
+
+def _by_function(module: nn.Module) -> str:
+    """Say how a layer is made of a module that cannot be converted."""
+    own = next(module.parameters(), None)
+    call = " of torch.func.functional_call(module, params, (x,))"
+    return f"make a layer of it by from_function{'' if own is None else call}"
 
 
 # Where torch keeps a module's hooks.
@@ -216,9 +224,9 @@ _HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "ba
 
 def _check_unchanged(module: nn.Module) -> None:
     """Check that a module and its submodules run only the code of their classes."""
-    mend = "make a layer of it by from_function"
     for path, part in module.named_modules(remove_duplicate=False):
         where = f"from_torch: {path} {type(part).__name__}".replace("  ", " ")
+        mend = _by_function(part)
         hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
         if hooks:
             problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or {mend}"
@@ -234,5 +242,6 @@ def _check_untied(module: nn.Module) -> None:
     for name, tensor in chain.from_iterable(each(remove_duplicate=False) for each in named):
         other = first.setdefault(id(tensor), name)
         if other != name:
-            mend = "say it by shared or tied"
-            raise LayerError("from_torch", f"{other} and {name} are one tensor; {mend}")
+            problem = f"{other} and {name} are one tensor, and would become two"
+            mend = f"{_by_function(module)}, which keeps it one; or convert the parts one by one,"
+            raise LayerError("from_torch", f"{problem}; {mend} and connect them by lf.tied")

@@ -27,7 +27,7 @@ from lincoln_fn._mends import shown
 from lincoln_fn.arguments import PositiveInt, Probability, checked
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer, call_repr, unbound
 from lincoln_fn.layer import Params as AnyParams
 from lincoln_fn.layers import _heads, dense, dropout
 from lincoln_fn.layers._attention import Sequence
@@ -117,7 +117,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Para
 
 
 def _is_projection(part: Layer) -> bool:
-    return getattr(part.init, "function", part.init) is _init_projection
+    return unbound(getattr(part.init, "function", part.init)) is _init_projection
 
 
 def _init_projection(key: Key, x: Sequence) -> dense.Params:

@@ -12,6 +12,7 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._mends import is_function
 from lincoln_fn._spent import check_unspent
 from lincoln_fn.checkpoint import Directory, load
 from lincoln_fn.checkpoint.listing import newest_first
@@ -63,7 +64,7 @@ class Run:
     def __attrs_post_init__(self) -> None:
         if isinstance(self.step, Layer) or not callable(self.step):
             raise wrong_kind("Run", "step", self.step, "what make_step returns")
-        if not (callable(self.batches) or isinstance(self.batches, Batches | Sequence)):
+        if not (is_function(self.batches) or isinstance(self.batches, Batches | Sequence)):
             expected = "data.batches, a sequence or a function of i"
             raise wrong_kind("Run", "batches", self.batches, expected)
         if not isinstance(self.saved, Directory | list | tuple):

@@ -97,7 +97,7 @@ def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Bac
     # The true loop back may need the dx of every part.
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
-        changes = {"back": loop(made.back), "needs_dx": always}
+        changes = {"back": loop(made.back), "needs_dx": always, "reads_once": made.reads_once}
     if loop is not None and made.back is _feedback.back:
         changes["gather"] = _feedback.true_gather
     layer = net.rebuild(parts, **changes)

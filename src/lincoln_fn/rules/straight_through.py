@@ -66,4 +66,5 @@ def straight_through(layer: Layer) -> Layer:
     return composition(
         "straight_through", (layer,), _there, back,
         gather=one_part.gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx,
+        reads_once=True,
     )  # fmt: skip

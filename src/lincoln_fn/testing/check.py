@@ -46,8 +46,9 @@ def check_layer(
     autograd of the same `forward`. Also checks that nothing is changed in place, that a second call
     gives the same result, that `backward` is linear in g, that `grads` and `input_grad` equal the
     halves of `backward`, that `predict` equals `forward` where it should, and that gradients have
-    the structure of x and params. Choose sizes that differ from each other: in a square matrix, a
-    transposed gradient has the right shape.
+    the structure of x and params. A composition is also checked in the walk of a training step, and
+    in that of `cotangents` and `grads_at`. Choose sizes that differ from each other: in a square
+    matrix, a transposed gradient has the right shape.
 
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
     mistake is named if the mistake, made in the right gradient, gives the submitted one. In a

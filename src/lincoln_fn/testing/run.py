@@ -24,6 +24,7 @@ from lincoln_fn.testing.sample import (
     run_forward,
     sample_of,
 )
+from lincoln_fn.testing.walks import check_walks
 
 
 @attrs.frozen
@@ -129,3 +130,4 @@ def _check_range(name: str, y: Arrays) -> None:
 def _check_others(at: Sample, options: Options) -> None:
     results = Results(at.y, at.cache, at.g, at.dx, at.dparams)
     check_other_functions(at.layer, at.params, at.x, results, options.predict_is_forward)
+    check_walks(at)

@@ -25,7 +25,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
-from lincoln_fn.walk.parts import placed_parts
+from lincoln_fn.walk.parts import placed_parts, readable
 from lincoln_fn.walk.visits import (
     BackwardVisit,
     ForwardVisit,
@@ -58,6 +58,7 @@ def composition(
     predict: There | None = None,
     needs_dx: Callable[[int, Params], bool] | None = None,
     call: Callable[[tuple[Layer, ...]], str] | None = None,
+    reads_once: bool = False,
 ) -> Layer:
     """Make a layer of layers.
 
@@ -79,6 +80,10 @@ def composition(
         needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
             even if the composition's dx is not needed. Default: always.
         call: parts -> the code that makes the composition, its name. Default: `label(part, part)`.
+        reads_once: whether `back` reads each entry of its cache once, or gives the whole cache to
+            one part. Then a training step frees each entry as soon as its part is done. There,
+            cache is a sequence, not a tuple, and to read an entry again is an error. Default: a
+            step keeps the cache until `back` has returned.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
@@ -112,6 +117,7 @@ def composition(
         predict or there,
         needs_dx or always,
         call or partial(_call, label),
+        reads_once,
     )
     make_room(made.depth)
     is_still = all(part.advance is unchanged for part in parts)
@@ -162,6 +168,7 @@ class Composition:
     predict_there: There
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
+    reads_once: bool
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
@@ -206,22 +213,29 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
-        check_kinds(self.label, key=(key, Key))
+        check_kinds(self.label, ".init(key, x)", key=(key, Key))
         return self.init(self.placed, key, x)
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
-        dx, records = self.back(self._backward, params, cache, g)
+        dx, records = self.walk_back(self._backward, params, cache, g)
         return dx, self.gathered(params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
-        return self.back(self._input_grad, params, cache, g)[0]
+        return self.walk_back(self._input_grad, params, cache, g)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, without any dx that only the composition's own dx needs."""
         visit = GradsVisit(self.label, self.placed, lambda i: self.needs_dx(i, params))
-        return self.gathered(params, self.back(visit, params, cache, g)[1])
+        return self.gathered(params, self.walk_back(visit, params, cache, g)[1])
+
+    def walk_back(
+        self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, Record]:
+        """Run the loop back; it gets an owned cache only if it is declared to read it once."""
+        read = readable(cache, self.label, once=self.reads_once)
+        return self.back(visit, params, read, g)
 
     def gathered(self, params: Params, records: Record) -> Params:
         """Put records that mirror the parts' params into the structure of the composition's."""
@@ -231,7 +245,7 @@ class Composition:
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
-        return self.advance(self._forward, params, cache)
+        return self.advance(self._forward, params, readable(cache, self.label))
 
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
@@ -239,10 +253,12 @@ class Composition:
         kept = {
             "there": self.there, "back": self.back, "gather": self.gather, "init": self.init,
             "advance": self.advance, "predict": self.predict_there, "needs_dx": self.needs_dx,
-            "call": self.call,
+            "call": self.call, "reads_once": self.reads_once,
         }  # fmt: skip
         if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
             del kept["predict"]
+        if "back" in changes:  # the declaration is about the old loop
+            del kept["reads_once"]
         return composition(self.label, parts, **{**kept, **changes})
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -15,6 +17,8 @@ from lincoln_fn.record import State, brief
 from lincoln_fn.shapes import LayerError, placed
 
 R = TypeVar("R")
+_WALK: Final = Path(__file__).parent
+_LIBRARY: Final = _WALK.parent
 
 
 def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -66,8 +70,8 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            given = arguments[-1]
-            raise placed_error(error, self.position, self.layer, self.doing, given) from error
+            moved = placed_error(error, self.position, self.layer, self.doing, arguments[-1])
+            raise moved from moved.__cause__
 
 
 # Errors that a layer's function, or its arguments, may raise.
@@ -79,6 +83,9 @@ def placed_error(
 ) -> LayerError:
     """Make an error that names the position of the part that raised another.
 
+    It takes the place of a `LayerError`: it has its cause and its traceback, without the walk's own
+    frames, of which every level of a network adds some. Any other error is its cause.
+
     Args:
         error: the error.
         position: of the part, such as "serial[0]".
@@ -87,12 +94,32 @@ def placed_error(
         given: its last argument.
 
     Returns:
-        The error to raise instead.
+        The error to raise instead, from its `__cause__`.
     """
     if isinstance(error, LayerError):
-        return placed(error, position, layer)
+        moved = placed(error, position, layer)
+        moved.__cause__ = error.__cause__
+        return moved.with_traceback(_without_walk(error.__traceback__))
     problem = f"{doing} raised {type(error).__name__} on {brief(given)}: {error}"
-    return LayerError(f"{position} {layer}", problem)
+    made = LayerError(f"{position} {layer}", problem)
+    made.__cause__ = error
+    return made
+
+
+def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop the library's frames before the last one of the walk; a user's own frames stay."""
+    frames: list[TracebackType] = []
+    while traceback is not None:
+        frames.append(traceback)
+        traceback = traceback.tb_next
+    files = [Path(frame.tb_frame.f_code.co_filename) for frame in frames]
+    last = max((i for i, file in enumerate(files) if file.parent == _WALK), default=0)
+    kept = None
+    for i in reversed(range(len(frames))):
+        if i >= last or _LIBRARY not in files[i].parents:
+            frame = frames[i]
+            kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return kept
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
@@ -123,40 +150,47 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 class Owned:
     """A composition's cache without other references: an entry is freed when it is read.
 
-    It can be read once, like the tuple that it was made from. A training step owns its caches, so
-    each part's cache is freed as soon as the backward walk has passed the part.
+    A training step owns its caches, so each part's cache is freed as soon as the backward walk has
+    passed the part. Only a composition that is declared with `reads_once` gets one; any other gets
+    the tuple of `forward`.
 
     Args:
-        entries: the caches of the parts.
+        entries: the caches of the parts. A list is shared, and its entries are replaced.
+        reader: the name of the composition that reads it.
 
     Example:
-        >>> cache = Owned(("first", "second"))
-        >>> cache[1], len(cache)
-        ('second', 2)
+        >>> cache = Owned(["first", "second", "third"], "mine")
+        >>> cache[1], cache[-1], len(cache)
+        ('second', 'third', 3)
         >>> cache[1]
         Traceback (most recent call last):
-        LookupError: entry 1 of an owned cache was taken before; take each entry once
+        lincoln_fn.shapes.LayerError: mine: reads entry 1 of its cache a second time, although it \
+is declared with reads_once=True; leave reads_once out
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_reader")
 
-    def __init__(self, entries: Iterable[Any]) -> None:  # Any: caches
-        self._entries = list(entries)
+    def __init__(self, entries: Iterable[Any], reader: str = "") -> None:  # Any: caches
+        self._entries = entries if isinstance(entries, list) else list(entries)
+        self._reader = reader
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getitem__(self, i: int) -> Any:  # Any: a cache
-        entry, self._entries[i] = self._entries[i], _TAKEN
-        if entry is _TAKEN:
-            raise LookupError(f"entry {i} of an owned cache was taken before; take each entry once")
+    def __getitem__(self, i: int | slice) -> Any:  # Any: a cache, or a tuple of them
+        if isinstance(i, slice):
+            return tuple(self[j] for j in range(*i.indices(len(self))))
+        entry, self._entries[i] = self._entries[i], _READ
+        if entry is _READ:
+            problem = f"reads entry {i} of its cache a second time, although it is declared with"
+            raise LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
         return owned(entry)
 
     def __repr__(self) -> str:
         return brief(whole(self))
 
 
-_TAKEN = object()
+_READ = object()
 
 
 def owned(cache: Cache) -> Cache:
@@ -167,6 +201,27 @@ def owned(cache: Cache) -> Cache:
         (2, 'first')
     """
     return Owned(cache) if type(cache) is tuple else cache
+
+
+def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
+    """Return a composition's cache as its loop reads it: an owned one only if it is read once.
+
+    Args:
+        cache: any, or an `Owned`, which is refused if it was read before.
+        reader: the composition's name.
+        once: whether the loop reads each entry once.
+
+    Example:
+        >>> readable(owned(("first", "second")), "mine")
+        ('first', 'second')
+    """
+    if type(cache) is not Owned:
+        return cache
+    if any(entry is _READ for entry in cache._entries):
+        problem = "its cache was read before: a combinator around it uses an entry of its own cache"
+        mend = "twice, although it is declared with reads_once=True; leave reads_once out there"
+        raise LayerError(reader, f"{problem} {mend}")
+    return Owned(cache._entries, reader) if once else whole(cache)
 
 
 def whole(cache: Cache) -> Cache:

@@ -9,7 +9,7 @@ import attrs
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, whole
+from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, readable, whole
 from lincoln_fn.walk.visits import Record, kept
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
@@ -118,7 +118,8 @@ class _Parts:
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, inside(self.path, i), params, x)
         except ERRORS as error:
-            raise placed_error(error, f"{self.label}[{i}]", part.name, "forward", x) from error
+            moved = placed_error(error, f"{self.label}[{i}]", part.name, "forward", x)
+            raise moved from moved.__cause__
         return result
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
@@ -131,7 +132,7 @@ class _Parts:
             moved: Params = self.walker.advance(part, params, whole(record))
             return moved
         within = _Parts(made, inside(self.path, i), self.walker)
-        return made.advance(within, params, record)
+        return made.advance(within, params, readable(record, made.label))
 
 
 def inside(path: str, i: int) -> str:
@@ -230,7 +231,7 @@ class BackWalker:
         if self.owns_cache:
             cache = owned(cache)
         visit = _PartsBack(made, path, self, params, wants)
-        dx, records = made.back(visit, params, cache, g)
+        dx, records = made.walk_back(visit, params, cache, g)
         if self.gather is not None:
             records = self.gather(made, params, records) if wants.dparams else None
         return (dx if wants.dx else None), records
@@ -258,7 +259,8 @@ class _PartsBack(_Parts):
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            raise placed_error(error, f"{self.label}[{i}]", part.name, "backward", g) from error
+            moved = placed_error(error, f"{self.label}[{i}]", part.name, "backward", g)
+            raise moved from moved.__cause__
         return result
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:

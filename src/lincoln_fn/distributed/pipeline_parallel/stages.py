@@ -132,7 +132,7 @@ def staged(parts: tuple[Layer, ...], stages: Stages) -> Layer:
     """Make the layer of all stages."""
     return composition(
         "pipeline", parts, stages.there, stages.back,
-        init=stages.init, advance=stages.advance, needs_dx=_needs_dx,
+        init=stages.init, advance=stages.advance, needs_dx=_needs_dx, reads_once=True,
     )  # fmt: skip
 
 

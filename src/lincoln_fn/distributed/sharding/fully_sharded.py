@@ -124,7 +124,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     return composition(
         NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, call=_call,
+        advance=_advance, needs_dx=_needs_dx, call=_call, reads_once=True,
     )  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def collected_once(net: Layer, part: Layer, once: Once) -> Layer:
     assert made is not None, "it has a part"
     there, back = (partial(loop, once=once) for loop in (_there, _back))
     group = made.gather.keywords["group"]  # type: ignore[attr-defined]  # a partial, as made above
-    return net.rebuild((part,), there=partial(there, group=group), back=partial(back, group=group))
+    loops = {"there": partial(there, group=group), "back": partial(back, group=group)}
+    return net.rebuild((part,), **loops, reads_once=True)
 
 
 def is_fully_sharded(made: Composition) -> bool:
