@@ -111,6 +111,7 @@ def test_a_gradient_keeps_a_state(donate):
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("gradient", [NOISY, AVERAGED], ids=str)
 def test_a_compiled_step_agrees(gradient):
     optimizer = lf.optim.sgd(0.1, momentum=0.9)
