@@ -5,6 +5,7 @@ import warnings
 
 import hypothesis
 import pytest
+import short_suite
 import torch
 
 from lincoln_fn.compiler import graphs
@@ -29,9 +30,41 @@ hypothesis.settings.load_profile("lincoln")
 compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run every test, and not the short suite")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: too dear for the short suite")
+
+
+def is_short(config):
+    """Whether the short suite runs: a file that is named on the command line runs whole."""
+    return not config.option.full and config.args_source is config.ArgsSource.TESTPATHS
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if is_short(config) and short_suite.leaves_out(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    kept, left_out = short_suite.divided(items)
+    for item in left_out:
+        item.add_marker("full")
+    if is_short(config):
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if is_short(config):
+        terminalreporter.write_line("This was the short suite; `pytest --full` runs every test.")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Keep what is collected, some 24,000 tests, out of every garbage collection."""
+    """Keep what is collected out of every garbage collection."""
     gc.disable()
     yield
     gc.freeze()

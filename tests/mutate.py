@@ -1,8 +1,12 @@
 """Hold the tests to account: break the gradients' code in small ways, and see whether they notice.
 
+The tests are those of the short suite, or all of them:
+
     python tests/mutate.py                                      all of layers/ and losses/
     python tests/mutate.py src/lincoln_fn/layers/gelu.py        one file
     python tests/mutate.py --only "layers/gelu.py:94 sign #1"   one mutant
+    python tests/mutate.py --full                               by all tests
+    python tests/mutate.py --every 5                            every fifth mutant
     python tests/mutate.py --list                               what would be tried
 
 A mutant is one small mistake in the code that gradients pass through: `backward`, `grads`,
@@ -21,10 +25,11 @@ Checks of arguments and errors are left as they are.
 
 Each mutant lives in a process of its own. First, the rows of the tables of layers and losses that
 use its module are collected once, and run in a fork for every mutant, whose functions' code takes
-the place of the module's. Then, for those that survive, the test files of the module's family and
-those of laws and formulas run in a fork that imports the module from the mutated source. A failure
-kills the mutant, and so do a crash and a timeout. The same tests must pass without a mutation, or
-the script stops. docs/mutations.md tells of the survivors.
+the place of the module's. Then, for those that survive, so do the test files of the module's family
+and those of laws and formulas. A mutant that is in no function is then imported, in a process that
+has not imported the module before. A failure kills the mutant, and so do a crash and a timeout. The
+same tests must pass without a mutation, or the script stops. docs/mutations.md tells of the
+survivors.
 """
 
 import argparse
@@ -40,7 +45,7 @@ from pathlib import Path
 import torch
 from mutation.code import PACKAGE, gradient_code
 from mutation.mistakes import Mutant, mutants_of
-from mutation.trials import try_files, try_rows
+from mutation.trials import try_imported, try_in_forks
 
 # What the parent has imported the mutants need not import.
 SHARED = ("hypothesis.strategies", "jaxtyping", "numpy", "optree", "torch._dynamo")
@@ -52,9 +57,11 @@ def main() -> None:
     )
     folders = [PACKAGE / "layers", PACKAGE / "losses"]
     parser.add_argument("paths", nargs="*", type=Path, default=folders, help="files or folders")
+    parser.add_argument("--full", action="store_true", help="try all tests, not the short suite")
     parser.add_argument("--workers", type=int, default=1, help="mutants tried at once")
     parser.add_argument("--timeout", type=int, default=60, help="seconds for one pytest run")
     parser.add_argument("--only", metavar="ID", help="try the mutants whose id starts so")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="try each Nth mutant")
     parser.add_argument("--list", action="store_true", help="list the mutants and stop")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict there")
     options = parser.parse_args()
@@ -67,7 +74,7 @@ def main() -> None:
         if path in {path.resolve() for path in paths}
         for mutant in mutants_of(path, code)
         if mutant.name.startswith(options.only or "")
-    ]
+    ][:: options.every]
     if options.list:
         print(*(f"{mutant.name}  {mutant.diff}" for mutant in mutants), sep="\n")
         return
@@ -77,30 +84,38 @@ def main() -> None:
     torch.ones(2, 2, device="meta") @ torch.ones(2, 2, device="meta")  # imports what meta needs
     gc.disable()  # the mutants do not live long enough
     gc.freeze()
-    verdicts = judge(mutants, options.workers, options.timeout)
+    verdicts = judge(mutants, options.workers, options.timeout, options.full)
     report(mutants, verdicts)
     if options.json:
         options.json.write_text(json.dumps(verdicts, indent=1))
 
 
-def judge(mutants: list[Mutant], workers: int, timeout: int) -> dict[str, str]:
+def judge(mutants: list[Mutant], workers: int, timeout: int, full: bool) -> dict[str, str]:
     """Say of each mutant whether it was "killed", "killed by timeout" or "survived"."""
-    by_path: dict[Path, list[Mutant]] = {}
-    for mutant in mutants:
-        by_path.setdefault(mutant.path, []).append(mutant)
     codes: dict[str, int] = {}
+
+    def survivors() -> list[Mutant]:
+        return [mutant for mutant in mutants if not codes.get(mutant.name)]
+
     # A process for every task, forked from this one, which has imported nothing of the package.
     with get_context("fork").Pool(workers, maxtasksperchild=1) as pool:
-        tasks = [(path, own, timeout) for path, own in by_path.items()]
-        for (path, own, _), found in zip(tasks, pool.starmap(try_rows, tasks, 1), strict=True):
-            require_passed(path, found[0])
-            codes.update(zip((mutant.name for mutant in own), found[1:], strict=True))
-        left = [mutant for mutant in mutants if not codes[mutant.name]]
-        tasks = [(path, None, 10 * timeout) for path in {mutant.path: None for mutant in left}]
-        for (path, _, _), code in zip(tasks, pool.starmap(try_files, tasks, 1), strict=True):
+        for rows in (True, False):
+            by_path: dict[Path, list[Mutant]] = {}
+            for mutant in survivors():
+                by_path.setdefault(mutant.path, []).append(mutant)
+            tasks = [(path, own, timeout, full, rows) for path, own in by_path.items()]
+            results = pool.starmap(try_in_forks, tasks, 1)
+            for (path, own, *_), found in zip(tasks, results, strict=True):
+                require_passed(path, found[0])
+                codes.update(zip((mutant.name for mutant in own), found[1:], strict=True))
+        left = [mutant for mutant in survivors() if not mutant.is_in_function]
+        tasks = [
+            (path, None, 10 * timeout, full) for path in {mutant.path: None for mutant in left}
+        ]
+        for (path, *_), code in zip(tasks, pool.starmap(try_imported, tasks, 1), strict=True):
             require_passed(path, code)
-        tasks = [(mutant.path, mutant, timeout) for mutant in left]
-        for mutant, code in zip(left, pool.starmap(try_files, tasks, 1), strict=True):
+        tasks = [(mutant.path, mutant, timeout, full) for mutant in left]
+        for mutant, code in zip(left, pool.starmap(try_imported, tasks, 1), strict=True):
             codes[mutant.name] = code
     names = {0: "survived", -signal.SIGALRM: "killed by timeout"}
     return {name: names.get(code, "killed") for name, code in codes.items()}

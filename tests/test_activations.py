@@ -154,19 +154,6 @@ def test_any_strides_shapes_and_devices(layer, version):
     assert layer.predict((), x.to("meta")).shape == y.shape
 
 
-@pytest.mark.parametrize("layer", [*ELEMENTWISE, lf.softmin(), lf.glu()], ids=str)
-def test_vmap(layer):
-    x = normal(3, 5, 4)
-    y, cache = layer.forward((), x)
-    g = normal(*y.shape, seed=1)
-    mapped = torch.func.vmap(lambda x, g: both(layer, x, g))(x, g)
-    assert same_number(mapped, (y, layer.backward((), cache, g)[0]))
-    # A Jacobian: many g for one cache.
-    many = torch.stack([g, 2 * g])
-    dx = torch.func.vmap(lambda g: layer.backward((), cache, g)[0])(many)
-    assert same_number(dx[1], layer.backward((), cache, 2 * g)[0])
-
-
 def test_selu_keeps_mean_0_and_variance_1():
     z = torch.linspace(-12, 12, 240_001, dtype=torch.float64)
     y = lf.selu().predict((), z)

@@ -213,6 +213,7 @@ def test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled():
     assert 4 * min(counts["kfac"]) < min(counts["sgd"]), counts
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_step_and_a_checkpoint_agree(tmp_path):
     x, target = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
     net, optimizer, gradient = lf.serial(lf.dense(3)), lf.optim.sgd(0.1), curvature.kfac(0.1)

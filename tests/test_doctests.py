@@ -2,8 +2,8 @@
 
 import doctest
 import importlib
-import pkgutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +14,12 @@ from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
-MODULES = ["lincoln_fn", *(m.name for m in pkgutil.walk_packages(lf.__path__, "lincoln_fn."))]
+SOURCE = Path(lf.__file__).parents[1]
+MODULES = [
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(SOURCE.rglob("lincoln_fn/**/*.py"))
+    if ">>>" in path.read_text()
+]
 
 
 # What they import, a torch may lack with which they have not been tried.

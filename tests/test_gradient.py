@@ -98,6 +98,7 @@ def test_a_gradient_keeps_a_state(donate):
     assert same_number((got.params, got.gradient_state.of), (params, mean))
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("gradient", [NOISY, AVERAGED], ids=str)
 def test_a_compiled_step_agrees(gradient):
     optimizer = lf.optim.sgd(0.1, momentum=0.9)

@@ -195,11 +195,6 @@ def check_every_walk(net):
     assert not same_bits(moved.params, state.params)
 
 
-def same_bits(given, expected):
-    pairs = zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
-
-
 @pytest.mark.parametrize("name", [*READS, *READS_OF_A_TUPLE])
 def test_a_combinator_of_ones_own_works_in_every_walk_whatever_it_reads(name):
     check_every_walk(nested({**READS, **READS_OF_A_TUPLE}[name]))

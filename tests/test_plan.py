@@ -57,6 +57,11 @@ def test_a_measured_plan_has_the_memory_of_each_stage():
     assert all(each.F > 0 and each.B > 0 and each.W > 0 for each in made.times)
 
 
+def test_a_link_of_one_process_is_refused():
+    with pytest.raises(lf.LayerError, match="measure_link: expected at least 2 processes, got 1"):
+        lf.distributed.measure_link(lf.distributed.alone(), torch.ones(3))
+
+
 def test_layers_of_all_kinds_can_be_measured():
     found = measure(mixed(lf.dropout(0.2)), mixed_batch(6)[0], repeats=1)
     key, statistics = 8, 4 * 14 + 8

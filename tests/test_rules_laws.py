@@ -204,19 +204,3 @@ def test_it_learns(name):
         state, _ = step(state, batch)
     accuracy = (net.predict(state.params, x).argmax(1) == labels).float().mean()
     assert accuracy > 0.85
-
-
-@pytest.mark.parametrize("name", ["batchwise", "pepita"])
-def test_a_compiled_step_is_the_step(name):
-    net, loss = TOY[name]
-    x, labels = toy()
-    optimizer = lf.optim.sgd(0.1)
-    step = lf.make_step(net, loss, optimizer)
-    begun = lf.init_state(net, optimizer, lf.Key(1), x)
-    states = []
-    for taken in (step, lf.compile(step)):
-        state = begun
-        for _ in range(3):
-            state, value = taken(state, (x, labels))
-        states.append((state, value))
-    assert same_number(*states)

@@ -186,15 +186,6 @@ def test_shapes_are_found_on_meta_and_caches_hold_no_elements(case):
     assert {t.untyped_storage().nbytes() for t in lf.tree.leaves(cache)} == {4}
 
 
-@pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_vmap_is_the_batch(case):
-    y, dx, g = run(case.layer, case.x)
-    both = torch.func.vmap(lambda x, g: run(case.layer, x, g)[:2])
-    mapped_y, mapped_dx = both(torch.stack([case.x, case.x]), torch.stack([g, 2 * g]))
-    assert same_number(mapped_y[1], y)
-    assert same_number(mapped_dx[1], 2 * dx)
-
-
 @pytest.mark.parametrize(
     "layer",
     [lf.flatten(), lf.reshape(60), lf.permute(0, 2, 1, 3), lf.upsample(7), lf.zero_pad2d(1)],

@@ -39,6 +39,7 @@ def expected(state):
     return NLL.forward(kind, TARGET[0])[0].item(), MSE.forward(place, TARGET[1])[0].item()
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_record_shows_each_part(compiled, donate):

@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 
 import attrs
 import pytest
+import short_suite
 from _pytest.main import pytest_runtestloop as runtestloop
 
 from mutation.code import PACKAGE, Module
@@ -46,31 +47,42 @@ def in_fork(trial: Callable[[], int], timeout: int) -> int:
         os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
+class ShortSuite:
+    """A plugin of pytest that leaves out what the short suite does, though files are named."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        items[:], _ = short_suite.divided(items)
+
+
 @attrs.define(eq=False)
-class TrialsOfRows:
-    """A plugin of pytest that runs the rows of some modules in a fork for every mutant.
+class Trials:
+    """A plugin of pytest that runs what was collected in a fork for every mutant of a file.
 
     Args:
         path: a file of the package.
-        modules: whose rows.
         mutants: the file's mutants.
         timeout: seconds for each run.
+        rows: whether only the rows of tables run, and not what a failure is less likely in.
         codes: the exit codes, the first that of the code without a mutation.
     """
 
     path: Path
-    modules: set[str]
     mutants: list[Mutant]
     timeout: int
+    rows: bool
     codes: list[int] = attrs.Factory(list)
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = [item for item in items if module_of_row(item) in self.modules]
+        users = users_of(self.path)
+        chosen = (item for item in items if may_use(module_of_row(item), users, self.rows))
+        # A failing proof takes longer than a comparison, for it looks for the mistake.
+        items[:] = sorted(chosen, key=lambda item: "proven" in item.name)
 
     def pytest_runtestloop(self, session):
         for mutant in (None, *self.mutants):
             trial = functools.partial(self.run, session, mutant)
-            self.codes.append(in_fork(trial, self.timeout))
+            self.codes.append(in_fork(trial, self.timeout if mutant else 10 * self.timeout))
         return True
 
     def run(self, session, mutant):
@@ -88,27 +100,50 @@ class TrialsOfRows:
         return bool(session.testsfailed)
 
 
+def may_use(module, users, rows):
+    """Whether a test, which is called with a module's layer or loss, may use one of some modules.
+
+    With `rows`, only what is called with one of these.
+    """
+    is_single = module and module.startswith(("lincoln_fn.layers.", "lincoln_fn.losses."))
+    return module in users or not (is_single or rows)
+
+
 def module_of_row(item):
     """Give the module of the layer or loss that a test is called with, or None."""
     given = getattr(item, "callspec", None)
     match given and given.params:
-        case {"case": case}:
+        case {"case": object(layer=layer)} | {"layer": object(forward=_) as layer}:
             # A constructor binds hyperparameters to forward: func is the layer file's own.
-            return getattr(case.layer.forward, "func", case.layer.forward).__module__
+            return getattr(layer.forward, "func", layer.forward).__module__
         case {"row": object(name=name)} | {"name": name}:
             losses = sys.modules["lincoln_fn.losses"]
             return getattr(getattr(losses, str(name), None), "__module__", None)
     return None
 
 
-def try_rows(path: Path, mutants: list[Mutant], timeout: int) -> list[int]:
-    """Try the mutants of a file on the tables' rows: an exit code for none, and for each."""
-    trials = TrialsOfRows(path, users_of(path), mutants, timeout)
+def try_in_forks(
+    path: Path, mutants: list[Mutant], timeout: int, full: bool, rows: bool
+) -> list[int]:
+    """Try the mutants of a file: an exit code for none, and for each."""
+    trials = Trials(path, mutants, timeout, rows)
     sys.path.insert(0, str(PACKAGE.parent))
-    tables = TABLES[path.parent.name]
     with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-        pytest.main([*OPTIONS, *(str(TESTS / name) for name in tables)], [trials])
+        pytest.main([*OPTIONS, *files_for(path, full, rows)], plugins(full, trials))
     return trials.codes or [pytest.ExitCode.INTERNAL_ERROR]
+
+
+def files_for(path: Path, full: bool, rows: bool) -> list[str]:
+    """List the test files for a file of the package: those with the tables' rows, or all."""
+    tables = TABLES[path.parent.name]
+    others = sorted({file.name for file in family_of(path)} - {*tables})
+    names = tables if rows else (*tables, *others, *GENERAL)
+    return [str(TESTS / name) for name in names if full or name not in short_suite.FILES]
+
+
+def plugins(full: bool, *given: object) -> list[object]:
+    """Add the plugin that leaves tests out, unless all are to run."""
+    return [*given] if full else [*given, ShortSuite()]
 
 
 @attrs.frozen
@@ -128,16 +163,14 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self.source.decode()
 
 
-def try_files(path: Path, mutant: Mutant | None, timeout: int) -> int:
-    """Try a mutant of a file, or the code as it is, on whole test files: an exit code."""
-    own = {file.name for file in family_of(path)} - {*TABLES[path.parent.name]}
-    names = [*TABLES[path.parent.name], *sorted(own), *GENERAL]
+def try_imported(path: Path, mutant: Mutant | None, timeout: int, full: bool) -> int:
+    """Try the code as it is, or a mutant, in a process that imports it: an exit code."""
 
     def trial():
         sys.path.insert(0, str(PACKAGE.parent))
         if mutant is not None:
             sys.meta_path.insert(0, Mutated(module_of(path), path, mutant.source))
-        return pytest.main([*OPTIONS, *(str(TESTS / name) for name in names)])
+        return pytest.main([*OPTIONS, *files_for(path, full, rows=False)], plugins(full))
 
     return in_fork(trial, timeout)
 
@@ -161,7 +194,7 @@ def users_of(path: Path) -> set[str]:
 
 def family_of(path: Path) -> set[Path]:
     """List the test files named as a module is, or as tables in cases/ that speak of its users."""
-    families = {"losses"}
+    families = {"losses", path.stem}
     if path.parent.name == "layers":
         names = {user.rpartition(".")[2] for user in users_of(path)}
         named = re.compile(rf"(lf\.|\")\w*({'|'.join(names)})")
