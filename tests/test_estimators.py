@@ -194,7 +194,7 @@ def test_a_net_computes_in_the_dtype_of_the_features():
     net = lf.serial(lf.dropout(), lf.dense(3))
     probabilities = NetClassifier(net, epochs=1).fit(x.astype(np.float32), y).predict_proba(x)
     assert probabilities.dtype == np.float64
-    assert same_number(probabilities.sum(1), 1)
+    assert same_number(probabilities.sum(1), np.ones(len(probabilities)), dtype=torch.float64)
 
 
 def test_the_layout_of_the_features_does_not_count():

@@ -81,7 +81,7 @@ MAKE = [
 
 @pytest.mark.parametrize("make", MAKE)
 def test_adams_faster_update_is_its_formula(make):
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+    for dtype in (torch.float64, torch.float32):
         params = parameters(dtype)
         given, state = steps_of(fast_optimizer(make()), params, 20)
         expected, other = steps_of(make(), params, 20)
