@@ -91,7 +91,7 @@ def check_trace(layer, x):
         assert record.gradient_norm is not None, record
 
 
-def check_compiled(layer, x, tolerance=1e-5):
+def check_compiled(layer, x):
     """Check that a compiled step gives the state of the step itself."""
     optimizer, loss = lf.optim.sgd(0.1, momentum=0.9), lf.losses.mse()
     step = lf.make_step(layer, loss, optimizer)

@@ -35,7 +35,7 @@ def test_a_coarse_map_covers_the_image_below_it(tmp_path):
     below, above = given.images
     assert below.get_array().tolist() == picture[0].tolist()
     assert above.get_extent() == [-0.5, 2.5, 3.5, -0.5]
-    assert same_number(above.get_alpha().ravel().tolist(), [0.9, 0.15, 0.15, 0.9])
+    assert same_number(above.get_alpha().ravel().tolist(), [0.9, 0.15, 0.15, 0.9], error=1e-7)
     given.figure.savefig(tmp_path / "picture.png")
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from compare import same_bits, same_number
+from compare import largest, same_bits, same_number
 from processes import run_in_processes
 
 import lincoln_fn as lf
@@ -150,7 +150,7 @@ def test_any_number_of_processes_gives_the_same_bits(world, alone):
 def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
     leaves, values, accuracy = run(distributed.alone(), name, optimizer)
     of_shards, its_values, its_accuracy = alone[name, optimizer, 0]
-    assert same_number(values, its_values)
+    assert same_number(values, its_values, dtype=torch.float32)
     assert same_number(leaves, of_shards)
     assert accuracy == its_accuracy
 
@@ -165,7 +165,7 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
     )
     leaves, values, _ = run(distributed.alone(), "plain", "momentum")
     of_shards, its_values, _ = alone["convolutional", "momentum", 0]
-    assert same_number(values, its_values)
+    assert same_number(values, its_values, dtype=torch.float32)
     assert same_number(leaves, of_shards)
 
 
@@ -238,7 +238,9 @@ def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
     for batch in lf.data.batches((x, target), 16):
         state, its_value = step(state, batch)
     assert same_number(value, its_value.item(), dtype=torch.float32)
-    assert same_number(lf.tree.leaves(state, states=True), leaves)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    terms = largest(state.params)
+    assert same_number(lf.tree.leaves(state, states=True), leaves, terms=terms)
 
 
 def test_what_cannot_be_compiled_is_refused():

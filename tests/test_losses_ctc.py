@@ -80,7 +80,7 @@ def test_is_proven_behind_log_softmax(reduction):
 def test_agrees_with_torch_behind_log_softmax(reduction, zero_infinity, target):
     loss = ctc(reduction=reduction, zero_infinity=zero_infinity)
     module = torch.nn.CTCLoss(reduction=reduction, zero_infinity=zero_infinity)
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+    for dtype in (torch.float64, torch.float32):
         x = normal(5, 4, 3, seed=22).to(dtype)
         z, layer_cache = log_softmax.forward((), x)
         value, cache = loss.forward(z, target)

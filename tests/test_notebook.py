@@ -267,7 +267,7 @@ def test_of_a_large_tensor_a_sample_is_drawn_and_nothing_is_copied(monkeypatch):
     # Of all numbers, though few are sampled.
     assert (measured.low, measured.high, measured.nans, measured.infinities) == (0, 39_999, 1, 0)
     assert same_number(measured.mean, 20_000, error=0.001)
-    assert same_number(measured.shares, [1 / 24] * 24, error=0.03)
+    assert same_number(list(measured.shares), [1 / 24] * 24, error=0.03)
 
 
 def test_a_sample_meets_every_column_of_a_matrix():

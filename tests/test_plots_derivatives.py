@@ -52,7 +52,7 @@ def test_the_lines_are_the_function_and_its_derivative(layer, function):
     assert (x[0], x[-1], len(x)) == (-3, 4, 1001)
     expected_y, expected_slope = by_autograd(function, x)
     assert same_number(y, expected_y)
-    assert same_number(line(axes, "dy/dx"), (x, expected_slope))
+    assert same_number(line(axes, "dy/dx"), np.stack((x, expected_slope)))
     assert axes.get_title() == layer.name
 
 
@@ -147,7 +147,7 @@ def test_params_are_drawn_and_inputs_joined():
     assert axes.images[0].get_array().tolist() == [[5, 0, 2, 0], [0, 7, 0, 3]]
     drawn = plots.jacobian(lf.dense(2), None, torch.ones(3)).images[0].get_array()
     weight = lf.dense(2).init(lf.Key(0), torch.ones(3)).weight
-    assert same_number(drawn, weight.mT)
+    assert same_number(drawn, weight.mT, dtype=torch.float32)
 
 
 def test_lines_separate_the_examples():
@@ -185,7 +185,7 @@ def test_the_lines_are_the_norms_of_y_and_g(tmp_path):
     y, cache = NET.forward(params, X)
     g = LOSS.backward(LOSS.forward(y, TARGET)[1])
     last = [line.get_xdata()[-1] for line in axes.lines]
-    assert same_number(last, [y.norm().item(), g.norm().item()])
+    assert same_number(last, [y.norm().item(), g.norm().item()], dtype=torch.float32)
     h, _ = NET.parts[0].forward(params[0], X)
     dh = NET.parts[1].input_grad(params[1], cache[1], g @ params[2].weight.mT)
     assert same_number(

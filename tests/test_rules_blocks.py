@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from cases.case import normal
-from compare import same_bits, same_number
+from compare import largest, same_bits, same_number
 from test_rules import with_gradients
 
 import lincoln_fn as lf
@@ -56,7 +56,8 @@ def test_direct_feedback_alignment_by_autograd():
         for (h, dh), inputs in zip(sent, blocks, strict=True)
         for gradient in torch.autograd.grad(h, inputs, dh)
     ]
-    assert same_number(lf.tree.leaves((dx, dparams)), gradients)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    assert same_number(lf.tree.leaves((dx, dparams)), gradients, terms=largest(gradients))
     assert same_number(net.grads(params, cache, g), dparams)
 
 

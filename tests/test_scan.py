@@ -68,10 +68,6 @@ def test_every_layer_is_traced():
     check_trace(lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), X)
 
 
-def with_cell(params, cell):
-    return lf.evolve(params, cells=((cell,),))
-
-
 @pytest.mark.parametrize(
     ("layer", "cell"),
     [
