@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", type=Path, default=folders, help="files or folders")
     parser.add_argument("--full", action="store_true", help="try all tests, not the short suite")
     parser.add_argument("--workers", type=int, default=1, help="mutants tried at once")
-    parser.add_argument("--timeout", type=int, default=60, help="seconds for one pytest run")
+    parser.add_argument("--timeout", type=int, default=60, help="processor seconds for a run")
     parser.add_argument("--only", metavar="ID", help="try the mutants whose id starts so")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try each Nth mutant")
     parser.add_argument("--list", action="store_true", help="list the mutants and stop")
@@ -117,7 +117,8 @@ def judge(mutants: list[Mutant], workers: int, timeout: int, full: bool) -> dict
         tasks = [(mutant.path, mutant, timeout, full) for mutant in left]
         for mutant, code in zip(left, pool.starmap(try_imported, tasks, 1), strict=True):
             codes[mutant.name] = code
-    names = {0: "survived", -signal.SIGALRM: "killed by timeout"}
+    ends = dict.fromkeys((-signal.SIGPROF, -signal.SIGALRM), "killed by timeout")
+    names = {0: "survived", **ends}
     return {name: names.get(code, "killed") for name, code in codes.items()}
 
 

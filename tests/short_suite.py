@@ -184,7 +184,13 @@ TESTS = {
         "test_a_killed_run_leaves_whole_lines": (),
         "test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped": (),
     },
-    "test_submissions.py": {"test_nine_of_ten_mistakes_have_a_name": ()},
+    "test_submissions.py": {
+        "test_nine_of_ten_mistakes_have_a_name": (),
+        "test_the_page_shows_the_table": (),
+    },
+    "test_summary.py": {
+        "test_the_summary_of_every_layer_is_that_of_a_real_run": ("[dense", "[conv2d", "[lstm("),
+    },
     "test_tensor_parallel.py": {
         "test_the_parts_together_are_what_one_process_computes": (),
         "test_what_all_processes_have_is_the_same_in_all_bit_for_bit": (),
