@@ -15,7 +15,7 @@ from torch._inductor.utils import fresh_cache
 from torch.testing import assert_close
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.trace.tracing import of_step, write_down
 
@@ -109,9 +109,25 @@ def test_what_differs_has_another_note(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
         notes.append(note_of(*given))
+    with monkeypatch.context() as patched:
+        patched.setenv("ATEN_CPU_CAPABILITY", "another")
+        notes.append(note_of(*given))
     assert None not in notes
     assert len(set(notes)) == len(notes)
     assert note_of(*example()) == notes[0]
+
+
+def test_code_for_other_vectors_is_not_found_in_the_same_folder(compiled, monkeypatch):
+    monkeypatch.setitem(compile_graph._OPTIONS, "cpp_cache_precompile_headers", False)
+
+    def function(x, y):
+        return x * y.sigmoid(), x.var(1)
+
+    assert_close(lf.compile(function)(X, X), function(X, X))
+    # Inductor's own cache is in that folder too, whose code for vectors does not compile without.
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert_close(lf.compile(function)(X, X), function(X, X))
+    assert len(compiled) == 2
 
 
 @pytest.mark.parametrize("forbidden", [{"force_disable_caches": True}, {"fx_graph_cache": False}])
