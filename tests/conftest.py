@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+import os
 import warnings
 
 import hypothesis
@@ -73,9 +74,9 @@ def pytest_collection():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch to one thread, since the tests run in parallel."""
-    torch.set_num_threads(1)
+def threads():
+    """Keep torch to one thread, since the tests run in parallel; `.ci/processors` asks for two."""
+    torch.set_num_threads(int(os.environ.get("LINCOLN_FN_TEST_THREADS", "1")))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from compare import same_number
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import VARIABLE
 
 NOTE_ON = disk_cache.note_on
@@ -36,6 +36,18 @@ def test_without_a_working_compiler(tmp_path, compiler):
     told = run_child(TRAIN, CXX=compiler, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)).stdout
     assert told.startswith("1 the step runs as it is, without being compiled: with torch")
     assert "CXX" in told
+
+
+@compiles
+def test_what_the_compiler_says_of_code_that_it_does_not_accept_is_told(monkeypatch):
+    wrong = {"cpp.enable_floating_point_contract_flag": "off -include /nowhere/header.h"}
+    monkeypatch.setattr(compile_graph, "compiler_flags", lambda: wrong)
+    step = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))
+    x, target = torch.ones(4, 3), torch.ones(4, 2)
+    state = lf.init_state(step.net, step.optimizer, lf.Key(0), x)
+    with pytest.warns(UserWarning, match=r"compiler says .*/nowhere/header\.h"):
+        _, value = lf.compile(step)(state, (x, target))
+    assert value == step(state, (x, target))[1]
 
 
 @compiles

@@ -15,8 +15,9 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import fresh_cache
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
+from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.trace.tracing import of_step, write_down
 
 pytestmark = [
@@ -86,9 +87,10 @@ def test_what_differs_has_another_note(monkeypatch):
         note_of(*given, (X.mT.contiguous().mT, T)),
         note_of(*given, (X, T.int())),
     ]
-    torch.set_num_threads(2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
     notes.append(note_of(*given))
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     with config.patch({"cpp.min_chunk_size": 64}):
         notes.append(note_of(*given))
     for change, other, usual in (
@@ -107,9 +109,25 @@ def test_what_differs_has_another_note(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
         notes.append(note_of(*given))
+    with monkeypatch.context() as patched:
+        patched.setenv("ATEN_CPU_CAPABILITY", "another")
+        notes.append(note_of(*given))
     assert None not in notes
     assert len(set(notes)) == len(notes)
     assert note_of(*example()) == notes[0]
+
+
+def test_code_for_other_vectors_is_not_found_in_the_same_folder(compiled, monkeypatch):
+    monkeypatch.setitem(compile_graph._OPTIONS, "cpp_cache_precompile_headers", False)
+
+    def function(x, y):
+        return x * y.sigmoid(), x.var(1)
+
+    assert_close(lf.compile(function)(X, X), function(X, X))
+    # Inductor's own cache is in that folder too, whose code for vectors does not compile without.
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default" if lanes() else "avx2")
+    assert_close(lf.compile(function)(X, X), function(X, X))
+    assert len(compiled) == 2
 
 
 @pytest.mark.parametrize("forbidden", [{"force_disable_caches": True}, {"fx_graph_cache": False}])

@@ -23,6 +23,8 @@ pytestmark = [
     ),
 ]
 
+needs_vectors = pytest.mark.usefixtures("needs_vectors")
+
 # Rows, terms and columns: whole tiles and parts of them, fewer columns than a vector has numbers,
 # odd numbers, and one of each.
 SHAPES = [(32, 30, 64), (37, 5, 17), (10, 128, 30), (66, 40, 5), (16, 1, 16), (1, 9, 40), (1, 1, 1)]
@@ -33,6 +35,7 @@ def laid(x, by_columns):
     return x.mT.contiguous().mT if by_columns else x
 
 
+@needs_vectors
 def test_the_product_is_that_of_float64():
     given = []
     # One matrix, and three in a batch.
@@ -49,11 +52,13 @@ def test_the_product_is_that_of_float64():
         assert same_number(made, exact)
 
 
+@needs_vectors
 def test_factors_with_gaps():
     a, b = drawn(0, 9, 20)[:, ::2], drawn(1, 10, 70)[:, 3:]
     assert same_number(product(a, b), a @ b)
 
 
+@needs_vectors
 def test_extremes():
     a = torch.tensor([[1e4, -1e4], [1e-40, -0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
     for count in (1, 40):
@@ -61,6 +66,7 @@ def test_extremes():
         assert same_number(product(a, b), a @ b)
 
 
+@needs_vectors
 def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_other():
     a, b = drawn(0, 8, 1024), drawn(1, 1024, 20)
     exact, in_turn = a.double() @ b.double(), torch.zeros(8, 20)
@@ -69,6 +75,7 @@ def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_othe
     assert (product(a, b) - exact).abs().max() <= (in_turn - exact).abs().max()
 
 
+@needs_vectors
 def test_which_products_are_small(monkeypatch):
     a, b = drawn(0, 128, 64), drawn(1, 64, 64)
     assert supports(a, b)

@@ -77,11 +77,17 @@ def _restrided(run: Flat, inputs: Sequence[Tensor]) -> Flat:
 
 def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
     """Run a program as it is, and warn, where compiling failed: without a C++ compiler, say."""
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    reason, *output = f"{type(error).__name__}: {error}".strip().splitlines()
+    refused = next((line.strip() for line in output if "error: " in line), None)
+    mend = (
+        "it needs a C++ compiler, such as g++ or the one that CXX names, and a folder that it can"
+        " write, which TORCHINDUCTOR_CACHE_DIR names"
+        if refused is None
+        else f"the C++ compiler says {refused!r}; another one, which CXX names, may accept the code"
+    )
     warnings.warn(
         f"the {program.where} runs as it is, without being compiled: with torch"
-        f" {torch.__version__} that failed ({reason}); it needs a C++ compiler, such as g++ or the"
-        " one that CXX names, and a folder that it can write, which TORCHINDUCTOR_CACHE_DIR names",
+        f" {torch.__version__} that failed ({reason}); {mend}",
         stacklevel=2,
     )
     _, structure = flatten((first, second))

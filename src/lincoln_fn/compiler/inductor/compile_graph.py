@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
-from lincoln_fn.compiler.inductor.vectors import VECTORS
+from lincoln_fn.compiler.inductor.vectors import VECTORS, compiler_flags
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import Flat
 
@@ -29,8 +29,6 @@ _OPTIONS: Final = {
     # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with it,
     # the masks of dropout would be others.
     "constant_and_index_propagation": False,
-    # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.
-    "cpp.enable_floating_point_contract_flag": "off -fwrapv",
     # A layer of the user's own that draws from torch's generator draws the same numbers so.
     "fallback_random": True,
     # What is made again on the way back would be made at once, and kept till then.
@@ -64,7 +62,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
-        options = {**_OPTIONS, "cpp.threads": 1} if small else {**_OPTIONS}
+        options = {**_OPTIONS, **compiler_flags(), **({"cpp.threads": 1} if small else {})}
         with fake, torch.no_grad(), config.patch(options), _extended():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.

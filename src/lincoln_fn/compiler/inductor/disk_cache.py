@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.inductor.cache_folder import cache_folder, is_own_file, problem_of
+from lincoln_fn.compiler.inductor.vectors import processor
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import Fate, Flat
 from lincoln_fn.compiler.trace.tracing import Traced
@@ -105,7 +106,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         sys.implementation.cache_tag,
         digest(),
         settings.get_hash(),
-        sorted(torch.cpu.get_capabilities().items()),
+        processor(),
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(),

@@ -1,15 +1,19 @@
-"""The processor's vectors, as Inductor knows them."""
+"""The processor that code is compiled for, and its vectors, as Inductor knows them."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from typing import Final
+
+import torch
 
 # Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
 VECTORS: Final = {"cpp.vec_isa_ok": True}
 
 
 def lanes() -> int:
-    """Count the float32 numbers in one of the processor's vectors."""
+    """Count the float32 numbers in one of the processor's vectors; 0 if Inductor knows none."""
     # Imported here, for Inductor takes longer than all the rest of the library.
     from torch._inductor import config
     from torch._inductor.cpu_vec_isa import pick_vec_isa
@@ -17,3 +21,31 @@ def lanes() -> int:
     with config.patch(VECTORS):
         isa = pick_vec_isa()
         return isa.nelements() if isa else 0
+
+
+def processor() -> str:
+    """Give a number of the processor, and of the vectors that ATEN_CPU_CAPABILITY leaves to it."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # which older torches lack
+    told = (
+        torch.backends.cpu.get_cpu_capability(),
+        os.environ.get("ATEN_CPU_CAPABILITY"),  # which Inductor reads anew each time
+        sorted(capabilities.items()),
+    )
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def compiler_flags() -> dict[str, str]:
+    """Give the setting of Inductor that holds our flags of the C++ compiler.
+
+    Inductor's cache does not depend on the processor. In a folder that two processors share, or
+    that one process uses without vectors, it would give one of them code for the other: code that
+    does not compile there, reads beyond its tensors, or ends the process. So the processor's number
+    is among the flags, which are part of the key of all that Inductor caches.
+    """
+    flags = (
+        "off"  # no product and sum are made one operation, which rounds once
+        # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.
+        " -fwrapv"
+        f" -DLINCOLN_FN_PROCESSOR=0x{processor()}"
+    )
+    return {"cpp.enable_floating_point_contract_flag": flags}

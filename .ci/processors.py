@@ -1,0 +1,118 @@
+"""Run tests as other processors would: with fewer vectors, with two threads, and emulated.
+
+    python .ci/processors.py                all of them, in the order below
+    python .ci/processors.py AVX2           one of them
+
+Four parts of a step differ from processor to processor: ATen's loops, oneDNN's kernels, MKL's
+products, and the C++ that Inductor writes. A variable holds each of them back, and none depends on
+another, so that one run holds back all. A run first prints what each says of itself. To learn which
+one a failure comes from, set one variable by hand and run the test that failed.
+
+The other processors are an Intel or AMD of 2008, and an old one as qemu emulates it. A test is
+here if it compares a kernel, a faster twin or a compiled step with its formula, or compares bits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# Why a file is here: what its tests compare.
+TWINS = "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged bfloat16"
+KERNELS = "small_products product_updates pooled_convolution sparse_convolution lstm_loops lowering"
+COMPILED = "compile_rewrites fuzz"
+BITS = "walk rules rules_alignment per_example_forms transforms_of_layers replay keys"
+
+# Inductor and a compiler under emulation take a minute, and so would a hundred more tests.
+EMULATED = (
+    "tests/test_rearranged.py",
+    "tests/test_compile_function.py",
+    *("-k", "rearranged or same_again"),
+)
+
+NO_VECTORS = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+}
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+THREADS = {"LINCOLN_FN_TEST_THREADS": "2"}
+
+PARTS = """
+import torch
+torch.ones(64, 64) @ torch.ones(64, 64)
+torch.nn.functional.conv2d(torch.ones(2, 3, 8, 8), torch.ones(4, 3, 3, 3))
+print("ATen:", torch.backends.cpu.get_cpu_capability())
+"""
+QEMU = ("qemu-x86_64", "-cpu", "Nehalem")
+
+
+def files(*names: str) -> list[str]:
+    """Give the paths of tests in some groups."""
+    return [f"tests/test_{name}.py" for group in names for name in group.split()]
+
+
+def parts(python: list[str], environment: dict[str, str]) -> str:
+    """Ask ATen, oneDNN and MKL, as far as torch has them, what they use of the processor."""
+    told = {**os.environ, **environment, "ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"}
+    command = [*python, "-c", PARTS]
+    said = subprocess.run(command, env=told, capture_output=True, text=True, check=True).stdout
+    patterns = r"ATen: .*", r"(?<=cpu,isa:).*", r"CNR:\w+"
+    return ", ".join(found[0] for found in (re.search(one, said) for one in patterns) if found)
+
+
+def run(name: str, python: list[str], environment: dict[str, str], tests: list[str]) -> bool:
+    """Run tests and print a line on them, and all that they print if one fails."""
+    print(f"{name}: {parts(python, environment)}", flush=True)
+    began, told = time.monotonic(), {**os.environ, **environment}
+    # An emulator does not emulate the processes that xdist would start.
+    workers = "0" if python[1:] else "2"
+    command = [*python, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", *tests]
+    ran = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+    last = ran.stdout.strip().splitlines()[-1:]
+    is_well = ran.returncode == 0
+    if not is_well:
+        print(ran.stdout, ran.stderr, sep="\n")
+    took = time.monotonic() - began
+    print(f"{name}: {'' if is_well else 'FAILED '}{''.join(last)}; {took:.0f} s", flush=True)
+    return is_well
+
+
+def main() -> bool:
+    """Run what is named, or everything."""
+    chosen = sys.argv[1:]
+    native = [sys.executable]
+    all_files = files(TWINS, KERNELS, COMPILED, BITS)
+    with tempfile.TemporaryDirectory() as folder:
+        # The compiler too is to take the emulated processor for its own.
+        compiler = Path(folder, "g++")
+        compiler.write_text(f'#!/bin/sh\nexec {" ".join(QEMU)} "$(command -v g++)" "$@"\n')
+        compiler.chmod(0o755)
+        emulated = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
+        runs = {
+            "no vectors": (native, NO_VECTORS, all_files),
+            "AVX2": (native, AVX2, all_files),
+            "two threads": (native, THREADS, files(TWINS, KERNELS, BITS)),
+            "Nehalem": ([*QEMU, sys.executable], emulated, list(EMULATED)),
+        }
+        if unknown := set(chosen) - runs.keys():
+            sys.exit(f"expected names among {sorted(runs)}, got {sorted(unknown)}")
+        results = []
+        for name, given in runs.items():
+            if chosen and name not in chosen:
+                continue
+            if name == "Nehalem" and not shutil.which(QEMU[0]):
+                print(f"{name}: not run, for {QEMU[0]} of Debian's qemu-user is not installed")
+                continue
+            results.append(run(name, *given))
+    return all(results)
+
+
+if __name__ == "__main__":
+    sys.exit(not main())
