@@ -370,14 +370,13 @@ def test_the_records_are_a_tuple_and_their_str_a_table():
     )
 
 
-def test_nothing_is_changed_and_no_tape_is_left():
+def test_nothing_is_changed():
     net = lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(), lf.dense(2))
     params = net.init(lf.Key(0), X)
     before = [leaf.clone() for leaf in lf.tree.leaves(params, states=True)]
-    records = trace(net, params, X.clone().requires_grad_(), SQUARES, None)
+    trace(net, params, X, SQUARES, None)
     after = lf.tree.leaves(params, states=True)
     assert same_bits(before, after)
-    assert not any(record.output.requires_grad for record in records)
 
 
 def test_a_loss_of_several_numbers_is_refused():

@@ -1,58 +1,27 @@
-"""Every layer's formula goes through torch.func: vmap, jvp and vjp of forward and of backward.
+"""Torch's transforms go through every layer's formula and its faster functions.
 
 Per-example gradients and Hessian-vector products stand on this. Each transform's values are
-compared with what they should be: vmap with a loop, a jvp with central differences, a vjp with the
-jvp by their inner product.
+compared with what they should be: vmap with a loop, the formula's derivative with central
+differences, that of the faster functions with the formula's.
 """
 
 import pytest
 import torch
 from cases import CASES
-from cases.case import cast
+from cases.case import cast, normal
 from compare import same_number
-from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from derivatives import assert_derivatives, flat, floating, random_like, slopes
+from test_fastpath import changed
+from torch.func import jvp, vmap
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
-STEP, LOOSE = 1e-6, 2e-5
-
-
-def floating(tree):
-    """List the floating tensors of a tree, and make the function that replaces them."""
-    leaves, structure = torch.utils._pytree.tree_flatten(tree)
-    tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    where = [i for i, leaf in tensors if leaf.is_floating_point()]
-
-    def rebuilt(tensors):
-        new = list(leaves)
-        for i, tensor in zip(where, tensors, strict=True):
-            new[i] = tensor
-        return torch.utils._pytree.tree_unflatten(new, structure)
-
-    return tuple(leaves[i] for i in where), rebuilt
-
-
-def outputs(tree):
-    return tuple(leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point())
-
-
-def random_like(tensors, seed):
-    return tuple(
-        keys.normal(lf.Key(seed + i), tuple(t.shape)).to(t.dtype) for i, t in enumerate(tensors)
-    )
-
-
-def inner(a, b):
-    return sum((s * t).sum() for s, t in zip(a, b, strict=True))
-
-
-def terms_of(a, b):
-    return sum((s * t).abs().sum() for s, t in zip(a, b, strict=True))
+TOLERANCE = 1e-10
+# The LSTM's kernel knows float32 alone.
+OF_FLOAT32 = 1e-4
 
 
 def functions(case):
@@ -63,11 +32,11 @@ def functions(case):
     gs, rebuilt_g = floating(y)
 
     def forward(*xs):
-        return outputs(case.layer.forward(params, rebuilt(xs))[0])
+        return floating(case.layer.forward(params, rebuilt(xs))[0])[0]
 
     def backward(xs, gs):
         cache = case.layer.forward(params, rebuilt(xs))[1]
-        return outputs(case.layer.backward(params, cache, rebuilt_g(gs)))
+        return floating(case.layer.backward(params, cache, rebuilt_g(gs)))[0]
 
     return forward, backward, xs, random_like(gs, 50)
 
@@ -89,37 +58,71 @@ def test_vmap(case):
         assert same_number(tuple(y[1] for y in given), backward(xs, tuple(2 * g for g in gs)))
 
 
+def every_function(layer):
+    """Compute all that a layer's functions of tensors give, as a function of params, x and g."""
+
+    def run(params, x, g):
+        y, cache = layer.forward(params, x)
+        return (
+            y,
+            layer.predict(params, x),
+            layer.backward(params, cache, g),
+            layer.input_grad(params, cache, g),
+            layer.grads(params, cache, g),
+            layer.advance(params, cache),
+        )
+
+    return run
+
+
+def arguments(case, dtype):
+    """Give a case's params and x, and a g."""
+    params, x = cast(case.params(), dtype), cast(case.x, dtype)
+    y = case.layer.forward(params, x)[0]
+    return (
+        params,
+        x,
+        lf.tree.map(
+            lambda leaf: (
+                normal(*leaf.shape, seed=3).to(leaf.dtype)
+                if leaf.is_floating_point()
+                else torch.zeros_like(leaf)
+            ),
+            y,
+        ),
+    )
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_jvp_and_vjp_of_forward_and_backward(case):
-    forward, backward, xs, gs = functions(case)
-    if not xs:
-        pytest.skip("no floating input to differentiate along")
-    v, w = random_like(xs, 70), random_like(gs, 90)
-    of_y, of_result = slopes(forward, backward, (xs, gs), (v, w))
-
-    _, along = jvp(forward, xs, v)
-    assert same_number(along, of_y, error=LOOSE)
-    y, pull = vjp(forward, *xs)
-    u = random_like(y, 110)
-    assert same_number(inner(pull(u), v), inner(u, along), terms=terms_of(u, along))
-
-    _, along = jvp(backward, (xs, gs), (v, w))
-    assert same_number(along, of_result, error=LOOSE)
-    result, pull = vjp(backward, xs, gs)
-    u = random_like(result, 130)
-    dxs, dgs = pull(u)
-    total = inner(dxs, v) + inner(dgs, w)
-    assert same_number(total, inner(u, along), terms=terms_of(u, along))
+def test_every_function_has_its_derivative_in_params_x_and_g(case):
+    xs, formula = flat(every_function(case.layer), *arguments(case, torch.float64))
+    along = random_like(xs, 70)
+    expected = slopes(formula, xs, along)
+    expected = assert_derivatives(formula, xs, along, expected, by_autograd=False)
+    # Of compositions attention alone has parts that are no case.
+    if changed(case.layer) and (not case.layer.parts or "attention" in case.layer.name):
+        dtype = torch.float32 if "lstm" in case.layer.name else torch.float64
+        xs, fast = flat(every_function(lf.fast(case.layer)), *arguments(case, dtype))
+        along = tuple(t.to(dtype) for t in along)
+        tolerance = TOLERANCE if dtype is torch.float64 else OF_FLOAT32
+        assert_derivatives(fast, xs, along, expected, tolerance)
 
 
-def slopes(forward, backward, at, along):
-    """Give the central differences of y and of backward's result."""
-    (xs, gs), (v, w), made = at, along, []
-    for step in (STEP, -STEP):
-        points = tuple(x + step * d for x, d in zip(xs, v, strict=True))
-        cotangents = tuple(g + step * d for g, d in zip(gs, w, strict=True))
-        made.append((forward(*points), backward(points, cotangents)))
-    return [
-        tuple((a - b) / (2 * STEP) for a, b in zip(ahead, behind, strict=True))
-        for ahead, behind in zip(*made, strict=True)
-    ]
+KERNELS = {
+    "gelu": (lf.gelu(), normal(2, 3)),
+    "batch_norm": (lf.batch_norm(), normal(4, 3)),
+    "group_norm": (lf.group_norm(3), normal(2, 6)),
+    "lstm": (lf.lstm(4), normal(2, 5, 3)),
+    "attention_heads": (lf.multi_head_attention(2), normal(2, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernels_backward_has_its_derivative_in_g_alone(name):
+    net, x = KERNELS[name]
+    params = net.init(lf.Key(0), x)
+    (y, cache), (_, exact) = lf.fast(net).forward(params, x), net.forward(params, x)
+    g = (torch.cos(9 * y),)
+    _, of_kernel = flat(lambda g: lf.fast(net).backward(params, cache, g), y)
+    _, of_formula = flat(lambda g: net.backward(params, exact, g), y)
+    assert_derivatives(of_kernel, g, (y,), jvp(of_formula, g, (y,))[1], OF_FLOAT32)

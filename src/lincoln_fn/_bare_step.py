@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import apart, spend_replaced
+from lincoln_fn._spent import apart, check_donated, spend_replaced
+from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.data import Batch
 from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.layer import Layer, Params
@@ -42,6 +43,7 @@ def bare_step(
     """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
     params, kept = state.params, state.gradient_state
     if reduced is not None:
+        check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))
         value, advanced, dparams = reduced(params, batch, state.step)
         if donate and not value.isfinite().all():
             return state, value
@@ -49,6 +51,8 @@ def bare_step(
     x, target = batch
     prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
+    if donate:
+        check_donated(value)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
         return state, value  # this loss is refused, so nothing may be written yet
     g = loss.backward(loss_cache)

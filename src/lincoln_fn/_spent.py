@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
@@ -91,6 +92,22 @@ def check_unspent(state: Arrays) -> None:
             raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
 
 
+def check_donated(*tensors: Tensor) -> None:
+    """Check that autograd and torch.func do not see a step that updates its state in place.
+
+    Args:
+        *tensors: the state's, or what is computed from them.
+
+    Raises:
+        LayerError: if they do.
+
+    Example:
+        >>> check_donated(torch.ones(2))
+    """
+    reason = "donate=True updates the state in place"
+    check_not_transformed("step", reason, "use a step without donate", tensors)
+
+
 def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
     """Copy each leaf that shares memory with one before it, because both may be updated in place.
 
@@ -122,6 +139,9 @@ def apart(given: T) -> T:
     Returns:
         The tree; the same one if no two tensors share memory.
 
+    Raises:
+        LayerError: as `check_donated` does.
+
     Example:
         >>> a = torch.ones(2)
         >>> first, second = apart((a, a))
@@ -129,6 +149,7 @@ def apart(given: T) -> T:
         (True, False)
     """
     leaves = tree.leaves(given, states=True)
+    check_donated(*leaves)
     new = without_shared_memory(leaves)
     if all(map(is_, new, leaves)):
         return given

@@ -11,6 +11,7 @@ import attrs
 
 from lincoln_fn._batches import check_batch, check_walkable, is_array
 from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
 from lincoln_fn.evaluate import check_metric, evaluate
 from lincoln_fn.gradient import Gradient
@@ -115,7 +116,7 @@ def fit(
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
             batch_size, a metric comes without validation data, or the data is not iterable or has
-            no batch; and as the step does.
+            no batch, or autograd or torch.func sees it; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -174,6 +175,10 @@ def fit(
 
         for epoch in range(1, epochs + 1):
             for state, record in train(step, state, _epoch(source, epoch, state)):
+                if not (records or history):
+                    mend = "detach data and state, or take steps by make_step"
+                    reason = "a derivative would keep every step in memory"
+                    check_not_transformed("fit", reason, mend, (state.params,))
                 records.append(record)
                 show.step(record)
                 if every and record.step % every == 0:

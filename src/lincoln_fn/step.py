@@ -8,7 +8,6 @@ from functools import partial
 from typing import final
 
 import attrs
-import torch
 from torch import Tensor
 
 from lincoln_fn._bare_step import bare_step
@@ -39,7 +38,7 @@ class Step:
 
     A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is the
     function that a call runs: the bare step, a compiled one, or one that updates the state in place
-    if `donate` allows it.
+    if `donate` allows it. Autograd and torch.func go through a call, which then is the bare step.
     """
 
     net: Layer
@@ -92,10 +91,6 @@ class Step:
             if isinstance(batch, TrainState):
                 raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
             check_batch("step", batch)
-        # An x that requires a gradient would make autograd record this step and all later ones. Set
-        # by hand: in a small step torch.no_grad() takes noticeably longer.
-        recorded = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
         try:
             if self.check_first is not None and not int(state.step):
                 self.check_first(state.params, (batch[0], batch[1]))
@@ -106,8 +101,6 @@ class Step:
             if isinstance(error, LayerError) and self.reduce is None:
                 self.net.forward(state.params, batch[0])  # names the position in the user's network
             raise
-        finally:
-            torch.set_grad_enabled(recorded)
         if not self.parts:
             check_one_number(self.loss.name, value)
         if not math.isfinite(total_of(value).item()):
@@ -163,7 +156,9 @@ def make_step(
         for a batch that does not fit. At step 0 it also raises one if the loss takes probabilities,
         or their logarithms, and the net returns something else. For a loss that is `nan` or
         infinite it raises `NonFiniteError`, which names the step and the first layer whose output
-        is not finite. In each case there is no new state, and the old one is unchanged.
+        is not finite. In each case there is no new state, and the old one is unchanged. Autograd
+        and torch.func differentiate the step, also a compiled one; not one with `donate` or
+        `reduce`, which then raises a `LayerError`.
 
     Raises:
         LayerError: if an argument has the wrong type, both gradient and reduce are given, or

@@ -74,17 +74,16 @@ def attribution_patching(
     corrupted: dict[str, Arrays] = {}
     found: list[tuple[str, Arrays, Arrays]] = []
     watched = map_paths(partial(_watched, corrupted, found), net)
-    with torch.no_grad():
-        clean = outputs(net, params, clean_x)
-        y, cache = watched.forward(params, corrupted_x)
-        name = "attribution_patching"
-        g = metric(y) if callable(metric) else explained_output(name, y, metric)
-        watched.input_grad(params, cache, g)
-        effects: dict[str, Arrays] = {}
-        for path, y, g in found:
-            label = _label(path, y, corrupted)
-            _check_alike(label, clean[label], y)
-            effects[label] = product(_difference(clean[label], y), g)
+    clean = outputs(net, params, clean_x)
+    y, cache = watched.forward(params, corrupted_x)
+    name = "attribution_patching"
+    g = metric(y) if callable(metric) else explained_output(name, y, metric)
+    watched.input_grad(params, cache, g)
+    effects: dict[str, Arrays] = {}
+    for path, y, g in found:
+        label = _label(path, y, corrupted)
+        _check_alike(label, clean[label], y)
+        effects[label] = product(_difference(clean[label], y), g)
     return {label: effects[label] for label in corrupted if label in effects}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -61,15 +60,14 @@ def grad_cam(
     noted = patched(
         net, {path: partial(_noted, maps)}, gradients={path: partial(_noted, gradients)}
     )
-    with torch.no_grad():
-        y, cache = noted.forward(params, x)
-        noted.input_grad(params, cache, explained_output("grad_cam", y, target))
-        a, da = maps[0], gradients[0]
-        if not isinstance(a, Tensor) or a.ndim < 3:
-            wanted = "feature maps of shape (batch, channels, *positions)"
-            raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {brief(a)}")
-        alpha = da.mean(tuple(range(2, a.ndim)), keepdim=True)
-        cam: Tensor = (alpha * a).sum(1).clamp(min=0)
+    y, cache = noted.forward(params, x)
+    noted.input_grad(params, cache, explained_output("grad_cam", y, target))
+    a, da = maps[0], gradients[0]
+    if not isinstance(a, Tensor) or a.ndim < 3:
+        wanted = "feature maps of shape (batch, channels, *positions)"
+        raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {brief(a)}")
+    alpha = da.mean(tuple(range(2, a.ndim)), keepdim=True)
+    cam: Tensor = (alpha * a).sum(1).clamp(min=0)
     return cam
 
 

@@ -9,8 +9,6 @@ and the part of F that x_i accounts for, were F linear, is x_i s_i.
 
 from __future__ import annotations
 
-import torch
-
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
 from lincoln_fn.layer import Arrays, Layer, Params
 
@@ -41,9 +39,8 @@ def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Ar
         tensor([[1., 2., 3.]])
     """
     net = at_inference("gradient", net, x)
-    with torch.no_grad():
-        y, cache = net.forward(params, x)
-        return net.input_grad(params, cache, explained_output("gradient", y, target))
+    y, cache = net.forward(params, x)
+    return net.input_grad(params, cache, explained_output("gradient", y, target))
 
 
 def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
-
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.attribution.kinds import ACTIVATION, kind_of
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -97,6 +95,5 @@ def _walk(
         return layer.input_grad(params, cache, g), None
 
     net = at_inference(function, net, x)
-    with torch.no_grad():
-        y, cache = net.forward(params, x)
-        return back(visit, net, params, cache, explained_output(function, y, target))[0]
+    y, cache = net.forward(params, x)
+    return back(visit, net, params, cache, explained_output(function, y, target))[0]

@@ -80,17 +80,16 @@ def integrated_gradients(
         raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
     start = _baseline(name, x, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
-    with torch.no_grad():
-        y = net.predict(params, x)
-        g = explained_output(name, y, target)
-        mean = torch.zeros_like(x)
-        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            _, cache = net.forward(params, start + (node + 1) / 2 * (x - start))
-            mean = mean + weight / 2 * net.input_grad(params, cache, g)
-        attribution = (x - start) * mean
-        change = g * (y - net.predict(params, start))
-        batched = y.ndim > 1
-        gap = by_example(attribution, batched) - by_example(change, batched)
+    y = net.predict(params, x)
+    g = explained_output(name, y, target)
+    mean = torch.zeros_like(x)
+    for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+        _, cache = net.forward(params, start + (node + 1) / 2 * (x - start))
+        mean = mean + weight / 2 * net.input_grad(params, cache, g)
+    attribution = (x - start) * mean
+    change = g * (y - net.predict(params, start))
+    batched = y.ndim > 1
+    gap = by_example(attribution, batched) - by_example(change, batched)
     return IntegratedGradients(attribution, gap)
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import attrs
-import torch
 
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.attribution._explained import Target, explained_output
@@ -124,10 +123,9 @@ def lrp(
     chosen = composite.rules_of(net)
     found: list[LayerRelevance] = []
     recorded = map_paths(partial(_recorded, found, composite.rule_of), net)
-    with torch.no_grad():
-        y, cache = recorded.forward(params, x)
-        relevance = y * explained_output("lrp", y, target)
-        of_x, _ = back(partial(_visit, chosen, found), recorded, params, cache, relevance)
+    y, cache = recorded.forward(params, x)
+    relevance = y * explained_output("lrp", y, target)
+    of_x, _ = back(partial(_visit, chosen, found), recorded, params, cache, relevance)
     return Relevance(of_x, tuple(found))
 
 

@@ -64,14 +64,13 @@ def smooth_grad(
         raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
     if not isinstance(noise, int | float) or not noise >= 0:
         raise LayerError(name, f"expected noise of at least 0, got {noise!r}")
-    with torch.no_grad():
-        y = net.predict(params, x)
-        g = explained_output(name, y, target)
-        axes = tuple(range(min(1, y.ndim - 1), x.ndim))
-        sigma = noise * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
-        total = torch.zeros_like(x)
-        for sample in range(samples):
-            drawn = keys.normal(key.near(x).fold_in(sample), tuple(x.shape), dtype=x.dtype)
-            _, cache = net.forward(params, x + sigma * drawn)
-            total = total + net.input_grad(params, cache, g)
+    y = net.predict(params, x)
+    g = explained_output(name, y, target)
+    axes = tuple(range(min(1, y.ndim - 1), x.ndim))
+    sigma = noise * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
+    total = torch.zeros_like(x)
+    for sample in range(samples):
+        drawn = keys.normal(key.near(x).fold_in(sample), tuple(x.shape), dtype=x.dtype)
+        _, cache = net.forward(params, x + sigma * drawn)
+        total = total + net.input_grad(params, cache, g)
     return total / samples

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn._spent import without_shared_memory
+from lincoln_fn._transformed import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.inductor.guards import Fits, fits_like
 from lincoln_fn.compiler.passes.donation import Flat, Handover, handover
@@ -68,13 +69,16 @@ class CompiledRun:
         if self.step.donate and _share_memory(leaves):
             before = None
         graph = None
-        if before is not None:
+        # Tensors that autograd or torch.func sees do not fit, but those with a tangent alone do.
+        if before is not None and not is_forward_mode():
             for fits, of, after in before.after:
                 if of == told and fits(*of_batch, *leaves):
                     graph = after
                     break
         if graph is None:
             leaves, of_state = flatten(state)
+            if is_transformed(*tensors_in((leaves, of_batch))):
+                return self.step.run(state, batch)
             if self.step.donate:
                 leaves = without_shared_memory(leaves)
             kind = of_state, layouts(leaves), layouts(of_batch), told

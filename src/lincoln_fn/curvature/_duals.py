@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lincoln_fn import tree
+from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.fastpath import convolution as fast_conv
 from lincoln_fn.fastpath import dense as fast_dense
 from lincoln_fn.fastpath.losses import fast_loss
@@ -46,6 +47,12 @@ T = TypeVar("T")
 _LINEAR: Final = (
     conv.grads, conv_transpose.grads, dense.grads, fast_conv.grads, fast_dense.grads
 )  # fmt: skip
+
+
+def check_not_nested(name: str, *given: Arrays) -> None:
+    """Refuse what autograd or torch.func sees: torch nests no forward mode in another one."""
+    mend = "use torch.func.jvp through net.backward"
+    check_not_transformed(name, "it uses torch's forward mode itself", mend, given)
 
 
 @contextmanager

@@ -75,13 +75,12 @@ def ggn_diagonal(
     """
     check_independent(net)
     net = fast_for_columns(net)
-    with torch.no_grad():
-        prediction, cache = net.forward(params, x)
-        g = columns(loss, prediction, target)
-        del prediction
-        parts = torch.split(g, columns_at_once or max(1, len(g)))
-        totals = [square_sums(net, params, cache, some) for some in parts]
-        return tree.map(lambda p, *parts: sum(parts[1:], parts[0]), params, *totals)
+    prediction, cache = net.forward(params, x)
+    g = columns(loss, prediction, target)
+    del prediction
+    parts = torch.split(g, columns_at_once or max(1, len(g)))
+    totals = [square_sums(net, params, cache, some) for some in parts]
+    return tree.map(lambda p, *parts: sum(parts[1:], parts[0]), params, *totals)
 
 
 def square_sums(net: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s"]) -> Params:

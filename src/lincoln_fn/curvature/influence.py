@@ -33,6 +33,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
 from lincoln_fn.curvature._duals import (
+    check_not_nested,
     dual_forward,
     forward_mode,
     loss_gradient,
@@ -100,6 +101,7 @@ def influence(
         >>> influence(net, params, x, loss, t, (x[:1], t[:1]), damping=0.0)
         tensor([-1.,  1.])
     """
+    check_not_nested("influence", params, x, target, test)
     check_independent(net)
     net = with_true_gradient(net)
     if not tree.leaves(params):
@@ -107,18 +109,16 @@ def influence(
     products = {
         "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
     }  # fmt: skip
-    with torch.no_grad():
-        prediction, cache = net.forward(params, test[0])
-        of_test = net.grads(params, cache, loss_gradient(loss, prediction, test[1]))
+    prediction, cache = net.forward(params, test[0])
+    of_test = net.grads(params, cache, loss_gradient(loss, prediction, test[1]))
     product = partial(products[curvature], net, params, x, loss, target)
     s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
     with forward_mode():
         dual, _ = dual_forward(net, with_tangents(params, s), x)
         along, prediction = tangents_of(dual), values_of(dual)
-    with torch.no_grad():
-        g = loss_gradient(loss, prediction, target)
-        each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
-        return -torch.stack(tree.leaves(each)).sum(0)
+    g = loss_gradient(loss, prediction, target)
+    each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
+    return -torch.stack(tree.leaves(each)).sum(0)
 
 
 def conjugate_gradients(

@@ -110,28 +110,27 @@ def kfac_factors(
     """
     check_independent(net)
     net = fast_for_columns(net)
-    with torch.no_grad():
-        prediction, cache = net.forward(params, x)
-        if fisher == "exact":
-            g = columns(loss, prediction, target)
-        else:
-            if not isinstance(prediction, Tensor):
-                problem = "expected a prediction of one tensor, with the examples on axis 0"
-                raise LayerError(loss.name, problem)
-            formula = formula_of(loss)
-            is_mean = formula is not None and formula.is_mean
-            g = loss_gradient(loss, prediction, target).unsqueeze(0)
-            g = g * math.sqrt(len(prediction)) if is_mean else g
-        uses: dict[str, list[Factors]] = {}
+    prediction, cache = net.forward(params, x)
+    if fisher == "exact":
+        g = columns(loss, prediction, target)
+    else:
+        if not isinstance(prediction, Tensor):
+            problem = "expected a prediction of one tensor, with the examples on axis 0"
+            raise LayerError(loss.name, problem)
+        formula = formula_of(loss)
+        is_mean = formula is not None and formula.is_mean
+        g = loss_gradient(loss, prediction, target).unsqueeze(0)
+        g = g * math.sqrt(len(prediction)) if is_mean else g
+    uses: dict[str, list[Factors]] = {}
 
-        def use(site: Site) -> Params:
-            rows = rows_of(site.layer, site.params, site.cache, site.g)
-            if rows is not None:
-                has_bias = site.params.bias is not None
-                uses.setdefault(site.path, []).append(factors_of(rows, has_bias, sharing))
-            return site.params
+    def use(site: Site) -> Params:
+        rows = rows_of(site.layer, site.params, site.cache, site.g)
+        if rows is not None:
+            has_bias = site.params.bias is not None
+            uses.setdefault(site.path, []).append(factors_of(rows, has_bias, sharing))
+        return site.params
 
-        column_sites(net, params, cache, g, use)
+    column_sites(net, params, cache, g, use)
     return {path: merged(each) for path, each in uses.items()}
 
 

@@ -120,20 +120,19 @@ def laplace(
         split(net, params)
     net = inference(net)
     precision, log_likelihood, count = None, torch.zeros(()), 0
-    with torch.no_grad():
-        for batch in batches:
-            check_batch("laplace", batch)
-            x, target = batch
-            prediction = net.predict(params, x)
-            value, _ = loss.forward(prediction, target)
-            log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
-            g = (
-                _last_layer(net, params, x, loss, target)
-                if structure == "last_layer"
-                else ggn_diagonal(net, params, x, loss, target)
-            )
-            g = tree.map(lambda of_batch: scale * widened(of_batch), g)
-            precision = g if precision is None else tree.map(torch.add, precision, g)
+    for batch in batches:
+        check_batch("laplace", batch)
+        x, target = batch
+        prediction = net.predict(params, x)
+        value, _ = loss.forward(prediction, target)
+        log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
+        g = (
+            _last_layer(net, params, x, loss, target)
+            if structure == "last_layer"
+            else ggn_diagonal(net, params, x, loss, target)
+        )
+        g = tree.map(lambda of_batch: scale * widened(of_batch), g)
+        precision = g if precision is None else tree.map(torch.add, precision, g)
     if precision is None:
         raise LayerError("laplace", "expected at least one batch, got none")
     if structure == "last_layer":

@@ -79,10 +79,9 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     order = "(net, posterior, x)"
     check_kinds("laplace_predictive", order, net=(net, Layer), posterior=(posterior, Posterior))
     net = with_true_gradient(inference(net))
-    with torch.no_grad():
-        if posterior.structure == "last_layer":
-            return _of_last_layer(net, posterior, x)
-        return _of_all_layers(net, posterior, x)
+    if posterior.structure == "last_layer":
+        return _of_last_layer(net, posterior, x)
+    return _of_all_layers(net, posterior, x)
 
 
 def _of_last_layer(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
@@ -90,7 +89,9 @@ def _of_last_layer(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     params = posterior.params
     f, phi = widened(net.predict(params, x)), features(net, params, x)
     factor = torch.linalg.cholesky(posterior.precision)
-    covariance = torch.cholesky_inverse(factor).reshape(phi.shape[1], f.shape[1], phi.shape[1], -1)
+    # Not by cholesky_inverse, whose derivative in forward mode is wrong in torch 2.13.
+    covariance = torch.cholesky_solve(torch.eye(len(factor)).to(factor), factor)
+    covariance = covariance.reshape(phi.shape[1], f.shape[1], phi.shape[1], -1)
     return Predictive(f, torch.einsum("ni,iojp,nj->nop", phi, covariance, phi))
 
 

@@ -25,11 +25,10 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 
 from __future__ import annotations
 
-import torch
-
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.curvature._duals import (
+    check_not_nested,
     dual_forward,
     forward_mode,
     loss_gradient,
@@ -65,7 +64,8 @@ def hessian_vector_product(
         H v, a tree that mirrors params.
 
     Raises:
-        LayerError: if v does not mirror params, or as `forward` and `backward` do.
+        LayerError: if v does not mirror params, or as `forward` and `backward` do; under autograd
+            or torch.func, for the product is a derivative in forward mode itself.
 
     Source:
         Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994.
@@ -78,6 +78,7 @@ def hessian_vector_product(
         tensor([[2.]])
     """
     _check("hessian_vector_product", net, params, loss, v)
+    check_not_nested("hessian_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
     with forward_mode():
         at = with_tangents(params, v)
@@ -121,13 +122,13 @@ def gauss_newton_vector_product(
         tensor([[2.]])
     """
     _check("gauss_newton_vector_product", net, params, loss, v)
+    check_not_nested("gauss_newton_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
     with forward_mode():
         prediction, cache = dual_forward(net, with_tangents(params, v), x)
         g = tangents_of(loss_gradient(loss, prediction, target))
         cache = values_of(cache)
-    with torch.no_grad():
-        return net.grads(params, cache, g)
+    return net.grads(params, cache, g)
 
 
 def _check(where: str, net: Layer, params: Params, loss: Loss, v: Params) -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.distributed import pulse as pulses
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.shapes import LayerError
@@ -109,6 +110,7 @@ class Group:
         """
         if self.handle is None:
             return x.unsqueeze(0)
+        _check_not_transformed(x)
         result, own = x.new_empty((self.size, *x.shape)), x.contiguous()
         if x.is_meta:  # there are only shapes
             return result
@@ -166,6 +168,7 @@ class Group:
         """
         if self.handle is None:
             return x.flatten()
+        _check_not_transformed(x)
         result = x.new_empty(sum(sizes))
         with self.waiting():
             dist.all_to_all_single(
@@ -183,6 +186,7 @@ class Group:
             x itself.
         """
         if self.handle is not None:
+            _check_not_transformed(x)
             with self.waiting():
                 dist.all_reduce(x, group=self.handle)
         return x
@@ -197,6 +201,7 @@ class Group:
         Returns:
             The work; its `wait` returns when x is sent.
         """
+        _check_not_transformed(x)
         with self.waiting():
             return dist.isend(x.contiguous(), self.ranks[to], group=self.handle)
 
@@ -231,3 +236,8 @@ class Group:
         except RuntimeError as error:
             lost = () if self.pulse is None else self.pulse.lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
+
+
+def _check_not_transformed(x: Tensor) -> None:
+    mend = "compute the derivative in one process, or by backward"
+    check_not_transformed("Group", "it is sent to another process", mend, (x,))

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.fastpath.plain import is_plain
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.plain import is_traced
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import _heads, dropout, scaled_dot_product_attention
 from lincoln_fn.layers._attention import Sequence
 from lincoln_fn.record import record, static
@@ -40,6 +40,21 @@ class KernelCache:
     is_causal: bool = static()
 
 
+def _copied_heads(x: Sequence, num_heads: int) -> _heads.Heads:
+    return _heads.split_heads(x, num_heads).contiguous()
+
+
+def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
+    dscores: Tensor = aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
+    return dscores
+
+
+_backward_by_formula: Final = partial(
+    _heads.backward, split=_copied_heads, softmax_backward=_softmax_backward
+)
+
+
+@unless_transformed(_heads.forward)
 def forward(
     params: dropout.Params | None, x: _heads.Inputs, *, num_heads: int, p: float, is_causal: bool
 ) -> tuple[Sequence, KernelCache | _heads.Cache]:
@@ -54,14 +69,17 @@ def forward(
     return _heads.merge_heads(y), KernelCache(q, k, v, y, logsumexp, is_causal)
 
 
+def _remade(params: dropout.Params | None, cache: KernelCache, g: Sequence) -> _heads.Cache:
+    query, key, value = map(_heads.merge_heads, (cache.q, cache.k, cache.v))
+    x, num_heads = (query, key, value, None), cache.q.shape[-3]
+    return _heads.forward(params, x, num_heads=num_heads, p=0.0, is_causal=cache.is_causal)[1]
+
+
+@unless_transformed(_backward_by_formula, KernelCache, _remade)
 def backward(
-    params: dropout.Params | None, cache: KernelCache | _heads.Cache, g: Sequence
-) -> tuple[tuple[Sequence, Sequence, Sequence, Tensor | None], dropout.Params | None]:
-    """Compute dquery, dkey, dvalue and dmask."""
-    if not isinstance(cache, KernelCache):
-        return _heads.backward(
-            params, cache, g, split=_copied_heads, softmax_backward=_softmax_backward
-        )
+    params: dropout.Params | None, cache: KernelCache, g: Sequence
+) -> tuple[tuple[Sequence, Sequence, Sequence, None], dropout.Params | None]:
+    """Compute dquery, dkey and dvalue."""
     q = cache.q
     batch, num_heads, length, features = q.shape
     check_cotangent("attention_heads", g, q, (batch, length, num_heads * features))
@@ -75,16 +93,7 @@ def backward(
 
 def _supports(query: Sequence, key: Sequence, value: Sequence) -> bool:
     is_batch = query.ndim == 3 and query.device.type == "cpu"
-    return is_batch and query.numel() > 0 < key.numel() and is_plain(query, key, value)
-
-
-def _copied_heads(x: Sequence, num_heads: int) -> _heads.Heads:
-    return _heads.split_heads(x, num_heads).contiguous()
-
-
-def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
-    dscores: Tensor = aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
-    return dscores
+    return is_batch and query.numel() > 0 < key.numel() and not is_traced(query)
 
 
 TWINS: Final = (

@@ -18,13 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.fastpath.normalisation import present, wanted
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import moved
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cotangent, check_input, check_params
 
 MOST_VALUES: Final = 2**16
 
@@ -45,6 +45,12 @@ class Cache:
 AnyCache: TypeAlias = Cache | batch_norm.Cache
 
 
+def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
+    x = _in_shape(cache.x, cache.shape)
+    return batch_norm.forward(params, x, eps=cache.eps, momentum=cache.momentum)[1]
+
+
+@unless_transformed(batch_norm.forward)
 def forward(
     params: Params,
     x: Tensor,
@@ -69,12 +75,10 @@ def forward(
     return _in_shape(y, shape), Cache(x, mean, rstd, var, shape, eps, momentum)
 
 
-def backward(params: Params, cache: AnyCache, g: Tensor) -> tuple[Tensor, Params]:
+@unless_transformed(batch_norm.backward, Cache, _remade)
+def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx, dw and db of batch norm."""
-    if isinstance(cache, batch_norm.Cache):
-        return batch_norm.backward(params, cache, g)
     check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
     check_cotangent("batch_norm", g, cache.x, cache.shape)
     weight, bias = params.weight, params.bias
     # The two None stand for running statistics, unused in training.
@@ -86,23 +90,23 @@ def backward(params: Params, cache: AnyCache, g: Tensor) -> tuple[Tensor, Params
     return _in_shape(dx, cache.shape), dparams
 
 
-def advance(params: Params, cache: AnyCache) -> Params:
+@unless_transformed(batch_norm.advance, Cache)
+def advance(params: Params, cache: Cache) -> Params:
     """Move the running statistics towards the batch's."""
-    if isinstance(cache, batch_norm.Cache):
-        return batch_norm.advance(params, cache)
     check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
     if params.running is None:
         return params
     running = moved(params.running, cache.mean, cache.var, cache.momentum)
     return Params(params.weight, params.bias, running)
 
 
+@unless_transformed(batch_norm.predict)
 def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Any) -> Tensor:
     """Compute batch norm by the running statistics, if there are any."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps, **options)[0]
+        y: Tensor = forward(params, x, eps=eps, **options)[0]
+        return y
     check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, running, options.get("spatial_axes"))
     return torch.nn.functional.batch_norm(

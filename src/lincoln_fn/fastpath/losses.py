@@ -21,7 +21,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.fastpath.twin import Function
+from lincoln_fn.fastpath.twin import Function, unless_transformed
 from lincoln_fn.layer import Cache, unbound
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses._labels import label_column
@@ -52,6 +52,7 @@ class Rows:
     shape: tuple[int, ...] = static()
 
 
+@unless_transformed(nll_formula)
 def nll_forward(z: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
     index = _plain_labels("nll", z, target, **options)
@@ -60,16 +61,16 @@ def nll_forward(z: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cach
     return -z.gather(1, index).squeeze(1), Picked(z, index)
 
 
-def nll_backward(cache: Cache, dl: Cotangent) -> Tensor:
+@unless_transformed(nll_formula_backward, Picked)
+def nll_backward(cache: Picked, dl: Cotangent) -> Tensor:
     """Compute dz_j = -dl for j = c, else 0."""
-    if not isinstance(cache, Picked):
-        return nll_formula_backward(cache, dl)
     dl_c, dz = per_example(dl, 1), torch.zeros_like(cache.z)
     if isinstance(dl_c, Tensor):
         return dz.scatter_(1, cache.index, -1).mul_(dl_c)
     return dz.scatter_(1, cache.index, -dl_c)
 
 
+@unless_transformed(softmax_formula)
 def softmax_forward(x: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -log p_c, by rows where the classes are contiguous in memory."""
     if x.ndim < 3 or x.stride(1) != 1:
@@ -97,13 +98,13 @@ def _of_examples(
     return -z.gather(1, index).squeeze(1), Picked(z, index)
 
 
-def softmax_backward(cache: Cache, dl: Cotangent) -> Tensor:
+@unless_transformed(softmax_formula_backward, (Picked, Rows))
+def softmax_backward(cache: Picked | Rows, dl: Cotangent) -> Tensor:
     """Compute dx_k = (p_k - 1) dl for k = c, else p_k dl."""
     if isinstance(cache, Rows):
         dl = dl.reshape(-1) if isinstance(dl, Tensor) and dl.ndim else dl
-        return softmax_backward(cache.cache, dl).view(cache.shape).movedim(-1, 1)
-    if not isinstance(cache, Picked):
-        return softmax_formula_backward(cache, dl)
+        dx: Tensor = softmax_backward(cache.cache, dl)
+        return dx.view(cache.shape).movedim(-1, 1)
     p = torch.exp(cache.z)
     p_c_minus_1 = cache.z.gather(1, cache.index).expm1_()
     return p.scatter_(1, cache.index, p_c_minus_1).mul_(per_example(dl, 1))

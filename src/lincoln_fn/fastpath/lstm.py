@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.library import Library
 
 from lincoln_fn.fastpath.plain import runs_here
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import lstm
 from lincoln_fn.layers._recurrent import run, run_backward
@@ -72,6 +72,7 @@ def supports(x: Tensor) -> bool:
     return bool(has_kernel and x.dtype is torch.float32 and is_plain and x.numel() > 0)
 
 
+@unless_transformed(scan)
 def _scan(
     rule: Rule, cell: Cell, x: Tensor, state: Tensors, mask: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensors, Any]:  # Any: a ScanCache, or the kernel's own
@@ -86,12 +87,15 @@ def _scan(
     return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
 
 
+def _remade(rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors) -> ScanCache:
+    return scan(rule, cell, cache.x.transpose(0, 1), cache.first, None, cache.reverse)[2]
+
+
+@unless_transformed(scan_backward, KernelCache, _remade)
 def _scan_backward(
-    rule: Rule, cell: Cell, cache: ScanCache | KernelCache, g: Tensor, ds: Tensors
+    rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors
 ) -> tuple[Tensor, Cell, Tensors]:
-    """Compute what `scan_backward` does, for the cache of either."""
-    if isinstance(cache, ScanCache):
-        return scan_backward(rule, cell, cache, g, ds)
+    """Compute what `scan_backward` does, for the kernel's cache."""
     traced = isinstance(g, FakeTensor)
     run: Run = torch.ops.lincoln_fn.lstm_backward if traced else _run_backward
     dx, dw_ih, dw_hh, db, dh, dc = run(

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
 from lincoln_fn.layers._normalisation import Sizes
 from lincoln_fn.layers._normalisation_checks import check_grouped, trailing_sizes
@@ -67,8 +67,14 @@ class GroupCache:
     x: Float[Tensor, "batch channels *spatial"]
     mean: Float[Tensor, "batch groups"]
     rstd: Float[Tensor, "batch groups"]
+    eps: float = static()
 
 
+def _remade(params: group_norm.Params, cache: GroupCache, g: Tensor) -> group_norm.Cache:
+    return group_norm.forward(params, cache.x, num_groups=cache.mean.shape[1], eps=cache.eps)[1]
+
+
+@unless_transformed(group_norm.forward)
 def group_forward(
     params: group_norm.Params, x: Tensor, *, num_groups: int, eps: float = 1e-5
 ) -> tuple[Tensor, GroupCache]:
@@ -80,19 +86,21 @@ def group_forward(
     x = x.contiguous()
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
     if area == 0:  # which the kernel refuses from torch 2.15 on
-        return x, GroupCache(x, *x.new_zeros(2, batch, num_groups))
+        zeros = x.new_zeros(batch, num_groups)
+        return x, GroupCache(x, zeros, zeros, eps)
     y, mean, rstd = torch.ops.aten.native_group_norm(
         x, params.weight, params.bias, batch, channels, area, num_groups, eps
     )
-    return y, GroupCache(x, mean.view(batch, num_groups), rstd.view(batch, num_groups))
+    mean, rstd = (of_group.view(batch, num_groups) for of_group in (mean, rstd))
+    return y, GroupCache(x, mean, rstd, eps)
 
 
+@unless_transformed(group_norm.backward, GroupCache, _remade)
 def group_backward(
     params: group_norm.Params, cache: GroupCache, g: Tensor
 ) -> tuple[Tensor, group_norm.Params]:
     """Compute dx, dw and db of group norm."""
     check_params("group_norm", params, group_norm.Params)
-    check_cache("group_norm", cache, GroupCache)
     check_cotangent("group_norm", g, cache.x)
     x, mean, rstd = cache.x, cache.mean, cache.rstd
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()

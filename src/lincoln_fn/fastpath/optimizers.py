@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from lincoln_fn._transformed import is_transformed
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.twin import Function
 from lincoln_fn.layer import Params
@@ -75,6 +76,8 @@ def adam_update(
     """Compute Adam's update, each leaf by ATen's kernel where that is possible."""
     check_state(name, state, AdamState, v_max=amsgrad)
     step, now = state.step + 1, learning_rate(lr, state.step)
+    if isinstance(now, Tensor) and is_transformed(now):
+        return adam_formula(params, grads, state, name=name, lr=lr, amsgrad=amsgrad, **options)
     by_kernel = partial(_by_kernel, step, now, donate=donate, **options)
 
     def update(lists: Lists) -> Lists:

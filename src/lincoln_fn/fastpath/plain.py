@@ -5,27 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.autograd.forward_ad import unpack_dual
-from torch.func import debug_unwrap
+
+from lincoln_fn._transformed import is_transformed
+
+
+def is_traced(*tensors: Tensor | None) -> bool:
+    """Return whether a tracer sees what is computed from the tensors."""
+    return torch.compiler.is_compiling() or FakeTensor in map(type, tensors)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Return whether no autograd, torch.func or tracer sees what is computed from the tensors.
-
-    oneDNN's operations have no derivative, which torch does not report.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    is_recorded = torch.is_grad_enabled()
-    for t in tensors:  # a generator would take twice as long, which shows in a small step
-        if t is not None and (
-            isinstance(t, FakeTensor)
-            or (is_recorded and t.requires_grad)
-            or debug_unwrap(t, recurse=False) is not t
-            or unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]  # torch's own
-        ):
-            return False
-    return True
+    """Return whether no autograd, torch.func or tracer sees what is computed from the tensors."""
+    return not (is_transformed(*tensors) or is_traced(*tensors))
 
 
 class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own

@@ -1,14 +1,19 @@
-"""A layer's faster functions, and how they take the place of its formula."""
+"""A layer's faster functions, and how they take the place of its formula.
+
+A kernel may have no derivative, or none of its backward pass. `unless_transformed` then lets the
+formula compute what autograd or torch.func sees.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import attrs
 
+from lincoln_fn._transformed import is_transformed, tensors_in
 from lincoln_fn.layer import Layer, is_derived, unbound, unchanged
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
@@ -61,6 +66,42 @@ class Twin:
         if self.forward is not None and self.predict is None and hasattr(self.formula, "predict"):
             changes["predict"] = layer.predict
         return layer.replace(**changes)
+
+
+def unless_transformed(
+    formula: Function,
+    cache: type | tuple[type, ...] | None = None,
+    remake: Function | None = None,
+) -> Callable[[Function], Function]:
+    """Decorate a kernel's function: the formula computes what autograd or torch.func sees.
+
+    Args:
+        formula: takes the arguments of the kernel's function.
+        cache: of the kernel, where the function takes one. Any other cache is the formula's.
+        remake: makes the formula's cache, from the arguments of the kernel's function. It is called
+            where forward was not seen and g is. None for a function that has a derivative in g.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(kernel: Function) -> Function:
+        @wraps(kernel)
+        def choose(*arguments: Any, **options: Any) -> Any:  # Any: as in Function
+            if cache is None:
+                function = formula if is_transformed(*tensors_in(arguments)) else kernel
+                return function(*arguments, **options)
+            others = [given for given in arguments if not isinstance(given, cache)]
+            if len(others) == len(arguments):
+                return formula(*arguments, **options)
+            if remake is None or not is_transformed(*tensors_in(others)):
+                return kernel(*arguments, **options)
+            made = remake(*arguments)
+            return formula(*(made if isinstance(x, cache) else x for x in arguments), **options)
+
+        return choose
+
+    return decorate
 
 
 def _bound_like(own: Function, function: Function) -> Function:

@@ -66,13 +66,12 @@ def trace(
     check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []
     net = map_layers(_watched, net)
-    with torch.no_grad():
-        prediction, cache = there(partial(_going, uses), net, params, x)
-        value, loss_cache = loss.forward(prediction, target)
-        check_one_number(loss.name, value)
-        g = loss.backward(loss_cache)
-        walker = BackWalker(partial(_coming, uses), skip=None)
-        walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    prediction, cache = there(partial(_going, uses), net, params, x)
+    value, loss_cache = loss.forward(prediction, target)
+    check_one_number(loss.name, value)
+    g = loss.backward(loss_cache)
+    walker = BackWalker(partial(_coming, uses), skip=None)
+    walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
     counts: Counter[str] = Counter()
     records = []
     for use in uses:

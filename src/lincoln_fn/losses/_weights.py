@@ -62,4 +62,4 @@ class Weights:
 
 def weights_of(loss: str, name: str, value: Tensor | None) -> Weights | None:
     """Copy a weight, if there is one."""
-    return None if value is None else Weights(loss, name, value.detach().clone())
+    return None if value is None else Weights(loss, name, value.clone())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked
@@ -20,6 +19,7 @@ from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularized_gradient,
+    root,
     take_scaled_step,
 )
 from lincoln_fn.record import record
@@ -58,7 +58,7 @@ def update(
     def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         dp = regularized_gradient(p, dp, weight_decay, maximize)
         s = s + dp * dp
-        return take_scaled_step(p, dp, torch.sqrt(s) + eps, now), s
+        return take_scaled_step(p, dp, root(s) + eps, now), s
 
     params, s = update_leaves("adagrad", rule, params, grads, state.total)
     return params, AdagradState(state.step + 1, s)

@@ -26,6 +26,7 @@ from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
     regularized_gradient,
+    root,
     running_mean,
     take_scaled_step,
 )
@@ -102,7 +103,7 @@ def leaf_rule(
         v_max = None if v_max is None else torch.maximum(v_max, v)
         unbiased_m = m / correction_m
         unbiased_v = (v if v_max is None else v_max) / correction_v
-        return take_scaled_step(p, unbiased_m, torch.sqrt(unbiased_v) + eps, lr), m, v, v_max
+        return take_scaled_step(p, unbiased_m, root(unbiased_v) + eps, lr), m, v, v_max
 
     return rule
 

@@ -22,6 +22,7 @@ from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
     regularized_gradient,
+    root,
     running_mean,
     take_scaled_step,
 )
@@ -75,7 +76,7 @@ def update(
         p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
         m = running_mean(m, dp, b1)
         v = running_mean(v, dp * dp, b2)
-        scale = torch.sqrt(v / correction) + eps
+        scale = root(v / correction) + eps
         return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
 
     params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)

@@ -24,6 +24,7 @@ from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
     regularized_gradient,
+    root,
     running_mean,
     take_scaled_step,
 )
@@ -73,7 +74,7 @@ def update(
         p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
         m = running_mean(m, dp, b1)
         v = running_mean(v, dp * dp, b2)
-        scale = torch.where(is_scaled, torch.sqrt(v) + eps, 1.0)
+        scale = torch.where(is_scaled, root(v) + eps, 1.0)
         return take_scaled_step(p, m, scale, scaled_lr), m, v
 
     params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, Probability, checked
@@ -25,6 +24,7 @@ from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularized_gradient,
+    root,
     running_mean,
     take_scaled_step,
     take_step,
@@ -81,7 +81,7 @@ def update(
         s = running_mean(s, dp * dp, alpha)
         m = None if m is None else running_mean(m, dp, alpha)
         variance = s if m is None else s - m * m
-        scale = torch.sqrt(variance) + eps
+        scale = root(variance) + eps
         if b is None:
             return take_scaled_step(p, dp, scale, now), s, m, None
         b = momentum * b + dp / scale

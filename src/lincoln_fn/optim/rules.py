@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn._transformed import is_transformed
 from lincoln_fn.optim.optimizer import LearningRate
 
 
@@ -29,6 +30,18 @@ def regularized_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: b
 def decay_weight(p: Tensor, lr: float | Tensor, weight_decay: float) -> Tensor:
     """Compute (1 - lr weight_decay) p, weight decay that is decoupled from the gradient."""
     return p * (1 - lr * weight_decay) if weight_decay else p
+
+
+def root(v: Tensor) -> Tensor:
+    """Compute sqrt(v), with a finite derivative where v is 0.
+
+    v is a mean of squares: where it is 0, so is its derivative. torch's derivative of sqrt is
+    infinite there, and the product of both nan.
+    """
+    if not is_transformed(v):
+        return torch.sqrt(v)
+    is_zero = v == 0
+    return torch.where(is_zero, v, torch.sqrt(torch.where(is_zero, 1, v)))
 
 
 def running_mean(mean: Tensor, new: Tensor, decay: float) -> Tensor:

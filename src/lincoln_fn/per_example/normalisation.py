@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from lincoln_fn.fastpath import normalisation as fast
-from lincoln_fn.layers import _by_running, instance_norm
+from lincoln_fn.layers import _by_running, group_norm, instance_norm
 from lincoln_fn.layers._normalisation import sum_over, widened
 from lincoln_fn.per_example.checks import no_batch
 from lincoln_fn.per_example.terms import Explicit
@@ -48,8 +48,10 @@ def fast_row_terms(params: Any, cache: fast.LayerCache, g: Tensor) -> Any:
     return _terms(params, x_hat, g, _last(cache.axes, g))
 
 
-def fast_channel_terms(params: Any, cache: fast.GroupCache, g: Tensor) -> Any:
-    """Return the terms of w and b from the cache of ATen's group norm."""
+def fast_channel_terms(params: Any, cache: fast.GroupCache | group_norm.Cache, g: Tensor) -> Any:
+    """Return the terms of w and b from the cache of ATen's group norm, or of the formula."""
+    if isinstance(cache, group_norm.Cache):
+        return channel_terms(params, cache, g)
     groups = cache.mean.shape[1]
     in_groups = widened(cache.x).reshape(*cache.mean.shape, math.prod(cache.x.shape[1:]) // groups)
     x_hat = (in_groups - cache.mean.unsqueeze(-1)) * cache.rstd.unsqueeze(-1)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from lincoln_fn._transformed import is_transformed
 from lincoln_fn.compiler.trace.structures import layouts
 
 # Of tensors, as many as there were.
@@ -30,4 +31,4 @@ def fits_like(tensors: Sequence[Tensor]) -> Fits:
         return fits
     except (AttributeError, TypeError):  # of a torch without this name
         kind = layouts(tensors)
-        return lambda *others: layouts(others) == kind
+        return lambda *others: layouts(others) == kind and not is_transformed(*others)
