@@ -25,7 +25,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
-from lincoln_fn.walk.parts import placed_parts, readable
+from lincoln_fn.walk.parts import Owned, placed_parts, readable
 from lincoln_fn.walk.visits import (
     BackwardVisit,
     ForwardVisit,
@@ -234,8 +234,9 @@ class Composition:
         self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, Record]:
         """Run the loop back; it gets an owned cache only if it is declared to read it once."""
-        read = readable(cache, self.label, once=self.reads_once)
-        return self.back(visit, params, read, g)
+        if type(cache) is Owned:
+            cache = readable(cache, self.label, once=self.reads_once)
+        return self.back(visit, params, cache, g)
 
     def gathered(self, params: Params, records: Record) -> Params:
         """Put records that mirror the parts' params into the structure of the composition's."""

@@ -168,11 +168,12 @@ class Owned:
 is declared with reads_once=True; leave reads_once out
     """
 
-    __slots__ = ("_entries", "_reader")
+    __slots__ = ("_entries", "_mark", "_reader")
 
     def __init__(self, entries: Iterable[Any], reader: str = "") -> None:  # Any: caches
         self._entries = entries if isinstance(entries, list) else list(entries)
         self._reader = reader
+        self._mark = object()  # takes the place of an entry that was read
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -180,17 +181,21 @@ is declared with reads_once=True; leave reads_once out
     def __getitem__(self, i: int | slice) -> Any:  # Any: a cache, or a tuple of them
         if isinstance(i, slice):
             return tuple(self[j] for j in range(*i.indices(len(self))))
-        entry, self._entries[i] = self._entries[i], _READ
-        if entry is _READ:
+        entry, self._entries[i] = self._entries[i], self._mark
+        if type(entry) is object:
             problem = f"reads entry {i} of its cache a second time, although it is declared with"
-            raise LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
+            own = LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
+            raise own if entry is self._mark else _read_before(self._reader)
         return owned(entry)
 
     def __repr__(self) -> str:
         return brief(whole(self))
 
 
-_READ = object()
+def _read_before(reader: str) -> LayerError:
+    problem = "its cache was read before: a combinator around it uses an entry of its own cache"
+    mend = "twice, although it is declared with reads_once=True; leave reads_once out there"
+    return LayerError(reader, f"{problem} {mend}")
 
 
 def owned(cache: Cache) -> Cache:
@@ -217,11 +222,11 @@ def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
     """
     if type(cache) is not Owned:
         return cache
-    if any(entry is _READ for entry in cache._entries):
-        problem = "its cache was read before: a combinator around it uses an entry of its own cache"
-        mend = "twice, although it is declared with reads_once=True; leave reads_once out there"
-        raise LayerError(reader, f"{problem} {mend}")
-    return Owned(cache._entries, reader) if once else whole(cache)
+    if once:
+        return Owned(cache._entries, reader)
+    if any(type(entry) is object for entry in cache._entries):
+        raise _read_before(reader)
+    return whole(cache)
 
 
 def whole(cache: Cache) -> Cache:
