@@ -11,6 +11,7 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import failure
 from lincoln_fn.testing.functions import Results, check_other_functions
+from lincoln_fn.testing.hidden import with_hidden_mistakes
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.precision import Doubled
@@ -76,7 +77,8 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         is_right = is_plainly_right(at, key, options.directions)
         if is_right and first_not_linear(at, other) is None:
             _check_others(at, options)
-            return Report(layer.name, tuple(Finding("", layer.name, n, "right") for n in at.names))
+            findings = tuple(Finding("", layer.name, name, "right") for name in at.names)
+            return _elsewhere(Report(layer.name, findings), at, options)
     except ImpureError:  # with any number of digits
         raise
     except GradientError as error:
@@ -97,9 +99,10 @@ def _judged(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
     at = _pure(layer, params, x, key)
     findings, remarks = blamed(at, key, first_not_linear(at, other))
     report = Report(layer.name, findings, remarks)
-    if not report.mistakes:
-        _check_others(at, options)
-    return report
+    if report.mistakes:
+        return report
+    _check_others(at, options)
+    return _elsewhere(report, at, options)
 
 
 def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
@@ -131,3 +134,8 @@ def _check_others(at: Sample, options: Options) -> None:
     results = Results(at.y, at.cache, at.g, at.dx, at.dparams)
     check_other_functions(at.layer, at.params, at.x, results, options.predict_is_forward)
     check_walks(at)
+
+
+def _elsewhere(report: Report, at: Sample, options: Options) -> Report:
+    """Add what is wrong at perturbed params and x to a report without a mistake."""
+    return with_hidden_mistakes(report, at, options.key.fold_in(1), options.predict_is_forward)

@@ -1,0 +1,133 @@
+"""Mistakes that the given params and x hide: right there, and wrong at others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import tree
+from lincoln_fn.keys import Key
+from lincoln_fn.layer import is_derived
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions import Results, check_other_functions
+from lincoln_fn.testing.perturbed import closer, is_movable, leaves_of, perturbed, with_leaves
+from lincoln_fn.testing.plain import is_plainly_right
+from lincoln_fn.testing.precision import Doubled
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.sample import Sample, sample
+
+
+def with_hidden_mistakes(
+    report: Report, given: Sample, key: Key, predict_is_forward: bool | None
+) -> Report:
+    """Judge a layer at perturbed params and x, and add what is wrong there to its report.
+
+    A mistake counts if it is one nearer to the given params and x, too: far from them a layer may
+    be outside of its domain.
+
+    Args:
+        report: of the layer at the given params and x, without a mistake.
+        given: the layer there.
+        key: the numbers are drawn from it.
+        predict_is_forward: as in `check_layer`.
+
+    Returns:
+        The report.
+
+    Raises:
+        GradientError: if another function is wrong there.
+    """
+    at = perturbed(given, key)
+    report = attrs.evolve(report, remarks=(*report.remarks, *_unmoved(given, at or given)))
+    if at is None:
+        return report
+    try:
+        findings = () if is_plainly_right(at, key, 1) else _wrong(at, given, key)
+        other = "" if findings else _wrong_function(at, given, predict_is_forward)
+    except Exception:  # the layer may refuse other arrays in any way
+        return report
+    if other:
+        raise GradientError(other)
+    if not findings:
+        return report
+    right = {finding.leaf: finding for finding in report.findings}
+    kept = (f if f.verdict == "wrong" else right.get(f.leaf, f) for f in findings)
+    return attrs.evolve(report, findings=tuple(kept))
+
+
+def _wrong(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:
+    """Judge gradients that did not pass the plain comparison; return () if none is wrong."""
+    # Code that passes the plain comparison does not import what judges.
+    from lincoln_fn.testing.blame import blamed
+    from lincoln_fn.testing.judge import judge
+
+    doubled = sample(Doubled().inside(at.layer), at.params, at.x, at.g)
+    findings, _ = blamed(doubled, key, None)
+    if all(finding.verdict != "wrong" for finding in findings):
+        return ()
+    if "wrong" not in judge(closer(doubled, given), key).verdicts:
+        return ()
+    told = _where(doubled, given, lambda at: is_plainly_right(at, key, 1))
+    return tuple(
+        attrs.evolve(f, sentence=f"{f.sentence} {told}") if f.verdict == "wrong" else f
+        for f in findings
+    )
+
+
+def _wrong_function(at: Sample, given: Sample, predict_is_forward: bool | None) -> str:
+    """Say which of grads, input_grad and predict is wrong; "" if none is."""
+    if all(is_derived(at.layer, function) for function in ("grads", "input_grad", "predict")):
+        return ""
+
+    def told(at: Sample) -> str:
+        results = Results(at.y, at.cache, at.g, at.dx, at.dparams)
+        try:
+            check_other_functions(at.layer, at.params, at.x, results, predict_is_forward, once=True)
+        except GradientError as error:
+            return str(error)
+        return ""
+
+    sentence = told(at)
+    if not sentence or not told(closer(at, given)):
+        return ""
+    return f"{sentence} {_where(at, given, lambda at: not told(at))}"
+
+
+def _unmoved(given: Sample, at: Sample) -> list[str]:
+    """Say which leaves could change, and did not."""
+    leaves = zip(_paths(given), leaves_of(given), leaves_of(at), strict=True)
+    return [
+        f"{path} is checked only as given: the layer takes no other numbers"
+        for path, old, new in leaves
+        if old is new and is_movable(old)
+    ]
+
+
+def _paths(at: Sample) -> list[str]:
+    return tree.paths({"params": at.params, "x": at.x}, states=True)
+
+
+def _where(at: Sample, given: Sample, is_right: Callable[[Sample], bool]) -> str:
+    """Say which of the given leaves hides a mistake, and where it is none."""
+    moved = leaves_of(at)
+    leaves = zip(_paths(given), leaves_of(given), moved, strict=True)
+    for i, (path, old, new) in enumerate(leaves):
+        if old is not new and is_right(with_leaves(at, [*moved[:i], old, *moved[i + 1 :]])):
+            return f"({_hiding(path, old, new)})"
+    return "(right at the given params and x; wrong where their numbers are smaller)"
+
+
+def _hiding(path: str, old: Tensor, new: Tensor) -> str:
+    first = old.flatten()[0]
+    if bool((old == first).all()):
+        low, high = float(new.min()), float(new.max())
+        there = f"{low:.2g}" if low == high else f"between {low:.2g} and {high:.2g}"
+        return f"right where {path} is {float(first):.6g}, as given; wrong where it is {there}"
+    if bool((old == old[:1]).all()):
+        return f"right where {path} has equal rows, as given; wrong where it has not"
+    if old.ndim > 1 and old.shape[-1] == old.shape[-2] and torch.equal(old, old.mT):
+        return f"right where {path} is symmetric, as given; wrong where it is not"
+    return f"right at the given {path}; wrong where its numbers are smaller"
