@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -25,7 +25,8 @@ def lanes() -> int:
 
 def processor() -> str:
     """Give a number of the processor, and of the vectors that ATEN_CPU_CAPABILITY leaves to it."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # which older torches lack
+    # Which older torches lack. Any: truths, numbers and names.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     told = (
         torch.backends.cpu.get_cpu_capability(),
         os.environ.get("ATEN_CPU_CAPABILITY"),  # which Inductor reads anew each time
