@@ -77,10 +77,9 @@ def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
         state, value = donating(state, (x, TARGET))
         expected, wanted = pure(expected, (x, TARGET))
         assert same_number(value, wanted)
-    # Where a gradient is zero but for rounding, adamw makes a step of its sign.
-    assert same_number(
-        state, expected, error=0.05 * (name == "states" and "adamw" in str(optimizer))
-    )
+    # Where a gradient is zero but for rounding, adamw makes steps of its sign: three of 0.01.
+    is_sign = name == "states" and "adamw" in str(optimizer)
+    assert same_number(state, expected, **({"terms": 1.0, "error": 0.06} if is_sign else {}))
 
 
 @pytest.mark.parametrize("compiled", WAYS)

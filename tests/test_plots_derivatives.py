@@ -189,7 +189,9 @@ def test_the_lines_are_the_norms_of_y_and_g(tmp_path):
     h, _ = NET.parts[0].forward(params[0], X)
     dh = NET.parts[1].input_grad(params[1], cache[1], g @ params[2].weight.mT)
     assert same_number(
-        [line.get_xdata()[0] for line in axes.lines], [h.norm().item(), dh.norm().item()]
+        [line.get_xdata()[0] for line in axes.lines],
+        [h.norm().item(), dh.norm().item()],
+        dtype=torch.float32,
     )
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["0 dense(4)", "1.0 tanh()", "1.1 identity()", "1.2 add()", "2 dense(2)"]

@@ -115,10 +115,10 @@ def test_the_kernel_makes_what_the_operations_make(update):
 
     made = together([partial(run, *case) for case in cases])
     for (given, _), (kept, changed) in zip(cases, made, strict=True):
-        assert same_bits(kept, given)
+        assert same_bits(kept, list(given))
         expected = update(*(x.double() for x in given))
         assert same_number(changed[:count], list(expected), dtype=torch.float32)
-        assert same_bits(changed[count:], given[count:])
+        assert same_bits(changed[count:], list(given[count:]))
 
 
 @pytest.mark.usefixtures("_of_any_size")
@@ -161,7 +161,11 @@ def test_extremes_are_as_torch_makes_them():
     given = (*given, a, c, torch.tensor(1.0))
     expected = adam(*(x.clone() for x in given))
     carried_out(adam, given, 3)
-    assert same_number(given[:3], expected)
+    for leaf, wanted in zip(given[:3], expected, strict=True):
+        is_nan = wanted.isnan()
+        assert same_bits(leaf.isnan(), is_nan)
+        ours, theirs = leaf[~is_nan], wanted[~is_nan]
+        assert same_number(ours, theirs, terms=theirs.abs().nan_to_num(0, 0), length=8)
 
 
 NOT_FOUND = {
