@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES
 from cases.case import cast
-from compare import same_bits, same_number
+from compare import largest, same_bits, same_number
 from compositions import random_like
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -70,7 +70,10 @@ def test_products_equal_autograd_for_every_layer(case):
         (curvature.gauss_newton_vector_product, gauss_newton),
     ):
         got = lf.tree.leaves(function(case.layer, params, x, CUBIC, None, v))
-        assert same_number(got, list(wanted))
+        # The key's bias of attention has no effect: its sums cancel. A fixed point is reached in
+        # 200 steps of some twenty roundings.
+        wanted = tuple(wanted)
+        assert same_number(tuple(got), wanted, terms=largest(wanted), length=4000)
 
 
 @pytest.mark.parametrize("case", TRAINED, ids=str)
@@ -151,7 +154,7 @@ def test_frozen_parameters_and_states_are_no_part_of_the_curvature():
     got = curvature.hessian_vector_product(net, params, x, CUBIC, None, v)
     assert lf.tree.same_structure(got, params)
     hessian, _ = oracle(net, params, x, v)
-    assert same_number(lf.tree.leaves(got), hessian)
+    assert same_number(tuple(lf.tree.leaves(got)), hessian)
 
 
 def test_nothing_given_is_changed_and_the_result_has_no_tangent():
