@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.peers import BASELINE, PEERS
+from benchmarks.peers import BASELINE, FLOOR, PEERS
 from benchmarks.runner import Row, measure
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS
 
@@ -44,6 +44,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("per-example", "gradients of single examples beside opacus and BackPACK, in one process"),
         ("distributed", "two processes beside torch's DistributedDataParallel, in the same ones"),
         ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
+        ("busy", "steps beside other work, and beside themselves, with settings of the threads"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
     parser.add_argument(
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "end_to_end": show_end_to_end,
         "per_example": show_per_example,
         "curvature": show_curvature,
+        "busy": show_busy,
     }
     shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
     measured = shown(options, str(machine))
@@ -199,6 +201,25 @@ def show_curvature(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     results = curvature.measure(names, options.rounds, print)
     print(curvature.table(results))
     return {"curvature": results}
+
+
+def show_busy(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the steps a second on a machine that does other work."""
+    from benchmarks import busy
+
+    peers = [peer for peer in PEERS if peer in options.peer and peer != FLOOR]
+    results = {}
+    for workload in options.workload:
+        results[workload] = busy.measure(
+            workload,
+            options.optimizer,
+            peers,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            patience=options.patience,
+        )
+        print(busy.table({workload: results[workload]}), flush=True)
+    return {"busy": results}
 
 
 if __name__ == "__main__":

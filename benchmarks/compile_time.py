@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("optimizer")
     parser.add_argument("threads", type=int)
     options = parser.parse_args()
-    hold_to(options.threads)
+    hold_to(options.threads, to_processors=True)
     print(first_step(options.peer, options.workload, options.optimizer))
 
 

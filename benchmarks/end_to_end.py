@@ -266,5 +266,5 @@ def main(name: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    hold_to(int(sys.argv[2]))
+    hold_to(int(sys.argv[2]), to_processors=True)
     main(sys.argv[1], int(sys.argv[2]))

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -53,33 +53,47 @@ class Process:
     """A peer's process. It runs only while it is asked."""
 
     def __init__(
-        self, peer: str, workload: str, optimizer: str, threads: int, patience: float
+        self,
+        peer: str,
+        workload: str,
+        optimizer: str,
+        threads: int,
+        patience: float,
+        variables: Mapping[str, str] = {},
+        *,
+        is_held: bool = True,
     ) -> None:
         self.peer = peer
         # Compile times are of a first run: nothing is found that an earlier one compiled.
         self._caches = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         folder = self._caches.name
-        variables = {"TORCHINDUCTOR_CACHE_DIR": folder, "CACHEDB": f"{folder}/tinygrad.db"}
+        caches = {"TORCHINDUCTOR_CACHE_DIR": folder, "CACHEDB": f"{folder}/tinygrad.db"}
+        variables = {**variables, **caches}
         # Torch eager is as its tutorials write it, and ours says so itself.
         if peer not in (BASELINE, *OURS):
             variables |= KEEP_FREED_MEMORY
         command = [sys.executable, "-m", "benchmarks.worker"]
+        anywhere = [] if is_held else ["--anywhere"]
         self._process = subprocess.Popen(
-            [*command, peer, workload, optimizer, str(threads)],
+            [*command, peer, workload, optimizer, str(threads), *anywhere],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(**variables),
             text=True,
         )
-        self.ready = self._answer(patience)
+        self.ready = self.answer(patience)
 
     def take(self, steps: int) -> dict[str, Any]:
         """Let it take steps; give the seconds that they took, and their losses."""
+        self.ask(steps=steps)
+        return self.answer()
+
+    def ask(self, **what: float) -> None:
+        """Let it begin to take steps."""
         assert self._process.stdin is not None
         self._process.send_signal(signal.SIGCONT)
-        self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
+        self._process.stdin.write(json.dumps(what) + "\n")
         self._process.stdin.flush()
-        return self._answer()
 
     def end(self) -> None:
         """End it."""
@@ -87,7 +101,8 @@ class Process:
         self._process.communicate()
         self._caches.cleanup()
 
-    def _answer(self, patience: float | None = None) -> dict[str, Any]:
+    def answer(self, patience: float | None = None) -> dict[str, Any]:
+        """Wait for what it answers, and stop it."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], patience)[0]:
             return {"absent": f"it was not set up within {patience:.0f} s"}

@@ -1,7 +1,8 @@
 """A process for one peer: it takes steps on command and answers with seconds and losses.
 
 It talks in lines of JSON. The first that it writes is {"absent": reason}, or what it is and how
-long its set-up took; then it reads {"steps": k} and answers {"seconds": ..., "losses": [...]}.
+long its set-up took; then it reads {"steps": k} and answers {"seconds": ..., "losses": [...]}, or
+reads {"seconds": s} and answers how many steps it took in about so long.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ KEEP_FREED_MEMORY = {
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
-def hold_to(threads: int) -> None:
-    """Keep this process to as many processors as it may have threads, whatever its library asks."""
-    if hasattr(os, "sched_setaffinity"):
+def hold_to(threads: int, *, to_processors: bool) -> None:
+    """Keep this process to a number of threads, and to as many processors, if that is asked."""
+    if to_processors and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
@@ -122,7 +123,12 @@ def serve(peer: str, workload: Any, optimizer: str, commands: TextIO, answers: T
         return
     answer(what=what, setup_seconds=seconds, first_loss=loss)
     for line in commands:
-        count = json.loads(line)["steps"]
+        asked = json.loads(line)
+        if "seconds" in asked:
+            times = _times(step, asked["seconds"])
+            answer(seconds=sum(times), steps=len(times))
+            continue
+        count = asked["steps"]
         losses = [0.0] * count
         gc.collect()
         gc.disable()
@@ -141,9 +147,10 @@ def main() -> None:
     parser.add_argument("workload", help="its name")
     parser.add_argument("optimizer")
     parser.add_argument("threads", type=int)
+    parser.add_argument("--anywhere", action="store_true", help="on any of the processors")
     options = parser.parse_args()
     end_with_parent()
-    hold_to(options.threads)
+    hold_to(options.threads, to_processors=not options.anywhere)
     # What a library prints must not stand between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

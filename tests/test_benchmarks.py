@@ -12,7 +12,7 @@ from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from benchmarks import __main__ as command
-from benchmarks import ancestor, growth, memory, report, runner, worker
+from benchmarks import ancestor, busy, growth, memory, report, runner, worker
 from benchmarks.peers import PEERS, AbsentError, Way, floor, ours
 from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS, char_lstm, dense_network, gpt, lenet
@@ -328,3 +328,22 @@ def test_the_ancestor_begins_with_what_a_network_needs():
     assert [tuple(weight.shape) for weight in weights] == [(5, 4), (4,), (4, 3), (3,)]
     p = ancestor.forward(weights, torch.ones(2, 5))[1].exp()
     assert same_number(p.sum(1), torch.ones(2))
+
+
+class Fake:
+    """A process that takes so many steps a second."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def ask(self, *, seconds):
+        self.seconds = seconds
+
+    def answer(self):
+        return {"steps": self.rate * self.seconds, "seconds": self.seconds}
+
+
+def test_of_two_runs_at_once_the_slower_one_counts():
+    assert busy.together([Fake(7), Fake(5)], 3.0) == 5
+    line = busy.table({"mlp": {"ours, passive": {"0": 7.0, "twice": 5.0}}}).splitlines()[1]
+    assert line.split() == ["ours,", "passive", "7", "5"]

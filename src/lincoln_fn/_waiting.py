@@ -1,9 +1,11 @@
-"""Messages about a wait, shown once it has lasted two seconds."""
+"""Messages about a wait that has lasted two seconds, and about steps that have become slow."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import Final
@@ -12,6 +14,8 @@ from typing import Final
 # notebooks show it, it fails no test, and logging.getLogger("lincoln_fn") silences it.
 LOG: Final = logging.getLogger("lincoln_fn")
 SECONDS: Final = 2.0
+# A step is slow if it takes so many times as long as the fastest with as many examples.
+_SLOW: Final = 10.0
 
 
 @contextmanager
@@ -37,3 +41,39 @@ def waiting(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def watch_pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
+    """Log once if steps have been slow for two seconds, while other processes need the cores.
+
+    Args:
+        cores: how many this process may use.
+
+    Yields:
+        Nothing; `send` takes the number of examples and the seconds of each step.
+
+    Example:
+        >>> pace = watch_pace(2)
+        >>> next(pace)
+        >>> pace.send((32, 0.001))
+    """
+    fastest: dict[int | None, float] = {}
+    slow = 0.0
+    while slow < SECONDS or not _has_company(cores):
+        examples, seconds = yield
+        best = fastest[examples] = min(seconds, fastest.get(examples, math.inf))
+        slow = slow + seconds if seconds > _SLOW * best else 0.0
+    LOG.warning(
+        "lincoln_fn: a step takes %.3g ms, and the fastest took %.3g ms. Other processes use the "
+        "cores too, and torch's threads wait for each other. Start Python with "
+        "OMP_WAIT_POLICY=passive, or call torch.set_num_threads(1)",
+        1e3 * seconds,
+        1e3 * best,
+    )
+    while True:
+        yield
+
+
+def _has_company(cores: int) -> bool:
+    """Return whether more processes are ready to run than there are cores."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > cores + 0.5

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
+from time import perf_counter
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -22,6 +23,7 @@ from lincoln_fn._given_params import copied_like
 from lincoln_fn._kinds import check_kinds, check_not_missing, wrong_kind
 from lincoln_fn._mends import STATE
 from lincoln_fn._told import Value, examples_in, numbers_of
+from lincoln_fn._waiting import watch_pace
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.gradient import Gradient, GradientState
@@ -30,6 +32,7 @@ from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, NonFiniteError
+from lincoln_fn.threads import count_cores
 
 
 @record
@@ -205,13 +208,18 @@ def train(
     # Any: the step of a weighted loss has one more function, which reports the parts.
     take: Any = getattr(step, "with_parts", step)
     number = begun = int(state.step)
+    pace = watch_pace(count_cores())
+    next(pace)
     for batch in batches:
+        began = perf_counter()
         state, value = take(state, batch)
         number += 1
         loss, scores = numbers_of(value)
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
-        yield state, StepRecord(number, loss, examples_in(batch), scores)
+        examples = examples_in(batch)
+        pace.send((examples, perf_counter() - began))
+        yield state, StepRecord(number, loss, examples, scores)
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
     # step left.
     if number == begun and is_used_once(batches):

@@ -15,6 +15,7 @@ from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.distributed import pulse as pulses
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.threads import share_cores
 
 
 def alone() -> Group:
@@ -59,6 +60,9 @@ by torchrun, and call it within lf.distributed.connect()
 def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterator[Group]:
     """Join the processes that torchrun has started; without torchrun, there is only this one.
 
+    If torch has more threads than this process's share of the cores, it gets the share, unless
+    OMP_NUM_THREADS is set.
+
     Args:
         backend: as torch.distributed names it. None is gloo and, where there are GPUs, nccl for
             what is on them.
@@ -85,6 +89,7 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
     store = pulses.store_of_attempt(rank, wait)
     dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
+    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     pulse = pulses.start(rank)
     try:
         yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
