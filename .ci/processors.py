@@ -42,7 +42,8 @@ NO_VECTORS = {
     "MKL_CBWR": "COMPATIBLE",
 }
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
-THREADS = {"LINCOLN_FN_TEST_THREADS": "2"}
+# Threads that spin would wait for those of the other worker.
+THREADS = {"LINCOLN_FN_TEST_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
 
 PARTS = """
 import torch
