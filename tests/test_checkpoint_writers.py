@@ -30,11 +30,13 @@ def write(folder, pipe, until=None):
     """Save step 1, leave a child until a pipe is closed if there is one, and do as told."""
     directory = Directory(folder)
     directory.save(state_at(1))
-    if until is not None and os.fork() == 0:
+    if until is None:
+        pipe.send("saved")
+    elif os.fork() == 0:
+        pipe.send("saved")  # by the child: it runs, so it has closed its copy of the lock
         with suppress(EOFError):
             until.recv()
         os._exit(0)
-    pipe.send("saved")
     while pipe.recv() == "del":
         del directory
         gc.collect()
