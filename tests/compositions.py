@@ -100,7 +100,8 @@ def check_compiled(layer, x):
     expected, value = step(state, (x, target))
     given, same = lf.compile(step)(state, (x, target))
     assert same_number(same, value)
-    assert same_number(given, expected)
+    # A bias before a norm has no effect: its gradient is a sum that cancels.
+    assert same_number(given, expected, terms=largest(expected))
 
 
 def peak_bytes(function, *arguments):
