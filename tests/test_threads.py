@@ -62,10 +62,9 @@ def test_cores_are_counted_and_divided(monkeypatch):
 )
 def test_slow_steps_beside_other_work_are_logged_once(steps, load, expected, heard, monkeypatch):  # noqa: F811
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    pace = _waiting.watch_pace(2)
-    next(pace)
+    watch = _waiting.watch_pace(2)
     for step in steps:
-        pace.send(step)
+        watch(step)
     assert len(heard.lines) == expected
     for line in heard.lines:
         assert line.startswith("lincoln_fn: a step takes 20 ms, and the fastest took 1 ms.")

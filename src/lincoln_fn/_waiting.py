@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import Final
@@ -43,20 +43,25 @@ def waiting(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
         timer.cancel()
 
 
-def watch_pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
+def watch_pace(cores: int) -> Callable[[tuple[int | None, float]], None]:
     """Log once if steps have been slow for two seconds, while other processes need the cores.
 
     Args:
         cores: how many this process may use.
 
-    Yields:
-        Nothing; `send` takes the number of examples and the seconds of each step.
+    Returns:
+        A function that is given the number of examples and the seconds of each step.
 
     Example:
-        >>> pace = watch_pace(2)
-        >>> next(pace)
-        >>> pace.send((32, 0.001))
+        >>> watch = watch_pace(2)
+        >>> watch((32, 0.001))
     """
+    pace = _pace(cores)
+    next(pace)
+    return pace.send
+
+
+def _pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
     fastest: dict[int | None, float] = {}
     slow = 0.0
     while slow < SECONDS or not _has_company(cores):

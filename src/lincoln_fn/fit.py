@@ -12,6 +12,7 @@ import attrs
 from lincoln_fn._batches import check_batch, check_walkable, is_array
 from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn._transformed import check_not_transformed
+from lincoln_fn._waiting import watch_pace
 from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
 from lincoln_fn.evaluate import check_metric, evaluate
 from lincoln_fn.gradient import Gradient
@@ -25,7 +26,8 @@ from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.step import make_step
 from lincoln_fn.streams.progress import display
-from lincoln_fn.train import StepRecord, TrainState, init_state, train
+from lincoln_fn.threads import count_cores
+from lincoln_fn.train import StepRecord, TrainState, init_state, take_steps
 
 Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
 
@@ -173,8 +175,9 @@ def fit(
             records.clear()
             show.line(str(record), scores)
 
+        watch = watch_pace(count_cores())
         for epoch in range(1, epochs + 1):
-            for state, record in train(step, state, _epoch(source, epoch, state)):
+            for state, record in take_steps(step, state, _epoch(source, epoch, state), watch):
                 if not (records or history):
                     mend = "detach data and state, or take steps by make_step"
                     reason = "a derivative would keep every step in memory"

@@ -199,6 +199,16 @@ def train(
         >>> [record.step for state, record in train(count, begin, [(1, 2), (3, 4)])]
         [1, 2]
     """
+    yield from take_steps(step, state, batches, watch_pace(count_cores()))
+
+
+def take_steps(
+    step: Callable[[S, B], tuple[S, Value]],
+    state: S,
+    batches: Iterable[B],
+    watch: Callable[[tuple[int | None, float]], None],
+) -> Iterator[tuple[S, StepRecord]]:
+    """Train; `watch` is given the examples and the seconds of each step."""
     if isinstance(step, Layer) or not callable(step):
         swapped = "(step, state, batches)" if hasattr(step, "step") else ""
         raise wrong_kind("train", "step", step, "what make_step returns", swapped)
@@ -208,8 +218,6 @@ def train(
     # Any: the step of a weighted loss has one more function, which reports the parts.
     take: Any = getattr(step, "with_parts", step)
     number = begun = int(state.step)
-    pace = watch_pace(count_cores())
-    next(pace)
     for batch in batches:
         began = perf_counter()
         state, value = take(state, batch)
@@ -218,7 +226,7 @@ def train(
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
         examples = examples_in(batch)
-        pace.send((examples, perf_counter() - began))
+        watch((examples, perf_counter() - began))
         yield state, StepRecord(number, loss, examples, scores)
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
     # step left.
