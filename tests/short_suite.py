@@ -1,8 +1,8 @@
 """The short suite, which `pytest` runs where neither `--full` nor a file is given.
 
-It takes less than 300 seconds of one processor, and yet kills nearly all mutants of layers/ and
-losses/, see docs/mutations.md, and uses every public name. What it leaves out was chosen by what
-each test takes and shows:
+It takes less than 300 seconds of one processor, and uses every public name. docs/mutations.md says
+which share of a sample of the mutants of layers/ and losses/ it kills. What it leaves out was
+chosen by what most tests take and show:
 
 - files and tests that compile, start processes or train for long. Of each kind the cheapest stays;
 - rows of a test that has many: those of a layer's or a loss's first configuration stay, or, where
