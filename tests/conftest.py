@@ -96,6 +96,4 @@ def no_notes(monkeypatch):
 def uncompiled(monkeypatch):
     """Run each rewritten graph as it is, without Inductor, to test what surrounds it."""
     monkeypatch.setattr(small_product, "_MOST", 0)  # whose kernels would be built one by one
-    monkeypatch.setattr(
-        graphs, "by_inductor", lambda graph, inputs, *, small: lambda leaves: graph(*leaves)
-    )
+    monkeypatch.setattr(graphs, "by_inductor", lambda graph, inputs: lambda leaves: graph(*leaves))

@@ -72,9 +72,14 @@ def test_the_products_of_a_step_are_found():
         assert not {aten.mm.default, aten.addmm.default} & set(called)
 
 
-@pytest.mark.parametrize(("size", "small"), [(5, True), (400, True), (410, False)])
-def test_a_step_of_few_numbers_is_small(size, small):
-    graph, _ = traced(NET, drawn(0, 6, size))  # W has 20 times as many
+@pytest.mark.parametrize(
+    ("rows", "size", "small"),
+    [(6, 5, True), (6, 3276, True), (6, 3277, False), (13, 3200, True), (64, 1000, True),
+     (65, 1000, True), (110, 1000, False)],
+)  # fmt: skip
+def test_a_step_of_few_numbers_is_small(rows, size, small):
+    # W has 20 times as many numbers as a row of x.
+    graph, _ = traced(NET, drawn(0, rows, size), torch.arange(rows) % 3)
     assert products.is_small(graph) == small
 
 
@@ -153,9 +158,9 @@ def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
     with fresh_cache(), monkeypatch.context() as patched:  # lest it be found on disk
         by_inductor = graphs.by_inductor
 
-        def noted(graph, inputs, *, small):
+        def noted(graph, inputs):
             called.extend(targets(make_fx(graph)(*inputs)))
-            return by_inductor(graph, inputs, small=small)
+            return by_inductor(graph, inputs)
 
         patched.setattr(graphs, "by_inductor", noted)
         assert same_number(fast(state, (x, T)), expected)

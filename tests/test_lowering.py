@@ -122,7 +122,7 @@ def test_a_loop_takes_parts_of_tensors(written):
     fake = fakes.from_tensor(stacked, static_shapes=True)
     with fakes:
         graph = make_fx(multiply)(fake)
-    (y,) = by_inductor(graph, (fake,), small=False)([stacked])
+    (y,) = by_inductor(graph, (fake,))([stacked])
     a, b = stacked[1:].double()
     assert same_number(y, a @ b.mT, dtype=torch.float32)
     assert written == ["small_product"]

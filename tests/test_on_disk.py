@@ -34,9 +34,9 @@ def compiled(monkeypatch):
     """Collect the graphs that Inductor compiles; in a folder that is empty at first."""
     graphs = []
 
-    def noted(graph, inputs, *, small):
+    def noted(graph, inputs):
         graphs.append(graph)
-        return by_inductor(graph, inputs, small=small)
+        return by_inductor(graph, inputs)
 
     with fresh_cache():
         monkeypatch.setattr(GRAPHS, "by_inductor", noted)

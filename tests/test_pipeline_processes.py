@@ -60,7 +60,7 @@ def functions_of(group):
 def uncompiled(group):
     """Train compiled stages, each graph run as it is, without Inductor."""
     small_product._MOST = 0
-    graphs.by_inductor = lambda graph, inputs, *, small: lambda leaves: graph(*leaves)
+    graphs.by_inductor = lambda graph, inputs: lambda leaves: graph(*leaves)
     return run_of(COMPILED, MIXED[:1], zero_bubble_h2(2, 3), group, compiled=True)
 
 

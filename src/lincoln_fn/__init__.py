@@ -177,6 +177,7 @@ from lincoln_fn.shapes import LayerError as LayerError
 from lincoln_fn.shapes import NonFiniteError as NonFiniteError
 from lincoln_fn.step import make_step as make_step
 from lincoln_fn.summary import summary as summary
+from lincoln_fn.threads import adapt_waiting as adapt_waiting
 from lincoln_fn.train import StateLike as StateLike
 from lincoln_fn.train import StepRecord as StepRecord
 from lincoln_fn.train import TrainState as TrainState

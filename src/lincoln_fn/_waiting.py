@@ -70,8 +70,8 @@ def _pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
         slow = slow + seconds if seconds > _SLOW * best else 0.0
     LOG.warning(
         "lincoln_fn: a step takes %.3g ms, and the fastest took %.3g ms. Other processes use the "
-        "cores too, and torch's threads wait for each other. Start Python with "
-        "OMP_WAIT_POLICY=passive, or call torch.set_num_threads(1)",
+        "cores too, and torch's threads wait for each other. Call "
+        "torch.set_num_threads(1), or start Python with OMP_WAIT_POLICY=passive",
         1e3 * seconds,
         1e3 * best,
     )

@@ -13,6 +13,7 @@ from lincoln_fn.layer import Layer, Params
 from lincoln_fn.metrics import Metric
 from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.threads import adapt_waiting
 
 
 def evaluate(
@@ -57,6 +58,7 @@ def evaluate(
         x, target = batch
         if reduce is not None and not len(tree.leaves(x)[0]):
             continue  # other processes have all examples of this batch
+        adapt_waiting()
         prediction = net.predict(params, x)
         count = len(tree.leaves(x)[0])
         examples += count

@@ -28,6 +28,7 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.threads import adapt_waiting
 from lincoln_fn.train import StepFunction, TrainState
 
 
@@ -91,6 +92,7 @@ class Step:
             if isinstance(batch, TrainState):
                 raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
             check_batch("step", batch)
+        adapt_waiting()
         try:
             if self.check_first is not None and not int(state.step):
                 self.check_first(state.params, (batch[0], batch[1]))

@@ -1,15 +1,40 @@
-"""How many of torch's threads a process should have. Not pure: they belong to the whole process."""
+"""How torch's threads share the cores. Not pure: threads belong to the whole process."""
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Final
 
 import torch
+from torch import Tensor
 
-# The user who sets one of these has decided how many threads there are.
+from lincoln_fn import tree
+from lincoln_fn.layer import Arrays, Params
+
+# A product of up to so many multiplications is computed before a second thread has woken up.
+SMALL_PRODUCT: Final = 2**21
+# The user who sets one of these has decided how many threads there are,
 _NUMBER: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# and the user who sets one of these, how they wait.
+_POLICY: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+# Seconds between two looks at the cores, and after so many that found other processes there,
+# waiting threads sleep, until a look after a longer time finds none.
+_INTERVAL: Final = 0.2
+_LOOKS: Final = 2
+_SLEEP: Final = 1.0
+# The part of the time for which this process's threads, taken together, lacked a core. It is below
+# .2 for a process that is alone, and above .4 beside a process that computes.
+_LACKED: Final = 0.3
+_TASKS: Final = Path("/proc/self/task")
+# What the process has loaded, libgomp with torch.
+_LIBRARY: Final = ctypes.CDLL(None)
 
 
 def count_cores() -> int:
@@ -44,3 +69,122 @@ def share_cores(processes: int) -> None:
     share = max(1, count_cores() // processes)
     if not any(name in os.environ for name in _NUMBER) and torch.get_num_threads() > share:
         torch.set_num_threads(share)
+
+
+def fits_one_thread(params: Params, x: Arrays) -> bool:
+    """Return whether the products of params with x are too small for a second thread to pay.
+
+    The sizes alone decide, for the number of threads can change the last bits of a result.
+
+    Args:
+        params: a layer's.
+        x: its input. An axis that follows the first is taken for features if x has real numbers;
+            each other entry, or each integer, for a row of a product with the largest parameter.
+    """
+    rows = [
+        leaf.numel() // (leaf.shape[1] if leaf.ndim > 1 and leaf.is_floating_point() else 1)
+        for leaf in tree.leaves(x)
+        if isinstance(leaf, Tensor)  # the layer says what is wrong with another
+    ]
+    largest = max((leaf.numel() for leaf in tree.leaves(params)), default=0)
+    return largest * max(rows, default=0) <= SMALL_PRODUCT
+
+
+@contextmanager
+def one_thread_if(is_enough: bool) -> Iterator[None]:
+    """Compute a block with one of torch's threads, if that is enough."""
+    number = torch.get_num_threads()
+    if not is_enough or number == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)
+
+
+def adapt_waiting() -> None:
+    """Let torch's threads sleep while they wait, as long as other processes need the cores.
+
+    A thread that has done its part of an operation waits for the others. It spins: it answers at
+    once, but keeps a core busy. If another process has the core of a thread that is waited for, all
+    wait until the system gives it back, many times longer than the operation takes. So beside other
+    processes a waiting thread sleeps instead, after a short spin. The results are the same, bit for
+    bit.
+
+    Each step and each compiled function calls this, and a loop of your own may. It takes a tenth of
+    a microsecond; five times a second it asks the system how long the process's threads lacked a
+    core, in 15 microseconds a thread.
+
+    It does nothing where torch has one thread, where the environment sets OMP_WAIT_POLICY or
+    GOMP_SPINCOUNT, and where torch's threads are not those of Linux and libgomp.
+
+    Example:
+        >>> adapt_waiting()
+    """
+    _WAITING.adapt(time.monotonic())
+
+
+class _Waiting:
+    """How torch's threads wait for each other, now.
+
+    libgomp lets a waiting thread sleep after a short spin if the process has more of libgomp's
+    threads than cores. A second team, whose two threads do nothing, is one thread too many.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0 if _can_adapt() else math.inf
+        self._last = 0.0
+        self._lacked = 0.0
+        self._looks = 0
+        self._team: Event | None = None
+        self._lock = Lock()
+
+    def adapt(self, now: float) -> None:
+        """Look at the cores, if it is time."""
+        if now < self._next or not self._lock.acquire(blocking=False):
+            return
+        try:
+            lacked = _seconds_without_core()
+            part = (lacked - self._lacked) / (now - self._last)
+            self._looks = self._looks + 1 if part > _LACKED and self._last else 0
+            if self._looks == _LOOKS and torch.get_num_threads() > 1:
+                self._team = _start_team()
+            elif not self._looks and self._team is not None:
+                self._team.set()
+                self._team = None
+            self._next = now + (_INTERVAL if self._team is None else _SLEEP)
+            self._last, self._lacked = now, lacked
+        finally:
+            self._lock.release()
+
+
+def _can_adapt() -> bool:
+    is_told = any(name in os.environ for name in _POLICY)
+    return not is_told and _TASKS.exists() and hasattr(_LIBRARY, "GOMP_parallel")
+
+
+def _seconds_without_core() -> float:
+    """Return how long this process's threads, taken together, were ready and had no core."""
+    nanoseconds = 0
+    for task in _TASKS.iterdir():
+        with suppress(OSError):  # the thread has ended
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return 1e-9 * nanoseconds
+
+
+def _start_team() -> Event:
+    """Start a second team of two of libgomp's threads, which ends when the event is set."""
+    end = Event()
+
+    def wait() -> None:
+        # The team calls a function of no effect.
+        _LIBRARY.GOMP_parallel(_LIBRARY.omp_get_level, None, 2, 0)
+        end.wait()
+
+    Thread(target=wait, name="lincoln_fn's second team", daemon=True).start()
+    return end
+
+
+_WAITING: Final = _Waiting()

@@ -19,6 +19,7 @@ from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layer import Arrays
+from lincoln_fn.threads import adapt_waiting
 
 Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
 # The structure of both arguments, their tensors' layouts, the number of threads, and how precise
@@ -57,6 +58,7 @@ class CompiledFunction:
         if kind not in self.graphs:
             made, of_result = graph_of(self.program, first, second)
             self.graphs[kind] = made.run, builder(of_result)
+        adapt_waiting()
         run, build = self.graphs[kind]
         with torch.no_grad():
             *outputs, flag = run(leaves)

@@ -22,6 +22,7 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guarded, write_down
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.threads import one_thread_if
 
 # Inductor's settings, and the mode in which a program is traced, are those of the whole process.
 _ONE_AT_A_TIME: Final = RLock()
@@ -40,13 +41,32 @@ def _graph_of(
 ) -> tuple[Made, Structure]:
     with waiting(f"tracing the {program.where}, once a process"):
         traced = write_down(program, first, second)
+    has_one_thread = is_small(traced.graph)
     try:
-        made = _found_or_compiled(program, traced, donated)
+        with one_thread_if(has_one_thread):
+            made = _found_or_compiled(program, traced, donated)
     except LayerError:
         raise
     except Exception as error:
         made = _as_it_is(program, first, second, error)
-    return Made(_restrided(made.run, traced.inputs), made.fates), traced.structure
+    run = _restrided(made.run, traced.inputs)
+    threads = torch.get_num_threads()
+    if has_one_thread and threads > 1:
+        run = _with_one_thread(run, threads)
+    return Made(run, made.fates), traced.structure
+
+
+def _with_one_thread(run: Flat, threads: int) -> Flat:
+    """Let a graph compute with one of torch's threads."""
+
+    def run_with_one(leaves: list[Tensor]) -> Sequence[Tensor]:
+        torch.set_num_threads(1)
+        try:
+            return run(leaves)
+        finally:
+            torch.set_num_threads(threads)
+
+    return run_with_one
 
 
 def _found_or_compiled(program: Program, traced: Traced, donated: int) -> Made:
@@ -100,8 +120,7 @@ def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception)
 
 
 def _compiled(traced: Traced, donated: int) -> Made:
-    small = is_small(traced.graph)
     fates = donate(traced, donated) if donated else None
     for rewrite in PASSES:
         rewrite(traced.graph)
-    return Made(by_inductor(traced.graph, traced.inputs, small=small), fates)
+    return Made(by_inductor(traced.graph, traced.inputs), fates)

@@ -47,7 +47,7 @@ _OPTIONS: Final = {
 }
 
 
-def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) -> Flat:
+def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
     """Let Inductor compile a graph.
 
     Its inner half does: what surrounds it prepares for autograd and for functions that change their
@@ -62,7 +62,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
-        options = {**_OPTIONS, **compiler_flags(), **({"cpp.threads": 1} if small else {})}
+        options = {**_OPTIONS, **compiler_flags(), "cpp.threads": torch.get_num_threads()}
         with fake, torch.no_grad(), config.patch(options), _extended():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.

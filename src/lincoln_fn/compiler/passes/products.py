@@ -18,17 +18,24 @@ from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
+from lincoln_fn.threads import SMALL_PRODUCT
 
 aten = torch.ops.aten
 
-# Elements up to which a tensor is too small to be shared among threads.
-_ONE_THREAD = 2**13
+# Up to so many elements a tensor is too small to be shared among threads.
+_SMALL_TENSOR = 2**16
 
 
 def is_small(graph: GraphModule) -> bool:
-    """Tell whether a step's tensors are so small that a second thread would not help."""
+    """Return whether a step's tensors and products are so small that one thread computes them."""
     made = (node.meta.get("val") for node in graph.graph.nodes)
-    return all(value.numel() <= _ONE_THREAD for value in made if isinstance(value, Tensor))
+    return all(
+        value.numel() <= _SMALL_TENSOR for value in made if isinstance(value, Tensor)
+    ) and all(
+        node.meta["val"].numel() * node.args[0].meta["val"].shape[-1] <= SMALL_PRODUCT
+        for target in (aten.mm.default, aten.bmm.default)
+        for node in graph.graph.find_nodes(op="call_function", target=target)
+    )
 
 
 def rewrite(graph: GraphModule) -> None:
