@@ -1,7 +1,7 @@
 """Pipelines: a network cut into stages that different processes compute at the same time.
 
 A batch is divided into microbatches, which pass through the stages. `schedules.py` says in which
-order each stage computes what; `stages.py` has the layer; `passes.py` has a step.
+order each stage computes what; `stages.py` has the layer; `pipeline_step.py` has a step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.passes import PipelinePass, Task
+from lincoln_fn.distributed.pipeline_parallel.pipeline_step import PipelineSetup, PipelineStep
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
@@ -154,18 +154,18 @@ def _bind(
     functions = tuple(
         stage_functions(i, part, compiled=compiled) for i, part in enumerate(net.parts)
     )
-    task = Task(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
+    setup = PipelineSetup(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
     digest = blake2b(f"{name} {schedule} {stages.tied} {max_norm}".encode(), digest_size=8)
-    return partial(_compute, task, name, f"{name[:200]} ({digest.hexdigest()})")
+    return partial(_compute, setup, name, f"{name[:200]} ({digest.hexdigest()})")
 
 
 def _compute(
-    task: Task, name: str, code: str, params: Params, batch: Batch, step: Tensor
+    setup: PipelineSetup, name: str, code: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    stages, max_norm = task.stages, task.max_norm
-    rows = rows_of_all("pipeline", task.shards.group, params, batch, step, name)
-    bounds = bounds_of("pipeline", task.shards, rows)
+    stages, max_norm = setup.stages, setup.max_norm
+    rows = rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
+    bounds = bounds_of("pipeline", setup.shards, rows)
     common = {
         "step": f"step {int(step)} of {code}",
         "batch": ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))[:300],
@@ -174,7 +174,7 @@ def _compute(
         ThreadPoolExecutor(1) as beside,
         Connections(stages.group, device_of(batch), common) as messages,
     ):
-        run = PipelinePass(task, params, batch, bounds, beside, messages)
+        run = PipelineStep(setup, params, batch, bounds, beside, messages)
         run.expect()
         expect_gradients(stages, messages, norms=max_norm is not None)
         run.run()
