@@ -15,23 +15,8 @@ from lincoln_fn.shapes import LayerError, wrong_shape
 
 
 def copied_like(params: Params, drawn: Params) -> Params:
-    """Copy params in the memory layout of others, whose structure and shapes they must have.
-
-    Args:
-        params: those given to `init_state`, of any dtype and device.
-        drawn: those that the network draws.
-
-    Returns:
-        The copies: a step that updates its state in place does not change the given params.
-
-    Raises:
-        LayerError: naming the first path that differs.
-
-    Example:
-        >>> copied_like((torch.ones(2),), (torch.zeros(3),))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: init_state: expected params.0 of shape (3,), got (2,)
-    """
+    """Copy given params in the memory layout of drawn ones, after checking that they fit."""
+    # Copies, because a step that updates its state in place must not change the given params.
     expected, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):
         problem = f"expected params like the network's own, {brief(drawn)}, got {shown(params)}"

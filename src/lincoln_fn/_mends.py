@@ -24,18 +24,7 @@ _LONGEST: Final = 80
 
 
 def shown(given: object) -> str:
-    """Describe a value in a few words.
-
-    Args:
-        given: anything.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> shown(lf.relu), shown(torch.relu), shown(lf.losses.nll())
-        ('the constructor relu', 'the function relu', 'the Loss nll()')
-    """
+    """Describe a value in a few words."""
     kind = type(given)
     if isinstance(given, type):
         return f"the class {given.__name__}"
@@ -56,18 +45,7 @@ def shown(given: object) -> str:
 
 
 def no_tuple(given: object) -> str:
-    """Describe a value that should have been a tuple; for a list, add what to write.
-
-    Args:
-        given: anything.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> no_tuple([torch.zeros(2), torch.zeros(3)]), no_tuple(torch.zeros(2))
-        ('[float32[2], float32[3]]; write a tuple in place of the list', 'float32[2]')
-    """
+    """Describe a value that should have been a tuple; for a list, add what to write."""
     return f"{brief(given)}; {A_TUPLE}" if isinstance(given, list) else brief(given)
 
 
@@ -77,28 +55,12 @@ def _is_function(given: object) -> bool:
 
 
 def is_function(given: object) -> TypeGuard[Callable[..., Any]]:  # Any: of any function
-    """Return whether an object can be called. A `Layer` cannot: its call is an error.
-
-    Example:
-        >>> is_function(lf.relu), is_function(lf.relu())
-        (True, False)
-    """
+    """Return whether an object can be called. A `Layer` cannot: its call is an error."""
     return callable(given) and type(given).__name__ != "Layer"
 
 
 def is_constructor(given: object) -> bool:
-    """Return whether an object is a constructor of this library's, such as `lf.relu`.
-
-    Args:
-        given: anything.
-
-    Returns:
-        False for the object that a constructor returns.
-
-    Example:
-        >>> is_constructor(lf.relu), is_constructor(lf.relu())
-        (True, False)
-    """
+    """Return whether an object is a constructor of this library's, such as `lf.relu`."""
     returned = getattr(given, "__annotations__", {}).get("return")
     module = getattr(given, "__module__", "") or ""
     return returned in _MADE and module.startswith("lincoln_fn")
@@ -142,17 +104,11 @@ def _always(given: object) -> bool:
 
 
 class Mend(NamedTuple):
-    """A correction: what to write in place of an object.
+    """A correction: what to write in place of an object."""
 
-    Args:
-        kind: what is expected where this correction helps, in the error's words.
-        matches: whether the object is one of those.
-        text: what to write; {} is replaced by the object.
-    """
-
-    kind: str
-    matches: Callable[[object], bool]
-    text: str
+    kind: str  # what is expected where this correction helps, in the error's words
+    matches: Callable[[object], bool]  # whether the object is one of those
+    text: str  # what to write; {} is replaced by the object
 
 
 MENDS: Final[Sequence[Mend]] = (
@@ -189,19 +145,7 @@ MENDS: Final[Sequence[Mend]] = (
 
 
 def mend_of(given: object, kind: str) -> str:
-    """Find what to write in place of an object.
-
-    Args:
-        given: the object.
-        kind: what was expected: a class, or a few words such as "params".
-
-    Returns:
-        A few words; "" if none are known.
-
-    Example:
-        >>> mend_of(lf.dense, "Layer"), mend_of(3, "Key"), mend_of(3, "Layer")
-        ('write dense(...)', 'write lf.Key(3)', '')
-    """
+    """Find what to write in place of an object, or "" if nothing is known."""
     if is_constructor(given):
         return f"write {_call(given)}"
     texts = (mend.text for mend in MENDS if mend.kind == kind and mend.matches(given))

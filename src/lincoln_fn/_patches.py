@@ -23,15 +23,13 @@ KEEP: Any = object()  # Any: takes the place of a patch, and means that there is
 
 @attrs.frozen(eq=False)
 class Patches:
-    """The patches of one layer.
-
-    `within` is that of a composition: by the position of a part, the path of a patch of g inside.
-    """
+    """The patches of one layer."""
 
     path: str
     output: Patch
     gradient: Patch
     entries: Mapping[str, Patch]
+    # of a composition: by a part's position, the path of a patch of g inside
     within: Mapping[int, str]
 
     def leave(self, y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:

@@ -31,20 +31,7 @@ class Processes(Protocol):
 
 
 def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:
-    """Return which numbers of each leaf a process has.
-
-    Args:
-        sizes: how many numbers each leaf has.
-        rank: the process.
-        size: how many processes there are.
-
-    Returns:
-        For each leaf where the slice begins and ends.
-
-    Example:
-        >>> spans([5, 3], 0, 2), spans([5, 3], 1, 2)
-        ([(0, 4), (0, 0)], [(4, 5), (0, 3)])
-    """
+    """Return where a process's slice of each leaf begins and ends."""
     total = sum(sizes)
     first, end = total * rank // size, total * (rank + 1) // size
     starts = [*accumulate(sizes, initial=0)]
@@ -55,15 +42,7 @@ def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:
 
 
 def cut(leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
-    """Cut out the slices of this process.
-
-    Args:
-        leaves: whole tensors.
-        processes: all of them.
-
-    Returns:
-        A vector for each leaf, which may be empty.
-    """
+    """Cut this process's slices, vectors that may be empty, out of whole tensors."""
     own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
     return [
         leaf.reshape(-1)[begin:end].clone() for leaf, (begin, end) in zip(leaves, own, strict=True)
@@ -73,16 +52,7 @@ def cut(leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
 def join(
     slices: Sequence[Tensor], shapes: Sequence[torch.Size], processes: Processes
 ) -> list[Tensor]:
-    """Collect the slices of all processes, and make the whole tensors.
-
-    Args:
-        slices: those of this process.
-        shapes: of the whole tensors.
-        processes: all of them.
-
-    Returns:
-        The tensors, each in memory of its own, as a tensor that was never cut.
-    """
+    """Make whole tensors, each in memory of its own, of the slices of all processes."""
     whole = [each.new_empty(shape) for each, shape in zip(slices, shapes, strict=True)]
     sizes = [leaf.numel() for leaf in whole]
     of_ranks = [spans(sizes, rank, processes.size) for rank in range(processes.size)]
@@ -101,20 +71,7 @@ def join(
 
 
 def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
-    """Put each process's slice of some whole tensors into its row.
-
-    Args:
-        leaves: the tensors.
-        size: how many processes there are.
-
-    Returns:
-        A matrix with a row for each process, which ends in zeros.
-
-    Example:
-        >>> sliced_rows([torch.arange(5), torch.arange(2)], 2)
-        tensor([[0, 1, 2, 0],
-                [3, 4, 0, 1]])
-    """
+    """Make a matrix with a row for each process: its slices of the tensors, then zeros."""
     sizes = [leaf.numel() for leaf in leaves]
     rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
     for rank, row in enumerate(rows):

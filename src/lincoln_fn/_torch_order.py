@@ -18,26 +18,19 @@ Given: TypeAlias = tuple[Any, ...]  # Any: not yet checked
 
 
 class Order(NamedTuple):
-    """How torch orders a constructor's arguments, and how this library does.
+    """How torch orders a constructor's arguments, and how this library does."""
 
-    Args:
-        theirs: torch's arguments.
-        ours: our arguments in the same places.
-        kept: which of torch's arguments this library has, too.
-        is_likely: whether positional arguments are likely to be in torch's order.
-    """
-
-    theirs: tuple[str, ...]
-    ours: tuple[str, ...]
-    kept: slice
+    theirs: tuple[str, ...]  # torch's arguments
+    ours: tuple[str, ...]  # our arguments in the same places
+    kept: slice  # which of torch's arguments this library has, too
+    # whether positional arguments are likely to be in torch's order
     is_likely: Callable[[Given], bool] = lambda args: False
 
 
 def _no_kernel(args: Given) -> bool:
-    """Return whether (out_channels, kernel_size, stride) are unlikely values for these names.
-
-    A kernel is as large as its stride or larger, and if it is larger than 4, odd and not above 11.
-    """
+    """Return whether (out_channels, kernel_size, stride) are unlikely values for these names."""
+    # A kernel is as large as its stride or larger, and if it is larger than 4, odd and not above
+    # 11.
     numbers = args[:3]
     if len(numbers) < 3 or not all(type(number) is int and number > 0 for number in numbers):
         return False
@@ -99,18 +92,7 @@ ORDERS: Final[dict[str, Order]] = {
 
 
 def check_order(constructor: str, args: Given) -> None:
-    """Check that positional arguments are not likely to be in torch's order.
-
-    Args:
-        constructor: its name.
-        args: the arguments given by position.
-
-    Raises:
-        LayerError: if they are; the message says what to write.
-
-    Example:
-        >>> check_order("conv2d", (8, 3, 2))
-    """
+    """Check that positional arguments are not likely to be in torch's order."""
     order = ORDERS.get(constructor)
     if order is None or not order.is_likely(args):
         return
@@ -125,19 +107,7 @@ def check_order(constructor: str, args: Given) -> None:
 
 
 def in_our_order(constructor: str, args: Given) -> str:
-    """Say what to write for arguments in torch's order.
-
-    Args:
-        constructor: its name.
-        args: the arguments given by position.
-
-    Returns:
-        A few words; "" if torch's order is ours.
-
-    Example:
-        >>> in_our_order("dense", (784, 10))
-        "the sizes of the input come from x: torch's (in_features, out_features) is dense(10)"
-    """
+    """Say what to write for arguments in torch's order, or "" if that is ours."""
     order = ORDERS.get(constructor)
     if order is None:
         return ""

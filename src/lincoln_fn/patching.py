@@ -126,40 +126,15 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
 
 
 def noted(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
-    """Add a layer's output to those seen.
-
-    Args:
-        seen: outputs by label: the path, or for a second use "path, use 2", and so on.
-        path: the layer's path.
-        y: its output.
-
-    Returns:
-        y.
-
-    Example:
-        >>> seen = {"0": 1.0}
-        >>> noted(seen, "0", 2.0), seen
-        (2.0, {'0': 1.0, '0, use 2': 2.0})
-    """
+    """Add a layer's output to those seen, and return it."""
+    # A label is the path, or for a second use "path, use 2", and so on.
     uses = len(labels_of(path, seen))
     seen[f"{path}, use {uses + 1}" if uses else path] = y
     return y
 
 
 def labels_of(path: str, seen: Iterable[str]) -> list[str]:
-    """List the labels of a layer's uses, as `noted` makes them.
-
-    Args:
-        path: the layer's path.
-        seen: the labels of all layers.
-
-    Returns:
-        The labels.
-
-    Example:
-        >>> labels_of("1", ["0", "1", "1, use 2", "1.0"])
-        ['1', '1, use 2']
-    """
+    """List the labels of a layer's uses, as `noted` makes them."""
     return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
 
 

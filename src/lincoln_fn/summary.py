@@ -155,10 +155,9 @@ def summary(net: Layer, x: Arrays) -> Summary:
 
 @attrs.frozen(eq=False)
 class _Visit:
-    """One run of a layer's forward: the `begun`th to begin, when `first` others had ended.
+    """One run of a layer's forward: the `begun`th to begin, when `first` others had ended."""
 
-    In a list of visits in the order of their ends, its inner visits start at index `first`.
-    """
+    # In a list of visits in the order of their ends, its inner visits start at index `first`.
 
     path: str
     layer: Layer

@@ -81,15 +81,7 @@ class Row(NamedTuple):
 
 
 def table() -> list[Row]:
-    """Make the table.
-
-    Returns:
-        One row for each public module of torch.nn, then one for each optimizer of torch.optim.
-
-    Example:
-        >>> next(row for row in table() if row.torch == "nn.Conv2d")
-        Row(torch='nn.Conv2d', ours='conv2d', reason='')
-    """
+    """Make the table."""
     rows = []
     for package, name in _torch_names():
         ours = _counterpart(name)

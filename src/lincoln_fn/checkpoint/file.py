@@ -142,18 +142,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
 
 
 def score_of(path: Path) -> float | None:
-    """Read the score that a file was saved with, if its checksum agrees.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The score; None if there is no finite one.
-
-    Raises:
-        CheckpointError: if the file cannot be read, is of another version, or its notes or the
-            shapes of its tensors are damaged.
-    """
+    """Read the score that a file was saved with, or None if it has no finite one."""
     with _opened(path) as opened:
         check_head(opened)
         score = opened.notes["score"]
@@ -162,22 +151,7 @@ def score_of(path: Path) -> float | None:
 
 # Any: what a caller gave as a score.
 def checked_score(score: Any) -> float:
-    """Check a score that is to be saved.
-
-    Args:
-        score: a number, or a tensor or array of one.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: if it is not finite, or no number.
-
-    Example:
-        >>> checked_score(float("nan"))
-        Traceback (most recent call last):
-        ValueError: expected a score that is a finite number, got nan
-    """
+    """Check a score that is to be saved."""
     number = finite(score)
     if number is None:
         raise ValueError(f"expected a score that is a finite number, got {score!r}")

@@ -14,19 +14,7 @@ T = TypeVar("T")
 
 
 def cast(arrays: T, dtype: torch.dtype) -> T:
-    """Cast the floating leaves of a tree, including those in its states.
-
-    Args:
-        arrays: the tree.
-        dtype: what to cast to.
-
-    Returns:
-        The tree.
-
-    Example:
-        >>> cast((torch.ones(2), torch.arange(2), None), torch.float64)
-        (tensor([1., 1.], dtype=torch.float64), tensor([0, 1]), None)
-    """
+    """Cast the floating leaves of a tree, including those in its states."""
 
     def moved(leaf: Tensor) -> Tensor:
         return leaf.to(dtype) if leaf.is_floating_point() else leaf

@@ -46,11 +46,9 @@ class Solver:
         z: Float[Tensor, "batch ..."],
         where: str,
     ) -> Float[Tensor, "batch ..."]:
-        """Solve z = f(z), from a first z; an example that does not converge raises a `LayerError`.
-
-        Where no number can be read, as in a compiled step, all steps are taken, and such an example
-        becomes nan.
-        """
+        """Solve z = f(z), from a first z; raise an error if an example does not converge."""
+        # Where no number can be read, as in a compiled step, all steps are taken, and such an
+        # example becomes nan.
         if z.is_meta:
             return z
         tol = 64 * torch.finfo(z.dtype).eps if self.tol is None else self.tol

@@ -19,10 +19,9 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 @record
 class Kept:
-    """The input, and the params with the states advanced (None if the layer carries none).
+    """The input, and the params with the states advanced (None if the layer carries none)."""
 
-    The trained tensors in `advanced` are the caller's, so only its states take memory.
-    """
+    # The trained tensors in `advanced` are the caller's, so only its states take memory.
 
     x: Arrays
     advanced: Params

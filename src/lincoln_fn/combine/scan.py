@@ -51,15 +51,12 @@ T = TypeVar("T")
 
 @record
 class Ends:
-    """Stand-ins for y and the last state, without memory of their own, and what else x has.
-
-    `mask` has the axis of the steps first. `entries` is the number of entries of x, 0 for a tensor.
-    """
+    """Stand-ins for y and the last state, without memory of their own, and what else x has."""
 
     y: Arrays
     state: Arrays
-    mask: Bool[Tensor, "length ..."] | None
-    entries: int = static()
+    mask: Bool[Tensor, "length ..."] | None  # the axis of the steps first
+    entries: int = static()  # the number of entries of x, 0 for a tensor
 
 
 def _there(

@@ -44,11 +44,9 @@ class CompiledFunction:
         return CompiledFunction, (self.make,)
 
     def __call__(self, first: Arrays, second: Arrays) -> Arrays:
-        """Run the graph for such arguments, made now if there is none.
-
-        What has no numbers, or is looked at by autograd, torch.func or a tracer, is left to the
-        function itself.
-        """
+        """Run the graph for such arguments, made now if there is none."""
+        # Arguments without numbers, and those that autograd, torch.func or a tracer sees, go to the
+        # function itself.
         leaves, structure = flatten((first, second))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if any(leaf.is_meta for leaf in tensors) or not is_plain(*tensors):
@@ -64,12 +62,7 @@ class CompiledFunction:
 
 
 def is_pure(whole: object) -> bool:
-    """Tell whether an object can be compiled as a function of two arguments.
-
-    Example:
-        >>> is_pure(lambda state, batch: (state, batch)), is_pure(lf.relu), is_pure(torch.relu)
-        (True, False, False)
-    """
+    """Tell whether an object can be compiled as a function of two arguments."""
     if not is_function(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
         return False
     try:

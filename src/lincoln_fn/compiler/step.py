@@ -30,11 +30,10 @@ Told: TypeAlias = tuple[Structure | None, int, str]
 
 @attrs.frozen(eq=False)
 class Compiled:
-    """A graph, and what hands a donated state's memory over to the next.
+    """A graph, and what hands a donated state's memory over to the next."""
 
-    `build` puts the state that it makes together. `after` remembers the graphs for these states in
-    turn: which batches and states fit, and what else each depends on.
-    """
+    # `build` puts the new state together. `after` remembers the graphs for these states in turn:
+    # which batches and states fit, and what else each depends on.
 
     run: Flat
     build: Callable[[Sequence[Tensor]], TrainState]
@@ -44,13 +43,11 @@ class Compiled:
 
 @attrs.frozen(eq=False)
 class CompiledRun:
-    """The bare step, compiled.
+    """The bare step, compiled."""
 
-    It remembers a graph for each kind of arguments, and of each state that a graph has made, until
-    it is used or gone, its tensors in a row. These are memos and no state: what they hold would be
-    found anew, so no result depends on the calls before, only the time does. A pickle leaves them
-    out.
-    """
+    # It remembers a graph for each kind of arguments, and the flat tensors of each state that a
+    # graph has made, until the state is used or freed. These are memos: a result does not depend on
+    # the calls before, only the time does. A pickle leaves them out.
 
     step: Step
     graphs: dict[Hashable, Compiled] = attrs.field(factory=dict, init=False)

@@ -39,10 +39,7 @@ _FUNCTIONS: Final = ("net", "loss", "optimizer", "net_")
 
 
 class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no types
-    """A network, a loss and an optimizer with scikit-learn's interface.
-
-    `NetClassifier` and `NetRegressor` say what the arguments mean.
-    """
+    """A network with scikit-learn's interface; the subclasses document the arguments."""
 
     def __init__(
         self,

@@ -41,10 +41,9 @@ aten: Final = torch.ops.aten
 
 
 class _Kernels(NamedTuple):
-    """The kernels (g, cache) -> dx and (x, **options) -> y, None for the formula's own y.
+    """The kernels (g, cache) -> dx and (x, **options) -> y, None for the formula's own y."""
 
-    The cache is the formula's record, or else x, or y if `keeps_y`.
-    """
+    # The cache is the formula's record, or else x, or y if `keeps_y`.
 
     formula: ModuleType
     dx: Kernel

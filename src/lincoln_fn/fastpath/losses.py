@@ -136,15 +136,9 @@ _TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
 
 
 def fast_loss(loss: Loss) -> Loss:
-    """Make the same loss of faster functions: the same value and gradient.
-
-    It takes predictions of all values: that they are probabilities, say, is not checked. A loss
-    whose functions are a user's own stays as it is.
-
-    Example:
-        >>> fast_loss(lf.losses.nll()), fast_loss(lf.losses.mse())
-        (nll(), mse())
-    """
+    """Make the same loss of faster functions: the same value and gradient."""
+    # Whether predictions are probabilities, say, is not checked. A loss with a user's own functions
+    # stays as it is.
     parts = parts_of(loss)
     if parts:
         faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}

@@ -41,11 +41,10 @@ _FORM: Final = (1, True, False)
 
 @record
 class KernelCache:
-    """What the kernel took and returned, and oneDNN's workspace.
+    """What the kernel took and returned, and oneDNN's workspace."""
 
-    oneDNN's backward writes into a part of the workspace that no result depends on. Two calls at
-    one time must not share it.
-    """
+    # oneDNN's backward writes to a part of the workspace that no result depends on. Two calls at
+    # the same time must not share it.
 
     x: Float[Tensor, "length batch n_in"]
     first: tuple[Tensor, Tensor]

@@ -38,10 +38,8 @@ def sgd_update(
     momentum: float,
     **options: Any,  # Any: the other hyperparameters
 ) -> tuple[Params, OptimizerState]:
-    """Compute p <- p - lr b in the memory of donated params and momentum.
-
-    Rarer forms of SGD are computed by the formula, in new memory.
-    """
+    """Compute p <- p - lr b in the memory of donated params and momentum."""
+    # Rarer forms of SGD are computed by the formula, in new memory.
     if callable(lr) or any(map(options.get, ("counts", "weight_decay", "nesterov", "maximize"))):
         return sgd_formula(params, grads, state, lr=lr, momentum=momentum, **options)
     check_state("sgd", state, SgdState if momentum else None, momentum=momentum > 0)
@@ -97,10 +95,9 @@ def adam_update(
 
 
 def _kernel_takes(p: Tensor, *others: Tensor | None) -> bool:
-    """Return whether the kernel, which reads memory from front to back, can update a leaf.
-
-    A compiler is to see the rule, which it can fuse, and torch.func and autograd its operations.
-    """
+    """Return whether the kernel, which reads memory from front to back, can update a leaf."""
+    # While torch traces, the operations are computed by the formula, which a compiler can fuse;
+    # likewise under autograd and torch.func, which have to see them.
     leaves = [p, *(leaf for leaf in others if leaf is not None)]
     return is_plain(*leaves) and all(
         type(leaf) is Tensor
@@ -142,17 +139,11 @@ def _by_kernel(
 
 
 def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = False) -> Optimizer:
-    """Make the same optimizer of faster functions, those within `chain` and `by_path` too.
-
-    What is a user's own in it stays as it is. With `donate` the update may be computed in the
-    memory of the params and the state; an optimizer within another one may not, for the outer one
-    may need what it was given. With `exact` the bits do not depend on how params are divided:
-    Adam's kernel, which rounds a tensor's last numbers differently, is not used.
-
-    Example:
-        >>> fast_optimizer(lf.optim.adamw(1e-3))
-        adamw(0.001)
-    """
+    """Make the same optimizer of faster functions, those within `chain` and `by_path` too."""
+    # A user's own functions stay. With `donate` the update may be computed in the memory of the
+    # params and the state, except within another optimizer, which may need what it was given. With
+    # `exact` the bits do not depend on how params are divided: Adam's kernel, which rounds a
+    # tensor's last numbers differently, is not used.
     update = optimizer.update
     if not isinstance(update, partial):
         return optimizer

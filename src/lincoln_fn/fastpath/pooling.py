@@ -99,10 +99,8 @@ def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, 
 
 
 def _supports(window: Window) -> bool:
-    """Return whether ATen may pool: over planes, and every window sees some of x.
-
-    A dilated window may see only padding, of which ATen's backward writes outside of its memory.
-    """
+    """Return whether ATen may pool: over planes, and every window sees some of x."""
+    # A dilated window may contain only padding. Then ATen's backward writes outside of its memory.
     axes = zip(window.padding, window.dilation, strict=True)
     return window.n == 2 and not any(p and d > 1 for p, d in axes)
 

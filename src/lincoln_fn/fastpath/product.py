@@ -64,12 +64,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
 
 
 def is_column_major(matrix: Tensor) -> bool:
-    """Return whether the numbers of a column are neighbours in memory, and those of a row are not.
-
-    Example:
-        >>> is_column_major(torch.empty(3, 2).mT), is_column_major(torch.empty(2, 3))
-        (True, False)
-    """
+    """Return whether a matrix is column-major, and not row-major, too."""
     return matrix.stride(-2) == 1 and matrix.stride(-1) >= matrix.shape[-2] > 1
 
 

@@ -19,10 +19,7 @@ from lincoln_fn.layers import max_pool, relu
 
 
 def rearranged(net: Layer) -> Layer:
-    """Move every ReLU behind the max-pooling that follows it, or return net if there is none.
-
-    A layer or a composition with functions of the user's own stays where it is.
-    """
+    """Move every ReLU of this library behind the max-pooling that follows it."""
     if net.composition is None:
         return net
     parts = [rearranged(part) for part in net.parts]

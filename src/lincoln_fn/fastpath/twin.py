@@ -23,12 +23,12 @@ NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advanc
 
 @attrs.frozen(eq=False)
 class Twin:
-    """The faster functions of the layer that a module, `formula`, holds.
+    """The faster functions of the layer that a module, `formula`, holds."""
 
-    They take what the formula's take, hyperparameters too, and may have another cache. One that is
-    not given is the formula's own, except that a new `forward` brings its own default `predict`,
-    and a new `backward` its own default `input_grad` and `grads`, as in `Layer.replace`.
-    """
+    # They take what the formula's functions take, hyperparameters too, and may have another cache.
+    # A function that is not given is the formula's own. But a new `forward` has its own default
+    # `predict`, and a new `backward` its own default `input_grad` and `grads`, as in
+    # `Layer.replace`.
 
     formula: ModuleType
     forward: Function | None = None
@@ -73,17 +73,7 @@ def unless_transformed(
     cache: type | tuple[type, ...] | None = None,
     remake: Function | None = None,
 ) -> Callable[[Function], Function]:
-    """Decorate a kernel's function: the formula computes what autograd or torch.func sees.
-
-    Args:
-        formula: takes the arguments of the kernel's function.
-        cache: of the kernel, where the function takes one. Any other cache is the formula's.
-        remake: makes the formula's cache, from the arguments of the kernel's function. It is called
-            where forward was not seen and g is. None for a function that has a derivative in g.
-
-    Returns:
-        The decorator.
-    """
+    """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
 
     def decorate(kernel: Function) -> Function:
         @wraps(kernel)

@@ -19,17 +19,12 @@ def _as_they_are(params: tuple[Params, ...]) -> Params:
 
 
 class Composed(NamedTuple):
-    """A module made of modules.
-
-    Args:
-        parts: module -> its parts by their paths in it.
-        compose: the parts' layers -> the layer.
-        arrange: the parts' params -> the layer's.
-    """
+    """A module made of modules."""
 
     # Any: torch declares few of its modules' attributes.
-    parts: Callable[[Any], dict[str, nn.Module]]
-    compose: Callable[..., Layer]
+    parts: Callable[[Any], dict[str, nn.Module]]  # module -> its parts by their paths in it
+    compose: Callable[..., Layer]  # the parts' layers -> the layer
+    # the parts' params -> the layer's
     arrange: Callable[[tuple[Params, ...]], Params] = _as_they_are
 
 
@@ -94,18 +89,7 @@ _BY_NAME: Final[dict[str, Composed]] = {
 
 
 def composed(module: nn.Module) -> Composed | None:
-    """Find how a module is made of modules.
-
-    Args:
-        module: any module.
-
-    Returns:
-        The row of the table; None for a single module, and for one that is not known.
-
-    Example:
-        >>> composed(torch.nn.ReLU()) is None, composed(torch.nn.Sequential()).arrange((1, 2))
-        (True, (1, 2))
-    """
+    """Find how a module is made of modules; None for a single module, or an unknown one."""
     kind = type(module)
     if getattr(kind, "forward", None) is nn.Sequential.forward:
         kind = nn.Sequential

@@ -22,15 +22,7 @@ class Unsupported(Exception):  # noqa: N818  # reported to the caller with the m
 
 
 def refuse(module: Module, **allowed: object) -> None:
-    """Check options that the counterpart does not have.
-
-    Args:
-        module: the module.
-        **allowed: by an attribute's name, the only value that is supported.
-
-    Raises:
-        Unsupported: if one has another.
-    """
+    """Check options that the counterpart does not have."""
     for name, only in allowed.items():
         value = getattr(module, name)
         if value != only:
@@ -38,15 +30,7 @@ def refuse(module: Module, **allowed: object) -> None:
 
 
 def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Make a layer that has a bias where the module has one.
-
-    Args:
-        constructor: ours.
-        *attributes: of the module, named as our hyperparameters are.
-
-    Returns:
-        A function that makes the layer of the module.
-    """
+    """Make a layer that has a bias where the module has one."""
 
     def make(module: Module) -> Layer:
         options = {name: getattr(module, name) for name in attributes}

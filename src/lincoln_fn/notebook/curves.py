@@ -21,14 +21,7 @@ _COLOURS: Final = ("#0072B2", "#D55E00")
 
 
 def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
-    """Show a run: curves of the loss and of the metric, and its last lines in a table that folds.
-
-    Args:
-        records: such as `fit` returns them, or a list of those of `train`.
-
-    Returns:
-        The HTML.
-    """
+    """Show a run: curves of the loss and the metric, and a table of its last lines."""
     if not records:
         return whole("no steps")
     pictures = []
@@ -59,16 +52,7 @@ def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:
 
 
 def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup:
-    """Draw values against steps.
-
-    Args:
-        name: what the values are.
-        points: pairs of a step and a value. A value that is not finite breaks the line.
-        colour: of the line.
-
-    Returns:
-        The picture.
-    """
+    """Draw values against steps."""
     finite = [value for _, value in points if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     first, last = points[0][0], points[-1][0]

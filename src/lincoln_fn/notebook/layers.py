@@ -34,15 +34,7 @@ class Use:
 
 
 def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
-    """Show a network as a tree.
-
-    Args:
-        net: the network.
-        uses: by path, what each layer was given and computed, if that is to be shown, too.
-
-    Returns:
-        The HTML.
-    """
+    """Show a network as a tree."""
     is_open = sum(1 for _ in paths(net)) <= _OPEN
     return whole(_tree(net, "", uses or {}, is_open))
 
@@ -77,24 +69,7 @@ def _used(layer: Layer, uses: list[Use]) -> list[str]:
 
 
 def uses_of(net: Layer, params: Params, x: Arrays) -> dict[str, list[Use]]:
-    """Run a network forward, as in training, and note each use of each layer.
-
-    Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
-
-    Returns:
-        The uses by path, in their order.
-
-    Raises:
-        LayerError: as the network does.
-
-    Example:
-        >>> uses = uses_of(lf.serial(lf.tanh()), ((),), torch.zeros(2, 3))
-        >>> [(path, tuple(use.y.shape)) for path, (use,) in uses.items()]
-        [('0', (2, 3)), ('', (2, 3))]
-    """
+    """Run a network forward, as in training, and note each use of each layer."""
     uses: dict[str, list[Use]] = defaultdict(list)
 
     def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:

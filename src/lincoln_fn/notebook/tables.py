@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 def trace_html(
     headings: Sequence[str], rows: Sequence[Sequence[str]], records: Sequence[LayerTrace]
 ) -> Markup:
-    """Show a trace: its table, with histograms of each output and each gradient.
-
-    Args:
-        headings: of the table in plain text.
-        rows: of that table.
-        records: one for each row.
-
-    Returns:
-        The HTML.
-    """
+    """Show a trace: its table, with histograms of each output and each gradient."""
     shown = [
         (
             *row[:3],
@@ -50,15 +41,6 @@ def _bold(text: str) -> str:
 
 
 def summary_html(headings: Sequence[str], rows: Sequence[Sequence[str]], remark: str) -> Markup:
-    """Show a summary: its table, with the total in bold, and the remark below it.
-
-    Args:
-        headings: of the table in plain text.
-        rows: of that table; the last is the total.
-        remark: what stands below the table; "" for nothing.
-
-    Returns:
-        The HTML.
-    """
+    """Show a summary: its table, with the total in bold, and the remark below it."""
     total = [_bold(cell) for cell in rows[-1]]
     return whole(table(headings, [*rows[:-1], total], left=3), faint(remark))

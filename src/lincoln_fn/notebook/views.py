@@ -68,14 +68,7 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
 
 
 def html_of(value: Tree) -> str:
-    """Return the HTML that `view` shows.
-
-    Args:
-        value: any value.
-
-    Returns:
-        The HTML.
-    """
+    """Return the HTML that `view` shows."""
     own = getattr(value, "_repr_html_", None)
     if own is not None:
         shown: str = own()
@@ -86,32 +79,14 @@ def html_of(value: Tree) -> str:
 
 
 def is_history(value: object) -> bool:
-    """Return whether a value is a list of the records of `train` or `fit`.
-
-    Args:
-        value: any value.
-
-    Returns:
-        False for an empty list.
-
-    Example:
-        >>> is_history([lf.StepRecord(1, 0.5)]), is_history([0.5])
-        (True, False)
-    """
+    """Return whether a value is a list of the records of `train` or `fit`."""
     if not isinstance(value, list | tuple) or not value:
         return False
     return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
 def state_html(state: TrainState) -> Markup:
-    """Show the state of a run.
-
-    Args:
-        state: the state.
-
-    Returns:
-        The HTML.
-    """
+    """Show the state of a run."""
     heading = faint(f"TrainState after step {int(state.step):,}")
     kept = {
         "params": state.params,

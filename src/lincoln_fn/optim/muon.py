@@ -95,21 +95,7 @@ def orthogonalized(
     steps: int = 5,
     eps: float = 1e-7,
 ) -> Float[Tensor, "n m"]:
-    """Map a matrix U S V^T to about U V^T, in bfloat16.
-
-    Args:
-        matrix: of any shape.
-        coefficients: a, b, c of a pass.
-        steps: how many passes.
-        eps: the smallest norm to divide by.
-
-    Returns:
-        The matrix, in bfloat16.
-
-    Example:
-        >>> torch.linalg.svdvals(orthogonalized(torch.eye(2, 3)).float())
-        tensor([1.1250, 1.1250])
-    """
+    """Map a matrix U S V^T to about U V^T, in bfloat16."""
     a, b, c = coefficients
     x = matrix.bfloat16()
     # A is the smaller of X X^T and X^T X, which is the same matrix for a transposed weight.

@@ -84,24 +84,8 @@ def display(
     seconds: float = _LINE_SECONDS,
     file: TextIO | None = None,
 ) -> Iterator[Display]:
-    """Open a display of a run, for a loop that also writes its own lines.
-
-    Lines go to standard output, above the bar if that is on the same terminal.
-
-    Args:
-        total: the number of steps to come; None if it is not known.
-        shown: whether to show anything.
-        seconds: between two plain lines, where there is no bar.
-        file: where to write; None is standard error, and in a notebook the cell's output.
-
-    Yields:
-        The two functions. Anything they have not shown yet is shown at the end.
-
-    Example:
-        >>> with display(total=1) as show:
-        ...     show.line("epoch 1", {})
-        epoch 1
-    """
+    """Open a display of a run, for a loop that also writes its own lines."""
+    # Lines go to standard output, above the bar if that is on the same terminal.
     if not shown:
         yield Display(lambda record: None, lambda text, scores: None)
         return

@@ -21,10 +21,8 @@ def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def init_with_outputs(
     parts: tuple[Layer, ...], key: Key, x: Arrays
 ) -> tuple[Params, tuple[Arrays, ...]]:
-    """Make the params of parts that run one after the other, and return their outputs, too.
-
-    Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
-    """
+    """Make the params of parts that run one after the other, and return their outputs, too."""
+    # Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
     made: list[Params] = []
     outputs: list[Arrays] = []
     for i, part in enumerate(parts):

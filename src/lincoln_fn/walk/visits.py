@@ -62,22 +62,12 @@ class VisitBack(Protocol):
 
 
 def kept(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-    """Keep the record of each use of a part.
-
-    Example:
-        >>> kept("first", ("second", "third"))
-        ('first', 'second', 'third')
-    """
+    """Keep the record of each use of a part."""
     return record, *later
 
 
 def summed(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-    """Keep the sum of the gradients of all uses of a part.
-
-    Example:
-        >>> summed((torch.ones(1), None), ((torch.ones(1), None),))
-        ((tensor([2.]), None),)
-    """
+    """Keep the sum of the gradients of all uses of a part."""
     return (tree.map(torch.add, later[0], record),) if later else (record,)
 
 

@@ -199,26 +199,20 @@ _DX: Final = Wants(dx=True, dparams=False)
 
 @attrs.frozen(eq=False)
 class BackWalker:
-    """A backward walk.
+    """A backward walk."""
 
-    Args:
-        leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
-        skip: (layer, path, params) -> record, for a part from which nothing is needed; None visits
-            it anyway.
-        owns_cache: whether there are no other references to the caches: each is freed when its part
-            is done.
-        advance: as `there` takes it.
-        gather: (composition, params, records) -> record of the composition, where dparams are
-            wanted; None keeps the records as they are.
-        add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
-            says.
-    """
-
+    # (layer, path, params, cache, g, wants) -> (dx, record), for a single layer
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
+    # (layer, path, params) -> record, for a part from which nothing is needed; None visits it
+    # anyway
     skip: Callable[[Layer, str, Params], Record] | None
+    # whether there are no other references to the caches: each is freed when its part is done
     owns_cache: bool = False
-    advance: Advance = _advance
+    advance: Advance = _advance  # as `there` takes it
+    # (composition, params, records) -> record of the composition, where dparams are wanted; None
+    # keeps the records as they are
     gather: Callable[[Composition, Params, Record], Record] | None = None
+    # (record, later) -> records of a part that is used several times, as `VisitBack.add` says
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = kept
 
     def run(

@@ -68,12 +68,10 @@ def cache_folder() -> Path:
 
 @contextmanager
 def trusted_cache() -> Iterator[None]:
-    """Have Inductor write and load its code in a folder that nobody else can write.
-
-    That is its own cache folder. If others can write it, or its path has a space, which Inductor
-    does not quote for the C++ compiler, a warning says so, and a folder is used that goes with this
-    process.
-    """
+    """Have Inductor write and load its code in a folder that nobody else can write."""
+    # That is Inductor's own cache folder. If others can write to it, or its path has a space, which
+    # Inductor does not quote for the C++ compiler, a warning says so, and a temporary folder is
+    # used that this process removes.
     folder = cache_folder()
     problem = problem_of(folder) or (
         f"the path {folder} has a space" if " " in str(folder) else None

@@ -48,11 +48,9 @@ _OPTIONS: Final = {
 
 
 def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) -> Flat:
-    """Let Inductor compile a graph.
-
-    Its inner half does: what surrounds it prepares for autograd and for functions that change their
-    inputs, and takes as long, at every call, as a small network's matrix product.
-    """
+    """Let Inductor compile a graph."""
+    # Only its inner half runs. The outer half prepares for autograd and for functions that change
+    # their inputs. It would take as long, at every call, as a small network's matrix product.
     with warnings.catch_warnings():
         # Inductor itself, as it is imported, uses parts of torch that torch calls deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -77,10 +75,8 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
 @contextmanager
 def _extended() -> Iterator[None]:
-    """Have Inductor call this library's operations from C++, and write over what is read no more.
-
-    A torch with which neither has been tried calls them by way of Python.
-    """
+    """Have Inductor call this library's operations from C++, and reuse memory read no more."""
+    # A torch with which neither has been tried calls the operations through Python.
     if not IS_KNOWN:
         yield
         return

@@ -16,13 +16,7 @@ Fits: TypeAlias = Callable[..., bool]
 
 
 def fits_like(tensors: Sequence[Tensor]) -> Fits:
-    """Make a function that returns whether tensors have these shapes, strides, dtypes and devices.
-
-    Example:
-        >>> fits = fits_like([torch.ones(2, 3)])
-        >>> fits(torch.zeros(2, 3)), fits(torch.zeros(3, 2).mT)
-        (True, False)
-    """
+    """Make a function that compares tensors' shapes, strides, dtypes and devices with these."""
     try:
         guards: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
         fits: Fits = guards.TensorGuards(

@@ -37,10 +37,10 @@ def lower() -> None:
 
 
 class Call(ir.ExternKernel):
-    """The call of a loop, which writes to some of the tensors that it takes.
+    """The call of a loop, which writes to some of the tensors that it takes."""
 
-    If it makes one tensor, it is that tensor for Inductor, whose loops may then write over it.
-    """
+    # If it makes one tensor, Inductor sees the call as that tensor, and its loops may update it in
+    # place.
 
     def __init__(
         self,

@@ -36,13 +36,11 @@ def processor() -> str:
 
 
 def compiler_flags() -> dict[str, str]:
-    """Give the setting of Inductor that holds our flags of the C++ compiler.
-
-    Inductor's cache does not depend on the processor. In a folder that two processors share, or
-    that one process uses without vectors, it would give one of them code for the other: code that
-    does not compile there, reads beyond its tensors, or ends the process. So the processor's number
-    is among the flags, which are part of the key of all that Inductor caches.
-    """
+    """Give the setting of Inductor that holds our flags of the C++ compiler."""
+    # Inductor's cache key does not contain the processor. Two processors that share a folder, or
+    # one that is used with and without vectors, would get each other's code: code that does not
+    # compile there, reads beyond its tensors, or ends the process. So the processor's number is
+    # among the flags, which are part of the key.
     flags = (
         "off"  # no product and sum are made one operation, which rounds once
         # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.

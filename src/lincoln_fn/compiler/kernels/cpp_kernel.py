@@ -50,10 +50,9 @@ _VECTORS: Final = Path(__file__).parent / "common" / "vectors.h"
 
 @attrs.frozen
 class CppKernel:
-    """A kernel in a file `{name}.cpp`, behind `vectors.h`.
+    """A kernel in a file `{name}.cpp`, behind `vectors.h`."""
 
-    Its function takes the operation's tensors, each without gaps, and then its outputs.
-    """
+    # Its function takes the operation's tensors, each without gaps, and then its outputs.
 
     name: str
     file: Path
@@ -85,15 +84,9 @@ def cpp_kernel(
     plan: Callable[..., Plan],
     function: Callable[..., str] = lambda *given: "",
 ) -> Any:  # Any: as above
-    """Register an operation that a C++ kernel computes, and return it.
-
-    Args:
-        schema: its name, which is the file's too, arguments and results, as torch writes them.
-        folder: the path of the module in the kernel's folder.
-        plan: of its arguments, gives tensors like its outputs, and the constants of the code, in
-            capitals there.
-        function: of its arguments, writes the function, if it is not in the file.
-    """
+    """Register an operation that a C++ kernel computes, and return it."""
+    # `plan` makes, of the arguments, tensors like the outputs, and the constants of the C++ code,
+    # in capitals there. `function` writes the C++ function, if it is not in the file.
     name = schema.partition("(")[0]
     made = CppKernel(name, Path(folder).with_name(f"{name}.cpp"), plan, function)
     operation = named(schema, made, lambda *given: result_of(plan(*given)[0]))
@@ -102,22 +95,12 @@ def cpp_kernel(
 
 
 def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
-    """Give what an operation returns: one tensor as it is, several as a tuple, and None for none.
-
-    Example:
-        >>> result_of((3,)), result_of((3, 4)), result_of(())
-        (3, (3, 4), None)
-    """
+    """Return a single output as it is, several as a tuple, and None for none."""
     return made[0] if len(made) == 1 else made or None
 
 
 def flat(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
-    """List arguments of an operation one by one, of which some may be lists.
-
-    Example:
-        >>> list(flat((1, [2, 3], "4")))
-        [1, 2, 3, '4']
-    """
+    """List arguments of an operation one by one, of which some may be lists."""
     for one in given:
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
@@ -128,11 +111,9 @@ def threads_for(count: int) -> int:
 
 
 def are_called_for(x: Tensor) -> bool:
-    """Tell whether a compiled step calls kernels from its own code, for tensors such as one.
-
-    True for float32 on a CPU with vectors that Inductor knows; not before torch 2.13, which would
-    call them by way of Python.
-    """
+    """Tell whether a compiled step calls kernels from its own code, for tensors such as one."""
+    # True for float32 on a CPU whose vectors Inductor knows. Before torch 2.13 they would be called
+    # through Python.
     return IS_KNOWN and x.dtype is torch.float32 and x.device.type == "cpu" and lanes() > 0
 
 

@@ -27,16 +27,8 @@ _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-cal
 
 
 def named(schema: str, kernel: Any, like: Any = None) -> Any:  # Any: operations, of no public type
-    """Register an operation that Inductor does not know.
-
-    Args:
-        schema: its name, arguments and results, as torch writes them.
-        kernel: what computes it.
-        like: makes tensors like its results of tensors without numbers; None if the kernel does.
-
-    Returns:
-        The operation.
-    """
+    """Register an operation that Inductor does not know."""
+    # `like` makes tensors like the results on `meta`; None if the kernel itself does.
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
     _LIBRARY.impl(name, kernel, "CPU" if like else "CompositeExplicitAutograd")

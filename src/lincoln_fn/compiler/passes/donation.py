@@ -102,10 +102,8 @@ Handover: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor
 
 
 def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
-    """Make the function that gives each new state the memory that the graph has updated.
-
-    The old leaves that the graph has updated are empty afterwards.
-    """
+    """Make the function that gives each new state the memory that the graph has updated."""
+    # The old leaves that the graph has updated are empty afterwards.
     is_updated = [fate == "updated" for fate in fates]
     kept = [i for i, fate in enumerate(fates) if fate == "kept"]
     given = [i for i, fate in enumerate(fates) if fate == "output"]

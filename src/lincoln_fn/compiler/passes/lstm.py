@@ -53,10 +53,8 @@ def forward(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensors]:  # fmt: skip
-    """Compute what oneDNN's kernel does, as fastpath/lstm.py documents it.
-
-    In place of oneDNN's workspace stand the gates and every c, for `backward`.
-    """
+    """Compute what oneDNN's kernel does, as fastpath/lstm.py documents it."""
+    # The gates and every c, for `backward`, take the place of oneDNN's workspace.
     last = 0 if reverse else -1
     tiles = torch.cat([w_ih, w_hh]).view(-1, 4, len(w_hh) // lanes(), lanes()).permute(2, 0, 1, 3)
     given = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
@@ -69,11 +67,9 @@ def backward(
     y: Tensor, last_h: Tensor, last_c: Tensor, g: Tensor, dh: Tensor, dc: Tensor,
     reverse: bool, saved: Tensors,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Compute what oneDNN's backward kernel does; the saved gates are updated in place.
-
-    Returns dx (length, batch, n_in), dW_ih and dW_hh transposed, db, and dL/dh and dL/dc for the
-    first state.
-    """
+    """Compute what oneDNN's backward kernel does; the saved gates are updated in place."""
+    # Returns dx (length, batch, n_in), dW_ih and dW_hh transposed, db, and dL/dh and dL/dc for the
+    # first state.
     first, (gates, cs), made = -1 if reverse else 0, saved, y.transpose(0, 1)
     tile = max(n for n in range(1, _TILE + 1) if len(w_hh) % (n * lanes()) == 0) * lanes()
     tiles = w_hh.reshape(-1, tile, gates.shape[2]).mT

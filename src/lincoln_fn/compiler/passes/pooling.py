@@ -49,13 +49,7 @@ def rewrite(graph: GraphModule) -> None:
 
 
 def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Compute y, and the place of the largest in each window, as int8.
-
-    Example:
-        >>> y, places = pool(torch.tensor([[[[1.0, 4.0], [3.0, 4.0]]]]), (2, 2))
-        >>> y.item(), places.item()
-        (4.0, 1)
-    """
+    """Compute y, and the place of the largest in each window, as int8."""
     (n, channels, height, width), (kh, kw) = x.shape, kernel
     windows = x.permute(0, 2, 3, 1).view(n, height // kh, kh, width // kw, kw, channels)
     parts = [windows[:, :, i, :, j] for i in range(kh) for j in range(kw)]
@@ -70,14 +64,7 @@ def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Compute dx.
-
-    Example:
-        >>> x = torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]])
-        >>> pool_backward(torch.tensor([[[[5.0]]]]), pool(x, (2, 2))[1], (2, 2))
-        tensor([[[[0., 5.],
-                  [0., 0.]]]])
-    """
+    """Compute dx."""
     (kh, kw), (n, channels, height, width) = kernel, g.shape
     own = torch.arange(kh * kw, dtype=torch.int32, device=g.device).view(kh, 1, kw, 1)
     place = places.to(torch.int32)[:, :, None, :, None]

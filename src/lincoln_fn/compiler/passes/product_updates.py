@@ -19,10 +19,9 @@ _NUMBERS: Final = (torch.float32, torch.float64, torch.int64)
 
 
 class Update(NamedTuple):
-    """Leaves that `formulas`, in C++, change by a product and some numbers.
+    """Leaves that `formulas`, in C++, change by a product and some numbers."""
 
-    They are of the product's shape, or of its transpose's if they are turned.
-    """
+    # They are of the product's shape, or of its transpose's if they are turned.
 
     product: Node
     are_turned: bool

@@ -22,12 +22,7 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
 
 
 def layouts(leaves: Sequence[Tensor]) -> Layouts:
-    """Return the memory layout of tensors, which a compiled graph depends on.
-
-    Example:
-        >>> layouts([torch.ones(2)])
-        ((torch.Size([2]), (1,), torch.float32, device(type='cpu')),)
-    """
+    """Return the memory layout of tensors, which a compiled graph depends on."""
     try:
         return tuple([(leaf.shape, strides(leaf), leaf.dtype, leaf.device) for leaf in leaves])
     except (AttributeError, RuntimeError):
@@ -43,15 +38,9 @@ def strides(x: Tensor) -> tuple[int, ...]:
 
 
 def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: a tree of its kind
-    """Write the function that puts a tree together again, as attrs writes a record's constructor.
-
-    It takes two fifths of the time that optree takes, which is made for whatever tree comes, and
-    makes records without a call of their constructors: a small network's step notices.
-
-    Example:
-        >>> builder(flatten((torch.ones(2), {"a": torch.zeros(3)}))[1])([5, 7])
-        (5, {'a': 7})
-    """
+    """Generate the code of a function that builds a tree of its leaves."""
+    # It takes two fifths of the time of optree, which has to handle any tree, and it makes records
+    # without a call of their constructors. The difference is measurable in small networks.
     known: dict[str, Any] = {"new": object.__new__}  # Any: whatever the function calls
     leaves = [f"leaf_{i}" for i in range(structure.num_leaves)]
     rest = iter(leaves)

@@ -39,16 +39,13 @@ from lincoln_fn.train import TrainState
 
 @attrs.frozen(eq=False)
 class Program:
-    """What is traced: `pure` is a function of two trees, to another tree and one number.
+    """What is traced: `pure` is a function of two trees, to another tree and one number."""
 
-    `plain` is the function that users call, and says what is wrong with its arguments. The errors
-    name the whole by `name`, what does the work by `where`, and the tree by `result`.
-    """
-
-    name: str
-    where: str
-    result: str
+    name: str  # of the whole, for errors
+    where: str  # what does the work, for errors
+    result: str  # the tree, for errors
     pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
+    # the function that users call: it says what is wrong with its arguments
     plain: Callable[[Any, Any], object]  # Any: as above
 
 
@@ -75,11 +72,9 @@ class Traced:
 
 
 def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
-    """Trace a step for arguments like those given.
-
-    In the graph, an index that is out of range is moved to the nearest in range, and makes the
-    value nan: compiled code would read beyond the tensor, or end the process.
-    """
+    """Trace a step for arguments like those given."""
+    # In the graph, an index out of range is moved to the nearest in range, and makes the value nan:
+    # compiled code would read beyond the tensor, or end the process.
     program = of_step(step)
     return guarded(program, write_down(program, state, batch, here=here))
 

@@ -25,22 +25,7 @@ _LONGEST = 400  # characters of a description
 def rows_of_all(
     where: str, group: Group, params: Params, batch: Batch, step: Tensor, name: str
 ) -> list[int]:
-    """Check that all processes take the same step, and count their examples.
-
-    Args:
-        where: the function that divides the batch, for errors.
-        group: the processes.
-        params: must be the same in all at step 0, except for slices of `fully_sharded` layers.
-        batch: the part of this process.
-        step: the number of steps taken.
-        name: the code of the step.
-
-    Returns:
-        The number of examples of each process.
-
-    Raises:
-        LayerError: the same one in each process, if they differ.
-    """
+    """Check that all processes take the same step, and count their examples."""
     leaves = tree.leaves(batch)
     rows = leaves[0].shape[0] if leaves[0].ndim else 0
     if group.size == 1:

@@ -27,21 +27,10 @@ from lincoln_fn.layer import Params
 
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:
-    """Divide leaves into buckets, the last leaf first, as the walk back computes them.
-
-    Args:
-        params: the parameters. Those of one layer, which are computed together, are in one bucket.
-        size: how many bytes a bucket has at most, if it has more than one layer's leaves.
-        apart: positions that make up a bucket of their own, in their order.
-
-    Returns:
-        The positions of each bucket's leaves, which have one dtype.
-
-    Example:
-        >>> params = (torch.zeros(4),), (torch.zeros(2),), (torch.zeros(1),)
-        >>> layout(params, 12), layout(params, 12, [[0, 1]])
-        ([[2, 1], [0]], [[2], [0, 1]])
-    """
+    """Divide leaves into buckets, the last leaf first, as the walk back computes them."""
+    # The leaves of one layer are computed together, so they are in one bucket, even if it is larger
+    # than `size`. The leaves of a bucket have one dtype. `apart` are positions that get a bucket of
+    # their own.
     buckets: list[list[int]] = []
     own = {positions[-1]: list(positions) for positions in apart}
     inside = {i for positions in apart for i in positions}

@@ -33,42 +33,22 @@ from lincoln_fn.shapes import LayerError
 
 @attrs.frozen(eq=False)
 class DataParallelSetup:
-    """What stays the same in all steps.
+    """What stays the same in all steps."""
 
-    `group` is for what is sent before and after the passes, `shards.group` for gradients. `nets`
-    has the network of each shard of this process. They differ if layers of theirs meet. `compiled`
-    is `whole_pass` of the network, compiled; None walks back and sends gradients as it goes.
-    """
-
-    group: Group
+    group: Group  # for what is sent before and after the passes; shards.group is for gradients
     shards: Shards
     bucket_size: int
-    nets: Mapping[int, Layer]
+    nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
     loss: Loss
     meeting: Meeting | None
+    # `whole_pass`; None sends gradients as the walk goes
     compiled: Callable[[Params, Batch], tuple[Tensor, Params, Params]] | None = None
 
 
 def whole_pass(
     net: Layer, loss: Loss, params: Params, batch: Batch
 ) -> tuple[Tensor, Params, Params]:
-    """Compute forward and backward of a shard at once, as a pure function that can be compiled.
-
-    Args:
-        net: the network.
-        loss: the loss.
-        params: the network's.
-        batch: the shard's examples.
-
-    Returns:
-        The numbers of `PartSum`, the advanced params, and the gradient of the sum.
-
-    Example:
-        >>> net, batch = lf.dense(1), (torch.ones(2, 3), torch.ones(2, 1))
-        >>> params = net.init(lf.Key(0), batch[0])
-        >>> whole_pass(net, lf.losses.mse(reduction="sum"), params, batch)[2].bias.shape
-        torch.Size([1])
-    """
+    """Compute a shard's loss, advanced params and gradient, as a pure function to compile."""
     x, target = batch
     prediction, cache = net.forward(params, x)
     part = sum_of(loss, prediction, target, len(tree.leaves(x)[0]))

@@ -19,26 +19,9 @@ Put = Callable[[int, Tensor], None]
 
 
 def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
-    """Walk back through a network, and hand on each gradient as soon as it is known.
-
-    A parameter that is used in several places is handed on when all its uses are added up.
-
-    Args:
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned; the caller keeps no reference to it.
-        g: dL/dy.
-        put: (i, gradient) -> None, called once for each leaf i of params. For a slice of a
-            `fully_sharded` layer, it is the gradient of the whole parameter.
-
-    Example:
-        >>> net, x = lf.dense(2), torch.ones(1, 3)
-        >>> params = net.init(lf.Key(0), x)
-        >>> cache = net.forward(params, x)[1]
-        >>> post_gradients(net, params, cache, torch.ones(1, 2), lambda i, dp: print(i, dp.shape))
-        0 torch.Size([3, 2])
-        1 torch.Size([2])
-    """
+    """Walk back through a network, and hand on each gradient as soon as it is known."""
+    # A parameter that is used in several places is posted when all its uses are added up. The
+    # caller keeps no reference to `cache`, so that each layer's part can be freed.
     leaves, posted = tree.leaves(params), set()
     positions: dict[int, int | None] = {}
     for i, leaf in enumerate(leaves):  # one that occurs twice has no position of its own

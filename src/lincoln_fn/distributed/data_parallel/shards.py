@@ -41,20 +41,7 @@ class Shards:
 
 
 def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
-    """Return where in the whole batch each shard begins, and the number of examples.
-
-    Args:
-        where: the function that divides it, for errors.
-        shards: all of them.
-        rows: how many examples each process has.
-
-    Raises:
-        LayerError: if there is no example, or a process has those of another's shards.
-
-    Example:
-        >>> bounds_of("mean", Shards(lf.distributed.alone(), 2, True), [5])
-        [0, 2, 5]
-    """
+    """Return where in the whole batch each shard begins, and at the end its size."""
     count, total = sum(rows), shards.total
     if count == 0:
         raise LayerError(where, "expected at least one example in the batch, got none")
@@ -71,42 +58,18 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
 
 
 def rows_within(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows; a copy, unless they begin where a tensor of their own would.
-
-    Example:
-        >>> rows_within(1, 2, torch.tensor([[1.0], [2.0]]))
-        tensor([[2.]])
-    """
+    """Take some rows; a copy, unless they begin where a tensor of their own would."""
     rows = array[first:end]
     return rows.clone() if rows.data_ptr() % 64 else rows
 
 
 def drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
-    """Let each key in params draw for some rows of the batch.
-
-    Args:
-        params: of a network.
-        first: the number of the first row.
-        rows: how many there are.
-        of: how many the whole batch has.
-
-    Returns:
-        The params, with the same tensors.
-
-    Example:
-        >>> drawing_for(lf.Key(0), 2, 1, of=4)
-        _RowsKey(bits=int64 0, first=int64 2, rows=1, of=4)
-    """
+    """Let each key in params draw for some rows of the batch."""
     return _with_keys(params, lambda key: key.for_rows(first, rows, of))
 
 
 def drawing_for_all(params: Params) -> Params:
-    """Let each key in params draw for the whole batch again.
-
-    Example:
-        >>> drawing_for_all(drawing_for(lf.Key(0), 2, 1, of=4))
-        Key(bits=int64 0)
-    """
+    """Let each key in params draw for the whole batch again."""
     return _with_keys(params, Key.for_all)
 
 

@@ -45,15 +45,11 @@ class Link:
 
 @attrs.frozen
 class Measured:
-    """A stage on one microbatch: its times, and the bytes that it keeps.
-
-    `kept` are those of a cache, or of what W needs, if that is more. `params` are those of its
-    parameters.
-    """
+    """A stage on one microbatch: its times, and the bytes that it keeps."""
 
     times: Times
-    kept: int
-    params: int
+    kept: int  # of a cache, or of what W needs, if that is more
+    params: int  # of its parameters
 
 
 @checked

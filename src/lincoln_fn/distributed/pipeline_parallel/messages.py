@@ -37,25 +37,17 @@ _ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
 
 @attrs.frozen(eq=False)
 class Message:
-    """Tensors, and numbers that go with them.
+    """Tensors, and numbers that go with them."""
 
-    `arrays` is a tensor, None, or a tuple of such. `numbers` is what JSON can express.
-    """
-
-    arrays: Arrays
-    numbers: Json = None
+    arrays: Arrays  # a tensor, None, or a tuple of such
+    numbers: Json = None  # what JSON can express
 
 
 class Connections:
-    """The messages of one step of a process, for use in a `with` block.
-
-    Args:
-        group: the processes.
-        device: of the tensors that arrive.
-        common: what all processes must have in common, in words, by name.
-    """
+    """The messages of one step of a process, for use in a `with` block."""
 
     def __init__(self, group: Group, device: torch.device, common: Mapping[str, str]) -> None:
+        # `common` is what all processes must have in common, in words, by name.
         self._group, self._device, self._common = group, device, dict(common)
         self._senders: dict[int, ThreadPoolExecutor] = {}
         self._receivers: dict[int, ThreadPoolExecutor] = {}
@@ -65,11 +57,7 @@ class Connections:
         self._told: dict[int, tuple[int, Exception]] = {}
 
     def send(self, to: int, message: Message) -> None:
-        """Begin to send a message, whose tensors nobody may change.
-
-        Raises:
-            LayerError: if it has too many tensors.
-        """
+        """Begin to send a message, whose tensors nobody may change."""
         shapes, leaves = _shapes_of(message.arrays), tree.leaves(message.arrays)
         header = {"shapes": shapes, "numbers": message.numbers, "common": self._common}
         text = json.dumps(header)
@@ -84,12 +72,7 @@ class Connections:
             self._expected[key] = self._receiver(source).submit(self._receive, source)
 
     def receive(self, key: Hashable) -> Message:
-        """Wait for an expected message.
-
-        Raises:
-            LayerError: the other process's; or if what must be common differs.
-            LostProcessError: if a process is gone.
-        """
+        """Wait for an expected message."""
         return self._expected.pop(key).result()
 
     def __enter__(self) -> Connections:

@@ -45,16 +45,12 @@ _BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
 
 @attrs.frozen(eq=False)
 class PipelineSetup:
-    """What stays the same in all steps.
-
-    `order` has the actions of this process, so that none waits for a later one. `shards` are those
-    of the data-parallel processes.
-    """
+    """What stays the same in all steps."""
 
     stages: Stages
-    shards: Shards
+    shards: Shards  # of the data-parallel processes
     schedule: Schedule
-    order: tuple[Interval, ...]
+    order: tuple[Interval, ...]  # the actions of this process; none waits for a later one
     parts: tuple[Layer, ...]
     functions: tuple[StageFunctions, ...]
     loss: Loss

@@ -27,17 +27,11 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 @attrs.frozen(eq=False)
 class Stages:
-    """Which process has which stage.
-
-    Args:
-        group: the processes.
-        count: the number of stages, a multiple of the number of processes.
-        tied: the paths of parameters that are one.
-    """
+    """Which process has which stage."""
 
     group: Group
-    count: int
-    tied: tuple[Tied, ...] = ()
+    count: int  # a multiple of the number of processes
+    tied: tuple[Tied, ...] = ()  # the paths of parameters that are one
 
     @property
     def own(self) -> range:
@@ -141,12 +135,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 
 def handed_on(arrays: Arrays) -> Arrays:
-    """Lay tensors out in memory as a message does, since some products depend on it.
-
-    Example:
-        >>> handed_on(torch.zeros(3, 2).T).stride()
-        (3, 1)
-    """
+    """Lay tensors out in memory as a message does, since some products depend on it."""
 
     def laid_out(leaf: Tensor) -> Tensor:
         whole = leaf.contiguous()
@@ -156,10 +145,5 @@ def handed_on(arrays: Arrays) -> Arrays:
 
 
 def device_of(arrays: Arrays) -> torch.device:
-    """Return the device of some tensors.
-
-    Example:
-        >>> device_of((None, torch.zeros(1)))
-        device(type='cpu')
-    """
+    """Return the device of some tensors."""
     return next((leaf.device for leaf in tree.leaves(arrays)), torch.device("cpu"))

@@ -24,27 +24,12 @@ Tied: TypeAlias = tuple[str, ...]
 
 
 def stage_of(path: str) -> int:
-    """Return the stage in which a path begins.
-
-    Example:
-        >>> stage_of("3.0.weight")
-        3
-    """
+    """Return the stage in which a path begins."""
     return int(path.partition(".")[0])
 
 
 def check_tied(tied: Sequence[Tied], stages: int) -> None:
-    """Check that paths begin with a stage, and that the first is in the earliest one.
-
-    Raises:
-        LayerError: if they do not.
-
-    Example:
-        >>> check_tied([("1.0", "0.0")], 2)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: pipeline: expected tied paths in the order of their stages, \
-got ('1.0', '0.0')
-    """
+    """Check that paths begin with a stage, and that the first is in the earliest one."""
     for paths in tied:
         is_known = isinstance(paths, tuple) and len(paths) > 1
         is_known = is_known and all(
@@ -59,12 +44,7 @@ got ('1.0', '0.0')
 
 
 def at(params: Params, path: str) -> Params:
-    """Return what is at a path.
-
-    Example:
-        >>> at(((), ({"weight": 7}, 8)), "1.1")
-        8
-    """
+    """Return what is at a path."""
     for entry in path.split("."):
         try:
             params = params[int(entry)] if entry.isdecimal() else getattr(params, entry)
@@ -76,12 +56,7 @@ def at(params: Params, path: str) -> Params:
 
 
 def with_at(params: Params, path: str, value: Params) -> Params:
-    """Put a value at a path.
-
-    Example:
-        >>> with_at((1, (2, 3)), "1.0", 7)
-        (1, (7, 3))
-    """
+    """Put a value at a path."""
     entry, _, rest = path.partition(".")
     within = at(params, entry)
     new = with_at(within, rest, value) if rest else value

@@ -38,16 +38,7 @@ def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> N
 
 
 def tied_sums(dparams: Params, stages: Stages, messages: Connections) -> Params:
-    """Give each copy of a tied parameter the sum of the gradients of all copies.
-
-    Args:
-        dparams: those of the stages of this process.
-        stages: which process has which stage, and what is tied.
-        messages: to the other processes.
-
-    Returns:
-        dparams with the sums.
-    """
+    """Give each copy of a tied parameter the sum of the gradients of all copies."""
     rank = stages.group.rank
     for first, *others in stages.tied:
         process_of = {path: stages.process_of(stage_of(path)) for path in (first, *others)}
@@ -79,17 +70,7 @@ def _received(messages: Connections, key: Hashable, like: Params) -> Params:
 
 
 def clipped(dparams: Params, max_norm: float, stages: Stages, messages: Connections) -> Params:
-    """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does.
-
-    Args:
-        dparams: those of the stages of this process.
-        max_norm: the largest norm.
-        stages: which process has which stage, and what is tied.
-        messages: to the other processes.
-
-    Returns:
-        dparams, scaled.
-    """
+    """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does."""
     own = [torch.linalg.vector_norm(leaf) for leaf in _counted(dparams, stages)]
     for other in _others(stages):
         messages.send(other, Message(torch.stack(own) if own else None))

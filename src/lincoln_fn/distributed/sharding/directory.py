@@ -169,20 +169,7 @@ class Directory(checkpoint.Directory):
 
 
 def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
-    """Load a process's state from the parts that any number of processes have saved.
-
-    Args:
-        folder: of one checkpoint.
-        like: a state of this process.
-        group: the processes.
-
-    Returns:
-        The state.
-
-    Raises:
-        CheckpointError: if the checkpoint is not whole, a part cannot be read, or they differ from
-            `like`; if it needs another number of processes.
-    """
+    """Load a process's state from the parts that any number of processes have saved."""
     notes = _notes(folder)
     if notes is None or notes.get("version") != VERSION:
         raise CheckpointError(folder, f"expected a whole checkpoint of version {VERSION}")

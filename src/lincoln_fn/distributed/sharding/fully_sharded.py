@@ -144,15 +144,7 @@ def is_fully_sharded(made: Composition) -> bool:
 
 
 def check_sharding(net: Layer, *, within: str = "") -> None:
-    """Check that no composition adds up the gradients of a `fully_sharded` part itself.
-
-    Args:
-        net: the network.
-        within: the composition around it that would.
-
-    Raises:
-        LayerError: if one does.
-    """
+    """Check that no composition adds up the gradients of a `fully_sharded` part itself."""
     made = net.composition
     if made is None:
         return

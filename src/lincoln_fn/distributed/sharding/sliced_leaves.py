@@ -20,19 +20,7 @@ Origin: TypeAlias = tuple[tuple[int, ...], int]
 
 
 def origins(state: Any) -> dict[str, Origin]:  # Any: a tree
-    """Find the slices in a state.
-
-    Args:
-        state: a `TrainState`, or any other tree.
-
-    Returns:
-        Where each slice comes from, by its path.
-
-    Example:
-        >>> net = lf.distributed.fully_sharded(lf.dense(4), lf.distributed.alone())
-        >>> origins(net.init(lf.Key(0), torch.ones(1, 3)))
-        {'slices.weight': ((12, 4), 0), 'slices.bias': ((12, 4), 1)}
-    """
+    """Find where each slice in a state comes from, by its path."""
     paths, nodes, _ = optree.tree_flatten_with_path(
         state, is_leaf=lambda node: isinstance(node, Sharded | ShardedState), namespace=EVERYTHING
     )

@@ -72,17 +72,7 @@ def back(
 
 
 def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
-    """Make the layer whose y is divided among the processes, each with one such part.
-
-    Args:
-        part: from x to the process's features of y; the result has its params.
-        group: the processes.
-        gather_output: whether all processes get the whole y.
-        name: the result's.
-
-    Returns:
-        The layer.
-    """
+    """Make the layer whose y is divided among the processes, each with one such part."""
     return composition(
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
@@ -92,15 +82,7 @@ def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Lay
 
 
 def own_columns(whole: dense.Params, group: Group) -> dense.Params:
-    """Keep the own columns of W, and the own part of b.
-
-    Args:
-        whole: the params of a dense layer.
-        group: the processes.
-
-    Returns:
-        Copies, without which the whole would stay in memory.
-    """
+    """Copy the own columns of W and the own part of b, so that the whole can be freed."""
     return tree.map(lambda leaf: own_part(leaf, -1, group).clone(), whole)
 
 

@@ -107,15 +107,7 @@ def back(
 
 
 def own_heads(whole: Params, group: Group) -> Params:
-    """Keep the own columns of query, key and value, and the own rows of the output.
-
-    Args:
-        whole: the params of multi-head attention.
-        group: the processes.
-
-    Returns:
-        Copies, without which the whole would stay in memory.
-    """
+    """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
     query, key, value = (own_columns(part, group) for part in (whole.query, whole.key, whole.value))
     return Params(query, key, value, own_rows(whole.output, group), whole.dropout)
 

@@ -82,15 +82,7 @@ def back(
 
 
 def own_rows(whole: dense.Params, group: Group) -> dense.Params:
-    """Keep the own rows of W, and all of b.
-
-    Args:
-        whole: the params of a dense layer.
-        group: the processes.
-
-    Returns:
-        A copy of the rows, without which the whole W would stay in memory.
-    """
+    """Copy the own rows of W, so that the whole can be freed, and keep all of b."""
     return dense.Params(own_part(whole.weight, 0, group).clone(), whole.bias)
 
 
