@@ -7,17 +7,17 @@ import torch
 from compare import same_bits
 
 import lincoln_fn as lf
-from lincoln_fn._slices import sliced_rows, spans
-from lincoln_fn.checkpoint.blocks import kept_strides
-from lincoln_fn.checkpoint.notes import finite
+from lincoln_fn._slices import slice_rows, spans
+from lincoln_fn.checkpoint.blocks import record_strides
+from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.checkpoint.places import is_count
 from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
 from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.data_parallel.buckets import layout
-from lincoln_fn.distributed.data_parallel.fixed_tree import add_node, nodes_within, root_of
+from lincoln_fn.distributed.data_parallel.fixed_tree import add_node, find_nodes, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
-from lincoln_fn.distributed.pipeline_parallel.tied_params import with_at
+from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
 from lincoln_fn.streams.stream import is_gain
 
 
@@ -27,7 +27,7 @@ def test_eight_numbers_of_two_leaves_are_divided_between_two_processes(rank, exp
 
 
 def test_the_rows_of_slices_end_in_zeros():
-    rows = sliced_rows([torch.arange(5), torch.arange(2)], 2)
+    rows = slice_rows([torch.arange(5), torch.arange(2)], 2)
     assert rows.tolist() == [[0, 1, 2, 0], [3, 4, 0, 1]]
 
 
@@ -46,7 +46,7 @@ def test_buckets_hold_the_last_leaves_first_and_some_on_their_own():
     [((0, 4, 8), [(2, 0)]), ((1, 5, 5), [(0, 1), (1, 1), (2, 1)]), ((3, 3, 8), [])],
 )
 def test_the_highest_nodes_over_some_numbers(numbers, expected):
-    assert nodes_within(*numbers) == expected
+    assert find_nodes(*numbers) == expected
 
 
 def test_two_siblings_become_their_sum():
@@ -61,7 +61,7 @@ def test_five_examples_in_two_shards():
 
 
 def test_a_value_is_put_at_a_path_in_a_tree():
-    assert with_at((1, (2, 3)), "1.0", 7) == (1, (7, 3))
+    assert set_at((1, (2, 3)), "1.0", 7) == (1, (7, 3))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_what_json_can_give_as_a_length(value, expected):
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, "0.5", None, 10**400])
 def test_what_is_no_score(score):
-    assert finite(score) is None
-    assert finite(1) == 1.0
+    assert read_score(score) is None
+    assert read_score(1) == 1.0
 
 
 def test_only_permuted_strides_are_recorded():
     tensors = {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3).T, "c": torch.zeros(4, 3)[:, :2]}
-    assert kept_strides(tensors) == {"b": [1, 3]}
+    assert record_strides(tensors) == {"b": [1, 3]}
 
 
 def test_a_matrix_that_is_column_major_is_not_copied():

@@ -15,10 +15,10 @@ from lincoln_fn import LayerError, StepRecord, losses
 from lincoln_fn.data import batches
 from lincoln_fn.estimators import NetClassifier
 from lincoln_fn.interop import from_torch
-from lincoln_fn.interop._constructors import _found
+from lincoln_fn.interop._constructors import _find
 
 CONSTRUCTORS = {
-    "Layer": [*_found(), lf.serial, lf.residual, lf.branch, lf.transformer_encoder_block],
+    "Layer": [*_find(), lf.serial, lf.residual, lf.branch, lf.transformer_encoder_block],
     "Loss": [getattr(losses, name) for name in losses.__all__ if name.islower()],
     "Optimizer": [lf.optim.sgd, lf.optim.adam, lf.optim.adamw, lf.optim.muon, lf.optim.chain],
 }

@@ -91,12 +91,12 @@ def _is(*kinds: type) -> Callable[[object], bool]:
     return lambda given: isinstance(given, kinds) and not isinstance(given, bool)
 
 
-def _named(*names: str) -> Callable[[object], bool]:
+def _has_class_name(*names: str) -> Callable[[object], bool]:
     return lambda given: type(given).__name__ in names
 
 
 def _has_layers(given: object) -> bool:
-    return isinstance(given, list | tuple) and any(map(_named("Layer"), given))
+    return isinstance(given, list | tuple) and any(map(_has_class_name("Layer"), given))
 
 
 def _always(given: object) -> bool:
@@ -114,28 +114,34 @@ class Mend(NamedTuple):
 MENDS: Final[Sequence[Mend]] = (
     Mend("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
     Mend("Layer", _has_layers, "write lf.serial(*layers)"),
-    Mend("Layer", _named("Loss"), "check_loss and make_step take a loss"),
+    Mend("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
     Mend("Layer", _is_function, "make a layer of a function by lf.interop.from_function"),
     Mend("Loss", _of_torch(nn.Module), "see lf.losses"),
     Mend("Loss", _is_function, "see lf.losses"),
-    Mend("Loss", _named("Layer"), "check_layer and make_step take a layer"),
+    Mend("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
     Mend("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
-    Mend("Optimizer", _named("Transform"), "write lf.optim.chain({}, optimizer)"),
-    Mend("Optimizer", _named("Schedule"), "write lf.optim.sgd({})"),
+    Mend("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
+    Mend("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
     Mend("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
     Mend("Initializer", _is(float, int), "write lf.initializers.constant({})"),
     Mend("Initializer", _is_function, "see lf.initializers"),
     Mend("Key", _is(int), "write lf.Key({})"),
-    Mend("Key", _named("Generator", "type"), "write lf.Key(seed)"),
+    Mend("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
     Mend("tensor", _is_shape, "write torch.empty{}"),
-    Mend("tensor", _named("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"),
+    Mend(
+        "tensor", _has_class_name("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"
+    ),
     Mend("tensor", _is(list, float, int), "convert it by torch.tensor"),
-    Mend("params", _named("TrainState"), "give its state.params"),
+    Mend("params", _has_class_name("TrainState"), "give its state.params"),
     Mend("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
     Mend("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
     Mend("params", _is(Tensor), "the order is (params, x)"),
     Mend("a function of a prediction and its target", _always, "see lf.metrics"),
-    Mend("what make_step returns", _named("Layer"), "lf.make_step(net, loss, optimizer) makes it"),
+    Mend(
+        "what make_step returns",
+        _has_class_name("Layer"),
+        "lf.make_step(net, loss, optimizer) makes it",
+    ),
     Mend("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
     Mend(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
     Mend("torch.nn.Module", _is(type), "make an object of the class"),

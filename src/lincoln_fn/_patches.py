@@ -35,10 +35,10 @@ class Patches:
     def leave(self, y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
         """Change y and the cache, behind `forward`."""
         if self.entries:
-            cache = _patched_cache(self.path, cache, self.entries)
-        return self.patched_output(y), cache
+            cache = _patch_cache(self.path, cache, self.entries)
+        return self.patch_output(y), cache
 
-    def patched_output(self, y: Arrays) -> Arrays:
+    def patch_output(self, y: Arrays) -> Arrays:
         """Change y."""
         return y if self.output is KEEP else _new_value(self.path, "y", y, self.output)
 
@@ -83,7 +83,7 @@ class _Refusing:
         return self.visit.add(record, later)
 
 
-def patched_layer(layer: Layer, patches: Patches) -> Layer:
+def patch_layer(layer: Layer, patches: Patches) -> Layer:
     """Make a layer with its patches in front of and behind its functions."""
     made = layer.composition
     if made is not None:
@@ -97,15 +97,15 @@ def patched_layer(layer: Layer, patches: Patches) -> Layer:
             reads_once=made.reads_once,
         )
 
-    def entered(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
         return lambda params, cache, g: function(params, cache, patches.enter(g))
 
     return layer.replace(
         forward=lambda params, x: patches.leave(*layer.forward(params, x)),
-        predict=lambda params, x: patches.patched_output(layer.predict(params, x)),
-        backward=entered(layer.backward),
-        input_grad=entered(layer.input_grad),
-        grads=entered(layer.grads),
+        predict=lambda params, x: patches.patch_output(layer.predict(params, x)),
+        backward=enter(layer.backward),
+        input_grad=enter(layer.input_grad),
+        grads=enter(layer.grads),
     )
 
 
@@ -124,7 +124,7 @@ def _is_like(new: object, old: Tensor) -> bool:
     return both and all(getattr(new, n) == getattr(old, n) for n in ("shape", "dtype", "device"))
 
 
-def _patched_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
+def _patch_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
     names = tree.paths(cache, states=True)
     for entry in patches:
         if entry not in names:
@@ -133,11 +133,11 @@ def _patched_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cac
             raise LayerError(f"patched {path!r}", problem)
     upcoming = iter(names)
 
-    def changed(leaf: Tensor) -> Tensor:
+    def change(leaf: Tensor) -> Tensor:
         name = next(upcoming)
         if name not in patches:
             return leaf
         new: Tensor = _new_value(path, f"cache entry {name!r}", leaf, patches[name])
         return new
 
-    return tree.map(changed, cache, states=True)
+    return tree.map(change, cache, states=True)

@@ -70,7 +70,7 @@ def join(
     return whole
 
 
-def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
+def slice_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
     """Make a matrix with a row for each process: its slices of the tensors, then zeros."""
     sizes = [leaf.numel() for leaf in leaves]
     rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
@@ -81,8 +81,8 @@ def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
     return rows
 
 
-def own_slices(row: Tensor, leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
-    """Divide a row of `sliced_rows` into this process's slice of each tensor."""
+def split_row(row: Tensor, leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
+    """Divide a row of `slice_rows` into this process's slice of each tensor."""
     own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
     lengths = [end - begin for begin, end in own]
     return list(torch.split(row[: sum(lengths)], lengths))

@@ -56,7 +56,7 @@ def check_donated(*tensors: Tensor) -> None:
     check_not_transformed("step", reason, "use a step without donate", tensors)
 
 
-def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
+def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
     """Copy each leaf that shares memory with one before it: both may be updated in place."""
     taken, separate = set(), []
     for leaf in leaves:
@@ -66,11 +66,11 @@ def without_shared_memory(leaves: Sequence[Tensor]) -> list[Tensor]:
     return separate
 
 
-def apart(given: T) -> T:
+def unshare(given: T) -> T:
     """Copy each tensor of a tree that shares memory with one before it."""
     leaves = tree.leaves(given, states=True)
     check_donated(*leaves)
-    new = without_shared_memory(leaves)
+    new = copy_shared(leaves)
     if all(map(is_, new, leaves)):
         return given
     each = iter(new)

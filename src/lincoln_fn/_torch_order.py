@@ -42,7 +42,7 @@ def _no_kernel(args: Given) -> bool:
     return bool(kernel % 2 == 0 or kernel > 11 or stride > kernel)
 
 
-def _above(place: int, most: float) -> Callable[[Given], bool]:
+def _exceeds(place: int, most: float) -> Callable[[Given], bool]:
     """Return whether an argument is larger than makes sense for its position."""
 
     def is_likely(args: Given) -> bool:
@@ -65,10 +65,10 @@ _CONV: Final = Order(
     _no_kernel,
 )
 _RECURRENT: Final = Order(
-    ("input_size", "hidden_size"), ("hidden_size", "num_layers"), slice(1, 2), _above(1, 16)
+    ("input_size", "hidden_size"), ("hidden_size", "num_layers"), slice(1, 2), _exceeds(1, 16)
 )
 _CELL: Final = Order(("input_size", "hidden_size"), ("hidden_size", "bias"), slice(1, 2))
-_NORM: Final = Order(("num_features",), ("eps",), slice(0), _above(0, 0.999))
+_NORM: Final = Order(("num_features",), ("eps",), slice(0), _exceeds(0, 0.999))
 _BLOCK: Final = Order(
     ("d_model", "nhead"), ("num_heads", "dim_feedforward"), slice(1, 2), _fewer_features_than_heads
 )
@@ -83,7 +83,7 @@ ORDERS: Final[dict[str, Order]] = {
     "batch_norm": _NORM,
     "instance_norm": _NORM,
     "group_norm": Order(
-        ("num_groups", "num_channels"), ("num_groups", "eps"), slice(1), _above(1, 0.999)
+        ("num_groups", "num_channels"), ("num_groups", "eps"), slice(1), _exceeds(1, 0.999)
     ),
     **dict.fromkeys(("rnn", "gru", "lstm"), _RECURRENT),
     **dict.fromkeys(("rnn_cell", "gru_cell", "lstm_cell"), _CELL),

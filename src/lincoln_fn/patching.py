@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn._patches import KEEP, Patch, Patches, patched_layer
+from lincoln_fn._patches import KEEP, Patch, Patches, patch_layer
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.paths import map_paths, paths, unknown_path
 from lincoln_fn.shapes import LayerError
@@ -79,16 +79,16 @@ def patched(
 
     def changed(layer: Layer, path: str) -> Layer:
         of_output, of_gradient = given[0].get(path, KEEP), given[1].get(path, KEEP)
-        within = _within(path, layer, given[1])
+        within = _find_within(path, layer, given[1])
         if of_output is KEEP and of_gradient is KEEP and path not in entries and not within:
             return layer
         patches = Patches(path, of_output, of_gradient, entries.get(path, {}), within)
-        return patched_layer(layer, patches)
+        return patch_layer(layer, patches)
 
     return map_paths(changed, net)
 
 
-def _within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
+def _find_within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
     """Find the first patch within each part of a composition; return its path by the part."""
     found = {}
     for i in range(len(layer.parts)):
@@ -121,11 +121,11 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     """
     check_kinds("outputs", "(net, params, x)", net=(net, Layer))
     seen: dict[str, Arrays] = {}
-    patched(net, {path: partial(noted, seen, path) for path, _ in paths(net)}).predict(params, x)
+    patched(net, {path: partial(note, seen, path) for path, _ in paths(net)}).predict(params, x)
     return seen
 
 
-def noted(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
+def note(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
     """Add a layer's output to those seen, and return it."""
     # A label is the path, or for a second use "path, use 2", and so on.
     uses = len(labels_of(path, seen))
@@ -134,7 +134,7 @@ def noted(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
 
 
 def labels_of(path: str, seen: Iterable[str]) -> list[str]:
-    """List the labels of a layer's uses, as `noted` makes them."""
+    """List the labels of a layer's uses, as `note` makes them."""
     return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
 
 

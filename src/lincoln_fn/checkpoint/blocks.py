@@ -34,7 +34,7 @@ def bytes_of(block: Tensor) -> Tensor:
     return raw
 
 
-def kept_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+def record_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
     """Record the strides of dense tensors with permuted axes, such as channels-last weights."""
     # Kernels choose their order of summation by the strides, so a run resumed without them would
     # differ.

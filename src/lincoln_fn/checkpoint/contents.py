@@ -15,7 +15,7 @@ from torch import Tensor
 from lincoln_fn.checkpoint.access import read_bytes
 from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
-from lincoln_fn.checkpoint.notes import Notes, begun, head_digest, named, read_notes
+from lincoln_fn.checkpoint.notes import Notes, begin_digest, encode_name, head_digest, read_notes
 from lincoln_fn.checkpoint.places import Head, read_head
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
@@ -66,7 +66,7 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
 def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
     """Read the tensors of a checked file, each into new memory."""
     # torch chooses the addresses, because kernels may sum in an order that depends on them.
-    sha, tensors = begun(contents.notes), dict[str, Tensor]()
+    sha, tensors = begin_digest(contents.notes), dict[str, Tensor]()
     for name in sorted(devices):
         place, stride = contents.head.places[name], contents.notes["strides"].get(name)
         device = torch.device("cpu") if devices[name].type == "meta" else devices[name]
@@ -75,7 +75,7 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
             if stride is None
             else torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
         )
-        sha.update(named(name, contents.shapes[name]))
+        sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for block in blocks(tensors[name]):
             raw = read_bytes(contents.file, block.nbytes)
@@ -90,9 +90,9 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
 
 def _digest(contents: Contents) -> str:
     """Hash a file without loading its tensors."""
-    sha = begun(contents.notes)
+    sha = begin_digest(contents.notes)
     for name, place in sorted(contents.head.places.items()):
-        sha.update(named(name, contents.shapes[name]))
+        sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for begin in range(place.begin, place.end, BLOCK):
             sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)

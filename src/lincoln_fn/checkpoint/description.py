@@ -53,11 +53,11 @@ def describe(tree: Tree) -> Description:
             return
         rest[path] = _kind(node)
         for name, value in _static_fields(node):
-            rest[_joined(path, name)] = f"static {_text(value)}"
+            rest[_join_path(path, name)] = f"static {_text(value)}"
         children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
         for entry, child in zip(entries, children, strict=True):
             if not _is_empty_default(node, entry, child):
-                visit(child, _joined(path, entry))
+                visit(child, _join_path(path, entry))
 
     visit(tree, "")
     return Description(leaves, rest)
@@ -68,7 +68,7 @@ def shape_text(tensor: Tensor | Place) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def _joined(path: str, entry: object) -> str:
+def _join_path(path: str, entry: object) -> str:
     """Join as `tree.paths` does, but quote a key that could be read as several or as a number."""
     # A leading underscore is quoted too, because safetensors uses such a name for its metadata.
     text = str(entry)

@@ -44,17 +44,17 @@ def newest_first(path: Path) -> list[Path]:
 
 def best_first(files: Iterable[Path]) -> list[Path]:
     """List the files that have scores, the highest first; of equal scores, the earliest."""
-    return _ranked(_scores(files))
+    return _rank(_scores(files))
 
 
-def superfluous(path: Path, last: int, best: int) -> list[Path]:
+def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
     """List the files that a directory has written and need not keep."""
     # Files count as its own if a save has named them, they are not symbolic links, and their
     # checksum over score and shapes is right. Damaged files, and those of someone else, are neither
     # removed nor counted. Temporary files of a killed save are its own, too.
     named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
     scores = _scores(named)
-    kept = {*list(scores)[:last], *_ranked(scores)[:best]}
+    kept = {*list(scores)[:last], *_rank(scores)[:best]}
     leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
     return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in kept]
 
@@ -92,7 +92,7 @@ def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
     return scores
 
 
-def _ranked(scores: dict[Path, float | None]) -> list[Path]:
+def _rank(scores: dict[Path, float | None]) -> list[Path]:
     found = {file: score for file, score in reversed(scores.items()) if score is not None}
     return sorted(found, key=lambda file: found[file], reverse=True)
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.checkpoint.places import distinct
+from lincoln_fn.checkpoint.places import refuse_duplicates
 
 # The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"
@@ -40,7 +40,7 @@ def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
     if KEY not in metadata:
         raise ValueError(f"is no checkpoint: it has no {KEY} in its metadata")
     try:
-        notes = json.loads(metadata[KEY], object_pairs_hook=distinct)
+        notes = json.loads(metadata[KEY], object_pairs_hook=refuse_duplicates)
         found = notes["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("is damaged: its metadata cannot be read") from error
@@ -54,24 +54,24 @@ def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
 
 def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
     """Hash the notes, and the dtype and shape of each tensor."""
-    sha = _hashed(notes, "sha256", "head_sha256")
+    sha = _hash(notes, "sha256", "head_sha256")
     for name in sorted(shapes):
-        sha.update(named(name, shapes[name]))
+        sha.update(encode_name(name, shapes[name]))
     return sha.hexdigest()
 
 
-def begun(notes: Notes) -> hashlib._Hash:
+def begin_digest(notes: Notes) -> hashlib._Hash:
     """Start a file's checksum with its notes; the tensors follow, in the order of their names."""
-    return _hashed(notes, "sha256")
+    return _hash(notes, "sha256")
 
 
-def named(name: str, shape: str) -> bytes:
+def encode_name(name: str, shape: str) -> bytes:
     """Write what a checksum covers of a tensor besides its bytes."""
     return f"{name!r} {shape}".encode()
 
 
 # Any: what a caller gave as a score, or a file contains.
-def finite(score: Any) -> float | None:
+def read_score(score: Any) -> float | None:
     """Read a score, or None if it is not a finite number."""
     try:
         number = math.nan if isinstance(score, str | bytes | bytearray) else float(score)
@@ -80,6 +80,6 @@ def finite(score: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _hashed(notes: Notes, *without: str) -> hashlib._Hash:
+def _hash(notes: Notes, *without: str) -> hashlib._Hash:
     covered = {name: value for name, value in notes.items() if name not in without}
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode())

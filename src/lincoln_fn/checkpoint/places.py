@@ -58,7 +58,7 @@ class Head:
     start: int
 
 
-def laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
+def place_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
     """Give each tensor a position, the widest dtypes first, so that every element is aligned."""
     places: dict[str, Place] = {}
     end = 0
@@ -96,7 +96,7 @@ def read_head(file: BinaryIO, size: int) -> Head:
     if len(text) < length or not text.startswith(b"{"):
         raise ValueError("it has no header")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=distinct)
+        header = json.loads(text.decode(), object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise ValueError("its header is no JSON, or has two entries of one name") from error
     metadata = header.pop(_METADATA, {})
@@ -114,7 +114,7 @@ def read_head(file: BinaryIO, size: int) -> Head:
 
 
 # Any: JSON of any kind.
-def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict for JSON, or raise a ValueError if a name occurs twice."""
     made = dict(pairs)
     if len(made) != len(pairs):

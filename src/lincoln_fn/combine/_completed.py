@@ -38,6 +38,6 @@ def _backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Para
     return g[: cache.entries] if cache.entries else g[0], ()
 
 
-def completed(least: int, most: int) -> Layer:
+def complete(least: int, most: int) -> Layer:
     """Make a layer that inserts None for the masks that x lacks; x has all of them or none."""
     return Layer(NAME, partial(_forward, least=least, most=most), _backward)

@@ -47,16 +47,16 @@ TABLEAUS: Final = {
 }
 
 
-def plus(z: Arrays, h: float, weights: Sequence[float], ks: Sequence[Arrays]) -> Arrays:
+def add_scaled(z: Arrays, h: float, weights: Sequence[float], ks: Sequence[Arrays]) -> Arrays:
     """Compute z + h sum_i w_i k_i."""
     used = [(h * w, k) for w, k in zip(weights, ks, strict=True) if w]
 
-    def moved(leaf: Tensor, *slopes: Tensor) -> Tensor:
+    def add(leaf: Tensor, *slopes: Tensor) -> Tensor:
         for (w, _), slope in zip(used, slopes, strict=True):
             leaf = leaf + w * slope
         return leaf
 
-    return tree.map(moved, z, *(k for _, k in used))
+    return tree.map(add, z, *(k for _, k in used))
 
 
 def step(
@@ -70,10 +70,10 @@ def step(
     ks: list[Arrays] = []
     records = []
     for i, (row, c) in enumerate(zip(tableau.a, tableau.c, strict=True)):
-        k, record = field(i, t + c * h, plus(z, h, row, ks))
+        k, record = field(i, t + c * h, add_scaled(z, h, row, ks))
         ks.append(k)
         records.append(record)
-    return plus(z, h, tableau.b, ks), tuple(records)
+    return add_scaled(z, h, tableau.b, ks), tuple(records)
 
 
 def step_backward(
@@ -85,6 +85,6 @@ def step_backward(
     ls: list[Arrays] = [zero] * count
     for i in reversed(range(count)):
         later = [tableau.a[j][i] for j in range(i + 1, count)]
-        dk = plus(zero, h, [tableau.b[i], *later], [g, *ls[i + 1 :]])
+        dk = add_scaled(zero, h, [tableau.b[i], *later], [g, *ls[i + 1 :]])
         ls[i] = stage_backward(i, dk)
-    return plus(g, 1, (1,) * count, ls)
+    return add_scaled(g, 1, (1,) * count, ls)

@@ -40,10 +40,10 @@ def where(mask: Bool[Tensor, ...] | None, new: Arrays, old: Arrays) -> Arrays:
     if mask is None:
         return new
 
-    def chosen(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
+    def choose(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
         if leaf.shape[: mask.ndim] != mask.shape:
             shapes = f"the axes of the mask, {tuple(mask.shape)}, got {tuple(leaf.shape)}"
             raise LayerError("scan", f"expected outputs and states that begin with {shapes}")
         return torch.where(mask.view(*mask.shape, *[1] * (leaf.ndim - mask.ndim)), leaf, other)
 
-    return tree.map(chosen, new) if old is None else tree.map(chosen, new, old)
+    return tree.map(choose, new) if old is None else tree.map(choose, new, old)

@@ -44,7 +44,7 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, owned
+from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
@@ -140,7 +140,9 @@ def back_continuous(
         weight = times.h * times.tableau.b[i]
         if weight:
             # The sum of all dparams is the integral, so a has the weight of its stage.
-            dx, record = visit(0, params, owned(again), tree.map(lambda leaf: weight * leaf, a))
+            dx, record = visit(
+                0, params, take_ownership(again), tree.map(lambda leaf: weight * leaf, a)
+            )
             records = visit.add(record, records)
             da = tree.map(lambda leaf: -leaf / weight, times.through(dx))
         else:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
-from lincoln_fn.combine._completed import completed
+from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
@@ -104,7 +104,7 @@ def transformer_encoder_block(
     name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
         name,
-        completed(1, 2),
+        complete(1, 2),
         _attention(num_heads, style, is_causal, (0, 1)),
         _feed_forward(style),
     )
@@ -163,7 +163,7 @@ def transformer_decoder_block(
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block(name, completed(2, 4), sublayers)
+    return _block(name, complete(2, 4), sublayers)
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -193,10 +193,10 @@ def _feed_forward(style: _Style) -> Layer:
         _dropout(style),
     )
     first = (_norm(style),) if style.norm_first else ()
-    return _last(style, residual(serial(*first, _sized(*layers))))
+    return _last(style, residual(serial(*first, _serial_with_output_size(*layers))))
 
 
-def _sized(*layers: Layer) -> Layer:
+def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
         "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True
@@ -240,11 +240,11 @@ def _block(name: str, *layers: Layer) -> Layer:
     label = name.partition("(")[0]
     return composition(
         label, layers, there, back,
-        needs_dx=needs_dx, call=partial(_named, name=name), reads_once=True,
+        needs_dx=needs_dx, call=partial(_get_name, name=name), reads_once=True,
     )  # fmt: skip
 
 
-def _named(parts: tuple[Layer, ...], *, name: str) -> str:
+def _get_name(parts: tuple[Layer, ...], *, name: str) -> str:
     return name
 
 

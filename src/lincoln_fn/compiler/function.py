@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lincoln_fn._mends import is_constructor, is_function
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
-from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.structures import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
@@ -54,7 +54,7 @@ class CompiledFunction:
         kind = structure, layouts(leaves), torch.get_num_threads(), precision()
         if kind not in self.graphs:
             made, of_result = graph_of(self.program, first, second)
-            self.graphs[kind] = made.run, builder(of_result)
+            self.graphs[kind] = made.run, make_builder(of_result)
         run, build = self.graphs[kind]
         with torch.no_grad():
             *outputs, flag = run(leaves)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lincoln_fn._waiting import waiting
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.inductor.cache_folder import trusted_cache
+from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Made
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
 from lincoln_fn.compiler.trace.structures import Structure, flatten
-from lincoln_fn.compiler.trace.tracing import Program, Traced, guarded, write_down
+from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
@@ -41,38 +41,38 @@ def _graph_of(
     with waiting(f"tracing the {program.where}, once a process"):
         traced = write_down(program, first, second)
     try:
-        made = _found_or_compiled(program, traced, donated)
+        made = _find_or_compile(program, traced, donated)
     except LayerError:
         raise
     except Exception as error:
         made = _as_it_is(program, first, second, error)
-    return Made(_restrided(made.run, traced.inputs), made.fates), traced.structure
+    return Made(_restride(made.run, traced.inputs), made.fates), traced.structure
 
 
-def _found_or_compiled(program: Program, traced: Traced, donated: int) -> Made:
-    with trusted_cache():
+def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
+    with use_trusted_cache():
         with waiting(f"looking for the compiled {program.where} on disk"):
             note = disk_cache.note_on(traced, donate=donated > 0)
             made = disk_cache.find(note)
         if made is None:
             later = "once; later runs find it on disk" if note else "once a process"
             with waiting(f"compiling the {program.where}, {later}"):
-                made = _compiled(guarded(program, traced), donated)
+                made = _compile(guard(program, traced), donated)
             disk_cache.keep(note, made)
     return made
 
 
-def _restrided(run: Flat, inputs: Sequence[Tensor]) -> Flat:
+def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
     """Give axes of one entry the strides that the graph was traced with: kernels look at them."""
     narrow = [(i, x.shape, x.stride()) for i, x in enumerate(inputs) if 1 in x.shape]
 
-    def restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
+    def run_restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
         for i, shape, stride in narrow:
             if leaves[i].stride() != stride:
                 leaves[i] = leaves[i].as_strided(shape, stride)
         return run(leaves)
 
-    return restrided if narrow else run
+    return run_restrided if narrow else run
 
 
 def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
@@ -99,7 +99,7 @@ def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception)
     return Made(run, None)
 
 
-def _compiled(traced: Traced, donated: int) -> Made:
+def _compile(traced: Traced, donated: int) -> Made:
     small = is_small(traced.graph)
     fates = donate(traced, donated) if donated else None
     for rewrite in PASSES:

@@ -11,12 +11,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import without_shared_memory
+from lincoln_fn._spent import copy_shared
 from lincoln_fn._transformed import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.inductor.guards import Fits, fits_like
-from lincoln_fn.compiler.passes.donation import Flat, Handover, handover
-from lincoln_fn.compiler.trace.structures import Structure, builder, flatten, layouts
+from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
+from lincoln_fn.compiler.trace.structures import Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
@@ -77,11 +77,11 @@ class CompiledRun:
             if is_transformed(*tensors_in((leaves, of_batch))):
                 return self.step.run(state, batch)
             if self.step.donate:
-                leaves = without_shared_memory(leaves)
+                leaves = copy_shared(leaves)
             kind = of_state, layouts(leaves), layouts(of_batch), told
             graph = self.graphs.get(kind)
             if graph is None:
-                graph = self.graphs[kind] = _compiled(self.step, state, batch)
+                graph = self.graphs[kind] = _compile(self.step, state, batch)
             if before is not None:
                 before.after.append((fits_like([*of_batch, *leaves]), told, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
@@ -107,10 +107,10 @@ def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
     return flatten(batch)
 
 
-def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
+def _compile(step: Step, state: TrainState, batch: Batch) -> Compiled:
     leaves, _ = flatten(state)
     made, structure = graph_of(
         of_step(step), state, batch, donated=len(leaves) if step.donate else 0
     )
-    hand_over = None if made.fates is None else handover(made.fates, leaves)
-    return Compiled(made.run, builder(structure), hand_over)
+    hand_over = None if made.fates is None else make_handover(made.fates, leaves)
+    return Compiled(made.run, make_builder(structure), hand_over)

@@ -234,7 +234,7 @@ class Group:
             problem = "expected a group whose connection is open, got one after its connect() ended"
             raise LayerError("Group", f"{problem}; train within connect()") from error
         except RuntimeError as error:
-            lost = () if self.pulse is None else self.pulse.lost(self.ranks)
+            lost = () if self.pulse is None else self.pulse.find_lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
 
 

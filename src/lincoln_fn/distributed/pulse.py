@@ -52,7 +52,7 @@ class Pulse:
         """End the thread."""
         self.ends.set()
 
-    def lost(self, ranks: Collection[int]) -> tuple[int, ...]:
+    def find_lost(self, ranks: Collection[int]) -> tuple[int, ...]:
         """Return those of some ranks that no longer beat; it takes some seconds."""
         # All processes get the answer of the first one. Rank 0 keeps the store, unless torchrun
         # does: if the store is gone before anyone was declared lost, so is rank 0.

@@ -122,7 +122,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
                 not have an output for each class.
             TypeError: if X is sparse.
         """
-        x, labels = self._checked(X, y, reset=True)
+        x, labels = self._check(X, y, reset=True)
         classes = unique_labels(labels)
         goes_on = self._goes_on()
         if goes_on and not np.array_equal(classes, self.classes_):
@@ -159,7 +159,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         if goes_on and not np.array_equal(known, self.classes_):
             problem = f"expected the classes of the first call, {self.classes_}"
             raise ValueError(f"NetClassifier: {problem}, got {known}")
-        x, labels = self._checked(X, y, reset=not goes_on)
+        x, labels = self._check(X, y, reset=not goes_on)
         return self._learn(x, labels, known, epochs=1, goes_on=goes_on)
 
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
@@ -226,7 +226,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         p: Array = np.exp(self.predict_log_proba(X))
         return p
 
-    def _checked(
+    def _check(
         self,
         X: Any,  # noqa: N803  # Any: of sklearn
         y: Any,

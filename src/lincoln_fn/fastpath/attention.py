@@ -40,7 +40,7 @@ class KernelCache:
     is_causal: bool = static()
 
 
-def _copied_heads(x: Sequence, num_heads: int) -> _heads.Heads:
+def _copy_heads(x: Sequence, num_heads: int) -> _heads.Heads:
     return _heads.split_heads(x, num_heads).contiguous()
 
 
@@ -50,7 +50,7 @@ def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
 
 
 _backward_by_formula: Final = partial(
-    _heads.backward, split=_copied_heads, softmax_backward=_softmax_backward
+    _heads.backward, split=_copy_heads, softmax_backward=_softmax_backward
 )
 
 
@@ -62,7 +62,7 @@ def forward(
     query, key, value, mask = x
     if params is not None or mask is not None or not _supports(query, key, value):
         return _heads.forward(
-            params, x, num_heads=num_heads, p=p, is_causal=is_causal, split=_copied_heads
+            params, x, num_heads=num_heads, p=p, is_causal=is_causal, split=_copy_heads
         )
     q, k, v = (_heads.split_heads(part, num_heads) for part in (query, key, value))
     y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, is_causal)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.fastpath.normalisation import present, wanted
+from lincoln_fn.fastpath.normalisation import list_wanted, present
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import moved
@@ -84,7 +84,7 @@ def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     # The two None stand for running statistics, unused in training.
     dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
         _in_order(g), cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps,
-        wanted(weight, bias),
+        list_wanted(weight, bias),
     )  # fmt: skip
     dparams = Params(*present(weight, bias, dweight, dbias), params.running)
     return _in_shape(dx, cache.shape), dparams

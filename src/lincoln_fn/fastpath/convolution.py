@@ -76,19 +76,19 @@ def forward(
     arguments = Arguments(steps, within, dilations, False, nothing, groups)
     _conv.check_fit(layer, x, weight, params.bias, len(weight), positions(x, weight, arguments))
     x = _in_layout(x, weight)
-    y = torch.convolution(_batched(x, weight), weight, params.bias, *arguments)
+    y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
     return y if x.ndim == weight.ndim else y[0], Cache(x, arguments, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx, dW and db by one call of the kernel."""
     dx, *dparams = _gradients(params, cache, g, dx=True, dparams=True)
-    return _folded(cache, dx), Params(*dparams)
+    return _fold(cache, dx), Params(*dparams)
 
 
 def input_grad(params: Params, cache: Cache, g: Tensor) -> Tensor:
     """Compute dx alone."""
-    return _folded(cache, _gradients(params, cache, g, dx=True, dparams=False)[0])
+    return _fold(cache, _gradients(params, cache, g, dx=True, dparams=False)[0])
 
 
 def grads(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -109,13 +109,13 @@ def _gradients(
     check_cotangent(layer, g, x, (*x.shape[: 1 - weight.ndim], len(weight), *sizes))
     wanted = (dx, dparams, dparams and params.bias is not None)
     of_x, dweight, dbias = torch.ops.aten.convolution_backward(
-        _in_layout(_batched(g, weight), weight), _batched(x, weight), weight, [len(weight)],
+        _in_layout(_add_batch(g, weight), weight), _add_batch(x, weight), weight, [len(weight)],
         *arguments, wanted,
     )  # fmt: skip
     return of_x if of_x is None or x.ndim == weight.ndim else of_x[0], dweight, dbias
 
 
-def _folded(cache: Cache, dx: Tensor) -> Tensor:
+def _fold(cache: Cache, dx: Tensor) -> Tensor:
     """Fold dx of the padded input back onto x."""
     return fold(dx, cache.amounts, cache.mode) if cache.amounts else dx
 
@@ -128,7 +128,7 @@ def positions(x: Tensor, weight: Tensor, arguments: Arguments) -> Sizes:
     return _conv.fits(padded, weight, geometry)
 
 
-def _batched(x: Tensor, weight: Tensor) -> Tensor:
+def _add_batch(x: Tensor, weight: Tensor) -> Tensor:
     return x if x.ndim == weight.ndim else x[None]
 
 

@@ -55,7 +55,7 @@ class Rows:
 @unless_transformed(nll_formula)
 def nll_forward(z: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
-    index = _plain_labels("nll", z, target, **options)
+    index = _read_plain_labels("nll", z, target, **options)
     if index is None:
         return nll_formula(z, target, **options)
     return -z.gather(1, index).squeeze(1), Picked(z, index)
@@ -91,7 +91,7 @@ def _of_examples(
 ) -> tuple[Tensor, Cache]:
     index = None
     if not label_smoothing and (target.shape != x.shape or not target.is_floating_point()):
-        index = _plain_labels("softmax_cross_entropy", x, target, **options)
+        index = _read_plain_labels("softmax_cross_entropy", x, target, **options)
     if index is None:
         return softmax_formula(x, target, label_smoothing=label_smoothing, **options)
     z = torch.log_softmax(x, 1)
@@ -110,7 +110,7 @@ def softmax_backward(cache: Picked | Rows, dl: Cotangent) -> Tensor:
     return p.scatter_(1, cache.index, p_c_minus_1).mul_(per_example(dl, 1))
 
 
-def _plain_labels(
+def _read_plain_labels(
     name: str, z: Tensor, target: Tensor, *, weight: Weights | None, ignore_index: int
 ) -> Tensor | None:
     """Read the labels c, each with weight 1; None where the formula is to read them."""

@@ -55,7 +55,7 @@ def layer_backward(
     x, weight, bias = cache.x, params.weight, params.bias
     sizes = x.shape[x.ndim - cache.axes :]
     dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-        g, x, sizes, cache.mean, cache.rstd, weight, bias, wanted(weight, bias)
+        g, x, sizes, cache.mean, cache.rstd, weight, bias, list_wanted(weight, bias)
     )
     return dx, layer_norm.Params(*present(weight, bias, dweight, dbias))
 
@@ -110,12 +110,12 @@ def group_backward(
         return x, group_norm.Params(*zeros)
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
         g.contiguous(), x, mean, rstd, weight, batch, channels, area, mean.shape[1],
-        wanted(weight, bias),
+        list_wanted(weight, bias),
     )  # fmt: skip
     return dx, group_norm.Params(*present(weight, bias, dweight, dbias))
 
 
-def wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
+def list_wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
     """List which of dx, dw and db a kernel is to compute."""
     return [True, weight is not None, bias is not None]
 

@@ -48,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
     if is_narrow(x, weight.mT) and is_plain(x, weight, bias):
-        product = _transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
+        product = _multiply_transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
         product = product.view(*x.shape[:-1], len(weight))
         return product if bias is None else product + bias
     return torch.nn.functional.linear(x, weight, bias)
@@ -92,7 +92,7 @@ def _quick(a: Tensor, b: Tensor) -> Tensor | None:
     by_onednn = sums_by_onednn(a, b)
     if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b):
         return None
-    return _by_onednn(a, b.mT) if by_onednn else _transposed(a, b)
+    return _by_onednn(a, b.mT) if by_onednn else _multiply_transposed(a, b)
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -120,5 +120,5 @@ def _is_small(a: Tensor, columns: int) -> bool:
     return a.numel() * columns < (_LEAST if columns < VECTOR else _LEAST_OF_ONEDNN)
 
 
-def _transposed(a: Tensor, b: Tensor) -> Tensor:
+def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
     return (b.mT @ a.mT).mT

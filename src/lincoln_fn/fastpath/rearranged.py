@@ -18,11 +18,11 @@ from lincoln_fn.layer import Layer, unbound
 from lincoln_fn.layers import max_pool, relu
 
 
-def rearranged(net: Layer) -> Layer:
+def rearrange(net: Layer) -> Layer:
     """Move every ReLU of this library behind the max-pooling that follows it."""
     if net.composition is None:
         return net
-    parts = [rearranged(part) for part in net.parts]
+    parts = [rearrange(part) for part in net.parts]
     if net.composition.there is there:
         for i in range(len(parts) - 1):
             if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):

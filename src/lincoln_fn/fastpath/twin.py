@@ -58,7 +58,7 @@ class Twin:
         if is_derived(layer, "predict"):
             bound["predict"] = layer.forward
         changes = {
-            name: _bound_like(bound[name], getattr(self, name))
+            name: _bind_like(bound[name], getattr(self, name))
             for name in NAMES
             if getattr(self, name) is not None
             and (name != "advance" or layer.advance is not unchanged)
@@ -94,6 +94,6 @@ def unless_transformed(
     return decorate
 
 
-def _bound_like(own: Function, function: Function) -> Function:
+def _bind_like(own: Function, function: Function) -> Function:
     """Bind the hyperparameters that the layer's own function is bound to."""
     return partial(function, **own.keywords) if isinstance(own, partial) else function

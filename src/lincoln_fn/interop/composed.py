@@ -28,7 +28,7 @@ class Composed(NamedTuple):
     arrange: Callable[[tuple[Params, ...]], Params] = _as_they_are
 
 
-def _stacked(module: Any) -> dict[str, nn.Module]:
+def _list_stack(module: Any) -> dict[str, nn.Module]:
     blocks = {f"layers.{i}": block for i, block in enumerate(module.layers)}
     return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
 
@@ -37,10 +37,10 @@ _COMPOSED: Final[dict[type[nn.Module], Composed]] = {
     # Not named_children, which skips a module that occurs a second time.
     nn.Sequential: Composed(lambda module: module._modules, serial),
     nn.TransformerEncoder: Composed(
-        _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
+        _list_stack, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
     ),
     nn.TransformerDecoder: Composed(
-        _stacked, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
+        _list_stack, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
     ),
     nn.Transformer: Composed(
         lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
@@ -88,7 +88,7 @@ _BY_NAME: Final[dict[str, Composed]] = {
 }
 
 
-def composed(module: nn.Module) -> Composed | None:
+def find_composed(module: nn.Module) -> Composed | None:
     """Find how a module is made of modules; None for a single module, or an unknown one."""
     kind = type(module)
     if getattr(kind, "forward", None) is nn.Sequential.forward:

@@ -41,12 +41,12 @@ def distribution(tensor: Shaped[Tensor, "*s"]) -> Distribution | None:
         return None
     try:
         with torch.no_grad():
-            return _measured(tensor.detach())
+            return _measure(tensor.detach())
     except RuntimeError:  # torch.aminmax, or float() of what it returns
         return None
 
 
-def _measured(tensor: Shaped[Tensor, "*s"]) -> Distribution:
+def _measure(tensor: Shaped[Tensor, "*s"]) -> Distribution:
     nans = infinities = 0
     low, high = _range(tensor)
     if not (math.isfinite(low) and math.isfinite(high)):

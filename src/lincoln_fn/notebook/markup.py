@@ -37,17 +37,17 @@ def element(tag: str, *content: str, **attributes: str | float) -> Markup:
     return Markup(f"<{tag}{named}>{inside}</{tag}>")
 
 
-def whole(*content: str) -> Markup:
+def wrap(*content: str) -> Markup:
     """Make the outermost element of a view."""
     return element("div", *content, style=_WHOLE)
 
 
-def faint(text: str) -> Markup:
+def fade(text: str) -> Markup:
     """Make text that is less important than the text around it."""
     return element("span", text, style=_FAINT)
 
 
-def folded(summary: str, *content: str, is_open: bool) -> Markup:
+def fold(summary: str, *content: str, is_open: bool) -> Markup:
     """Make a part of the view that a click opens and closes."""
     inside = element("div", *content, style="margin-left:1.4em")
     line = element("summary", summary, style="cursor:pointer;display:list-item")

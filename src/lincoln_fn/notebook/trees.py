@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
-from lincoln_fn.notebook.markup import Markup, element, faint, folded, table, whole
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 from lincoln_fn.record import brief
 
 # So few numbers are written, in place of a histogram.
@@ -32,14 +32,14 @@ def tree_html(value: tree.Tree, name: str = "", *, is_open: bool | None = None) 
 
 def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False) -> Markup:
     inside = []
-    for fold, parts in groupby(_parts(value), key=lambda part: _has_parts(part[1])):
-        if fold:
+    for is_folded, parts in groupby(_parts(value), key=lambda part: _has_parts(part[1])):
+        if is_folded:
             inside += [_node(key, part, is_open) for key, part in parts]
         else:
             inside.append(table((), [_row(key, part) for key, part in parts], left=6))
     title = f"{name} " if name else ""
-    return folded(
-        element("span", title, element("b", _kind(value)), " ", faint(_size(value))),
+    return fold(
+        element("span", title, element("b", _kind(value)), " ", fade(_size(value))),
         *inside,
         is_open=is_open or outermost,
     )
@@ -47,7 +47,7 @@ def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False
 
 def record_html(value: object) -> Markup:
     """Show a record on its own."""
-    return whole(tree_html(value))
+    return wrap(tree_html(value))
 
 
 def is_record(value: object) -> bool:

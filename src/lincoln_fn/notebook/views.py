@@ -9,7 +9,7 @@ from lincoln_fn.fit import FitRecord
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
-from lincoln_fn.notebook.markup import Markup, faint, whole
+from lincoln_fn.notebook.markup import Markup, fade, wrap
 from lincoln_fn.notebook.trees import tree_html
 from lincoln_fn.record import brief
 from lincoln_fn.train import StepRecord, TrainState
@@ -75,7 +75,7 @@ def html_of(value: Tree) -> str:
         return shown
     if is_history(value):
         return history_html(value)
-    return whole(tree_html(value))
+    return wrap(tree_html(value))
 
 
 def is_history(value: object) -> bool:
@@ -87,7 +87,7 @@ def is_history(value: object) -> bool:
 
 def state_html(state: TrainState) -> Markup:
     """Show the state of a run."""
-    heading = faint(f"TrainState after step {int(state.step):,}")
+    heading = fade(f"TrainState after step {int(state.step):,}")
     kept = {
         "params": state.params,
         "opt_state": state.opt_state,
@@ -95,4 +95,4 @@ def state_html(state: TrainState) -> Markup:
         "key": state.key,
     }
     parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
-    return whole(heading, *parts)
+    return wrap(heading, *parts)

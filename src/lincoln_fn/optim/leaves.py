@@ -123,13 +123,13 @@ def state_tree(f: Callable[[Tensor], Tensor], params: Params) -> Params:
     def is_state(node: object) -> bool:
         return isinstance(node, State)
 
-    def made(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
+    def make(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
         return None if is_state(leaf) else f(leaf)
 
-    return optree.tree_map(made, params, is_leaf=is_state, namespace=TRAINED)
+    return optree.tree_map(make, params, is_leaf=is_state, namespace=TRAINED)
 
 
-def filled_like(params: Params, value: float = 0.0) -> Params:
+def fill_like(params: Params, value: float = 0.0) -> Params:
     """Make a tree for an optimizer's state, filled with one number."""
     return state_tree(lambda p: torch.full_like(p, value), params)
 

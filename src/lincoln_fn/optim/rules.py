@@ -17,7 +17,7 @@ def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
     return lr(step)
 
 
-def regularized_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
+def regularize_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
     """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2."""
     # To maximize the loss, -dp replaces dp.
     if maximize:

@@ -115,10 +115,10 @@ def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
     if not leaves:
         return grads
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
-    return clipped(grads, norm, max_norm)
+    return clip(grads, norm, max_norm)
 
 
-def clipped(grads: Params, norm: Tensor, max_norm: float) -> Params:
+def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
     """Scale gradients of a known norm: dp min(1, max / (|dp| + 1e-6))."""
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     return tree.map(lambda g: (g * factor).to(g.dtype), grads)

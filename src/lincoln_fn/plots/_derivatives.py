@@ -49,14 +49,14 @@ def jacobian_matrix(
         raise ValueError(f"jacobian: {wanted}, got {n}; take a smaller x")
     rows = []
     for unit in torch.eye(n):
-        dx = tree.leaves(layer.input_grad(params, cache, _shaped(unit, y)))
+        dx = tree.leaves(layer.input_grad(params, cache, _shape_like(unit, y)))
         if not dx:
             raise ValueError(f"jacobian: expected an x with a gradient, {layer} has none for it")
         rows.append(torch.cat([leaf.flatten() for leaf in dx]))
     return y, torch.stack(rows)
 
 
-def _shaped(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
+def _shape_like(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
     """Distribute numbers over tensors like others."""
     parts = iter(torch.split(numbers, [leaf.numel() for leaf in tree.leaves(like)]))
     return tree.map(lambda leaf: next(parts).to(leaf).view_as(leaf), like)
@@ -77,6 +77,6 @@ def is_random(params: Params) -> bool:
     return len(tree.leaves(params, states=True)) > len(tree.leaves(params))
 
 
-def drawn_params(layer: Layer, x: Arrays, params: Params | None) -> Params:
+def draw_params(layer: Layer, x: Arrays, params: Params | None) -> Params:
     """Return params, or those that key 0 gives if they are None."""
     return layer.init(Key(0), x) if params is None else params

@@ -57,7 +57,7 @@ def place(step: int, made: Array, leaf: Leaf) -> Place:
 
 def first_unequal(name: str, first: object, second: object, tol: float) -> Leaf | None:
     """Find the first leaf whose bits differ, or that differs by `tol` of its largest number."""
-    ours, theirs = named_leaves(name, first), named_leaves(name, second)
+    ours, theirs = name_leaves(name, first), name_leaves(name, second)
     if ours.keys() != theirs.keys():
         alone = sorted(ours.keys() ^ theirs.keys())
         return Leaf(alone[0], (), (), torch.inf)
@@ -75,14 +75,14 @@ def first_unequal(name: str, first: object, second: object, tol: float) -> Leaf 
 
 def first_non_finite_leaf(name: str, arrays: object) -> Leaf | None:
     """Find the first leaf with a nan or an infinity."""
-    for path, leaf in named_leaves(name, arrays).items():
+    for path, leaf in name_leaves(name, arrays).items():
         if leaf.is_floating_point() and not torch.isfinite(leaf).all():
             index = tuple(torch.nonzero(~torch.isfinite(leaf))[0].tolist())
             return Leaf(path, index, (leaf[index].item(),), torch.inf)
     return None
 
 
-def named_leaves(name: str, arrays: object) -> dict[str, Tensor]:
+def name_leaves(name: str, arrays: object) -> dict[str, Tensor]:
     """List the tensors of a tree, those of states too, by path."""
     paths, leaves = tree.paths(arrays, states=True), tree.leaves(arrays, states=True)
     return {

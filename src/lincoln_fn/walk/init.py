@@ -36,7 +36,7 @@ def on_meta(arrays: T) -> T:
     """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
 
     # Other values are left unchanged, and the layer refuses them.
-    def moved(leaf: object) -> object:
+    def move(leaf: object) -> object:
         return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
 
-    return tree.map(moved, arrays, states=True)
+    return tree.map(move, arrays, states=True)

@@ -21,18 +21,20 @@ _WALK: Final = Path(__file__).parent
 _LIBRARY: Final = _WALK.parent
 
 
-def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+def place_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """Make layers whose errors name their position in a composition."""
-    return tuple(_placed(f"{label}[{i}]", layer) for i, layer in enumerate(layers))
+    return tuple(_place(f"{label}[{i}]", layer) for i, layer in enumerate(layers))
 
 
-def _placed(position: str, layer: Layer) -> Layer:
-    def at(name: str) -> Any:  # Any: a function of the protocol
+def _place(position: str, layer: Layer) -> Layer:
+    def place_function(name: str) -> Any:  # Any: a function of the protocol
         function = getattr(layer, name)
         return function if function is unchanged else Placed(position, layer.name, name, function)
 
     functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
-    return layer.replace(**{name: at(name) for name in functions}, composition=layer.composition)
+    return layer.replace(
+        **{name: place_function(name) for name in functions}, composition=layer.composition
+    )
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +52,7 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            moved = placed_error(error, self.position, self.layer, self.doing, arguments[-1])
+            moved = place_error(error, self.position, self.layer, self.doing, arguments[-1])
             raise moved from moved.__cause__
 
 
@@ -58,7 +60,7 @@ class Placed:
 ERRORS: Final = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
-def placed_error(
+def place_error(
     error: Exception, position: str, layer: str, doing: str, given: object
 ) -> LayerError:
     """Make an error that names the position of the part that raised another."""
@@ -140,10 +142,10 @@ class Owned:
             problem = f"reads entry {i} of its cache a second time, although it is declared with"
             own = LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
             raise own if entry is self._mark else _read_before(self._reader)
-        return owned(entry)
+        return take_ownership(entry)
 
     def __repr__(self) -> str:
-        return brief(whole(self))
+        return brief(to_tuple(self))
 
 
 def _read_before(reader: str) -> LayerError:
@@ -152,12 +154,12 @@ def _read_before(reader: str) -> LayerError:
     return LayerError(reader, f"{problem} {mend}")
 
 
-def owned(cache: Cache) -> Cache:
+def take_ownership(cache: Cache) -> Cache:
     """Make an `Owned` cache of a tuple without other references; any other cache stays as it is."""
     return Owned(cache) if type(cache) is tuple else cache
 
 
-def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
+def make_readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
     """Return a composition's cache as its loop reads it: an owned one only if it is read once."""
     if type(cache) is not Owned:
         return cache
@@ -165,10 +167,10 @@ def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
         return Owned(cache._entries, reader)
     if any(type(entry) is object for entry in cache._entries):
         raise _read_before(reader)
-    return whole(cache)
+    return to_tuple(cache)
 
 
-def whole(cache: Cache) -> Cache:
+def to_tuple(cache: Cache) -> Cache:
     """Convert an `Owned` cache back to the tuple of `forward`; any other cache stays as it is."""
     return tuple(cache._entries) if type(cache) is Owned else cache
 

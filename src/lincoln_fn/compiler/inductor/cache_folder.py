@@ -67,7 +67,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def trusted_cache() -> Iterator[None]:
+def use_trusted_cache() -> Iterator[None]:
     """Have Inductor write and load its code in a folder that nobody else can write."""
     # That is Inductor's own cache folder. If others can write to it, or its path has a space, which
     # Inductor does not quote for the C++ compiler, a warning says so, and a temporary folder is

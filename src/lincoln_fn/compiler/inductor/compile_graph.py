@@ -61,7 +61,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
         fake = detect_fake_mode(inputs)
         assert fake is not None  # for the inputs are fake
         options = {**_OPTIONS, **compiler_flags(), **({"cpp.threads": 1} if small else {})}
-        with fake, torch.no_grad(), config.patch(options), _extended():
+        with fake, torch.no_grad(), config.patch(options), _extend_inductor():
             simpler = _simpler(graph, inputs)
             # The context says which sizes are numbers, without which no compiled graph is kept.
             with tracing(TracingContext(fake)), _silent_on_proxies():
@@ -74,7 +74,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
 
 @contextmanager
-def _extended() -> Iterator[None]:
+def _extend_inductor() -> Iterator[None]:
     """Have Inductor call this library's operations from C++, and reuse memory read no more."""
     # A torch with which neither has been tried calls the operations through Python.
     if not IS_KNOWN:

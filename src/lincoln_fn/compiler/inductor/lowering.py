@@ -21,7 +21,7 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
     CPP_KERNELS,
     POINTERS,
     CppKernel,
-    flat,
+    flatten_arguments,
     result_of,
 )
 from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
@@ -32,7 +32,7 @@ def lower() -> None:
     """Tell Inductor, which remembers it as long as the process lives."""
     register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
     for operation, kernel in CPP_KERNELS.items():
-        lowered = partial(_called, operation, kernel)
+        lowered = partial(_lower_call, operation, kernel)
         register_lowering(operation, type_promotion_kind=None)(lowered)
 
 
@@ -82,14 +82,16 @@ class Call(ir.ExternKernel):
         return not isinstance(self.layout, ir.NoneLayout)
 
 
-def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
+def _lower_call(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
     like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
     made, _ = kernel.plan(*like)
     tensors, written = [], []
     for one_or_more, its, argument in zip(given, like, operation._schema.arguments, strict=True):
-        for x, traced in zip(flat((one_or_more,)), flat((its,)), strict=True):
+        for x, traced in zip(
+            flatten_arguments((one_or_more,)), flatten_arguments((its,)), strict=True
+        ):
             if isinstance(x, ir.TensorBox):
-                tensors.append(_laid(x, traced))
+                tensors.append(_require_strides(x, traced))
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written.append(tensors[-1])
     code = partial(kernel.code, like)
@@ -100,7 +102,7 @@ def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as a
     return result_of(empty)
 
 
-def _laid(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
+def _require_strides(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
     """Have a tensor in memory with the strides that it was traced with."""
     if traced.is_contiguous():
         return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))

@@ -19,10 +19,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.inductor.build import built
+from lincoln_fn.compiler.inductor.build import build
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.kernels.torch_ops import named
+from lincoln_fn.compiler.kernels.torch_ops import register
 
 T = TypeVar("T")
 
@@ -63,9 +63,9 @@ class CppKernel:
     def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
         """Compute the outputs."""
         made, _ = self.plan(*given)
-        tensors = [*(x for x in flat(given) if isinstance(x, Tensor)), *made]
+        tensors = [*(x for x in flatten_arguments(given) if isinstance(x, Tensor)), *made]
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
-        built(self.code(given, "kernel"), pointers)(*tensors)
+        build(self.code(given, "kernel"), pointers)(*tensors)
         return result_of(made)
 
     def code(self, given: tuple[Any, ...], name: str) -> str:  # Any: as above
@@ -89,7 +89,7 @@ def cpp_kernel(
     # in capitals there. `function` writes the C++ function, if it is not in the file.
     name = schema.partition("(")[0]
     made = CppKernel(name, Path(folder).with_name(f"{name}.cpp"), plan, function)
-    operation = named(schema, made, lambda *given: result_of(plan(*given)[0]))
+    operation = register(schema, made, lambda *given: result_of(plan(*given)[0]))
     CPP_KERNELS[operation] = made
     return operation
 
@@ -99,7 +99,7 @@ def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
     return made[0] if len(made) == 1 else made or None
 
 
-def flat(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
+def flatten_arguments(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
     """List arguments of an operation one by one, of which some may be lists."""
     for one in given:
         yield from one if isinstance(one, (list, tuple)) else (one,)

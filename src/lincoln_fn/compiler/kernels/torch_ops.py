@@ -26,7 +26,9 @@ aten = torch.ops.aten
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 
 
-def named(schema: str, kernel: Any, like: Any = None) -> Any:  # Any: operations, of no public type
+def register(
+    schema: str, kernel: Any, like: Any = None
+) -> Any:  # Any: operations, of no public type
     """Register an operation that Inductor does not know."""
     # `like` makes tensors like the results on `meta`; None if the kernel itself does.
     name = schema.partition("(")[0]
@@ -37,13 +39,13 @@ def named(schema: str, kernel: Any, like: Any = None) -> Any:  # Any: operations
     return getattr(torch.ops.lincoln_fn, name).default
 
 
-def _kept(kernel: Any) -> Any:  # Any: as above
-    return named(str(kernel._schema).removeprefix("aten::"), kernel)
+def _register_kernel(kernel: Any) -> Any:  # Any: as above
+    return register(str(kernel._schema).removeprefix("aten::"), kernel)
 
 
 AVG_POOL_BACKWARD: Final = (aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
 KEPT: Final = {
-    kernel: _kept(kernel)
+    kernel: _register_kernel(kernel)
     for kernel in (
         aten.max_pool2d_with_indices.default,
         aten.max_pool2d_with_indices_backward.default,
@@ -58,6 +60,6 @@ def _mm(a: Tensor, b: Tensor) -> Any:  # Any: as above
     return torch.ops.mkldnn._linear_pointwise(a, b.mT, None, "none", [], "")
 
 
-mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = named(
+mm_by_onednn: Final[Callable[[Tensor, Tensor], Tensor]] = register(
     "mm_by_onednn(Tensor a, Tensor b) -> Tensor", _mm
 )

@@ -101,7 +101,7 @@ def _without_aliases(
 Handover: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 
-def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
+def make_handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
     """Make the function that gives each new state the memory that the graph has updated."""
     # The old leaves that the graph has updated are empty afterwards.
     is_updated = [fate == "updated" for fate in fates]
@@ -109,7 +109,7 @@ def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
     given = [i for i, fate in enumerate(fates) if fate == "output"]
     nothing = [nothing_like(leaf) for leaf in compress(leaves, is_updated)]
 
-    def handed_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    def hand_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
         # By maps, for a small step notices a loop over its leaves.
         new = list(map(_get_data, old))
         deque(map(_set_data, compress(old, is_updated), nothing), maxlen=0)
@@ -119,4 +119,4 @@ def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
             new[i] = output
         return new
 
-    return handed_over
+    return hand_over

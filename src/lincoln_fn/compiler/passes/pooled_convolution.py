@@ -27,7 +27,7 @@ _PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 def rewrite(graph: GraphModule) -> None:
     """Replace each max-pooled convolution, where the kernels support it, and its backward pass."""
     for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
-        made = _unpermuted(node.args[0])
+        made = _find_unpermuted(node.args[0])
         if made is None or made.target is not aten.convolution.default:
             continue
         x, weight, bias, _, padding, *_ = made.args
@@ -38,7 +38,7 @@ def rewrite(graph: GraphModule) -> None:
             node.args = (x, weight, bias, tuple(padding), node.args[1])
     target = aten.convolution_backward.default
     for node in graph.graph.find_nodes(op="call_function", target=target):
-        pooled = _unpermuted(node.args[0])
+        pooled = _find_unpermuted(node.args[0])
         if pooled is None or pooled.target is not pooling.pool_backward:
             continue
         g, places, window = pooled.args
@@ -49,7 +49,7 @@ def rewrite(graph: GraphModule) -> None:
     graph.recompile()
 
 
-def _unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
+def _find_unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
     """Find what has only been permuted, there and back, if nothing else looks at its numbers."""
     source = node
     while source.target is aten.permute.default and len(source.users) == 1:

@@ -51,7 +51,7 @@ def write(graph: Graph, update: Update, is_finite: Node) -> None:
 def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) -> Update | None:
     readers = [*readers_of(product)]
     shown = {argument: is_turned for _, argument, is_turned in readers}
-    made = _made_of(reader for reader, _, _ in readers)
+    made = _find_results(reader for reader, _, _ in readers)
     if made is None:
         return None
     pairs = zip(leaves, successors, strict=True)
@@ -62,7 +62,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
         return None
     factors: Any = product.args  # Any: torch's type for an argument is a union
     a, b = (factor.meta["val"] for factor in factors)
-    needed = _needed(product.graph, made, {*shown, *changed})
+    needed = _find_needed(product.graph, made, {*shown, *changed})
     if needed is None or not supports(a, b) or any(base_of(x) in leaves for x in factors):
         return None
     operations, numbers = needed
@@ -74,7 +74,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     return Update(product, any(shown.values()), [*changed], numbers, "\n".join(lines))
 
 
-def _made_of(readers: Iterable[Node]) -> set[Node] | None:
+def _find_results(readers: Iterable[Node]) -> set[Node] | None:
     """Find readers and all that is made of them; None if some is not made element by element."""
     made: set[Node] = set()
     ahead = [*readers]
@@ -89,7 +89,9 @@ def _made_of(readers: Iterable[Node]) -> set[Node] | None:
     return made
 
 
-def _needed(graph: Graph, made: set[Node], read: set[Node]) -> tuple[list[Node], list[Node]] | None:
+def _find_needed(
+    graph: Graph, made: set[Node], read: set[Node]
+) -> tuple[list[Node], list[Node]] | None:
     """List the operations, and the numbers, that nodes are made by, if nothing else is read."""
     needed, numbers = set(made), []
     for node in reversed(graph.nodes):

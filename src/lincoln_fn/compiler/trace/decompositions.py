@@ -65,17 +65,17 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
         if kind in _ALONG_AXIS:
             x, dim, index = args[:3]
-            given[2] = self._kept(index, 0, x.shape[dim] if x.ndim else 1)
+            given[2] = self._clamp(index, 0, x.shape[dim] if x.ndim else 1)
         elif kind in _BY_AXIS:
             sizes = zip(args[1], args[0].shape, strict=False)
-            given[1] = [index if index is None else self._kept(index, -n, n) for index, n in sizes]
+            given[1] = [index if index is None else self._clamp(index, -n, n) for index, n in sizes]
         elif kind is aten.embedding:
-            given[1] = self._kept(args[1], 0, len(args[0]))
+            given[1] = self._clamp(args[1], 0, len(args[0]))
         elif kind is aten.embedding_dense_backward:
-            given[1] = self._kept(args[1], 0, args[2])
+            given[1] = self._clamp(args[1], 0, args[2])
         return func(*given, **(kwargs or {}))
 
-    def _kept(self, index: Tensor, low: int, n: int) -> Tensor:
+    def _clamp(self, index: Tensor, low: int, n: int) -> Tensor:
         if index.dtype not in (torch.int64, torch.int32):
             return index  # a mask
         kept = index.clamp(low, max(n - 1, low))

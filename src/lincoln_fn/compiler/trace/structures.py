@@ -37,7 +37,9 @@ def strides(x: Tensor) -> tuple[int, ...]:
     return tuple([0 if n == 1 else s for n, s in zip(shape, stride, strict=True)])
 
 
-def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: a tree of its kind
+def make_builder(
+    structure: Structure,
+) -> Callable[[Sequence[Tensor]], Any]:  # Any: a tree of its kind
     """Generate the code of a function that builds a tree of its leaves."""
     # It takes two fifths of the time of optree, which has to handle any tree, and it makes records
     # without a call of their constructors. The difference is measurable in small networks.
@@ -46,7 +48,7 @@ def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: 
     rest = iter(leaves)
     lines = [f"({''.join(f'{leaf}, ' for leaf in leaves)}) = leaves"]
 
-    def named(value: object) -> str:
+    def name_value(value: object) -> str:
         known[name := f"known_{len(known)}"] = value
         return name
 
@@ -60,11 +62,11 @@ def builder(structure: Structure) -> Callable[[Sequence[Tensor]], Any]:  # Any: 
         if part.type is tuple:
             lines.append(f"{made} = {listed}")
         elif setters is None:
-            lines.append(f"{made} = {named(part.one_level().unflatten)}({listed})")
+            lines.append(f"{made} = {name_value(part.one_level().unflatten)}({listed})")
         else:
-            lines.append(f"{made} = new({named(part.type)})")
+            lines.append(f"{made} = new({name_value(part.type)})")
             for setter, entry in zip(setters, entries, strict=True):
-                lines.append(f"{named(setter)}({made}, {entry})")
+                lines.append(f"{name_value(setter)}({made}, {entry})")
         return made
 
     lines.append(f"return {code_of(structure)}")

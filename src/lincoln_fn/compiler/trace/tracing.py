@@ -76,7 +76,7 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
     # In the graph, an index out of range is moved to the nearest in range, and makes the value nan:
     # compiled code would read beyond the tensor, or end the process.
     program = of_step(step)
-    return guarded(program, write_down(program, state, batch, here=here))
+    return guard(program, write_down(program, state, batch, here=here))
 
 
 def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
@@ -84,7 +84,7 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
     leaves, structure = flatten((first, second))
     returned: list[Structure] = []
 
-    def flat(*inputs: Tensor) -> list[Tensor]:
+    def run_flat(*inputs: Tensor) -> list[Tensor]:
         made, value = program.pure(*optree.tree_unflatten(structure, inputs))
         outputs, of_made = flatten(made)
         returned.append(of_made)
@@ -95,8 +95,8 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
         check_tensors(program.where, "expected", leaves, (first, second))
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: one tensor that stands in two of them need not do so again.
-            inputs = tuple(map(_like, leaves))
-            graph = make_fx(flat)(*inputs)
+            inputs = tuple(map(_empty_like, leaves))
+            graph = make_fx(run_flat)(*inputs)
     except Exception as error:
         # What is wrong with the arguments, the program itself says better.
         program.plain(first, second)
@@ -105,13 +105,15 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
     return Traced(graph, inputs, returned[0])
 
 
-def guarded(program: Program, traced: Traced) -> Traced:
+def guard(program: Program, traced: Traced) -> Traced:
     """Keep every index in range, and write the operations anew without those in place."""
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # for the inputs are fake
     try:
         with fakes, torch.no_grad():
-            return attrs.evolve(traced, graph=make_fx(_guarded(traced.graph))(*traced.inputs))
+            return attrs.evolve(
+                traced, graph=make_fx(_guard_function(traced.graph))(*traced.inputs)
+            )
     except Exception as error:
         raise _untraceable(program, error) from error
 
@@ -142,7 +144,7 @@ def _fakes(*, here: bool) -> FakeTensorMode:
     return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
 
 
-def _like(leaf: Tensor) -> Tensor:
+def _empty_like(leaf: Tensor) -> Tensor:
     return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
 
 
@@ -157,7 +159,7 @@ def _untraceable(program: Program, error: Exception) -> LayerError:
     return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
 
 
-def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
+def _guard_function(graph: GraphModule) -> Callable[..., list[Tensor]]:
     """Make a function of the graph whose value is nan if an index is out of range."""
 
     def run(*inputs: Tensor) -> list[Tensor]:

@@ -15,7 +15,7 @@ from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.layer import Params
 from lincoln_fn.shapes import LayerError
 
@@ -31,7 +31,7 @@ def rows_of_all(
     if group.size == 1:
         return [rows]
     number = int(step)
-    first = _whole_leaves(params) if number == 0 else []
+    first = _list_whole_leaves(params) if number == 0 else []
     described = {
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
@@ -49,8 +49,8 @@ def rows_of_all(
     return counts
 
 
-def _whole_leaves(params: Params) -> list[Tensor]:
-    sliced = {i for positions, _ in sharded_leaves(params) for i in positions}
+def _list_whole_leaves(params: Params) -> list[Tensor]:
+    sliced = {i for positions, _ in find_sharded_leaves(params) for i in positions}
     return [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sliced]
 
 

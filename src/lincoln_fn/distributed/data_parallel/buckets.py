@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._slices import own_slices, sliced_rows
+from lincoln_fn._slices import slice_rows, split_row
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.layer import Params
@@ -89,10 +89,10 @@ class Buckets:
     def put_zeros(self, shard: int) -> None:
         """Add zeros for a shard without examples."""
         for bucket in self._layout:
-            for i, leaf in zip(bucket, self._whole_leaves(bucket), strict=True):
+            for i, leaf in zip(bucket, self._make_whole_leaves(bucket), strict=True):
                 self.put(shard, i, torch.zeros_like(leaf))
 
-    def _whole_leaves(self, bucket: list[int]) -> list[Tensor]:
+    def _make_whole_leaves(self, bucket: list[int]) -> list[Tensor]:
         """Return tensors with the shapes of a bucket's gradients."""
         leaves, shapes = [self._leaves[i] for i in bucket], self._shapes.get(bucket[0])
         if shapes is None:
@@ -112,7 +112,7 @@ class Buckets:
         shards, count = self._shards, self._count()
         known = [self._known[i] for i in bucket]
         if bucket[0] in self._shapes:
-            return _summed_slices(shards, known, count)
+            return _sum_slices(shards, known, count)
         if shards.group.size == 1:
             return [root_of(nodes, shards.total) / count for nodes in known]
         leaves = [_as_stored(self._leaves[i], self._leaves[i]) for i in bucket]
@@ -124,7 +124,7 @@ class Buckets:
                 whole = row[start : start + leaf.numel()].view(leaf.shape)
                 whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
         if shards.deterministic:
-            total = _summed_in_tree(shards, flat, count)
+            total = _sum_in_tree(shards, flat, count)
         else:
             total = shards.group.sum_in_place(flat[0]).div_(count)
         return [
@@ -161,23 +161,23 @@ def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
     return starts
 
 
-def _summed_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
+def _sum_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
     """Add up the nodes of all processes, of which `own`, of shape (nodes, n), are this one's."""
     rows = own.view(len(own), shards.group.size, -1).movedim(1, 0)
-    return shards.group.gather(_own_slice(shards, rows).div_(count)).flatten()
+    return shards.group.gather(_sum_own_slice(shards, rows).div_(count)).flatten()
 
 
-def _summed_slices(
+def _sum_slices(
     shards: Shards, known: Sequence[Mapping[Node, Tensor]], count: float
 ) -> list[Tensor]:
     """Add up the nodes of all processes, and keep this process's slices of the sums."""
     nodes = shards.nodes(shards.group.rank)
     wholes = [[of_leaf[node] for of_leaf in known] for node in nodes]
-    rows = torch.stack([sliced_rows(whole, shards.group.size) for whole in wholes], 1)
-    return own_slices(_own_slice(shards, rows) / count, wholes[0], shards.group)
+    rows = torch.stack([slice_rows(whole, shards.group.size) for whole in wholes], 1)
+    return split_row(_sum_own_slice(shards, rows) / count, wholes[0], shards.group)
 
 
-def _own_slice(shards: Shards, rows: Tensor) -> Tensor:
+def _sum_own_slice(shards: Shards, rows: Tensor) -> Tensor:
     """Add up, over all processes, what they send to this one: rows of shape (size, nodes, n)."""
     size, _, width = rows.shape
     nodes = [shards.nodes(rank) for rank in range(size)]

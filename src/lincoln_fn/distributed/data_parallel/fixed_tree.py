@@ -23,18 +23,18 @@ from torch import Tensor
 Node: TypeAlias = tuple[int, int]
 
 
-def nodes_within(start: int, stop: int, total: int) -> list[Node]:
+def find_nodes(start: int, stop: int, total: int) -> list[Node]:
     """List the highest nodes of the tree that the numbers from start to before stop make up."""
 
-    def within(level: int, i: int) -> list[Node]:
+    def descend(level: int, i: int) -> list[Node]:
         first, last = i << level, min((i + 1) << level, total)
         if last <= start or first >= stop:
             return []
         if start <= first and last <= stop:
             return [(level, i)]
-        return within(level - 1, 2 * i) + within(level - 1, 2 * i + 1)
+        return descend(level - 1, 2 * i) + descend(level - 1, 2 * i + 1)
 
-    return within(_height(total), 0)
+    return descend(_height(total), 0)
 
 
 def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -> None:

@@ -20,11 +20,11 @@ from lincoln_fn.distributed.data_parallel.shards import (
     drawing_for_all,
     rows_within,
 )
-from lincoln_fn.distributed.data_parallel.states import averaged_states
+from lincoln_fn.distributed.data_parallel.states import average_states
 from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.layer import Layer, Params, unchanged
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
@@ -41,13 +41,11 @@ class DataParallelSetup:
     nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
     loss: Loss
     meeting: Meeting | None
-    # `whole_pass`; None sends gradients as the walk goes
+    # `run_pass`; None sends gradients as the walk goes
     compiled: Callable[[Params, Batch], tuple[Tensor, Params, Params]] | None = None
 
 
-def whole_pass(
-    net: Layer, loss: Loss, params: Params, batch: Batch
-) -> tuple[Tensor, Params, Params]:
+def run_pass(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params, Params]:
     """Compute a shard's loss, advanced params and gradient, as a pure function to compile."""
     x, target = batch
     prediction, cache = net.forward(params, x)
@@ -72,7 +70,7 @@ class Passes:
         self._losses = LossSums(setup.shards, setup.loss, beside)
         self._buckets = Buckets(
             setup.shards, params, setup.bucket_size, beside, self._losses.count,
-            [*sharded_leaves(params)],
+            [*find_sharded_leaves(params)],
         )  # fmt: skip
 
     def run(self) -> None:
@@ -99,12 +97,12 @@ class Passes:
         sums = iter(self._buckets.results())
         return tree.map(lambda _: next(sums), self._params)
 
-    def advanced(self) -> Params:
+    def advance(self) -> Params:
         """Return the params with the next states."""
         if next(iter(self._setup.nets.values())).advance is unchanged:
             return self._params
         shards, group = self._setup.shards, self._setup.group
-        return averaged_states(shards, group, self._params, self._advanced, self._bounds)
+        return average_states(shards, group, self._params, self._advanced, self._bounds)
 
     def _pass(self, shard: int) -> None:
         """Compute forward and backward of a shard."""
@@ -112,7 +110,7 @@ class Passes:
         first, end = self._bounds[shard], self._bounds[shard + 1]
         if first == end:
             self._losses.put_zeros(shard)
-            if any(sharded_leaves(params)):
+            if any(find_sharded_leaves(params)):
                 self._walk_without_examples(net)  # with the processes that need its slices
             self._buckets.put_zeros(shard)
             return

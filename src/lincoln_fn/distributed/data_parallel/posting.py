@@ -10,9 +10,9 @@ from lincoln_fn import tree
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition, gather_entries
-from lincoln_fn.walk.parts import is_trained, owned
+from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.visits import summed
+from lincoln_fn.walk.visits import sum_uses
 from lincoln_fn.walk.walks import BackWalker, Wants, inside
 
 Put = Callable[[int, Tensor], None]
@@ -39,7 +39,7 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Params]:
-        dx, dparams = _visited(layer, params, cache, g, wants)
+        dx, dparams = _visit(layer, params, cache, g, wants)
         if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
             post(params, dparams)
         return dx, dparams
@@ -56,14 +56,14 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     if net.composition is None:
         dparams = gradients(net, params, cache, g)
     else:
-        walker = BackWalker(visit, skip=_untrained, owns_cache=True, gather=gather, add=summed)
-        dparams = records(walker, net, params, owned(cache), g)
+        walker = BackWalker(visit, skip=_skip, owns_cache=True, gather=gather, add=sum_uses)
+        dparams = records(walker, net, params, take_ownership(cache), g)
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
 
 
-def _visited(
+def _visit(
     layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
     if not wants.dparams or not is_trained(params):
@@ -74,7 +74,7 @@ def _visited(
     return None, layer.grads(params, cache, g)
 
 
-def _untrained(layer: Layer, path: str, params: Params) -> Params:
+def _skip(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 

@@ -8,7 +8,7 @@ import attrs
 import optree
 from torch import Tensor
 
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, nodes_within
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, find_nodes
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Params
@@ -37,7 +37,7 @@ class Shards:
     def nodes(self, rank: int) -> list[Node]:
         """Return the nodes of the fixed tree that a process computes."""
         own = self.of(rank)
-        return nodes_within(own.start, own.stop, self.total)
+        return find_nodes(own.start, own.stop, self.total)
 
 
 def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
@@ -74,9 +74,9 @@ def drawing_for_all(params: Params) -> Params:
 
 
 def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
-    def changed(node: object) -> object:
+    def change_key(node: object) -> object:
         return change(node) if isinstance(node, Key) else node
 
     return optree.tree_map(
-        changed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
+        change_key, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
     )

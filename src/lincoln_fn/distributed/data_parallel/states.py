@@ -19,7 +19,7 @@ from lincoln_fn.distributed.group import Group
 from lincoln_fn.layer import Params
 
 
-def averaged_states(
+def average_states(
     shards: Shards,
     group: Group,
     params: Params,
@@ -30,7 +30,7 @@ def averaged_states(
     old = tree.leaves(params, states=True)
     trained = {id(leaf) for leaf in tree.leaves(params)}
     new = {shard: tree.leaves(of_shard, states=True) for shard, of_shard in advanced.items()}
-    changed = _changed(
+    changed = _find_changed(
         group, old, [i for i, leaf in enumerate(old) if id(leaf) not in trained], new
     )
     floating = [i for i in changed if old[i].is_floating_point()]
@@ -49,7 +49,7 @@ def averaged_states(
     return tree.map(lambda _: next(each), params, states=True)
 
 
-def _changed(
+def _find_changed(
     group: Group,
     old: Sequence[Tensor],
     places: Sequence[int],

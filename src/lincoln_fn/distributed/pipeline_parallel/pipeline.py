@@ -29,12 +29,12 @@ from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedu
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
-from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, staged
+from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
 from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
-    clipped,
+    clip,
     expect_gradients,
-    tied_sums,
+    sum_tied,
 )
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -123,7 +123,7 @@ def pipeline(
     check_tied(tied, len(parts))
     require(max_norm is None or max_norm > 0, "pipeline", "max_norm above 0", max_norm)
     places = Stages(group, len(parts), tuple(tied))
-    net = staged(parts, places)
+    net = join_stages(parts, places)
     if any(map(is_synchronised, parts)):
         mend = "use batch_norm, whose statistics are those of a microbatch"
         problem = "expected no layer that needs the whole batch at once, got sync_batch_norm"
@@ -178,7 +178,7 @@ def _compute(
         run.expect()
         expect_gradients(stages, messages, norms=max_norm is not None)
         run.run()
-        dparams = tied_sums(run.dparams(), stages, messages)
+        dparams = sum_tied(run.dparams(), stages, messages)
         if max_norm is not None:
-            dparams = clipped(dparams, max_norm, stages, messages)
-        return run.value(step), run.advanced(), dparams
+            dparams = clip(dparams, max_norm, stages, messages)
+        return run.value(step), run.advance(), dparams

@@ -28,13 +28,13 @@ from lincoln_fn.distributed.data_parallel.shards import (
     drawing_for_all,
     rows_within,
 )
-from lincoln_fn.distributed.data_parallel.states import averaged_states
+from lincoln_fn.distributed.data_parallel.states import average_states
 from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Json, Message
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import StageFunctions
-from lincoln_fn.distributed.pipeline_parallel.stages import Stages, handed_on
+from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
@@ -112,7 +112,7 @@ class PipelineStep:
         sums = iter(self._buckets.results())
         return tree.map(lambda _: next(sums), self._params)
 
-    def advanced(self) -> Params:
+    def advance(self) -> Params:
         """Return the params with the next states."""
         setup, params = self._setup, self._params
         if all(setup.parts[stage].advance is unchanged for stage in setup.stages.own):
@@ -124,7 +124,7 @@ class PipelineStep:
             for microbatch in range(len(setup.shards.own))
             if not self._is_empty(microbatch)
         }
-        return averaged_states(setup.shards, setup.shards.group, params, advanced, self._bounds)
+        return average_states(setup.shards, setup.shards.group, params, advanced, self._bounds)
 
     def _forward(self, stage: int, microbatch: int) -> None:
         setup, params = self._setup, self._params[stage]
@@ -148,9 +148,9 @@ class PipelineStep:
             self._dtype = part.values.dtype
             self._losses.put(self._shard(microbatch), part.numbers.cpu())
         elif stage + 1 in setup.stages.own:
-            self._xs[stage + 1, microbatch] = handed_on(y)
+            self._xs[stage + 1, microbatch] = lay_out_as_sent(y)
         else:
-            self._messages.send(setup.stages.process_of(stage + 1), Message(handed_on(y)))
+            self._messages.send(setup.stages.process_of(stage + 1), Message(lay_out_as_sent(y)))
 
     def _backward(self, stage: int, microbatch: int) -> None:
         setup = self._setup
@@ -166,12 +166,12 @@ class PipelineStep:
         dx, sites = setup.functions[stage].cotangents(drawing, cache, g)
         self._sites[stage, microbatch] = drawing, sites
         if stage - 1 in setup.stages.own:
-            self._gs[stage - 1, microbatch] = handed_on(dx)
+            self._gs[stage - 1, microbatch] = lay_out_as_sent(dx)
         elif stage > 0:
             sums = self._losses.of(self._shard(microbatch)).tolist()
             value: Json = [str(self._dtype).removeprefix("torch."), sums]
             to = setup.stages.process_of(stage - 1)
-            self._messages.send(to, Message(handed_on(dx), value))
+            self._messages.send(to, Message(lay_out_as_sent(dx), value))
 
     def _gradient(self, stage: int, microbatch: int) -> None:
         drawing, sites = self._sites.pop((stage, microbatch))

@@ -43,7 +43,7 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
             raise LayerError("pipeline", problem)
 
 
-def at(params: Params, path: str) -> Params:
+def get_at(params: Params, path: str) -> Params:
     """Return what is at a path."""
     for entry in path.split("."):
         try:
@@ -55,11 +55,11 @@ def at(params: Params, path: str) -> Params:
     return params
 
 
-def with_at(params: Params, path: str, value: Params) -> Params:
+def set_at(params: Params, path: str, value: Params) -> Params:
     """Put a value at a path."""
     entry, _, rest = path.partition(".")
-    within = at(params, entry)
-    new = with_at(within, rest, value) if rest else value
+    within = get_at(params, entry)
+    new = set_at(within, rest, value) if rest else value
     if entry.isdecimal():
         i = int(entry)
         return (*params[:i], new, *params[i + 1 :])
@@ -68,9 +68,9 @@ def with_at(params: Params, path: str, value: Params) -> Params:
 
 def with_copy(params: Params, path: str, first: str, value: Params) -> Params:
     """Put a copy of the first parameters of a tie at another of its paths."""
-    old = at(params, path)
+    old = get_at(params, path)
     shapes, expected = ([leaf.shape for leaf in tree.leaves(each)] for each in (old, value))
     if not tree.same_structure(value, old) or shapes != expected:
         problem = f"expected tied parameters of the same shapes, got {value} at {first!r}"
         raise LayerError("pipeline", f"{problem} and {old} at {path!r}")
-    return with_at(params, path, tree.map(torch.clone, value))
+    return set_at(params, path, tree.map(torch.clone, value))

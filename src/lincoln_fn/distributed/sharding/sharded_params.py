@@ -28,7 +28,7 @@ class Sharded:
     forms: Forms = static()
 
 
-def collected(params: Sharded, group: Group) -> Params:
+def collect(params: Sharded, group: Group) -> Params:
     """Collect a layer's parameters from all processes, each in its own memory layout."""
     check_params("fully_sharded", params, Sharded)
     shapes = [torch.Size(shape) for shape, _ in params.forms]
@@ -57,12 +57,12 @@ def whole(params: Params, group: Group) -> Params:
         Params(weight=float32[3, 4], bias=float32[4])
     """
     return optree.tree_map(
-        lambda node: collected(node, group) if isinstance(node, Sharded) else node,
+        lambda node: collect(node, group) if isinstance(node, Sharded) else node,
         params, is_leaf=lambda node: isinstance(node, Sharded), namespace=EVERYTHING,
     )  # fmt: skip
 
 
-def sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+def find_sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
     """Give the positions of the leaves of each `Sharded` in params, and their whole shapes."""
     position = count()
     nodes = optree.tree_leaves(

@@ -26,12 +26,12 @@ def origins(state: Any) -> dict[str, Origin]:  # Any: a tree
     )
     found = {}
     for entries, node in zip(paths, nodes, strict=True):
-        for inner, origin in _within(node):
+        for inner, origin in _list_within(node):
             found[".".join([*map(str, entries), inner])] = origin
     return found
 
 
-def _within(node: object) -> Iterator[tuple[str, Origin]]:
+def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
     if isinstance(node, Sharded):
         sizes = tuple(math.prod(shape) for shape, _ in node.forms)
         for i, path in enumerate(tree.paths(node.slices)):

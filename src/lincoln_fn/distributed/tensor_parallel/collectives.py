@@ -40,7 +40,7 @@ def join_parts(x: Tensor, axis: int, group: Group) -> Tensor:
     return torch.cat(tuple(parts), axis)
 
 
-def own_part(x: Tensor, axis: int, group: Group) -> Tensor:
+def take_own_part(x: Tensor, axis: int, group: Group) -> Tensor:
     """Return a view of this process's part of a tensor that `join_parts` would make."""
     size = x.shape[axis] // group.size
     return x.narrow(axis, group.rank * size, size)

@@ -45,10 +45,10 @@ def in_cpp(
 ) -> tuple[list[str], dict[Node, str]]:
     """Write operations, each as a constant of its own."""
     every = {**names, **{node: f"x{i}" for i, node in enumerate(operations)}}
-    return [f"const Vec {every[x]} = {_written(x, every)};" for x in operations], every
+    return [f"const Vec {every[x]} = {_write(x, every)};" for x in operations], every
 
 
-def _written(node: Node, names: Mapping[Node, str]) -> str:
+def _write(node: Node, names: Mapping[Node, str]) -> str:
     formula = _formula(node)
     assert formula is not None  # for it is known
     value = _operand(node.kwargs.get("value", 1), names)
