@@ -98,7 +98,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     folder.chmod(0o777)
     monkeypatch.setenv(VARIABLE, str(folder))
     monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
-    with pytest.warns(UserWarning, match="compiled steps are not kept on disk") as told:
+    with pytest.warns(UserWarning, match="compiled steps are not stored on disk") as told:
         stepped()
     said = str(told[0].message)
     assert f"others can write {folder}, of mode 777; `chmod go-w {folder}` mends that" in said
@@ -191,7 +191,9 @@ def test_what_others_write_is_not_loaded(kept, suffix):
     place.chmod(0o777)
     assert disk_cache.find(kept) is None
     if place == kept.parent:
-        with pytest.warns(UserWarning, match=f"not kept, for others can write {place}, of mode"):
+        with pytest.warns(
+            UserWarning, match=f"not stored, because others can write {place}, of mode"
+        ):
             stepped()
     else:
         stepped()
@@ -266,7 +268,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     made = disk_cache.Made(disk_cache.Library(kept.with_suffix(".so"), None), None)
-    with pytest.warns(UserWarning, match="not kept, for .* cannot be written: .*No space left"):
+    with pytest.warns(
+        UserWarning, match="not stored, because .* cannot be written: .*No space left"
+    ):
         disk_cache.keep(kept, made)
 
 

@@ -1,4 +1,4 @@
-"""A program's graph: traced, rewritten, and compiled by Inductor or found on disk."""
+"""A program's graph: traced, rewritten, and compiled by Inductor or loaded from disk."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
-# Inductor's settings, and the mode in which a program is traced, are those of the whole process.
+# A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
 
 
 def graph_of(
     program: Program, first: Arrays, second: Arrays, *, donated: int = 0
 ) -> tuple[Made, Structure]:
-    """Compile a program for arguments like those given, or find its graph on disk."""
+    """Compile a program for arguments like those given, or load its graph from disk."""
     with _ONE_AT_A_TIME:
         return _graph_of(program, first, second, donated)
 
@@ -63,7 +63,7 @@ def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
 
 
 def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
-    """Give axes of one entry the strides that the graph was traced with: kernels look at them."""
+    """Give axes of one entry the strides that the graph was traced with: kernels check them."""
     narrow = [(i, x.shape, x.stride()) for i, x in enumerate(inputs) if 1 in x.shape]
 
     def run_restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
@@ -76,7 +76,7 @@ def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
 
 
 def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
-    """Run a program as it is, and warn, where compiling failed: without a C++ compiler, say."""
+    """Run a program uncompiled, and warn: compiling failed, for example without a C++ compiler."""
     reason, *output = f"{type(error).__name__}: {error}".strip().splitlines()
     refused = next((line.strip() for line in output if "error: " in line), None)
     mend = (

@@ -23,8 +23,8 @@ from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.step import Step, total_of
 from lincoln_fn.train import TrainState
 
-# What a graph depends on beside its tensors: a batch's structure, None for two tensors; the number
-# of threads; and how precise products are to be.
+# What a graph depends on beside its tensors: the structure of a batch, None for two tensors; the
+# number of threads; and the precision of products.
 Told: TypeAlias = tuple[Structure | None, int, str]
 
 
@@ -59,14 +59,14 @@ class CompiledRun:
         return CompiledRun, (self.step,)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        """Take a step by the graph for such arguments, made now if there is none."""
+        """Take a step by the graph for such arguments, which is compiled if there is none."""
         of_batch, structure = _in_a_row(batch)
         told = structure, torch.get_num_threads(), precision()
         leaves, before = self.made.pop(state, ([], None))
         if self.step.donate and _share_memory(leaves):
             before = None
         graph = None
-        # Tensors that autograd or torch.func sees do not fit, but those with a tangent alone do.
+        # Tensors that autograd or torch.func sees do not fit, except for those with only a tangent.
         if before is not None and not is_forward_mode():
             for fits, of, after in before.after:
                 if of == told and fits(*of_batch, *leaves):
@@ -85,7 +85,7 @@ class CompiledRun:
             if before is not None:
                 before.after.append((fits_like([*of_batch, *leaves]), told, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
-        # The graph cannot raise an error, but makes the value nan: the step itself says why.
+        # The graph cannot raise an error, but makes the value nan. The step itself then raises it.
         if not math.isfinite(total_of(value).item()):
             return self.step.pure(state, batch)
         if graph.hand_over is not None:
@@ -100,7 +100,7 @@ def _share_memory(leaves: Sequence[Tensor]) -> bool:
 
 
 def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
-    """List a batch's tensors; of two, as most are, without asking for the structure."""
+    """List a batch's tensors; for two tensors, the usual case, without looking for a structure."""
     x, target = batch
     if type(x) is Tensor and type(target) is Tensor:
         return [x, target], None

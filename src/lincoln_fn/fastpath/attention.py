@@ -1,12 +1,12 @@
 """Attention by ATen's flash kernel, which keeps no weights and computes them block by block.
 
-In an eager step of gpt-pico the heads take half of the formula's time, and the step 0.87 of its.
-The kernel is for a batch of sequences on the CPU without a mask and without dropout. It knows no
-derivative of its own backward pass, so autograd and torch.func get the formula.
+In an eager step of gpt-pico, the heads take half of the time that they take with the formula, and
+the step 0.87. The kernel is for a batch of sequences on the CPU without a mask and without dropout.
+Its backward pass has no derivative, so autograd and torch.func get the formula.
 
-A compiled step gets the formula too. From contiguous heads, and with ATen's backward pass of
-softmax, Inductor computes it faster than the kernel does in a small network. Without these two, a
-step of gpt-pico takes 1.4 of the time.
+A compiled step gets the formula, too. In a small network, Inductor's code for it is faster than the
+kernel, if the heads are contiguous, and the backward pass of softmax is ATen's. Without these two,
+a step of gpt-pico takes 1.4 of the time.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Convolution by ATen's pair of kernels, planes in channels-last layout.
 
-Zeros that are as many before as after are left to the kernel, which pads by leaving terms out. Most
-of what is gained is dW, for which the formula runs a convolution whose kernel is as large as g.
+Equal numbers of zeros before and after are padded by the kernel, which leaves out their terms. Most
+time is gained for dW: the formula runs a convolution whose kernel is as large as g.
 
 On one thread of a Zen 5, forward and backward take 0.6 of the formula's time over lines, 0.75 over
-planes of 32 channels, a quarter where each channel is a group, and as long over volumes and for one
-channel. A step of lenet-8 takes 1 / 1.28 of its time, one of lenet-128 1 / 1.48. Transposed
+planes of 32 channels, a quarter if each channel is a group, and the same time over volumes and for
+one channel. A step of lenet-8 takes 1 / 1.28 of its time, one of lenet-128 1 / 1.48. Transposed
 convolution, which is rarer, took 0.6 to 0.7 of its time, and has no row.
 """
 
@@ -41,7 +41,7 @@ class Arguments(NamedTuple):
 
 @record
 class Cache:
-    """The input that the kernel ran over, how, and what was padded before it: () if nothing."""
+    """The kernel's input and its steps, and the padding that was added before: () if none."""
 
     x: Float[Tensor, "*batch in_channels *padded"]
     arguments: Arguments = static()
@@ -59,7 +59,7 @@ def forward(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> tuple[Tensor, Cache]:
-    """Compute what the formula does, padding where the kernel does not."""
+    """Compute what the formula does; pad first what the kernel cannot pad."""
     check_input("conv", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv", weight), weight.ndim - 2
@@ -99,7 +99,7 @@ def grads(params: Params, cache: Cache, g: Tensor) -> Params:
 def _gradients(
     params: Params, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
 ) -> tuple[Any, Any, Any]:  # Any: the caller knows which are tensors
-    """Run the backward kernel for what is wanted; the rest is None."""
+    """Run the backward kernel for the wanted gradients; the others are None."""
     check_params("conv", params, Params)
     weight = params.weight
     layer = _conv.named("conv", weight)
@@ -133,7 +133,7 @@ def _add_batch(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _in_layout(x: Tensor, weight: Tensor) -> Tensor:
-    """Give x, or g, the layout in which the kernels are fastest."""
+    """Copy x, or g, to the layout in which the kernels are fastest."""
     return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
 
 

@@ -1,10 +1,10 @@
-"""Faster losses on labels, and `fast_loss`, which puts them in place of the formulas.
+"""Faster losses on labels, and `fast_loss`, which uses them in place of the formulas.
 
-Where nothing is weighted or ignored, no weight of 1 is made for each example, and gradients are
-made in place. Everything else, what is refused too, is left to the formula. A prediction whose
-classes are contiguous in memory, such as a dense layer's output behind `permute`, is read as rows,
-(N, C, ...) as (N ..., C): its gradient is contiguous there too, and the dense layer's products read
-it as one matrix, in a compiled step too.
+Without weights and ignored labels, no tensor of weights 1 is made, and gradients are computed in
+place. The formula does everything else, wrong arguments included. A prediction whose classes are
+contiguous in memory, such as a dense layer's output after `permute`, is read as rows, (N, C, ...)
+as (N ..., C). Then the classes of its gradient are contiguous, too, and the dense layer's products
+read it as one matrix, also in a compiled step.
 
 Forward and backward on one thread of a Zen 5 take 1 / 1.6 of the formula's time for
 `softmax_cross_entropy` of (128, 10), 1 / 1.3 of (1024, 65), and 1 / 2.4 for `nll` of either. A step
@@ -38,7 +38,7 @@ from lincoln_fn.record import record, static
 
 @record
 class Picked:
-    """The log-probabilities z and the labels c, of which each counts 1."""
+    """The log-probabilities z and the labels c, each of weight 1."""
 
     z: Tensor
     index: Tensor
@@ -72,7 +72,7 @@ def nll_backward(cache: Picked, dl: Cotangent) -> Tensor:
 
 @unless_transformed(softmax_formula)
 def softmax_forward(x: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
-    """Compute l = -log p_c, by rows where the classes are contiguous in memory."""
+    """Compute l = -log p_c, by rows if the classes are contiguous in memory."""
     if x.ndim < 3 or x.stride(1) != 1:
         return _of_examples(x, target, **options)
     moved = x.movedim(1, -1)
@@ -113,7 +113,7 @@ def softmax_backward(cache: Picked | Rows, dl: Cotangent) -> Tensor:
 def _read_plain_labels(
     name: str, z: Tensor, target: Tensor, *, weight: Weights | None, ignore_index: int
 ) -> Tensor | None:
-    """Read the labels c, each with weight 1; None where the formula is to read them."""
+    """Read the labels c, each of weight 1; None if the formula has to read them."""
     if weight is not None:
         return None
     index = label_column(name, z, target)
@@ -123,12 +123,12 @@ def _read_plain_labels(
 
 
 def _count(formula: Callable[[Cache], Tensor | None], cache: Cache) -> Tensor | None:
-    """Compute what a mean divides by; None for the number of examples."""
+    """Compute the divisor of a mean; None for the number of examples."""
     cache = cache.cache if isinstance(cache, Rows) else cache
     return None if isinstance(cache, Picked) else formula(cache)
 
 
-# By the forward and backward of a formula, its faster ones.
+# By a formula's forward and backward, the faster functions.
 _TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
     (nll_formula, nll_formula_backward): (nll_forward, nll_backward),
     (softmax_formula, softmax_formula_backward): (softmax_forward, softmax_backward),
@@ -146,7 +146,7 @@ def fast_loss(loss: Loss) -> Loss:
     formula = formula_of(loss)
     if formula is None:
         return loss
-    if formula.check is not None:  # which reads all values, and would be made in every step
+    if formula.check is not None:  # the check reads all values, and would run in every step
         formula = attrs.evolve(formula, check=None)
         loss = loss_of(loss.name, formula)
     own = unbound(formula.forward), formula.backward

@@ -1,4 +1,4 @@
-"""What the processor has, as far as it decides which library makes a product."""
+"""Properties of the processor that decide which library computes a product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of faster functions, one row a layer, and `fast`, which applies it to a network."""
+"""The table of faster functions, one row for each layer, and `fast`, which applies it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A layer's faster functions, and how they take the place of its formula.
 
-A kernel may have no derivative, or none of its backward pass. `unless_transformed` then lets the
-formula compute what autograd or torch.func sees.
+A kernel may have no derivative, or its backward pass may have none. With `unless_transformed`, the
+formula computes what autograd or torch.func sees.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Twin:
 
         def is_own(name: str) -> bool:
             function = unbound(getattr(layer, name))
-            # A layer whose hyperparameters leave it no state, batch norm without statistics, say.
+            # Hyperparameters may leave a layer no state, such as batch norm without statistics.
             if name == "advance" and function is unchanged:
                 return True
             if hasattr(self.formula, name):
@@ -53,7 +53,7 @@ class Twin:
         return all(map(is_own, NAMES))
 
     def of(self, layer: Layer) -> Layer:
-        """Make a layer that `matches` of the faster functions, with its hyperparameters."""
+        """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""
         bound = {name: getattr(layer, name) for name in NAMES}
         if is_derived(layer, "predict"):
             bound["predict"] = layer.forward
@@ -95,5 +95,5 @@ def unless_transformed(
 
 
 def _bind_like(own: Function, function: Function) -> Function:
-    """Bind the hyperparameters that the layer's own function is bound to."""
+    """Bind a function to the hyperparameters of the layer's own function."""
     return partial(function, **own.keywords) if isinstance(own, partial) else function

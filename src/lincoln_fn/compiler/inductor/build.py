@@ -1,4 +1,4 @@
-"""C++ functions of tensors, built and loaded by Inductor's own means."""
+"""C++ functions of tensors, which Inductor builds and loads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lincoln_fn.compiler.inductor.vectors import VECTORS, compiler_flags
 # A memo of what has been built.
 @cache
 def build(code: str, pointers: tuple[str, ...]) -> Callable[..., None]:
-    """Build the function `kernel` of some code, whose arguments are pointers of these types."""
+    """Build the function `kernel` of C++ code, whose arguments are pointers of these types."""
     from torch._inductor import config
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 

@@ -1,4 +1,4 @@
-"""Whether tensors have the layouts of others: one call of torch."""
+"""A comparison of tensors' layouts in one call of torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from lincoln_fn._transformed import is_transformed
 from lincoln_fn.compiler.trace.structures import layouts
 
-# Of tensors, as many as there were.
+# A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
 
 
@@ -23,6 +23,6 @@ def fits_like(tensors: Sequence[Tensor]) -> Fits:
             *tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None
         ).check
         return fits
-    except (AttributeError, TypeError):  # of a torch without this name
+    except (AttributeError, TypeError):  # a torch without this name
         kind = layouts(tensors)
         return lambda *others: layouts(others) == kind and not is_transformed(*others)

@@ -1,8 +1,8 @@
 """How Inductor calls this library's operations from its own code in C++.
 
-An operation that it does not know it would call by way of Python, which takes as long as a small
-loop does. A loop of this folder is written into its code; a product by oneDNN is called as torch's
-own are.
+Inductor calls an operation that it does not know through Python, and such a call takes as long as a
+small loop. So the code of a C++ kernel is written into Inductor's code. A product by oneDNN is
+called as torch's own operations are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 
 @cache
 def lower() -> None:
-    """Tell Inductor, which remembers it as long as the process lives."""
+    """Register the operations with Inductor, for as long as the process lives."""
     register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
     for operation, kernel in CPP_KERNELS.items():
         lowered = partial(_lower_call, operation, kernel)
@@ -37,7 +37,7 @@ def lower() -> None:
 
 
 class Call(ir.ExternKernel):
-    """The call of a loop, which writes to some of the tensors that it takes."""
+    """A call of a kernel that updates some of its arguments in place."""
 
     # If it makes one tensor, Inductor sees the call as that tensor, and its loops may update it in
     # place.
@@ -62,7 +62,7 @@ class Call(ir.ExternKernel):
         self.mutation_outputs = [ir.MutationOutput(nowhere, x, self) for x in written]
 
     def codegen(self, wrapper: Any) -> None:  # Any: of no public type
-        """Write the call, and the loop if it is the first of its code."""
+        """Write the call, and before the first call the code of the kernel."""
         names, key = wrapper.src_to_kernel, self.code(self.loop)
         if key not in names:
             names[key] = f"{self.loop}_{wrapper.next_kernel_suffix()}"
@@ -78,7 +78,7 @@ class Call(ir.ExternKernel):
         wrapper.writeline(f"{names[key]}({', '.join(pointers)});")
 
     def should_allocate(self) -> bool:
-        """Say whether it makes a tensor that is not among those that it takes."""
+        """Return whether the result is a new tensor, and not one of the arguments."""
         return not isinstance(self.layout, ir.NoneLayout)
 
 
@@ -103,7 +103,7 @@ def _lower_call(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: 
 
 
 def _require_strides(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
-    """Have a tensor in memory with the strides that it was traced with."""
+    """Require that a tensor is in memory, with the strides that it was traced with."""
     if traced.is_contiguous():
         return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))
     return ir.ExternKernel.require_exact_strides(x, traced.stride())

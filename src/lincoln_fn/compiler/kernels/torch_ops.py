@@ -1,14 +1,14 @@
-"""Operations that a compiled step leaves to kernels made by hand, faster than Inductor's code.
+"""Operations that a compiled step leaves to torch's kernels, which are faster than Inductor's code.
 
-Inductor calls an operation that it does not know as it is, so each has a name here of its own.
-Max pooling over planes takes a quarter of the time so, forward and backward. The gradient of an
-embedding takes a third or less, and is added up in the same order every time, where Inductor's
-threads would add to the table as they come. Large products take less by oneDNN, as
-fastpath/product.py says.
+Inductor does not compile an operation that it does not know. So each operation gets a name of its
+own here. Max pooling over planes then takes a quarter of the time, forward and backward. The
+gradient of an embedding takes a third or less, and is added up in the same order every time;
+Inductor's threads would add to the table in any order. Large products take less time by oneDNN:
+see fastpath/product.py.
 
 The gradient of average pooling with ceil_mode is here because Inductor's is wrong: it divides by
-whole windows also where the last is cut off. Fractional pooling of volumes is, too: Inductor swaps
-the samples of the axes.
+whole windows even if the last is cut off. So is fractional pooling of volumes: Inductor swaps the
+samples of the axes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.library import Library
 
 aten = torch.ops.aten
 
-# Registered once, as this module is imported; the names live as long as the library does.
+# Registered once, when this module is imported; the names live as long as the library object.
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 
 

@@ -1,8 +1,7 @@
 """Matrix products in a compiled step, each computed in the way that takes the least time.
 
 Small ones in float32 have a C++ kernel (kernels/small_product). For others fastpath/product.py
-chooses, as for eager steps: oneDNN, or (b^T a^T)^T where b has few columns. ATen
-computes the rest.
+chooses, as for eager steps: oneDNN, or (b^T a^T)^T if b has few columns. ATen computes the rest.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_one
 
 aten = torch.ops.aten
 
-# Elements up to which a tensor is too small to be shared among threads.
+# A tensor of up to so many elements is too small to be shared among threads.
 _ONE_THREAD = 2**13
 
 
 def is_small(graph: GraphModule) -> bool:
-    """Tell whether a step's tensors are so small that a second thread would not help."""
+    """Return whether a step's tensors are so small that a second thread would not help."""
     made = (node.meta.get("val") for node in graph.graph.nodes)
     return all(value.numel() <= _ONE_THREAD for value in made if isinstance(value, Tensor))
 
@@ -55,7 +54,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return mm_by_onednn(a, b)
     if is_narrow(a, b):
         return materialize(b.mT @ a.mT).mT
-    # In memory, lest Inductor have ATen add what is added to it, apart from all that follows.
+    # In memory: otherwise Inductor would have ATen add what is added to the product, and could not
+    # fuse that sum with what follows.
     return materialize(a @ b)
 
 

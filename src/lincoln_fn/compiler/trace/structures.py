@@ -1,4 +1,4 @@
-"""Trees of tensors as flat lists, and back: what a compiled step does at every call."""
+"""Trees of tensors as flat lists, and back, as a compiled step needs at every call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def layouts(leaves: Sequence[Tensor]) -> Layouts:
 
 
 def strides(x: Tensor) -> tuple[int, ...]:
-    """Give a tensor's strides, 0 for an axis of one entry, which may have any."""
+    """Return a tensor's strides, 0 for an axis of one entry, whose stride does not matter."""
     shape, stride = x.shape, x.stride()
     if 1 not in shape:
         return stride

@@ -3,11 +3,10 @@
     flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
     flat(*leaves of (params, x)) -> leaves of (y, 0)
 
-`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and writes
-down each operation. Python code runs once, while tracing: what it computes of numbers and shapes
-stands in the graph as a constant, and what it asks of a tensor's numbers has no answer. That is why
-everything that changes from step to step is a tensor leaf, and why checks of shapes are made while
-tracing and checks of numbers are not.
+`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and records each
+operation. Python code runs once, while tracing. What it computes of Python numbers and shapes
+becomes a constant of the graph, and it cannot read a tensor's numbers. So everything that changes
+from step to step is a tensor leaf, and shapes are checked while tracing, but numbers are not.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Program:
 
 
 def of_step(step: Step) -> Program:
-    """Say how a step is traced."""
+    """Describe how a step is traced."""
 
     def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         new_state, value = step.pure(state, batch)
@@ -64,7 +63,7 @@ def of_step(step: Step) -> Program:
 
 @attrs.frozen(eq=False)
 class Traced:
-    """A program's graph, fake tensors like its inputs, and the structure of what it makes."""
+    """A program's graph, fake tensors like its inputs, and the structure of its result."""
 
     graph: GraphModule
     inputs: tuple[Tensor, ...]
@@ -80,7 +79,7 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
 
 
 def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
-    """Trace a program as it is, with its operations in place and no index looked at."""
+    """Trace a program as it is: in-place operations stay, and no index is checked."""
     leaves, structure = flatten((first, second))
     returned: list[Structure] = []
 
@@ -94,21 +93,21 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
     try:
         check_tensors(program.where, "expected", leaves, (first, second))
         with _fakes(here=here), torch.no_grad():
-            # A fake for each place: one tensor that stands in two of them need not do so again.
+            # A fake for each place: a tensor that occurs twice here need not do so in later calls.
             inputs = tuple(map(_empty_like, leaves))
             graph = make_fx(run_flat)(*inputs)
     except Exception as error:
-        # What is wrong with the arguments, the program itself says better.
+        # If the arguments are wrong, the program's own error is the better one.
         program.plain(first, second)
         raise _untraceable(program, error) from error
-    _drop_unanswered(graph)
+    _drop_unused_reads(graph)
     return Traced(graph, inputs, returned[0])
 
 
 def guard(program: Program, traced: Traced) -> Traced:
-    """Keep every index in range, and write the operations anew without those in place."""
+    """Keep every index in range, and trace again without in-place operations."""
     fakes = detect_fake_mode(traced.inputs)
-    assert fakes is not None  # for the inputs are fake
+    assert fakes is not None  # the inputs are fake
     try:
         with fakes, torch.no_grad():
             return attrs.evolve(
@@ -136,10 +135,10 @@ def _fakes(*, here: bool) -> FakeTensorMode:
     """Make the mode in which a program is traced."""
     if not here:
         return FakeTensorMode(allow_non_fake_inputs=True)
-    # Imported here, for it takes as long as the rest of the library.
+    # Imported here, because it takes as long as the rest of the library.
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Inductor keeps no compiled graph on disk without it. No shape depends on a tensor's numbers.
+    # Without it, Inductor keeps no compiled graph on disk. No shape depends on a tensor's numbers.
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
     return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
 
@@ -165,7 +164,7 @@ def _guard_function(graph: GraphModule) -> Callable[..., list[Tensor]]:
     def run(*inputs: Tensor) -> list[Tensor]:
         with ForInductor() as indices:
             # Without in-place operations, so that an index is kept in range where it is used. The
-            # step itself is not run so, for under `functionalize` numpy would read unset memory.
+            # graph is run, and not the step: under `functionalize` numpy would read unset memory.
             *outputs, value = torch.func.functionalize(graph)(*inputs)
         for wrong in indices.wrong:
             value = torch.where(wrong, torch.nan, value)
@@ -174,8 +173,8 @@ def _guard_function(graph: GraphModule) -> Callable[..., list[Tensor]]:
     return run
 
 
-def _drop_unanswered(graph: GraphModule) -> None:
-    """Take out the questions after numbers: each has raised an error, and the step has gone on."""
+def _drop_unused_reads(graph: GraphModule) -> None:
+    """Remove unused item() reads: the step has caught the error that each raised."""
     for node in reversed(graph.graph.nodes):
         if node.target is torch.ops.aten._local_scalar_dense.default and not node.users:
             graph.graph.erase_node(node)

@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def without_gaps(matrix: Tensor) -> Tensor:
-    """Give a matrix, or a batch of them, as it is if it is row-major or column-major, or a copy."""
+    """Copy a matrix, or a batch of them, unless it is row-major or column-major."""
     return matrix if matrix.mT.is_contiguous() else matrix.contiguous()
 
 
 def is_turned(matrix: Tensor) -> bool:
-    """Tell whether such a matrix is column-major, and not row-major too."""
+    """Return whether such a matrix is column-major, and not row-major, too."""
     return not matrix.is_contiguous()
