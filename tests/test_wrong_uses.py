@@ -230,7 +230,7 @@ def test_a_loss_that_tells_of_no_probabilities_is_named():
     with pytest.raises(AttributeError) as caught:
         made.fit(X.numpy(), [0, 1, 2, 0, 1, 2]).predict_proba(X.numpy())
     message = str(caught.value.__cause__)
-    assert message.startswith("NetClassifier: multi_margin() tells of no probabilities; a loss")
+    assert message.startswith("NetClassifier: multi_margin() defines no probabilities; a loss")
 
 
 def test_a_classifier_whose_outputs_are_no_probabilities_gives_none():

@@ -24,7 +24,7 @@ from lincoln_fn.walk.training import gradients
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
-# The orders of the epochs are drawn from the run's key and numbers from 0: this is another stream.
+# The order of epoch i is drawn from the run's key and i, from 0 on. -1 is a different stream.
 _GRADIENT: Final = -1
 
 
@@ -54,7 +54,7 @@ def bare_step(
     if donate:
         check_donated(value)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
-        return state, value  # this loss is refused, so nothing may be written yet
+        return state, value  # the step refuses this loss, so the state must not be updated
     g = loss.backward(loss_cache)
     if has_parts:
         value = torch.stack((value, *loss_cache.values))

@@ -16,9 +16,9 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.visits import Record, VisitBack
 
-# What takes the place of a value, or a function from the value to what takes its place.
+# The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
-KEEP: Any = object()  # Any: takes the place of a patch, and means that there is none
+KEEP: Any = object()  # Any: stands for a patch of any type, and means that there is none
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +33,7 @@ class Patches:
     within: Mapping[int, str]
 
     def leave(self, y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
-        """Change y and the cache, behind `forward`."""
+        """Change y and the cache, after `forward`."""
         if self.entries:
             cache = _patch_cache(self.path, cache, self.entries)
         return self.patch_output(y), cache
@@ -71,7 +71,7 @@ class _Refusing:
     ) -> tuple[Arrays, Record]:
         dx, record = self.visit(i, params, cache, g, train)
         if i in self.within and dx is None and not (train and is_trained(params)):
-            problem = f"the patch of g at {self.within[i]!r} touches nothing: no layer up to it is"
+            problem = f"the patch of g at {self.within[i]!r} has no effect: no layer up to it is"
             mend = "trained, and dx is not computed; call backward or input_grad"
             raise LayerError("patched", f"{problem} {mend}")
         return dx, record
@@ -84,7 +84,7 @@ class _Refusing:
 
 
 def patch_layer(layer: Layer, patches: Patches) -> Layer:
-    """Make a layer with its patches in front of and behind its functions."""
+    """Make a layer whose functions apply the patches."""
     made = layer.composition
     if made is not None:
         return layer.rebuild(

@@ -1,7 +1,7 @@
-"""Slices of parameters, one for each process, that are equally long whatever the parameters are.
+"""Slices of parameters, one for each process, of equal length.
 
-All numbers of all leaves are counted in one row, and process r of n has those from N r / n up to
-N (r + 1) / n. A leaf's slice is a vector, and empty where another process has all of the leaf.
+The N numbers of all leaves form one row, and process r of n has those from N r / n up to
+N (r + 1) / n. A leaf's slice is a vector, which is empty if another process has all of the leaf.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _FORWARD_MODE: Final[Any] = forward_ad
 def is_transformed(*tensors: Tensor | None) -> bool:
     """Return whether autograd or torch.func sees what is computed from the tensors."""
     is_recorded, is_dual = torch.is_grad_enabled(), is_forward_mode()
-    for t in tensors:  # a generator would take twice as long, which shows in a small step
+    for t in tensors:  # a generator would take twice as long, which is measurable in a small step
         if t is not None and (
             (is_recorded and t.requires_grad)
             or debug_unwrap(t, recurse=False) is not t
@@ -31,7 +31,7 @@ def is_transformed(*tensors: Tensor | None) -> bool:
 
 
 def is_forward_mode() -> bool:
-    """Return whether tensors may have tangents: within `torch.func.jvp`, say."""
+    """Return whether tensors may have tangents, as within `torch.func.jvp`."""
     return bool(_FORWARD_MODE._current_level >= 0)
 
 

@@ -12,7 +12,10 @@ from lincoln_fn.shapes import LayerError, check_cache, check_params
 
 NAME: Final = "context()"
 # The forms of x, by the number of its entries with all masks.
-FORMS: Final = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
+FORMS: Final = {
+    2: "a sequence or (sequence, mask)",
+    4: "(target, memory) or (target, memory, mask, mask)",
+}
 
 
 @record

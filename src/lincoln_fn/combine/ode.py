@@ -16,8 +16,8 @@ z + h f(z), so a(t) = a(t + h) + h (df / dz)^T a(t + h). As h goes to 0,
     (d "dparams")/(dt) = -((df)/(d"params"))^T a
 
 The three are followed from t_1 back to t_0, from z(t_1), a(t_1) = g and "dparams" = 0. Then
-dx = a(t_0). z is computed anew on the way. Both z and the gradient differ from those of the steps
-forward by an error of the method.
+dx = a(t_0). z is recomputed on the way. Both z and the gradient differ from those of the forward
+steps by an error of the method.
 
 Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
 

@@ -211,7 +211,7 @@ def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _with_outputs(n_out: int, layer: Layer) -> Layer:
     made = layer.composition
-    if made is not None:  # a rule, say, around the layer
+    if made is not None:  # such as a rule around the layer
         return made.rebuild(tuple(_with_outputs(n_out, part) for part in made.parts))
     init = getattr(layer.init, "function", layer.init)
     if isinstance(init, partial) and init.func is _init_features:

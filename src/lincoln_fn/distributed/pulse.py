@@ -68,13 +68,13 @@ class Pulse:
         return self.told[0]
 
     def _hear(self, lost: bytes) -> None:
-        """Remember who is lost, and tell so, for the process that keeps the store."""
+        """Record who is lost, and confirm it to the process that keeps the store."""
         if not self.told:
             self.told.append(tuple(map(int, lost.split())))
             self.store.set(f"told/{self.rank}", "")
 
     def _wait_until_told(self, ranks: set[int]) -> None:
-        """Keep the store until the others have read in it who is lost."""
+        """Keep the store until the others have confirmed that they know who is lost."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if self.store.check([f"told/{rank}" for rank in ranks]):

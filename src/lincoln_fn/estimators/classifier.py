@@ -61,7 +61,7 @@ def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if _kind(loss) not in known:
         mend = f"a loss that does is one of {', '.join(known)}"
-        raise AttributeError(f"NetClassifier: {loss} tells of no probabilities; {mend}")
+        raise AttributeError(f"NetClassifier: {loss} defines no probabilities; {mend}")
     return known[_kind(loss)]
 
 
@@ -127,7 +127,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         goes_on = self._goes_on()
         if goes_on and not np.array_equal(classes, self.classes_):
             problem = f"expected the classes fitted before, {self.classes_}, to go on with"
-            mend = "fit with warm_start=False to begin anew"
+            mend = "fit with warm_start=False to start again"
             raise ValueError(f"NetClassifier: {problem}, got {classes}; {mend}")
         return self._learn(x, labels, classes, epochs=self.epochs, goes_on=goes_on)
 

@@ -137,8 +137,8 @@ _TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
 
 def fast_loss(loss: Loss) -> Loss:
     """Make the same loss of faster functions: the same value and gradient."""
-    # Whether predictions are probabilities, say, is not checked. A loss with a user's own functions
-    # stays as it is.
+    # Whether predictions are probabilities is not checked, for example. A loss with a user's own
+    # functions is not changed.
     parts = parts_of(loss)
     if parts:
         faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}

@@ -1,4 +1,4 @@
-"""The same network in an order that takes less time: ReLU behind max-pooling.
+"""The same network in an order that takes less time: ReLU after max-pooling.
 
 Derivation. ReLU is monotonic, so the largest ReLU of a window is the ReLU of its largest element:
 max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same x_i: if the largest element exceeds
@@ -19,7 +19,7 @@ from lincoln_fn.layers import max_pool, relu
 
 
 def rearrange(net: Layer) -> Layer:
-    """Move every ReLU of this library behind the max-pooling that follows it."""
+    """Exchange every ReLU of this library and the max-pooling that follows it."""
     if net.composition is None:
         return net
     parts = [rearrange(part) for part in net.parts]

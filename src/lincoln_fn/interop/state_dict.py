@@ -210,7 +210,7 @@ def _kind(layer: Layer, whole: Layer) -> Kind:
     home = sys.modules.get(getattr(unbound(_init_of(layer)), "__module__", ""))
     kind = KINDS.get(getattr(home, "Params", type(None)))
     if kind is None:
-        problem = f"expected like, for the parameters of {layer.name} are not known"
+        problem = f"expected like, because the parameters of {layer.name} are not known"
         raise LayerError(whole.name, problem)
     return kind
 

@@ -116,7 +116,9 @@ def _check_elementwise(optimizer: Optimizer) -> None:
         return [leaf.flatten() for leaf in tree.leaves(params)]
 
     problem = f"expected an optimizer that updates each number by itself, got {optimizer}"
-    mend = "put what looks at several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    mend = (
+        "put transforms that use several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    )
     try:
         halves = [update(_cut(params, half), _cut(grads, half)) for half in map(_Two, range(2))]
     except LayerError as error:

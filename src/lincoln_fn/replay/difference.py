@@ -93,7 +93,7 @@ def first_difference(
         check_int("first_difference", "steps", steps, 0)
     b = attrs.evolve(a, saved=()) if isinstance(a, Run) and b is None else b
     check_kinds("first_difference", "(a, b)", a=(a, Run), b=(b, Run))
-    assert b is not None  # for it is a Run
+    assert b is not None  # it is a Run
     leaf = first_unequal("", a.start, b.start, tol)
     if leaf is not None:
         return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)

@@ -132,13 +132,13 @@ class _Meter:
             self.due = max(1, int(self.steps * self.interval / (_LOOKS * max(passed, 1e-9))))
 
     def line(self, text: str, scores: Mapping[str, float]) -> None:
-        """Print a text; it has the content of a plain line, which is then left out."""
+        """Print a text in place of a plain line."""
         self.scores.update(scores)
         self.show(silently=self.bar is None)
         tqdm.write(text)
 
     def count(self) -> None:
-        """Add up the records that wait."""
+        """Add up the records since the last update."""
         self.steps += len(self.waiting)
         for record in self.waiting:
             self.examples += record.examples or 0
@@ -147,7 +147,7 @@ class _Meter:
         self.waiting.clear()
 
     def show(self, *, silently: bool = False) -> None:
-        """Show the steps since the last line, and begin to count anew."""
+        """Show the steps since the last line, and start a new count."""
         self.count()
         now = time.perf_counter()
         self.taken += self.steps

@@ -258,7 +258,7 @@ class Composition:
         }  # fmt: skip
         if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
             del kept["predict"]
-        if "back" in changes:  # the declaration is about the old loop
+        if "back" in changes:  # it was declared for the old loop
             del kept["reads_once"]
         return composition(self.label, parts, **{**kept, **changes})
 

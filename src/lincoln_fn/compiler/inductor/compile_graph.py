@@ -75,7 +75,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...], *, small: bool) 
 
 @contextmanager
 def _extend_inductor() -> Iterator[None]:
-    """Have Inductor call this library's operations from C++, and reuse memory read no more."""
+    """Let Inductor call our operations from C++, and reuse memory after its last read."""
     # A torch with which neither has been tried calls the operations through Python.
     if not IS_KNOWN:
         yield

@@ -29,7 +29,7 @@ def processor() -> str:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     told = (
         torch.backends.cpu.get_cpu_capability(),
-        os.environ.get("ATEN_CPU_CAPABILITY"),  # which Inductor reads anew each time
+        os.environ.get("ATEN_CPU_CAPABILITY"),  # Inductor reads it again at each call
         sorted(capabilities.items()),
     )
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

@@ -4,9 +4,9 @@ For torch each is an operation. Inductor writes the kernel's code into its own
 (inductor/lowering.py). A torch whose Inductor has not been tried calls it through Python, and so do
 tests.
 
-A kernel divides its work by the number of a loop, and never asks which thread it runs on. A kernel
-that Clang has built runs on the threads of Clang's OpenMP. The function that returns the thread's
-number would be that of torch's OpenMP, which returns the same for all of them.
+A kernel divides its work by the number of a loop, and never looks up which thread it runs on. A
+kernel that Clang has built runs on the threads of Clang's OpenMP. The function that returns the
+thread's number would be that of torch's OpenMP, which returns the same for all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _VECTORS: Final = Path(__file__).parent / "common" / "vectors.h"
 
 @attrs.frozen
 class CppKernel:
-    """A kernel in a file `{name}.cpp`, behind `vectors.h`."""
+    """A kernel in a file `{name}.cpp`, which is compiled after `vectors.h`."""
 
     # Its function takes the operation's tensors, each without gaps, and then its outputs.
 

@@ -1,4 +1,4 @@
-"""A convolution and the max-pooling behind it, forward and backward, by C++ kernels."""
+"""A convolution and the max-pooling after it, forward and backward, by C++ kernels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What all processes must have in common in a step, compared before anything else is sent.
 
-Each process sends a few numbers that stand for its batch, its step and its network. If one differs,
-each sends its description, too, and all raise the same error.
+Each process sends a few numbers that identify its batch, its step and its network. If one differs,
+each also sends a description, and all raise the same error.
 """
 
 from __future__ import annotations

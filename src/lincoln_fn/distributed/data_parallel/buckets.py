@@ -1,7 +1,7 @@
-"""Gradients on their way: collected in buckets, and added up over all processes as the walk goes.
+"""Gradients collected in buckets, and added up over all processes during the backward walk.
 
 The gradient of each parameter is put into a bucket as soon as the walk back has computed it. A full
-bucket is added up by a thread of its own, while the walk goes on. Every process has the same
+bucket is added up by another thread, while the walk continues. Every process has the same
 buckets, and sends them in the same order.
 
 Each process receives one slice of a bucket from all others, adds the contributions up in the fixed
@@ -134,7 +134,7 @@ class Buckets:
 
 
 def _order(leaf: Tensor) -> list[int]:
-    """Return the axes in the order in which memory has them, the one of the longest step first."""
+    """Return the axes by their strides, the largest first."""
     strides = leaf.stride()
     return sorted(range(leaf.ndim), key=lambda axis: -strides[axis])
 
@@ -151,7 +151,7 @@ def _as_seen(x: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
-    """Return where each leaf begins in a bucket, and the bucket's length, for so many processes."""
+    """Return where each leaf begins in a bucket, and the bucket's length for `size` processes."""
     # Some products depend on whether a matrix begins at a multiple of 64 bytes.
     unit = 64 // leaves[0].itemsize
     starts = [0]

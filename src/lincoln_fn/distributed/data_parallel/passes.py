@@ -124,7 +124,7 @@ class Passes:
             for i, gradient in enumerate(tree.leaves(dparams)):
                 put(i, gradient)
             return
-        with torch.no_grad():  # which each thread has of its own
+        with torch.no_grad():  # a setting of each thread
             prediction, cache = net.forward(drawing, x)
             part = sum_of(self._setup.loss, prediction, target, end - first)
             del prediction

@@ -1,4 +1,4 @@
-"""The walk back of a training step, which hands on each parameter's gradient as it is computed."""
+"""The backward walk of a training step, which passes on each gradient as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Put = Callable[[int, Tensor], None]
 
 
 def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
-    """Walk back through a network, and hand on each gradient as soon as it is known."""
+    """Walk back through a network, and pass each gradient to `put` as soon as it is complete."""
     # A parameter that is used in several places is posted when all its uses are added up. The
     # caller keeps no reference to `cache`, so that each layer's part can be freed.
     leaves, posted = tree.leaves(params), set()
     positions: dict[int, int | None] = {}
-    for i, leaf in enumerate(leaves):  # one that occurs twice has no position of its own
+    for i, leaf in enumerate(leaves):  # a leaf that occurs twice has no single position
         positions[id(leaf)] = None if id(leaf) in positions else i
     groups = dict(_groups(net, ""))
 
@@ -79,7 +79,7 @@ def _skip(layer: Layer, path: str, params: Params) -> Params:
 
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
-    """Give the outermost compositions that put their records together in a way of their own."""
+    """Yield the outermost compositions that merge their records themselves."""
     made = layer.composition
     if made is None:
         return

@@ -58,7 +58,7 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
 
 
 def rows_within(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows; a copy, unless they begin where a tensor of their own would."""
+    """Take some rows, aligned in memory as a new tensor would be; copy them if necessary."""
     rows = array[first:end]
     return rows.clone() if rows.data_ptr() % 64 else rows
 

@@ -4,7 +4,7 @@ With S_s the sum of shard s's losses, and n_s its count (`losses/_sums.py`),
 
     value = sum_s S_s / sum_s n_s
 
-The sums are taken in the fixed tree, by a thread of its own, while the walk back goes on.
+The sums are taken in the fixed tree, by another thread, while the backward walk continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layers that communicate in the middle of a pass, where one process computes several shards.
+"""Layers that communicate in the middle of a pass, when one process computes several shards.
 
 Such shards are computed at the same time, each by a thread. In a layer that communicates, the
 threads meet: each brings its tensor, and leaves with those of all shards of all processes.
@@ -38,7 +38,7 @@ class Meeting:
         self._left = Barrier(len(shards.own))
 
     def gather(self, shard: int, x: Tensor) -> Tensor:
-        """Bring the tensor of a shard, and leave with those of all shards."""
+        """Give the tensor of a shard, and return those of all shards."""
         self._brought[shard] = x
         everyone: Tensor = self.once(self._exchange)
         return everyone
@@ -48,7 +48,7 @@ class Meeting:
         return self._group.gather(own).flatten(0, 1)
 
     def once(self, compute: Callable[[], T]) -> T:
-        """Wait for the other threads; one computes what all leave with."""
+        """Wait for the other threads; one of them computes the result of all."""
         self._compute = compute
         self._arrived.wait()
         result: T = self._result

@@ -1,7 +1,7 @@
 """One step of a pipeline: the actions of this process's stages, in the order of the schedule.
 
     F   y, cache = stage.forward(params, x)                  x comes from the stage before
-    B   dx, sites = cotangents(stage, params, cache, g)      g comes from the stage behind
+    B   dx, sites = cotangents(stage, params, cache, g)      g comes from the next stage
     W   dparams = grads_at(stage, params, sites)
 
 A microbatch is a logical shard of the batch, as in `data_parallel/mean.py`. Its gradient is that of

@@ -135,7 +135,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 
 def lay_out_as_sent(arrays: Arrays) -> Arrays:
-    """Lay tensors out in memory as a message does, since some products depend on it."""
+    """Copy tensors to the memory layout of a message, because some products depend on it."""
 
     def lay_out(leaf: Tensor) -> Tensor:
         whole = leaf.contiguous()

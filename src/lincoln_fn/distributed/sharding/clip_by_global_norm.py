@@ -6,8 +6,8 @@ the gradient of process r,
     |dp|^2 = sum_r |dp_r|^2    over the divided parameters
              + |dp|^2          over the others, once
 
-All processes compute the same norm, so they scale by the same factor. By a norm of its own part,
-each process would change what all have in a way of its own.
+All processes compute the same norm, so they scale by the same factor. With the norm of
+its own part, each process would scale the parameters that all have by another factor.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 With x_r for the tensor of process r,
 
-    sum_over     x_0 + x_1 + ... + x_(n-1)    added in this order
-    join_parts   [x_0 x_1 ... x_(n-1)]        side by side, along an axis
-    own_part     x_r of such a tensor         which sends nothing
+    sum_over        x_0 + x_1 + ... + x_(n-1)    added in this order
+    join_parts      [x_0 x_1 ... x_(n-1)]        side by side, along an axis
+    take_own_part   x_r of such a tensor         which sends nothing
 
 All processes get the same result, bit for bit. Tensors on `meta` have only shapes, so nothing is
 sent for them.

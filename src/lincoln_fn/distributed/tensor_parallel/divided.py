@@ -1,7 +1,7 @@
-"""Trees of tensors that are divided among processes, made from whole ones and put together again.
+"""Trees of tensors that are divided among processes: split from whole ones, and joined again.
 
-Nothing says how a leaf is divided but its shape: along the one axis where the part's size is 1 / n
-of the whole's, for n processes. A leaf with the same shape in both is in all processes.
+The shape of a leaf says how it is divided among n processes: along the only axis where the part's
+size is 1 / n of the whole's. A leaf with the same shape in both is the same in all processes.
 """
 
 from __future__ import annotations

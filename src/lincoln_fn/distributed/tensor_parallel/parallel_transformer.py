@@ -6,7 +6,7 @@ In each sublayer, a column-parallel layer comes first and a row-parallel one las
     dense layers    column_parallel, activation, parallel_dropout, row_parallel
 
 Between them each process has its own features. Layer norms, residual connections and the dropout
-behind a sublayer are the same in all processes, and so are their gradients: they are computed from
+after a sublayer are the same in all processes, and so are their gradients: they are computed from
 the same x and the same g, and no process needs another's.
 
 Derivation. It is a composition, of layers that derive their own backward pass. Each sublayer has

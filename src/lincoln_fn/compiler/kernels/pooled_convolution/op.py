@@ -1,4 +1,4 @@
-"""A convolution and the max-pooling behind it, in a compiled step, forward and backward.
+"""A convolution and the max-pooling after it, in a compiled step, forward and backward.
 
     y = max over a window's places of (b + sum of W x over each place's patch)
 
