@@ -36,6 +36,7 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_in_turn
 
@@ -240,12 +241,8 @@ def _block(name: str, *layers: Layer) -> Layer:
     label = name.partition("(")[0]
     return composition(
         label, layers, there, back,
-        needs_dx=needs_dx, call=partial(_get_name, name=name), reads_once=True,
+        needs_dx=needs_dx, call=partial(one_part.call, name=name), reads_once=True,
     )  # fmt: skip
-
-
-def _get_name(parts: tuple[Layer, ...], *, name: str) -> str:
-    return name
 
 
 def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:

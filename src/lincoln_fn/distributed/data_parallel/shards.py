@@ -58,9 +58,13 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
 
 
 def rows_within(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows, aligned in memory as a new tensor would be; copy them if necessary."""
-    rows = array[first:end]
-    return rows.clone() if rows.data_ptr() % 64 else rows
+    """Take some rows, aligned in memory."""
+    return align(array[first:end])
+
+
+def align(x: Tensor) -> Tensor:
+    """Copy a tensor that is not aligned as a new one is: the bits of products depend on that."""
+    return x.clone() if x.data_ptr() % 64 else x
 
 
 def drawing_for(params: Params, first: int, rows: int, of: int) -> Params:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import attrs
 import torch
-from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
@@ -136,12 +136,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 def lay_out_as_sent(arrays: Arrays) -> Arrays:
     """Copy tensors to the memory layout of a message, because some products depend on it."""
-
-    def lay_out(leaf: Tensor) -> Tensor:
-        whole = leaf.contiguous()
-        return whole.clone() if whole.data_ptr() % 64 else whole
-
-    return tree.map(lay_out, arrays)
+    return tree.map(lambda leaf: align(leaf.contiguous()), arrays)
 
 
 def device_of(arrays: Arrays) -> torch.device:
