@@ -17,7 +17,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     Args:
         net: the network.
         params: those given to `forward`.
-        cache: what `forward` returned, or `lincoln_fn.walk.parts.owned` of it.
+        cache: what `forward` returned, or `lincoln_fn.walk.parts.take_ownership` of it.
         g: dL/dy.
 
     Returns:

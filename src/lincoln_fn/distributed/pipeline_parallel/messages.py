@@ -193,7 +193,7 @@ def _short(text: str) -> str:
     return text.encode("ascii", "replace").decode()[: _HEADER // 5]
 
 
-def _decode(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encoded` makes it
+def _decode(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encode` makes it
     if kind == "LostProcessError":
         return LostProcessError(tuple(where), problem)
     return _ERRORS.get(kind, LayerError)(where, problem)
