@@ -7,7 +7,7 @@ from unittest.mock import patch
 from torch._inductor import config
 from torch._inductor.codecache import CppCodeCache
 
-from lincoln_fn.compiler.inductor.cache_folder import trusted_cache
+from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.vectors import VECTORS
 from lincoln_fn.compiler.kernels import cpp_kernel
 
@@ -30,11 +30,11 @@ def together(calls):
         names.setdefault(code, f"kernel_{len(names)}")
         return lambda *tensors: None
 
-    with patch.object(cpp_kernel, "built", noted):
+    with patch.object(cpp_kernel, "build", noted):
         for call in calls:
             call()
     renamed = [re.sub(r"\b(in_)?kernel\b", rf"\g<1>{name}", code) for code, name in names.items()]
-    with trusted_cache(), config.patch(VECTORS):
+    with use_trusted_cache(), config.patch(VECTORS):
         library = CppCodeCache.load("\n".join(renamed))
 
     def found(code, pointers):
@@ -49,5 +49,5 @@ def together(calls):
 
         return run
 
-    with patch.object(cpp_kernel, "built", found):
+    with patch.object(cpp_kernel, "build", found):
         return [call() for call in calls]

@@ -13,7 +13,7 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiler.trace.structures import builder, flatten
+from lincoln_fn.compiler.trace.structures import flatten, make_builder
 from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.layers import dropout
 from lincoln_fn.record import State, record, static
@@ -489,6 +489,6 @@ TREES = {
 def test_a_tree_is_put_together_as_it_was(name):
     leaves, structure = flatten(TREES[name])
     new = list(map(torch.clone, leaves))
-    of_built, structure_of_built = flatten(builder(structure)(new))
+    of_built, structure_of_built = flatten(make_builder(structure)(new))
     assert structure_of_built == structure
     assert all(ours is theirs for ours, theirs in zip(of_built, new, strict=True))

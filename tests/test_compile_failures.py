@@ -59,7 +59,9 @@ def test_in_a_folder_with_a_space_in_its_path(tmp_path, monkeypatch):
     x = torch.ones(4, 3)
     state = lf.init_state(step.net, step.optimizer, lf.Key(0), x)
     _, loss = step(lf.tree.map(torch.clone, state, states=True), (x, torch.ones(4, 2)))
-    with pytest.warns(UserWarning, match="not kept on disk, for the path .* has a space") as seen:
+    with pytest.warns(
+        UserWarning, match="not stored on disk, because the path .* has a space"
+    ) as seen:
         _, value = lf.compile(step)(state, (x, torch.ones(4, 2)))
     assert len(seen) == 1
     assert same_number(value, loss)

@@ -11,7 +11,7 @@ from test_compile_rewrites import column_major
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.passes.donation import donate, handover
+from lincoln_fn.compiler.passes.donation import donate, make_handover
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
 
@@ -192,7 +192,7 @@ def test_each_leaf_is_handed_over_as_its_fate_says():
     given, last = torch.ones(2), torch.ones(5)
     fates = ["updated", "output", "kept", "updated", "output"]
     places = [leaf.data_ptr() for leaf in old]
-    new = handover(fates, old)(old, [given, last])
+    new = make_handover(fates, old)(old, [given, last])
     assert new[1] is given
     assert new[2] is old[2]
     assert new[4] is last

@@ -288,9 +288,9 @@ def test_going_on_with_something_else_is_refused():
     )
     for changed in others:
         warm.set_params(**{"net": None, "optimizer": None, **changed})
-        refused(ValueError, "begin anew", lambda: warm.fit(x, y))
+        refused(ValueError, "start again", lambda: warm.fit(x, y))
     warm.set_params(net=None, optimizer=None)
-    refused(ValueError, "begin anew", lambda: warm.fit(x.astype(np.float32), y))
+    refused(ValueError, "start again", lambda: warm.fit(x.astype(np.float32), y))
     assert warm.state_ is state
 
 

@@ -103,7 +103,7 @@ def test_what_is_unknown_keeps_its_own_names_and_needs_like():
     assert same_bits(from_state_dict(net, named, params)[0].scale, params[0].scale)
     with pytest.raises(lf.LayerError) as raised:
         from_state_dict(net, named)
-    problem = "expected like, for the parameters of own() are not known"
+    problem = "expected like, because the parameters of own() are not known"
     assert str(raised.value) == f"serial(own(), bare()): {problem}"
 
 

@@ -21,7 +21,7 @@ from lincoln_fn.compiler.inductor.cache_folder import (
     VARIABLE,
     is_own_file,
     problem_of,
-    trusted_cache,
+    use_trusted_cache,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
@@ -73,7 +73,7 @@ def test_a_cache_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "new"))
     before = os.umask(0o002)
     try:
-        with trusted_cache():
+        with use_trusted_cache():
             assert os.environ[VARIABLE] == str(tmp_path / "new")
         assert os.umask(0o002) == 0o002
     finally:
@@ -98,7 +98,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     folder.chmod(0o777)
     monkeypatch.setenv(VARIABLE, str(folder))
     monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
-    with pytest.warns(UserWarning, match="compiled steps are not kept on disk") as told:
+    with pytest.warns(UserWarning, match="compiled steps are not stored on disk") as told:
         stepped()
     said = str(told[0].message)
     assert f"others can write {folder}, of mode 777; `chmod go-w {folder}` mends that" in said
@@ -107,7 +107,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     assert os.environ[VARIABLE] == str(folder)
     assert cache_folder._temporary().name.startswith(tempfile.gettempdir())
     folder.chmod(0o755)
-    with trusted_cache():
+    with use_trusted_cache():
         assert os.environ[VARIABLE] == str(folder)
 
 
@@ -118,7 +118,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
     # The folder that is used instead would be another user's too.
     with (
         pytest.warns(UserWarning, match=f"{tmp_path} belongs to another user, of id {os.getuid()}"),
-        trusted_cache(),
+        use_trusted_cache(),
     ):
         assert Path(os.environ[VARIABLE]) != tmp_path
 
@@ -191,7 +191,9 @@ def test_what_others_write_is_not_loaded(kept, suffix):
     place.chmod(0o777)
     assert disk_cache.find(kept) is None
     if place == kept.parent:
-        with pytest.warns(UserWarning, match=f"not kept, for others can write {place}, of mode"):
+        with pytest.warns(
+            UserWarning, match=f"not stored, because others can write {place}, of mode"
+        ):
             stepped()
     else:
         stepped()
@@ -266,7 +268,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     made = disk_cache.Made(disk_cache.Library(kept.with_suffix(".so"), None), None)
-    with pytest.warns(UserWarning, match="not kept, for .* cannot be written: .*No space left"):
+    with pytest.warns(
+        UserWarning, match="not stored, because .* cannot be written: .*No space left"
+    ):
         disk_cache.keep(kept, made)
 
 

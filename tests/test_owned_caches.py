@@ -11,7 +11,7 @@ from test_combinators import STATEFUL, X
 import lincoln_fn as lf
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
 from lincoln_fn.walk import gradients, one_part
-from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.parts import take_ownership
 
 
 def watched(made, alive):
@@ -68,7 +68,7 @@ def test_an_owned_cache_is_freed_part_by_part(name, way):
     params = net.init(lf.Key(0), X)
     made.clear()
     y, cache = net.forward(params, X)
-    cache = owned(cache)
+    cache = take_ownership(cache)
     getattr(net, way)(params, cache, torch.ones_like(y))
     assert alive == expected
     assert not any(ref() for ref in made)
@@ -85,7 +85,7 @@ def test_the_gradients_are_those_of_a_cache_that_is_kept(name, way):
     run = getattr(net, way)
     expected = run(params, cache, g)
     again = run(params, cache, g)
-    ours = run(params, owned(cache), g)
+    ours = run(params, take_ownership(cache), g)
     for trees in (again, ours):
         assert same_bits(trees, expected)
 
@@ -111,7 +111,7 @@ def test_a_layer_of_one_s_own_gets_its_own_tuple():
             x = (X, X) if net.name.startswith("shared") else X
             params = net.init(lf.Key(0), x)
             y, cache = net.forward(params, x)
-            gradients(net, params, owned(cache), y)
+            gradients(net, params, take_ownership(cache), y)
 
 
 # How a user's loop back may read its cache: the entries, in their order.
@@ -226,7 +226,7 @@ def test_a_combinator_of_ones_own_frees_its_cache_where_it_declares_that_it_read
     net = lf.walk.composition("mine", parts, lf.serial().composition.there, back, **options)
     net = lf.map_layers(lambda layer: layer, net)  # makes it again, with the declaration
     y, cache = net.forward(((), (), ()), X)
-    cache = owned(cache)
+    cache = take_ownership(cache)
     net.backward(((), (), ()), cache, y)
     assert alive == (DOWN if freed else [[True] * 3] * 3)
 

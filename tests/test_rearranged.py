@@ -5,7 +5,7 @@ import torch
 from compare import same_number
 
 import lincoln_fn as lf
-from lincoln_fn.fastpath.rearranged import rearranged
+from lincoln_fn.fastpath.rearranged import rearrange
 
 POOLS = [
     lf.max_pool2d(2),
@@ -25,7 +25,7 @@ def test_numbers_are_the_same(pool, kind):
         "infinite": torch.where(x > 1.5, torch.inf, torch.where(x < -1.5, -torch.inf, x)),
     }[kind]
     net = lf.serial(lf.relu(), pool)
-    moved = rearranged(net)
+    moved = rearrange(net)
     assert moved.parts == net.parts[::-1]
     y, cache = net.forward(((), ()), x)
     z, moved_cache = moved.forward(((), ()), x)
@@ -44,11 +44,11 @@ def test_nan_comes_through_as_nan():
 
 def test_a_relu_moves_behind_all_the_pooling_and_within_compositions():
     first = lf.serial(lf.relu(), lf.max_pool2d(2), lf.max_pool2d(2), lf.tanh())
-    assert str(rearranged(first)) == "serial(max_pool2d(2), max_pool2d(2), relu(), tanh())"
+    assert str(rearrange(first)) == "serial(max_pool2d(2), max_pool2d(2), relu(), tanh())"
     inner = lf.serial(lf.relu(), lf.max_pool2d(3, 1, 1))
     net = lf.serial(lf.residual(inner), lf.checkpointed(inner))
     moved = "serial(max_pool2d(3, stride=1, padding=1), relu())"
-    assert str(rearranged(net)) == f"serial(residual({moved}), checkpointed({moved}))"
+    assert str(rearrange(net)) == f"serial(residual({moved}), checkpointed({moved}))"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_relu_moves_behind_all_the_pooling_and_within_compositions():
     ids=str,
 )
 def test_what_must_not_move_stays(net):
-    assert rearranged(net) is net
+    assert rearrange(net) is net
 
 
 def test_a_step_is_rearranged_and_its_errors_are_not():

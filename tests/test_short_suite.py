@@ -63,6 +63,8 @@ def test_every_public_function_is_used():
         for home in HOMES
         for name, thing in vars(home).items()
         if name[0] != "_" and inspect.isfunction(thing)
+        # A module that is a file also has the functions that it imports.
+        if hasattr(home, "__path__") or thing.__module__ == home.__name__
     }
     used = set(names_used())
     assert len(public) > 300

@@ -159,7 +159,7 @@ def test_permutations_are_seen_through_if_they_come_to_nothing():
         graph = torch.fx.experimental.proxy_tensor.make_fx(run)(torch.ones(2, 3, 4, 4)).graph
         (made,) = graph.find_nodes(op="call_function", target=aten.mul.Tensor)
         (last,) = graph.find_nodes(op="call_function", target=aten.sin.default)
-        return pooled_convolution._unpermuted(last.args[0]) is made
+        return pooled_convolution._find_unpermuted(last.args[0]) is made
 
     assert permuted()
     assert permuted((0, 2, 3, 1), (0, 3, 1, 2))

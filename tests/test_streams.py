@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "evaluated: an iterator": (
         lambda: streams.evaluated([], NET, iter(VALID), METRICS, every=1),
-        "evaluated: expected batches that can be walked each time anew, got an iterator; "
+        "evaluated: expected batches that can be iterated over each time, got an iterator; "
         "give a list, a DataLoader or data.batches",
     ),
     "best: mode": (

@@ -12,7 +12,7 @@ import lincoln_fn as lf
 from lincoln_fn import distributed
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
-from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, own_part, sum_over
+from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel
 from lincoln_fn.distributed.tensor_parallel.divided import join, split
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
@@ -159,9 +159,9 @@ def parts(case, group):
     plain, g = begin(case)
     x = case.x
     if case.x_axis is not None:
-        x = own_part(x, case.x_axis, group)
+        x = take_own_part(x, case.x_axis, group)
     if case.y_axis is not None:
-        g = own_part(g, case.y_axis, group)
+        g = take_own_part(g, case.y_axis, group)
     layer = case.parallel(group)
     params = layer.init(lf.Key(0), x)
     taken = split(plain, params, group)

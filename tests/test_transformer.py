@@ -165,8 +165,8 @@ def test_errors_of_compositions_say_where():
         (
             block,
             (SEQUENCE, MEMORY, None),
-            "transformer_decoder_block[0] context(): expected x to be (target, memory) or with "
-            "two masks behind, got (float64[2, 5, 6], float64[2, 4, 6], None)",
+            "transformer_decoder_block[0] context(): expected x to be (target, memory) or "
+            "(target, memory, mask, mask), got (float64[2, 5, 6], float64[2, 4, 6], None)",
         ),
         (
             block,

@@ -4,7 +4,9 @@ import runpy
 
 import pytest
 import torch
+from cases.case import normal
 
+import lincoln_fn as lf
 from lincoln_fn.vocabulary import LEFT_OUT, RENAMED, table
 
 
@@ -27,3 +29,14 @@ def test_the_command_prints_a_row_a_name(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(table()) + 2
     assert "lf.conv2d" in "".join(lines)
+
+
+def test_max_unpool_is_made_as_its_reason_says():
+    unpool = lf.interop.from_function(lambda pair: torch.nn.functional.max_unpool2d(*pair, 2))
+    net, x = lf.serial(lf.max_pool2d(2, return_indices=True), unpool), normal(2, 3, 4, 6)
+    windows = x.unfold(2, 2, 2).unfold(3, 2, 2).amax((-1, -2))
+    is_largest = x == windows.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    y, cache = net.forward(((), ()), x)
+    assert torch.equal(y, x * is_largest)
+    dx, _ = net.backward(((), ()), cache, torch.ones_like(y))
+    assert torch.equal(dx, is_largest.to(x.dtype))

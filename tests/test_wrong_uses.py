@@ -15,10 +15,10 @@ from lincoln_fn import LayerError, StepRecord, losses
 from lincoln_fn.data import batches
 from lincoln_fn.estimators import NetClassifier
 from lincoln_fn.interop import from_torch
-from lincoln_fn.interop._constructors import _found
+from lincoln_fn.interop._constructors import _find
 
 CONSTRUCTORS = {
-    "Layer": [*_found(), lf.serial, lf.residual, lf.branch, lf.transformer_encoder_block],
+    "Layer": [*_find(), lf.serial, lf.residual, lf.branch, lf.transformer_encoder_block],
     "Loss": [getattr(losses, name) for name in losses.__all__ if name.islower()],
     "Optimizer": [lf.optim.sgd, lf.optim.adam, lf.optim.adamw, lf.optim.muon, lf.optim.chain],
 }
@@ -230,7 +230,7 @@ def test_a_loss_that_tells_of_no_probabilities_is_named():
     with pytest.raises(AttributeError) as caught:
         made.fit(X.numpy(), [0, 1, 2, 0, 1, 2]).predict_proba(X.numpy())
     message = str(caught.value.__cause__)
-    assert message.startswith("NetClassifier: multi_margin() tells of no probabilities; a loss")
+    assert message.startswith("NetClassifier: multi_margin() defines no probabilities; a loss")
 
 
 def test_a_classifier_whose_outputs_are_no_probabilities_gives_none():

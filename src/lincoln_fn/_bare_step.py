@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import apart, check_donated, spend_replaced
+from lincoln_fn._spent import check_donated, spend_replaced, unshare
 from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn.data import Batch
 from lincoln_fn.gradient import Gradient, GradientState
@@ -19,13 +19,13 @@ from lincoln_fn.optim import OptimizerState
 from lincoln_fn.reduce import Compute
 from lincoln_fn.threads import fits_one_thread, one_thread_if
 from lincoln_fn.train import TrainState
-from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import gradients
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
-# The orders of the epochs are drawn from the run's key and numbers from 0: this is another stream.
+# The order of epoch i is drawn from the run's key and i, from 0 on. -1 is a different stream.
 _GRADIENT: Final = -1
 
 
@@ -66,14 +66,14 @@ def _step(
         value, advanced, dparams = reduced(params, batch, state.step)
         if donate and not value.isfinite().all():
             return state, value
-        return _updated(state, update, advanced, dparams, kept, donate=donate), value
+        return _update_state(state, update, advanced, dparams, kept, donate=donate), value
     x, target = batch
     prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
     if donate:
         check_donated(value)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
-        return state, value  # this loss is refused, so nothing may be written yet
+        return state, value  # the step refuses this loss, so the state must not be updated
     g = loss.backward(loss_cache)
     if has_parts:
         value = torch.stack((value, *loss_cache.values))
@@ -81,15 +81,15 @@ def _step(
     # There are no other references to the caches, so each is freed after its layer's backward.
     del prediction, loss_cache
     if gradient is None:
-        cache = owned(cache)
+        cache = take_ownership(cache)
         dparams = gradients(layer, params, cache, g)
     else:
         key = state.key.fold_in(_GRADIENT).fold_in(state.step)
         dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
-    return _updated(state, update, advanced, dparams, kept, donate=donate), value
+    return _update_state(state, update, advanced, dparams, kept, donate=donate), value
 
 
-def _updated(
+def _update_state(
     state: TrainState,
     update: Update,
     advanced: Params,
@@ -101,7 +101,7 @@ def _updated(
     """Make the next state."""
     opt_state = state.opt_state
     if donate:  # `update` may write into a tensor that another leaf holds, too
-        advanced, opt_state, kept = apart((advanced, opt_state, kept))
+        advanced, opt_state, kept = unshare((advanced, opt_state, kept))
     new_params, opt_state = update(advanced, dparams, opt_state)
     new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
     if donate:

@@ -19,21 +19,7 @@ from lincoln_fn.shapes import LayerError
 
 
 def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
-    """Make tensors of arrays.
-
-    Args:
-        arrays: a tuple of tensors, numpy arrays, data frames, lists of numbers, or trees of these.
-
-    Returns:
-        The tuple of tensors.
-
-    Raises:
-        LayerError: if it is not a tuple, or no tensor can be made of an array.
-
-    Example:
-        >>> as_tensors((np.arange(3), [1.0, 2.0]))
-        (tensor([0, 1, 2]), tensor([1., 2.]))
-    """
+    """Make tensors of a tuple of arrays, or raise a `LayerError`."""
     if not isinstance(arrays, tuple | list):
         mend = "write (x,) for one array, (x, target) for two"
         raise LayerError("batches", f"expected a tuple of arrays, got {shown(arrays)}; {mend}")
@@ -59,21 +45,7 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
 
 
 def check_walkable(where: str, batches: object) -> None:
-    """Check that an argument can be iterated over batch by batch, and is not a single batch.
-
-    Args:
-        where: the function that was given it.
-        batches: the argument.
-
-    Raises:
-        LayerError: if it is not iterable, or is a single batch.
-
-    Example:
-        >>> check_walkable("train", (torch.ones(2, 3), torch.ones(2)))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: train: expected batches, got one batch, \
-(float32[2, 3], float32[2]); write [(x, target)]
-    """
+    """Check that an argument can be iterated over batch by batch, and is not a single batch."""
     is_batch = isinstance(batches, tuple) and any(map(is_array, batches))
     if is_batch:
         problem = f"expected batches, got one batch, {shown(batches)}; write [(x, target)]"
@@ -86,56 +58,18 @@ def check_walkable(where: str, batches: object) -> None:
 
 
 def check_batch(where: str, batch: object) -> None:
-    """Check that a batch is a pair (x, target).
-
-    Args:
-        where: the function that was given it.
-        batch: the batch.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> check_batch("step", 7)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: step: expected a batch (x, target), got 7
-    """
+    """Check that a batch is a pair (x, target)."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise LayerError(where, f"expected a batch (x, target), got {shown(batch)}")
 
 
 def check_example(where: str, x: object) -> None:
-    """Check that an example input is a tensor, or a tree of them.
-
-    Args:
-        where: the function that was given it.
-        x: the input.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> check_example("init_state", (6, 3))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: init_state: expected x to be a tensor, got (6, 3); write \
-torch.empty(6, 3)
-    """
+    """Check that an example input is a tensor, or a tree of them."""
     leaves = tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
         raise wrong_kind(where, "x", x, "tensor")
 
 
 def is_array(value: object) -> bool:
-    """Return whether a value is an array of torch, numpy or pandas.
-
-    Args:
-        value: anything.
-
-    Returns:
-        False for lists and tuples.
-
-    Example:
-        >>> is_array(torch.ones(2)), is_array([1.0, 2.0])
-        (True, False)
-    """
+    """Return whether a value is an array of torch, numpy or pandas, and no list or tuple."""
     return isinstance(value, Tensor | np.ndarray) or hasattr(value, "to_numpy")

@@ -14,24 +14,9 @@ from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, wrong_shape
 
 
-def copied_like(params: Params, drawn: Params) -> Params:
-    """Copy params in the memory layout of others, whose structure and shapes they must have.
-
-    Args:
-        params: those given to `init_state`, of any dtype and device.
-        drawn: those that the network draws.
-
-    Returns:
-        The copies: a step that updates its state in place does not change the given params.
-
-    Raises:
-        LayerError: naming the first path that differs.
-
-    Example:
-        >>> copied_like((torch.ones(2),), (torch.zeros(3),))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: init_state: expected params.0 of shape (3,), got (2,)
-    """
+def copy_like(params: Params, drawn: Params) -> Params:
+    """Copy given params in the memory layout of drawn ones, after checking that they fit."""
+    # Copies, because a step that updates its state in place must not change the given params.
     expected, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):
         problem = f"expected params like the network's own, {brief(drawn)}, got {shown(params)}"
@@ -42,13 +27,13 @@ def copied_like(params: Params, drawn: Params) -> Params:
         if not isinstance(found, Tensor) or found.shape != leaf.shape:
             raise wrong_shape("init_state", path, found, str(tuple(leaf.shape)))
 
-    def copied(like: Tensor, leaf: Tensor) -> Tensor:
+    def copy(like: Tensor, leaf: Tensor) -> Tensor:
         memory = torch.empty_strided(
             like.shape, like.stride(), dtype=leaf.dtype, device=leaf.device
         )
         return memory.copy_(leaf.detach())
 
-    return tree.map(copied, drawn, params, states=True)
+    return tree.map(copy, drawn, params, states=True)
 
 
 def _by_path(params: Params) -> dict[str, Any]:  # Any: a tensor, or what was given for one

@@ -40,16 +40,12 @@ OR_INFINITE: Final = Range("", lambda number: True)
 
 
 class RefusedError(Exception):
-    """A value is not of its type.
-
-    Args:
-        expected: what was expected, such as "to be an int" or "of at least 1".
-        given: the value, or the entry of it that is wrong.
-        kind: the class that was expected, such as "Layer"; "" for a range.
-        is_near: whether the value has the right type, and only its range or one entry is wrong.
-    """
+    """A value is not of its type."""
 
     def __init__(self, expected: str, given: object, kind: str = "", *, is_near: bool) -> None:
+        # `expected`, such as "to be an int" or "of at least 1". `given`, the value or its wrong
+        # entry. `kind`, a class's name, "" for a range. `is_near`: the type is right, and only the
+        # range or one entry is wrong.
         super().__init__(expected)
         self.expected, self.given, self.kind, self.is_near = expected, given, kind, is_near
         self.place = ""  # where in the value that entry stands, such as "[1]"
@@ -65,26 +61,9 @@ def _wrong_type(hint: Hint, value: object) -> RefusedError:
 
 # Any: the value gets the type that `hint` names, which Python cannot express.
 def read(hint: Hint, value: Any) -> Any:
-    """Read a value as a type.
-
-    Numpy's numbers become Python's of the same kind, and a list given for a tuple becomes a tuple.
-    True and False do not count as numbers. If this file does not know the type, any value is
-    accepted.
-
-    Args:
-        hint: the type.
-        value: the value.
-
-    Returns:
-        The value, of that type.
-
-    Raises:
-        RefusedError: if it is not of that type.
-
-    Example:
-        >>> read(tuple[int, ...] | None, [2, 3])
-        (2, 3)
-    """
+    """Read a value as a type."""
+    # Numpy's numbers become Python's of the same kind, and a list given for a tuple becomes a
+    # tuple. True and False are no numbers. A type that this file does not know accepts any value.
     origin: Hint = get_origin(hint)
     if origin is Annotated:
         return _read_in_range(hint, value)
@@ -191,19 +170,7 @@ _NOUNS: Final[Mapping[Hint, str]] = {
 
 
 def words(hint: Hint, *, several: bool = False) -> str:
-    """Describe in words what a type requires.
-
-    Args:
-        hint: the type.
-        several: whether of more than one value.
-
-    Returns:
-        The words.
-
-    Example:
-        >>> words(tuple[int, ...] | Literal["same"]), words(float, several=True)
-        ("a tuple of ints or 'same'", 'finite numbers')
-    """
+    """Describe in words what a type requires."""
     origin: Hint = get_origin(hint)
     args = get_args(hint)
     if origin is Annotated:

@@ -7,28 +7,12 @@ from typing import Any
 
 
 def current_shell() -> Any:  # Any: an InteractiveShell, whose package is not a dependency
-    """Return the shell of IPython.
-
-    Returns:
-        The shell; None outside of IPython.
-
-    Example:
-        >>> current_shell() is None
-        True
-    """
+    """Return the shell of IPython, or None outside of it."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return None if get_ipython is None else get_ipython()
 
 
 def in_notebook() -> bool:
-    """Return whether the code runs in the kernel of a notebook.
-
-    Returns:
-        False on a terminal.
-
-    Example:
-        >>> in_notebook()
-        False
-    """
+    """Return whether the code runs in the kernel of a notebook."""
     shell = current_shell()
     return shell is not None and "IPKernelApp" in shell.config

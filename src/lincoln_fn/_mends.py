@@ -24,18 +24,7 @@ _LONGEST: Final = 80
 
 
 def shown(given: object) -> str:
-    """Describe a value in a few words.
-
-    Args:
-        given: anything.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> shown(lf.relu), shown(torch.relu), shown(lf.losses.nll())
-        ('the constructor relu', 'the function relu', 'the Loss nll()')
-    """
+    """Describe a value in a few words."""
     kind = type(given)
     if isinstance(given, type):
         return f"the class {given.__name__}"
@@ -56,18 +45,7 @@ def shown(given: object) -> str:
 
 
 def no_tuple(given: object) -> str:
-    """Describe a value that should have been a tuple; for a list, add what to write.
-
-    Args:
-        given: anything.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> no_tuple([torch.zeros(2), torch.zeros(3)]), no_tuple(torch.zeros(2))
-        ('[float32[2], float32[3]]; write a tuple in place of the list', 'float32[2]')
-    """
+    """Describe a value that should have been a tuple; for a list, add what to write."""
     return f"{brief(given)}; {A_TUPLE}" if isinstance(given, list) else brief(given)
 
 
@@ -77,28 +55,12 @@ def _is_function(given: object) -> bool:
 
 
 def is_function(given: object) -> TypeGuard[Callable[..., Any]]:  # Any: of any function
-    """Return whether an object can be called. A `Layer` cannot: its call is an error.
-
-    Example:
-        >>> is_function(lf.relu), is_function(lf.relu())
-        (True, False)
-    """
+    """Return whether an object can be called. A `Layer` cannot: its call is an error."""
     return callable(given) and type(given).__name__ != "Layer"
 
 
 def is_constructor(given: object) -> bool:
-    """Return whether an object is a constructor of this library's, such as `lf.relu`.
-
-    Args:
-        given: anything.
-
-    Returns:
-        False for the object that a constructor returns.
-
-    Example:
-        >>> is_constructor(lf.relu), is_constructor(lf.relu())
-        (True, False)
-    """
+    """Return whether an object is a constructor of this library's, such as `lf.relu`."""
     returned = getattr(given, "__annotations__", {}).get("return")
     module = getattr(given, "__module__", "") or ""
     return returned in _MADE and module.startswith("lincoln_fn")
@@ -129,12 +91,12 @@ def _is(*kinds: type) -> Callable[[object], bool]:
     return lambda given: isinstance(given, kinds) and not isinstance(given, bool)
 
 
-def _named(*names: str) -> Callable[[object], bool]:
+def _has_class_name(*names: str) -> Callable[[object], bool]:
     return lambda given: type(given).__name__ in names
 
 
 def _has_layers(given: object) -> bool:
-    return isinstance(given, list | tuple) and any(map(_named("Layer"), given))
+    return isinstance(given, list | tuple) and any(map(_has_class_name("Layer"), given))
 
 
 def _always(given: object) -> bool:
@@ -142,44 +104,44 @@ def _always(given: object) -> bool:
 
 
 class Mend(NamedTuple):
-    """A correction: what to write in place of an object.
+    """A correction: what to write in place of an object."""
 
-    Args:
-        kind: what is expected where this correction helps, in the error's words.
-        matches: whether the object is one of those.
-        text: what to write; {} is replaced by the object.
-    """
-
-    kind: str
-    matches: Callable[[object], bool]
-    text: str
+    kind: str  # what is expected where this correction helps, in the error's words
+    matches: Callable[[object], bool]  # whether the object is one of those
+    text: str  # what to write; {} is replaced by the object
 
 
 MENDS: Final[Sequence[Mend]] = (
     Mend("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
     Mend("Layer", _has_layers, "write lf.serial(*layers)"),
-    Mend("Layer", _named("Loss"), "check_loss and make_step take a loss"),
+    Mend("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
     Mend("Layer", _is_function, "make a layer of a function by lf.interop.from_function"),
     Mend("Loss", _of_torch(nn.Module), "see lf.losses"),
     Mend("Loss", _is_function, "see lf.losses"),
-    Mend("Loss", _named("Layer"), "check_layer and make_step take a layer"),
+    Mend("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
     Mend("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
-    Mend("Optimizer", _named("Transform"), "write lf.optim.chain({}, optimizer)"),
-    Mend("Optimizer", _named("Schedule"), "write lf.optim.sgd({})"),
+    Mend("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
+    Mend("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
     Mend("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
     Mend("Initializer", _is(float, int), "write lf.initializers.constant({})"),
     Mend("Initializer", _is_function, "see lf.initializers"),
     Mend("Key", _is(int), "write lf.Key({})"),
-    Mend("Key", _named("Generator", "type"), "write lf.Key(seed)"),
+    Mend("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
     Mend("tensor", _is_shape, "write torch.empty{}"),
-    Mend("tensor", _named("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"),
+    Mend(
+        "tensor", _has_class_name("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"
+    ),
     Mend("tensor", _is(list, float, int), "convert it by torch.tensor"),
-    Mend("params", _named("TrainState"), "give its state.params"),
+    Mend("params", _has_class_name("TrainState"), "give its state.params"),
     Mend("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
     Mend("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
     Mend("params", _is(Tensor), "the order is (params, x)"),
     Mend("a function of a prediction and its target", _always, "see lf.metrics"),
-    Mend("what make_step returns", _named("Layer"), "lf.make_step(net, loss, optimizer) makes it"),
+    Mend(
+        "what make_step returns",
+        _has_class_name("Layer"),
+        "lf.make_step(net, loss, optimizer) makes it",
+    ),
     Mend("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
     Mend(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
     Mend("torch.nn.Module", _is(type), "make an object of the class"),
@@ -189,19 +151,7 @@ MENDS: Final[Sequence[Mend]] = (
 
 
 def mend_of(given: object, kind: str) -> str:
-    """Find what to write in place of an object.
-
-    Args:
-        given: the object.
-        kind: what was expected: a class, or a few words such as "params".
-
-    Returns:
-        A few words; "" if none are known.
-
-    Example:
-        >>> mend_of(lf.dense, "Layer"), mend_of(3, "Key"), mend_of(3, "Layer")
-        ('write dense(...)', 'write lf.Key(3)', '')
-    """
+    """Find what to write in place of an object, or "" if nothing is known."""
     if is_constructor(given):
         return f"write {_call(given)}"
     texts = (mend.text for mend in MENDS if mend.kind == kind and mend.matches(given))

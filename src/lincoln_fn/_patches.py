@@ -16,31 +16,29 @@ from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.visits import Record, VisitBack
 
-# What takes the place of a value, or a function from the value to what takes its place.
+# The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
-KEEP: Any = object()  # Any: takes the place of a patch, and means that there is none
+KEEP: Any = object()  # Any: stands for a patch of any type, and means that there is none
 
 
 @attrs.frozen(eq=False)
 class Patches:
-    """The patches of one layer.
-
-    `within` is that of a composition: by the position of a part, the path of a patch of g inside.
-    """
+    """The patches of one layer."""
 
     path: str
     output: Patch
     gradient: Patch
     entries: Mapping[str, Patch]
+    # of a composition: by a part's position, the path of a patch of g inside
     within: Mapping[int, str]
 
     def leave(self, y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
-        """Change y and the cache, behind `forward`."""
+        """Change y and the cache, after `forward`."""
         if self.entries:
-            cache = _patched_cache(self.path, cache, self.entries)
-        return self.patched_output(y), cache
+            cache = _patch_cache(self.path, cache, self.entries)
+        return self.patch_output(y), cache
 
-    def patched_output(self, y: Arrays) -> Arrays:
+    def patch_output(self, y: Arrays) -> Arrays:
         """Change y."""
         return y if self.output is KEEP else _new_value(self.path, "y", y, self.output)
 
@@ -73,7 +71,7 @@ class _Refusing:
     ) -> tuple[Arrays, Record]:
         dx, record = self.visit(i, params, cache, g, train)
         if i in self.within and dx is None and not (train and is_trained(params)):
-            problem = f"the patch of g at {self.within[i]!r} touches nothing: no layer up to it is"
+            problem = f"the patch of g at {self.within[i]!r} has no effect: no layer up to it is"
             mend = "trained, and dx is not computed; call backward or input_grad"
             raise LayerError("patched", f"{problem} {mend}")
         return dx, record
@@ -85,8 +83,8 @@ class _Refusing:
         return self.visit.add(record, later)
 
 
-def patched_layer(layer: Layer, patches: Patches) -> Layer:
-    """Make a layer with its patches in front of and behind its functions."""
+def patch_layer(layer: Layer, patches: Patches) -> Layer:
+    """Make a layer whose functions apply the patches."""
     made = layer.composition
     if made is not None:
         return layer.rebuild(
@@ -99,15 +97,15 @@ def patched_layer(layer: Layer, patches: Patches) -> Layer:
             reads_once=made.reads_once,
         )
 
-    def entered(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
         return lambda params, cache, g: function(params, cache, patches.enter(g))
 
     return layer.replace(
         forward=lambda params, x: patches.leave(*layer.forward(params, x)),
-        predict=lambda params, x: patches.patched_output(layer.predict(params, x)),
-        backward=entered(layer.backward),
-        input_grad=entered(layer.input_grad),
-        grads=entered(layer.grads),
+        predict=lambda params, x: patches.patch_output(layer.predict(params, x)),
+        backward=enter(layer.backward),
+        input_grad=enter(layer.input_grad),
+        grads=enter(layer.grads),
     )
 
 
@@ -126,7 +124,7 @@ def _is_like(new: object, old: Tensor) -> bool:
     return both and all(getattr(new, n) == getattr(old, n) for n in ("shape", "dtype", "device"))
 
 
-def _patched_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
+def _patch_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
     names = tree.paths(cache, states=True)
     for entry in patches:
         if entry not in names:
@@ -135,11 +133,11 @@ def _patched_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cac
             raise LayerError(f"patched {path!r}", problem)
     upcoming = iter(names)
 
-    def changed(leaf: Tensor) -> Tensor:
+    def change(leaf: Tensor) -> Tensor:
         name = next(upcoming)
         if name not in patches:
             return leaf
         new: Tensor = _new_value(path, f"cache entry {name!r}", leaf, patches[name])
         return new
 
-    return tree.map(changed, cache, states=True)
+    return tree.map(change, cache, states=True)

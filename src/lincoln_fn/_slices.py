@@ -1,7 +1,7 @@
-"""Slices of parameters, one for each process, that are equally long whatever the parameters are.
+"""Slices of parameters, one for each process, of equal length.
 
-All numbers of all leaves are counted in one row, and process r of n has those from N r / n up to
-N (r + 1) / n. A leaf's slice is a vector, and empty where another process has all of the leaf.
+The N numbers of all leaves form one row, and process r of n has those from N r / n up to
+N (r + 1) / n. A leaf's slice is a vector, which is empty if another process has all of the leaf.
 """
 
 from __future__ import annotations
@@ -31,20 +31,7 @@ class Processes(Protocol):
 
 
 def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:
-    """Return which numbers of each leaf a process has.
-
-    Args:
-        sizes: how many numbers each leaf has.
-        rank: the process.
-        size: how many processes there are.
-
-    Returns:
-        For each leaf where the slice begins and ends.
-
-    Example:
-        >>> spans([5, 3], 0, 2), spans([5, 3], 1, 2)
-        ([(0, 4), (0, 0)], [(4, 5), (0, 3)])
-    """
+    """Return where a process's slice of each leaf begins and ends."""
     total = sum(sizes)
     first, end = total * rank // size, total * (rank + 1) // size
     starts = [*accumulate(sizes, initial=0)]
@@ -55,15 +42,7 @@ def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:
 
 
 def cut(leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
-    """Cut out the slices of this process.
-
-    Args:
-        leaves: whole tensors.
-        processes: all of them.
-
-    Returns:
-        A vector for each leaf, which may be empty.
-    """
+    """Cut this process's slices, vectors that may be empty, out of whole tensors."""
     own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
     return [
         leaf.reshape(-1)[begin:end].clone() for leaf, (begin, end) in zip(leaves, own, strict=True)
@@ -73,16 +52,7 @@ def cut(leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
 def join(
     slices: Sequence[Tensor], shapes: Sequence[torch.Size], processes: Processes
 ) -> list[Tensor]:
-    """Collect the slices of all processes, and make the whole tensors.
-
-    Args:
-        slices: those of this process.
-        shapes: of the whole tensors.
-        processes: all of them.
-
-    Returns:
-        The tensors, each in memory of its own, as a tensor that was never cut.
-    """
+    """Make whole tensors, each in memory of its own, of the slices of all processes."""
     whole = [each.new_empty(shape) for each, shape in zip(slices, shapes, strict=True)]
     sizes = [leaf.numel() for leaf in whole]
     of_ranks = [spans(sizes, rank, processes.size) for rank in range(processes.size)]
@@ -100,21 +70,8 @@ def join(
     return whole
 
 
-def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
-    """Put each process's slice of some whole tensors into its row.
-
-    Args:
-        leaves: the tensors.
-        size: how many processes there are.
-
-    Returns:
-        A matrix with a row for each process, which ends in zeros.
-
-    Example:
-        >>> sliced_rows([torch.arange(5), torch.arange(2)], 2)
-        tensor([[0, 1, 2, 0],
-                [3, 4, 0, 1]])
-    """
+def slice_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
+    """Make a matrix with a row for each process: its slices of the tensors, then zeros."""
     sizes = [leaf.numel() for leaf in leaves]
     rows = leaves[0].new_zeros((size, -(-sum(sizes) // size)))
     for rank, row in enumerate(rows):
@@ -124,8 +81,8 @@ def sliced_rows(leaves: Sequence[Tensor], size: int) -> Tensor:
     return rows
 
 
-def own_slices(row: Tensor, leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
-    """Divide a row of `sliced_rows` into this process's slice of each tensor."""
+def split_row(row: Tensor, leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
+    """Divide a row of `slice_rows` into this process's slice of each tensor."""
     own = spans([leaf.numel() for leaf in leaves], processes.rank, processes.size)
     lengths = [end - begin for begin, end in own]
     return list(torch.split(row[: sum(lengths)], lengths))

@@ -17,21 +17,7 @@ from lincoln_fn.walk.walks import there
 def check_prediction(
     layer: Layer, check: Callable[[Arrays, Arrays], None], params: Params, batch: Batch
 ) -> None:
-    """Check that a prediction is of the kind that the loss takes.
-
-    Args:
-        layer: the network.
-        check: (prediction, target) -> None, the loss's own.
-        params: the network's.
-        batch: (x, target).
-
-    Raises:
-        LayerError: as `check` does.
-
-    Example:
-        >>> check_prediction(lf.relu(), print, (), (torch.zeros(1), torch.ones(1)))
-        tensor([0.]) tensor([1.])
-    """
+    """Check that a prediction is of the kind that the loss takes, by the loss's own check."""
     x, target = batch
     try:
         prediction = layer.predict(params, x)
@@ -46,22 +32,7 @@ def check_prediction(
 
 
 def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:
-    """Find where a loss stopped being finite, by running the network again.
-
-    Args:
-        net: the network.
-        loss: the loss, which was not finite.
-        params: those before the step.
-        number: the step's, from 1.
-        x: the step's input.
-
-    Returns:
-        The error to raise: it names x, the first layer whose output is not finite, or the loss.
-
-    Example:
-        >>> non_finite(lf.relu(), lf.losses.mse(), (), 3, torch.tensor([torch.inf]))
-        NonFiniteError('step 3', 'x holds values that are not finite')
-    """
+    """Make the error that names where a loss stopped being finite, by running the network again."""
     where = f"step {number}"
     if not _all_finite(x):
         return NonFiniteError(where, "x holds values that are not finite")

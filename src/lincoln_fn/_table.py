@@ -6,24 +6,7 @@ from collections.abc import Sequence
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Format rows under headings, in columns two spaces apart.
-
-    Args:
-        headings: one per column.
-        rows: each with one cell per column; an empty row becomes a horizontal line.
-        left: how many columns, from the first, are aligned left; the others hold numbers.
-
-    Returns:
-        The text, without a newline at its end.
-
-    Example:
-        >>> print(table(("layer", "size"), [("dense", "10"), (), ("total", "10")], left=1))
-        layer  size
-        ───────────
-        dense    10
-        ───────────
-        total    10
-    """
+    """Format rows under headings, in columns two spaces apart."""
     lines = [headings, (), *rows]
     widths = [max(map(len, column)) for column in zip(headings, *filter(None, rows), strict=True)]
     across = "─" * (sum(widths) + 2 * (len(widths) - 1))

@@ -15,21 +15,7 @@ Value: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
 def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
-    """Read the loss, and the other numbers by name.
-
-    Args:
-        value: what a step returned beside the state.
-
-    Returns:
-        The loss, and the rest.
-
-    Raises:
-        LayerError: if value is neither a tensor nor a mapping with "loss" in it.
-
-    Example:
-        >>> numbers_of({"loss": torch.tensor(3.0), "place": torch.tensor(2.0)})
-        (3.0, {'place': 2.0})
-    """
+    """Read the loss, and the other numbers by name, of what a step returned beside the state."""
     if isinstance(value, Tensor):
         return value.item(), {}
     if not isinstance(value, Mapping) or "loss" not in value:
@@ -40,18 +26,7 @@ def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
 
 
 def examples_in(batch: object) -> int | None:
-    """Count the examples of a batch of tensors.
-
-    Args:
-        batch: such as (x, target).
-
-    Returns:
-        The length of x; None if there is no such tensor.
-
-    Example:
-        >>> examples_in((torch.zeros(4, 3), torch.zeros(4))), examples_in("no batch")
-        (4, None)
-    """
+    """Count the examples of a batch: the length of x, or None if it has no tensor."""
     x = batch[0] if type(batch) is tuple and batch else batch
     first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
     return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

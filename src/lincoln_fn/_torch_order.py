@@ -18,26 +18,19 @@ Given: TypeAlias = tuple[Any, ...]  # Any: not yet checked
 
 
 class Order(NamedTuple):
-    """How torch orders a constructor's arguments, and how this library does.
+    """How torch orders a constructor's arguments, and how this library does."""
 
-    Args:
-        theirs: torch's arguments.
-        ours: our arguments in the same places.
-        kept: which of torch's arguments this library has, too.
-        is_likely: whether positional arguments are likely to be in torch's order.
-    """
-
-    theirs: tuple[str, ...]
-    ours: tuple[str, ...]
-    kept: slice
+    theirs: tuple[str, ...]  # torch's arguments
+    ours: tuple[str, ...]  # our arguments in the same places
+    kept: slice  # which of torch's arguments this library has, too
+    # whether positional arguments are likely to be in torch's order
     is_likely: Callable[[Given], bool] = lambda args: False
 
 
 def _no_kernel(args: Given) -> bool:
-    """Return whether (out_channels, kernel_size, stride) are unlikely values for these names.
-
-    A kernel is as large as its stride or larger, and if it is larger than 4, odd and not above 11.
-    """
+    """Return whether (out_channels, kernel_size, stride) are unlikely values for these names."""
+    # A kernel is as large as its stride or larger, and if it is larger than 4, odd and not above
+    # 11.
     numbers = args[:3]
     if len(numbers) < 3 or not all(type(number) is int and number > 0 for number in numbers):
         return False
@@ -49,7 +42,7 @@ def _no_kernel(args: Given) -> bool:
     return bool(kernel % 2 == 0 or kernel > 11 or stride > kernel)
 
 
-def _above(place: int, most: float) -> Callable[[Given], bool]:
+def _exceeds(place: int, most: float) -> Callable[[Given], bool]:
     """Return whether an argument is larger than makes sense for its position."""
 
     def is_likely(args: Given) -> bool:
@@ -72,10 +65,10 @@ _CONV: Final = Order(
     _no_kernel,
 )
 _RECURRENT: Final = Order(
-    ("input_size", "hidden_size"), ("hidden_size", "num_layers"), slice(1, 2), _above(1, 16)
+    ("input_size", "hidden_size"), ("hidden_size", "num_layers"), slice(1, 2), _exceeds(1, 16)
 )
 _CELL: Final = Order(("input_size", "hidden_size"), ("hidden_size", "bias"), slice(1, 2))
-_NORM: Final = Order(("num_features",), ("eps",), slice(0), _above(0, 0.999))
+_NORM: Final = Order(("num_features",), ("eps",), slice(0), _exceeds(0, 0.999))
 _BLOCK: Final = Order(
     ("d_model", "nhead"), ("num_heads", "dim_feedforward"), slice(1, 2), _fewer_features_than_heads
 )
@@ -90,7 +83,7 @@ ORDERS: Final[dict[str, Order]] = {
     "batch_norm": _NORM,
     "instance_norm": _NORM,
     "group_norm": Order(
-        ("num_groups", "num_channels"), ("num_groups", "eps"), slice(1), _above(1, 0.999)
+        ("num_groups", "num_channels"), ("num_groups", "eps"), slice(1), _exceeds(1, 0.999)
     ),
     **dict.fromkeys(("rnn", "gru", "lstm"), _RECURRENT),
     **dict.fromkeys(("rnn_cell", "gru_cell", "lstm_cell"), _CELL),
@@ -99,18 +92,7 @@ ORDERS: Final[dict[str, Order]] = {
 
 
 def check_order(constructor: str, args: Given) -> None:
-    """Check that positional arguments are not likely to be in torch's order.
-
-    Args:
-        constructor: its name.
-        args: the arguments given by position.
-
-    Raises:
-        LayerError: if they are; the message says what to write.
-
-    Example:
-        >>> check_order("conv2d", (8, 3, 2))
-    """
+    """Check that positional arguments are not likely to be in torch's order."""
     order = ORDERS.get(constructor)
     if order is None or not order.is_likely(args):
         return
@@ -125,19 +107,7 @@ def check_order(constructor: str, args: Given) -> None:
 
 
 def in_our_order(constructor: str, args: Given) -> str:
-    """Say what to write for arguments in torch's order.
-
-    Args:
-        constructor: its name.
-        args: the arguments given by position.
-
-    Returns:
-        A few words; "" if torch's order is ours.
-
-    Example:
-        >>> in_our_order("dense", (784, 10))
-        "the sizes of the input come from x: torch's (in_features, out_features) is dense(10)"
-    """
+    """Say what to write for arguments in torch's order, or "" if that is ours."""
     order = ORDERS.get(constructor)
     if order is None:
         return ""

@@ -18,21 +18,9 @@ _FORWARD_MODE: Final[Any] = forward_ad
 
 
 def is_transformed(*tensors: Tensor | None) -> bool:
-    """Return whether autograd or torch.func sees what is computed from the tensors.
-
-    Args:
-        *tensors: any number.
-
-    Returns:
-        True if one of them requires a gradient that is recorded, has a tangent or is mapped over.
-
-    Example:
-        >>> x = torch.ones(2)
-        >>> is_transformed(x), is_transformed(x.clone().requires_grad_())
-        (False, True)
-    """
+    """Return whether autograd or torch.func sees what is computed from the tensors."""
     is_recorded, is_dual = torch.is_grad_enabled(), is_forward_mode()
-    for t in tensors:  # a generator would take twice as long, which shows in a small step
+    for t in tensors:  # a generator would take twice as long, which is measurable in a small step
         if t is not None and (
             (is_recorded and t.requires_grad)
             or debug_unwrap(t, recurse=False) is not t
@@ -43,22 +31,12 @@ def is_transformed(*tensors: Tensor | None) -> bool:
 
 
 def is_forward_mode() -> bool:
-    """Return whether tensors may have tangents: within `torch.func.jvp`, say.
-
-    Example:
-        >>> is_forward_mode()
-        False
-    """
+    """Return whether tensors may have tangents, as within `torch.func.jvp`."""
     return bool(_FORWARD_MODE._current_level >= 0)
 
 
 def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and what is none
-    """List the tensors of a function's arguments.
-
-    Example:
-        >>> tensors_in((0.5, torch.ones(2), (torch.zeros(1), None)))
-        [tensor([1., 1.]), tensor([0.])]
-    """
+    """List the tensors of a function's arguments."""
     found: list[Tensor] = []
     for given in arguments:
         if isinstance(given, Tensor):
@@ -70,19 +48,6 @@ def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and wha
 
 
 def check_not_transformed(name: str, reason: str, mend: str, arguments: Iterable[Any]) -> None:
-    """Refuse what autograd or torch.func sees, where there is no derivative.
-
-    Args:
-        name: the layer or function.
-        reason: why there is none.
-        mend: what to write in its place.
-        arguments: trees that it is given.
-
-    Raises:
-        LayerError: naming all three.
-
-    Example:
-        >>> check_not_transformed("step", "it has no derivative", "use another", [torch.ones(1)])
-    """
+    """Refuse what autograd or torch.func sees, where there is no derivative."""
     if is_transformed(*tensors_in(arguments)):
         raise LayerError(name, f"cannot be differentiated or mapped, since {reason}; {mend}")

@@ -73,20 +73,7 @@ def evaluate(
 
 
 def check_metrics(where: str, metrics: object) -> None:
-    """Check that metrics are a mapping from names to functions.
-
-    Args:
-        where: the function that was given them.
-        metrics: what was given.
-
-    Raises:
-        LayerError: if they are not, or there is none.
-
-    Example:
-        >>> check_metrics("evaluate", {})
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: evaluate: expected at least one metric by name, got {}
-    """
+    """Check that metrics are a mapping from names to functions."""
     if not isinstance(metrics, Mapping):
         mend = 'write {"accuracy": lf.metrics.accuracy}'
         problem = f"expected metrics to be functions by name, got {shown(metrics)}; {mend}"
@@ -98,22 +85,7 @@ def check_metrics(where: str, metrics: object) -> None:
 
 
 def check_metric(where: str, name: str, metric: object) -> None:
-    """Check that a metric is a function, and not a constructor.
-
-    Args:
-        where: the function that was given it.
-        name: the argument.
-        metric: what was given.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> check_metric("fit", "metric", "accuracy")
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: fit: expected metric to be a function of a prediction and \
-its target, got 'accuracy'; see lf.metrics
-    """
+    """Check that a metric is a function, and not a constructor."""
     is_constructor = getattr(metric, "__annotations__", {}).get("return") == "Metric"
     if not is_function(metric) or is_constructor:
         raise wrong_kind(where, name, metric, "a function of a prediction and its target")

@@ -155,25 +155,21 @@ def fit(
     if isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key, epochs=epochs)
     step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
-    history: list[FitRecord] = []
-    records: list[StepRecord] = []
+    history: tuple[FitRecord, ...] = ()
+    records: list[StepRecord] = []  # since the last line of the history
     began = time.perf_counter()
 
     with display(_steps(source, epochs, state), shown=progress and shard[0] == 0) as show:
 
-        def write_line(epoch: int, state: TrainState) -> None:
+        def line(epoch: int, state: TrainState, records: list[StepRecord]) -> FitRecord:
+            """Evaluate the state, and show the line of the history."""
             scores = {}
             if metric is not None and held_out is not None:
                 scores = evaluate(net, state.params, held_out, {"metric": metric}, reduce=reduce)
-            mean, seconds = _mean([step.loss for step in records]), time.perf_counter() - began
-            parts = {
-                name: _mean([step.scores[name] for step in records]) for name in records[0].scores
-            }
-            metric_value = scores.get("metric")
-            record = FitRecord(int(state.step), epoch, mean, metric_value, seconds, parts)
-            history.append(record)
-            records.clear()
+            seconds = time.perf_counter() - began
+            record = _summarise(epoch, state, records, scores.get("metric"), seconds)
             show.line(str(record), scores)
+            return record
 
         watch = watch_pace(count_cores())
         for epoch in range(1, epochs + 1):
@@ -185,10 +181,19 @@ def fit(
                 records.append(record)
                 show.step(record)
                 if every and record.step % every == 0:
-                    write_line(epoch, state)
+                    history, records = (*history, line(epoch, state, records)), []
             if records and (every is None or epoch == epochs):
-                write_line(epoch, state)
+                history, records = (*history, line(epoch, state, records)), []
     return state, History(history)
+
+
+def _summarise(
+    epoch: int, state: TrainState, records: list[StepRecord], metric: float | None, seconds: float
+) -> FitRecord:
+    """Make a line of the history: the means of some steps' losses and parts."""
+    loss = _mean([step.loss for step in records])
+    parts = {name: _mean([step.scores[name] for step in records]) for name in records[0].scores}
+    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts)
 
 
 def _mean(numbers: list[float]) -> float:

@@ -34,19 +34,7 @@ Compute: TypeAlias = Callable[
 
 
 def no_state(net: Layer, params: Params) -> GradientState:
-    """Initialise a gradient that keeps nothing.
-
-    Args:
-        net: ignored.
-        params: ignored.
-
-    Returns:
-        The empty tuple.
-
-    Example:
-        >>> no_state(lf.relu(), ())
-        ()
-    """
+    """Initialise a gradient that keeps nothing."""
     return ()
 
 

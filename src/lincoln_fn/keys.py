@@ -29,7 +29,7 @@ from lincoln_fn.shapes import LayerError
 Shape = tuple[int, ...]
 
 
-def _signed(bits: int) -> int:
+def _to_signed(bits: int) -> int:
     """Return the int64 with the bits of an unsigned 64-bit constant."""
     return bits - (1 << 64) if bits >= 1 << 63 else bits
 
@@ -37,22 +37,22 @@ def _signed(bits: int) -> int:
 # The numbers of at most 64 bits, signed or unsigned.
 _LEAST: Final = -(1 << 63)
 _MOST: Final = (1 << 64) - 1
-_A: Final = _signed(0xBF58476D1CE4E5B9)
-_B: Final = _signed(0x94D049BB133111EB)
-_C: Final = _signed(0x9E3779B97F4A7C15)
+_A: Final = _to_signed(0xBF58476D1CE4E5B9)
+_B: Final = _to_signed(0x94D049BB133111EB)
+_C: Final = _to_signed(0x9E3779B97F4A7C15)
 # The keys of `split` and `fold_in` come from another stream than the numbers drawn from the key.
-_CHILD: Final = _signed(0xD1342543DE82EF95)
+_CHILD: Final = _to_signed(0xD1342543DE82EF95)
 
 
-def _shifted(z: Tensor, by: int) -> Tensor:
+def _shift_right(z: Tensor, by: int) -> Tensor:
     """Shift right logically; torch's own shift of an int64 copies the sign."""
     return (z >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shifted(z, 30)).mul_(_A)
-    z = z.bitwise_xor_(_shifted(z, 27)).mul_(_B)
-    return z.bitwise_xor_(_shifted(z, 31))
+    z = (z ^ _shift_right(z, 30)).mul_(_A)
+    z = z.bitwise_xor_(_shift_right(z, 27)).mul_(_B)
+    return z.bitwise_xor_(_shift_right(z, 31))
 
 
 @record
@@ -80,7 +80,7 @@ class Key(State):
         if isinstance(bits, int | np.integer) and not isinstance(bits, bool):
             if not _LEAST <= bits <= _MOST:
                 raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
-            bits = _mix(torch.tensor(_signed(int(bits))))
+            bits = _mix(torch.tensor(_to_signed(int(bits))))
         if not isinstance(bits, Tensor) or bits.dtype is not torch.int64:
             raise TypeError(f"Key: expected an int or an int64 tensor, got {shown(bits)}")
         if bits.ndim:
@@ -124,8 +124,8 @@ class Key(State):
             True
         """
         if type(data) is not int or not _LEAST <= data <= _MOST:
-            data = _checked_number(data)
-        salt = _signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
+            data = _check_number(data)
+        salt = _to_signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
         return self._with(_mix((self.bits ^ _CHILD) + salt))
 
     def near(self, x: Tensor) -> Key:
@@ -211,7 +211,7 @@ class _RowsKey(Key):
         return _RowsKey(bits, self.first.to(bits.device), self.rows, self.of)
 
 
-def _checked_number(data: object) -> int | Tensor:
+def _check_number(data: object) -> int | Tensor:
     """Return a number that `fold_in` can use, or raise an error."""
     if isinstance(data, Tensor):
         if data.is_floating_point() or data.is_complex() or data.dtype is torch.bool or data.ndim:
@@ -313,7 +313,7 @@ def _unit(drawn: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn random bits into numbers of [0, 1), in float32 for short dtypes."""
     width = 53 if dtype is torch.float64 else 24
     working = torch.float64 if dtype is torch.float64 else torch.float32
-    return _shifted(drawn, 64 - width).to(working).mul_(2.0**-width)
+    return _shift_right(drawn, 64 - width).to(working).mul_(2.0**-width)
 
 
 def normal(
@@ -362,7 +362,7 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"bernoulli: expected p from 0 to 1, got {p}")
-    below: Tensor = _shifted(bits(key, shape), 11) < math.ceil(p * 2.0**53)
+    below: Tensor = _shift_right(bits(key, shape), 11) < math.ceil(p * 2.0**53)
     return below
 
 

@@ -53,36 +53,12 @@ T = TypeVar("T")
 
 
 def no_params(key: Key, x: Arrays) -> Params:
-    """Initialise a layer that has no parameters.
-
-    Args:
-        key: ignored.
-        x: ignored.
-
-    Returns:
-        The empty tuple.
-
-    Example:
-        >>> no_params(Key(0), None)
-        ()
-    """
+    """Initialise a layer that has no parameters."""
     return ()
 
 
 def unchanged(params: Params, cache: Cache) -> Params:
-    """Advance a layer that carries no state.
-
-    Args:
-        params: the parameters.
-        cache: ignored.
-
-    Returns:
-        The same parameters.
-
-    Example:
-        >>> unchanged((1, 2), None)
-        (1, 2)
-    """
+    """Advance a layer that carries no state."""
     return params
 
 
@@ -268,19 +244,7 @@ def _backward_dparams(
 
 
 def is_derived(layer: Layer, name: str) -> bool:
-    """Return whether a layer's function is the default, which calls another of its functions.
-
-    Args:
-        layer: the layer.
-        name: "predict", "input_grad" or "grads".
-
-    Returns:
-        False if the layer has its own function.
-
-    Example:
-        >>> is_derived(lf.tanh(), "grads"), is_derived(lf.dense(3), "grads")
-        (True, False)
-    """
+    """Return whether a layer's function is the default, which calls another of its functions."""
     function = getattr(layer, name)
     source, derived = {
         "predict": (layer.forward, _forward_output),
@@ -314,36 +278,12 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 
 
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
-    """Return a function without the hyperparameters that `functools.partial` binds to it.
-
-    Args:
-        function: one of a layer's, or any other.
-
-    Returns:
-        The function.
-
-    Example:
-        >>> unbound(partial(max, key=abs))
-        <built-in function max>
-    """
+    """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
 
 
 def call_repr(function: str, *arguments: object, **options: tuple[object, object]) -> str:
-    """Write the call that makes a layer, loss or optimizer, without arguments at their defaults.
-
-    Args:
-        function: the name of the function called.
-        *arguments: the positional arguments.
-        **options: by name, the value and the default.
-
-    Returns:
-        The code.
-
-    Example:
-        >>> call_repr("dense", 500, bias=(True, True)), call_repr("softmax", dim=(1, -1))
-        ('dense(500)', 'softmax(dim=1)')
-    """
+    """Write the call that makes a layer, loss or optimizer, without arguments at their defaults."""
     shown = [repr(value) for value in arguments]
     shown += [
         f"{name}={value!r}"

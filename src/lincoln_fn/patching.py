@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn._patches import KEEP, Patch, Patches, patched_layer
+from lincoln_fn._patches import KEEP, Patch, Patches, patch_layer
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.paths import map_paths, paths, unknown_path
 from lincoln_fn.shapes import LayerError
@@ -79,16 +79,16 @@ def patched(
 
     def changed(layer: Layer, path: str) -> Layer:
         of_output, of_gradient = given[0].get(path, KEEP), given[1].get(path, KEEP)
-        within = _within(path, layer, given[1])
+        within = _find_within(path, layer, given[1])
         if of_output is KEEP and of_gradient is KEEP and path not in entries and not within:
             return layer
         patches = Patches(path, of_output, of_gradient, entries.get(path, {}), within)
-        return patched_layer(layer, patches)
+        return patch_layer(layer, patches)
 
     return map_paths(changed, net)
 
 
-def _within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
+def _find_within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
     """Find the first patch within each part of a composition; return its path by the part."""
     found = {}
     for i in range(len(layer.parts)):
@@ -121,45 +121,20 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     """
     check_kinds("outputs", "(net, params, x)", net=(net, Layer))
     seen: dict[str, Arrays] = {}
-    patched(net, {path: partial(noted, seen, path) for path, _ in paths(net)}).predict(params, x)
+    patched(net, {path: partial(note, seen, path) for path, _ in paths(net)}).predict(params, x)
     return seen
 
 
-def noted(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
-    """Add a layer's output to those seen.
-
-    Args:
-        seen: outputs by label: the path, or for a second use "path, use 2", and so on.
-        path: the layer's path.
-        y: its output.
-
-    Returns:
-        y.
-
-    Example:
-        >>> seen = {"0": 1.0}
-        >>> noted(seen, "0", 2.0), seen
-        (2.0, {'0': 1.0, '0, use 2': 2.0})
-    """
+def note(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
+    """Add a layer's output to those seen, and return it."""
+    # A label is the path, or for a second use "path, use 2", and so on.
     uses = len(labels_of(path, seen))
     seen[f"{path}, use {uses + 1}" if uses else path] = y
     return y
 
 
 def labels_of(path: str, seen: Iterable[str]) -> list[str]:
-    """List the labels of a layer's uses, as `noted` makes them.
-
-    Args:
-        path: the layer's path.
-        seen: the labels of all layers.
-
-    Returns:
-        The labels.
-
-    Example:
-        >>> labels_of("1", ["0", "1", "1, use 2", "1.0"])
-        ['1', '1, use 2']
-    """
+    """List the labels of a layer's uses, as `note` makes them."""
     return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
 
 

@@ -54,20 +54,7 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
 
 
 def unknown_path(where: str, path: object, known: Iterable[str]) -> LayerError:
-    """Make the error about a path that a network does not have.
-
-    Args:
-        where: the function that was given it.
-        path: the path.
-        known: the network's paths.
-
-    Returns:
-        The error, which lists the nearest paths.
-
-    Example:
-        >>> unknown_path("patched", "1.3", ["0", "1", "1.0"])
-        LayerError('patched', "expected the path of a layer, got '1.3'; near it are '1.0', '1'")
-    """
+    """Make the error about a path that a network does not have; it lists the nearest paths."""
     near = get_close_matches(path, known, cutoff=0.5) if isinstance(path, str) else []
     listed = ", ".join(map(repr, near or [*known][:6]))
     hint = f"near it are {listed}" if near else f"there are {listed}"

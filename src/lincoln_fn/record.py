@@ -161,12 +161,10 @@ def _maker(
     names: tuple[str, ...],
     constructs_itself: bool,
 ) -> Callable[..., Any]:
-    """Make the function that makes a record from any values of its fields.
-
-    A class's own constructor may refuse values that a tree contains temporarily, such as shapes or
-    names. attrs' generated one does not, and takes a third of the time of setting the fields one by
-    one.
-    """
+    """Make the function that makes a record from any values of its fields."""
+    # A class's own constructor may refuse values that a tree contains temporarily, such as shapes
+    # or names. The constructor that attrs generates does not, and takes a third of the time of
+    # setting the fields one by one.
     fields = attrs.fields(cls)
     checks = any(a.validator or a.converter or a.kw_only or not a.init for a in fields)
     in_order = names == tuple(a.name for a in fields)
@@ -248,18 +246,7 @@ def _release(held: _Held, _: object) -> State:
 
 
 def brief(value: object) -> str:
-    """Describe a value briefly: tensors by dtype and shape, single numbers with their value.
-
-    Args:
-        value: a tensor, a record, a tuple, a list, or anything else with a repr.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> brief((torch.zeros(2, 3), torch.tensor(7)))
-        '(float32[2, 3], int64 7)'
-    """
+    """Describe a value briefly: tensors by dtype and shape, single numbers with their value."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         if value.ndim == 0:

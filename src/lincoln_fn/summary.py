@@ -139,10 +139,10 @@ def summary(net: Layer, x: Arrays) -> Summary:
     check_example("summary", x)
     # Fake tensors are on `meta`, but report another device, which a layer may read.
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        x = tree.map(_like, x)
+        x = tree.map(_empty_like, x)
         params = net.init(Key(0), x)
         ended = _run(net, params, x)
-    spent = list(_spent(ended, params, x))
+    spent = list(_count_new(ended, params, x))
     layers = []
     for i, visit in sorted(enumerate(ended), key=lambda pair: pair[1].begun):
         parameters, states, cache_bytes = map(sum, zip(*spent[visit.first : i + 1], strict=True))
@@ -155,10 +155,9 @@ def summary(net: Layer, x: Arrays) -> Summary:
 
 @attrs.frozen(eq=False)
 class _Visit:
-    """One run of a layer's forward: the `begun`th to begin, when `first` others had ended.
+    """One run of a layer's forward: the `begun`th to begin, when `first` others had ended."""
 
-    In a list of visits in the order of their ends, its inner visits start at index `first`.
-    """
+    # In a list of visits in the order of their ends, its inner visits start at index `first`.
 
     path: str
     layer: Layer
@@ -196,7 +195,7 @@ def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
     return ended
 
 
-def _spent(ended: list[_Visit], params: Params, x: Arrays) -> Iterator[tuple[int, int, int]]:
+def _count_new(ended: list[_Visit], params: Params, x: Arrays) -> Iterator[tuple[int, int, int]]:
     """Return, for each visit, the parameters, states and cache bytes that no earlier one has."""
     trained = {id(leaf) for leaf in tree.leaves(params)}
     unseen = {id(leaf) for leaf in tree.leaves(params, states=True)}
@@ -233,7 +232,7 @@ def _addmv_flops(_: object, matrix: tuple[int, ...], *__: object, **___: object)
     return _vector_flops(matrix)
 
 
-def _like(leaf: T) -> T | Tensor:
+def _empty_like(leaf: T) -> T | Tensor:
     if not isinstance(leaf, Tensor):
         return leaf  # for the layer to refuse
     device = torch.device("cpu") if leaf.is_meta else leaf.device

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._batches import check_example, check_walkable
-from lincoln_fn._given_params import copied_like
+from lincoln_fn._given_params import copy_like
 from lincoln_fn._kinds import check_kinds, check_not_missing, wrong_kind
 from lincoln_fn._mends import STATE
 from lincoln_fn._told import Value, examples_in, numbers_of
@@ -166,7 +166,7 @@ def init_state(
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
     drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout
-    params = drawn if params is None else copied_like(params, drawn)
+    params = drawn if params is None else copy_like(params, drawn)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     kept = () if gradient is None else gradient.init(net, params)
     return TrainState(params, optimizer.init(params), run_key, step, kept)

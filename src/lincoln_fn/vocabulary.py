@@ -1,8 +1,8 @@
 """torch's vocabulary and ours: `python -m lincoln_fn.vocabulary` prints what has a counterpart.
 
 The table has a row for each public module of torch.nn and optimizer of torch.optim. A counterpart
-is found by its name, which is torch's in snake case; other names, and what is left out and why, are
-listed below.
+is found by its name, which is torch's in snake case. `RENAMED` lists the other names. `LEFT_OUT`
+lists what has no counterpart, with the reason.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ RENAMED: Final = {
     "BCELoss": "losses.log_loss",
     "BCEWithLogitsLoss": "losses.sigmoid_cross_entropy",
     "CrossEntropyLoss": "losses.softmax_cross_entropy",
+    "DataParallel": "distributed.mean",
     "LeakyReLU": "leaky_relu",
     "Linear": "dense",
     "MultiheadAttention": "multi_head_attention",
     "NLLLoss2d": "losses.nll",
     "Sequential": "serial",
     "Softmax2d": "softmax",
+    "SyncBatchNorm": "distributed.sync_batch_norm",
     "Transformer": "interop.transformer",
     "TransformerDecoder": "interop.transformer_decoder",
     "TransformerDecoderLayer": "transformer_decoder_block",
@@ -39,7 +41,7 @@ RENAMED: Final = {
 
 _CONTAINER = "holds modules; params are plain tuples and records here"
 _LAZY = "every layer here finds its input's sizes by itself"
-_INDICES = "needs the places that a pooling layer returns beside its output"
+_UNPOOL = "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)"
 
 LEFT_OUT: Final = {
     "AdaptiveLogSoftmaxWithLoss": "a layer and a loss in one, for vocabularies beyond this scale",
@@ -47,13 +49,12 @@ LEFT_OUT: Final = {
     "Container": _CONTAINER,
     "CosineSimilarity": "a function of two inputs; as a loss, losses.cosine_embedding",
     "CrossMapLRN2d": "torch's older form of local_response_norm",
-    "DataParallel": "one process, one device",
     "EmbeddingBag": "an embedding and a sum; the bags of unequal size need a tape of offsets",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
     "LinearCrossEntropyLoss": "a layer and a loss in one; dense and softmax_cross_entropy say it",
-    "MaxUnpool1d": _INDICES,
-    "MaxUnpool2d": _INDICES,
-    "MaxUnpool3d": _INDICES,
+    "MaxUnpool1d": _UNPOOL,
+    "MaxUnpool2d": _UNPOOL,
+    "MaxUnpool3d": _UNPOOL,
     "Module": _CONTAINER,
     "ModuleDict": _CONTAINER,
     "ModuleList": _CONTAINER,
@@ -62,7 +63,6 @@ LEFT_OUT: Final = {
     "ParameterList": _CONTAINER,
     "RNNBase": "the base class of rnn, gru and lstm",
     "RNNCellBase": "the base class of the cells",
-    "SyncBatchNorm": "one process, one device",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
     "Unfold": "copies every window; conv does the work it is used for",
     "Adafactor": "saves memory that networks of this scale do not need saved",
@@ -81,15 +81,7 @@ class Row(NamedTuple):
 
 
 def table() -> list[Row]:
-    """Make the table.
-
-    Returns:
-        One row for each public module of torch.nn, then one for each optimizer of torch.optim.
-
-    Example:
-        >>> next(row for row in table() if row.torch == "nn.Conv2d")
-        Row(torch='nn.Conv2d', ours='conv2d', reason='')
-    """
+    """Make the table."""
     rows = []
     for package, name in _torch_names():
         ours = _counterpart(name)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine._sums import added
+from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.fixed_point import back as fixed_point_back
 from lincoln_fn.combine.ode import Times
 from lincoln_fn.combine.ode import back as ode_back
@@ -142,9 +142,9 @@ def _through_step(
         used = [j for j, w in enumerate(weights) if w]
         terms = [tree.map(lambda leaf, w=weights[j]: times.h * w * leaf, stages[j].k) for j in used]
         first, *rest = shares((z, *terms), of_sum) if used else (of_sum,)
-        of_z = added(of_z, first)
+        of_z = add_trees(of_z, first)
         for j, of_term in zip(used, rest, strict=True):
-            of_k[j] = added(of_k[j], of_term)
+            of_k[j] = add_trees(of_k[j], of_term)
 
     share(times.tableau.b, relevance)
     for i in reversed(range(len(stages))):

@@ -26,7 +26,7 @@ from lincoln_fn._kinds import check_kinds
 from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.patching import labels_of, noted, outputs
+from lincoln_fn.patching import labels_of, note, outputs
 from lincoln_fn.paths import map_paths
 from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.shapes import LayerError
@@ -99,7 +99,7 @@ def _watched(
     # Any: the arguments of a layer's functions, and of a composition's loops.
     def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:
         y, cache = run(*arguments)
-        return noted(seen, path, y), (cache, [y])
+        return note(seen, path, y), (cache, [y])
 
     def backward(run: Callable[..., Any], *arguments: Any) -> Any:
         *first, (cache, (y,)), g = arguments

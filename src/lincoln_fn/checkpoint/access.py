@@ -34,23 +34,7 @@ _PROBLEMS: Final = {
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a regular file to be read.
-
-    Args:
-        path: the file.
-
-    Yields:
-        The file, and how many bytes it has.
-
-    Raises:
-        ValueError: if it cannot be opened or read, or is not a regular file; the message names what
-            it is.
-
-    Example:
-        >>> with reading(Path("/")): pass
-        Traceback (most recent call last):
-        ValueError: cannot be read: it is a directory
-    """
+    """Open a regular file to be read, and yield it with its size in bytes."""
     _check_name(path)
     try:
         # Checked before opening, because opening alone can act on a device, and again after it,
@@ -66,24 +50,7 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def read_bytes(file: BinaryIO, size: int) -> Tensor:
-    """Read a given number of bytes.
-
-    Args:
-        file: at the position to read from.
-        size: how many.
-
-    Returns:
-        The bytes, of dtype uint8, on the CPU.
-
-    Raises:
-        ValueError: if the file ends too early.
-
-    Example:
-        >>> import io
-        >>> read_bytes(io.BytesIO(b"ab"), 3)
-        Traceback (most recent call last):
-        ValueError: is damaged: it became shorter while it was read
-    """
+    """Read a given number of bytes, as uint8, or raise a ValueError if the file is shorter."""
     raw = torch.empty(size, dtype=torch.uint8, device="cpu")
     # `readinto` reads until the buffer is full or the file ends.
     if file.readinto(raw.numpy().data) < size:  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
@@ -93,28 +60,8 @@ def read_bytes(file: BinaryIO, size: int) -> Tensor:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that replaces the old one only when it is complete.
-
-    A symbolic link stays, and its target is replaced. The new file gets the old file's mode.
-
-    Args:
-        path: the file.
-
-    Yields:
-        A new file in the same folder, under a hidden name.
-
-    Raises:
-        ValueError: if the path is something other than a regular file.
-        OSError: if it cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with replacing(Path(folder) / "a") as file: file.write(b"bytes")
-        ...     (Path(folder) / "a").read_bytes()
-        5
-        b'bytes'
-    """
+    """Write a file that replaces the old one only when it is complete."""
+    # A symbolic link stays, and its target is replaced. The new file gets the old file's mode.
     _check_name(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     mode = _mode(target)

@@ -15,18 +15,7 @@ BLOCK: Final = 2**20
 
 
 def blocks(tensor: Tensor) -> Iterator[Tensor]:
-    """Split a tensor into views of at most one MiB, in the order of its elements.
-
-    Args:
-        tensor: of any strides.
-
-    Yields:
-        The views.
-
-    Example:
-        >>> [tuple(block.shape) for block in blocks(torch.zeros(3, 2**17))]
-        [(2, 131072), (1, 131072)]
-    """
+    """Split a tensor into views of at most one MiB, in the order of its elements."""
     if tensor.nbytes <= BLOCK:
         yield tensor
         return
@@ -39,60 +28,23 @@ def blocks(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def bytes_of(block: Tensor) -> Tensor:
-    """Copy a block to the CPU, and read it as bytes.
-
-    Args:
-        block: of any strides and device.
-
-    Returns:
-        Its bytes, of dtype uint8, in new memory.
-
-    Example:
-        >>> bytes_of(torch.tensor([[1, 256]], dtype=torch.int16))
-        tensor([1, 0, 0, 1], dtype=torch.uint8)
-    """
+    """Copy a block to the CPU, and read it as bytes."""
     raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
     raw.view(block.dtype).view(block.shape).copy_(block.detach())
     return raw
 
 
-def kept_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """Record the strides of dense tensors with permuted axes, such as channels-last weights.
-
-    Kernels choose their order of summation by the strides, so a run resumed without them would
-    differ.
-
-    Args:
-        tensors: by name.
-
-    Returns:
-        The strides of those that differ from a new tensor's.
-
-    Example:
-        >>> kept_strides({"a": torch.zeros(2, 3), "b": torch.zeros(2, 3).T})
-        {'b': [1, 3]}
-    """
+def record_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Record the strides of dense tensors with permuted axes, such as channels-last weights."""
+    # Kernels choose their order of summation by the strides, so a run resumed without them would
+    # differ.
     kept = {name: torch.empty_like(t, device="meta").stride() for name, t in tensors.items()}
     plain = {name: torch.empty(t.shape, device="meta").stride() for name, t in tensors.items()}
     return {name: list(kept[name]) for name in kept if kept[name] != plain[name]}
 
 
 def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) -> None:
-    """Check the strides in a file before they are used to allocate memory: they may be forged.
-
-    Args:
-        strides: by name.
-        places: of the file's tensors.
-
-    Raises:
-        ValueError: if some are not the strides of a tensor of that shape that uses each element of
-            its memory once.
-
-    Example:
-        >>> check_strides({"a": [0, 1]}, {"a": Place(torch.int8, (2, 3), 0, 6)})
-        Traceback (most recent call last):
-        ValueError: is damaged: no tensor a of shape [2, 3] has the strides [0, 1]
-    """
+    """Check the strides in a file before they are used to allocate memory: they may be forged."""
     for name, stride in strides.items():
         shape = list(places[name].shape) if name in places else None
         if shape is None or not (isinstance(stride, list) and _is_dense(shape, stride)):
@@ -102,11 +54,9 @@ def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) ->
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Return whether each element has its own position in memory, without gaps.
-
-    From the axis with the smallest stride on, each stride is the size of all axes before it. An
-    axis of length 1, or an empty tensor, may have any stride.
-    """
+    """Return whether each element has its own position in memory, without gaps."""
+    # From the axis with the smallest stride on, each stride is the size of all axes before it. An
+    # axis of length 1, or an empty tensor, may have any stride.
     if len(shape) != len(stride) or not all(map(is_count, stride)):
         return False
     size = 1

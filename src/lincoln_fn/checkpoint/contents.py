@@ -15,7 +15,7 @@ from torch import Tensor
 from lincoln_fn.checkpoint.access import read_bytes
 from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
-from lincoln_fn.checkpoint.notes import Notes, begun, head_digest, named, read_notes
+from lincoln_fn.checkpoint.notes import Notes, begin_digest, encode_name, head_digest, read_notes
 from lincoln_fn.checkpoint.places import Head, read_head
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
@@ -32,25 +32,7 @@ class Contents:
 
 
 def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
-    """Read everything in a file except its tensors.
-
-    Args:
-        file: opened at its beginning.
-        size: how many bytes it has.
-        version: which version of the format to expect.
-
-    Returns:
-        Its contents, not yet checked against a checksum.
-
-    Raises:
-        ValueError: if it is not a checkpoint, or of another version.
-
-    Example:
-        >>> import io
-        >>> read_contents(io.BytesIO(bytes(8)), 8, 1)
-        Traceback (most recent call last):
-        ValueError: cannot be read as safetensors: it has no header
-    """
+    """Read everything in a file except its tensors; no checksum is checked yet."""
     try:
         head = read_head(file, size)
     except ValueError as error:
@@ -60,22 +42,8 @@ def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
 
 
 def check_head(contents: Contents, differences: str = "") -> None:
-    """Check the notes, and the header's description of the tensors, against their checksum.
-
-    A file of version 0.1 or older is read completely for this.
-
-    Args:
-        contents: the file's contents.
-        differences: what to add to the error.
-
-    Raises:
-        ValueError: if they do not agree.
-
-    Example:
-        >>> check_head(Contents(None, Head({}, {}, 0), {"head_sha256": ""}, {}), ", alas")
-        Traceback (most recent call last):
-        ValueError: is damaged: what it holds does not agree with its checksum, alas
-    """
+    """Check the notes, and the header's description of the tensors, against their checksum."""
+    # A file of version 0.1 or older is read completely for this.
     if "head_sha256" in contents.notes:
         agrees = head_digest(contents.notes, contents.shapes) == contents.notes["head_sha256"]
     else:
@@ -85,23 +53,7 @@ def check_head(contents: Contents, differences: str = "") -> None:
 
 
 def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
-    """Check a file against what is expected, before any of its tensors is read.
-
-    Args:
-        contents: the file's contents.
-        rest: everything expected except the tensors, as text by path.
-        shapes: the dtypes and shapes of the tensors that are expected, as text by path.
-
-    Raises:
-        ValueError: if the file differs, or is damaged.
-
-    Example:
-        >>> notes = {"rest": {}, "head_sha256": head_digest({"rest": {}}, {})}
-        >>> check_fit(Contents(None, Head({}, {}, 0), notes, {}), {}, {"a": "float32[2]"})
-        Traceback (most recent call last):
-        ValueError: does not fit what it is to be loaded as
-          missing a float32[2]
-    """
+    """Check a file against what is expected, before any of its tensors is read."""
     differences = _differences({**rest, **shapes}, {**contents.notes["rest"], **contents.shapes})
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
@@ -112,26 +64,9 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
 
 
 def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
-    """Read the tensors of a checked file, each into new memory.
-
-    torch chooses the addresses, because kernels may sum in an order that depends on them.
-
-    Args:
-        contents: the file's contents.
-        devices: where the tensors are to be, by name; `meta` puts them on the CPU.
-
-    Returns:
-        The tensors.
-
-    Raises:
-        ValueError: if the file is damaged.
-
-    Example:
-        >>> read_tensors(Contents(None, Head({}, {}, 0), {"sha256": "0"}, {}), {})
-        Traceback (most recent call last):
-        ValueError: is damaged: what it holds does not agree with its checksum
-    """
-    sha, tensors = begun(contents.notes), dict[str, Tensor]()
+    """Read the tensors of a checked file, each into new memory."""
+    # torch chooses the addresses, because kernels may sum in an order that depends on them.
+    sha, tensors = begin_digest(contents.notes), dict[str, Tensor]()
     for name in sorted(devices):
         place, stride = contents.head.places[name], contents.notes["strides"].get(name)
         device = torch.device("cpu") if devices[name].type == "meta" else devices[name]
@@ -140,7 +75,7 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
             if stride is None
             else torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
         )
-        sha.update(named(name, contents.shapes[name]))
+        sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for block in blocks(tensors[name]):
             raw = read_bytes(contents.file, block.nbytes)
@@ -155,9 +90,9 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
 
 def _digest(contents: Contents) -> str:
     """Hash a file without loading its tensors."""
-    sha = begun(contents.notes)
+    sha = begin_digest(contents.notes)
     for name, place in sorted(contents.head.places.items()):
-        sha.update(named(name, contents.shapes[name]))
+        sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
         for begin in range(place.begin, place.end, BLOCK):
             sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)

@@ -22,13 +22,11 @@ _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.
 
 @record
 class Description:
-    """A tree taken apart, by path.
+    """A tree taken apart, by path."""
 
-    `leaves` are in the order of the tree. `rest` describes everything else: the kinds of records
-    and containers, leaves that are not tensors, static fields.
-    """
-
+    # in the order of the tree
     leaves: dict[str, Any]  # Any: tensors, numbers, text
+    # kinds of records and containers, leaves that are no tensors, static fields
     rest: dict[str, str]
 
     @property
@@ -38,22 +36,7 @@ class Description:
 
 
 def describe(tree: Tree) -> Description:
-    """Take a tree apart.
-
-    Args:
-        tree: any tree; the tensors inside a `State` are included.
-
-    Returns:
-        Its leaves and all else that it consists of.
-
-    Raises:
-        ValueError: if a leaf is neither a tensor nor a number or text, or two paths are the same,
-            or the repr of a key is only its address.
-
-    Example:
-        >>> describe(({"weight": torch.zeros(2, 3)}, None, 0.5)).rest
-        {'': 'tuple', '0': 'dict', '1': 'None', '2': '0.5'}
-    """
+    """Take a tree apart."""
     leaves: dict[str, Any] = {}
     rest: dict[str, str] = {}
 
@@ -70,37 +53,24 @@ def describe(tree: Tree) -> Description:
             return
         rest[path] = _kind(node)
         for name, value in _static_fields(node):
-            rest[_joined(path, name)] = f"static {_text(value)}"
+            rest[_join_path(path, name)] = f"static {_text(value)}"
         children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
         for entry, child in zip(entries, children, strict=True):
             if not _is_empty_default(node, entry, child):
-                visit(child, _joined(path, entry))
+                visit(child, _join_path(path, entry))
 
     visit(tree, "")
     return Description(leaves, rest)
 
 
 def shape_text(tensor: Tensor | Place) -> str:
-    """Write a tensor's dtype and shape.
-
-    Args:
-        tensor: any tensor, or its place in a file.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> shape_text(torch.zeros(2, 3))
-        'float32[2, 3]'
-    """
+    """Write a tensor's dtype and shape."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def _joined(path: str, entry: object) -> str:
-    """Join as `tree.paths` does, but quote a key that could be read as several or as a number.
-
-    A leading underscore is quoted too, because safetensors uses such a name for its metadata.
-    """
+def _join_path(path: str, entry: object) -> str:
+    """Join as `tree.paths` does, but quote a key that could be read as several or as a number."""
+    # A leading underscore is quoted too, because safetensors uses such a name for its metadata.
     text = str(entry)
     name = text if text.isidentifier() and not text.startswith("_") else repr(entry)
     if not isinstance(entry, str) and _ADDRESS.search(name):  # which differs in every run

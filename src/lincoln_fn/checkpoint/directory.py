@@ -13,16 +13,16 @@ from typing import TypeVar
 import attrs
 
 from lincoln_fn._mends import is_function
-from lincoln_fn.checkpoint.file import CheckpointError, checked_score, load, save
+from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
 from lincoln_fn.checkpoint.listing import (
     best_first,
     file_of,
+    list_superfluous,
     newest_first,
     set_aside,
-    superfluous,
 )
 from lincoln_fn.checkpoint.lock import writing
-from lincoln_fn.checkpoint.notes import finite
+from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.train import TrainState
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ def _folder(path: object) -> Path:
     return made
 
 
-def _at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
+def _require_at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
     def check(_: object, attribute: attrs.Attribute[int], number: int) -> None:
         _check_whole("Directory", attribute.name, number)
         if number < least:
@@ -76,8 +76,8 @@ class Directory:
     """
 
     path: Path = attrs.field(converter=_folder)
-    keep_last: int = attrs.field(default=3, validator=_at_least(1))
-    keep_best: int = attrs.field(default=1, validator=_at_least(0))
+    keep_last: int = attrs.field(default=3, validator=_require_at_least(1))
+    keep_best: int = attrs.field(default=1, validator=_require_at_least(0))
 
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
         """Save a state, then remove the checkpoints that are not to be kept.
@@ -101,7 +101,7 @@ class Directory:
         """
         written = file_of(self.path, state)
         try:
-            score = None if score is None else checked_score(score)
+            score = None if score is None else check_score(score)
         except ValueError as error:
             raise CheckpointError(written, str(error)) from error
         self.path.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Directory:
             set_aside(written)
             save(written, state, score=score)
             # The file just written stays, even if files of later steps are there.
-            for file in superfluous(self.path, self.keep_last, self.keep_best):
+            for file in list_superfluous(self.path, self.keep_last, self.keep_best):
                 if file != written:
                     file.unlink(missing_ok=True)
         return written
@@ -235,7 +235,7 @@ def _saving(
 ) -> Iterator[tuple[TrainState, R]]:
     def save_scored(state: TrainState) -> None:
         value = None if score is None else score(state)
-        number = finite(value)
+        number = read_score(value)
         if value is not None and number is None:  # not worth ending a long run
             problem = f"step {int(state.step)} is saved without its score, which is {value!r}"
             warnings.warn(f"every: {problem}", stacklevel=3)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.checkpoint.access import reading, replacing
-from lincoln_fn.checkpoint.blocks import blocks, bytes_of, kept_strides
+from lincoln_fn.checkpoint.blocks import blocks, bytes_of, record_strides
 from lincoln_fn.checkpoint.contents import (
     Contents,
     check_fit,
@@ -23,8 +23,16 @@ from lincoln_fn.checkpoint.contents import (
     read_tensors,
 )
 from lincoln_fn.checkpoint.description import describe, shape_text
-from lincoln_fn.checkpoint.notes import KEY, NO_DIGEST, Notes, begun, finite, head_digest, named
-from lincoln_fn.checkpoint.places import DTYPES, head_bytes, laid_out
+from lincoln_fn.checkpoint.notes import (
+    KEY,
+    NO_DIGEST,
+    Notes,
+    begin_digest,
+    encode_name,
+    head_digest,
+    read_score,
+)
+from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
 from lincoln_fn.record import EVERYTHING
 
 VERSION: Final = 1
@@ -81,24 +89,24 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
         {'weight': tensor([1., 1.])}
     """
     path = Path(path)
-    with _named(path):
+    with _add_path_to_errors(path):
         described = describe(state)
         for name, leaf in described.tensors.items():
             _check_numbers(name, leaf)
-        places = laid_out(described.tensors)
+        places = place_tensors(described.tensors)
         shapes = {name: shape_text(place) for name, place in places.items()}
         notes: Notes = {
             "version": VERSION,
             "rest": described.rest,
-            "strides": kept_strides(described.tensors),
-            "score": None if score is None else checked_score(score),
+            "strides": record_strides(described.tensors),
+            "score": None if score is None else check_score(score),
         }
         notes["head_sha256"] = head_digest(notes, shapes)
         head = head_bytes(places, {KEY: json.dumps({**notes, "sha256": NO_DIGEST})})
         with replacing(path) as file:
-            sha = begun(notes)
+            sha = begin_digest(notes)
             for name in sorted(places):
-                sha.update(named(name, shapes[name]))
+                sha.update(encode_name(name, shapes[name]))
                 file.seek(len(head) + places[name].begin)
                 for block in blocks(described.tensors[name]):
                     data = bytes_of(block).numpy().data
@@ -128,7 +136,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
             from `like`; the message then names every path that differs.
     """
     path = Path(path)
-    with _opened(path) as opened:
+    with _open(path) as opened:
         try:
             expected = describe(like)
         except ValueError as error:
@@ -142,50 +150,24 @@ def load(path: str | os.PathLike[str], like: T) -> T:
 
 
 def score_of(path: Path) -> float | None:
-    """Read the score that a file was saved with, if its checksum agrees.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The score; None if there is no finite one.
-
-    Raises:
-        CheckpointError: if the file cannot be read, is of another version, or its notes or the
-            shapes of its tensors are damaged.
-    """
-    with _opened(path) as opened:
+    """Read the score that a file was saved with, or None if it has no finite one."""
+    with _open(path) as opened:
         check_head(opened)
         score = opened.notes["score"]
-    return None if isinstance(score, bool) else finite(score)
+    return None if isinstance(score, bool) else read_score(score)
 
 
 # Any: what a caller gave as a score.
-def checked_score(score: Any) -> float:
-    """Check a score that is to be saved.
-
-    Args:
-        score: a number, or a tensor or array of one.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: if it is not finite, or no number.
-
-    Example:
-        >>> checked_score(float("nan"))
-        Traceback (most recent call last):
-        ValueError: expected a score that is a finite number, got nan
-    """
-    number = finite(score)
+def check_score(score: Any) -> float:
+    """Check a score that is to be saved."""
+    number = read_score(score)
     if number is None:
         raise ValueError(f"expected a score that is a finite number, got {score!r}")
     return number
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _add_path_to_errors(path: Path) -> Iterator[None]:
     """Add the file's name to an error."""
     try:
         yield
@@ -194,8 +176,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Contents]:
-    with _named(path), reading(path) as (file, size):
+def _open(path: Path) -> Iterator[Contents]:
+    with _add_path_to_errors(path), reading(path) as (file, size):
         yield read_contents(file, size, VERSION)
 
 

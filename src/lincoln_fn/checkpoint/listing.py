@@ -22,22 +22,7 @@ _LEFTOVER: Final = re.compile(r"\.step_[0-9]{9,}\.safetensors\.[0-9a-f]{8}\.tmp"
 
 
 def file_of(path: Path, state: object) -> Path:
-    """Name the file of a state by its step.
-
-    Args:
-        path: the folder.
-        state: what is to be saved.
-
-    Returns:
-        The file.
-
-    Raises:
-        CheckpointError: if the state has no step that is a whole number of at least 0.
-
-    Example:
-        >>> file_of(Path("run"), lf.TrainState((), (), lf.Key(0), torch.tensor(7))).name
-        'step_000000007.safetensors'
-    """
+    """Name the file of a state by its step."""
     step = getattr(state, "step", None)
     if isinstance(step, Tensor):
         whole = not (step.is_meta or step.is_floating_point() or step.is_complex())
@@ -51,80 +36,31 @@ def file_of(path: Path, state: object) -> Path:
 
 
 def newest_first(path: Path) -> list[Path]:
-    """List the files with a checkpoint's name, the latest step first.
-
-    Args:
-        path: the folder.
-
-    Returns:
-        The files; none if there is no folder.
-
-    Raises:
-        CheckpointError: if it cannot be listed.
-
-    Example:
-        >>> newest_first(Path("no/such/folder"))
-        []
-    """
+    """List the files with a checkpoint's name, the latest step first."""
     matches = [match for name in _names(path) if (match := _FILE.fullmatch(name))]
     steps = {match[0]: int(match[1]) for match in matches}
     return [path / name for name in sorted(steps, key=lambda n: (steps[n], n), reverse=True)]
 
 
 def best_first(files: Iterable[Path]) -> list[Path]:
-    """List the files that have scores, the highest first.
-
-    Args:
-        files: the newest first.
-
-    Returns:
-        Those whose scores have the right checksum; for equal scores, the earliest first.
-
-    Example:
-        >>> best_first([Path("no/such/file")])
-        []
-    """
-    return _ranked(_scores(files))
+    """List the files that have scores, the highest first; of equal scores, the earliest."""
+    return _rank(_scores(files))
 
 
-def superfluous(path: Path, last: int, best: int) -> list[Path]:
-    """List the files that a directory has written and need not keep.
-
-    Files count as its own if a save has named them, they are not symbolic links, and their checksum
-    over score and shapes is right. Damaged files, and those of someone else, are neither removed
-    nor counted. Temporary files of a killed save are its own, too.
-
-    Args:
-        path: the folder.
-        last: how many of the newest it keeps.
-        best: how many of those with the highest scores it keeps.
-
-    Returns:
-        The files to remove.
-
-    Raises:
-        CheckpointError: if the folder cannot be listed.
-
-    Example:
-        >>> superfluous(Path("no/such/folder"), 1, 1)
-        []
-    """
+def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
+    """List the files that a directory has written and need not keep."""
+    # Files count as its own if a save has named them, they are not symbolic links, and their
+    # checksum over score and shapes is right. Damaged files, and those of someone else, are neither
+    # removed nor counted. Temporary files of a killed save are its own, too.
     named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
     scores = _scores(named)
-    kept = {*list(scores)[:last], *_ranked(scores)[:best]}
+    kept = {*list(scores)[:last], *_rank(scores)[:best]}
     leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
     return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in kept]
 
 
 def set_aside(file: Path) -> None:
-    """Rename a file in a checkpoint's place that is damaged or not a checkpoint, to keep it.
-
-    Args:
-        file: the checkpoint's path.
-
-    Example:
-        >>> set_aside(Path("no/such/file"))
-    """
+    """Rename a file in a checkpoint's place that is damaged or not a checkpoint, to keep it."""
     if not file.is_file():
         return
     try:
@@ -156,7 +92,7 @@ def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
     return scores
 
 
-def _ranked(scores: dict[Path, float | None]) -> list[Path]:
+def _rank(scores: dict[Path, float | None]) -> list[Path]:
     found = {file: score for file, score in reversed(scores.items()) if score is not None}
     return sorted(found, key=lambda file: found[file], reverse=True)
 

@@ -61,25 +61,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def writing(owner: object, folder: Path) -> Iterator[None]:
-    """Lock a folder for this process while the owner exists, and for one thread in the block.
-
-    Args:
-        owner: an object that can have weak references.
-        folder: has to exist.
-
-    Yields:
-        Nothing; during the block no other thread of the process writes there.
-
-    Raises:
-        CheckpointError: if another process has locked it.
-        OSError: if the folder cannot be opened.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with writing(lf.Key(0), Path(folder)): os.listdir(folder)
-        []
-    """
+    """Lock a folder for this process while the owner exists, and for one thread in the block."""
     if sys.platform == "win32":
         yield
         return

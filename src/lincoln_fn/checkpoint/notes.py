@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.checkpoint.places import distinct
+from lincoln_fn.checkpoint.places import refuse_duplicates
 
 # The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"
@@ -36,27 +36,11 @@ _FIELDS: Final[dict[str, Callable[[object], bool]]] = {
 
 
 def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
-    """Read the notes out of a file's metadata.
-
-    Args:
-        metadata: as safetensors holds it.
-        version: which version of the format to expect.
-
-    Returns:
-        The notes, not yet checked against a checksum.
-
-    Raises:
-        ValueError: if they are not notes, or of another version.
-
-    Example:
-        >>> read_notes({KEY: '{"version": 7}'}, 1)
-        Traceback (most recent call last):
-        ValueError: expected version 1 of the format, got 7
-    """
+    """Read the notes out of a file's metadata; their checksum is not checked yet."""
     if KEY not in metadata:
         raise ValueError(f"is no checkpoint: it has no {KEY} in its metadata")
     try:
-        notes = json.loads(metadata[KEY], object_pairs_hook=distinct)
+        notes = json.loads(metadata[KEY], object_pairs_hook=refuse_duplicates)
         found = notes["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("is damaged: its metadata cannot be read") from error
@@ -69,72 +53,26 @@ def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
 
 
 def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
-    """Hash the notes, and the dtype and shape of each tensor.
-
-    Args:
-        notes: their own checksums are left out.
-        shapes: dtype and shape as text, by path.
-
-    Returns:
-        The checksum.
-
-    Example:
-        >>> head_digest({"score": 0.5}, {}) == head_digest({"score": 0.75}, {})
-        False
-    """
-    sha = _hashed(notes, "sha256", "head_sha256")
+    """Hash the notes, and the dtype and shape of each tensor."""
+    sha = _hash(notes, "sha256", "head_sha256")
     for name in sorted(shapes):
-        sha.update(named(name, shapes[name]))
+        sha.update(encode_name(name, shapes[name]))
     return sha.hexdigest()
 
 
-def begun(notes: Notes) -> hashlib._Hash:
-    """Start the checksum over the whole file with its notes.
-
-    Args:
-        notes: their own `sha256` is left out.
-
-    Returns:
-        The hash, to which the tensors are to be added in the order of their names.
-
-    Example:
-        >>> begun({"score": 0.5, "sha256": "0"}).digest() == begun({"score": 0.5}).digest()
-        True
-    """
-    return _hashed(notes, "sha256")
+def begin_digest(notes: Notes) -> hashlib._Hash:
+    """Start a file's checksum with its notes; the tensors follow, in the order of their names."""
+    return _hash(notes, "sha256")
 
 
-def named(name: str, shape: str) -> bytes:
-    """Write what a checksum covers of a tensor besides its bytes.
-
-    Args:
-        name: its path.
-        shape: its dtype and shape.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> named("0.bias", "float32[2]")
-        b"'0.bias' float32[2]"
-    """
+def encode_name(name: str, shape: str) -> bytes:
+    """Write what a checksum covers of a tensor besides its bytes."""
     return f"{name!r} {shape}".encode()
 
 
 # Any: what a caller gave as a score, or a file contains.
-def finite(score: Any) -> float | None:
-    """Read a score.
-
-    Args:
-        score: a number, or a tensor or array of one.
-
-    Returns:
-        The score; None if it is not a finite number.
-
-    Example:
-        >>> finite(1), finite(math.nan), finite("0.5"), finite(None), finite(10**400)
-        (1.0, None, None, None, None)
-    """
+def read_score(score: Any) -> float | None:
+    """Read a score, or None if it is not a finite number."""
     try:
         number = math.nan if isinstance(score, str | bytes | bytearray) else float(score)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -142,6 +80,6 @@ def finite(score: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _hashed(notes: Notes, *without: str) -> hashlib._Hash:
+def _hash(notes: Notes, *without: str) -> hashlib._Hash:
     covered = {name: value for name, value in notes.items() if name not in without}
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode())

@@ -41,10 +41,7 @@ _AXES: Final = 64
 
 @attrs.frozen
 class Place:
-    """The header's entry for a tensor.
-
-    `begin` is its first byte and `end` the one after its last, counted from the end of the header.
-    """
+    """A tensor's bytes, from `begin` to before `end`, counted from the end of the header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -61,20 +58,8 @@ class Head:
     start: int
 
 
-def laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
-    """Give each tensor a position, the widest dtypes first, so that every element is aligned.
-
-    Args:
-        tensors: by name.
-
-    Returns:
-        Their positions, in the order of the file.
-
-    Example:
-        >>> places = laid_out({"a": torch.zeros(3, dtype=torch.int8), "b": torch.zeros(2)})
-        >>> [(name, place.begin, place.end) for name, place in places.items()]
-        [('b', 0, 8), ('a', 8, 11)]
-    """
+def place_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
+    """Give each tensor a position, the widest dtypes first, so that every element is aligned."""
     places: dict[str, Place] = {}
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda i: (-i[1].dtype.itemsize, i[0])):
@@ -84,22 +69,7 @@ def laid_out(tensors: Mapping[str, Tensor]) -> dict[str, Place]:
 
 
 def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> bytes:
-    """Write the head of a file.
-
-    Args:
-        places: the tensors' positions, by name.
-        metadata: text by name.
-
-    Returns:
-        The bytes before the tensors' own.
-
-    Raises:
-        ValueError: if safetensors cannot hold a name, or the header is too long for it.
-
-    Example:
-        >>> head_bytes({}, {"a": "b"})[8:]
-        b'{"__metadata__":{"a":"b"}}      '
-    """
+    """Write the head of a file: the bytes before those of the tensors."""
     header: dict[str, object] = {_METADATA: dict(metadata)}
     for name, place in places.items():
         if name == _METADATA or not _is_text(name):
@@ -118,24 +88,7 @@ def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> byte
 
 
 def read_head(file: BinaryIO, size: int) -> Head:
-    """Read the head of a file and check it against the file's size.
-
-    Args:
-        file: opened at its beginning.
-        size: how many bytes it has.
-
-    Returns:
-        The head. Its tensors cover the rest of the file without overlap and without gap.
-
-    Raises:
-        ValueError: if it is not so.
-
-    Example:
-        >>> import io
-        >>> data = head_bytes({"a": Place(torch.int8, (2,), 0, 2)}, {}) + bytes(2)
-        >>> read_head(io.BytesIO(data), len(data)).places
-        {'a': Place(dtype=torch.int8, shape=(2,), begin=0, end=2)}
-    """
+    """Read the head of a file; its tensors must cover the rest without overlap and gap."""
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, _LONGEST):
         raise ValueError("its header is longer than the file or than safetensors allows")
@@ -143,7 +96,7 @@ def read_head(file: BinaryIO, size: int) -> Head:
     if len(text) < length or not text.startswith(b"{"):
         raise ValueError("it has no header")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=distinct)
+        header = json.loads(text.decode(), object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise ValueError("its header is no JSON, or has two entries of one name") from error
     metadata = header.pop(_METADATA, {})
@@ -161,23 +114,8 @@ def read_head(file: BinaryIO, size: int) -> Head:
 
 
 # Any: JSON of any kind.
-def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a dict for JSON in which no name occurs twice.
-
-    Args:
-        pairs: names and values.
-
-    Returns:
-        The dict.
-
-    Raises:
-        ValueError: if a name occurs twice.
-
-    Example:
-        >>> json.loads('{"a": 1, "a": 2}', object_pairs_hook=distinct)
-        Traceback (most recent call last):
-        ValueError: two entries of one name
-    """
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict for JSON, or raise a ValueError if a name occurs twice."""
     made = dict(pairs)
     if len(made) != len(pairs):
         raise ValueError("two entries of one name")
@@ -185,18 +123,7 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value that JSON gave can be a length, a position or a stride.
-
-    Args:
-        value: of any kind.
-
-    Returns:
-        True if it is an int of at least 0 that fits into 64 bits.
-
-    Example:
-        >>> is_count(3), is_count(-1), is_count(True), is_count(2.0)
-        (True, False, False, False)
-    """
+    """Return whether a value can be a length, position or stride: an int from 0, of 64 bits."""
     return type(value) is int and 0 <= value < 2**63
 
 

@@ -12,7 +12,10 @@ from lincoln_fn.shapes import LayerError, check_cache, check_params
 
 NAME: Final = "context()"
 # The forms of x, by the number of its entries with all masks.
-FORMS: Final = {2: "a sequence or (sequence, mask)", 4: "(target, memory) or with two masks behind"}
+FORMS: Final = {
+    2: "a sequence or (sequence, mask)",
+    4: "(target, memory) or (target, memory, mask, mask)",
+}
 
 
 @record
@@ -38,6 +41,6 @@ def _backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Para
     return g[: cache.entries] if cache.entries else g[0], ()
 
 
-def completed(least: int, most: int) -> Layer:
+def complete(least: int, most: int) -> Layer:
     """Make a layer that inserts None for the masks that x lacks; x has all of them or none."""
     return Layer(NAME, partial(_forward, least=least, most=most), _backward)

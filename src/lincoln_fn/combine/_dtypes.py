@@ -14,27 +14,15 @@ T = TypeVar("T")
 
 
 def cast(arrays: T, dtype: torch.dtype) -> T:
-    """Cast the floating leaves of a tree, including those in its states.
+    """Cast the floating leaves of a tree, including those in its states."""
 
-    Args:
-        arrays: the tree.
-        dtype: what to cast to.
-
-    Returns:
-        The tree.
-
-    Example:
-        >>> cast((torch.ones(2), torch.arange(2), None), torch.float64)
-        (tensor([1., 1.], dtype=torch.float64), tensor([0, 1]), None)
-    """
-
-    def moved(leaf: Tensor) -> Tensor:
+    def cast_leaf(leaf: Tensor) -> Tensor:
         return leaf.to(dtype) if leaf.is_floating_point() else leaf
 
-    return tree.map(moved, arrays, states=True)
+    return tree.map(cast_leaf, arrays, states=True)
 
 
-def like(given: Params, params: Params, *, states: bool = False) -> Params:
+def cast_like(given: Params, params: Params, *, states: bool = False) -> Params:
     """Cast a tree that mirrors the parameters to their dtypes, by default their states, too."""
     return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
 

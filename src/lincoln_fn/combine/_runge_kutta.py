@@ -47,21 +47,16 @@ TABLEAUS: Final = {
 }
 
 
-def plus(z: Arrays, h: float, weights: Sequence[float], ks: Sequence[Arrays]) -> Arrays:
-    """Compute z + h sum_i w_i k_i.
-
-    Example:
-        >>> plus(torch.ones(2), 0.5, (1, 0), (torch.ones(2), torch.ones(2)))
-        tensor([1.5000, 1.5000])
-    """
+def add_scaled(z: Arrays, h: float, weights: Sequence[float], ks: Sequence[Arrays]) -> Arrays:
+    """Compute z + h sum_i w_i k_i."""
     used = [(h * w, k) for w, k in zip(weights, ks, strict=True) if w]
 
-    def moved(leaf: Tensor, *slopes: Tensor) -> Tensor:
+    def add(leaf: Tensor, *slopes: Tensor) -> Tensor:
         for (w, _), slope in zip(used, slopes, strict=True):
             leaf = leaf + w * slope
         return leaf
 
-    return tree.map(moved, z, *(k for _, k in used))
+    return tree.map(add, z, *(k for _, k in used))
 
 
 def step(
@@ -71,49 +66,25 @@ def step(
     z: Arrays,
     h: float,
 ) -> tuple[Arrays, tuple[R, ...]]:
-    """Take one step; return z' and the record of each stage.
-
-    Args:
-        tableau: the method.
-        field: (i, t, z) -> (k_i, record).
-        t: the time.
-        z: a tree of tensors.
-        h: the length of the step.
-
-    Example:
-        >>> z, _ = step(TABLEAUS["midpoint"], lambda i, t, z: (z, t), 0.0, torch.ones(1), 1.0)
-        >>> z
-        tensor([2.5000])
-    """
+    """Take one step; return z' and the record of each stage."""
     ks: list[Arrays] = []
     records = []
     for i, (row, c) in enumerate(zip(tableau.a, tableau.c, strict=True)):
-        k, record = field(i, t + c * h, plus(z, h, row, ks))
+        k, record = field(i, t + c * h, add_scaled(z, h, row, ks))
         ks.append(k)
         records.append(record)
-    return plus(z, h, tableau.b, ks), tuple(records)
+    return add_scaled(z, h, tableau.b, ks), tuple(records)
 
 
 def step_backward(
     tableau: Tableau, stage_backward: Callable[[int, Arrays], Arrays], g: Arrays, h: float
 ) -> Arrays:
-    """Compute dz of one step.
-
-    Args:
-        tableau: the method.
-        stage_backward: (i, dk_i) -> l_i; called from the last stage to the first.
-        g: dL/dz'.
-        h: the length of the step.
-
-    Example:
-        >>> step_backward(TABLEAUS["midpoint"], lambda i, dk: dk, torch.ones(1), 1.0)
-        tensor([2.5000])
-    """
+    """Compute dz of one step."""
     zero = tree.map(lambda leaf: leaf.new_zeros(()).expand(leaf.shape), g)
     count = len(tableau.b)
     ls: list[Arrays] = [zero] * count
     for i in reversed(range(count)):
         later = [tableau.a[j][i] for j in range(i + 1, count)]
-        dk = plus(zero, h, [tableau.b[i], *later], [g, *ls[i + 1 :]])
+        dk = add_scaled(zero, h, [tableau.b[i], *later], [g, *ls[i + 1 :]])
         ls[i] = stage_backward(i, dk)
-    return plus(g, 1, (1,) * count, ls)
+    return add_scaled(g, 1, (1,) * count, ls)

@@ -58,12 +58,7 @@ def grads(params: Params, h: Features, g: Logits) -> Params:
 
 
 def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:
-    """Return E, or raise a `LayerError` if the params have none.
-
-    Example:
-        >>> matrix("scores", lf.layers.embedding.Params(torch.zeros(10, 4))).shape
-        torch.Size([10, 4])
-    """
+    """Return E, or raise a `LayerError` if the params have none."""
     weight = getattr(params, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         expected = "expected params with a weight of shape (n_embeddings, n_features)"

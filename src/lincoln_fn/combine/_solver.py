@@ -46,11 +46,9 @@ class Solver:
         z: Float[Tensor, "batch ..."],
         where: str,
     ) -> Float[Tensor, "batch ..."]:
-        """Solve z = f(z), from a first z; an example that does not converge raises a `LayerError`.
-
-        Where no number can be read, as in a compiled step, all steps are taken, and such an example
-        becomes nan.
-        """
+        """Solve z = f(z), from a first z; raise an error if an example does not converge."""
+        # Where no number can be read, as in a compiled step, all steps are taken, and such an
+        # example becomes nan.
         if z.is_meta:
             return z
         tol = 64 * torch.finfo(z.dtype).eps if self.tol is None else self.tol
@@ -65,16 +63,16 @@ class Solver:
                 changes = value - newest[0], residual - newest[1]
                 differences = [*differences, changes][-self.memory :]
             newest = value, residual
-            x = torch.where(done, x, _combined(value, residual, differences))
+            x = torch.where(done, x, _combine(value, residual, differences))
             size = residual.norm(dim=1, keepdim=True)
             done = done | (size <= tol * value.norm(dim=1, keepdim=True))
             if tol and _is_true(done.all()):
                 return x.view(z.shape)
         if tol and _is_true(~done.all()):
-            raise self._unconverged(where, size / value.norm(dim=1, keepdim=True))
+            raise self._convergence_error(where, size / value.norm(dim=1, keepdim=True))
         return (torch.where(done, x, torch.nan) if tol else x).view(z.shape)
 
-    def _unconverged(self, where: str, size: Float[Tensor, "batch 1"]) -> LayerError:
+    def _convergence_error(self, where: str, size: Float[Tensor, "batch 1"]) -> LayerError:
         example = int(size.nan_to_num(torch.inf).argmax())
         problem = f"|f(z) - z| = {size[example].item():.3g} |f(z)| in example {example}"
         mend = "raise max_steps or tol, or let the cell contract: the norm of dz'/dz below 1"
@@ -82,7 +80,7 @@ class Solver:
         return LayerError(where, f"{steps}, got {problem}; {mend}")
 
 
-def _combined(value: Rows, residual: Rows, differences: Sequence[tuple[Rows, Rows]]) -> Rows:
+def _combine(value: Rows, residual: Rows, differences: Sequence[tuple[Rows, Rows]]) -> Rows:
     """Compute z_(k+1) = f(z_k) - sum_j gamma_j F_j from the differences (F_j, R_j)."""
     if not differences:
         return value

@@ -15,12 +15,7 @@ from lincoln_fn.shapes import LayerError
 
 
 def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "length ..."] | None:
-    """Check a mask that has the first axes of a sequence, and put the axis of the steps first.
-
-    Example:
-        >>> steps_first(torch.ones(2, 5) > 0, torch.zeros(2, 5, 3), 1).shape
-        torch.Size([5, 2])
-    """
+    """Check a mask that has the first axes of a sequence, and put the axis of the steps first."""
     if mask is None:
         return None
     dim %= sequence.ndim
@@ -36,30 +31,19 @@ def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "lengt
 
 
 def steps_of(mask: Bool[Tensor, "length ..."] | None, count: int) -> Sequence[Tensor | None]:
-    """Return the mask of each step, None where there is no mask.
-
-    Example:
-        >>> steps_of(None, 2)
-        [None, None]
-    """
+    """Return the mask of each step, None where there is no mask."""
     return [None] * count if mask is None else mask.unbind(0)
 
 
 def where(mask: Bool[Tensor, ...] | None, new: Arrays, old: Arrays) -> Arrays:
-    """Return new where the mask of a step is True, and elsewhere old, or 0 if that is None.
-
-    Example:
-        >>> where(torch.tensor([True, False]), torch.ones(2, 2), None)
-        tensor([[1., 1.],
-                [0., 0.]])
-    """
+    """Return new where the mask of a step is True, and elsewhere old, or 0 if that is None."""
     if mask is None:
         return new
 
-    def chosen(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
+    def choose(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
         if leaf.shape[: mask.ndim] != mask.shape:
             shapes = f"the axes of the mask, {tuple(mask.shape)}, got {tuple(leaf.shape)}"
             raise LayerError("scan", f"expected outputs and states that begin with {shapes}")
         return torch.where(mask.view(*mask.shape, *[1] * (leaf.ndim - mask.ndim)), leaf, other)
 
-    return tree.map(chosen, new) if old is None else tree.map(chosen, new, old)
+    return tree.map(choose, new) if old is None else tree.map(choose, new, old)

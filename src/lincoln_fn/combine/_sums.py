@@ -9,7 +9,7 @@ from lincoln_fn import tree
 from lincoln_fn.layer import Arrays
 
 
-def added(first: Arrays, second: Arrays) -> Arrays:
+def add_trees(first: Arrays, second: Arrays) -> Arrays:
     """Add two trees of one structure, leaf by leaf."""
     # Most are tensors or pairs of them, for which tree.map would take several times as long.
     if isinstance(first, Tensor) and isinstance(second, Tensor):
@@ -17,5 +17,5 @@ def added(first: Arrays, second: Arrays) -> Arrays:
     if first is None and second is None:
         return None
     if type(first) is type(second) is tuple and len(first) == len(second):
-        return tuple(map(added, first, second))
+        return tuple(map(add_trees, first, second))
     return tree.map(torch.add, first, second)

@@ -16,24 +16,17 @@ from lincoln_fn.walk.visits import Record, VisitThere
 
 @record
 class Kept:
-    """What a layer that runs again keeps: tensors, and the params with their states advanced.
+    """What a layer that runs again keeps: tensors, and the params with their states advanced."""
 
-    The trained tensors in `advanced` are the caller's, so only its states take memory.
-    """
+    # The trained tensors in `advanced` are the caller's, so only its states take memory.
 
     arrays: Arrays
     advanced: Params
 
 
 def gather_uses(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Add up the gradients of all uses of part 0, whose params are the composition's.
-
-    From the last use to the first, as the walk back adds them up.
-
-    Example:
-        >>> gather_uses(lambda i, params, record: record, (), (torch.ones(1), torch.ones(1)))
-        tensor([2.])
-    """
+    """Add up the gradients of all uses of part 0, whose params are the composition's."""
+    # From the last use to the first, as the walk back adds them up.
     uses = [visit(0, params, record) for record in reversed(records)]
     return reduce(partial(tree.map, torch.add), uses)
 
@@ -44,14 +37,7 @@ def with_states(visit: VisitThere, params: Params, cache: Kept) -> Params:
 
 
 def check_mirrors(label: str, g: Arrays, y: Arrays) -> None:
-    """Check that a composition's g has the structure and the shapes of its y.
-
-    Example:
-        >>> check_mirrors("scan", torch.ones(2), (torch.ones(2), torch.ones(3)))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: scan: expected g like y, (float32[2], float32[3]), got \
-float32[2]
-    """
+    """Check that a composition's g has the structure and the shapes of its y."""
     if not tree.same_structure(g, y):
         raise LayerError(label, f"expected g like y, {brief(y)}, got {brief(g)}")
     for given, cached in zip(tree.leaves(g), tree.leaves(y), strict=True):

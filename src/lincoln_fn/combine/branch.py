@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import reduce
 
 from lincoln_fn.arguments import checked, require
-from lincoln_fn.combine._sums import added
+from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers.add import add
@@ -40,7 +40,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
     check_entries(visit.label, "the cache", cache, count + 1)
     gs, merged = visit(count, (), cache[count], g)
     results = [visit(i, entry, cache[i], gs[i]) for i, entry in enumerate(params)]
-    dx = reduce(added, [dx for dx, _ in results])
+    dx = reduce(add_trees, [dx for dx, _ in results])
     return dx, (*(record for _, record in results), merged)
 
 

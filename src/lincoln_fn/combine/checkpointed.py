@@ -13,16 +13,15 @@ from lincoln_fn.record import record
 from lincoln_fn.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
 class Kept:
-    """The input, and the params with the states advanced (None if the layer carries none).
+    """The input, and the params with the states advanced (None if the layer carries none)."""
 
-    The trained tensors in `advanced` are the caller's, so only its states take memory.
-    """
+    # The trained tensors in `advanced` are the caller's, so only its states take memory.
 
     x: Arrays
     advanced: Params
@@ -38,7 +37,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
 def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
     """Run forward again, and then backward."""
     check_cache("checkpointed", cache, Kept)
-    return visit(0, params, owned(visit.parts[0].forward(params, cache.x)[1]), g)
+    return visit(0, params, take_ownership(visit.parts[0].forward(params, cache.x)[1]), g)
 
 
 def _advance(visit: VisitThere, params: Params, cache: Kept) -> Params:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import NonNegativeInt, checked, require
-from lincoln_fn.combine._sums import added
+from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -51,7 +51,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
         behind = dx
         dx, records[i] = visit(i, params[i], cache[i], behind and behind[0])
         if dx is not None and i < count - 1:
-            dx = (dx[0], *added(dx[1:], behind[1:]))
+            dx = (dx[0], *add_trees(dx[1:], behind[1:]))
     return dx, tuple(records)
 
 
@@ -128,7 +128,7 @@ def _backward(
     gs = g if len(entries) > 1 else (g,)
     dx: list[Arrays] = [None] * len(cache.x)
     for i, g_i in zip(entries, gs, strict=True):
-        dx[i] = g_i if dx[i] is None else added(dx[i], g_i)
+        dx[i] = g_i if dx[i] is None else add_trees(dx[i], g_i)
     for i in set(range(len(dx))).difference(entries):
         dx[i] = None if cache.x[i] is None else tree.map(_zero, cache.x[i])
     return tuple(dx), ()

@@ -38,7 +38,7 @@ from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
 
 # Of z without the batch axis; None for that of x.
@@ -80,7 +80,7 @@ def back(
         return g + through
 
     u = solver.solve(f, g, f"{visit.label}: backward")
-    dx, record = visit(0, params, owned(again), u)
+    dx, record = visit(0, params, take_ownership(again), u)
     return None if dx is None else dx[0], record
 
 

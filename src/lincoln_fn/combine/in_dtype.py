@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from lincoln_fn.arguments import FloatingDtype, checked
-from lincoln_fn.combine._dtypes import cast, dtype_of, like
+from lincoln_fn.combine._dtypes import cast, cast_like, dtype_of
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache
@@ -57,12 +57,12 @@ def _back(
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Cast dparams to the dtypes of params."""
-    return like(visit(0, params, records), params)
+    return cast_like(visit(0, params, records), params)
 
 
 def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
     check_cache("in_dtype", cache, InDtypeCache)
-    return like(visit.advance(0, params, cache.cache), params, states=True)
+    return cast_like(visit.advance(0, params, cache.cache), params, states=True)
 
 
 @checked

@@ -16,8 +16,8 @@ z + h f(z), so a(t) = a(t + h) + h (df / dz)^T a(t + h). As h goes to 0,
     (d "dparams")/(dt) = -((df)/(d"params"))^T a
 
 The three are followed from t_1 back to t_0, from z(t_1), a(t_1) = g and "dparams" = 0. Then
-dx = a(t_0). z is computed anew on the way. Both z and the gradient differ from those of the steps
-forward by an error of the method.
+dx = a(t_0). z is recomputed on the way. Both z and the gradient differ from those of the forward
+steps by an error of the method.
 
 Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
 
@@ -44,7 +44,7 @@ from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, owned
+from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
@@ -140,7 +140,9 @@ def back_continuous(
         weight = times.h * times.tableau.b[i]
         if weight:
             # The sum of all dparams is the integral, so a has the weight of its stage.
-            dx, record = visit(0, params, owned(again), tree.map(lambda leaf: weight * leaf, a))
+            dx, record = visit(
+                0, params, take_ownership(again), tree.map(lambda leaf: weight * leaf, a)
+            )
             records = visit.add(record, records)
             da = tree.map(lambda leaf: -leaf / weight, times.through(dx))
         else:

@@ -41,7 +41,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, owned
+from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -54,7 +54,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[A
         moved, record = visit(i, entry, other)
         changed, other = other, _sum(visit, i, changed, moved)
         advanced.append(visit.advance(i, entry, record))
-    y = _joined((changed, other), x, dim)
+    y = _join((changed, other), x, dim)
     is_still = all(part.advance is unchanged for part in visit.parts)
     return y, Kept(y, None if is_still else tuple(advanced))
 
@@ -82,12 +82,12 @@ def back(
         moved, again = visit.parts[i].forward(params[i], other)
         before = changed - moved
         dbefore, dmoved = sum_back((before, moved), dchanged)
-        through, records[i] = visit(i, params[i], owned(again), dmoved)
+        through, records[i] = visit(i, params[i], take_ownership(again), dmoved)
         if through is not None:
             dother = dother + through
         changed, other = other, before
         dchanged, dother = dother, dbefore
-    return _joined((dother, dchanged), g, dim), tuple(records)
+    return _join((dother, dchanged), g, dim), tuple(records)
 
 
 def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
     return x
 
 
-def _joined(halves: tuple[Tensor, Tensor], like: Arrays, dim: int) -> Arrays:
+def _join(halves: tuple[Tensor, Tensor], like: Arrays, dim: int) -> Arrays:
     return torch.cat(halves, dim) if isinstance(like, Tensor) else halves
 
 

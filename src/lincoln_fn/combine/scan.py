@@ -36,14 +36,14 @@ from lincoln_fn import tree
 from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import checked
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
-from lincoln_fn.combine._sums import added
+from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine._uses import check_mirrors, gather_uses
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_axis
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, whole
+from lincoln_fn.walk.parts import check_entries, to_tuple
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 T = TypeVar("T")
@@ -51,22 +51,19 @@ T = TypeVar("T")
 
 @record
 class Ends:
-    """Stand-ins for y and the last state, without memory of their own, and what else x has.
-
-    `mask` has the axis of the steps first. `entries` is the number of entries of x, 0 for a tensor.
-    """
+    """Stand-ins for y and the last state, without memory of their own, and what else x has."""
 
     y: Arrays
     state: Arrays
-    mask: Bool[Tensor, "length ..."] | None
-    entries: int = static()
+    mask: Bool[Tensor, "length ..."] | None  # the axis of the steps first
+    entries: int = static()  # the number of entries of x, 0 for a tensor
 
 
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, dim: int, reverse: bool, has_output: bool
 ) -> tuple[Arrays, Record]:
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
-    sequence, state, mask = _unpacked(x, dim)
+    sequence, state, mask = _unpack(x, dim)
     ys, records = [], []
     steps = zip(sequence.unbind(dim), steps_of(mask, sequence.shape[dim]), strict=True)
     for x_t, mask_t in _in_order(steps, reverse):
@@ -97,10 +94,10 @@ def _back(
     steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
     for i, (g_t, mask_t) in reversed([*enumerate(_in_order(steps, reverse))]):
         g_t, ds_t = where(mask_t, g_t, None), where(mask_t, ds, None)
-        made = (g_t, ds_t) if has_output else _added_to_first(ds_t, g_t)
+        made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
         (dx_t, before), record = visit(0, uses[i], caches[i], made)
         if mask_t is not None and before is not None:
-            before = added(before, where(~mask_t, ds, None))
+            before = add_trees(before, where(~mask_t, ds, None))
         ds = before
         records = visit.add(record, records)
         dxs.append(dx_t)
@@ -122,13 +119,13 @@ def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Pa
     if visit.parts[0].advance is unchanged:
         return [params] * len(caches)
     uses = [params]
-    for cache in whole(caches)[:-1]:
+    for cache in to_tuple(caches)[:-1]:
         uses.append(visit.advance(0, uses[-1], cache))
     return uses
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, reverse: bool) -> Params:
-    sequence, state, _ = _unpacked(x, dim)
+    sequence, state, _ = _unpack(x, dim)
     return parts[0].init(key, (sequence.select(dim, -1 if reverse else 0), state))
 
 
@@ -136,7 +133,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
-def _unpacked(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
+def _unpack(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
     """Return the sequence, the first state and the mask, with the axis of the steps first."""
     is_tuple = type(x) is tuple and len(x) in (2, 3)
     sequence, state, mask = (*x, None)[:3] if is_tuple else (x, None, None)
@@ -162,7 +159,7 @@ def _first(state: Arrays) -> Tensor:
     return first
 
 
-def _added_to_first(state: Arrays, g: Tensor) -> Arrays:
+def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
     first = _first(state)
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
 

@@ -28,7 +28,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
     check_entries("tied", "params", params, 2)
     h, embedded = visit(0, params[0], x)
     h, inside = visit(1, params[1], h)
-    inner = _thawed(params[0])
+    inner = _thaw(params[0])
     n_features = matrix("tied", inner).shape[1]
     if h.shape[-1:] != (n_features,):
         got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
@@ -41,7 +41,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
     """Run the backward of the scores, the body and the embedding."""
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
-    inner = _thawed(params[0])
+    inner = _thaw(params[0])
     g, scored = visit(2, inner, cache[2], g, train=inner is params[0])
     g, inside = visit(1, params[1], cache[1], g)
     dx, embedded = visit(0, params[0], cache[0], g)
@@ -51,14 +51,14 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Add up the embedding's gradients from both of its uses."""
     embedded = visit(0, params[0], records[0])
-    if _thawed(params[0]) is params[0]:
+    if _thaw(params[0]) is params[0]:
         embedded = tree.map(torch.add, embedded, visit(2, params[0], records[2]))
     return embedded, visit(1, params[1], records[1])
 
 
-def _thawed(params: Params) -> Params:
+def _thaw(params: Params) -> Params:
     """Return the embedding's own params, which those of a frozen one contain."""
-    return _thawed(params.params) if isinstance(params, FrozenParams) else params
+    return _thaw(params.params) if isinstance(params, FrozenParams) else params
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:

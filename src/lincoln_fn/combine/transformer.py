@@ -22,7 +22,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
-from lincoln_fn.combine._completed import completed
+from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
@@ -36,6 +36,7 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_in_turn
 
@@ -104,7 +105,7 @@ def transformer_encoder_block(
     name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
         name,
-        completed(1, 2),
+        complete(1, 2),
         _attention(num_heads, style, is_causal, (0, 1)),
         _feed_forward(style),
     )
@@ -163,7 +164,7 @@ def transformer_decoder_block(
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block(name, completed(2, 4), sublayers)
+    return _block(name, complete(2, 4), sublayers)
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -193,10 +194,10 @@ def _feed_forward(style: _Style) -> Layer:
         _dropout(style),
     )
     first = (_norm(style),) if style.norm_first else ()
-    return _last(style, residual(serial(*first, _sized(*layers))))
+    return _last(style, residual(serial(*first, _serial_with_output_size(*layers))))
 
 
-def _sized(*layers: Layer) -> Layer:
+def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
         "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True
@@ -211,7 +212,7 @@ def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _with_outputs(n_out: int, layer: Layer) -> Layer:
     made = layer.composition
-    if made is not None:  # a rule, say, around the layer
+    if made is not None:  # such as a rule around the layer
         return made.rebuild(tuple(_with_outputs(n_out, part) for part in made.parts))
     init = getattr(layer.init, "function", layer.init)
     if isinstance(init, partial) and init.func is _init_features:
@@ -240,12 +241,8 @@ def _block(name: str, *layers: Layer) -> Layer:
     label = name.partition("(")[0]
     return composition(
         label, layers, there, back,
-        needs_dx=needs_dx, call=partial(_named, name=name), reads_once=True,
+        needs_dx=needs_dx, call=partial(one_part.call, name=name), reads_once=True,
     )  # fmt: skip
-
-
-def _named(parts: tuple[Layer, ...], *, name: str) -> str:
-    return name
 
 
 def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:

@@ -80,11 +80,11 @@ def _export(step: Step, state: TrainState, batch: Batch, path: str | PathLike[st
         raise LayerError("step", f"expected a new state with the old one's tensors, got {changed}")
     leaves, _ = flatten((state, batch))
     program = torch.export.export(traced.graph, tuple(leaves))
-    names = {"state": before, "batch": _named(batch)}
+    names = {"state": before, "batch": _name_inputs(batch)}
     torch.export.save(program, fspath(path), extra_files={NAMES: json.dumps(names)})
 
 
-def _named(batch: Batch) -> list[str]:
+def _name_inputs(batch: Batch) -> list[str]:
     x, target = (tree.paths(part, states=True) for part in batch)
     named = [*(f"x.{path}" for path in x), *(f"target.{path}" for path in target)]
     return [name.removesuffix(".") for name in named]

@@ -1,4 +1,4 @@
-"""Compiled functions: any pure function of two trees, such as a step of one's own, as one graph."""
+"""Compiled functions: any pure function of two trees, such as a user's own step, as one graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lincoln_fn._mends import is_constructor, is_function
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
-from lincoln_fn.compiler.trace.structures import Layouts, Structure, builder, flatten, layouts
+from lincoln_fn.compiler.trace.structures import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
@@ -22,8 +22,8 @@ from lincoln_fn.layer import Arrays
 from lincoln_fn.threads import adapt_waiting
 
 Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
-# The structure of both arguments, their tensors' layouts, the number of threads, and how precise
-# products are to be.
+# The structure of both arguments, their tensors' layouts, the number of threads, and the precision
+# of products.
 Kind: TypeAlias = tuple[Structure, Layouts, int, str]
 Builder: TypeAlias = Callable[[Sequence[Tensor]], Arrays]
 
@@ -33,8 +33,8 @@ class CompiledFunction:
 
     def __init__(self, make: Callable[[], Program]) -> None:
         self.make, self.program = make, make()
-        # By the kind of the arguments: a graph, and what puts its outputs together. A memo and no
-        # state: what it holds would be found anew.
+        # By the kind of the arguments: a graph, and the function that makes a tree of its outputs.
+        # A memo: no result depends on it.
         self.graphs: dict[Kind, tuple[Flat, Builder]] = {}
         update_wrapper(self, self.program.plain, updated=())
 
@@ -45,11 +45,9 @@ class CompiledFunction:
         return CompiledFunction, (self.make,)
 
     def __call__(self, first: Arrays, second: Arrays) -> Arrays:
-        """Run the graph for such arguments, made now if there is none.
-
-        What has no numbers, or is looked at by autograd, torch.func or a tracer, is left to the
-        function itself.
-        """
+        """Run the graph for such arguments, which is compiled if there is none."""
+        # Arguments without numbers, and those that autograd, torch.func or a tracer sees, go to the
+        # function itself.
         leaves, structure = flatten((first, second))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if any(leaf.is_meta for leaf in tensors) or not is_plain(*tensors):
@@ -57,7 +55,7 @@ class CompiledFunction:
         kind = structure, layouts(leaves), torch.get_num_threads(), precision()
         if kind not in self.graphs:
             made, of_result = graph_of(self.program, first, second)
-            self.graphs[kind] = made.run, builder(of_result)
+            self.graphs[kind] = made.run, make_builder(of_result)
         adapt_waiting()
         run, build = self.graphs[kind]
         with torch.no_grad():
@@ -66,23 +64,21 @@ class CompiledFunction:
 
 
 def is_pure(whole: object) -> bool:
-    """Tell whether an object can be compiled as a function of two arguments.
-
-    Example:
-        >>> is_pure(lambda state, batch: (state, batch)), is_pure(lf.relu), is_pure(torch.relu)
-        (True, False, False)
-    """
+    """Return whether an object can be compiled as a function of two arguments."""
     if not is_function(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
         return False
     try:
         inspect.signature(whole).bind(None, None)
-    except (TypeError, ValueError):  # of another number of arguments, or of none that are known
+    except (
+        TypeError,
+        ValueError,
+    ):  # it takes another number of arguments, or its signature is not known
         return False
     return True
 
 
 def of_function(function: Pure) -> Program:
-    """Say how a function is traced."""
+    """Describe how a function is traced."""
 
     def pure(first: Arrays, second: Arrays) -> tuple[Arrays, Tensor]:
         leaves, _ = flatten((first, second))

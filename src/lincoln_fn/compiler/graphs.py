@@ -1,4 +1,4 @@
-"""A program's graph: traced, rewritten, and compiled by Inductor or found on disk."""
+"""A program's graph: traced, rewritten, and compiled by Inductor or loaded from disk."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch import Tensor
 
 from lincoln_fn._waiting import waiting
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.inductor.cache_folder import trusted_cache
+from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Made
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
 from lincoln_fn.compiler.trace.structures import Structure, flatten
-from lincoln_fn.compiler.trace.tracing import Program, Traced, guarded, write_down
+from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.threads import one_thread_if
 
-# Inductor's settings, and the mode in which a program is traced, are those of the whole process.
+# A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
 
 
 def graph_of(
     program: Program, first: Arrays, second: Arrays, *, donated: int = 0
 ) -> tuple[Made, Structure]:
-    """Compile a program for arguments like those given, or find its graph on disk."""
+    """Compile a program for arguments like those given, or load its graph from disk."""
     with _ONE_AT_A_TIME:
         return _graph_of(program, first, second, donated)
 
@@ -44,12 +44,12 @@ def _graph_of(
     has_one_thread = is_small(traced.graph)
     try:
         with one_thread_if(has_one_thread):
-            made = _found_or_compiled(program, traced, donated)
+            made = _find_or_compile(program, traced, donated)
     except LayerError:
         raise
     except Exception as error:
         made = _as_it_is(program, first, second, error)
-    run = _restrided(made.run, traced.inputs)
+    run = _restride(made.run, traced.inputs)
     threads = torch.get_num_threads()
     if has_one_thread and threads > 1:
         run = _with_one_thread(run, threads)
@@ -69,34 +69,34 @@ def _with_one_thread(run: Flat, threads: int) -> Flat:
     return run_with_one
 
 
-def _found_or_compiled(program: Program, traced: Traced, donated: int) -> Made:
-    with trusted_cache():
+def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
+    with use_trusted_cache():
         with waiting(f"looking for the compiled {program.where} on disk"):
             note = disk_cache.note_on(traced, donate=donated > 0)
             made = disk_cache.find(note)
         if made is None:
             later = "once; later runs find it on disk" if note else "once a process"
             with waiting(f"compiling the {program.where}, {later}"):
-                made = _compiled(guarded(program, traced), donated)
+                made = _compile(guard(program, traced), donated)
             disk_cache.keep(note, made)
     return made
 
 
-def _restrided(run: Flat, inputs: Sequence[Tensor]) -> Flat:
-    """Give axes of one entry the strides that the graph was traced with: kernels look at them."""
+def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
+    """Give axes of one entry the strides that the graph was traced with: kernels check them."""
     narrow = [(i, x.shape, x.stride()) for i, x in enumerate(inputs) if 1 in x.shape]
 
-    def restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
+    def run_restrided(leaves: list[Tensor]) -> Sequence[Tensor]:
         for i, shape, stride in narrow:
             if leaves[i].stride() != stride:
                 leaves[i] = leaves[i].as_strided(shape, stride)
         return run(leaves)
 
-    return restrided if narrow else run
+    return run_restrided if narrow else run
 
 
 def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
-    """Run a program as it is, and warn, where compiling failed: without a C++ compiler, say."""
+    """Run a program uncompiled, and warn: compiling failed, for example without a C++ compiler."""
     reason, *output = f"{type(error).__name__}: {error}".strip().splitlines()
     refused = next((line.strip() for line in output if "error: " in line), None)
     mend = (
@@ -119,7 +119,7 @@ def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception)
     return Made(run, None)
 
 
-def _compiled(traced: Traced, donated: int) -> Made:
+def _compile(traced: Traced, donated: int) -> Made:
     fates = donate(traced, donated) if donated else None
     for rewrite in PASSES:
         rewrite(traced.graph)

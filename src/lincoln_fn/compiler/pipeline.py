@@ -17,17 +17,17 @@ from lincoln_fn.compiler.passes import (
     views,
 )
 
-# A donated state is put into the graph before, by donation.py: it looks for products.
+# Before these, donation.py puts a donated state into the graph: it looks for products.
 PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
     pooling.rewrite,
-    # After pooling, whose functions it looks for.
+    # After pooling: it looks for pooling's functions.
     pooled_convolution.rewrite,
-    # Before products, which its own products go on to.
+    # Before products, which replaces its products, too.
     lstm.rewrite,
     products.rewrite,
     scalars.rewrite,
-    # After pooling, which leaves some of torch's kernels in place.
+    # After pooling, which replaces some of these operations itself.
     torch_kernels.rewrite,
-    # Last, for the others change strides.
+    # Last, because the others change strides.
     views.rewrite,
 )

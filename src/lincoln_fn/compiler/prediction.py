@@ -11,7 +11,7 @@ from lincoln_fn.layer import Layer
 
 
 def of_prediction(layer: Layer) -> Program:
-    """Say how a prediction is traced: the faster layer's, and its errors as the layer's own."""
+    """Describe a prediction: the faster layer is traced, and errors are those of the layer."""
     return attrs.evolve(
         of_function(fast(layer).predict),
         name=str(layer),

@@ -11,30 +11,29 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import without_shared_memory
+from lincoln_fn._spent import copy_shared
 from lincoln_fn._transformed import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.inductor.guards import Fits, fits_like
-from lincoln_fn.compiler.passes.donation import Flat, Handover, handover
-from lincoln_fn.compiler.trace.structures import Structure, builder, flatten, layouts
+from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
+from lincoln_fn.compiler.trace.structures import Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.step import Step, total_of
 from lincoln_fn.train import TrainState
 
-# What a graph depends on beside its tensors: a batch's structure, None for two tensors; the number
-# of threads; and how precise products are to be.
+# What a graph depends on beside its tensors: the structure of a batch, None for two tensors; the
+# number of threads; and the precision of products.
 Told: TypeAlias = tuple[Structure | None, int, str]
 
 
 @attrs.frozen(eq=False)
 class Compiled:
-    """A graph, and what hands a donated state's memory over to the next.
+    """A graph, and what hands a donated state's memory over to the next."""
 
-    `build` puts the state that it makes together. `after` remembers the graphs for these states in
-    turn: which batches and states fit, and what else each depends on.
-    """
+    # `build` puts the new state together. `after` remembers the graphs for these states in turn:
+    # which batches and states fit, and what else each depends on.
 
     run: Flat
     build: Callable[[Sequence[Tensor]], TrainState]
@@ -44,13 +43,11 @@ class Compiled:
 
 @attrs.frozen(eq=False)
 class CompiledRun:
-    """The bare step, compiled.
+    """The bare step, compiled."""
 
-    It remembers a graph for each kind of arguments, and of each state that a graph has made, until
-    it is used or gone, its tensors in a row. These are memos and no state: what they hold would be
-    found anew, so no result depends on the calls before, only the time does. A pickle leaves them
-    out.
-    """
+    # It remembers a graph for each kind of arguments, and the flat tensors of each state that a
+    # graph has made, until the state is used or freed. These are memos: a result does not depend on
+    # the calls before, only the time does. A pickle leaves them out.
 
     step: Step
     graphs: dict[Hashable, Compiled] = attrs.field(factory=dict, init=False)
@@ -62,14 +59,14 @@ class CompiledRun:
         return CompiledRun, (self.step,)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
-        """Take a step by the graph for such arguments, made now if there is none."""
+        """Take a step by the graph for such arguments, which is compiled if there is none."""
         of_batch, structure = _in_a_row(batch)
         told = structure, torch.get_num_threads(), precision()
         leaves, before = self.made.pop(state, ([], None))
         if self.step.donate and _share_memory(leaves):
             before = None
         graph = None
-        # Tensors that autograd or torch.func sees do not fit, but those with a tangent alone do.
+        # Tensors that autograd or torch.func sees do not fit, except for those with only a tangent.
         if before is not None and not is_forward_mode():
             for fits, of, after in before.after:
                 if of == told and fits(*of_batch, *leaves):
@@ -80,15 +77,15 @@ class CompiledRun:
             if is_transformed(*tensors_in((leaves, of_batch))):
                 return self.step.run(state, batch)
             if self.step.donate:
-                leaves = without_shared_memory(leaves)
+                leaves = copy_shared(leaves)
             kind = of_state, layouts(leaves), layouts(of_batch), told
             graph = self.graphs.get(kind)
             if graph is None:
-                graph = self.graphs[kind] = _compiled(self.step, state, batch)
+                graph = self.graphs[kind] = _compile(self.step, state, batch)
             if before is not None:
                 before.after.append((fits_like([*of_batch, *leaves]), told, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
-        # The graph cannot raise an error, but makes the value nan: the step itself says why.
+        # The graph cannot raise an error, but makes the value nan. The step itself then raises it.
         if not math.isfinite(total_of(value).item()):
             return self.step.pure(state, batch)
         if graph.hand_over is not None:
@@ -103,17 +100,17 @@ def _share_memory(leaves: Sequence[Tensor]) -> bool:
 
 
 def _in_a_row(batch: Batch) -> tuple[list[Tensor], Structure | None]:
-    """List a batch's tensors; of two, as most are, without asking for the structure."""
+    """List a batch's tensors; for two tensors, the usual case, without looking for a structure."""
     x, target = batch
     if type(x) is Tensor and type(target) is Tensor:
         return [x, target], None
     return flatten(batch)
 
 
-def _compiled(step: Step, state: TrainState, batch: Batch) -> Compiled:
+def _compile(step: Step, state: TrainState, batch: Batch) -> Compiled:
     leaves, _ = flatten(state)
     made, structure = graph_of(
         of_step(step), state, batch, donated=len(leaves) if step.donate else 0
     )
-    hand_over = None if made.fates is None else handover(made.fates, leaves)
-    return Compiled(made.run, builder(structure), hand_over)
+    hand_over = None if made.fates is None else make_handover(made.fates, leaves)
+    return Compiled(made.run, make_builder(structure), hand_over)

@@ -37,9 +37,9 @@ from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import owned
+from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import records
-from lincoln_fn.walk.visits import summed
+from lincoln_fn.walk.visits import sum_uses
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
 
 def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the tangents of dparams, from a dual cache and a dual g."""
-    return records(_TANGENTS, net, params, owned(cache), g)
+    return records(_TANGENTS, net, params, take_ownership(cache), g)
 
 
 def _leaf(
@@ -205,5 +205,5 @@ def _untrained(layer: Layer, path: str, params: Params) -> Params:
 
 
 _TANGENTS: Final = BackWalker(
-    _leaf, skip=_untrained, owns_cache=True, gather=Composition.gathered, add=summed
+    _leaf, skip=_untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
 )

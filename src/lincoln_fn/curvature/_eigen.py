@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine._dtypes import like
+from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.curvature.kfac_factors import Factors
 from lincoln_fn.layers import dense
 from lincoln_fn.layers._normalisation import widened
@@ -48,4 +48,4 @@ def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: dense.Params o
     rows = u_a @ scaled @ u_b.mT
     weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
     shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
-    return like(evolve(d, weight=shaped, bias=bias), d)
+    return cast_like(evolve(d, weight=shaped, bias=bias), d)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from lincoln_fn.fastpath import fast
-from lincoln_fn.fastpath.rearranged import rearranged
+from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.layer import Layer, map_layers, unbound
 from lincoln_fn.layers import dense, group_norm, lstm, silu
 from lincoln_fn.rules.backpropagation import with_true_gradient
@@ -30,7 +30,7 @@ def fast_for_forward_mode(net: Layer) -> Layer:
     def faster(layer: Layer) -> Layer:
         return layer if unbound(layer.forward) in _FORMULAS else fast(layer)
 
-    return map_layers(faster, rearranged(with_true_gradient(net)))
+    return map_layers(faster, rearrange(with_true_gradient(net)))
 
 
 def fast_for_columns(net: Layer) -> Layer:
@@ -47,4 +47,4 @@ def fast_for_columns(net: Layer) -> Layer:
     def faster(layer: Layer) -> Layer:
         return fast(layer) if unbound(layer.forward) is dense.forward else layer
 
-    return map_layers(faster, rearranged(with_true_gradient(net)))
+    return map_layers(faster, rearrange(with_true_gradient(net)))

@@ -1,4 +1,4 @@
-"""A number that stands for the bits of some tensors."""
+"""A checksum of the bits of some tensors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ from torch import Tensor
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """Compute a number that differs, in all likelihood, if a bit of some tensors does.
-
-    Args:
-        tensors: of any dtype, on any device.
-
-    Returns:
-        An int64.
-
-    Example:
-        >>> checksum([torch.tensor(0.0)]) == checksum([torch.tensor(-0.0)])
-        False
-    """
+    """Compute a number that almost certainly changes if a bit of the tensors changes."""
     digest = blake2b(digest_size=8)
     for tensor in tensors:
         numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

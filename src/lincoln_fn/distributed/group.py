@@ -26,14 +26,14 @@ from lincoln_fn.shapes import LayerError
 
 
 class _GroupName:
-    """Stands for a group in the name of what takes one, which must not depend on its size."""
+    """Stands for a group in the names of layers and reduces, which must not depend on its size."""
 
     def __repr__(self) -> str:
         return "group"
 
 
 GROUP: Final = _GroupName()
-# Tells what `gather` sends from what `send` does.
+# A tag: distinguishes messages of `gather` from those of `send`.
 _GATHER: Final = 1
 
 
@@ -117,7 +117,7 @@ class Group:
         result[self.rank] = own
         others = [i for i in range(self.size) if i != self.rank]
         with self.waiting():
-            # In less time than by gloo's all_gather, which hands each tensor round.
+            # Faster than gloo's all_gather, which passes each tensor from process to process.
             sends = [self._operation(dist.isend, own, i) for i in others]
             receives = [self._operation(dist.irecv, result[i], i) for i in others]
             for work in dist.batch_isend_irecv(sends + receives):
@@ -234,7 +234,7 @@ class Group:
             problem = "expected a group whose connection is open, got one after its connect() ended"
             raise LayerError("Group", f"{problem}; train within connect()") from error
         except RuntimeError as error:
-            lost = () if self.pulse is None else self.pulse.lost(self.ranks)
+            lost = () if self.pulse is None else self.pulse.find_lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
 
 

@@ -52,12 +52,10 @@ class Pulse:
         """End the thread."""
         self.ends.set()
 
-    def lost(self, ranks: Collection[int]) -> tuple[int, ...]:
-        """Return those of some ranks that no longer beat; it takes some seconds.
-
-        All processes get the answer that the first one found. The store is kept by rank 0, unless
-        torchrun keeps it: if it is gone before anyone was called lost, so is rank 0.
-        """
+    def find_lost(self, ranks: Collection[int]) -> tuple[int, ...]:
+        """Return those of some ranks that no longer beat; it takes some seconds."""
+        # All processes get the answer of the first one. Rank 0 keeps the store, unless torchrun
+        # does: if the store is gone before anyone was declared lost, so is rank 0.
         try:
             silent = self._silent(ranks)
             if not silent:
@@ -70,13 +68,13 @@ class Pulse:
         return self.told[0]
 
     def _hear(self, lost: bytes) -> None:
-        """Remember who is lost, and tell so, for the process that keeps the store."""
+        """Record who is lost, and confirm it to the process that keeps the store."""
         if not self.told:
             self.told.append(tuple(map(int, lost.split())))
             self.store.set(f"told/{self.rank}", "")
 
     def _wait_until_told(self, ranks: set[int]) -> None:
-        """Keep the store until the others have read in it who is lost."""
+        """Keep the store until the others have confirmed that they know who is lost."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if self.store.check([f"told/{rank}" for rank in ranks]):
@@ -99,15 +97,7 @@ class Pulse:
 
 
 def store_of_attempt(rank: int, wait: timedelta) -> PrefixStore:
-    """Connect to the store that torchrun or rank 0 keeps.
-
-    Args:
-        rank: of this process.
-        wait: for how long at most.
-
-    Returns:
-        What this attempt to run has in the store; torchrun counts its restarts.
-    """
+    """Connect to the store of torchrun or rank 0, for this attempt: torchrun counts restarts."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(
         address, port,
@@ -123,14 +113,7 @@ def _is_kept_by_rank_0() -> bool:
 
 
 def start(rank: int) -> Pulse:
-    """Begin to beat, in a connection of its own to the store.
-
-    Args:
-        rank: of this process.
-
-    Returns:
-        The pulse, which `stop` ends.
-    """
+    """Begin to beat, in a connection of its own to the store, until `stop`."""
     store = PrefixStore("pulse", store_of_attempt(rank, timedelta(seconds=30)))
     pulse = Pulse(rank, store, rank == 0 and _is_kept_by_rank_0())
     threading.Thread(target=pulse.beat, daemon=True).start()

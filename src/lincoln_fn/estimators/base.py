@@ -39,10 +39,7 @@ _FUNCTIONS: Final = ("net", "loss", "optimizer", "net_")
 
 
 class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no types
-    """A network, a loss and an optimizer with scikit-learn's interface.
-
-    `NetClassifier` and `NetRegressor` say what the arguments mean.
-    """
+    """A network with scikit-learn's interface; the subclasses document the arguments."""
 
     def __init__(
         self,
@@ -91,7 +88,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         if goes_on:
             if not _are_alike(state, self.state_):
                 problem = "expected to go on with the net, optimizer and kind of data fitted before"
-                mend = "fit with warm_start=False to begin anew"
+                mend = "fit with warm_start=False to start again"
                 raise ValueError(f"{name}: {problem}, got others; {mend}")
             # Steps count from 0 again, so that epochs are whole if there are fewer examples now;
             # the order of the data is drawn from a key that no call before had.

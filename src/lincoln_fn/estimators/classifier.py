@@ -61,7 +61,7 @@ def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if _kind(loss) not in known:
         mend = f"a loss that does is one of {', '.join(known)}"
-        raise AttributeError(f"NetClassifier: {loss} tells of no probabilities; {mend}")
+        raise AttributeError(f"NetClassifier: {loss} defines no probabilities; {mend}")
     return known[_kind(loss)]
 
 
@@ -122,12 +122,12 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
                 not have an output for each class.
             TypeError: if X is sparse.
         """
-        x, labels = self._checked(X, y, reset=True)
+        x, labels = self._check(X, y, reset=True)
         classes = unique_labels(labels)
         goes_on = self._goes_on()
         if goes_on and not np.array_equal(classes, self.classes_):
             problem = f"expected the classes fitted before, {self.classes_}, to go on with"
-            mend = "fit with warm_start=False to begin anew"
+            mend = "fit with warm_start=False to start again"
             raise ValueError(f"NetClassifier: {problem}, got {classes}; {mend}")
         return self._learn(x, labels, classes, epochs=self.epochs, goes_on=goes_on)
 
@@ -159,7 +159,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         if goes_on and not np.array_equal(known, self.classes_):
             problem = f"expected the classes of the first call, {self.classes_}"
             raise ValueError(f"NetClassifier: {problem}, got {known}")
-        x, labels = self._checked(X, y, reset=not goes_on)
+        x, labels = self._check(X, y, reset=not goes_on)
         return self._learn(x, labels, known, epochs=1, goes_on=goes_on)
 
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
@@ -226,7 +226,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         p: Array = np.exp(self.predict_log_proba(X))
         return p
 
-    def _checked(
+    def _check(
         self,
         X: Any,  # noqa: N803  # Any: of sklearn
         y: Any,

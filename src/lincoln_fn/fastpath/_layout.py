@@ -1,7 +1,7 @@
 """The memory layout in which the CPU's kernels over planes are fastest: channels-last.
 
-In it a vector register holds neighbouring channels. Max-pooling takes a tenth of the time, a
-convolution half. With fewer channels than four it does not pay.
+With this layout a vector register holds neighbouring channels. Max-pooling takes a tenth of the
+time, a convolution half. With fewer than four channels nothing is gained.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def channels_last(x: Tensor, channels: int | None = None) -> Tensor:
-    """Copy (batch, channels, height, width) into that layout, if x or y has enough channels."""
+    """Copy (batch, channels, height, width) to channels-last, if x or y has enough channels."""
     if not _pays(x, channels):
         return x
-    if x.shape[1] == 1:  # the same layout already, which only the strides have to tell
+    if x.shape[1] == 1:  # the layout is the same already; only the strides have to say so
         return x.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 

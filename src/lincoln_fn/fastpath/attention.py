@@ -1,12 +1,12 @@
 """Attention by ATen's flash kernel, which keeps no weights and computes them block by block.
 
-In an eager step of gpt-pico the heads take half of the formula's time, and the step 0.87 of its.
-The kernel is for a batch of sequences on the CPU without a mask and without dropout. It knows no
-derivative of its own backward pass, so autograd and torch.func get the formula.
+In an eager step of gpt-pico, the heads take half of the time that they take with the formula, and
+the step 0.87. The kernel is for a batch of sequences on the CPU without a mask and without dropout.
+Its backward pass has no derivative, so autograd and torch.func get the formula.
 
-A compiled step gets the formula too. From contiguous heads, and with ATen's backward pass of
-softmax, Inductor computes it faster than the kernel does in a small network. Without these two, a
-step of gpt-pico takes 1.4 of the time.
+A compiled step gets the formula, too. In a small network, Inductor's code for it is faster than the
+kernel, if the heads are contiguous, and the backward pass of softmax is ATen's. Without these two,
+a step of gpt-pico takes 1.4 of the time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class KernelCache:
     is_causal: bool = static()
 
 
-def _copied_heads(x: Sequence, num_heads: int) -> _heads.Heads:
+def _copy_heads(x: Sequence, num_heads: int) -> _heads.Heads:
     return _heads.split_heads(x, num_heads).contiguous()
 
 
@@ -50,7 +50,7 @@ def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
 
 
 _backward_by_formula: Final = partial(
-    _heads.backward, split=_copied_heads, softmax_backward=_softmax_backward
+    _heads.backward, split=_copy_heads, softmax_backward=_softmax_backward
 )
 
 
@@ -62,7 +62,7 @@ def forward(
     query, key, value, mask = x
     if params is not None or mask is not None or not _supports(query, key, value):
         return _heads.forward(
-            params, x, num_heads=num_heads, p=p, is_causal=is_causal, split=_copied_heads
+            params, x, num_heads=num_heads, p=p, is_causal=is_causal, split=_copy_heads
         )
     q, k, v = (_heads.split_heads(part, num_heads) for part in (query, key, value))
     y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, is_causal)

@@ -1,10 +1,10 @@
-"""Which products of float32 a compiled step may compute in bfloat16, as torch is set now.
+"""Which products of float32 a compiled step may compute in bfloat16, by torch's setting.
 
-`torch.set_float32_matmul_precision("medium")` allows it. Torch then hands such products to oneDNN,
-which computes them in bfloat16 on a processor with AMX. An AMD processor, from Zen 4 on, has
-vectors of bfloat16 instead, and oneDNN uses these only for factors that are bfloat16 already. There
-the factors of a large product are cast. With the casts it takes a half to nine tenths of the time.
-Measured on a Zen 4.
+`torch.set_float32_matmul_precision("medium")` allows it. Torch then computes such products by
+oneDNN, in bfloat16 on a processor with AMX. AMD processors, from Zen 4 on, have vectors of bfloat16
+instead, and oneDNN uses them only if the factors are bfloat16 already. So the factors of a large
+product are cast there. With the casts, the product takes a half to nine tenths of the time, on a
+Zen 4.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lincoln_fn.fastpath.processor import is_amd_with
 
-# Multiply-adds from which on, and rows and columns from which on, the casts cost less than they
+# With at least so many multiply-adds, and rows and columns, the casts take less time than they
 # save.
 _LEAST: Final = 2**24
 _SIDE: Final = 64
 
-# Of the machine, and the same as long as the process runs.
+# A memo: the machine does not change while the process runs.
 HERE: Final = is_amd_with("avx512_bf16")
 
 

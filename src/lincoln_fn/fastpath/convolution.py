@@ -1,11 +1,11 @@
 """Convolution by ATen's pair of kernels, planes in channels-last layout.
 
-Zeros that are as many before as after are left to the kernel, which pads by leaving terms out. Most
-of what is gained is dW, for which the formula runs a convolution whose kernel is as large as g.
+Equal numbers of zeros before and after are padded by the kernel, which leaves out their terms. Most
+time is gained for dW: the formula runs a convolution whose kernel is as large as g.
 
 On one thread of a Zen 5, forward and backward take 0.6 of the formula's time over lines, 0.75 over
-planes of 32 channels, a quarter where each channel is a group, and as long over volumes and for one
-channel. A step of lenet-8 takes 1 / 1.28 of its time, one of lenet-128 1 / 1.48. Transposed
+planes of 32 channels, a quarter if each channel is a group, and the same time over volumes and for
+one channel. A step of lenet-8 takes 1 / 1.28 of its time, one of lenet-128 1 / 1.48. Transposed
 convolution, which is rarer, took 0.6 to 0.7 of its time, and has no row.
 """
 
@@ -41,7 +41,7 @@ class Arguments(NamedTuple):
 
 @record
 class Cache:
-    """The input that the kernel ran over, how, and what was padded before it: () if nothing."""
+    """The kernel's input and its steps, and the padding that was added before: () if none."""
 
     x: Float[Tensor, "*batch in_channels *padded"]
     arguments: Arguments = static()
@@ -59,7 +59,7 @@ def forward(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> tuple[Tensor, Cache]:
-    """Compute what the formula does, padding where the kernel does not."""
+    """Compute what the formula does; pad first what the kernel cannot pad."""
     check_input("conv", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv", weight), weight.ndim - 2
@@ -76,19 +76,19 @@ def forward(
     arguments = Arguments(steps, within, dilations, False, nothing, groups)
     _conv.check_fit(layer, x, weight, params.bias, len(weight), positions(x, weight, arguments))
     x = _in_layout(x, weight)
-    y = torch.convolution(_batched(x, weight), weight, params.bias, *arguments)
+    y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
     return y if x.ndim == weight.ndim else y[0], Cache(x, arguments, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx, dW and db by one call of the kernel."""
     dx, *dparams = _gradients(params, cache, g, dx=True, dparams=True)
-    return _folded(cache, dx), Params(*dparams)
+    return _fold(cache, dx), Params(*dparams)
 
 
 def input_grad(params: Params, cache: Cache, g: Tensor) -> Tensor:
     """Compute dx alone."""
-    return _folded(cache, _gradients(params, cache, g, dx=True, dparams=False)[0])
+    return _fold(cache, _gradients(params, cache, g, dx=True, dparams=False)[0])
 
 
 def grads(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -99,7 +99,7 @@ def grads(params: Params, cache: Cache, g: Tensor) -> Params:
 def _gradients(
     params: Params, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
 ) -> tuple[Any, Any, Any]:  # Any: the caller knows which are tensors
-    """Run the backward kernel for what is wanted; the rest is None."""
+    """Run the backward kernel for the wanted gradients; the others are None."""
     check_params("conv", params, Params)
     weight = params.weight
     layer = _conv.named("conv", weight)
@@ -109,13 +109,13 @@ def _gradients(
     check_cotangent(layer, g, x, (*x.shape[: 1 - weight.ndim], len(weight), *sizes))
     wanted = (dx, dparams, dparams and params.bias is not None)
     of_x, dweight, dbias = torch.ops.aten.convolution_backward(
-        _in_layout(_batched(g, weight), weight), _batched(x, weight), weight, [len(weight)],
+        _in_layout(_add_batch(g, weight), weight), _add_batch(x, weight), weight, [len(weight)],
         *arguments, wanted,
     )  # fmt: skip
     return of_x if of_x is None or x.ndim == weight.ndim else of_x[0], dweight, dbias
 
 
-def _folded(cache: Cache, dx: Tensor) -> Tensor:
+def _fold(cache: Cache, dx: Tensor) -> Tensor:
     """Fold dx of the padded input back onto x."""
     return fold(dx, cache.amounts, cache.mode) if cache.amounts else dx
 
@@ -128,12 +128,12 @@ def positions(x: Tensor, weight: Tensor, arguments: Arguments) -> Sizes:
     return _conv.fits(padded, weight, geometry)
 
 
-def _batched(x: Tensor, weight: Tensor) -> Tensor:
+def _add_batch(x: Tensor, weight: Tensor) -> Tensor:
     return x if x.ndim == weight.ndim else x[None]
 
 
 def _in_layout(x: Tensor, weight: Tensor) -> Tensor:
-    """Give x, or g, the layout in which the kernels are fastest."""
+    """Copy x, or g, to the layout in which the kernels are fastest."""
     return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
 
 

@@ -1,4 +1,4 @@
-"""Dense layers by the faster library: `product.py` chooses how each product is computed."""
+"""Dense layers by the faster library, which `product.py` chooses for each product."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Faster losses on labels, and `fast_loss`, which puts them in place of the formulas.
+"""Faster losses on labels, and `fast_loss`, which uses them in place of the formulas.
 
-Where nothing is weighted or ignored, no weight of 1 is made for each example, and gradients are
-made in place. Everything else, what is refused too, is left to the formula. A prediction whose
-classes are contiguous in memory, such as a dense layer's output behind `permute`, is read as rows,
-(N, C, ...) as (N ..., C): its gradient is contiguous there too, and the dense layer's products read
-it as one matrix, in a compiled step too.
+Without weights and ignored labels, no tensor of weights 1 is made, and gradients are computed in
+place. The formula does everything else, wrong arguments included. A prediction whose classes are
+contiguous in memory, such as a dense layer's output after `permute`, is read as rows, (N, C, ...)
+as (N ..., C). Then the classes of its gradient are contiguous, too, and the dense layer's products
+read it as one matrix, also in a compiled step.
 
 Forward and backward on one thread of a Zen 5 take 1 / 1.6 of the formula's time for
 `softmax_cross_entropy` of (128, 10), 1 / 1.3 of (1024, 65), and 1 / 2.4 for `nll` of either. A step
@@ -38,7 +38,7 @@ from lincoln_fn.record import record, static
 
 @record
 class Picked:
-    """The log-probabilities z and the labels c, of which each counts 1."""
+    """The log-probabilities z and the labels c, each of weight 1."""
 
     z: Tensor
     index: Tensor
@@ -55,7 +55,7 @@ class Rows:
 @unless_transformed(nll_formula)
 def nll_forward(z: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
-    index = _plain_labels("nll", z, target, **options)
+    index = _read_plain_labels("nll", z, target, **options)
     if index is None:
         return nll_formula(z, target, **options)
     return -z.gather(1, index).squeeze(1), Picked(z, index)
@@ -72,7 +72,7 @@ def nll_backward(cache: Picked, dl: Cotangent) -> Tensor:
 
 @unless_transformed(softmax_formula)
 def softmax_forward(x: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Cache]:
-    """Compute l = -log p_c, by rows where the classes are contiguous in memory."""
+    """Compute l = -log p_c, by rows if the classes are contiguous in memory."""
     if x.ndim < 3 or x.stride(1) != 1:
         return _of_examples(x, target, **options)
     moved = x.movedim(1, -1)
@@ -91,7 +91,7 @@ def _of_examples(
 ) -> tuple[Tensor, Cache]:
     index = None
     if not label_smoothing and (target.shape != x.shape or not target.is_floating_point()):
-        index = _plain_labels("softmax_cross_entropy", x, target, **options)
+        index = _read_plain_labels("softmax_cross_entropy", x, target, **options)
     if index is None:
         return softmax_formula(x, target, label_smoothing=label_smoothing, **options)
     z = torch.log_softmax(x, 1)
@@ -110,10 +110,10 @@ def softmax_backward(cache: Picked | Rows, dl: Cotangent) -> Tensor:
     return p.scatter_(1, cache.index, p_c_minus_1).mul_(per_example(dl, 1))
 
 
-def _plain_labels(
+def _read_plain_labels(
     name: str, z: Tensor, target: Tensor, *, weight: Weights | None, ignore_index: int
 ) -> Tensor | None:
-    """Read the labels c, each with weight 1; None where the formula is to read them."""
+    """Read the labels c, each of weight 1; None if the formula has to read them."""
     if weight is not None:
         return None
     index = label_column(name, z, target)
@@ -123,12 +123,12 @@ def _plain_labels(
 
 
 def _count(formula: Callable[[Cache], Tensor | None], cache: Cache) -> Tensor | None:
-    """Compute what a mean divides by; None for the number of examples."""
+    """Compute the divisor of a mean; None for the number of examples."""
     cache = cache.cache if isinstance(cache, Rows) else cache
     return None if isinstance(cache, Picked) else formula(cache)
 
 
-# By the forward and backward of a formula, its faster ones.
+# By a formula's forward and backward, the faster functions.
 _TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
     (nll_formula, nll_formula_backward): (nll_forward, nll_backward),
     (softmax_formula, softmax_formula_backward): (softmax_forward, softmax_backward),
@@ -136,15 +136,9 @@ _TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
 
 
 def fast_loss(loss: Loss) -> Loss:
-    """Make the same loss of faster functions: the same value and gradient.
-
-    It takes predictions of all values: that they are probabilities, say, is not checked. A loss
-    whose functions are a user's own stays as it is.
-
-    Example:
-        >>> fast_loss(lf.losses.nll()), fast_loss(lf.losses.mse())
-        (nll(), mse())
-    """
+    """Make the same loss of faster functions: the same value and gradient."""
+    # Whether predictions are probabilities is not checked, for example. A loss with a user's own
+    # functions is not changed.
     parts = parts_of(loss)
     if parts:
         faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}
@@ -152,7 +146,7 @@ def fast_loss(loss: Loss) -> Loss:
     formula = formula_of(loss)
     if formula is None:
         return loss
-    if formula.check is not None:  # which reads all values, and would be made in every step
+    if formula.check is not None:  # the check reads all values, and would run in every step
         formula = attrs.evolve(formula, check=None)
         loss = loss_of(loss.name, formula)
     own = unbound(formula.forward), formula.backward

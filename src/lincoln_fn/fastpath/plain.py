@@ -1,4 +1,4 @@
-"""Who sees what is computed: the caller alone, a transform or tracer, another process."""
+"""Whether autograd, torch.func or a tracer sees what is computed, or another process runs it."""
 
 from __future__ import annotations
 

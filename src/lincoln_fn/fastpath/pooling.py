@@ -1,12 +1,12 @@
 """Pooling over planes by ATen's kernels, in channels-last layout.
 
-They read each window where it is, while the formulas copy all windows first. On one thread of a
-Zen 5, forward and backward take 0.14 to 0.2 of the formula's time for max-pooling and 0.43 for
-average pooling of (32, 64, 28, 28). A step of lenet-128 takes 1 / 2.2 of its time. Lines, volumes
-and adaptive pooling gained less than a factor of 2, and are left to the formulas.
+They read each window in place; the formulas copy all windows first. On one thread of a Zen 5,
+forward and backward take 0.14 to 0.2 of the formula's time for max-pooling and 0.43 for average
+pooling of (32, 64, 28, 28). A step of lenet-128 takes 1 / 2.2 of its time. Lines, volumes and
+adaptive pooling gained less than a factor of 2, and are left to the formulas.
 
-`lp_pool` has no row. The powers of x itself, as ATen's kernels could add them up, overflow or
-vanish where the formula, which divides by each window's largest element first, does not.
+`lp_pool` has no row. ATen's kernels could add up powers of x, but these may overflow or underflow.
+The formula divides by each window's largest element first.
 """
 
 from __future__ import annotations
@@ -92,17 +92,15 @@ def avg_pool_backward(
 
 
 def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
-    """List what ATen's kernels take after the tensors."""
+    """List the arguments of ATen's kernels after the tensors."""
     kernel_size, stride, padding, _, ceil_mode = cache.window
     more = cache.count_include_pad, cache.divisor_override
     return kernel_size, stride, padding, ceil_mode, *more
 
 
 def _supports(window: Window) -> bool:
-    """Return whether ATen may pool: over planes, and every window sees some of x.
-
-    A dilated window may see only padding, of which ATen's backward writes outside of its memory.
-    """
+    """Return whether ATen may pool: over planes, and every window contains some of x."""
+    # A dilated window may contain only padding. Then ATen's backward writes outside of its memory.
     axes = zip(window.padding, window.dilation, strict=True)
     return window.n == 2 and not any(p and d > 1 for p, d in axes)
 

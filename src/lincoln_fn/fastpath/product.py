@@ -1,19 +1,19 @@
-"""Matrix products, each by the way that takes the least time here: the one file that chooses.
+"""Matrix products, each computed in the fastest way on this machine. Only this file chooses.
 
-Eager steps multiply by `linear` and `outer`. Compiled steps ask the same questions
-(`onednn_is_faster`, `goes_to_mkl`, `is_column_major`) of the products in their graph.
+Eager steps multiply by `linear` and `outer`. Compiled steps choose by the same functions
+(`onednn_is_faster`, `goes_to_mkl`, `is_column_major`) for the products in their graph.
 
-y = x W + b, and dW = x^T g. Torch leaves products in float32 to MKL. On a processor that is not
-Intel's, MKL does not use its vectors of 512 bits. There oneDNN, which torch has for convolutions,
-takes a half to nine tenths of the time of a large product. Measured on a Zen 4 and a Zen 5.
-Elsewhere, and for small products, MKL stays.
+y = x W + b, and dW = x^T g. Torch computes products in float32 by MKL. On a processor that is not
+Intel's, MKL does not use vectors of 512 bits. There oneDNN, which torch has for convolutions, takes
+a half to nine tenths of the time of a large product, on a Zen 4 and a Zen 5. On other processors,
+and for small products, MKL is used.
 
 Few columns, such as ten classes. MKL fills its vectors along a row of the product. If a row has
 fewer than 16 numbers, a b is computed as (b^T a^T)^T. For 784 features, 10 classes and 128 examples
-y takes a third to three quarters of the time so, and dW = x^T g a third to two thirds; a step of
-mlp takes 0.95. Measured on a Zen 5.
+y then takes a third to three quarters of the time, and dW = x^T g a third to two thirds; a step of
+mlp takes 0.95, on a Zen 5.
 
-A column-major W, as of a transposed matrix of torch's, has a column-major gradient.
+A column-major W, such as a transposed weight of torch's, has a column-major gradient.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.processor import is_amd_with
 
-# Multiply-adds below which a product is left to torch: of few columns, and of many.
+# With fewer multiply-adds a product is left to torch: one of few columns, and one of many.
 _LEAST: Final = 2**16
 _LEAST_OF_ONEDNN: Final = 2**22
 # How many numbers of float32 a vector holds, at most.
 VECTOR: Final = 16
-# By how much W has to be larger than x for a copy of x not to count.
+# If W is so many times as large as x, a copy of x takes little time.
 _WIDER: Final = 16
 
-# Of the machine, and the same as long as the process runs: whether MKL makes products in float32,
-# and whether oneDNN takes less time for some.
+# Memos of the machine, which does not change while the process runs: whether MKL computes products
+# in float32, and whether oneDNN takes less time for some.
 MKL: Final = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
 HERE: Final = MKL and is_amd_with("avx512_f")
 
@@ -48,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
     if is_narrow(x, weight.mT) and is_plain(x, weight, bias):
-        product = _transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
+        product = _multiply_transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
         product = product.view(*x.shape[:-1], len(weight))
         return product if bias is None else product + bias
     return torch.nn.functional.linear(x, weight, bias)
@@ -64,12 +64,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
 
 
 def is_column_major(matrix: Tensor) -> bool:
-    """Return whether the numbers of a column are neighbours in memory, and those of a row are not.
-
-    Example:
-        >>> is_column_major(torch.empty(3, 2).mT), is_column_major(torch.empty(2, 3))
-        (True, False)
-    """
+    """Return whether a matrix is column-major, and not row-major, too."""
     return matrix.stride(-2) == 1 and matrix.stride(-1) >= matrix.shape[-2] > 1
 
 
@@ -86,18 +81,18 @@ def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     n_out, n_in = weight.shape
     # An x that is not row-major is copied first.
     is_quick = x.stride(-1) == 1 or x.numel() * _WIDER <= n_out * n_in
-    # Of a matrix with gaps oneDNN computes the product number by number.
+    # For a matrix with gaps, oneDNN computes the product number by number.
     return is_known and is_quick and weight.stride() in ((n_in, 1), (1, n_out))
 
 
 def _quick(a: Tensor, b: Tensor) -> Tensor | None:
-    """Compute a sum over rows, x^T g or g^T x, if there is a quicker way than torch's own."""
+    """Compute a sum over rows, x^T g or g^T x, if there is a faster way than torch's own."""
     if _is_small(a, b.shape[1]):
         return None
     by_onednn = sums_by_onednn(a, b)
     if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b):
         return None
-    return _by_onednn(a, b.mT) if by_onednn else _transposed(a, b)
+    return _by_onednn(a, b.mT) if by_onednn else _multiply_transposed(a, b)
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -125,5 +120,5 @@ def _is_small(a: Tensor, columns: int) -> bool:
     return a.numel() * columns < (_LEAST if columns < VECTOR else _LEAST_OF_ONEDNN)
 
 
-def _transposed(a: Tensor, b: Tensor) -> Tensor:
+def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
     return (b.mT @ a.mT).mT

@@ -1,14 +1,14 @@
-"""The same network in an order that takes less time: ReLU behind max-pooling.
+"""The same network in an order that takes less time: ReLU after max-pooling.
 
-Derivation. ReLU never falls, so the largest of a window's ReLUs is the ReLU of its largest:
-max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same x_i: where the largest is above 0,
-the largest ReLU is the same element's; where it is not, nothing goes back in either order. Behind
-the pooling there are fewer elements, a quarter for windows of 2 x 2.
+Derivation. ReLU is monotonic, so the largest ReLU of a window is the ReLU of its largest element:
+max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same x_i: if the largest element exceeds
+0, its ReLU is the largest, too; otherwise the gradient is 0 in both orders. After the pooling there
+are fewer elements, a quarter for windows of 2 x 2.
 
-Parameters stay where they are, for neither layer has any; only the caches differ.
+The params are the same, because neither layer has any. Only the caches differ.
 
-An eager step of lenet-128 gains a fiftieth. A compiled step needs the pooling right behind the
-convolution: `compiler/passes/pooled_convolution.py` makes use of it, and says what that gains.
+An eager step of lenet-128 takes a fiftieth less time. A compiled step needs the pooling right after
+the convolution, for `compiler/passes/pooled_convolution.py`, which says what that gains.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from lincoln_fn.layer import Layer, unbound
 from lincoln_fn.layers import max_pool, relu
 
 
-def rearranged(net: Layer) -> Layer:
-    """Move every ReLU behind the max-pooling that follows it, or return net if there is none.
-
-    A layer or a composition with functions of the user's own stays where it is.
-    """
+def rearrange(net: Layer) -> Layer:
+    """Exchange every ReLU of this library and the max-pooling that follows it."""
     if net.composition is None:
         return net
-    parts = [rearranged(part) for part in net.parts]
+    parts = [rearrange(part) for part in net.parts]
     if net.composition.there is there:
         for i in range(len(parts) - 1):
             if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):
@@ -39,7 +36,7 @@ def _is_relu(layer: Layer) -> bool:
 
 
 def _is_max_pool(layer: Layer) -> bool:
-    """Return whether a layer is max-pooling whose windows all see x: of -inf ReLU makes 0."""
+    """Return whether a layer is max-pooling whose windows all contain some of x."""
     options = getattr(layer.forward, "keywords", {})
     is_own = unbound(layer.forward) is max_pool.forward and layer.backward is max_pool.backward
     is_padded = options.get("padding", 0) not in (0, (0,), (0, 0), (0, 0, 0))

@@ -1,4 +1,4 @@
-"""The table of faster functions, one row a layer, and `fast`, which applies it to a network."""
+"""The table of faster functions, one row for each layer, and `fast`, which applies it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lincoln_fn.fastpath import (
     normalisation,
     pooling,
 )
-from lincoln_fn.fastpath.rearranged import rearranged
+from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.fastpath.twin import Function, Twin
 from lincoln_fn.layer import Layer, unbound
 
@@ -52,7 +52,7 @@ def fast(net: Layer) -> Layer:
         serial(dense(10), relu())
     """
     check_kinds("fast", net=(net, Layer))
-    return _faster(rearranged(net))
+    return _faster(rearrange(net))
 
 
 def _faster(layer: Layer) -> Layer:

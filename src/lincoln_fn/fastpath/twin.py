@@ -1,7 +1,7 @@
 """A layer's faster functions, and how they take the place of its formula.
 
-A kernel may have no derivative, or none of its backward pass. `unless_transformed` then lets the
-formula compute what autograd or torch.func sees.
+A kernel may have no derivative, or its backward pass may have none. With `unless_transformed`, the
+formula computes what autograd or torch.func sees.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advanc
 
 @attrs.frozen(eq=False)
 class Twin:
-    """The faster functions of the layer that a module, `formula`, holds.
+    """The faster functions of the layer that a module, `formula`, holds."""
 
-    They take what the formula's take, hyperparameters too, and may have another cache. One that is
-    not given is the formula's own, except that a new `forward` brings its own default `predict`,
-    and a new `backward` its own default `input_grad` and `grads`, as in `Layer.replace`.
-    """
+    # They take what the formula's functions take, hyperparameters too, and may have another cache.
+    # A function that is not given is the formula's own. But a new `forward` has its own default
+    # `predict`, and a new `backward` its own default `input_grad` and `grads`, as in
+    # `Layer.replace`.
 
     formula: ModuleType
     forward: Function | None = None
@@ -43,7 +43,7 @@ class Twin:
 
         def is_own(name: str) -> bool:
             function = unbound(getattr(layer, name))
-            # A layer whose hyperparameters leave it no state, batch norm without statistics, say.
+            # Hyperparameters may leave a layer no state, such as batch norm without statistics.
             if name == "advance" and function is unchanged:
                 return True
             if hasattr(self.formula, name):
@@ -53,12 +53,12 @@ class Twin:
         return all(map(is_own, NAMES))
 
     def of(self, layer: Layer) -> Layer:
-        """Make a layer that `matches` of the faster functions, with its hyperparameters."""
+        """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""
         bound = {name: getattr(layer, name) for name in NAMES}
         if is_derived(layer, "predict"):
             bound["predict"] = layer.forward
         changes = {
-            name: _bound_like(bound[name], getattr(self, name))
+            name: _bind_like(bound[name], getattr(self, name))
             for name in NAMES
             if getattr(self, name) is not None
             and (name != "advance" or layer.advance is not unchanged)
@@ -73,17 +73,7 @@ def unless_transformed(
     cache: type | tuple[type, ...] | None = None,
     remake: Function | None = None,
 ) -> Callable[[Function], Function]:
-    """Decorate a kernel's function: the formula computes what autograd or torch.func sees.
-
-    Args:
-        formula: takes the arguments of the kernel's function.
-        cache: of the kernel, where the function takes one. Any other cache is the formula's.
-        remake: makes the formula's cache, from the arguments of the kernel's function. It is called
-            where forward was not seen and g is. None for a function that has a derivative in g.
-
-    Returns:
-        The decorator.
-    """
+    """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
 
     def decorate(kernel: Function) -> Function:
         @wraps(kernel)
@@ -104,6 +94,6 @@ def unless_transformed(
     return decorate
 
 
-def _bound_like(own: Function, function: Function) -> Function:
-    """Bind the hyperparameters that the layer's own function is bound to."""
+def _bind_like(own: Function, function: Function) -> Function:
+    """Bind a function to the hyperparameters of the layer's own function."""
     return partial(function, **own.keywords) if isinstance(own, partial) else function

@@ -65,7 +65,7 @@ def trace(
     """
     check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []
-    net = map_layers(_watched, net)
+    net = map_layers(_watch, net)
     prediction, cache = there(partial(_going, uses), net, params, x)
     value, loss_cache = loss.forward(prediction, target)
     check_one_number(loss.name, value)
@@ -76,7 +76,7 @@ def trace(
     records = []
     for use in uses:
         counts[use.path] += 1
-        records.append(_recorded(use, counts[use.path], unit_axis))
+        records.append(_record(use, counts[use.path], unit_axis))
     return Trace(records)
 
 
@@ -101,7 +101,7 @@ class _Watched:
     cache: Cache
 
 
-def _watched(layer: Layer) -> Layer:
+def _watch(layer: Layer) -> Layer:
     """Let a layer keep its use beside its cache, also where a composition runs it again."""
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, _Watched]:
@@ -154,7 +154,7 @@ def _distance(first: _Use, second: _Use) -> float:
     return _norm([a - b for a, b in pairs if a.shape == b.shape]) or 0.0
 
 
-def _recorded(use: _Use, number: int, unit_axis: int | None) -> LayerTrace:
+def _record(use: _Use, number: int, unit_axis: int | None) -> LayerTrace:
     return LayerTrace(
         path=use.path,
         name=use.layer.name,

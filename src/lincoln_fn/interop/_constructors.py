@@ -16,7 +16,7 @@ from lincoln_fn import layers
 from lincoln_fn.layer import Layer
 
 
-def _found() -> Iterator[Callable[..., Layer]]:
+def _find() -> Iterator[Callable[..., Layer]]:
     files = (file.name for file in pkgutil.iter_modules(layers.__path__))
     for file in files:
         if file.startswith("_"):
@@ -35,7 +35,7 @@ def _found() -> Iterator[Callable[..., Layer]]:
 
 class _Constructors:
     def __init__(self) -> None:
-        self._by_name = {constructor.__name__: constructor for constructor in _found()}
+        self._by_name = {constructor.__name__: constructor for constructor in _find()}
 
     def __getattr__(self, name: str) -> Callable[..., Layer]:
         if name not in self._by_name:

@@ -49,5 +49,5 @@ def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tr
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     if tensor.dtype is torch.bfloat16:
-        raise TypeError("to_numpy: numpy has no bfloat16; convert first, say by t.float()")
+        raise TypeError("to_numpy: numpy has no bfloat16; convert first, for example by t.float()")
     return np.array(tensor.detach().cpu().numpy(), order="C")

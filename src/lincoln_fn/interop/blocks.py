@@ -17,27 +17,12 @@ Places: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 def is_block(layer: Layer | None) -> bool:
-    """Return whether a layer is a transformer block.
-
-    Args:
-        layer: any layer.
-
-    Returns:
-        True for what `transformer_encoder_block` and `transformer_decoder_block` make.
-    """
+    """Return whether a layer is a transformer block."""
     return combinator(layer) in _PLACES
 
 
 def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
-    """List the slots of a block.
-
-    Args:
-        layer: a transformer block.
-        params: its parameters, or gradients.
-
-    Yields:
-        The slots, in torch's order.
-    """
+    """List the slots of a block."""
     for name, path in _PLACES[combinator(layer)](params):
         part = params
         for i in path:
@@ -47,15 +32,7 @@ def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
 
 
 def block_example(layer: Layer, names: Names) -> Arrays:
-    """Make an example input for a block.
-
-    Args:
-        layer: a transformer block.
-        names: tensors by torch's names.
-
-    Returns:
-        A sequence, or a target and a memory.
-    """
+    """Make an example input for a block."""
     x = like(1, 1, size(names, "linear1.weight", 1))
     if combinator(layer) == "transformer_encoder_block":
         return x
@@ -63,18 +40,18 @@ def block_example(layer: Layer, names: Names) -> Arrays:
 
 
 def _attention(params: Any, path: tuple[int, ...], name: str, norm: str) -> Places:
-    """Find the attention and the norm of a sublayer: serial(residual(way, x_0), norm) or, with
-    norm_first, residual(serial(select, parallel(norm, ...), attention, dropout), x_0).
-    """  # noqa: D205  # one line cannot hold it
+    """Find the attention and the norm of a sublayer."""
+    # Its layers: serial(residual(way, x_0), norm) or, with norm_first, residual(serial(select,
+    # parallel(norm, ...), attention, dropout), x_0).
     if _norm_first(params):
         return [(name, (*path, 0, 2)), (norm, (*path, 0, 1, 0))]
     return [(name, (*path, 0, 0, 1)), (norm, (*path, 1))]
 
 
 def _feed_forward(params: Any, path: tuple[int, ...], norm: str) -> Places:
-    """Find the dense layers and the norm: serial(residual(serial(layers)), norm), or with
-    norm_first, residual(serial(norm, layers)).
-    """  # noqa: D205
+    """Find the dense layers and the norm of a sublayer."""
+    # Its layers: serial(residual(serial(layers)), norm) or, with norm_first, residual(serial(norm,
+    # layers)).
     if _norm_first(params):
         way, first = (*path, 0, 1), (*path, 0, 0)
     else:

@@ -19,21 +19,16 @@ def _as_they_are(params: tuple[Params, ...]) -> Params:
 
 
 class Composed(NamedTuple):
-    """A module made of modules.
-
-    Args:
-        parts: module -> its parts by their paths in it.
-        compose: the parts' layers -> the layer.
-        arrange: the parts' params -> the layer's.
-    """
+    """A module made of modules."""
 
     # Any: torch declares few of its modules' attributes.
-    parts: Callable[[Any], dict[str, nn.Module]]
-    compose: Callable[..., Layer]
+    parts: Callable[[Any], dict[str, nn.Module]]  # module -> its parts by their paths in it
+    compose: Callable[..., Layer]  # the parts' layers -> the layer
+    # the parts' params -> the layer's
     arrange: Callable[[tuple[Params, ...]], Params] = _as_they_are
 
 
-def _stacked(module: Any) -> dict[str, nn.Module]:
+def _list_stack(module: Any) -> dict[str, nn.Module]:
     blocks = {f"layers.{i}": block for i, block in enumerate(module.layers)}
     return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
 
@@ -42,10 +37,10 @@ _COMPOSED: Final[dict[type[nn.Module], Composed]] = {
     # Not named_children, which skips a module that occurs a second time.
     nn.Sequential: Composed(lambda module: module._modules, serial),
     nn.TransformerEncoder: Composed(
-        _stacked, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
+        _list_stack, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
     ),
     nn.TransformerDecoder: Composed(
-        _stacked, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
+        _list_stack, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
     ),
     nn.Transformer: Composed(
         lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
@@ -93,19 +88,8 @@ _BY_NAME: Final[dict[str, Composed]] = {
 }
 
 
-def composed(module: nn.Module) -> Composed | None:
-    """Find how a module is made of modules.
-
-    Args:
-        module: any module.
-
-    Returns:
-        The row of the table; None for a single module, and for one that is not known.
-
-    Example:
-        >>> composed(torch.nn.ReLU()) is None, composed(torch.nn.Sequential()).arrange((1, 2))
-        (True, (1, 2))
-    """
+def find_composed(module: nn.Module) -> Composed | None:
+    """Find how a module is made of modules; None for a single module, or an unknown one."""
     kind = type(module)
     if getattr(kind, "forward", None) is nn.Sequential.forward:
         kind = nn.Sequential

@@ -22,15 +22,7 @@ class Unsupported(Exception):  # noqa: N818  # reported to the caller with the m
 
 
 def refuse(module: Module, **allowed: object) -> None:
-    """Check options that the counterpart does not have.
-
-    Args:
-        module: the module.
-        **allowed: by an attribute's name, the only value that is supported.
-
-    Raises:
-        Unsupported: if one has another.
-    """
+    """Check options that the counterpart does not have."""
     for name, only in allowed.items():
         value = getattr(module, name)
         if value != only:
@@ -38,15 +30,7 @@ def refuse(module: Module, **allowed: object) -> None:
 
 
 def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Make a layer that has a bias where the module has one.
-
-    Args:
-        constructor: ours.
-        *attributes: of the module, named as our hyperparameters are.
-
-    Returns:
-        A function that makes the layer of the module.
-    """
+    """Make a layer that has a bias where the module has one."""
 
     def make(module: Module) -> Layer:
         options = {name: getattr(module, name) for name in attributes}
@@ -115,10 +99,10 @@ def conv(constructor: Callable[..., Layer]) -> Maker:
     def make(module: Module) -> Layer:
         return constructor(
             module.out_channels,
-            _plain(module.kernel_size),
-            _plain(module.stride),
-            _plain(module.padding),
-            dilation=_plain(module.dilation),
+            _simplify(module.kernel_size),
+            _simplify(module.stride),
+            _simplify(module.padding),
+            dilation=_simplify(module.dilation),
             groups=module.groups,
             bias=module.bias is not None,
             padding_mode=module.padding_mode,
@@ -133,13 +117,13 @@ def conv_transpose(constructor: Callable[..., Layer]) -> Maker:
     def make(module: Module) -> Layer:
         return constructor(
             module.out_channels,
-            _plain(module.kernel_size),
-            _plain(module.stride),
-            _plain(module.padding),
-            _plain(module.output_padding),
+            _simplify(module.kernel_size),
+            _simplify(module.stride),
+            _simplify(module.padding),
+            _simplify(module.output_padding),
             groups=module.groups,
             bias=module.bias is not None,
-            dilation=_plain(module.dilation),
+            dilation=_simplify(module.dilation),
         )
 
     return make
@@ -155,7 +139,9 @@ def pool(constructor: Callable[..., Layer]) -> Maker:
     def make(module: Module) -> Layer:
         if getattr(module, "_random_samples", None) is not None:
             raise Unsupported("expected samples that are drawn, got _random_samples")
-        options = {name: _plain(getattr(module, name)) for name in names if hasattr(module, name)}
+        options = {
+            name: _simplify(getattr(module, name)) for name in names if hasattr(module, name)
+        }
         if options.get("stride", 0) == options.get("kernel_size"):
             del options["stride"]
         return constructor(**options)
@@ -224,7 +210,7 @@ def _activation(given: object) -> str:
     raise Unsupported(f"expected activation relu or gelu, got {given}")
 
 
-def _plain(sizes: Any) -> Any:  # Any: one number, several, or a word
+def _simplify(sizes: Any) -> Any:  # Any: one number, several, or a word
     """Write equal numbers for all axes as one number."""
     if isinstance(sizes, tuple | list):
         return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)

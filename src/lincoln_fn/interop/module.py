@@ -132,7 +132,7 @@ class _Call:
         self.y_form: Any = None
         self.advanced: list[Tensor] = []
 
-    def given(self, tensors: Sequence[Tensor]) -> tuple[Params, Arrays]:
+    def unflatten(self, tensors: Sequence[Tensor]) -> tuple[Params, Arrays]:
         count = len(self.module._paths)
         x = optree.tree_unflatten(self.x_form, tensors[count:])
         return self.module._tree(tensors[:count]), x
@@ -153,7 +153,7 @@ class _ByHand(torch.autograd.Function):
     # Any: torch's context takes any attribute.
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        params, x = call.given(tensors)
+        params, x = call.unflatten(tensors)
         ctx.call, ctx.count = call, len(tensors)
         if call.training:
             y, cache = call.layer.forward(params, x)
@@ -178,7 +178,7 @@ class _ByHand(torch.autograd.Function):
                 f"{layer.name}: after eval() it runs predict, which has no backward; call train()"
             )
         tensors, kept = ctx.saved_tensors[: ctx.count], iter(ctx.saved_tensors[ctx.count :])
-        params, _ = call.given(tensors)
+        params, _ = call.unflatten(tensors)
         held = [next(kept) if leaf is None else leaf for leaf in ctx.held]
         cache = optree.tree_unflatten(ctx.cache_form, held)
         floating = zip(gs, ctx.floating, strict=True)

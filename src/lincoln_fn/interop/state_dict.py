@@ -179,7 +179,8 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
     if compose is not None:
         alone = combinator(layer) in _AROUND_ONE
         below = [
-            names if alone else _below(part_name(layer, i), names) for i in range(len(layer.parts))
+            names if alone else _select_below(part_name(layer, i), names)
+            for i in range(len(layer.parts))
         ]
         parts = zip(layer.parts, below, strict=True)
         return compose([_structure(part, own, whole) for part, own in parts])
@@ -209,11 +210,11 @@ def _kind(layer: Layer, whole: Layer) -> Kind:
     home = sys.modules.get(getattr(unbound(_init_of(layer)), "__module__", ""))
     kind = KINDS.get(getattr(home, "Params", type(None)))
     if kind is None:
-        problem = f"expected like, for the parameters of {layer.name} are not known"
+        problem = f"expected like, because the parameters of {layer.name} are not known"
         raise LayerError(whole.name, problem)
     return kind
 
 
-def _below(name: str, names: Names) -> Names:
+def _select_below(name: str, names: Names) -> Names:
     prefix = f"{name}."
     return {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}

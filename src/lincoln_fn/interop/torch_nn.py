@@ -15,7 +15,7 @@ from torch import nn
 from lincoln_fn._kinds import check_kinds, wrong_kind
 from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.interop._constructors import ours
-from lincoln_fn.interop.composed import composed
+from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import (
     Unsupported,
     attention,
@@ -184,7 +184,7 @@ def from_torch(
 
 
 def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
-    made = composed(module)
+    made = find_composed(module)
     if made is not None:
         parts = [
             _converted(child, f"{path}{name}.", key.fold_in(i))

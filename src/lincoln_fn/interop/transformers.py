@@ -147,7 +147,7 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 def _both_there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
     """Encode the source, and decode the target with it."""
     check_entries(visit.label, "params", params, 2)
-    source, target, masks = _divided(x)
+    source, target, masks = _divide(x)
     memory, encoded = visit(0, params[0], (source, masks[0]) if masks else source)
     y, decoded = visit(1, params[1], (target, memory, *masks[1:]))
     return y, (encoded, decoded)
@@ -165,13 +165,13 @@ def _both_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tup
 
 
 def _both_init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    source, target, masks = _divided(x)
+    source, target, masks = _divide(x)
     encoder = parts[0].init(key.fold_in(0), (source, masks[0]) if masks else source)
     # The memory is shaped like the source.
     return encoder, parts[1].init(key.fold_in(1), (target, source, *masks[1:]))
 
 
-def _divided(x: Arrays) -> tuple[Arrays, Arrays, tuple[Arrays, ...]]:
+def _divide(x: Arrays) -> tuple[Arrays, Arrays, tuple[Arrays, ...]]:
     if type(x) is not tuple or len(x) not in (2, 5):
         expected = "(source, target) or with masks of source, target and memory behind"
         raise LayerError(BOTH, f"expected x to be {expected}, got {brief(x)}")

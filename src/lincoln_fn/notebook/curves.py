@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lincoln_fn.notebook.markup import Markup, element, faint, folded, table, whole
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 
 if TYPE_CHECKING:
     from lincoln_fn.fit import FitRecord
@@ -21,16 +21,9 @@ _COLOURS: Final = ("#0072B2", "#D55E00")
 
 
 def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
-    """Show a run: curves of the loss and of the metric, and its last lines in a table that folds.
-
-    Args:
-        records: such as `fit` returns them, or a list of those of `train`.
-
-    Returns:
-        The HTML.
-    """
+    """Show a run: curves of the loss and the metric, and a table of its last lines."""
     if not records:
-        return whole("no steps")
+        return wrap("no steps")
     pictures = []
     for colour, name in zip(_COLOURS, ("loss", "metric"), strict=True):
         values = [(record.step, getattr(record, name, None)) for record in records]
@@ -41,9 +34,9 @@ def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
     headings = list(dict.fromkeys(name for line in lines for name in line))
     rows = [[line.get(name, "") for name in headings] for line in lines]
     shown = f"the last {_ROWS} of {len(records):,}" if len(records) > _ROWS else f"{len(records)}"
-    lists = folded(faint(f"{shown} records"), table(headings, rows, left=0), is_open=False)
+    lists = fold(fade(f"{shown} records"), table(headings, rows, left=0), is_open=False)
     # Side by side, or one below the other where there is no room.
-    return whole(element("div", *pictures, style="white-space:normal"), lists)
+    return wrap(element("div", *pictures, style="white-space:normal"), lists)
 
 
 def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:
@@ -59,16 +52,7 @@ def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:
 
 
 def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup:
-    """Draw values against steps.
-
-    Args:
-        name: what the values are.
-        points: pairs of a step and a value. A value that is not finite breaks the line.
-        colour: of the line.
-
-    Returns:
-        The picture.
-    """
+    """Draw values against steps."""
     finite = [value for _, value in points if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     first, last = points[0][0], points[-1][0]
@@ -118,11 +102,11 @@ def _runs(points: Sequence[tuple[int, float]]) -> Iterable[list[tuple[int, float
         if math.isfinite(point[1]):
             run.append(point)
         elif run:
-            yield _thinned(run)
+            yield _thin(run)
             run = []
 
 
-def _thinned(run: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _thin(run: list[tuple[int, float]]) -> list[tuple[int, float]]:
     if len(run) <= 2 * _PARTS:
         return run
     size = math.ceil(len(run) / _PARTS)

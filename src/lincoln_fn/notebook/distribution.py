@@ -24,50 +24,29 @@ _WIDTH, _HEIGHT = 96, 18
 
 @attrs.frozen
 class Distribution:
-    """The distribution of the finite numbers of a tensor, and the count of the others.
+    """The distribution of the finite numbers of a tensor, and the count of the others."""
 
-    Args:
-        low: the smallest; `nan` if no number is finite, like high and mean.
-        high: the largest.
-        mean: of the sample.
-        shares: of the sample, the share of each bar; the bars divide the range from low to high.
-        nans: how many numbers are `nan`.
-        infinities: how many are infinite.
-    """
-
-    low: float
+    low: float  # the smallest; `nan` if no number is finite, like high and mean
     high: float
-    mean: float
+    mean: float  # of the sample
+    # of the sample, the share of each bar; the bars divide the range from low to high
     shares: tuple[float, ...]
     nans: int = 0
     infinities: int = 0
 
 
 def distribution(tensor: Shaped[Tensor, "*s"]) -> Distribution | None:
-    """Measure the distribution of a tensor's numbers.
-
-    Args:
-        tensor: of any dtype and device; it is not copied.
-
-    Returns:
-        The distribution; None if there are no numbers: of an empty or complex tensor, on `meta`,
-        or while torch traces.
-
-    Example:
-        >>> found = distribution(torch.tensor([0.0, 1.0, torch.nan, torch.inf]))
-        >>> found.low, found.high, found.mean, found.nans, found.infinities
-        (0.0, 1.0, 0.5, 1, 1)
-    """
+    """Measure the distribution of a tensor's numbers; None if it has none, or torch traces."""
     if tensor.is_complex():
         return None
     try:
         with torch.no_grad():
-            return _measured(tensor.detach())
+            return _measure(tensor.detach())
     except RuntimeError:  # torch.aminmax, or float() of what it returns
         return None
 
 
-def _measured(tensor: Shaped[Tensor, "*s"]) -> Distribution:
+def _measure(tensor: Shaped[Tensor, "*s"]) -> Distribution:
     nans = infinities = 0
     low, high = _range(tensor)
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -102,14 +81,7 @@ def _sample(tensor: Shaped[Tensor, "*s"]) -> Shaped[Tensor, " n"]:
 
 
 def histogram(measured: Distribution) -> Markup:
-    """Draw a histogram as a line of text is high; the largest bar has the full height.
-
-    Args:
-        measured: the distribution.
-
-    Returns:
-        The picture, inline SVG.
-    """
+    """Draw a histogram as a line of text is high; the largest bar has the full height."""
     highest, width = max(measured.shares, default=1.0), _WIDTH / _BARS
     bars = "".join(
         # A bar of a small share stays visible.

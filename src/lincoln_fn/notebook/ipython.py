@@ -53,18 +53,7 @@ def load_if_in_ipython() -> None:
 
 
 def sequence_html(value: tuple[object, ...] | list[object]) -> str | None:
-    """Return the HTML of a tuple or a list.
-
-    Args:
-        value: the tuple or list, or one of a derived class.
-
-    Returns:
-        The HTML: its own, or that of a view if there is a record in it; else None.
-
-    Example:
-        >>> sequence_html((1, 2)), sequence_html([((lf.Key(0),),)]) is None
-        (None, False)
-    """
+    """Return the HTML of a tuple or list: its own, a view of the records in it, or None."""
     return html_of(value) if hasattr(value, "_repr_html_") or _has_record(value) else None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.notebook.markup import Markup, element, faint, folded, whole
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 from lincoln_fn.paths import paths
 from lincoln_fn.record import brief
@@ -34,30 +34,22 @@ class Use:
 
 
 def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
-    """Show a network as a tree.
-
-    Args:
-        net: the network.
-        uses: by path, what each layer was given and computed, if that is to be shown, too.
-
-    Returns:
-        The HTML.
-    """
+    """Show a network as a tree."""
     is_open = sum(1 for _ in paths(net)) <= _OPEN
-    return whole(_tree(net, "", uses or {}, is_open))
+    return wrap(_tree(net, "", uses or {}, is_open))
 
 
 def _tree(layer: Layer, path: str, uses: Mapping[str, list[Use]], is_open: bool) -> Markup:
     called = element("b", shorten(layer.name, _LONGEST, placeholder=" …"), title=layer.name)
-    place = [faint(f"{path} ")] if path else []
-    line = element("span", *place, called, *_used(layer, uses.get(path, [])))
+    place = [fade(f"{path} ")] if path else []
+    line = element("span", *place, called, *_describe_uses(layer, uses.get(path, [])))
     if not layer.parts:
         return element("div", line)
     parts = (_tree(part, inside(path, i), uses, is_open) for i, part in enumerate(layer.parts))
-    return folded(line, *parts, is_open=is_open or not path)
+    return fold(line, *parts, is_open=is_open or not path)
 
 
-def _used(layer: Layer, uses: list[Use]) -> list[str]:
+def _describe_uses(layer: Layer, uses: list[Use]) -> list[str]:
     """Describe what a layer computes; for a single layer also its params, and a histogram of y."""
     if not uses:
         return []
@@ -69,32 +61,15 @@ def _used(layer: Layer, uses: list[Use]) -> list[str]:
     else:
         described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
     y = uses[0].y
-    shown: list[str] = [faint(f"  y {brief(y)} ")]
+    shown: list[str] = [fade(f"  y {brief(y)} ")]
     if not layer.parts and isinstance(y, Tensor):
         _, picture, _, _, lost = tensor_cells(y)
-        shown += [picture if isinstance(picture, Markup) else faint(picture), lost]
-    return [*shown, *(faint(f" · {text}") for text in described)]
+        shown += [picture if isinstance(picture, Markup) else fade(picture), lost]
+    return [*shown, *(fade(f" · {text}") for text in described)]
 
 
 def uses_of(net: Layer, params: Params, x: Arrays) -> dict[str, list[Use]]:
-    """Run a network forward, as in training, and note each use of each layer.
-
-    Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
-
-    Returns:
-        The uses by path, in their order.
-
-    Raises:
-        LayerError: as the network does.
-
-    Example:
-        >>> uses = uses_of(lf.serial(lf.tanh()), ((),), torch.zeros(2, 3))
-        >>> [(path, tuple(use.y.shape)) for path, (use,) in uses.items()]
-        [('0', (2, 3)), ('', (2, 3))]
-    """
+    """Run a network forward, as in training, and note each use of each layer."""
     uses: dict[str, list[Use]] = defaultdict(list)
 
     def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:

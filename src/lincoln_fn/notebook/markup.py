@@ -29,20 +29,7 @@ class Markup(str):
 
 
 def element(tag: str, *content: str, **attributes: str | float) -> Markup:
-    """Make an element.
-
-    Args:
-        tag: its name.
-        *content: what is inside: text, or `Markup`.
-        **attributes: by name, in which "_" becomes "-".
-
-    Returns:
-        The HTML.
-
-    Example:
-        >>> print(element("b", "1 < 2", element("i", "!"), title='"x"'))
-        <b title="&quot;x&quot;">1 &lt; 2<i>!</i></b>
-    """
+    """Make an element."""
     named = "".join(
         f' {name.replace("_", "-")}="{escape(str(value))}"' for name, value in attributes.items()
     )
@@ -50,41 +37,18 @@ def element(tag: str, *content: str, **attributes: str | float) -> Markup:
     return Markup(f"<{tag}{named}>{inside}</{tag}>")
 
 
-def whole(*content: str) -> Markup:
-    """Make the outermost element of a view.
-
-    Args:
-        *content: what is inside.
-
-    Returns:
-        The HTML.
-    """
+def wrap(*content: str) -> Markup:
+    """Make the outermost element of a view."""
     return element("div", *content, style=_WHOLE)
 
 
-def faint(text: str) -> Markup:
-    """Make text that is less important than the text around it.
-
-    Args:
-        text: the text, or `Markup`.
-
-    Returns:
-        The HTML.
-    """
+def fade(text: str) -> Markup:
+    """Make text that is less important than the text around it."""
     return element("span", text, style=_FAINT)
 
 
-def folded(summary: str, *content: str, is_open: bool) -> Markup:
-    """Make a part of the view that a click opens and closes.
-
-    Args:
-        summary: the line that is always seen.
-        *content: what is seen if it is open.
-        is_open: whether it is open at first.
-
-    Returns:
-        The HTML.
-    """
+def fold(summary: str, *content: str, is_open: bool) -> Markup:
+    """Make a part of the view that a click opens and closes."""
     inside = element("div", *content, style="margin-left:1.4em")
     line = element("summary", summary, style="cursor:pointer;display:list-item")
     details = element("details", line, inside)
@@ -92,16 +56,7 @@ def folded(summary: str, *content: str, is_open: bool) -> Markup:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> Markup:
-    """Make a table; the arguments are those of the table in plain text.
-
-    Args:
-        headings: one per column.
-        rows: each with one cell per column; an empty row becomes a horizontal line.
-        left: how many columns, from the first, are aligned left; the others hold numbers.
-
-    Returns:
-        The HTML.
-    """
+    """Make a table; the arguments are those of the table in plain text."""
 
     def line(tag: str, cells: Sequence[str]) -> Markup:
         if not cells:

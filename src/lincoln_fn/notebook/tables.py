@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lincoln_fn.layer import Arrays
-from lincoln_fn.notebook.markup import Markup, element, faint, table, whole
+from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 
 if TYPE_CHECKING:
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 def trace_html(
     headings: Sequence[str], rows: Sequence[Sequence[str]], records: Sequence[LayerTrace]
 ) -> Markup:
-    """Show a trace: its table, with histograms of each output and each gradient.
-
-    Args:
-        headings: of the table in plain text.
-        rows: of that table.
-        records: one for each row.
-
-    Returns:
-        The HTML.
-    """
+    """Show a trace: its table, with histograms of each output and each gradient."""
     shown = [
         (
             *row[:3],
@@ -38,7 +29,7 @@ def trace_html(
         )
         for row, record in zip(rows, records, strict=True)
     ]
-    return whole(table((*headings[:3], "y", "dL/dy", *headings[3:]), shown, left=5))
+    return wrap(table((*headings[:3], "y", "dL/dy", *headings[3:]), shown, left=5))
 
 
 def _histogram(arrays: Arrays) -> str:
@@ -50,15 +41,6 @@ def _bold(text: str) -> str:
 
 
 def summary_html(headings: Sequence[str], rows: Sequence[Sequence[str]], remark: str) -> Markup:
-    """Show a summary: its table, with the total in bold, and the remark below it.
-
-    Args:
-        headings: of the table in plain text.
-        rows: of that table; the last is the total.
-        remark: what stands below the table; "" for nothing.
-
-    Returns:
-        The HTML.
-    """
+    """Show a summary: its table, with the total in bold, and the remark below it."""
     total = [_bold(cell) for cell in rows[-1]]
-    return whole(table(headings, [*rows[:-1], total], left=3), faint(remark))
+    return wrap(table(headings, [*rows[:-1], total], left=3), fade(remark))

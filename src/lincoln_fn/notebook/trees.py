@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
-from lincoln_fn.notebook.markup import Markup, element, faint, folded, table, whole
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 from lincoln_fn.record import brief
 
 # So few numbers are written, in place of a histogram.
@@ -22,16 +22,7 @@ _OPEN: Final = 12
 
 
 def tree_html(value: tree.Tree, name: str = "", *, is_open: bool | None = None) -> Markup:
-    """Show a tree: each record, tuple or dict folds, and its tensors are rows of a table.
-
-    Args:
-        value: the tree.
-        name: its name, such as "params"; "" for none.
-        is_open: whether the records inside are open at first. None opens those of a small tree.
-
-    Returns:
-        The HTML.
-    """
+    """Show a tree: each record, tuple or dict folds, and its tensors are rows of a table."""
     if is_open is None:
         is_open = len(tree.leaves(value, states=True)) <= _OPEN
     if not _has_parts(value):
@@ -41,44 +32,26 @@ def tree_html(value: tree.Tree, name: str = "", *, is_open: bool | None = None) 
 
 def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False) -> Markup:
     inside = []
-    for fold, parts in groupby(_parts(value), key=lambda part: _has_parts(part[1])):
-        if fold:
+    for is_folded, parts in groupby(_parts(value), key=lambda part: _has_parts(part[1])):
+        if is_folded:
             inside += [_node(key, part, is_open) for key, part in parts]
         else:
             inside.append(table((), [_row(key, part) for key, part in parts], left=6))
     title = f"{name} " if name else ""
-    return folded(
-        element("span", title, element("b", _kind(value)), " ", faint(_size(value))),
+    return fold(
+        element("span", title, element("b", _kind(value)), " ", fade(_size(value))),
         *inside,
         is_open=is_open or outermost,
     )
 
 
 def record_html(value: object) -> Markup:
-    """Show a record on its own.
-
-    Args:
-        value: the record.
-
-    Returns:
-        The HTML.
-    """
-    return whole(tree_html(value))
+    """Show a record on its own."""
+    return wrap(tree_html(value))
 
 
 def is_record(value: object) -> bool:
-    """Return whether a value is a record, which knows its parts.
-
-    Args:
-        value: anything.
-
-    Returns:
-        True for an object of a class that `record` made.
-
-    Example:
-        >>> is_record(lf.Key(0)), is_record((1, 2))
-        (True, False)
-    """
+    """Return whether a value is a record, which knows its parts."""
     return hasattr(type(value), "__tree_children__")
 
 
@@ -117,18 +90,7 @@ def _row(name: str, value: object) -> tuple[str, ...]:
 
 
 def tensor_cells(tensor: Shaped[Tensor, "*s"]) -> tuple[str, str, str, str, str]:
-    """Make the cells of a tensor: dtype and shape, histogram, range, mean, what is not finite.
-
-    Args:
-        tensor: the tensor.
-
-    Returns:
-        The cells.
-
-    Example:
-        >>> tensor_cells(torch.tensor([0.5, 2.5, torch.nan]))
-        ('float32[3]', '0.5 2.5 nan', '0.5 … 2.5', 'mean 1.5', '<b>1 nan</b>')
-    """
+    """Make the cells of a tensor: dtype and shape, histogram, range, mean, what is not finite."""
     measured = distribution(tensor) if tensor.ndim else None
     if measured is None:
         return brief(tensor), "", "", "", ""
@@ -144,14 +106,7 @@ def tensor_cells(tensor: Shaped[Tensor, "*s"]) -> tuple[str, str, str, str, str]
 
 
 def warning(measured: Distribution) -> Markup:
-    """Say how many numbers are not finite.
-
-    Args:
-        measured: the distribution.
-
-    Returns:
-        The HTML; "" if all are finite.
-    """
+    """Say how many numbers are not finite, or "" if all are."""
     counts = ((measured.nans, "nan"), (measured.infinities, "inf"))
     text = ", ".join(f"{count:,} {name}" for count, name in counts if count)
     return element("b", text) if text else Markup("")

@@ -9,7 +9,7 @@ from lincoln_fn.fit import FitRecord
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
-from lincoln_fn.notebook.markup import Markup, faint, whole
+from lincoln_fn.notebook.markup import Markup, fade, wrap
 from lincoln_fn.notebook.trees import tree_html
 from lincoln_fn.record import brief
 from lincoln_fn.train import StepRecord, TrainState
@@ -68,51 +68,26 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
 
 
 def html_of(value: Tree) -> str:
-    """Return the HTML that `view` shows.
-
-    Args:
-        value: any value.
-
-    Returns:
-        The HTML.
-    """
+    """Return the HTML that `view` shows."""
     own = getattr(value, "_repr_html_", None)
     if own is not None:
         shown: str = own()
         return shown
     if is_history(value):
         return history_html(value)
-    return whole(tree_html(value))
+    return wrap(tree_html(value))
 
 
 def is_history(value: object) -> bool:
-    """Return whether a value is a list of the records of `train` or `fit`.
-
-    Args:
-        value: any value.
-
-    Returns:
-        False for an empty list.
-
-    Example:
-        >>> is_history([lf.StepRecord(1, 0.5)]), is_history([0.5])
-        (True, False)
-    """
+    """Return whether a value is a list of the records of `train` or `fit`."""
     if not isinstance(value, list | tuple) or not value:
         return False
     return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
 def state_html(state: TrainState) -> Markup:
-    """Show the state of a run.
-
-    Args:
-        state: the state.
-
-    Returns:
-        The HTML.
-    """
-    heading = faint(f"TrainState after step {int(state.step):,}")
+    """Show the state of a run."""
+    heading = fade(f"TrainState after step {int(state.step):,}")
     kept = {
         "params": state.params,
         "opt_state": state.opt_state,
@@ -120,4 +95,4 @@ def state_html(state: TrainState) -> Markup:
         "key": state.key,
     }
     parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
-    return whole(heading, *parts)
+    return wrap(heading, *parts)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.layer import Params
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform
 from lincoln_fn.record import record
@@ -30,7 +30,7 @@ def _around(k: int, inner: Optimizer) -> Optimizer:
 
 
 def _init(inner: Optimizer, params: Params) -> AccumulateState:
-    return AccumulateState(no_steps(params), filled_like(params), inner.init(params))
+    return AccumulateState(no_steps(params), fill_like(params), inner.init(params))
 
 
 def _update(

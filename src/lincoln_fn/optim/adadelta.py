@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     running_mean,
     take_step,
 )
@@ -40,7 +40,7 @@ class AdadeltaState:
 def init(params: Params, *, lr: LearningRate) -> AdadeltaState:
     """Make both means 0, and the count of steps for a schedule."""
     step = no_steps(params) if callable(lr) else None
-    return AdadeltaState(step, filled_like(params), filled_like(params))
+    return AdadeltaState(step, fill_like(params), fill_like(params))
 
 
 def update(
@@ -59,7 +59,7 @@ def update(
     now = learning_rate(lr, state.step)
 
     def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = running_mean(s, dp * dp, rho)
         d = torch.sqrt((u + eps) / (s + eps)) * dp
         return take_step(p, d, now), s, running_mean(u, d * d, rho)

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     root,
     take_scaled_step,
 )
@@ -35,7 +35,7 @@ class AdagradState:
 
 def init(params: Params, *, initial_accumulator_value: float) -> AdagradState:
     """Set the sums to the initial s."""
-    return AdagradState(no_steps(params), filled_like(params, initial_accumulator_value))
+    return AdagradState(no_steps(params), fill_like(params, initial_accumulator_value))
 
 
 def update(
@@ -56,7 +56,7 @@ def update(
         now = now / (1 + lr_decay * state.step.double())
 
     def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = s + dp * dp
         return take_scaled_step(p, dp, root(s) + eps, now), s
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import Rule, check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import Rule, check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     root,
     running_mean,
     take_scaled_step,
@@ -45,8 +45,8 @@ class AdamState:
 
 def init(params: Params, *, amsgrad: bool) -> AdamState:
     """Make both means 0, and the largest v for AMSGrad."""
-    m, v = filled_like(params), filled_like(params)
-    return AdamState(no_steps(params), m, v, filled_like(params) if amsgrad else None)
+    m, v = fill_like(params), fill_like(params)
+    return AdamState(no_steps(params), m, v, fill_like(params) if amsgrad else None)
 
 
 def update(
@@ -96,7 +96,7 @@ def leaf_rule(
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        dp = regularized_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
+        dp = regularize_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
         p = decay_weight(p, lr, weight_decay) if decoupled else p
         m = running_mean(m, dp, b1)
         v = running_mean(v, dp * dp, b2)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     running_mean,
     take_scaled_step,
 )
@@ -38,7 +38,7 @@ class AdamaxState:
 
 def init(params: Params) -> AdamaxState:
     """Make m and u 0."""
-    return AdamaxState(no_steps(params), filled_like(params), filled_like(params))
+    return AdamaxState(no_steps(params), fill_like(params), fill_like(params))
 
 
 def update(
@@ -59,7 +59,7 @@ def update(
     unbiased_lr = now / (1 - b1 ** step.double())
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         m = running_mean(m, dp, b1)
         u = torch.maximum(b2 * u, dp.abs() + eps)
         return take_scaled_step(p, m, u, unbiased_lr), m, u

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from lincoln_fn.arguments import OR_INFINITE, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     take_step,
 )
 from lincoln_fn.record import record
@@ -40,7 +40,7 @@ class AsgdState:
 
 def init(params: Params) -> AsgdState:
     """Make the average 0."""
-    return AsgdState(no_steps(params), filled_like(params))
+    return AsgdState(no_steps(params), fill_like(params))
 
 
 def update(
@@ -62,7 +62,7 @@ def update(
     mu = 1 / (t - t0).clamp(min=1)
 
     def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         p = take_step(decay_weight(p, eta, lambd), dp, eta)
         return p, average + mu * (p - average)
 

@@ -28,36 +28,15 @@ _MEND: Final = "init(params) makes one"
 def update_leaves(
     name: str, rule: Rule, params: Params, grads: Params, *kept: Params
 ) -> tuple[Params, ...]:
-    """Apply a rule to every leaf.
-
-    Args:
-        name: the optimizer's name.
-        rule: (p, dp, *kept) -> (p, *kept) for one leaf, all new.
-        params: the parameters.
-        grads: their gradients.
-        *kept: trees from the state; None for one that is not used.
-
-    Returns:
-        The new parameters and the new trees, in the dtypes of the old.
-
-    Raises:
-        LayerError: if a tree does not mirror the parameters, or a gradient has another dtype.
-
-    Example:
-        >>> p, dp, total = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
-        >>> update_leaves("mine", lambda p, dp, total: (p - dp, total + dp), p, dp, total)
-        (tensor([-1.]), tensor([5.]))
-    """
+    """Apply a rule to every leaf; the results have the dtypes of the old leaves."""
     return update_lists(name, partial(each_leaf, rule), params, grads, *kept)
 
 
 def update_lists(
     name: str, rule: Callable[[Lists], Lists], params: Params, grads: Params, *kept: Params
 ) -> tuple[Params, ...]:
-    """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...].
-
-    The rule returns no list for the gradients. All else is as in `update_leaves`.
-    """
+    """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...]."""
+    # The rule returns no list for the gradients.
     leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
     try:
         gradients = structure.flatten_up_to(grads)
@@ -109,22 +88,7 @@ def _place(params: Params, i: int) -> str:
 
 
 def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
-    """Check that a state belongs to the optimizer, and has the fields that its update needs.
-
-    Args:
-        name: the optimizer's name.
-        state: the state given to `update`.
-        expected: the record class of the optimizer's state; None for an optimizer without any.
-        **kept: by the name of a field that may be None, whether this optimizer keeps it.
-
-    Raises:
-        LayerError: if it belongs to another optimizer.
-
-    Example:
-        >>> check_state("sgd", (1, 2), None)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: sgd: expected state (), got (1, 2); init(params) makes one
-    """
+    """Check that a state belongs to the optimizer, and has the fields that its update needs."""
     if expected is None:
         if type(state) is not tuple or state:
             raise LayerError(name, f"expected state (), got {shown(state)}; {_MEND}")
@@ -154,30 +118,18 @@ def _as(new: Tensor | None, old: Tensor) -> Tensor | None:
 
 
 def state_tree(f: Callable[[Tensor], Tensor], params: Params) -> Params:
-    """Make a tree for an optimizer's state, which mirrors the parameters.
-
-    Args:
-        f: makes the state's leaf, a new tensor, from a parameter.
-        params: the parameters.
-
-    Returns:
-        The tree, with None for each `State`.
-
-    Example:
-        >>> state_tree(torch.zeros_like, (torch.ones(2), lf.Key(0)))
-        (tensor([0., 0.]), None)
-    """
+    """Make a tree for an optimizer's state, which mirrors the params; a `State` becomes None."""
 
     def is_state(node: object) -> bool:
         return isinstance(node, State)
 
-    def made(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
+    def make(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
         return None if is_state(leaf) else f(leaf)
 
-    return optree.tree_map(made, params, is_leaf=is_state, namespace=TRAINED)
+    return optree.tree_map(make, params, is_leaf=is_state, namespace=TRAINED)
 
 
-def filled_like(params: Params, value: float = 0.0) -> Params:
+def fill_like(params: Params, value: float = 0.0) -> Params:
     """Make a tree for an optimizer's state, filled with one number."""
     return state_tree(lambda p: torch.full_like(p, value), params)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
@@ -36,7 +36,7 @@ class LionState:
 
 def init(params: Params, *, lr: LearningRate) -> LionState:
     """Make the momentum 0, and the count of steps for a schedule."""
-    return LionState(no_steps(params) if callable(lr) else None, filled_like(params))
+    return LionState(no_steps(params) if callable(lr) else None, fill_like(params))
 
 
 def update(

@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import NonNegative, NonNegativeInt, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
@@ -54,7 +54,7 @@ def init(params: Params, *, lr: LearningRate) -> MuonState:
             mend = "give it to another optimizer by by_path"
             problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
             raise LayerError("muon", problem)
-    return MuonState(no_steps(params) if callable(lr) else None, filled_like(params))
+    return MuonState(no_steps(params) if callable(lr) else None, fill_like(params))
 
 
 def update(
@@ -82,34 +82,20 @@ def update(
         f = math.sqrt(max(1, n_out / n_in))
         if adjust_lr_fn == "match_rms_adamw":
             f = 0.2 * math.sqrt(max(n_in, n_out))
-        direction = orthogonalized(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
+        direction = orthogonalize(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
         return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
 
     params, b = update_leaves("muon", rule, params, grads, state.momentum)
     return params, MuonState(None if state.step is None else state.step + 1, b)
 
 
-def orthogonalized(
+def orthogonalize(
     matrix: Float[Tensor, "n m"],
     coefficients: tuple[float, float, float] = COEFFICIENTS,
     steps: int = 5,
     eps: float = 1e-7,
 ) -> Float[Tensor, "n m"]:
-    """Map a matrix U S V^T to about U V^T, in bfloat16.
-
-    Args:
-        matrix: of any shape.
-        coefficients: a, b, c of a pass.
-        steps: how many passes.
-        eps: the smallest norm to divide by.
-
-    Returns:
-        The matrix, in bfloat16.
-
-    Example:
-        >>> torch.linalg.svdvals(orthogonalized(torch.eye(2, 3)).float())
-        tensor([1.1250, 1.1250])
-    """
+    """Map a matrix U S V^T to about U V^T, in bfloat16."""
     a, b, c = coefficients
     x = matrix.bfloat16()
     # A is the smaller of X X^T and X^T X, which is the same matrix for a transposed weight.

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lincoln_fn.arguments import Decay, NonNegative, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     root,
     running_mean,
     take_scaled_step,
@@ -43,7 +43,7 @@ def init(params: Params) -> NadamState:
     """Make both means 0, and the product 1."""
     step = no_steps(params)
     one = torch.ones((), dtype=torch.float64, device=step.device)
-    return NadamState(step, one, filled_like(params), filled_like(params))
+    return NadamState(step, one, fill_like(params), fill_like(params))
 
 
 def update(
@@ -72,7 +72,7 @@ def update(
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         penalty = 0.0 if decoupled_weight_decay else weight_decay
-        dp = regularized_gradient(p, dp, penalty, maximize)
+        dp = regularize_gradient(p, dp, penalty, maximize)
         p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
         m = running_mean(m, dp, b1)
         v = running_mean(v, dp * dp, b2)

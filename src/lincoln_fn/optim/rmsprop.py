@@ -19,11 +19,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, Probability, checked
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     root,
     running_mean,
     take_scaled_step,
@@ -49,9 +49,9 @@ def init(params: Params, *, lr: LearningRate, momentum: float, centered: bool) -
     """Make the state, filled with 0."""
     return RmspropState(
         no_steps(params) if callable(lr) else None,
-        filled_like(params),
-        filled_like(params) if centered else None,
-        filled_like(params) if momentum else None,
+        fill_like(params),
+        fill_like(params) if centered else None,
+        fill_like(params) if momentum else None,
     )
 
 
@@ -77,7 +77,7 @@ def update(
     def rule(
         p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = running_mean(s, dp * dp, alpha)
         m = None if m is None else running_mean(m, dp, alpha)
         variance = s if m is None else s - m * m

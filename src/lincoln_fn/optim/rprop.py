@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked, require
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.record import record
 
@@ -34,7 +34,7 @@ class RpropState:
 
 def init(params: Params, *, lr: float) -> RpropState:
     """Make the last gradient 0, and each size lr."""
-    return RpropState(filled_like(params), filled_like(params, lr))
+    return RpropState(fill_like(params), fill_like(params, lr))
 
 
 def update(

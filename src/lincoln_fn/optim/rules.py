@@ -17,11 +17,9 @@ def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
     return lr(step)
 
 
-def regularized_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
-    """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2.
-
-    To maximize the loss, -dp replaces dp.
-    """
+def regularize_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
+    """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2."""
+    # To maximize the loss, -dp replaces dp.
     if maximize:
         dp = dp.neg()
     return dp.add(p, alpha=weight_decay) if weight_decay else dp
@@ -33,11 +31,9 @@ def decay_weight(p: Tensor, lr: float | Tensor, weight_decay: float) -> Tensor:
 
 
 def root(v: Tensor) -> Tensor:
-    """Compute sqrt(v), with a finite derivative where v is 0.
-
-    v is a mean of squares: where it is 0, so is its derivative. torch's derivative of sqrt is
-    infinite there, and the product of both nan.
-    """
+    """Compute sqrt(v), with a finite derivative where v is 0."""
+    # v is a mean of squares: where it is 0, so is its derivative. torch's derivative of sqrt is
+    # infinite there, and infinity times 0 is nan.
     if not is_transformed(v):
         return torch.sqrt(v)
     is_zero = v == 0

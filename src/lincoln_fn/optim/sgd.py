@@ -16,11 +16,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import (
     learning_rate,
-    regularized_gradient,
+    regularize_gradient,
     take_step,
 )
 from lincoln_fn.record import record
@@ -38,7 +38,7 @@ def init(params: Params, *, counts: bool, momentum: float) -> OptimizerState:
     """Make the momentum 0, and the count of steps if the update counts them."""
     if not (counts or momentum):
         return ()
-    return SgdState(no_steps(params) if counts else None, filled_like(params) if momentum else None)
+    return SgdState(no_steps(params) if counts else None, fill_like(params) if momentum else None)
 
 
 def update(
@@ -64,7 +64,7 @@ def update(
         share = 1 - dampening * (step > 0).double()  # all of dp at the first step
 
     def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        dp = regularized_gradient(p, dp, weight_decay, maximize)
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
         if b is None:
             return take_step(p, dp, now), None
         b = dp.add(b, alpha=momentum) if share is None else momentum * b + share * dp

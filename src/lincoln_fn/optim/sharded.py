@@ -109,18 +109,20 @@ def _check_elementwise(optimizer: Optimizer) -> None:
     numbers = keys.normal(Key(0), (2, 12)) * 10.0 ** torch.arange(-3, 3).repeat(2)
     params, grads = ({"weight": row[:8].view(2, 4), "bias": row[8:]} for row in numbers)
 
-    def updated(params: Params, grads: Params) -> list[Tensor]:
+    def update(params: Params, grads: Params) -> list[Tensor]:
         state = optimizer.init(params)
         for _ in range(2):
             params, state = optimizer.update(params, grads, state)
         return [leaf.flatten() for leaf in tree.leaves(params)]
 
     problem = f"expected an optimizer that updates each number by itself, got {optimizer}"
-    mend = "put what looks at several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    mend = (
+        "put transforms that use several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    )
     try:
-        halves = [updated(_cut(params, half), _cut(grads, half)) for half in map(_Two, range(2))]
+        halves = [update(_cut(params, half), _cut(grads, half)) for half in map(_Two, range(2))]
     except LayerError as error:
         raise LayerError("sharded", f"{problem} ({error}); {mend}") from error
-    for leaf, first, second in zip(updated(params, grads), *halves, strict=True):
+    for leaf, first, second in zip(update(params, grads), *halves, strict=True):
         if not torch.equal(leaf, torch.cat((first, second))):
             raise LayerError("sharded", f"{problem}; {mend}")

@@ -115,24 +115,11 @@ def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
     if not leaves:
         return grads
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
-    return clipped(grads, norm, max_norm)
+    return clip(grads, norm, max_norm)
 
 
-def clipped(grads: Params, norm: Tensor, max_norm: float) -> Params:
-    """Scale gradients of a known norm: dp min(1, max / (|dp| + 1e-6)).
-
-    Args:
-        grads: the gradients.
-        norm: of the whole gradient, of which these may be a part.
-        max_norm: the largest norm.
-
-    Returns:
-        The gradients, in their own dtypes.
-
-    Example:
-        >>> clipped(torch.tensor([30.0, 40.0]), torch.tensor(50.0), 10.0)
-        tensor([6.0000, 8.0000])
-    """
+def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
+    """Scale gradients of a known norm: dp min(1, max / (|dp| + 1e-6))."""
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     return tree.map(lambda g: (g * factor).to(g.dtype), grads)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import keys, tree
 from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
-from lincoln_fn.combine._dtypes import like
+from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
@@ -92,7 +92,7 @@ def _compute(
     dparams = summed(params, terms, weights)
     if noise:
         dparams = _noisy(dparams, key, noise * max_norm / divisor)
-    return like(dparams, params), state
+    return cast_like(dparams, params), state
 
 
 def _noisy(dparams: Params, key: Key, std: float) -> Params:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.combine._dtypes import like
+from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.terms import Term
@@ -54,7 +54,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     def each(term: Term | Tensor) -> Tensor:
         return term.gradients() if isinstance(term, Term) else term.expand(count, *term.shape)
 
-    return like(tree.map(each, terms), params)
+    return cast_like(tree.map(each, terms), params)
 
 
 def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, " N"]:
@@ -115,7 +115,7 @@ def weighted_sum(
     if not isinstance(weights, Tensor) or weights.shape != (count,):
         got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise LayerError("weighted_sum", f"expected weights of shape ({count},), got {got}")
-    return like(summed(params, terms, weights), params)
+    return cast_like(summed(params, terms, weights), params)
 
 
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -141,7 +141,7 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
     """
     terms = terms_of("second_moment", net, params, cache, g)
     check_any("second_moment", examples_in(g))
-    return like(_second_moment(terms), params)
+    return cast_like(_second_moment(terms), params)
 
 
 def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -175,7 +175,7 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     def difference(squares: Tensor, mean: Tensor) -> Tensor:
         return (squares - mean.square()).clamp(min=0)
 
-    return like(tree.map(difference, _second_moment(terms), mean), params)
+    return cast_like(tree.map(difference, _second_moment(terms), mean), params)
 
 
 def _second_moment(terms: Params) -> Params:

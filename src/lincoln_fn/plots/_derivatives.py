@@ -25,23 +25,7 @@ _MOST_ROWS: Final = 2000
 def slopes(
     layer: Layer, params: Params, x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
-    """Compute y and dy/dx of a layer that works element by element.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input.
-
-    Returns:
-        y, and the slope at each element of x.
-
-    Raises:
-        ValueError: if an element of dx depends on more than one element of g.
-
-    Example:
-        >>> slopes(lf.tanh(), (), torch.zeros(2))
-        (tensor([0., 0.]), tensor([1., 1.]))
-    """
+    """Compute y and dy/dx of a layer that works element by element."""
     y, cache = layer.forward(params, x)
     problem = f"layer: expected a layer that works element by element, got {layer}"
     mend = "lf.plots.jacobian draws any layer"
@@ -57,24 +41,7 @@ def slopes(
 def jacobian_matrix(
     layer: Layer, params: Params, x: Arrays
 ) -> tuple[Arrays, Float[Tensor, "n_y n_x"]]:
-    """Compute y and dy/dx, one row for each number of y, by one backward pass a row.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input: a tensor, or a tuple of inputs.
-
-    Returns:
-        y, and the matrix. In it y and x are flattened, and joined if they are tuples.
-
-    Raises:
-        ValueError: if y has too many numbers, or x has no gradient.
-
-    Example:
-        >>> jacobian_matrix(lf.relu(), (), torch.tensor([-1.0, 2.0]))[1]
-        tensor([[0., 0.],
-                [0., 1.]])
-    """
+    """Compute y and dy/dx, one row for each number of y, by one backward pass a row."""
     y, cache = layer.forward(params, x)
     n = sum(leaf.numel() for leaf in tree.leaves(y))
     if n > _MOST_ROWS:
@@ -82,33 +49,22 @@ def jacobian_matrix(
         raise ValueError(f"jacobian: {wanted}, got {n}; take a smaller x")
     rows = []
     for unit in torch.eye(n):
-        dx = tree.leaves(layer.input_grad(params, cache, _shaped(unit, y)))
+        dx = tree.leaves(layer.input_grad(params, cache, _shape_like(unit, y)))
         if not dx:
             raise ValueError(f"jacobian: expected an x with a gradient, {layer} has none for it")
         rows.append(torch.cat([leaf.flatten() for leaf in dx]))
     return y, torch.stack(rows)
 
 
-def _shaped(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
+def _shape_like(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
     """Distribute numbers over tensors like others."""
     parts = iter(torch.split(numbers, [leaf.numel() for leaf in tree.leaves(like)]))
     return tree.map(lambda leaf: next(parts).to(leaf).view_as(leaf), like)
 
 
 def jumps(values: Float[Tensor, " n"]) -> list[int]:
-    """List the places before which a function jumps, where a line through its values breaks.
-
-    Args:
-        values: at many places in their order.
-
-    Returns:
-        Indices, from 1. The step to such a value is 5 times as large as most steps nearby, and a
-        fiftieth of the whole range.
-
-    Example:
-        >>> jumps(torch.tensor([0.0, 0.1, 0.2, 7.3, 7.4, 7.5]))
-        [3]
-    """
+    """List the places before which a function jumps, where a line through its values breaks."""
+    # A jump is 5 times as large as most steps nearby, and a fiftieth of the whole range.
     steps = values.diff().abs()
     nearby = torch.nn.functional.pad(steps[None], (3, 3), "replicate")[0].unfold(0, 7, 1)
     is_jump = (steps > 5 * nearby.median(-1).values) & (steps > (values.max() - values.min()) / 50)
@@ -117,34 +73,10 @@ def jumps(values: Float[Tensor, " n"]) -> list[int]:
 
 
 def is_random(params: Params) -> bool:
-    """Return whether params carry a state, as those of a random layer do: its key.
-
-    Args:
-        params: of a layer that works element by element.
-
-    Returns:
-        False for most activations.
-
-    Example:
-        >>> is_random(lf.rrelu().init(lf.Key(0), torch.zeros(1))), is_random(())
-        (True, False)
-    """
+    """Return whether params carry a state, as those of a random layer do: its key."""
     return len(tree.leaves(params, states=True)) > len(tree.leaves(params))
 
 
-def drawn_params(layer: Layer, x: Arrays, params: Params | None) -> Params:
-    """Return params, or those that key 0 gives if they are None.
-
-    Args:
-        layer: the layer.
-        x: its input.
-        params: its parameters, or None.
-
-    Returns:
-        The params.
-
-    Example:
-        >>> drawn_params(lf.tanh(), torch.zeros(2), None)
-        ()
-    """
+def draw_params(layer: Layer, x: Arrays, params: Params | None) -> Params:
+    """Return params, or those that key 0 gives if they are None."""
     return layer.init(Key(0), x) if params is None else params

@@ -13,18 +13,7 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 
 
 def new_figure(width: float, height: float) -> NotebookFigure:
-    """Make a figure that is not registered in pyplot, and needs no display.
-
-    Args:
-        width: in inches.
-        height: in inches.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
-    """
+    """Make a figure that is not registered in pyplot, and needs no display."""
     try:
         from lincoln_fn.plots._notebook_figure import NotebookFigure
     except ImportError as error:
@@ -34,33 +23,12 @@ def new_figure(width: float, height: float) -> NotebookFigure:
 
 
 def new_axes(width: float = 6.4, height: float = 4.8) -> NotebookAxes:
-    """Make the only axes of a new figure.
-
-    Args:
-        width: of the figure, in inches.
-        height: of the figure, in inches.
-
-    Returns:
-        The axes.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
-    """
+    """Make the only axes of a new figure."""
     return axes_grid(new_figure(width, height), 1, 1, 1)[0]
 
 
 def axes_grid(figure: NotebookFigure, rows: int, columns: int, count: int) -> AxesTuple:
-    """Divide a figure into axes, row by row.
-
-    Args:
-        figure: the figure.
-        rows: how many rows.
-        columns: how many columns.
-        count: how many axes; the last places may stay empty.
-
-    Returns:
-        The axes.
-    """
+    """Divide a figure into axes, row by row."""
     from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes
 
     axes = AxesTuple(NotebookAxes(figure, rows, columns, i + 1) for i in range(count))

@@ -14,7 +14,7 @@ from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.plots._derivatives import (
-    drawn_params,
+    draw_params,
     is_random,
     jacobian_matrix,
     jumps,
@@ -69,7 +69,7 @@ def layer(
     dtypes = {leaf.dtype for leaf in tree.leaves(params) if leaf.is_floating_point()}
     x = torch.linspace(low, high, _POINTS, dtype=dtypes.pop() if dtypes else torch.float64)
     try:
-        params = drawn_params(layer, x, params)
+        params = draw_params(layer, x, params)
         y, slope = slopes(layer, params, x)
     except LayerError as error:
         problem = f"expected a layer that works element by element, got {layer}"
@@ -79,8 +79,8 @@ def layer(
         axes.plot(x, y, ".", color=COLOURS[0], markersize=3, label="y")
         axes.plot(x, slope, ".", color=COLOURS[1], markersize=3, label="dy/dx")
     else:
-        axes.plot(*_broken(x, y), "-", color=COLOURS[0], label="y")
-        axes.plot(*_broken(x, slope), "--", color=COLOURS[1], label="dy/dx")
+        axes.plot(*_break_at_jumps(x, y), "-", color=COLOURS[0], label="y")
+        axes.plot(*_break_at_jumps(x, slope), "--", color=COLOURS[1], label="dy/dx")
     axes.axhline(0, color="grey", linewidth=0.8, zorder=0)
     axes.axvline(0, color="grey", linewidth=0.8, zorder=0)
     axes.set(xlabel="x", xlim=(low, high), title=layer.name)
@@ -116,7 +116,7 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
         [[0.0, 0.0], [0.0, 1.0]]
     """
     check_kinds("jacobian", layer=(layer, Layer))
-    y, rows = jacobian_matrix(layer, drawn_params(layer, x, params), x)
+    y, rows = jacobian_matrix(layer, draw_params(layer, x, params), x)
     matrix = rows.detach().double().cpu().numpy()
     axes = new_axes() if axes is None else axes
     limit = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
@@ -144,7 +144,7 @@ def _shapes(arrays: Arrays) -> str:
     return ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(arrays))
 
 
-def _broken(
+def _break_at_jumps(
     x: Float[Tensor, " n"], values: Float[Tensor, " n"]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:  # Any: shape and dtype, as x has them
     """Insert a nan where a function jumps, so that no line is drawn there."""

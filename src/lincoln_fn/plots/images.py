@@ -61,7 +61,7 @@ def filters(
         columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
     # A few large weights would make all others pale.
     limit = float(np.quantile(tiles.abs().numpy(), 0.995)) or 1.0
-    picture = _tiled(tiles, columns)
+    picture = _tile(tiles, columns)
     axes = new_axes() if axes is None else axes
     if in_colour:
         colours = (picture / limit / 2 + 0.5).clamp(0, 1).nan_to_num(1.0)
@@ -102,7 +102,7 @@ def _kernels(
     return weight.mT.reshape(-1, *shape)
 
 
-def _tiled(
+def _tile(
     tiles: Float[Tensor, "n channels height width"], columns: int
 ) -> Float[Tensor, "channels rows_height columns_width"]:
     """Lay tiles out row by row, with lines of nan between them, and nan in unused tiles."""

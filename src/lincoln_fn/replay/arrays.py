@@ -28,25 +28,15 @@ class Site:
 
 @attrs.frozen(eq=False)
 class Array:
-    """An array, or a tree of arrays, of a step: what it is, and what made it.
+    """An array, or a tree of arrays, of a step: what it is, and what made it."""
 
-    Args:
-        made_by: which part of the step.
-        name: "x", "y", "dparams", and so on.
-        values: the array.
-        path: the layer's position in the network.
-        layer: the layer's name.
-        use: the number of the use of that layer, from 1.
-        site: where the array comes from the backward pass of a layer.
-    """
-
-    made_by: MadeBy
-    name: str
+    made_by: MadeBy  # which part of the step
+    name: str  # "x", "y", "dparams", and so on
     values: Arrays
-    path: str = ""
+    path: str = ""  # the layer's position in the network
     layer: str = ""
-    use: int = 1
-    site: Site | None = None
+    use: int = 1  # the number of the use of that layer, from 1
+    site: Site | None = None  # where the array comes from the backward pass of a layer
 
     @property
     def key(self) -> tuple[str, str, str, int]:

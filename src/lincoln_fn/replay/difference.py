@@ -93,7 +93,7 @@ def first_difference(
         check_int("first_difference", "steps", steps, 0)
     b = attrs.evolve(a, saved=()) if isinstance(a, Run) and b is None else b
     check_kinds("first_difference", "(a, b)", a=(a, Run), b=(b, Run))
-    assert b is not None  # for it is a Run
+    assert b is not None  # it is a Run
     leaf = first_unequal("", a.start, b.start, tol)
     if leaf is not None:
         return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)
@@ -157,17 +157,17 @@ class _Pair:
         """Repeat the steps of both runs, to the first after which their states differ."""
         old = self.states(before)
         while int(old[0].step) < last:
-            a, b = _taken(self.a, old[0]), _taken(self.b, old[1])
+            a, b = _take(self.a, old[0]), _take(self.b, old[1])
             if a is None or b is None:  # a loss that is not finite ends a run
-                return self._within(old, None if a is b else _ENDED)
+                return self._find_within(old, None if a is b else _ENDED)
             leaf = first_unequal("", a, b, self.tol)
             if leaf is not None:
-                return self._within(old, leaf)
+                return self._find_within(old, leaf)
             old = a, b
         leaf = self.unequal(before, last) if last > before else None
         return None if leaf is None else _difference(Array("record", "", ()), leaf, last, before)
 
-    def _within(self, old: tuple[State, State], leaf: Leaf | None) -> Difference | None:
+    def _find_within(self, old: tuple[State, State], leaf: Leaf | None) -> Difference | None:
         """Find the first array that differs in the step after two states."""
         number = int(old[0].step) + 1
         others = {array.key: array.values for array in arrays_of_step(self.b, old[1])}
@@ -182,7 +182,7 @@ class _Pair:
         return _difference(Array(made_by, "", ()), leaf, number, number - 1)
 
 
-def _taken(run: Run, state: State) -> State | None:
+def _take(run: Run, state: State) -> State | None:
     """Take one step; None if its loss is not finite."""
     try:
         return run.take(state)

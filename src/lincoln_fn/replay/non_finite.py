@@ -14,7 +14,7 @@ from lincoln_fn import tree
 from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn.layer import Arrays
 from lincoln_fn.replay.arrays import Array, Site, arrays_of_step
-from lincoln_fn.replay.place import Leaf, Place, first_non_finite_leaf, named_leaves, place
+from lincoln_fn.replay.place import Leaf, Place, first_non_finite_leaf, name_leaves, place
 from lincoln_fn.replay.run import Run, State
 from lincoln_fn.shapes import LayerError, NonFiniteError
 
@@ -94,7 +94,7 @@ def first_non_finite(run: Run, *, steps: int | None = None) -> Origin | None:
             new = None
         leaf = None if new is None else first_non_finite_leaf("", new)
         if new is None or leaf is not None:
-            return _within(run, state, leaf)
+            return _find_within(run, state, leaf)
         state = new
     return None
 
@@ -112,7 +112,7 @@ def _last_finite(run: Run) -> tuple[State, int | None]:
     return run.at(marks[finite]), marks[bad] if bad < len(marks) else None
 
 
-def _within(run: Run, state: State, of_new: Leaf | None) -> Origin:
+def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:
     """Find the first array that is not finite in the step after a state."""
     step = int(state.step) + 1
     for array in arrays_of_step(run, state):
@@ -143,7 +143,7 @@ def _example(run: Run, array: Array, leaf: Leaf, batch: int) -> int | None:
     count = len(of_batch[0])
     if array.name == "dparams":
         return None if array.site is None else _example_of_gradient(array.site, count)
-    tensor = named_leaves(array.name, array.values).get(leaf.array)
+    tensor = name_leaves(array.name, array.values).get(leaf.array)
     has_batch = tensor is not None and tensor.ndim > 0 and len(tensor) == count
     return leaf.index[0] if has_batch else None
 

@@ -56,23 +56,8 @@ def place(step: int, made: Array, leaf: Leaf) -> Place:
 
 
 def first_unequal(name: str, first: object, second: object, tol: float) -> Leaf | None:
-    """Find the first leaf in which two trees differ.
-
-    Args:
-        name: the trees' name.
-        first: a tree.
-        second: a tree.
-        tol: 0 compares bits; above 0, numbers may differ by this share of the largest number in
-            their tensor.
-
-    Returns:
-        The leaf, with both values; None if the trees are equal.
-
-    Example:
-        >>> first_unequal("y", (torch.zeros(2),), (torch.tensor([0.0, 3.0]),), 0.0)
-        Leaf(array='y.0', index=(1,), values=(0.0, 3.0), largest=3.0)
-    """
-    ours, theirs = named_leaves(name, first), named_leaves(name, second)
+    """Find the first leaf whose bits differ, or that differs by `tol` of its largest number."""
+    ours, theirs = name_leaves(name, first), name_leaves(name, second)
     if ours.keys() != theirs.keys():
         alone = sorted(ours.keys() ^ theirs.keys())
         return Leaf(alone[0], (), (), torch.inf)
@@ -89,26 +74,16 @@ def first_unequal(name: str, first: object, second: object, tol: float) -> Leaf 
 
 
 def first_non_finite_leaf(name: str, arrays: object) -> Leaf | None:
-    """Find the first leaf with a nan or an infinity.
-
-    Example:
-        >>> first_non_finite_leaf("y", (torch.zeros(2), torch.tensor([0.0, torch.inf])))
-        Leaf(array='y.1', index=(1,), values=(inf,), largest=inf)
-    """
-    for path, leaf in named_leaves(name, arrays).items():
+    """Find the first leaf with a nan or an infinity."""
+    for path, leaf in name_leaves(name, arrays).items():
         if leaf.is_floating_point() and not torch.isfinite(leaf).all():
             index = tuple(torch.nonzero(~torch.isfinite(leaf))[0].tolist())
             return Leaf(path, index, (leaf[index].item(),), torch.inf)
     return None
 
 
-def named_leaves(name: str, arrays: object) -> dict[str, Tensor]:
-    """List the tensors of a tree, those of states too, by path.
-
-    Example:
-        >>> list(named_leaves("y", (torch.ones(1), torch.ones(1))))
-        ['y.0', 'y.1']
-    """
+def name_leaves(name: str, arrays: object) -> dict[str, Tensor]:
+    """List the tensors of a tree, those of states too, by path."""
     paths, leaves = tree.paths(arrays, states=True), tree.leaves(arrays, states=True)
     return {
         ".".join(filter(None, (name, path))): leaf

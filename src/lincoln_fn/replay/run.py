@@ -120,7 +120,7 @@ class Run:
 
     def take(self, state: State) -> State:
         """Take one step from a state, which stays as it is."""
-        if getattr(self.step, "donate", False):  # the step may write over what it is given
+        if getattr(self.step, "donate", False):  # the step may update its arguments in place
             state = tree.map(torch.clone, state, states=True)
         return self.step(state, self.batch(int(state.step)))[0]
 
@@ -147,6 +147,6 @@ class Run:
     def parts(self) -> tuple[Layer, Loss] | None:
         """The network and the loss as the step runs them; None if they are not known."""
         if isinstance(self.step, Step) and isinstance(self.step.pure, partial):
-            layer, loss = self.step.pure.args[:2]  # of `bare_step`: faster than the step's own
+            layer, loss = self.step.pure.args[:2]  # of `bare_step`: the faster twins
             return self.net or layer, self.loss or loss
         return None if self.net is None or self.loss is None else (self.net, self.loss)

@@ -88,7 +88,7 @@ def linear_warmup(
     return Schedule(name, at)
 
 
-def _joined(
+def _follow(
     step: Tensor,
     *,
     schedules: Sequence[Callable[[Tensor], Tensor]],
@@ -124,7 +124,7 @@ def joined(
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-    at = partial(_joined, schedules=schedules, boundaries=boundaries)
+    at = partial(_follow, schedules=schedules, boundaries=boundaries)
     return Schedule(f"joined({schedules}, {boundaries})", at)
 
 

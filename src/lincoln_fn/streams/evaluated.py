@@ -58,7 +58,7 @@ def evaluated(
         raise LayerError("evaluated", f"expected metrics by name, {names}")
     check_metrics("evaluated", metrics)
     if is_used_once(batches):
-        problem = "expected batches that can be walked each time anew, got an iterator"
+        problem = "expected batches that can be iterated over each time, got an iterator"
         mend = "give a list, a DataLoader or data.batches"
         raise LayerError("evaluated", f"{problem}; {mend}")
     check_walkable("evaluated", batches)

@@ -84,24 +84,8 @@ def display(
     seconds: float = _LINE_SECONDS,
     file: TextIO | None = None,
 ) -> Iterator[Display]:
-    """Open a display of a run, for a loop that also writes its own lines.
-
-    Lines go to standard output, above the bar if that is on the same terminal.
-
-    Args:
-        total: the number of steps to come; None if it is not known.
-        shown: whether to show anything.
-        seconds: between two plain lines, where there is no bar.
-        file: where to write; None is standard error, and in a notebook the cell's output.
-
-    Yields:
-        The two functions. Anything they have not shown yet is shown at the end.
-
-    Example:
-        >>> with display(total=1) as show:
-        ...     show.line("epoch 1", {})
-        epoch 1
-    """
+    """Open a display of a run, for a loop that also writes its own lines."""
+    # Lines go to standard output, above the bar if that is on the same terminal.
     if not shown:
         yield Display(lambda record: None, lambda text, scores: None)
         return
@@ -148,13 +132,13 @@ class _Meter:
             self.due = max(1, int(self.steps * self.interval / (_LOOKS * max(passed, 1e-9))))
 
     def line(self, text: str, scores: Mapping[str, float]) -> None:
-        """Print a text; it has the content of a plain line, which is then left out."""
+        """Print a text in place of a plain line."""
         self.scores.update(scores)
         self.show(silently=self.bar is None)
         tqdm.write(text)
 
     def count(self) -> None:
-        """Add up the records that wait."""
+        """Add up the records since the last update."""
         self.steps += len(self.waiting)
         for record in self.waiting:
             self.examples += record.examples or 0
@@ -163,7 +147,7 @@ class _Meter:
         self.waiting.clear()
 
     def show(self, *, silently: bool = False) -> None:
-        """Show the steps since the last line, and begin to count anew."""
+        """Show the steps since the last line, and start a new count."""
         self.count()
         now = time.perf_counter()
         self.taken += self.steps

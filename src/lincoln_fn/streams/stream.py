@@ -20,25 +20,7 @@ Mode: TypeAlias = Literal["max", "min"]
 
 @contextmanager
 def closing(where: str, stream: Stream) -> Iterator[Stream]:
-    """Close a stream at the end, if it can be closed: a generator can, a list cannot.
-
-    Args:
-        where: the function that was given it.
-        stream: what to close.
-
-    Yields:
-        The stream's steps.
-
-    Raises:
-        LayerError: if it is not a stream: not iterable, or its items are not (state, record).
-
-    Example:
-        >>> steps = ((None, StepRecord(i, 0.5)) for i in (1, 2))
-        >>> with closing("finite", steps) as stream: next(iter(stream))[1].step
-        1
-        >>> list(steps)
-        []
-    """
+    """Close a stream at the end, if it can be closed: a generator can, a list cannot."""
     if not isinstance(stream, Iterable) or isinstance(stream, Tensor | Mapping | str):
         raise wrong_kind(where, "stream", stream, "what train gives")
     try:
@@ -64,60 +46,19 @@ def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]
 
 
 def check_mode(where: str, mode: str) -> None:
-    """Check that a mode is one of the two.
-
-    Args:
-        where: the function that was given it.
-        mode: what was given.
-
-    Raises:
-        LayerError: if it is neither.
-
-    Example:
-        >>> check_mode("best", "highest")
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: best: expected mode 'max' or 'min', got 'highest'
-    """
+    """Check that a mode is one of the two."""
     if mode not in ("max", "min"):
         raise LayerError(where, f"expected mode 'max' or 'min', got {mode!r}")
 
 
 def check_name(where: str, metric: object) -> None:
-    """Check that a score is given by its name.
-
-    Args:
-        where: the function that was given it.
-        metric: what was given.
-
-    Raises:
-        LayerError: if it is not a string.
-
-    Example:
-        >>> check_name("best", lf.metrics.accuracy)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: best: expected metric to be a score's name, as evaluated \
-adds it, got the function accuracy
-    """
+    """Check that a score is given by its name."""
     if not isinstance(metric, str):
         raise wrong_kind(where, "metric", metric, "a score's name, as evaluated adds it")
 
 
 def is_gain(score: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
-    """Return whether a score is better than the best so far. `nan` never is.
-
-    Args:
-        score: the new score.
-        best: the best so far; None if there is none.
-        mode: whether the highest or the lowest is best.
-        min_delta: by how much it has to be better.
-
-    Returns:
-        True if it is.
-
-    Example:
-        >>> is_gain(0.9, 0.8, "max"), is_gain(0.9, 0.8, "min"), is_gain(0.9, 0.8, "max", 0.2)
-        (True, False, False)
-    """
+    """Return whether a score is better than the best so far. `nan` never is."""
     if math.isnan(score):
         return False
     if best is None:

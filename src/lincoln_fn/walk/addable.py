@@ -16,10 +16,9 @@ from typing_extensions import Self
 
 
 class Addable:
-    """A record that `+` and `torch.add` join with another of its kind.
+    """A record that `+` and `torch.add` join with another of its kind."""
 
-    A plain tensor counts as zeros: it is the gradient of what the output does not depend on.
-    """
+    # A plain tensor counts as zeros: it is the gradient of what the output does not depend on.
 
     __slots__ = ()
 

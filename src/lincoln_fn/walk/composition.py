@@ -25,7 +25,7 @@ from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
-from lincoln_fn.walk.parts import Owned, placed_parts, readable
+from lincoln_fn.walk.parts import Owned, make_readable, place_parts
 from lincoln_fn.walk.visits import (
     BackwardVisit,
     ForwardVisit,
@@ -185,7 +185,7 @@ class Composition:
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:
-        return placed_parts(self.label, self.parts)
+        return place_parts(self.label, self.parts)
 
     @_forward.default
     def _forward_visit(self) -> ForwardVisit:
@@ -235,7 +235,7 @@ class Composition:
     ) -> tuple[Arrays, Record]:
         """Run the loop back; it gets an owned cache only if it is declared to read it once."""
         if type(cache) is Owned:
-            cache = readable(cache, self.label, once=self.reads_once)
+            cache = make_readable(cache, self.label, once=self.reads_once)
         return self.back(visit, params, cache, g)
 
     def gathered(self, params: Params, records: Record) -> Params:
@@ -246,7 +246,7 @@ class Composition:
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
-        return self.advance(self._forward, params, readable(cache, self.label))
+        return self.advance(self._forward, params, make_readable(cache, self.label))
 
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
@@ -258,7 +258,7 @@ class Composition:
         }  # fmt: skip
         if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
             del kept["predict"]
-        if "back" in changes:  # the declaration is about the old loop
+        if "back" in changes:  # it was declared for the old loop
             del kept["reads_once"]
         return composition(self.label, parts, **{**kept, **changes})
 

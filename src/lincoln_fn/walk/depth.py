@@ -16,19 +16,8 @@ _BESIDE: Final = 500
 
 
 def make_room(depth: int) -> None:
-    """Raise Python's recursion limit if a walk through a deeply nested network would reach it.
-
-    The limit is never lowered: other threads may be in the middle of a walk.
-
-    Args:
-        depth: how many compositions are nested within each other.
-
-    Example:
-        >>> import sys
-        >>> make_room(300)
-        >>> sys.getrecursionlimit() >= 3000
-        True
-    """
+    """Raise Python's recursion limit if a walk through a deeply nested network would reach it."""
+    # The limit is never lowered: other threads may be in the middle of a walk.
     needed = _A_LEVEL * depth + _BESIDE
     if sys.getrecursionlimit() < needed:
         sys.setrecursionlimit(needed)

@@ -21,10 +21,8 @@ def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def init_with_outputs(
     parts: tuple[Layer, ...], key: Key, x: Arrays
 ) -> tuple[Params, tuple[Arrays, ...]]:
-    """Make the params of parts that run one after the other, and return their outputs, too.
-
-    Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
-    """
+    """Make the params of parts that run one after the other, and return their outputs, too."""
+    # Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
     made: list[Params] = []
     outputs: list[Arrays] = []
     for i, part in enumerate(parts):
@@ -38,7 +36,7 @@ def on_meta(arrays: T) -> T:
     """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
 
     # Other values are left unchanged, and the layer refuses them.
-    def moved(leaf: object) -> object:
+    def move(leaf: object) -> object:
         return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
 
-    return tree.map(moved, arrays, states=True)
+    return tree.map(move, arrays, states=True)

@@ -1,4 +1,4 @@
-"""What a layer around one part does that has the part's own params."""
+"""Functions of a layer around one part, whose params are the part's own."""
 
 from __future__ import annotations
 

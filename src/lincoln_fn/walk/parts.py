@@ -21,48 +21,30 @@ _WALK: Final = Path(__file__).parent
 _LIBRARY: Final = _WALK.parent
 
 
-def placed_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """Make layers whose errors name their position in a composition.
-
-    Args:
-        label: the composition's name, such as "serial".
-        layers: its parts.
-
-    Returns:
-        The parts, with functions that raise `LayerError`s from "serial[0] dense(10)" and the like.
-
-    Example:
-        >>> part, = placed_parts("serial", [lf.dense(2)])
-        >>> part.init(lf.Key(0), torch.zeros(()))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: serial[0] dense(2): expected x of shape (..., n_in), got ()
-    """
-    return tuple(_placed(f"{label}[{i}]", layer) for i, layer in enumerate(layers))
+def place_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Make layers whose errors name their position in a composition."""
+    return tuple(_place(f"{label}[{i}]", layer) for i, layer in enumerate(layers))
 
 
-def _placed(position: str, layer: Layer) -> Layer:
-    def at(name: str) -> Any:  # Any: a function of the protocol
+def _place(position: str, layer: Layer) -> Layer:
+    def place_function(name: str) -> Any:  # Any: a function of the protocol
         function = getattr(layer, name)
         return function if function is unchanged else Placed(position, layer.name, name, function)
 
     functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
-    return layer.replace(**{name: at(name) for name in functions}, composition=layer.composition)
+    return layer.replace(
+        **{name: place_function(name) for name in functions}, composition=layer.composition
+    )
 
 
 @attrs.frozen(eq=False)
 class Placed:
-    """A function whose errors name the position of its part.
+    """A function whose errors name the position of its part."""
 
-    Args:
-        position: of the part, such as "serial[0]".
-        layer: the part's name, such as "dense(10)".
-        doing: what the function does, such as "forward".
-        function: the function.
-    """
-
-    position: str
-    layer: str
-    doing: str
+    position: str  # of the part, such as "serial[0]"
+    layer: str  # the part's name, such as "dense(10)"
+    doing: str  # what the function does, such as "forward"
+    # the function
     function: Callable[..., Any]  # Any: of every protocol function and visitor
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # Any: as the function has them
@@ -70,7 +52,7 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            moved = placed_error(error, self.position, self.layer, self.doing, arguments[-1])
+            moved = place_error(error, self.position, self.layer, self.doing, arguments[-1])
             raise moved from moved.__cause__
 
 
@@ -78,24 +60,12 @@ class Placed:
 ERRORS: Final = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
-def placed_error(
+def place_error(
     error: Exception, position: str, layer: str, doing: str, given: object
 ) -> LayerError:
-    """Make an error that names the position of the part that raised another.
-
-    It takes the place of a `LayerError`: it has its cause and its traceback, without the walk's own
-    frames, of which every level of a network adds some. Any other error is its cause.
-
-    Args:
-        error: the error.
-        position: of the part, such as "serial[0]".
-        layer: the part's name.
-        doing: the function, such as "forward".
-        given: its last argument.
-
-    Returns:
-        The error to raise instead, from its `__cause__`.
-    """
+    """Make an error that names the position of the part that raised another."""
+    # It replaces a `LayerError`: it has its cause and its traceback, without the walk's own frames,
+    # of which every level of a network adds some. Any other error becomes its cause.
     if isinstance(error, LayerError):
         moved = placed(error, position, layer)
         moved.__cause__ = error.__cause__
@@ -148,25 +118,11 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 
 
 class Owned:
-    """A composition's cache without other references: an entry is freed when it is read.
+    """A composition's cache without other references: an entry is freed when it is read."""
 
-    A training step owns its caches, so each part's cache is freed as soon as the backward walk has
-    passed the part. Only a composition that is declared with `reads_once` gets one; any other gets
-    the tuple of `forward`.
-
-    Args:
-        entries: the caches of the parts. A list is shared, and its entries are replaced.
-        reader: the name of the composition that reads it.
-
-    Example:
-        >>> cache = Owned(["first", "second", "third"], "mine")
-        >>> cache[1], cache[-1], len(cache)
-        ('second', 'third', 3)
-        >>> cache[1]
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: mine: reads entry 1 of its cache a second time, although it \
-is declared with reads_once=True; leave reads_once out
-    """
+    # A training step owns its caches, so each part's cache is freed as soon as the backward walk
+    # has passed the part. Only a composition that is declared with `reads_once` gets one; any other
+    # gets the tuple of `forward`.
 
     __slots__ = ("_entries", "_mark", "_reader")
 
@@ -186,10 +142,10 @@ is declared with reads_once=True; leave reads_once out
             problem = f"reads entry {i} of its cache a second time, although it is declared with"
             own = LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
             raise own if entry is self._mark else _read_before(self._reader)
-        return owned(entry)
+        return take_ownership(entry)
 
     def __repr__(self) -> str:
-        return brief(whole(self))
+        return brief(to_tuple(self))
 
 
 def _read_before(reader: str) -> LayerError:
@@ -198,44 +154,24 @@ def _read_before(reader: str) -> LayerError:
     return LayerError(reader, f"{problem} {mend}")
 
 
-def owned(cache: Cache) -> Cache:
-    """Make an `Owned` cache of a tuple without other references; any other cache stays as it is.
-
-    Example:
-        >>> len(owned(("first", "second"))), owned("first")
-        (2, 'first')
-    """
+def take_ownership(cache: Cache) -> Cache:
+    """Make an `Owned` cache of a tuple without other references; any other cache stays as it is."""
     return Owned(cache) if type(cache) is tuple else cache
 
 
-def readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
-    """Return a composition's cache as its loop reads it: an owned one only if it is read once.
-
-    Args:
-        cache: any, or an `Owned`, which is refused if it was read before.
-        reader: the composition's name.
-        once: whether the loop reads each entry once.
-
-    Example:
-        >>> readable(owned(("first", "second")), "mine")
-        ('first', 'second')
-    """
+def make_readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
+    """Return a composition's cache as its loop reads it: an owned one only if it is read once."""
     if type(cache) is not Owned:
         return cache
     if once:
         return Owned(cache._entries, reader)
     if any(type(entry) is object for entry in cache._entries):
         raise _read_before(reader)
-    return whole(cache)
+    return to_tuple(cache)
 
 
-def whole(cache: Cache) -> Cache:
-    """Convert an `Owned` cache back to the tuple of `forward`; any other cache stays as it is.
-
-    Example:
-        >>> whole(owned(("first", "second")))
-        ('first', 'second')
-    """
+def to_tuple(cache: Cache) -> Cache:
+    """Convert an `Owned` cache back to the tuple of `forward`; any other cache stays as it is."""
     return tuple(cache._entries) if type(cache) is Owned else cache
 
 

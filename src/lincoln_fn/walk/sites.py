@@ -67,7 +67,7 @@ def cotangents(
         [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
     """
     check_kinds("cotangents", "(net, params, cache, g)", net=(net, Layer))
-    walker = BackWalker(_site, skip=_untouched)
+    walker = BackWalker(_site, skip=_skip)
     return walker.run(net, "", params, cache, g, Wants(dx, True))
 
 
@@ -82,7 +82,7 @@ def _site(
     return dx, Site(layer, path, params, cache, g, None)
 
 
-def _untouched(layer: Layer, path: str, params: Params) -> Site:
+def _skip(layer: Layer, path: str, params: Params) -> Site:
     return Site(layer, path, params, None, None, params)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.parts import owned, whole
+from lincoln_fn.walk.parts import take_ownership, to_tuple
 from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
@@ -17,7 +17,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     Args:
         net: the network.
         params: those given to `forward`.
-        cache: what `forward` returned, or `lincoln_fn.walk.parts.owned` of it.
+        cache: what `forward` returned, or `lincoln_fn.walk.parts.take_ownership` of it.
         g: dL/dy.
 
     Returns:
@@ -32,7 +32,9 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
         tensor([1., 1.])
     """
-    return net.grads(params, whole(cache) if net.composition is None else owned(cache), g)
+    return net.grads(
+        params, to_tuple(cache) if net.composition is None else take_ownership(cache), g
+    )
 
 
 def records(walker: BackWalker, net: Layer, params: Params, cache: Cache, g: Arrays) -> Record:

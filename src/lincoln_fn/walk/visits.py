@@ -10,7 +10,7 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.parts import is_trained, whole
+from lincoln_fn.walk.parts import is_trained, to_tuple
 
 # Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
@@ -61,23 +61,13 @@ class VisitBack(Protocol):
         """
 
 
-def kept(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-    """Keep the record of each use of a part.
-
-    Example:
-        >>> kept("first", ("second", "third"))
-        ('first', 'second', 'third')
-    """
+def keep(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Keep the record of each use of a part."""
     return record, *later
 
 
-def summed(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-    """Keep the sum of the gradients of all uses of a part.
-
-    Example:
-        >>> summed((torch.ones(1), None), ((torch.ones(1), None),))
-        ((tensor([2.]), None),)
-    """
+def sum_uses(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Keep the sum of the gradients of all uses of a part."""
     return (tree.map(torch.add, later[0], record),) if later else (record,)
 
 
@@ -127,7 +117,7 @@ class BackwardVisit(Visit):
 
     def add(self, record: Params, later: tuple[Params, ...]) -> tuple[Params, ...]:
         """Add up the gradients of all uses of a part."""
-        return summed(record, later)
+        return sum_uses(record, later)
 
 
 class InputGradVisit(Visit):
@@ -165,4 +155,4 @@ class GradsVisit(BackwardVisit):
 
 def _for(part: Layer, cache: Cache) -> Cache:
     """Return the cache in the form that a part takes: only a composition takes an owned one."""
-    return whole(cache) if part.composition is None else cache
+    return to_tuple(cache) if part.composition is None else cache

@@ -9,8 +9,15 @@ import attrs
 
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import ERRORS, is_trained, owned, placed_error, readable, whole
-from lincoln_fn.walk.visits import Record, kept
+from lincoln_fn.walk.parts import (
+    ERRORS,
+    is_trained,
+    make_readable,
+    place_error,
+    take_ownership,
+    to_tuple,
+)
+from lincoln_fn.walk.visits import Record, keep
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -118,7 +125,7 @@ class _Parts:
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, inside(self.path, i), params, x)
         except ERRORS as error:
-            moved = placed_error(error, f"{self.label}[{i}]", part.name, "forward", x)
+            moved = place_error(error, f"{self.label}[{i}]", part.name, "forward", x)
             raise moved from moved.__cause__
         return result
 
@@ -129,10 +136,10 @@ class _Parts:
         if part.advance is unchanged:
             return params
         if made is None:
-            moved: Params = self.walker.advance(part, params, whole(record))
+            moved: Params = self.walker.advance(part, params, to_tuple(record))
             return moved
         within = _Parts(made, inside(self.path, i), self.walker)
-        return made.advance(within, params, readable(record, made.label))
+        return made.advance(within, params, make_readable(record, made.label))
 
 
 def inside(path: str, i: int) -> str:
@@ -199,27 +206,21 @@ _DX: Final = Wants(dx=True, dparams=False)
 
 @attrs.frozen(eq=False)
 class BackWalker:
-    """A backward walk.
+    """A backward walk."""
 
-    Args:
-        leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
-        skip: (layer, path, params) -> record, for a part from which nothing is needed; None visits
-            it anyway.
-        owns_cache: whether there are no other references to the caches: each is freed when its part
-            is done.
-        advance: as `there` takes it.
-        gather: (composition, params, records) -> record of the composition, where dparams are
-            wanted; None keeps the records as they are.
-        add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
-            says.
-    """
-
+    # (layer, path, params, cache, g, wants) -> (dx, record), for a single layer
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
+    # (layer, path, params) -> record, for a part from which nothing is needed; None visits it
+    # anyway
     skip: Callable[[Layer, str, Params], Record] | None
+    # whether there are no other references to the caches: each is freed when its part is done
     owns_cache: bool = False
-    advance: Advance = _advance
+    advance: Advance = _advance  # as `there` takes it
+    # (composition, params, records) -> record of the composition, where dparams are wanted; None
+    # keeps the records as they are
     gather: Callable[[Composition, Params, Record], Record] | None = None
-    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = kept
+    # (record, later) -> records of a part that is used several times, as `VisitBack.add` says
+    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep
 
     def run(
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
@@ -227,9 +228,9 @@ class BackWalker:
         """Visit a layer, or all its parts."""
         made = layer.composition
         if made is None:
-            return self.leaf(layer, path, params, whole(cache), g, wants)
+            return self.leaf(layer, path, params, to_tuple(cache), g, wants)
         if self.owns_cache:
-            cache = owned(cache)
+            cache = take_ownership(cache)
         visit = _PartsBack(made, path, self, params, wants)
         dx, records = made.walk_back(visit, params, cache, g)
         if self.gather is not None:
@@ -259,7 +260,7 @@ class _PartsBack(_Parts):
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            moved = placed_error(error, f"{self.label}[{i}]", part.name, "backward", g)
+            moved = place_error(error, f"{self.label}[{i}]", part.name, "backward", g)
             raise moved from moved.__cause__
         return result
 

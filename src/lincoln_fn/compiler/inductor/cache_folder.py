@@ -1,9 +1,10 @@
 """Folders of compiled code: a library is run only if nobody else could have put it there.
 
-Whoever can write into Inductor's cache can have this process run code of theirs: Inductor itself
-loads what it finds there by name. So a step is compiled, kept and found only in a folder that the
-user owns and nobody else can write. In another, such as one in a shared /tmp that somebody has made
-first, nothing is looked for: the step is compiled anew, in a folder of this process alone.
+Inductor loads libraries from its cache by name. So whoever can write into the cache can have this
+process run their code. A step is compiled, stored and loaded only in a folder that the user owns
+and nobody else can write to. If the cache is another folder, such as one in a shared /tmp that
+somebody else has made, nothing is loaded from it: the step is compiled in a temporary folder of
+this process.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ROOT: Final = 0
 
 
 def problem_of(path: Path) -> str | None:
-    """Say why somebody else could have made or changed what is at a path."""
+    """Say why somebody else could have made or changed the file or folder at a path."""
     if sys.platform == "win32":
         return None
     me, real = os.geteuid(), path.resolve()
@@ -41,7 +42,7 @@ def problem_of(path: Path) -> str | None:
 
 
 def is_own_file(path: Path) -> bool:
-    """Tell whether a file is in its folder, and nobody else can have made or changed it."""
+    """Return whether a file is in its folder, and nobody else can have made or changed it."""
     if not stat.S_ISREG(_mode(path)) or not stat.S_ISDIR(_mode(path.parent)):
         return False
     return problem_of(path) is None
@@ -55,10 +56,10 @@ def _mode(path: Path) -> int:
 
 
 def cache_folder() -> Path:
-    """Give Inductor's cache folder, made now for the user alone if it is not there."""
+    """Return Inductor's cache folder; if there is none, make it, for the user alone."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    # Inductor makes the folder by the process's umask, which may let a group write it.
+    # Inductor would make it by the process's umask, which may let a group write to it.
     before = os.umask(0o077)
     try:
         return Path(cache_dir())
@@ -67,13 +68,11 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def trusted_cache() -> Iterator[None]:
-    """Have Inductor write and load its code in a folder that nobody else can write.
-
-    That is its own cache folder. If others can write it, or its path has a space, which Inductor
-    does not quote for the C++ compiler, a warning says so, and a folder is used that goes with this
-    process.
-    """
+def use_trusted_cache() -> Iterator[None]:
+    """Have Inductor write and load its code in a folder that nobody else can write to."""
+    # That is Inductor's own cache folder. If others can write to it, or its path has a space, which
+    # Inductor does not quote for the C++ compiler, a warning says so, and a temporary folder is
+    # used that this process removes.
     folder = cache_folder()
     problem = problem_of(folder) or (
         f"the path {folder} has a space" if " " in str(folder) else None
@@ -82,11 +81,11 @@ def trusted_cache() -> Iterator[None]:
         yield
         return
     warnings.warn(
-        f"compiled steps are not kept on disk, for {problem}; or set {VARIABLE} to a folder of your"
-        " own that nobody else can write",
+        f"compiled steps are not stored on disk, because {problem}; or set {VARIABLE} to a folder"
+        " of your own that nobody else can write to",
         stacklevel=2,
     )
-    before = os.environ[VARIABLE]  # which Inductor has set, if nobody else has
+    before = os.environ[VARIABLE]  # Inductor has set it, unless somebody else has
     os.environ[VARIABLE] = _temporary().name
     try:
         yield
@@ -94,7 +93,7 @@ def trusted_cache() -> Iterator[None]:
         os.environ[VARIABLE] = before
 
 
-# A memo: one folder a process, removed at its end.
+# A memo: one folder for each process, which is removed when the process ends.
 @cache
 def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="lincoln_fn_")

@@ -26,61 +26,57 @@ _OPTIONS: Final = {
     # The caller has compared sizes and strides.
     "size_asserts": False,
     "alignment_asserts": False,
-    # Its sums of indices do not wrap around at 64 bits, as the draws from a key rely on: with it,
-    # the masks of dropout would be others.
+    # It assumes that sums of indices do not overflow 64 bits. The draws from a key do overflow:
+    # with it, the masks of dropout would be different.
     "constant_and_index_propagation": False,
-    # A layer of the user's own that draws from torch's generator draws the same numbers so.
+    # With it, a user's own layer that draws from torch's generator draws the same numbers.
     "fallback_random": True,
-    # What is made again on the way back would be made at once, and kept till then.
+    # Reordering would compute at once, and keep, what a checkpointed layer recomputes later.
     "reorder_for_locality": False,
-    # Loops and products are called from C++, for a call from Python takes as long as a small one.
+    # Loops and products are called from C++: a call from Python takes as long as a small loop.
     "cpp_wrapper": True,
-    # Loops that do not follow from each other stay apart: made one, they would keep the tensors of
-    # each until the last has run, a gradient till the next layer's.
+    # Independent loops are not fused: a fused loop would keep the tensors of all of them until it
+    # has run, such as a layer's gradient until the next layer's.
     "cpp.max_horizontal_fusion_size": 1,
-    # A loop of fewer elements is done before a second thread has woken up.
+    # A loop of fewer elements ends before a second thread has started.
     "cpp.min_chunk_size": 4096,
-    # To compile the headers apart takes longer than to compile a few graphs with them. They would
-    # be kept in a folder that others may be able to write, whatever the cache folder is.
+    # Precompiling the headers takes longer than compiling a few graphs with them. And they would be
+    # stored in a folder that others may be able to write to, whatever the cache folder is.
     "cpp_cache_precompile_headers": False,
     **VECTORS,
 }
 
 
 def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
-    """Let Inductor compile a graph.
-
-    Its inner half does: what surrounds it prepares for autograd and for functions that change their
-    inputs, and takes as long, at every call, as a small network's matrix product.
-    """
+    """Let Inductor compile a graph."""
+    # Only its inner half runs. The outer half prepares for autograd and for functions that change
+    # their inputs. It would take as long, at every call, as a small network's matrix product.
     with warnings.catch_warnings():
-        # Inductor itself, as it is imported, uses parts of torch that torch calls deprecated.
+        # When Inductor is imported, it uses deprecated parts of torch.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Imported here, for it takes longer than all the rest of the library.
+        # Imported here, because it takes longer than all the rest of the library.
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
 
         fake = detect_fake_mode(inputs)
-        assert fake is not None  # for the inputs are fake
+        assert fake is not None  # the inputs are fake
         options = {**_OPTIONS, **compiler_flags(), "cpp.threads": torch.get_num_threads()}
-        with fake, torch.no_grad(), config.patch(options), _extended():
+        with fake, torch.no_grad(), config.patch(options), _extend_inductor():
             simpler = _simpler(graph, inputs)
-            # The context says which sizes are numbers, without which no compiled graph is kept.
+            # The context lists which sizes are numbers. Without it, no compiled graph is stored.
             with tracing(TracingContext(fake)), _silent_on_proxies():
                 compiled: Any = compile_fx_inner(
                     simpler, inputs, is_inference=True, cpp_wrapper=True
                 )
-            # Without what Inductor does around each call, to record it for its own use.
+            # Without the records that Inductor makes of each call.
             run: Flat = library_of(compiled) or compiled.current_callable
             return run
 
 
 @contextmanager
-def _extended() -> Iterator[None]:
-    """Have Inductor call this library's operations from C++, and write over what is read no more.
-
-    A torch with which neither has been tried calls them by way of Python.
-    """
+def _extend_inductor() -> Iterator[None]:
+    """Let Inductor call our operations from C++, and reuse memory after its last read."""
+    # A torch with which neither has been tried calls the operations through Python.
     if not IS_KNOWN:
         yield
         return
@@ -90,15 +86,15 @@ def _extended() -> Iterator[None]:
     from lincoln_fn.compiler.inductor.lowering import lower
 
     lower()
-    # A graph that another version of this library compiled is not to be found.
-    config: Any = torch.compiler.config  # Any: its functions are put in as it is imported
+    # So that graphs which another version of this library compiled are not loaded.
+    config: Any = torch.compiler.config  # Any: its functions are set when it is imported
     with (
         config.patch(cache_key_tag=config.cache_key_tag + digest()),
         options.patch(
             {
                 "_pre_fusion_custom_pass": WithoutOrderings(),
-                # The calls apart from the loops, and with less optimization: they are no slower for
-                # it, and took the C++ compiler five times as long together.
+                # The calls are compiled separately from the loops, and with less optimization. They
+                # are not slower, and together the C++ compiler took five times as long.
                 "cpp_wrapper_build_separate": True,
             }
         ),
@@ -110,18 +106,18 @@ def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
     """Write a graph in the operations that Inductor knows best."""
     from torch._inductor.decomposition import select_decomp_table
 
-    # Inductor's own single pass over the numbers fails without its propagation of indices.
+    # Without propagation of indices, Inductor's own single pass over the numbers fails.
     # Any: operations, which torch has no public type for.
     own: dict[Any, Any] = {aten.var_mean.correction: _var_mean, aten.var.correction: _var}
-    # Without Inductor's passes over joint graphs: they find nothing to do in a step, and look for
-    # other writings of attention and the like for a third of a second.
+    # Without Inductor's passes over joint graphs: they find nothing in a step, and search for other
+    # forms of attention and the like, which takes a third of a second.
     simpler = make_fx(graph, {**select_decomp_table(), **own})(*inputs)
     end = simpler.graph.output_node()
     outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
     traced: Any = graph.graph.output_node().args[0]  # Any: as above
     end.args = (tuple(outputs),)
-    # Those whose strides are to be as traced, whatever pass has changed them since, so that the
-    # next step is of the same kind.
+    # Outputs whose strides have to be those that were traced, even if a pass has changed them, so
+    # that the next step finds this graph again.
     visible = [i for i, output in enumerate(outputs) if isinstance(output, Node)]
     for i in visible:
         shown = traced[i].meta["val"]
@@ -134,7 +130,7 @@ def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
 
 @contextmanager
 def _silent_on_proxies() -> Iterator[None]:
-    """Keep Inductor from logging a warning of each operation that it has no call for in C++."""
+    """Keep Inductor from logging a warning for each operation that it cannot call from C++."""
     log = logging.getLogger("torch._inductor.ir")
 
     def is_other(record: logging.LogRecord) -> bool:

@@ -1,13 +1,13 @@
 """Compiled steps, cached on disk by a hash of their trace.
 
-Inductor has a cache of its own, but looks in it only after the step has been rewritten, and it
-prepares as if it had to compile: its compiler is imported, hashes torch's files and runs the C++
-preprocessor. That takes two seconds for the first graph of a process. The trace of a step, with the
-settings listed below, decides all that follows. So the library that Inductor built is kept under a
-hash of these, beside a note on what it does to the state.
+Inductor has a cache of its own, but reads it only after the step has been rewritten. Before that,
+it prepares to compile: it imports its compiler, hashes torch's files and runs the C++ preprocessor.
+That takes two seconds for the first graph of a process. The trace of a step and the settings listed
+below determine everything that follows. So the library that Inductor built is stored under a hash
+of these, together with a note that says what it does to the state.
 
-A library is run as it is loaded. So none is loaded from a place that a note names, but only from
-beside the note, and only if nobody but the user can have put it there, as cache_folder.py says.
+Loading a library runs its code. So none is loaded from a path that a note contains, but only from
+the note's own folder, and only if nobody but the user can have put it there (cache_folder.py).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lincoln_fn.compiler.trace.tracing import Traced
 from lincoln_fn.fastpath.bfloat16 import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
-# Whose operations do not change but with torch's version, or this library's files.
+# Their operations change only with torch's version, or with this library's files.
 _KNOWN: Final = ("aten", "prims", "prim", "mkldnn", "lincoln_fn", "_operator")
 _SUFFIX: Final = ".so"
 _FILES: Final = (".py", ".cpp", ".h")
@@ -54,11 +54,12 @@ class Made(NamedTuple):
 
 @attrs.frozen
 class Library:
-    """A graph in a library that Inductor has built; a function of the graph's inputs."""
+    """A graph in a library that Inductor has built, as a function of the graph's inputs."""
 
     file: Path
-    entry: Callable[[list[Any]], list[Any]]  # Any: handles of tensors, which Python cannot look at
-    # From tensors to handles, and back; looked up here, so that a torch without them is noticed.
+    entry: Callable[[list[Any]], list[Any]]  # Any: handles of tensors, which Python cannot read
+    # From tensors to handles, and back. Imported here, so that a torch without them raises an
+    # error.
     handles_of: Callable[[list[Tensor]], list[Any]] = attrs.field(
         factory=lambda: torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors, init=False
     )
@@ -74,7 +75,7 @@ class Library:
 
 
 def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no public type
-    """Find the library that a graph's function calls, if that is all that it needs."""
+    """Find the library that a graph's function calls; None if it needs anything else."""
     if not IS_KNOWN or compiled.constants:
         return None
     # Any: of a library that no type checker has read.
@@ -85,11 +86,11 @@ def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no publi
 
 
 def note_on(traced: Traced, *, donate: bool) -> Path | None:
-    """Say where the note on a step is; None if its code depends on more than is told here."""
-    # Imported here, for it takes as long as the rest of the library.
+    """Return the path of a step's note; None if the code depends on more than the hash covers."""
+    # Imported here, because it takes as long as the rest of the library.
     from torch._inductor import config
 
-    settings: Any = config  # Any: its functions are put in as it is imported
+    settings: Any = config  # Any: its functions are set when it is imported
     nodes = traced.graph.graph.nodes
     if (
         not IS_KNOWN
@@ -120,7 +121,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
 
 
 def find(note: Path | None) -> Made | None:
-    """Load the graph that a note is on; None if there is none, or it is damaged or foreign."""
+    """Load the graph of a note; None if there is none, or it is damaged or somebody else's."""
     if note is None:
         return None
     file = note.with_suffix(_SUFFIX)
@@ -129,7 +130,7 @@ def find(note: Path | None) -> Made | None:
             return None
         told = json.loads(note.read_text())
         fates = told["fates"]
-        # A library that is cut short would end the process as it is read.
+        # Loading a library that is incomplete would end the process.
         if told["sha256"] != _sha256(file.read_bytes(), fates):
             return None
         return Made(Library(file, _entry_of(file)), fates)
@@ -138,8 +139,8 @@ def find(note: Path | None) -> Made | None:
 
 
 def _entry_of(file: Path) -> Callable[[list[Any]], list[Any]]:  # Any: handles of tensors
-    """Load a library that Inductor has built, and give its one function."""
-    # The library asks for this address as it is loaded.
+    """Load a library that Inductor has built, and return its only function."""
+    # The library needs this address when it is loaded.
     address: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
         address._torchinductor_pyobject_tensor_data_ptr
@@ -152,7 +153,7 @@ def _entry_of(file: Path) -> Callable[[list[Any]], list[Any]]:  # Any: handles o
 
 
 def keep(note: Path | None, made: Made) -> None:
-    """Keep a graph's library, if it is in one, and the note on it beside."""
+    """Store a graph's library, if it is a single one, and its note."""
     if note is None or not isinstance(made.run, Library):
         return
     try:
@@ -163,17 +164,17 @@ def keep(note: Path | None, made: Made) -> None:
     except OSError as error:
         problem = f"{note.parent} cannot be written: {error}"
     if problem is not None:
-        warnings.warn(f"a compiled step is not kept, for {problem}", stacklevel=2)
+        warnings.warn(f"a compiled step is not stored, because {problem}", stacklevel=2)
 
 
 def _write(note: Path, library: bytes, fates: list[Fate] | None) -> None:
     told = {"fates": fates, "sha256": _sha256(library, fates)}
-    # Last, for it says that the library beside it is there.
+    # The note is written last, because it says that the library is complete.
     for file, content in (
         (note.with_suffix(_SUFFIX), library),
         (note, json.dumps(told).encode()),
     ):
-        # Whole or not at all, for another process may look now.
+        # Renamed when it is complete, because another process may read it at any time.
         handle, new = tempfile.mkstemp(dir=note.parent)
         with os.fdopen(handle, "wb") as out:
             out.write(content)
@@ -187,7 +188,7 @@ def _sha256(library: bytes, fates: list[Fate] | None) -> str:
 # A memo: the files stay as they are while the process lives.
 @cache
 def digest(folder: Path = _HERE) -> str:
-    """Give a number of this library's files, which decide what a step is compiled to."""
+    """Return a hash of this library's files, on which the compiled code depends."""
     sha = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.suffix in _FILES):
         sha.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")

@@ -1,4 +1,4 @@
-"""Whether tensors have the layouts of others: one call of torch."""
+"""A comparison of tensors' layouts in one call of torch."""
 
 from __future__ import annotations
 
@@ -11,24 +11,18 @@ from torch import Tensor
 from lincoln_fn._transformed import is_transformed
 from lincoln_fn.compiler.trace.structures import layouts
 
-# Of tensors, as many as there were.
+# A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
 
 
 def fits_like(tensors: Sequence[Tensor]) -> Fits:
-    """Make a function that returns whether tensors have these shapes, strides, dtypes and devices.
-
-    Example:
-        >>> fits = fits_like([torch.ones(2, 3)])
-        >>> fits(torch.zeros(2, 3)), fits(torch.zeros(3, 2).mT)
-        (True, False)
-    """
+    """Make a function that compares tensors' shapes, strides, dtypes and devices with these."""
     try:
         guards: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
         fits: Fits = guards.TensorGuards(
             *tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None
         ).check
         return fits
-    except (AttributeError, TypeError):  # of a torch without this name
+    except (AttributeError, TypeError):  # a torch without this name
         kind = layouts(tensors)
         return lambda *others: layouts(others) == kind and not is_transformed(*others)

@@ -1,9 +1,9 @@
 """What Inductor's loops may update in place.
 
-A loop puts its result in the memory of a tensor that it is the last to read, as y = f(z) in that of
-z. Inductor counts among a tensor's readers those loops, too, that only have to come later because
-they update what went into it, as the update of a donated weight has to come after the product with
-it. So in a donated step almost no memory would be used again.
+The last loop that reads a tensor may put its result in the tensor's memory: y = f(z) in that of z.
+Inductor also counts loops that do not read the tensor, but have to run later, because they update
+what it was computed from. The update of a donated weight, for example, has to run after the product
+with the weight. So in a donated step almost no memory would be reused.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch._inductor.custom_graph_pass import CustomSchedulerPass
 
 
 class WithoutOrderings(CustomSchedulerPass):
-    """Forgets which loops only have to come later: their order is kept elsewhere too."""
+    """Forgets which loops only have to run later: their order is also kept elsewhere."""
 
     def __call__(self, nodes: list[Any]) -> list[Any]:  # Any: of no public type
-        """Forget them, but of views: those of what is updated would be lost."""
+        """Forget them, except for views: a view of an updated tensor needs its order."""
         for node in nodes:
             for made in node.get_outputs():
                 if not made.get_aliases():
@@ -25,5 +25,5 @@ class WithoutOrderings(CustomSchedulerPass):
         return nodes
 
     def uuid(self) -> str:
-        """Name it for Inductor's cache."""
+        """Return its name for the key of Inductor's cache."""
         return "lincoln_fn"

@@ -1,8 +1,8 @@
 """How Inductor calls this library's operations from its own code in C++.
 
-An operation that it does not know it would call by way of Python, which takes as long as a small
-loop does. A loop of this folder is written into its code; a product by oneDNN is called as torch's
-own are.
+Inductor calls an operation that it does not know through Python, and such a call takes as long as a
+small loop. So the code of a C++ kernel is written into Inductor's code. A product by oneDNN is
+called as torch's own operations are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
     CPP_KERNELS,
     POINTERS,
     CppKernel,
-    flat,
+    flatten_arguments,
     result_of,
 )
 from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
@@ -29,18 +29,18 @@ from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 
 @cache
 def lower() -> None:
-    """Tell Inductor, which remembers it as long as the process lives."""
+    """Register the operations with Inductor, for as long as the process lives."""
     register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
     for operation, kernel in CPP_KERNELS.items():
-        lowered = partial(_called, operation, kernel)
+        lowered = partial(_lower_call, operation, kernel)
         register_lowering(operation, type_promotion_kind=None)(lowered)
 
 
 class Call(ir.ExternKernel):
-    """The call of a loop, which writes to some of the tensors that it takes.
+    """A call of a kernel that updates some of its arguments in place."""
 
-    If it makes one tensor, it is that tensor for Inductor, whose loops may then write over it.
-    """
+    # If it makes one tensor, Inductor sees the call as that tensor, and its loops may update it in
+    # place.
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Call(ir.ExternKernel):
         self.mutation_outputs = [ir.MutationOutput(nowhere, x, self) for x in written]
 
     def codegen(self, wrapper: Any) -> None:  # Any: of no public type
-        """Write the call, and the loop if it is the first of its code."""
+        """Write the call, and before the first call the code of the kernel."""
         names, key = wrapper.src_to_kernel, self.code(self.loop)
         if key not in names:
             names[key] = f"{self.loop}_{wrapper.next_kernel_suffix()}"
@@ -78,18 +78,20 @@ class Call(ir.ExternKernel):
         wrapper.writeline(f"{names[key]}({', '.join(pointers)});")
 
     def should_allocate(self) -> bool:
-        """Say whether it makes a tensor that is not among those that it takes."""
+        """Return whether the result is a new tensor, and not one of the arguments."""
         return not isinstance(self.layout, ir.NoneLayout)
 
 
-def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
+def _lower_call(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
     like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
     made, _ = kernel.plan(*like)
     tensors, written = [], []
     for one_or_more, its, argument in zip(given, like, operation._schema.arguments, strict=True):
-        for x, traced in zip(flat((one_or_more,)), flat((its,)), strict=True):
+        for x, traced in zip(
+            flatten_arguments((one_or_more,)), flatten_arguments((its,)), strict=True
+        ):
             if isinstance(x, ir.TensorBox):
-                tensors.append(_laid(x, traced))
+                tensors.append(_require_strides(x, traced))
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written.append(tensors[-1])
     code = partial(kernel.code, like)
@@ -100,8 +102,8 @@ def _called(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as a
     return result_of(empty)
 
 
-def _laid(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
-    """Have a tensor in memory with the strides that it was traced with."""
+def _require_strides(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
+    """Require that a tensor is in memory, with the strides that it was traced with."""
     if traced.is_contiguous():
         return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))
     return ir.ExternKernel.require_exact_strides(x, traced.stride())

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import torch
 
-# Inductor is to believe torch of the processor's vectors: to try them takes it seven seconds.
+# Inductor takes the processor's vectors from torch. To test them itself takes seven seconds.
 VECTORS: Final = {"cpp.vec_isa_ok": True}
 
 
 def lanes() -> int:
     """Count the float32 numbers in one of the processor's vectors; 0 if Inductor knows none."""
-    # Imported here, for Inductor takes longer than all the rest of the library.
+    # Imported here, because Inductor takes longer than all the rest of the library.
     from torch._inductor import config
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
@@ -24,28 +24,26 @@ def lanes() -> int:
 
 
 def processor() -> str:
-    """Give a number of the processor, and of the vectors that ATEN_CPU_CAPABILITY leaves to it."""
+    """Return a hash of the processor and of the vectors that ATEN_CPU_CAPABILITY allows."""
     # Which older torches lack. Any: truths, numbers and names.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     told = (
         torch.backends.cpu.get_cpu_capability(),
-        os.environ.get("ATEN_CPU_CAPABILITY"),  # which Inductor reads anew each time
+        os.environ.get("ATEN_CPU_CAPABILITY"),  # Inductor reads it again at each call
         sorted(capabilities.items()),
     )
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def compiler_flags() -> dict[str, str]:
-    """Give the setting of Inductor that holds our flags of the C++ compiler.
-
-    Inductor's cache does not depend on the processor. In a folder that two processors share, or
-    that one process uses without vectors, it would give one of them code for the other: code that
-    does not compile there, reads beyond its tensors, or ends the process. So the processor's number
-    is among the flags, which are part of the key of all that Inductor caches.
-    """
+    """Return the setting of Inductor that adds our flags for the C++ compiler."""
+    # Inductor's cache key does not contain the processor. Two processors that share a folder, or
+    # one that is used with and without vectors, would get each other's code: code that does not
+    # compile there, reads beyond its tensors, or ends the process. So the processor's number is
+    # among the flags, which are part of the key.
     flags = (
-        "off"  # no product and sum are made one operation, which rounds once
-        # Nor may the C++ compiler take for granted that products of integers stay within 64 bits.
+        "off"  # a product and a sum stay two operations; one operation would round once
+        # Nor may the C++ compiler assume that products of integers stay within 64 bits.
         " -fwrapv"
         f" -DLINCOLN_FN_PROCESSOR=0x{processor()}"
     )

@@ -1,11 +1,12 @@
 """C++ kernels that a compiled step calls, built for each shape as Inductor builds its own code.
 
-Each is an operation for torch. Inductor writes its code into its own (inductor/lowering.py); a
-torch whose Inductor has not been tried calls it by way of Python, as tests do.
+For torch each is an operation. Inductor writes the kernel's code into its own
+(inductor/lowering.py). A torch whose Inductor has not been tried calls it through Python, and so do
+tests.
 
-A kernel gives each thread a share by its number, and never asks which thread it runs on. Built by
-Clang, it has threads of Clang's own OpenMP, and the question would go to torch's, which answers all
-of them alike.
+A kernel divides its work by the number of a loop, and never looks up which thread it runs on. A
+kernel that Clang has built runs on the threads of Clang's OpenMP. The function that returns the
+thread's number would be that of torch's OpenMP, which returns the same for all of them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.inductor.build import built
+from lincoln_fn.compiler.inductor.build import build
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.kernels.torch_ops import named
+from lincoln_fn.compiler.kernels.torch_ops import register
 
 T = TypeVar("T")
 
@@ -50,32 +51,31 @@ _VECTORS: Final = Path(__file__).parent / "common" / "vectors.h"
 
 @attrs.frozen
 class CppKernel:
-    """A kernel in a file `{name}.cpp`, behind `vectors.h`.
+    """A kernel in a file `{name}.cpp`, which is compiled after `vectors.h`."""
 
-    Its function takes the operation's tensors, each without gaps, and then its outputs.
-    """
+    # Its function takes the operation's tensors, each without gaps, and then its outputs.
 
     name: str
     file: Path
-    # Both of the operation's arguments; the second writes the function, if it is not in the file.
+    # Both are called with the operation's arguments.
     plan: Callable[..., Plan]
     function: Callable[..., str]
 
     def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
         """Compute the outputs."""
         made, _ = self.plan(*given)
-        tensors = [*(x for x in flat(given) if isinstance(x, Tensor)), *made]
+        tensors = [*(x for x in flatten_arguments(given) if isinstance(x, Tensor)), *made]
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
-        built(self.code(given, "kernel"), pointers)(*tensors)
+        build(self.code(given, "kernel"), pointers)(*tensors)
         return result_of(made)
 
     def code(self, given: tuple[Any, ...], name: str) -> str:  # Any: as above
-        """Write the code for such arguments, whose function has some name."""
+        """Write the code for such arguments, in a function of this name."""
         _, sizes = self.plan(*given)
         return _code(self.file, self.function(*given), name, **sizes)
 
 
-# Filled as the modules are imported, each with its own; Any: operations, of no public type.
+# Each kernel's module adds its own when it is imported. Any: operations, of no public type.
 CPP_KERNELS: Final[dict[Any, CppKernel]] = {}
 
 
@@ -85,61 +85,43 @@ def cpp_kernel(
     plan: Callable[..., Plan],
     function: Callable[..., str] = lambda *given: "",
 ) -> Any:  # Any: as above
-    """Register an operation that a C++ kernel computes, and return it.
-
-    Args:
-        schema: its name, which is the file's too, arguments and results, as torch writes them.
-        folder: the path of the module in the kernel's folder.
-        plan: of its arguments, gives tensors like its outputs, and the constants of the code, in
-            capitals there.
-        function: of its arguments, writes the function, if it is not in the file.
-    """
+    """Register an operation that a C++ kernel computes, and return it."""
+    # `plan` makes, of the arguments, tensors like the outputs, and the constants of the C++ code,
+    # in capitals there. `function` writes the C++ function, if it is not in the file.
     name = schema.partition("(")[0]
     made = CppKernel(name, Path(folder).with_name(f"{name}.cpp"), plan, function)
-    operation = named(schema, made, lambda *given: result_of(plan(*given)[0]))
+    operation = register(schema, made, lambda *given: result_of(plan(*given)[0]))
     CPP_KERNELS[operation] = made
     return operation
 
 
 def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
-    """Give what an operation returns: one tensor as it is, several as a tuple, and None for none.
-
-    Example:
-        >>> result_of((3,)), result_of((3, 4)), result_of(())
-        (3, (3, 4), None)
-    """
+    """Return a single output as it is, several as a tuple, and None for none."""
     return made[0] if len(made) == 1 else made or None
 
 
-def flat(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
-    """List arguments of an operation one by one, of which some may be lists.
-
-    Example:
-        >>> list(flat((1, [2, 3], "4")))
-        [1, 2, 3, '4']
-    """
+def flatten_arguments(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
+    """List an operation's arguments one by one, also those within lists."""
     for one in given:
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
 def threads_for(count: int) -> int:
-    """Choose how many threads share examples, or heads, that do not wait for each other."""
+    """Return how many threads can share examples, or heads, that are independent."""
     return min(torch.get_num_threads(), count)
 
 
 def are_called_for(x: Tensor) -> bool:
-    """Tell whether a compiled step calls kernels from its own code, for tensors such as one.
-
-    True for float32 on a CPU with vectors that Inductor knows; not before torch 2.13, which would
-    call them by way of Python.
-    """
+    """Return whether a compiled step calls kernels from C++, for tensors like x."""
+    # True for float32 on a CPU whose vectors Inductor knows. Before torch 2.13 they would be called
+    # through Python.
     return IS_KNOWN and x.dtype is torch.float32 and x.device.type == "cpu" and lanes() > 0
 
 
-# A memo of what has been written.
+# A memo of the code that has been written.
 @cache
 def _code(file: Path, function: str, name: str, **sizes: int) -> str:
-    """Write a file in a namespace, behind its constants, and bring the function out of it."""
+    """Write a kernel's file in a namespace, after its constants, and export the function."""
     sizes = {"lanes": lanes(), **sizes}
     lines = [
         *(f"#include <{file}>" for file in _INCLUDED),

@@ -1,10 +1,10 @@
 """Donated states in compiled steps: the graph updates the state in place.
 
-A leaf whose successor has the same shape, strides, dtype and device is updated within the graph. If
-the step's value is not finite, the leaf keeps its old numbers. With a torch that versions.py does
-not know, each successor gets memory of its own.
+A leaf is updated within the graph if its new value has the same shape, strides, dtype and device.
+If the step's value is not finite, the leaf keeps its old numbers. With a torch that versions.py
+does not know, each new value gets memory of its own.
 
-Updates that are made of a large product have a C++ kernel (product_updates.py).
+Updates by a large product have a C++ kernel (product_updates.py).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ aten = torch.ops.aten
 _data: Any = Tensor.data
 _get_data, _set_data = _data.__get__, _data.__set__
 
-# A function of the leaves of (state, batch), whose list it may empty.
+# A function of the list of the leaves of (state, batch), which it may empty.
 Flat: TypeAlias = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
-# What becomes of a leaf of the state: it stays, an output of the graph follows it, or the graph
+# What happens to a leaf of the state: it is kept, an output of the graph replaces it, or the graph
 # updates it in place.
 Fate: TypeAlias = Literal["kept", "output", "updated"]
 
@@ -49,13 +49,13 @@ def donate(traced: Traced, count: int) -> list[Fate]:
     fates: list[Fate] = []
     outputs: list[Node] = []
     with graph.inserting_before(end):
-        total = value  # of a weighted loss, in front of the values of its parts
+        total = value  # of a weighted loss, followed by the values of its parts
         if value.meta["val"].ndim:
             total = graph.call_function(aten.select.int, (value, 0, 0))
         is_finite = graph.call_function(aten.isfinite.default, (total,))
         *successors, value = _without_aliases(graph, holders, [*successors, value], is_finite)
         updates = product_updates.updates(graph, holders, successors)
-        # First, for they read numbers that the others change.
+        # First, because they read numbers that the other updates change.
         for update in updates:
             product_updates.write(graph, update, is_finite)
         changed = {leaf for update in updates for leaf in update.leaves}
@@ -80,7 +80,7 @@ def donate(traced: Traced, count: int) -> list[Fate]:
 def _without_aliases(
     graph: Graph, leaves: Sequence[Node], outputs: Sequence[Any], is_finite: Node
 ) -> list[Any]:
-    """Copy each output that is a view of a leaf, which is then updated, or of another output."""
+    """Copy each output that is a view of another output, or of a leaf that is updated later."""
     taken = {*leaves}
     apart = []
     for i, output in enumerate(outputs):
@@ -88,7 +88,7 @@ def _without_aliases(
         is_kept = i < len(leaves) and output is leaves[i]
         if isinstance(output, Node) and not is_kept:
             if base_of(output) in taken:
-                # Not a clone: Inductor removes clones, whatever is updated behind them.
+                # Not a clone: Inductor removes clones, even if their source is updated later.
                 same = graph.call_function(aten.where.self, (is_finite, output, output))
                 copied = graph.call_function(materialize, (same,))
                 copied.meta = {"val": output.meta["val"].clone()}
@@ -97,22 +97,20 @@ def _without_aliases(
     return apart
 
 
-# Of the old leaves, and of the graph's outputs for them: the new leaves.
+# (old leaves, the graph's outputs for them) -> the new leaves.
 Handover: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 
-def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
-    """Make the function that gives each new state the memory that the graph has updated.
-
-    The old leaves that the graph has updated are empty afterwards.
-    """
+def make_handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
+    """Make the function that gives each new state the memory that the graph has updated."""
+    # The old leaves that the graph has updated are empty afterwards.
     is_updated = [fate == "updated" for fate in fates]
     kept = [i for i, fate in enumerate(fates) if fate == "kept"]
     given = [i for i, fate in enumerate(fates) if fate == "output"]
     nothing = [nothing_like(leaf) for leaf in compress(leaves, is_updated)]
 
-    def handed_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
-        # By maps, for a small step notices a loop over its leaves.
+    def hand_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+        # By maps: a loop over the leaves is measurable in small steps.
         new = list(map(_get_data, old))
         deque(map(_set_data, compress(old, is_updated), nothing), maxlen=0)
         for i in kept:
@@ -121,4 +119,4 @@ def handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
             new[i] = output
         return new
 
-    return handed_over
+    return hand_over

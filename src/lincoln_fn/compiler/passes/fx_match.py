@@ -1,4 +1,4 @@
-"""What passes ask of the nodes in a traced graph."""
+"""What passes look for in the nodes of a traced graph."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ aten = torch.ops.aten
 
 
 def kind_of(node: Any) -> object:  # Any: what a graph's argument may be
-    """Give shape, strides, dtype and device of a node's tensor, to be compared."""
+    """Return shape, strides, dtype and device of a node's tensor, to be compared."""
     made = node.meta["val"]
     return made.shape, strides(made), made.dtype, made.device
 
 
 def readers_of(matrix: Node, turned: bool = False) -> Iterator[tuple[Node, Node, bool]]:
-    """Give each reader of a matrix, its argument, and whether that is the transpose."""
+    """Yield each reader of a matrix, its argument, and whether that is the transpose."""
     for user in matrix.users:
         if user.target is aten.t.default or _is_transpose(user):
             yield from readers_of(user, not turned)
@@ -30,8 +30,8 @@ def readers_of(matrix: Node, turned: bool = False) -> Iterator[tuple[Node, Node,
 
 
 def base_of(node: Any) -> Any:  # Any: as above
-    """Find whose numbers a node shows, whole or in part."""
-    # One of several views, such as those of `split`, is taken out of their list.
+    """Find the node whose numbers a view shows."""
+    # One of several views, such as those of `split`, is an entry of their list.
     listed = node.args[0] if node.target is getitem else node
     while getattr(listed.target, "is_view", False):
         node = listed.args[0]

@@ -1,4 +1,4 @@
-"""Tensors that a compiled step writes to memory, and does not make again wherever they are used."""
+"""Tensors that a compiled step writes to memory, and does not compute again at each use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,5 @@ from torch import Tensor
 
 
 def materialize(x: Tensor) -> Tensor:
-    """Have Inductor write a tensor to memory, for the sake of the strides, which are told.
-
-    Example:
-        >>> materialize(torch.ones(2))
-        tensor([1., 1.])
-    """
+    """Have Inductor write a tensor to memory, because it is a view with explicit strides."""
     return x if x.storage_offset() else x.as_strided(x.shape, x.stride())

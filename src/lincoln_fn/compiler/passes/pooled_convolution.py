@@ -1,4 +1,4 @@
-"""A convolution and the max-pooling behind it, forward and backward, by C++ kernels."""
+"""A convolution and the max-pooling after it, forward and backward, by C++ kernels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lincoln_fn.compiler.passes import pooling
 
 aten = torch.ops.aten
 
-# Numbers in a filter up to which forward takes less time than oneDNN's kernel and one for pooling.
+# With filters of up to so many numbers, forward takes less time than oneDNN's kernel and a pooling.
 _MOST: Final = 512
-# Of smaller windows, too few terms are left out on the way back to make up for the scattered ones.
+# In smaller windows, the backward pass leaves out too few terms to make up for scattered reads.
 _WINDOW: Final = 4
 # Stride, dilation, whether transposed, output's padding and groups.
 _PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
@@ -27,7 +27,7 @@ _PLAIN: Final = [[1, 1], [1, 1], False, [0, 0], 1]
 def rewrite(graph: GraphModule) -> None:
     """Replace each max-pooled convolution, where the kernels support it, and its backward pass."""
     for node in graph.graph.find_nodes(op="call_function", target=pooling.pool):
-        made = _unpermuted(node.args[0])
+        made = _find_unpermuted(node.args[0])
         if made is None or made.target is not aten.convolution.default:
             continue
         x, weight, bias, _, padding, *_ = made.args
@@ -38,7 +38,7 @@ def rewrite(graph: GraphModule) -> None:
             node.args = (x, weight, bias, tuple(padding), node.args[1])
     target = aten.convolution_backward.default
     for node in graph.graph.find_nodes(op="call_function", target=target):
-        pooled = _unpermuted(node.args[0])
+        pooled = _find_unpermuted(node.args[0])
         if pooled is None or pooled.target is not pooling.pool_backward:
             continue
         g, places, window = pooled.args
@@ -49,8 +49,8 @@ def rewrite(graph: GraphModule) -> None:
     graph.recompile()
 
 
-def _unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
-    """Find what has only been permuted, there and back, if nothing else looks at its numbers."""
+def _find_unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
+    """Find the source of a node that is only permuted, there and back, if nothing else reads it."""
     source = node
     while source.target is aten.permute.default and len(source.users) == 1:
         source = source.args[0]
@@ -60,6 +60,6 @@ def _unpermuted(node: Any) -> Any:  # Any: what a graph's argument may be
 
 
 def _is_plain(x: Node, form: Sequence[Any]) -> bool:  # Any: lists, a flag and a number
-    """Tell whether the kernels support a convolution of some form, on this processor too."""
+    """Return whether the kernels support a convolution of some form, on this processor, too."""
     stride, _, *others = form
     return [stride, *others] == _PLAIN and are_called_for(x.meta["val"])

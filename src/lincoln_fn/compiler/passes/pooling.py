@@ -4,9 +4,9 @@ With x cut into windows, element i of every window is a slice x_i, and
 
     y = max_i x_i,    place = the first i with x_i = y,    dx_i = g where place = i, else 0.
 
-Inductor makes a loop over neighbouring channels of each line, forward one with what follows y, such
-as a ReLU, backward one that writes dx once. ATen's kernels, which remain for other windows, take
-two to four times as long: they count places in int64, and fill dx with zeros first.
+Inductor makes each of them a loop over neighbouring channels. The forward loop also computes what
+follows y, such as a ReLU. The backward loop writes dx once. ATen's kernels take two to four times
+as long: they count places in int64, and fill dx with zeros first. They remain for other windows.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lincoln_fn.compiler.passes.materialize import materialize
 
 aten = torch.ops.aten
 
-# Of fewer channels, a vector would not be filled.
+# With fewer channels, a vector would not be filled.
 _CHANNELS: Final = 8
-# Of larger windows, a loop would be too long.
+# With larger windows, the loop's code would be too long.
 _WINDOW: Final = 16
-# A window's kernel size, stride, padding and dilation, and whether one may hang over the end.
+# A window's kernel size, stride, padding and dilation, and ceil_mode.
 _DEFAULTS: Final[tuple[Any, ...]] = ([], [], [0, 0], [1, 1], False)  # Any: lists and a flag
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Replace pooling by functions that become loops, where they support it."""
+    """Replace pooling by functions that Inductor compiles to loops, where they support it."""
     pools = aten.max_pool2d_with_indices.default
     for node in graph.graph.find_nodes(op="call_function", target=pools):
         x, *window = node.args
@@ -49,20 +49,14 @@ def rewrite(graph: GraphModule) -> None:
 
 
 def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Compute y, and the place of the largest in each window, as int8.
-
-    Example:
-        >>> y, places = pool(torch.tensor([[[[1.0, 4.0], [3.0, 4.0]]]]), (2, 2))
-        >>> y.item(), places.item()
-        (4.0, 1)
-    """
+    """Compute y, and the place of the largest element in each window, as int8."""
     (n, channels, height, width), (kh, kw) = x.shape, kernel
     windows = x.permute(0, 2, 3, 1).view(n, height // kh, kh, width // kw, kw, channels)
     parts = [windows[:, :, i, :, j] for i in range(kh) for j in range(kw)]
     y = parts[0]
     for part in parts[1:]:
         y = torch.maximum(y, part)
-    # In int32, for which there are vectors.
+    # In int32, because there are vectors of int32.
     place = torch.full_like(y, len(parts) - 1, dtype=torch.int32)
     for i in range(len(parts) - 2, -1, -1):
         place = torch.where(parts[i] == y, i, place)
@@ -70,14 +64,7 @@ def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Compute dx.
-
-    Example:
-        >>> x = torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]])
-        >>> pool_backward(torch.tensor([[[[5.0]]]]), pool(x, (2, 2))[1], (2, 2))
-        tensor([[[[0., 5.],
-                  [0., 0.]]]])
-    """
+    """Compute dx."""
     (kh, kw), (n, channels, height, width) = kernel, g.shape
     own = torch.arange(kh * kw, dtype=torch.int32, device=g.device).view(kh, 1, kw, 1)
     place = places.to(torch.int32)[:, :, None, :, None]

@@ -1,4 +1,4 @@
-"""Updates in a donated step that are made of one product, element by element, by a C++ kernel."""
+"""Updates in a donated step that follow element by element from one product, by a C++ kernel."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _NUMBERS: Final = (torch.float32, torch.float64, torch.int64)
 
 
 class Update(NamedTuple):
-    """Leaves that `formulas`, in C++, change by a product and some numbers.
+    """Leaves that are updated by `formulas` in C++, of a product and some numbers."""
 
-    They are of the product's shape, or of its transpose's if they are turned.
-    """
+    # They have the product's shape, or that of its transpose if `are_turned`.
 
     product: Node
     are_turned: bool
@@ -33,14 +32,14 @@ class Update(NamedTuple):
 
 # Any: what a graph may hold.
 def updates(graph: Graph, leaves: Sequence[Node], successors: Sequence[Any]) -> list[Update]:
-    """Find the updates that are made of a product."""
+    """Find the updates that follow from a product."""
     products = graph.find_nodes(op="call_function", target=aten.mm.default)
     found = [_update(product, leaves, successors) for product in products]
     return [update for update in found if update is not None]
 
 
 def write(graph: Graph, update: Update, is_finite: Node) -> None:
-    """Write an update into a graph, where the next node is put."""
+    """Insert an update into a graph, where the next node is inserted."""
     leaves = [
         graph.call_function(aten.transpose.int, (leaf, 0, 1)) if update.are_turned else leaf
         for leaf in update.leaves
@@ -52,18 +51,18 @@ def write(graph: Graph, update: Update, is_finite: Node) -> None:
 def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) -> Update | None:
     readers = [*readers_of(product)]
     shown = {argument: is_turned for _, argument, is_turned in readers}
-    made = _made_of(reader for reader, _, _ in readers)
+    made = _find_results(reader for reader, _, _ in readers)
     if made is None:
         return None
     pairs = zip(leaves, successors, strict=True)
     changed = {leaf: new for leaf, new in pairs if new in shown or new in made}
-    # One kind, so that all have the same form of product, and the leaves' memory layout.
+    # All of one kind: the form of the product, and the memory layout of the leaves.
     kinds = {kind_of(node) for node in (*shown, *changed)}
     if not changed or len(kinds) > 1:
         return None
     factors: Any = product.args  # Any: torch's type for an argument is a union
     a, b = (factor.meta["val"] for factor in factors)
-    needed = _needed(product.graph, made, {*shown, *changed})
+    needed = _find_needed(product.graph, made, {*shown, *changed})
     if needed is None or not supports(a, b) or any(base_of(x) in leaves for x in factors):
         return None
     operations, numbers = needed
@@ -75,8 +74,8 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Any]) ->
     return Update(product, any(shown.values()), [*changed], numbers, "\n".join(lines))
 
 
-def _made_of(readers: Iterable[Node]) -> set[Node] | None:
-    """Find readers and all that is made of them; None if some is not made element by element."""
+def _find_results(readers: Iterable[Node]) -> set[Node] | None:
+    """Find readers and all that follows from them; None if something is not elementwise."""
     made: set[Node] = set()
     ahead = [*readers]
     while ahead:
@@ -90,8 +89,10 @@ def _made_of(readers: Iterable[Node]) -> set[Node] | None:
     return made
 
 
-def _needed(graph: Graph, made: set[Node], read: set[Node]) -> tuple[list[Node], list[Node]] | None:
-    """List the operations, and the numbers, that nodes are made by, if nothing else is read."""
+def _find_needed(
+    graph: Graph, made: set[Node], read: set[Node]
+) -> tuple[list[Node], list[Node]] | None:
+    """List the operations and the numbers that nodes need; None if they read anything else."""
     needed, numbers = set(made), []
     for node in reversed(graph.nodes):
         if node not in needed:

@@ -1,8 +1,7 @@
 """Matrix products in a compiled step, each computed in the way that takes the least time.
 
 Small ones in float32 have a C++ kernel (kernels/small_product). For others fastpath/product.py
-chooses, as for eager steps: oneDNN, or (b^T a^T)^T where b has few columns. ATen
-computes the rest.
+chooses, as for eager steps: oneDNN, or (b^T a^T)^T if b has few columns. ATen computes the rest.
 """
 
 from __future__ import annotations
@@ -53,12 +52,7 @@ def rewrite(graph: GraphModule) -> None:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a b, for a of shape (n, k) and b of shape (k, m).
-
-    Example:
-        >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]]))
-        tensor([[11.]])
-    """
+    """Compute a b, for a of shape (n, k) and b of shape (k, m)."""
     if bfloat16.is_faster(a, b):
         return bfloat16.mm(a, b).float()
     if small_product.supports(a, b):
@@ -67,7 +61,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return mm_by_onednn(a, b)
     if is_narrow(a, b):
         return materialize(b.mT @ a.mT).mT
-    # In memory, lest Inductor have ATen add what is added to it, apart from all that follows.
+    # In memory: otherwise Inductor would have ATen add what is added to the product, and could not
+    # fuse that sum with what follows.
     return materialize(a @ b)
 
 

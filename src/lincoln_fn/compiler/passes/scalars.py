@@ -1,7 +1,8 @@
 """Numbers that a compiled step computes once, such as Adam's 1 - b2^t.
 
-Inductor writes what a number is made of into every loop that uses it, and C++ may not move a power
-out of a loop: AdamW's update would compute two for each vector, a fifth of a small network's step.
+Inductor writes the computation of a number into every loop that uses it, and C++ may not move a
+power out of a loop. So AdamW's update would compute two powers for each vector, which takes a fifth
+of a small network's step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from lincoln_fn.compiler.passes.materialize import materialize
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Have each number that larger tensors are made with written to memory before."""
+    """Have Inductor compute each number before the loops that use it."""
     for node in [*graph.graph.nodes]:
         users = [user for user in node.users if not _is_number(user)]
         if users and _is_number(node) and node.all_input_nodes:

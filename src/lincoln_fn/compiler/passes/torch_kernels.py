@@ -8,12 +8,12 @@ from torch.fx import GraphModule
 
 from lincoln_fn.compiler.kernels.torch_ops import AVG_POOL_BACKWARD, KEPT
 
-# Which argument of average pooling's backward pass is ceil_mode.
+# The position of ceil_mode in the arguments of average pooling's backward pass.
 _CEIL_MODE: Final = 5
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Give these operations the names that Inductor does not know, so that it calls them."""
+    """Replace these operations by those that Inductor does not know, so that it calls them."""
     for kernel, own in KEPT.items():
         for node in graph.graph.find_nodes(op="call_function", target=kernel):
             if kernel not in AVG_POOL_BACKWARD or node.args[_CEIL_MODE]:

@@ -1,4 +1,4 @@
-"""Views of tensors whose strides a pass has changed since they were traced."""
+"""Views of tensors whose strides a pass has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ aten = torch.ops.aten
 
 
 def rewrite(graph: GraphModule) -> None:
-    """Let each view copy where its tensor's new strides need that."""
+    """Make each view a copy, if its tensor's new strides need that."""
     for node in graph.graph.find_nodes(op="call_function", target=aten.view.default):
         node.target = aten.reshape.default
     graph.recompile()

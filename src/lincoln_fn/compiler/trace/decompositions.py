@@ -1,13 +1,13 @@
-"""What a traced step must not leave to Inductor as it is: indices, some sums, and erfc.
+"""Operations that are rewritten while a step is traced: indices, some sums, and erfc.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
-the nearest in range, and whether one was moved becomes a tensor, for the step to act upon.
+the nearest in range. A tensor records whether one was moved, and the step's value depends on it.
 
-A sum a + alpha b becomes a sum and a product: Inductor makes one operation of a sum and a matrix
-product in it, and drops the alpha. A matrix product that is added to something becomes a product
-and a sum, which Inductor fuses with what follows. And erfc x becomes 1 - erf x in single precision,
-for Inductor has vector code only for erf: a tenth of the time, and an absolute error below 1e-7.
+A sum a + alpha b becomes a sum and a product: Inductor fuses a sum with a matrix product in it, and
+drops the alpha. A matrix product with a sum becomes a product and a sum, which Inductor fuses with
+what follows. And erfc x becomes 1 - erf x in single precision, because Inductor has vector code
+only for erf: this takes a tenth of the time, with an absolute error below 1e-7.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ALONG_AXIS = {
 }  # fmt: skip
 # Their first arguments are x and, for each axis, an index or None; -1 is the last.
 _BY_AXIS = {aten.index, aten._unsafe_index, aten.index_put, aten._unsafe_index_put}
-# Traced as what they are made of, gather and scatter.
+# Traced as gather and scatter.
 _SPELLED_OUT = get_decompositions(
     [getattr(aten, f"nll_loss{d}_{way}") for d in ("", "2d") for way in ("forward", "backward")]
 )
@@ -37,7 +37,7 @@ _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
 class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
-    """Rewrites operations while active; `wrong` says of each index if it is out of range."""
+    """Rewrites operations while active; `wrong` lists for each index whether it is out of range."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -65,17 +65,17 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
         if kind in _ALONG_AXIS:
             x, dim, index = args[:3]
-            given[2] = self._kept(index, 0, x.shape[dim] if x.ndim else 1)
+            given[2] = self._clamp(index, 0, x.shape[dim] if x.ndim else 1)
         elif kind in _BY_AXIS:
             sizes = zip(args[1], args[0].shape, strict=False)
-            given[1] = [index if index is None else self._kept(index, -n, n) for index, n in sizes]
+            given[1] = [index if index is None else self._clamp(index, -n, n) for index, n in sizes]
         elif kind is aten.embedding:
-            given[1] = self._kept(args[1], 0, len(args[0]))
+            given[1] = self._clamp(args[1], 0, len(args[0]))
         elif kind is aten.embedding_dense_backward:
-            given[1] = self._kept(args[1], 0, args[2])
+            given[1] = self._clamp(args[1], 0, args[2])
         return func(*given, **(kwargs or {}))
 
-    def _kept(self, index: Tensor, low: int, n: int) -> Tensor:
+    def _clamp(self, index: Tensor, low: int, n: int) -> Tensor:
         if index.dtype not in (torch.int64, torch.int32):
             return index  # a mask
         kept = index.clamp(low, max(n - 1, low))
@@ -88,6 +88,6 @@ def _product_and_sum(
 ) -> Tensor:
     made: Tensor = aten.mm(a, b)
     made = made if alpha == 1 else made * alpha
-    if beta == 0:  # whatever is in c, nan too
+    if beta == 0:  # even if c is nan
         return made
     return (c if beta == 1 else c * beta) + made

@@ -3,11 +3,10 @@
     flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
     flat(*leaves of (params, x)) -> leaves of (y, 0)
 
-`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and writes
-down each operation. Python code runs once, while tracing: what it computes of numbers and shapes
-stands in the graph as a constant, and what it asks of a tensor's numbers has no answer. That is why
-everything that changes from step to step is a tensor leaf, and why checks of shapes are made while
-tracing and checks of numbers are not.
+`make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and records each
+operation. Python code runs once, while tracing. What it computes of Python numbers and shapes
+becomes a constant of the graph, and it cannot read a tensor's numbers. So everything that changes
+from step to step is a tensor leaf, and shapes are checked while tracing, but numbers are not.
 """
 
 from __future__ import annotations
@@ -39,21 +38,18 @@ from lincoln_fn.train import TrainState
 
 @attrs.frozen(eq=False)
 class Program:
-    """What is traced: `pure` is a function of two trees, to another tree and one number.
+    """What is traced: `pure` is a function of two trees, to another tree and one number."""
 
-    `plain` is the function that users call, and says what is wrong with its arguments. The errors
-    name the whole by `name`, what does the work by `where`, and the tree by `result`.
-    """
-
-    name: str
-    where: str
-    result: str
+    name: str  # of the whole, for errors
+    where: str  # what does the work, for errors
+    result: str  # the tree, for errors
     pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
+    # the function that users call: it says what is wrong with its arguments
     plain: Callable[[Any, Any], object]  # Any: as above
 
 
 def of_step(step: Step) -> Program:
-    """Say how a step is traced."""
+    """Describe how a step is traced."""
 
     def pure(state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         new_state, value = step.pure(state, batch)
@@ -67,7 +63,7 @@ def of_step(step: Step) -> Program:
 
 @attrs.frozen(eq=False)
 class Traced:
-    """A program's graph, fake tensors like its inputs, and the structure of what it makes."""
+    """A program's graph, fake tensors like its inputs, and the structure of its result."""
 
     graph: GraphModule
     inputs: tuple[Tensor, ...]
@@ -75,21 +71,19 @@ class Traced:
 
 
 def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
-    """Trace a step for arguments like those given.
-
-    In the graph, an index that is out of range is moved to the nearest in range, and makes the
-    value nan: compiled code would read beyond the tensor, or end the process.
-    """
+    """Trace a step for arguments like those given."""
+    # In the graph, an index out of range is moved to the nearest in range, and makes the value nan:
+    # compiled code would read beyond the tensor, or end the process.
     program = of_step(step)
-    return guarded(program, write_down(program, state, batch, here=here))
+    return guard(program, write_down(program, state, batch, here=here))
 
 
 def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
-    """Trace a program as it is, with its operations in place and no index looked at."""
+    """Trace a program as it is: in-place operations stay, and no index is checked."""
     leaves, structure = flatten((first, second))
     returned: list[Structure] = []
 
-    def flat(*inputs: Tensor) -> list[Tensor]:
+    def run_flat(*inputs: Tensor) -> list[Tensor]:
         made, value = program.pure(*optree.tree_unflatten(structure, inputs))
         outputs, of_made = flatten(made)
         returned.append(of_made)
@@ -99,24 +93,26 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
     try:
         check_tensors(program.where, "expected", leaves, (first, second))
         with _fakes(here=here), torch.no_grad():
-            # A fake for each place: one tensor that stands in two of them need not do so again.
-            inputs = tuple(map(_like, leaves))
-            graph = make_fx(flat)(*inputs)
+            # A fake for each place: a tensor that occurs twice here need not do so in later calls.
+            inputs = tuple(map(_empty_like, leaves))
+            graph = make_fx(run_flat)(*inputs)
     except Exception as error:
-        # What is wrong with the arguments, the program itself says better.
+        # If the arguments are wrong, the program's own error is the better one.
         program.plain(first, second)
         raise _untraceable(program, error) from error
-    _drop_unanswered(graph)
+    _drop_unused_reads(graph)
     return Traced(graph, inputs, returned[0])
 
 
-def guarded(program: Program, traced: Traced) -> Traced:
-    """Keep every index in range, and write the operations anew without those in place."""
+def guard(program: Program, traced: Traced) -> Traced:
+    """Keep every index in range, and trace again without in-place operations."""
     fakes = detect_fake_mode(traced.inputs)
-    assert fakes is not None  # for the inputs are fake
+    assert fakes is not None  # the inputs are fake
     try:
         with fakes, torch.no_grad():
-            return attrs.evolve(traced, graph=make_fx(_guarded(traced.graph))(*traced.inputs))
+            return attrs.evolve(
+                traced, graph=make_fx(_guard_function(traced.graph))(*traced.inputs)
+            )
     except Exception as error:
         raise _untraceable(program, error) from error
 
@@ -139,15 +135,15 @@ def _fakes(*, here: bool) -> FakeTensorMode:
     """Make the mode in which a program is traced."""
     if not here:
         return FakeTensorMode(allow_non_fake_inputs=True)
-    # Imported here, for it takes as long as the rest of the library.
+    # Imported here, because it takes as long as the rest of the library.
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Inductor keeps no compiled graph on disk without it. No shape depends on a tensor's numbers.
+    # Without it, Inductor keeps no compiled graph on disk. No shape depends on a tensor's numbers.
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
     return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
 
 
-def _like(leaf: Tensor) -> Tensor:
+def _empty_like(leaf: Tensor) -> Tensor:
     return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
 
 
@@ -162,13 +158,13 @@ def _untraceable(program: Program, error: Exception) -> LayerError:
     return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
 
 
-def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
+def _guard_function(graph: GraphModule) -> Callable[..., list[Tensor]]:
     """Make a function of the graph whose value is nan if an index is out of range."""
 
     def run(*inputs: Tensor) -> list[Tensor]:
         with ForInductor() as indices:
             # Without in-place operations, so that an index is kept in range where it is used. The
-            # step itself is not run so, for under `functionalize` numpy would read unset memory.
+            # graph is run, and not the step: under `functionalize` numpy would read unset memory.
             *outputs, value = torch.func.functionalize(graph)(*inputs)
         for wrong in indices.wrong:
             value = torch.where(wrong, torch.nan, value)
@@ -177,8 +173,8 @@ def _guarded(graph: GraphModule) -> Callable[..., list[Tensor]]:
     return run
 
 
-def _drop_unanswered(graph: GraphModule) -> None:
-    """Take out the questions after numbers: each has raised an error, and the step has gone on."""
+def _drop_unused_reads(graph: GraphModule) -> None:
+    """Remove unused item() reads: the step has caught the error that each raised."""
     for node in reversed(graph.graph.nodes):
         if node.target is torch.ops.aten._local_scalar_dense.default and not node.users:
             graph.graph.erase_node(node)

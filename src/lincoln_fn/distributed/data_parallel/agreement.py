@@ -1,7 +1,7 @@
 """What all processes must have in common in a step, compared before anything else is sent.
 
-Each process sends a few numbers that stand for its batch, its step and its network. If one differs,
-each sends its description, too, and all raise the same error.
+Each process sends a few numbers that identify its batch, its step and its network. If one differs,
+each also sends a description, and all raise the same error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lincoln_fn import tree
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.layer import Params
 from lincoln_fn.shapes import LayerError
 
@@ -25,28 +25,13 @@ _LONGEST = 400  # characters of a description
 def rows_of_all(
     where: str, group: Group, params: Params, batch: Batch, step: Tensor, name: str
 ) -> list[int]:
-    """Check that all processes take the same step, and count their examples.
-
-    Args:
-        where: the function that divides the batch, for errors.
-        group: the processes.
-        params: must be the same in all at step 0, except for slices of `fully_sharded` layers.
-        batch: the part of this process.
-        step: the number of steps taken.
-        name: the code of the step.
-
-    Returns:
-        The number of examples of each process.
-
-    Raises:
-        LayerError: the same one in each process, if they differ.
-    """
+    """Check that all processes take the same step, and count their examples."""
     leaves = tree.leaves(batch)
     rows = leaves[0].shape[0] if leaves[0].ndim else 0
     if group.size == 1:
         return [rows]
     number = int(step)
-    first = _whole_leaves(params) if number == 0 else []
+    first = _list_whole_leaves(params) if number == 0 else []
     described = {
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
@@ -64,8 +49,8 @@ def rows_of_all(
     return counts
 
 
-def _whole_leaves(params: Params) -> list[Tensor]:
-    sliced = {i for positions, _ in sharded_leaves(params) for i in positions}
+def _list_whole_leaves(params: Params) -> list[Tensor]:
+    sliced = {i for positions, _ in find_sharded_leaves(params) for i in positions}
     return [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sliced]
 
 

@@ -1,7 +1,7 @@
-"""Gradients on their way: collected in buckets, and added up over all processes as the walk goes.
+"""Gradients collected in buckets, and added up over all processes during the backward walk.
 
 The gradient of each parameter is put into a bucket as soon as the walk back has computed it. A full
-bucket is added up by a thread of its own, while the walk goes on. Every process has the same
+bucket is added up by another thread, while the walk continues. Every process has the same
 buckets, and sends them in the same order.
 
 Each process receives one slice of a bucket from all others, adds the contributions up in the fixed
@@ -20,28 +20,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._slices import own_slices, sliced_rows
+from lincoln_fn._slices import slice_rows, split_row
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.layer import Params
 
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:
-    """Divide leaves into buckets, the last leaf first, as the walk back computes them.
-
-    Args:
-        params: the parameters. Those of one layer, which are computed together, are in one bucket.
-        size: how many bytes a bucket has at most, if it has more than one layer's leaves.
-        apart: positions that make up a bucket of their own, in their order.
-
-    Returns:
-        The positions of each bucket's leaves, which have one dtype.
-
-    Example:
-        >>> params = (torch.zeros(4),), (torch.zeros(2),), (torch.zeros(1),)
-        >>> layout(params, 12), layout(params, 12, [[0, 1]])
-        ([[2, 1], [0]], [[2], [0, 1]])
-    """
+    """Divide leaves into buckets, the last leaf first, as the walk back computes them."""
+    # The leaves of one layer are computed together, so they are in one bucket, even if it is larger
+    # than `size`. The leaves of a bucket have one dtype. `apart` are positions that get a bucket of
+    # their own.
     buckets: list[list[int]] = []
     own = {positions[-1]: list(positions) for positions in apart}
     inside = {i for positions in apart for i in positions}
@@ -100,10 +89,10 @@ class Buckets:
     def put_zeros(self, shard: int) -> None:
         """Add zeros for a shard without examples."""
         for bucket in self._layout:
-            for i, leaf in zip(bucket, self._whole_leaves(bucket), strict=True):
+            for i, leaf in zip(bucket, self._make_whole_leaves(bucket), strict=True):
                 self.put(shard, i, torch.zeros_like(leaf))
 
-    def _whole_leaves(self, bucket: list[int]) -> list[Tensor]:
+    def _make_whole_leaves(self, bucket: list[int]) -> list[Tensor]:
         """Return tensors with the shapes of a bucket's gradients."""
         leaves, shapes = [self._leaves[i] for i in bucket], self._shapes.get(bucket[0])
         if shapes is None:
@@ -123,7 +112,7 @@ class Buckets:
         shards, count = self._shards, self._count()
         known = [self._known[i] for i in bucket]
         if bucket[0] in self._shapes:
-            return _summed_slices(shards, known, count)
+            return _sum_slices(shards, known, count)
         if shards.group.size == 1:
             return [root_of(nodes, shards.total) / count for nodes in known]
         leaves = [_as_stored(self._leaves[i], self._leaves[i]) for i in bucket]
@@ -135,7 +124,7 @@ class Buckets:
                 whole = row[start : start + leaf.numel()].view(leaf.shape)
                 whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
         if shards.deterministic:
-            total = _summed_in_tree(shards, flat, count)
+            total = _sum_in_tree(shards, flat, count)
         else:
             total = shards.group.sum_in_place(flat[0]).div_(count)
         return [
@@ -145,7 +134,7 @@ class Buckets:
 
 
 def _order(leaf: Tensor) -> list[int]:
-    """Return the axes in the order in which memory has them, the one of the longest step first."""
+    """Return the axes by their strides, the largest first."""
     strides = leaf.stride()
     return sorted(range(leaf.ndim), key=lambda axis: -strides[axis])
 
@@ -162,7 +151,7 @@ def _as_seen(x: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
-    """Return where each leaf begins in a bucket, and the bucket's length, for so many processes."""
+    """Return where each leaf begins in a bucket, and the bucket's length for `size` processes."""
     # Some products depend on whether a matrix begins at a multiple of 64 bytes.
     unit = 64 // leaves[0].itemsize
     starts = [0]
@@ -172,23 +161,23 @@ def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
     return starts
 
 
-def _summed_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
+def _sum_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
     """Add up the nodes of all processes, of which `own`, of shape (nodes, n), are this one's."""
     rows = own.view(len(own), shards.group.size, -1).movedim(1, 0)
-    return shards.group.gather(_own_slice(shards, rows).div_(count)).flatten()
+    return shards.group.gather(_sum_own_slice(shards, rows).div_(count)).flatten()
 
 
-def _summed_slices(
+def _sum_slices(
     shards: Shards, known: Sequence[Mapping[Node, Tensor]], count: float
 ) -> list[Tensor]:
     """Add up the nodes of all processes, and keep this process's slices of the sums."""
     nodes = shards.nodes(shards.group.rank)
     wholes = [[of_leaf[node] for of_leaf in known] for node in nodes]
-    rows = torch.stack([sliced_rows(whole, shards.group.size) for whole in wholes], 1)
-    return own_slices(_own_slice(shards, rows) / count, wholes[0], shards.group)
+    rows = torch.stack([slice_rows(whole, shards.group.size) for whole in wholes], 1)
+    return split_row(_sum_own_slice(shards, rows) / count, wholes[0], shards.group)
 
 
-def _own_slice(shards: Shards, rows: Tensor) -> Tensor:
+def _sum_own_slice(shards: Shards, rows: Tensor) -> Tensor:
     """Add up, over all processes, what they send to this one: rows of shape (size, nodes, n)."""
     size, _, width = rows.shape
     nodes = [shards.nodes(rank) for rank in range(size)]

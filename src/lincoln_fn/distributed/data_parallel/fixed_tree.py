@@ -23,48 +23,22 @@ from torch import Tensor
 Node: TypeAlias = tuple[int, int]
 
 
-def nodes_within(start: int, stop: int, total: int) -> list[Node]:
-    """List the highest nodes of the tree over `total` numbers that some of the numbers make up.
+def find_nodes(start: int, stop: int, total: int) -> list[Node]:
+    """List the highest nodes of the tree that the numbers from start to before stop make up."""
 
-    Args:
-        start: the first of the numbers.
-        stop: behind the last of them.
-        total: how many numbers there are in all.
-
-    Returns:
-        The nodes from left to right.
-
-    Example:
-        >>> nodes_within(0, 4, 8), nodes_within(1, 5, 5)
-        ([(2, 0)], [(0, 1), (1, 1), (2, 1)])
-    """
-
-    def within(level: int, i: int) -> list[Node]:
+    def descend(level: int, i: int) -> list[Node]:
         first, last = i << level, min((i + 1) << level, total)
         if last <= start or first >= stop:
             return []
         if start <= first and last <= stop:
             return [(level, i)]
-        return within(level - 1, 2 * i) + within(level - 1, 2 * i + 1)
+        return descend(level - 1, 2 * i) + descend(level - 1, 2 * i + 1)
 
-    return within(_height(total), 0)
+    return descend(_height(total), 0)
 
 
 def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -> None:
-    """Add a node to those known, and each sum that has become known by it.
-
-    Args:
-        known: the highest nodes known, which this changes.
-        node: the new one.
-        value: its sum.
-        total: how many numbers there are in all.
-
-    Example:
-        >>> known = {(0, 0): torch.tensor(1.0)}
-        >>> add_node(known, (0, 1), torch.tensor(2.0), 4)
-        >>> known
-        {(1, 0): tensor(3.)}
-    """
+    """Add a node to `known`, in place, and each sum that becomes known by it."""
     level, i = node
     while level < _height(total):
         if (i ^ 1) << level < total:
@@ -77,19 +51,7 @@ def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -
 
 
 def root_of(known: Mapping[Node, Tensor], total: int) -> Tensor:
-    """Add up the nodes that make up the whole tree.
-
-    Args:
-        known: nodes without gaps and overlaps.
-        total: how many numbers there are in all.
-
-    Returns:
-        The sum.
-
-    Example:
-        >>> root_of({(1, 0): torch.tensor(3.0), (0, 2): torch.tensor(4.0)}, 3)
-        tensor(7.)
-    """
+    """Add up the nodes that make up the whole tree."""
     return _value(known, (_height(total), 0), total)
 
 

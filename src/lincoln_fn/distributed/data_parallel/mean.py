@@ -21,13 +21,13 @@ from lincoln_fn.arguments import Positive, PositiveInt, checked
 from lincoln_fn.compiler.compile import compile as compiled_function
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
-from lincoln_fn.distributed.data_parallel.passes import Passes, Task, whole_pass
+from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import (
     Meeting,
     communicates,
     is_synchronised,
-    synchronised_at,
+    synchronise,
 )
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
@@ -109,22 +109,24 @@ def _bind(
         if communicates(net):
             problem = f"expected layers that do not communicate, since compiled is True, got {net}"
             raise LayerError("mean", problem)
-        at_once = compiled_function(partial(whole_pass, net, loss))
-        task = Task(group, shards, size, dict.fromkeys(shards.own, net), loss, None, at_once)
-        return partial(_compute, task, name)
+        at_once = compiled_function(partial(run_pass, net, loss))
+        setup = DataParallelSetup(
+            group, shards, size, dict.fromkeys(shards.own, net), loss, None, at_once
+        )
+        return partial(_compute, setup, name)
     meeting = Meeting(group, shards) if is_synchronised(net) else None
-    nets = {s: net if meeting is None else synchronised_at(net, meeting, s) for s in shards.own}
-    return partial(_compute, Task(group, shards, size, nets, loss, meeting), name)
+    nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
+    return partial(_compute, DataParallelSetup(group, shards, size, nets, loss, meeting), name)
 
 
 def _compute(
-    task: Task, name: str, params: Params, batch: Batch, step: Tensor
+    setup: DataParallelSetup, name: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    rows = rows_of_all("mean", task.group, params, batch, step, name)
-    bounds = bounds_of("mean", task.shards, rows)
+    rows = rows_of_all("mean", setup.group, params, batch, step, name)
+    bounds = bounds_of("mean", setup.shards, rows)
     with ThreadPoolExecutor(1) as beside:
-        passes = Passes(task, params, batch, bounds, beside)
+        passes = Passes(setup, params, batch, bounds, beside)
         passes.run()
         value, dparams = passes.value(step), passes.dparams()
-        return value, passes.advanced(), dparams
+        return value, passes.advance(), dparams

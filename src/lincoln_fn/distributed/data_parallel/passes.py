@@ -20,11 +20,11 @@ from lincoln_fn.distributed.data_parallel.shards import (
     drawing_for_all,
     rows_within,
 )
-from lincoln_fn.distributed.data_parallel.states import averaged_states
+from lincoln_fn.distributed.data_parallel.states import average_states
 from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.layer import Layer, Params, unchanged
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
@@ -32,43 +32,21 @@ from lincoln_fn.shapes import LayerError
 
 
 @attrs.frozen(eq=False)
-class Task:
-    """What stays the same in all steps.
+class DataParallelSetup:
+    """What stays the same in all steps."""
 
-    `group` is for what is sent before and after the passes, `shards.group` for gradients. `nets`
-    has the network of each shard of this process. They differ if layers of theirs meet. `compiled`
-    is `whole_pass` of the network, compiled; None walks back and sends gradients as it goes.
-    """
-
-    group: Group
+    group: Group  # for what is sent before and after the passes; shards.group is for gradients
     shards: Shards
     bucket_size: int
-    nets: Mapping[int, Layer]
+    nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
     loss: Loss
     meeting: Meeting | None
+    # `run_pass`; None sends gradients as the walk goes
     compiled: Callable[[Params, Batch], tuple[Tensor, Params, Params]] | None = None
 
 
-def whole_pass(
-    net: Layer, loss: Loss, params: Params, batch: Batch
-) -> tuple[Tensor, Params, Params]:
-    """Compute forward and backward of a shard at once, as a pure function that can be compiled.
-
-    Args:
-        net: the network.
-        loss: the loss.
-        params: the network's.
-        batch: the shard's examples.
-
-    Returns:
-        The numbers of `PartSum`, the advanced params, and the gradient of the sum.
-
-    Example:
-        >>> net, batch = lf.dense(1), (torch.ones(2, 3), torch.ones(2, 1))
-        >>> params = net.init(lf.Key(0), batch[0])
-        >>> whole_pass(net, lf.losses.mse(reduction="sum"), params, batch)[2].bias.shape
-        torch.Size([1])
-    """
+def run_pass(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params, Params]:
+    """Compute a shard's loss, advanced params and gradient, as a pure function to compile."""
     x, target = batch
     prediction, cache = net.forward(params, x)
     part = sum_of(loss, prediction, target, len(tree.leaves(x)[0]))
@@ -79,26 +57,31 @@ class Passes:
     """The passes of one step: `run` it once, then read the results."""
 
     def __init__(
-        self, task: Task, params: Params, batch: Batch, bounds: list[int], beside: Executor
+        self,
+        setup: DataParallelSetup,
+        params: Params,
+        batch: Batch,
+        bounds: list[int],
+        beside: Executor,
     ) -> None:
-        self._task, self._params, self._bounds = task, params, bounds
+        self._setup, self._params, self._bounds = setup, params, bounds
         self._batch = batch
         self._advanced: dict[int, Params] = {}
-        self._losses = LossSums(task.shards, task.loss, beside)
+        self._losses = LossSums(setup.shards, setup.loss, beside)
         self._buckets = Buckets(
-            task.shards, params, task.bucket_size, beside, self._losses.count,
-            [*sharded_leaves(params)],
+            setup.shards, params, setup.bucket_size, beside, self._losses.count,
+            [*find_sharded_leaves(params)],
         )  # fmt: skip
 
     def run(self) -> None:
         """Compute the shards of this process, one after the other, or together if they meet."""
-        own, meeting = self._task.shards.own, self._task.meeting
+        own, meeting = self._setup.shards.own, self._setup.meeting
         if meeting is None:
             for shard in own:
                 self._pass(shard)
             return
         if min(b - a for a, b in zip(self._bounds, self._bounds[1:], strict=False)) == 0:
-            problem = f"expected an example in each of {self._task.shards.total} shards"
+            problem = f"expected an example in each of {self._setup.shards.total} shards"
             raise LayerError("sync_batch_norm", f"{problem}, got {self._bounds[-1]} in all")
         with ThreadPoolExecutor(len(own)) as threads:
             meeting.run(threads, self._pass, own)
@@ -114,36 +97,36 @@ class Passes:
         sums = iter(self._buckets.results())
         return tree.map(lambda _: next(sums), self._params)
 
-    def advanced(self) -> Params:
+    def advance(self) -> Params:
         """Return the params with the next states."""
-        if next(iter(self._task.nets.values())).advance is unchanged:
+        if next(iter(self._setup.nets.values())).advance is unchanged:
             return self._params
-        shards, group = self._task.shards, self._task.group
-        return averaged_states(shards, group, self._params, self._advanced, self._bounds)
+        shards, group = self._setup.shards, self._setup.group
+        return average_states(shards, group, self._params, self._advanced, self._bounds)
 
     def _pass(self, shard: int) -> None:
         """Compute forward and backward of a shard."""
-        net, params, put = self._task.nets[shard], self._params, partial(self._buckets.put, shard)
+        net, params, put = self._setup.nets[shard], self._params, partial(self._buckets.put, shard)
         first, end = self._bounds[shard], self._bounds[shard + 1]
         if first == end:
             self._losses.put_zeros(shard)
-            if any(sharded_leaves(params)):
+            if any(find_sharded_leaves(params)):
                 self._walk_without_examples(net)  # with the processes that need its slices
             self._buckets.put_zeros(shard)
             return
-        begin = self._bounds[self._task.shards.own.start]
+        begin = self._bounds[self._setup.shards.own.start]
         x, target = tree.map(partial(rows_within, first - begin, end - begin), self._batch)
         drawing = drawing_for(params, first, end - first, self._bounds[-1])
-        if self._task.compiled is not None:
-            numbers, advanced, dparams = self._task.compiled(drawing, (x, target))
+        if self._setup.compiled is not None:
+            numbers, advanced, dparams = self._setup.compiled(drawing, (x, target))
             self._advanced[shard] = drawing_for_all(advanced)
             self._losses.put(shard, numbers)
             for i, gradient in enumerate(tree.leaves(dparams)):
                 put(i, gradient)
             return
-        with torch.no_grad():  # which each thread has of its own
+        with torch.no_grad():  # a setting of each thread
             prediction, cache = net.forward(drawing, x)
-            part = sum_of(self._task.loss, prediction, target, end - first)
+            part = sum_of(self._setup.loss, prediction, target, end - first)
             del prediction
             if net.advance is not unchanged:
                 self._advanced[shard] = drawing_for_all(net.advance(drawing, cache))
@@ -155,5 +138,5 @@ class Passes:
         x, target = tree.map(lambda array: array.new_zeros((1, *array.shape[1:])), self._batch)
         with torch.no_grad():
             prediction, cache = net.forward(self._params, x)
-            g = tree.map(torch.zeros_like, sum_of(self._task.loss, prediction, target, 1).g)
+            g = tree.map(torch.zeros_like, sum_of(self._setup.loss, prediction, target, 1).g)
             post_gradients(net, self._params, cache, g, lambda i, gradient: None)

@@ -1,4 +1,4 @@
-"""The walk back of a training step, which hands on each parameter's gradient as it is computed."""
+"""The backward walk of a training step, which passes on each gradient as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -10,38 +10,21 @@ from lincoln_fn import tree
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition, gather_entries
-from lincoln_fn.walk.parts import is_trained, owned
+from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.visits import summed
+from lincoln_fn.walk.visits import sum_uses
 from lincoln_fn.walk.walks import BackWalker, Wants, inside
 
 Put = Callable[[int, Tensor], None]
 
 
 def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
-    """Walk back through a network, and hand on each gradient as soon as it is known.
-
-    A parameter that is used in several places is handed on when all its uses are added up.
-
-    Args:
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned; the caller keeps no reference to it.
-        g: dL/dy.
-        put: (i, gradient) -> None, called once for each leaf i of params. For a slice of a
-            `fully_sharded` layer, it is the gradient of the whole parameter.
-
-    Example:
-        >>> net, x = lf.dense(2), torch.ones(1, 3)
-        >>> params = net.init(lf.Key(0), x)
-        >>> cache = net.forward(params, x)[1]
-        >>> post_gradients(net, params, cache, torch.ones(1, 2), lambda i, dp: print(i, dp.shape))
-        0 torch.Size([3, 2])
-        1 torch.Size([2])
-    """
+    """Walk back through a network, and pass each gradient to `put` as soon as it is complete."""
+    # A parameter that is used in several places is posted when all its uses are added up. The
+    # caller keeps no reference to `cache`, so that each layer's part can be freed.
     leaves, posted = tree.leaves(params), set()
     positions: dict[int, int | None] = {}
-    for i, leaf in enumerate(leaves):  # one that occurs twice has no position of its own
+    for i, leaf in enumerate(leaves):  # a leaf that occurs twice has no single position
         positions[id(leaf)] = None if id(leaf) in positions else i
     groups = dict(_groups(net, ""))
 
@@ -56,7 +39,7 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Params]:
-        dx, dparams = _visited(layer, params, cache, g, wants)
+        dx, dparams = _visit(layer, params, cache, g, wants)
         if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
             post(params, dparams)
         return dx, dparams
@@ -73,14 +56,14 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     if net.composition is None:
         dparams = gradients(net, params, cache, g)
     else:
-        walker = BackWalker(visit, skip=_untrained, owns_cache=True, gather=gather, add=summed)
-        dparams = records(walker, net, params, owned(cache), g)
+        walker = BackWalker(visit, skip=_skip, owns_cache=True, gather=gather, add=sum_uses)
+        dparams = records(walker, net, params, take_ownership(cache), g)
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
 
 
-def _visited(
+def _visit(
     layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
     if not wants.dparams or not is_trained(params):
@@ -91,12 +74,12 @@ def _visited(
     return None, layer.grads(params, cache, g)
 
 
-def _untrained(layer: Layer, path: str, params: Params) -> Params:
+def _skip(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
-    """Give the outermost compositions that put their records together in a way of their own."""
+    """Yield the outermost compositions that merge their records themselves."""
     made = layer.composition
     if made is None:
         return

@@ -8,7 +8,7 @@ import attrs
 import optree
 from torch import Tensor
 
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, nodes_within
+from lincoln_fn.distributed.data_parallel.fixed_tree import Node, find_nodes
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Params
@@ -37,24 +37,11 @@ class Shards:
     def nodes(self, rank: int) -> list[Node]:
         """Return the nodes of the fixed tree that a process computes."""
         own = self.of(rank)
-        return nodes_within(own.start, own.stop, self.total)
+        return find_nodes(own.start, own.stop, self.total)
 
 
 def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
-    """Return where in the whole batch each shard begins, and the number of examples.
-
-    Args:
-        where: the function that divides it, for errors.
-        shards: all of them.
-        rows: how many examples each process has.
-
-    Raises:
-        LayerError: if there is no example, or a process has those of another's shards.
-
-    Example:
-        >>> bounds_of("mean", Shards(lf.distributed.alone(), 2, True), [5])
-        [0, 2, 5]
-    """
+    """Return where in the whole batch each shard begins, and at the end its size."""
     count, total = sum(rows), shards.total
     if count == 0:
         raise LayerError(where, "expected at least one example in the batch, got none")
@@ -71,49 +58,29 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
 
 
 def rows_within(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows; a copy, unless they begin where a tensor of their own would.
+    """Take some rows, aligned in memory."""
+    return align(array[first:end])
 
-    Example:
-        >>> rows_within(1, 2, torch.tensor([[1.0], [2.0]]))
-        tensor([[2.]])
-    """
-    rows = array[first:end]
-    return rows.clone() if rows.data_ptr() % 64 else rows
+
+def align(x: Tensor) -> Tensor:
+    """Copy a tensor that is not aligned as a new one is: the bits of products depend on that."""
+    return x.clone() if x.data_ptr() % 64 else x
 
 
 def drawing_for(params: Params, first: int, rows: int, of: int) -> Params:
-    """Let each key in params draw for some rows of the batch.
-
-    Args:
-        params: of a network.
-        first: the number of the first row.
-        rows: how many there are.
-        of: how many the whole batch has.
-
-    Returns:
-        The params, with the same tensors.
-
-    Example:
-        >>> drawing_for(lf.Key(0), 2, 1, of=4)
-        _RowsKey(bits=int64 0, first=int64 2, rows=1, of=4)
-    """
+    """Let each key in params draw for some rows of the batch."""
     return _with_keys(params, lambda key: key.for_rows(first, rows, of))
 
 
 def drawing_for_all(params: Params) -> Params:
-    """Let each key in params draw for the whole batch again.
-
-    Example:
-        >>> drawing_for_all(drawing_for(lf.Key(0), 2, 1, of=4))
-        Key(bits=int64 0)
-    """
+    """Let each key in params draw for the whole batch again."""
     return _with_keys(params, Key.for_all)
 
 
 def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
-    def changed(node: object) -> object:
+    def change_key(node: object) -> object:
         return change(node) if isinstance(node, Key) else node
 
     return optree.tree_map(
-        changed, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
+        change_key, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
     )

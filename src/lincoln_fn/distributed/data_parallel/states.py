@@ -19,29 +19,18 @@ from lincoln_fn.distributed.group import Group
 from lincoln_fn.layer import Params
 
 
-def averaged_states(
+def average_states(
     shards: Shards,
     group: Group,
     params: Params,
     advanced: Mapping[int, Params],
     bounds: Sequence[int],
 ) -> Params:
-    """Average the states that the shards have advanced.
-
-    Args:
-        shards: all of them.
-        group: the processes.
-        params: those before the step.
-        advanced: those of each shard of this process that has examples.
-        bounds: where each shard's examples begin, and the number of examples.
-
-    Returns:
-        params with the new states. States that no shard has changed stay as they are.
-    """
+    """Average the states that the shards have advanced; those that none has changed stay."""
     old = tree.leaves(params, states=True)
     trained = {id(leaf) for leaf in tree.leaves(params)}
     new = {shard: tree.leaves(of_shard, states=True) for shard, of_shard in advanced.items()}
-    changed = _changed(
+    changed = _find_changed(
         group, old, [i for i, leaf in enumerate(old) if id(leaf) not in trained], new
     )
     floating = [i for i in changed if old[i].is_floating_point()]
@@ -60,16 +49,14 @@ def averaged_states(
     return tree.map(lambda _: next(each), params, states=True)
 
 
-def _changed(
+def _find_changed(
     group: Group,
     old: Sequence[Tensor],
     places: Sequence[int],
     new: Mapping[int, Sequence[Tensor]],
 ) -> list[int]:
-    """Return the places of the states that a shard of any process has changed.
-
-    The parameters of a frozen layer are states, too. They need not be sent.
-    """
+    """Return the places of the states that a shard of any process has changed."""
+    # The parameters of a frozen layer are states, too. They need not be sent.
     flags = [any(leaves[i] is not old[i] for leaves in new.values()) for i in places]
     of_any = group.gather(torch.tensor(flags)).any(0).tolist()
     return [i for i, is_changed in zip(places, of_any, strict=True) if is_changed]

@@ -4,7 +4,7 @@ With S_s the sum of shard s's losses, and n_s its count (`losses/_sums.py`),
 
     value = sum_s S_s / sum_s n_s
 
-The sums are taken in the fixed tree, by a thread of its own, while the walk back goes on.
+The sums are taken in the fixed tree, by another thread, while the backward walk continues.
 """
 
 from __future__ import annotations
@@ -45,11 +45,7 @@ class LossSums:
         return self._own[shard]
 
     def count(self) -> float:
-        """Return what the sums are divided by, as soon as it is known.
-
-        Raises:
-            LayerError: if there is nothing to average over.
-        """
+        """Return what the sums are divided by, as soon as it is known."""
         *_, count, is_sum = self._totals.result().tolist()
         if not is_sum and not count:
             problem = "expected labels to average over, got only ignored ones or ones of weight 0"
@@ -57,16 +53,9 @@ class LossSums:
         return 1.0 if is_sum else count
 
     def value(self, dtype: torch.dtype | None, step: Tensor) -> Tensor:
-        """Return the loss, followed by the values of a weighted loss's parts.
-
-        Args:
-            dtype: of the result; None for float64.
-            step: the number of steps before this one, for the error.
-
-        Raises:
-            NonFiniteError: if only another process's examples make it infinite or nan. What this
-                process's own make is left to the step, which knows where it began.
-        """
+        """Return the loss, followed by the values of a weighted loss's parts."""
+        # If this process's own examples make it infinite or nan, the step raises the error, because
+        # it can find the layer. Here the error is raised only for other processes' examples.
         values = (self._totals.result()[:-2] / self.count()).to(dtype)
         if not values.isfinite().all() and torch.stack([*self._own.values()]).isfinite().all():
             problem = "the loss of another process's examples is not finite"

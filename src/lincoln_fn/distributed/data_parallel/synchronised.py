@@ -1,4 +1,4 @@
-"""Layers that communicate in the middle of a pass, where one process computes several shards.
+"""Layers that communicate in the middle of a pass, when one process computes several shards.
 
 Such shards are computed at the same time, each by a thread. In a layer that communicates, the
 threads meet: each brings its tensor, and leaves with those of all shards of all processes.
@@ -18,7 +18,7 @@ from torch import Tensor
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.fully_sharded import collected_once, is_fully_sharded
+from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
 from lincoln_fn.layer import Layer
 from lincoln_fn.walk.composition import Composition
 
@@ -38,7 +38,7 @@ class Meeting:
         self._left = Barrier(len(shards.own))
 
     def gather(self, shard: int, x: Tensor) -> Tensor:
-        """Bring the tensor of a shard, and leave with those of all shards."""
+        """Give the tensor of a shard, and return those of all shards."""
         self._brought[shard] = x
         everyone: Tensor = self.once(self._exchange)
         return everyone
@@ -48,7 +48,7 @@ class Meeting:
         return self._group.gather(own).flatten(0, 1)
 
     def once(self, compute: Callable[[], T]) -> T:
-        """Wait for the other threads; one computes what all leave with."""
+        """Wait for the other threads; one of them computes the result of all."""
         self._compute = compute
         self._arrived.wait()
         result: T = self._result
@@ -60,14 +60,14 @@ class Meeting:
 
     def run(self, threads: Executor, compute: Callable[[int], None], own: Iterable[int]) -> None:
         """Compute all shards at the same time; an error in one ends all."""
-        futures = [threads.submit(self._computed, compute, shard) for shard in own]
+        futures = [threads.submit(self._run_shard, compute, shard) for shard in own]
         errors = [error for error in (future.exception() for future in futures) if error]
         for barrier in (self._arrived, self._left):
             barrier.reset()
         for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
             raise error
 
-    def _computed(self, compute: Callable[[int], None], shard: int) -> None:
+    def _run_shard(self, compute: Callable[[int], None], shard: int) -> None:
         try:
             compute(shard)
         except BaseException:
@@ -94,13 +94,13 @@ def _is_divided(made: Composition) -> bool:
     return isinstance(made.there, partial) and "group" in made.there.keywords
 
 
-def synchronised_at(net: Layer, meeting: Meeting, shard: int) -> Layer:
+def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:
     """Make the network of one shard, whose layers meet those of the other shards."""
     made = net.composition
     if made is None:
         is_sync = is_sync_batch_norm(net)
         return with_gather(net, partial(meeting.gather, shard)) if is_sync else net
-    parts = tuple(synchronised_at(part, meeting, shard) for part in made.parts)
+    parts = tuple(synchronise(part, meeting, shard) for part in made.parts)
     if is_fully_sharded(made):
-        return collected_once(net, parts[0], meeting.once)
+        return collect_once(net, parts[0], meeting.once)
     return net.rebuild(parts)

@@ -13,7 +13,7 @@ from lincoln_fn import tree
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times
-from lincoln_fn.distributed.pipeline_parallel.stages import device_of, handed_on
+from lincoln_fn.distributed.pipeline_parallel.stages import device_of, lay_out_as_sent
 from lincoln_fn.fastpath import fast
 from lincoln_fn.keys import Key, normal
 from lincoln_fn.layer import Arrays, Layer, Params
@@ -45,15 +45,11 @@ class Link:
 
 @attrs.frozen
 class Measured:
-    """A stage on one microbatch: its times, and the bytes that it keeps.
-
-    `kept` are those of a cache, or of what W needs, if that is more. `params` are those of its
-    parameters.
-    """
+    """A stage on one microbatch: its times, and the bytes that it keeps."""
 
     times: Times
-    kept: int
-    params: int
+    kept: int  # of a cache, or of what W needs, if that is more
+    params: int  # of its parameters
 
 
 @checked
@@ -80,7 +76,7 @@ def measure(
     for i, stage in enumerate(stages):
         layer = fast(stage)
         params = layer.init(Key(i), x)
-        y = handed_on(layer.forward(params, x)[0])
+        y = lay_out_as_sent(layer.forward(params, x)[0])
         g = tree.map(lambda leaf: normal(Key(0), tuple(leaf.shape), dtype=leaf.dtype), y)
         rounds = [_round(layer, params, x, g, i > 0) for _ in range(repeats)]
         forward, back, grads = (min(each[k] for each, _ in rounds) for k in range(3))

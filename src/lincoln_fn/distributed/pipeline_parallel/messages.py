@@ -37,25 +37,17 @@ _ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
 
 @attrs.frozen(eq=False)
 class Message:
-    """Tensors, and numbers that go with them.
+    """Tensors, and numbers that go with them."""
 
-    `arrays` is a tensor, None, or a tuple of such. `numbers` is what JSON can express.
-    """
-
-    arrays: Arrays
-    numbers: Json = None
+    arrays: Arrays  # a tensor, None, or a tuple of such
+    numbers: Json = None  # what JSON can express
 
 
 class Connections:
-    """The messages of one step of a process, for use in a `with` block.
-
-    Args:
-        group: the processes.
-        device: of the tensors that arrive.
-        common: what all processes must have in common, in words, by name.
-    """
+    """The messages of one step of a process, for use in a `with` block."""
 
     def __init__(self, group: Group, device: torch.device, common: Mapping[str, str]) -> None:
+        # `common` is what all processes must have in common, in words, by name.
         self._group, self._device, self._common = group, device, dict(common)
         self._senders: dict[int, ThreadPoolExecutor] = {}
         self._receivers: dict[int, ThreadPoolExecutor] = {}
@@ -65,11 +57,7 @@ class Connections:
         self._told: dict[int, tuple[int, Exception]] = {}
 
     def send(self, to: int, message: Message) -> None:
-        """Begin to send a message, whose tensors nobody may change.
-
-        Raises:
-            LayerError: if it has too many tensors.
-        """
+        """Begin to send a message, whose tensors nobody may change."""
         shapes, leaves = _shapes_of(message.arrays), tree.leaves(message.arrays)
         header = {"shapes": shapes, "numbers": message.numbers, "common": self._common}
         text = json.dumps(header)
@@ -84,12 +72,7 @@ class Connections:
             self._expected[key] = self._receiver(source).submit(self._receive, source)
 
     def receive(self, key: Hashable) -> Message:
-        """Wait for an expected message.
-
-        Raises:
-            LayerError: the other process's; or if what must be common differs.
-            LostProcessError: if a process is gone.
-        """
+        """Wait for an expected message."""
         return self._expected.pop(key).result()
 
     def __enter__(self) -> Connections:
@@ -136,10 +119,10 @@ class Connections:
         like = torch.empty(_HEADER, dtype=torch.uint8, device=self._device)
         header = json.loads(self._group.receive(like, source).cpu().numpy().tobytes())
         if "error" in header:
-            error = _decoded(*header["error"])
+            error = _decode(*header["error"])
             self._told[source] = header["origin"], error
             raise error
-        arrays = self._received(source, header["shapes"])
+        arrays = self._receive_arrays(source, header["shapes"])
         for what, theirs in header["common"].items():
             if theirs != self._common.get(what):
                 texts = sorted({source: theirs, self._group.rank: self._common.get(what)}.items())
@@ -148,20 +131,20 @@ class Connections:
                 raise LayerError("pipeline", problem)
         return Message(arrays, header["numbers"])
 
-    def _received(self, source: int, shapes: Json) -> Arrays:
+    def _receive_arrays(self, source: int, shapes: Json) -> Arrays:
         if shapes is None:
             return None
         if isinstance(shapes, dict):
             one = torch.empty((), dtype=getattr(torch, shapes["dtype"]), device=self._device)
             return self._group.receive(one.expand(shapes["shape"]), source)
-        return tuple(self._received(source, each) for each in shapes)
+        return tuple(self._receive_arrays(source, each) for each in shapes)
 
     def _end_everywhere(self, error: BaseException) -> BaseException:
         """Send an error to all processes, read theirs, and return the one that all raise."""
         rank, lost = self._group.rank, getattr(error, "ranks", ())
         origins = [origin for origin, told in self._told.values() if told is error]
         origin = min(origins, default=rank)
-        header = json.dumps({"error": _encoded(error, rank), "origin": origin})
+        header = json.dumps({"error": _encode(error, rank), "origin": origin})
         others = [
             other
             for other in range(self._group.size)
@@ -197,7 +180,7 @@ def _shapes_of(arrays: Arrays) -> Json:
     return [_shapes_of(each) for each in arrays]
 
 
-def _encoded(error: BaseException, rank: int) -> list[Json]:
+def _encode(error: BaseException, rank: int) -> list[Json]:
     if isinstance(error, LostProcessError):
         return ["LostProcessError", error.ranks, _short(error.cause)]
     if isinstance(error, LayerError):
@@ -210,7 +193,7 @@ def _short(text: str) -> str:
     return text.encode("ascii", "replace").decode()[: _HEADER // 5]
 
 
-def _decoded(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encoded` makes it
+def _decode(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encode` makes it
     if kind == "LostProcessError":
         return LostProcessError(tuple(where), problem)
     return _ERRORS.get(kind, LayerError)(where, problem)

@@ -1,7 +1,7 @@
 """Pipelines: a network cut into stages that different processes compute at the same time.
 
 A batch is divided into microbatches, which pass through the stages. `schedules.py` says in which
-order each stage computes what; `stages.py` has the layer; `passes.py` has a step.
+order each stage computes what; `stages.py` has the layer; `pipeline_step.py` has a step.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.passes import PipelinePass, Task
+from lincoln_fn.distributed.pipeline_parallel.pipeline_step import PipelineSetup, PipelineStep
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
-from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, staged
+from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
 from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
-    clipped,
+    clip,
     expect_gradients,
-    tied_sums,
+    sum_tied,
 )
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -123,7 +123,7 @@ def pipeline(
     check_tied(tied, len(parts))
     require(max_norm is None or max_norm > 0, "pipeline", "max_norm above 0", max_norm)
     places = Stages(group, len(parts), tuple(tied))
-    net = staged(parts, places)
+    net = join_stages(parts, places)
     if any(map(is_synchronised, parts)):
         mend = "use batch_norm, whose statistics are those of a microbatch"
         problem = "expected no layer that needs the whole batch at once, got sync_batch_norm"
@@ -154,18 +154,18 @@ def _bind(
     functions = tuple(
         stage_functions(i, part, compiled=compiled) for i, part in enumerate(net.parts)
     )
-    task = Task(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
+    setup = PipelineSetup(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
     digest = blake2b(f"{name} {schedule} {stages.tied} {max_norm}".encode(), digest_size=8)
-    return partial(_compute, task, name, f"{name[:200]} ({digest.hexdigest()})")
+    return partial(_compute, setup, name, f"{name[:200]} ({digest.hexdigest()})")
 
 
 def _compute(
-    task: Task, name: str, code: str, params: Params, batch: Batch, step: Tensor
+    setup: PipelineSetup, name: str, code: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    stages, max_norm = task.stages, task.max_norm
-    rows = rows_of_all("pipeline", task.shards.group, params, batch, step, name)
-    bounds = bounds_of("pipeline", task.shards, rows)
+    stages, max_norm = setup.stages, setup.max_norm
+    rows = rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
+    bounds = bounds_of("pipeline", setup.shards, rows)
     common = {
         "step": f"step {int(step)} of {code}",
         "batch": ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))[:300],
@@ -174,11 +174,11 @@ def _compute(
         ThreadPoolExecutor(1) as beside,
         Connections(stages.group, device_of(batch), common) as messages,
     ):
-        run = PipelinePass(task, params, batch, bounds, beside, messages)
+        run = PipelineStep(setup, params, batch, bounds, beside, messages)
         run.expect()
         expect_gradients(stages, messages, norms=max_norm is not None)
         run.run()
-        dparams = tied_sums(run.dparams(), stages, messages)
+        dparams = sum_tied(run.dparams(), stages, messages)
         if max_norm is not None:
-            dparams = clipped(dparams, max_norm, stages, messages)
-        return run.value(step), run.advanced(), dparams
+            dparams = clip(dparams, max_norm, stages, messages)
+        return run.value(step), run.advance(), dparams

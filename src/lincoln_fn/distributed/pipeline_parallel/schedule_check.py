@@ -44,7 +44,7 @@ def check_schedule(
         >>> check_schedule(((("F", 0), ("B", 0)),))
         Traceback (most recent call last):
         lincoln_fn.shapes.LayerError: schedule: expected W0 in stage 0, got none; add ("W", 0) \
-behind position 1
+after position 1
     """
     if not isinstance(schedule, tuple) or not schedule:
         raise LayerError("schedule", f"expected a tuple for each stage, got {shown(schedule)}")
@@ -105,7 +105,7 @@ def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
         for kind in ("F", "B", "W"):
             if (kind, microbatch) not in places:
                 needed = _BEFORE[kind]
-                place = "" if needed is None else f" behind position {places[needed, microbatch]}"
+                place = "" if needed is None else f" after position {places[needed, microbatch]}"
                 problem = f"expected {kind}{microbatch} in stage {stage}, got none"
                 raise LayerError("schedule", f'{problem}; add ("{kind}", {microbatch}){place}')
 

@@ -133,7 +133,7 @@ def _cycle(schedule: Schedule, position: Sequence[int]) -> LayerError:
         i = position[stage]
         action = Action(*schedule[stage][i])
         source = _source_of(stage, action, len(schedule))
-        assert source is not None, "what waits, waits for a neighbour"
+        assert source is not None, "an action can wait only for a neighbour"
         there = schedule[source[0]].index(action)
         waits[stage] = (
             f"{action} of stage {stage} (position {i}) waits for {action} of stage {source[0]} "

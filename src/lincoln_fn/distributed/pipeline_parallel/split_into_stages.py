@@ -43,12 +43,7 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
 
 
 def _cuts(costs: Sequence[float], count: int) -> list[int]:
-    """Divide numbers into intervals whose largest sum is least, by dynamic programming.
-
-    Example:
-        >>> _cuts([4, 1, 1, 1, 5], 3)
-        [0, 1, 4, 5]
-    """
+    """Divide numbers into intervals whose largest sum is least, by dynamic programming."""
     n = len(costs)
     # By the number of intervals and where they end: the largest sum, and the cuts.
     best: dict[tuple[int, int], tuple[float, list[int]]] = {

@@ -23,24 +23,7 @@ class StageFunctions:
 
 
 def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
-    """Make what stage i computes.
-
-    Args:
-        i: its number. The first stage's dx is not computed.
-        layer: the stage.
-        compiled: whether each function is compiled.
-
-    Returns:
-        The functions, whose errors name the stage.
-
-    Example:
-        >>> made = stage_functions(1, lf.dense(2), compiled=False)
-        >>> params = lf.dense(2).init(lf.Key(0), torch.ones(1, 3))
-        >>> y, cache = made.forward(params, torch.ones(1, 3))
-        >>> dx, sites = made.cotangents(params, cache, torch.ones(1, 2))
-        >>> dx.shape, made.grads_at(params, sites)
-        (torch.Size([1, 3]), Params(weight=float32[3, 2], bias=float32[2]))
-    """
+    """Make what stage i computes, with errors that name the stage."""
 
     # `compile` takes functions of two trees.
     def back(before: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import attrs
 import torch
-from torch import Tensor
 
 from lincoln_fn import tree
+from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
-from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, at, stage_of, with_copy
+from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import composition
@@ -27,17 +27,11 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 @attrs.frozen(eq=False)
 class Stages:
-    """Which process has which stage.
-
-    Args:
-        group: the processes.
-        count: the number of stages, a multiple of the number of processes.
-        tied: the paths of parameters that are one.
-    """
+    """Which process has which stage."""
 
     group: Group
-    count: int
-    tied: tuple[Tied, ...] = ()
+    count: int  # a multiple of the number of processes
+    tied: tuple[Tied, ...] = ()  # the paths of parameters that are one
 
     @property
     def own(self) -> range:
@@ -83,7 +77,7 @@ class Stages:
             made = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
             for first, *others in self.tied:
                 if stage_of(first) == stage:
-                    firsts[first] = at(made, first)
+                    firsts[first] = get_at(made, first)
                 for path in others:
                     if stage_of(path) == stage:
                         made = with_copy(made, path, first, firsts[first])
@@ -105,7 +99,7 @@ class Stages:
         """Compute the stages in an order, and return the last one's result in all processes."""
         if self.group.size == 1:
             for stage in order:
-                x = handed_on(compute(stage, x))
+                x = lay_out_as_sent(compute(stage, x))
             return x
         rank, last = self.group.rank, self.process_of(order[-1])
         is_first = order[0] in self.own
@@ -118,7 +112,7 @@ class Stages:
                 x = messages.receive("x").arrays
             for stage in order:
                 if stage in self.own:
-                    x = handed_on(compute(stage, x))
+                    x = lay_out_as_sent(compute(stage, x))
             if rank != last:
                 messages.send(rank + order.step, Message(x))
                 return messages.receive("y").arrays
@@ -128,7 +122,7 @@ class Stages:
             return x
 
 
-def staged(parts: tuple[Layer, ...], stages: Stages) -> Layer:
+def join_stages(parts: tuple[Layer, ...], stages: Stages) -> Layer:
     """Make the layer of all stages."""
     return composition(
         "pipeline", parts, stages.there, stages.back,
@@ -140,26 +134,11 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i > 0  # another process's params may be trained
 
 
-def handed_on(arrays: Arrays) -> Arrays:
-    """Lay tensors out in memory as a message does, since some products depend on it.
-
-    Example:
-        >>> handed_on(torch.zeros(3, 2).T).stride()
-        (3, 1)
-    """
-
-    def laid_out(leaf: Tensor) -> Tensor:
-        whole = leaf.contiguous()
-        return whole.clone() if whole.data_ptr() % 64 else whole
-
-    return tree.map(laid_out, arrays)
+def lay_out_as_sent(arrays: Arrays) -> Arrays:
+    """Copy tensors to the memory layout of a message, because some products depend on it."""
+    return tree.map(lambda leaf: align(leaf.contiguous()), arrays)
 
 
 def device_of(arrays: Arrays) -> torch.device:
-    """Return the device of some tensors.
-
-    Example:
-        >>> device_of((None, torch.zeros(1)))
-        device(type='cpu')
-    """
+    """Return the device of some tensors."""
     return next((leaf.device for leaf in tree.leaves(arrays)), torch.device("cpu"))

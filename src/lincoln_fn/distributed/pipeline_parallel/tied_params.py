@@ -24,27 +24,12 @@ Tied: TypeAlias = tuple[str, ...]
 
 
 def stage_of(path: str) -> int:
-    """Return the stage in which a path begins.
-
-    Example:
-        >>> stage_of("3.0.weight")
-        3
-    """
+    """Return the stage in which a path begins."""
     return int(path.partition(".")[0])
 
 
 def check_tied(tied: Sequence[Tied], stages: int) -> None:
-    """Check that paths begin with a stage, and that the first is in the earliest one.
-
-    Raises:
-        LayerError: if they do not.
-
-    Example:
-        >>> check_tied([("1.0", "0.0")], 2)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: pipeline: expected tied paths in the order of their stages, \
-got ('1.0', '0.0')
-    """
+    """Check that paths begin with a stage, and that the first is in the earliest one."""
     for paths in tied:
         is_known = isinstance(paths, tuple) and len(paths) > 1
         is_known = is_known and all(
@@ -58,13 +43,8 @@ got ('1.0', '0.0')
             raise LayerError("pipeline", problem)
 
 
-def at(params: Params, path: str) -> Params:
-    """Return what is at a path.
-
-    Example:
-        >>> at(((), ({"weight": 7}, 8)), "1.1")
-        8
-    """
+def get_at(params: Params, path: str) -> Params:
+    """Return what is at a path."""
     for entry in path.split("."):
         try:
             params = params[int(entry)] if entry.isdecimal() else getattr(params, entry)
@@ -75,16 +55,11 @@ def at(params: Params, path: str) -> Params:
     return params
 
 
-def with_at(params: Params, path: str, value: Params) -> Params:
-    """Put a value at a path.
-
-    Example:
-        >>> with_at((1, (2, 3)), "1.0", 7)
-        (1, (7, 3))
-    """
+def set_at(params: Params, path: str, value: Params) -> Params:
+    """Put a value at a path."""
     entry, _, rest = path.partition(".")
-    within = at(params, entry)
-    new = with_at(within, rest, value) if rest else value
+    within = get_at(params, entry)
+    new = set_at(within, rest, value) if rest else value
     if entry.isdecimal():
         i = int(entry)
         return (*params[:i], new, *params[i + 1 :])
@@ -93,9 +68,9 @@ def with_at(params: Params, path: str, value: Params) -> Params:
 
 def with_copy(params: Params, path: str, first: str, value: Params) -> Params:
     """Put a copy of the first parameters of a tie at another of its paths."""
-    old = at(params, path)
+    old = get_at(params, path)
     shapes, expected = ([leaf.shape for leaf in tree.leaves(each)] for each in (old, value))
     if not tree.same_structure(value, old) or shapes != expected:
         problem = f"expected tied parameters of the same shapes, got {value} at {first!r}"
         raise LayerError("pipeline", f"{problem} and {old} at {path!r}")
-    return with_at(params, path, tree.map(torch.clone, value))
+    return set_at(params, path, tree.map(torch.clone, value))

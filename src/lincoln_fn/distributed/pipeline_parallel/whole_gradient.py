@@ -16,13 +16,13 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages
-from lincoln_fn.distributed.pipeline_parallel.tied_params import at, stage_of, with_at
+from lincoln_fn.distributed.pipeline_parallel.tied_params import get_at, set_at, stage_of
 from lincoln_fn.layer import Params
 from lincoln_fn.optim import transforms
 
 
 def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> None:
-    """Begin to receive what `tied_sums` and `clipped` wait for."""
+    """Begin to receive what `sum_tied` and `clip` wait for."""
     rank = stages.group.rank
     for first, *others in stages.tied:
         home = stages.process_of(stage_of(first))
@@ -37,60 +37,45 @@ def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> N
             messages.expect(other, [("norms", other)])
 
 
-def tied_sums(dparams: Params, stages: Stages, messages: Connections) -> Params:
-    """Give each copy of a tied parameter the sum of the gradients of all copies.
-
-    Args:
-        dparams: those of the stages of this process.
-        stages: which process has which stage, and what is tied.
-        messages: to the other processes.
-
-    Returns:
-        dparams with the sums.
-    """
+def sum_tied(dparams: Params, stages: Stages, messages: Connections) -> Params:
+    """Give each copy of a tied parameter the sum of the gradients of all copies."""
     rank = stages.group.rank
     for first, *others in stages.tied:
         process_of = {path: stages.process_of(stage_of(path)) for path in (first, *others)}
         home = process_of[first]
         for path in others:
             if process_of[path] == rank != home:
-                messages.send(home, Message(tuple(tree.leaves(at(dparams, path)))))
+                messages.send(home, Message(tuple(tree.leaves(get_at(dparams, path)))))
         if rank == home:
-            total = at(dparams, first)
+            total = get_at(dparams, first)
             for path in others:
                 is_here = process_of[path] == rank
-                dp = at(dparams, path) if is_here else _received(messages, ("dp", path), total)
+                dp = (
+                    get_at(dparams, path)
+                    if is_here
+                    else _receive_tree(messages, ("dp", path), total)
+                )
                 total = tree.map(torch.add, total, dp)
             for path in (first, *others):
                 if process_of[path] == rank:
-                    dparams = with_at(dparams, path, total)
+                    dparams = set_at(dparams, path, total)
                 else:
                     messages.send(process_of[path], Message(tuple(tree.leaves(total))))
         for path in others:
             if process_of[path] == rank != home:
-                total = _received(messages, ("sum", path), at(dparams, path))
-                dparams = with_at(dparams, path, total)
+                total = _receive_tree(messages, ("sum", path), get_at(dparams, path))
+                dparams = set_at(dparams, path, total)
     return dparams
 
 
-def _received(messages: Connections, key: Hashable, like: Params) -> Params:
+def _receive_tree(messages: Connections, key: Hashable, like: Params) -> Params:
     leaves = iter(messages.receive(key).arrays)
     return tree.map(lambda _: next(leaves), like)
 
 
-def clipped(dparams: Params, max_norm: float, stages: Stages, messages: Connections) -> Params:
-    """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does.
-
-    Args:
-        dparams: those of the stages of this process.
-        max_norm: the largest norm.
-        stages: which process has which stage, and what is tied.
-        messages: to the other processes.
-
-    Returns:
-        dparams, scaled.
-    """
-    own = [torch.linalg.vector_norm(leaf) for leaf in _counted(dparams, stages)]
+def clip(dparams: Params, max_norm: float, stages: Stages, messages: Connections) -> Params:
+    """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does."""
+    own = [torch.linalg.vector_norm(leaf) for leaf in _list_counted(dparams, stages)]
     for other in _others(stages):
         messages.send(other, Message(torch.stack(own) if own else None))
     norms = {other: messages.receive(("norms", other)).arrays for other in _others(stages)}
@@ -99,10 +84,10 @@ def clipped(dparams: Params, max_norm: float, stages: Stages, messages: Connecti
     if not known:
         return dparams
     norm = torch.linalg.vector_norm(torch.cat(known))
-    return transforms.clipped(dparams, norm, max_norm)
+    return transforms.clip(dparams, norm, max_norm)
 
 
-def _counted(dparams: Params, stages: Stages) -> Iterator[Tensor]:
+def _list_counted(dparams: Params, stages: Stages) -> Iterator[Tensor]:
     """Give the leaves without further copies of a tied parameter."""
     copies = [path for _, *others in stages.tied for path in others]
     for path, leaf in zip(tree.paths(dparams), tree.leaves(dparams), strict=True):

@@ -6,8 +6,8 @@ the gradient of process r,
     |dp|^2 = sum_r |dp_r|^2    over the divided parameters
              + |dp|^2          over the others, once
 
-All processes compute the same norm, so they scale by the same factor. By a norm of its own part,
-each process would change what all have in a way of its own.
+All processes compute the same norm, so they scale by the same factor. With the norm of
+its own part, each process would scale the parameters that all have by another factor.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import OR_INFINITE, Positive, checked
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.sharding.sharded_params import sharded_leaves
+from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.layer import Params, call_repr
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.transforms import Transform, clipped
+from lincoln_fn.optim.transforms import Transform, clip
 from lincoln_fn.shapes import LayerError
 
 
@@ -80,7 +80,7 @@ def _update(
     group: Group,
 ) -> tuple[Params, OptimizerState]:
     """Take the inner optimizer's step with the gradients dp min(1, max / |dp|)."""
-    divided = {i for positions, _ in sharded_leaves(grads) for i in positions}
+    divided = {i for positions, _ in find_sharded_leaves(grads) for i in positions}
     leaves = tree.leaves(grads)
     if shapes is not None:
         if len(shapes) != len(leaves):
@@ -89,7 +89,7 @@ def _update(
         pairs = enumerate(zip(leaves, shapes, strict=True))
         divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
     norm = _norm(leaves, divided, group)
-    return inner.update(params, clipped(grads, norm, max_norm), state)
+    return inner.update(params, clip(grads, norm, max_norm), state)
 
 
 def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:

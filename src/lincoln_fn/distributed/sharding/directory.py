@@ -28,9 +28,9 @@ from torch import Tensor
 
 from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint.access import replacing
-from lincoln_fn.checkpoint.file import CheckpointError, checked_score
+from lincoln_fn.checkpoint.file import CheckpointError, check_score
 from lincoln_fn.checkpoint.listing import file_of
-from lincoln_fn.checkpoint.notes import finite
+from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
@@ -80,7 +80,7 @@ class Directory(checkpoint.Directory):
             LostProcessError: if a process is gone.
         """
         folder = file_of(self.path, state).with_suffix("")
-        score = None if score is None else checked_score(score)
+        score = None if score is None else check_score(score)
         rank, size = self.group.rank, self.group.size
         if rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
@@ -169,20 +169,7 @@ class Directory(checkpoint.Directory):
 
 
 def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
-    """Load a process's state from the parts that any number of processes have saved.
-
-    Args:
-        folder: of one checkpoint.
-        like: a state of this process.
-        group: the processes.
-
-    Returns:
-        The state.
-
-    Raises:
-        CheckpointError: if the checkpoint is not whole, a part cannot be read, or they differ from
-            `like`; if it needs another number of processes.
-    """
+    """Load a process's state from the parts that any number of processes have saved."""
     notes = _notes(folder)
     if notes is None or notes.get("version") != VERSION:
         raise CheckpointError(folder, f"expected a whole checkpoint of version {VERSION}")
@@ -239,6 +226,6 @@ def _notes(folder: Path) -> dict[str, Any] | None:  # Any: JSON
 
 def _best_first(folders: list[Path]) -> list[Path]:
     """List the folders with a score, the highest first."""
-    scores = {folder: finite((_notes(folder) or {}).get("score")) for folder in folders}
+    scores = {folder: read_score((_notes(folder) or {}).get("score")) for folder in folders}
     ranked = [(-score, folder) for folder, score in scores.items() if score is not None]
     return [folder for _, folder in sorted(ranked)]

@@ -23,9 +23,9 @@ from typing import Final, TypeAlias
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
-from lincoln_fn._slices import cut, own_slices, sliced_rows
+from lincoln_fn._slices import cut, slice_rows, split_row
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.sharding.sharded_params import Sharded, collected
+from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
 from lincoln_fn.shapes import LayerError, check_params
@@ -45,26 +45,26 @@ def _there(
     visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
     """Collect the parameters, and use the layer."""
-    return visit(0, once(partial(collected, params, group)), x)
+    return visit(0, once(partial(collect, params, group)), x)
 
 
 def _back(
     visit: VisitBack, params: Sharded, cache: Cache, g: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
     """Collect the parameters, and go back through the layer."""
-    return visit(0, once(partial(collected, params, group)), cache, g)
+    return visit(0, once(partial(collect, params, group)), cache, g)
 
 
 def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Group) -> Sharded:
     """Compute dW_r, the sum of the processes' slices."""
     check_params(NAME, params, Sharded)
     leaves = tree.leaves(visit(0, params.slices, records))
-    sent = sliced_rows(leaves, group.size)
+    sent = slice_rows(leaves, group.size)
     received = group.exchange(sent, [sent.shape[1]] * group.size).view(group.size, -1)
     total = received[0]
     for row in received[1:]:
         total = total + row
-    slices = iter(own_slices(total, leaves, group))
+    slices = iter(split_row(total, leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params.slices), params.forms)
 
 
@@ -128,7 +128,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     )  # fmt: skip
 
 
-def collected_once(net: Layer, part: Layer, once: Once) -> Layer:
+def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
     made = net.composition
     assert made is not None, "it has a part"
@@ -144,15 +144,7 @@ def is_fully_sharded(made: Composition) -> bool:
 
 
 def check_sharding(net: Layer, *, within: str = "") -> None:
-    """Check that no composition adds up the gradients of a `fully_sharded` part itself.
-
-    Args:
-        net: the network.
-        within: the composition around it that would.
-
-    Raises:
-        LayerError: if one does.
-    """
+    """Check that no composition adds up the gradients of a `fully_sharded` part itself."""
     made = net.composition
     if made is None:
         return

@@ -28,16 +28,8 @@ class Sharded:
     forms: Forms = static()
 
 
-def collected(params: Sharded, group: Group) -> Params:
-    """Collect a layer's parameters from all processes, each in its own memory layout.
-
-    Args:
-        params: this process's slices.
-        group: the processes, all of which must call it.
-
-    Returns:
-        The layer's own params.
-    """
+def collect(params: Sharded, group: Group) -> Params:
+    """Collect a layer's parameters from all processes, each in its own memory layout."""
     check_params("fully_sharded", params, Sharded)
     shapes = [torch.Size(shape) for shape, _ in params.forms]
     joined = join(tree.leaves(params.slices), shapes, group)
@@ -65,20 +57,13 @@ def whole(params: Params, group: Group) -> Params:
         Params(weight=float32[3, 4], bias=float32[4])
     """
     return optree.tree_map(
-        lambda node: collected(node, group) if isinstance(node, Sharded) else node,
+        lambda node: collect(node, group) if isinstance(node, Sharded) else node,
         params, is_leaf=lambda node: isinstance(node, Sharded), namespace=EVERYTHING,
     )  # fmt: skip
 
 
-def sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
-    """Give the positions of the leaves of each `Sharded` in params, and their whole shapes.
-
-    Example:
-        >>> dense, group, x = lf.dense(4), lf.distributed.alone(), torch.ones(1, 3)
-        >>> params = lf.serial(dense, lf.distributed.fully_sharded(dense, group)).init(lf.Key(0), x)
-        >>> list(sharded_leaves(params))
-        [([2, 3], [(4, 4), (4,)])]
-    """
+def find_sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+    """Give the positions of the leaves of each `Sharded` in params, and their whole shapes."""
     position = count()
     nodes = optree.tree_leaves(
         params, is_leaf=lambda node: isinstance(node, Sharded), namespace=TRAINED

@@ -20,30 +20,18 @@ Origin: TypeAlias = tuple[tuple[int, ...], int]
 
 
 def origins(state: Any) -> dict[str, Origin]:  # Any: a tree
-    """Find the slices in a state.
-
-    Args:
-        state: a `TrainState`, or any other tree.
-
-    Returns:
-        Where each slice comes from, by its path.
-
-    Example:
-        >>> net = lf.distributed.fully_sharded(lf.dense(4), lf.distributed.alone())
-        >>> origins(net.init(lf.Key(0), torch.ones(1, 3)))
-        {'slices.weight': ((12, 4), 0), 'slices.bias': ((12, 4), 1)}
-    """
+    """Find where each slice in a state comes from, by its path."""
     paths, nodes, _ = optree.tree_flatten_with_path(
         state, is_leaf=lambda node: isinstance(node, Sharded | ShardedState), namespace=EVERYTHING
     )
     found = {}
     for entries, node in zip(paths, nodes, strict=True):
-        for inner, origin in _within(node):
+        for inner, origin in _list_within(node):
             found[".".join([*map(str, entries), inner])] = origin
     return found
 
 
-def _within(node: object) -> Iterator[tuple[str, Origin]]:
+def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
     if isinstance(node, Sharded):
         sizes = tuple(math.prod(shape) for shape, _ in node.forms)
         for i, path in enumerate(tree.paths(node.slices)):

@@ -2,9 +2,9 @@
 
 With x_r for the tensor of process r,
 
-    sum_over     x_0 + x_1 + ... + x_(n-1)    added in this order
-    join_parts   [x_0 x_1 ... x_(n-1)]        side by side, along an axis
-    own_part     x_r of such a tensor         which sends nothing
+    sum_over        x_0 + x_1 + ... + x_(n-1)    added in this order
+    join_parts      [x_0 x_1 ... x_(n-1)]        side by side, along an axis
+    take_own_part   x_r of such a tensor         which sends nothing
 
 All processes get the same result, bit for bit. Tensors on `meta` have only shapes, so nothing is
 sent for them.
@@ -21,19 +21,8 @@ from lincoln_fn.shapes import LayerError
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:
-    """Add up one tensor of each process, in the order of their ranks.
-
-    Args:
-        x: of the same shape and dtype in each. Half precision is added up in float32.
-        group: the processes.
-
-    Returns:
-        The sum, the same bits in each process.
-
-    Example:
-        >>> sum_over(torch.tensor([1.0, 2.0]), lf.distributed.alone())
-        tensor([1., 2.])
-    """
+    """Add up one tensor of each process, in the order of their ranks."""
+    # The order makes the bits equal in all processes. Half precision is added up in float32.
     if group.size == 1 or x.is_meta:
         return x
     parts = widened(group.gather(x)).unbind()
@@ -44,60 +33,21 @@ def sum_over(x: Tensor, group: Group) -> Tensor:
 
 
 def join_parts(x: Tensor, axis: int, group: Group) -> Tensor:
-    """Put one tensor of each process side by side.
-
-    Args:
-        x: of the same shape and dtype in each.
-        axis: along which they are joined.
-        group: the processes.
-
-    Returns:
-        The tensors, in the order of the ranks.
-
-    Example:
-        >>> join_parts(torch.tensor([1.0, 2.0]), 0, lf.distributed.alone())
-        tensor([1., 2.])
-    """
+    """Put one tensor of each process side by side."""
     if group.size == 1:
         return x
     parts = [x] * group.size if x.is_meta else group.gather(x).unbind()
     return torch.cat(tuple(parts), axis)
 
 
-def own_part(x: Tensor, axis: int, group: Group) -> Tensor:
-    """Return this process's part of a tensor that `join_parts` would make.
-
-    Args:
-        x: its size along the axis is a multiple of the number of processes.
-        axis: along which it is divided.
-        group: the processes.
-
-    Returns:
-        A view of x.
-
-    Example:
-        >>> own_part(torch.tensor([1.0, 2.0]), 0, lf.distributed.alone())
-        tensor([1., 2.])
-    """
+def take_own_part(x: Tensor, axis: int, group: Group) -> Tensor:
+    """Return a view of this process's part of a tensor that `join_parts` would make."""
     size = x.shape[axis] // group.size
     return x.narrow(axis, group.rank * size, size)
 
 
 def check_divisible(layer: str, what: str, number: int, group: Group) -> None:
-    """Check that the processes can have equal parts of something.
-
-    Args:
-        layer: the layer's name.
-        what: what is divided, such as "n_out".
-        number: how much of it there is.
-        group: the processes.
-
-    Raises:
-        LayerError: if number is not a multiple of their number.
-
-    Example:
-        >>> check_divisible("column_parallel", "n_out", 7, lf.distributed.alone())
-    """
+    """Check that the processes can have equal parts of something."""
     if number % group.size:
         mend = f"take a multiple, such as {(number // group.size + 1) * group.size}"
         problem = f"expected {what} to be a multiple of the {group.size} processes, got {number}"

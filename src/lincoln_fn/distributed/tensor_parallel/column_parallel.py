@@ -33,8 +33,8 @@ from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
-    own_part,
     sum_over,
+    take_own_part,
 )
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
@@ -67,22 +67,12 @@ def back(
     gather_output: bool,
 ) -> tuple[Inputs | None, Record]:
     """Compute dx = sum_r g_r W_r^T."""
-    dx, record = visit(0, params, cache, own_part(g, -1, group) if gather_output else g)
+    dx, record = visit(0, params, cache, take_own_part(g, -1, group) if gather_output else g)
     return None if dx is None else sum_over(dx, group), record
 
 
-def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
-    """Make the layer whose y is divided among the processes, each with one such part.
-
-    Args:
-        part: from x to the process's features of y; the result has its params.
-        group: the processes.
-        gather_output: whether all processes get the whole y.
-        name: the result's.
-
-    Returns:
-        The layer.
-    """
+def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
+    """Make the layer whose y is divided among the processes, each with one such part."""
     return composition(
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
@@ -91,21 +81,13 @@ def divided(part: Layer, group: Group, *, gather_output: bool, name: str) -> Lay
     )  # fmt: skip
 
 
-def own_columns(whole: dense.Params, group: Group) -> dense.Params:
-    """Keep the own columns of W, and the own part of b.
-
-    Args:
-        whole: the params of a dense layer.
-        group: the processes.
-
-    Returns:
-        Copies, without which the whole would stay in memory.
-    """
-    return tree.map(lambda leaf: own_part(leaf, -1, group).clone(), whole)
+def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
+    """Copy the own columns of W and the own part of b, so that the whole can be freed."""
+    return tree.map(lambda leaf: take_own_part(leaf, -1, group).clone(), whole)
 
 
 def _init_own(key: Key, x: Inputs, *, whole: Layer, group: Group) -> dense.Params:
-    return own_columns(whole.init(key, x), group)
+    return copy_own_columns(whole.init(key, x), group)
 
 
 _FAN_IN_INIT = fan_in_uniform()
@@ -164,4 +146,4 @@ def column_parallel(
         weight_init=(weight_init, _FAN_IN_INIT), bias_init=(bias_init, _FAN_IN_INIT),
     )  # fmt: skip
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return divided(made, group, gather_output=gather_output, name=name)
+    return divide_columns(made, group, gather_output=gather_output, name=name)

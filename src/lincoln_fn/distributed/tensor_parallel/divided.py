@@ -1,7 +1,7 @@
-"""Trees of tensors that are divided among processes, made from whole ones and put together again.
+"""Trees of tensors that are divided among processes: split from whole ones, and joined again.
 
-Nothing says how a leaf is divided but its shape: along the one axis where the part's size is 1 / n
-of the whole's, for n processes. A leaf with the same shape in both is in all processes.
+The shape of a leaf says how it is divided among n processes: along the only axis where the part's
+size is 1 / n of the whole's. A leaf with the same shape in both is the same in all processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, own_part
+from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, take_own_part
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.tree import T
@@ -43,9 +43,9 @@ def split(whole: T, like: T, group: Group) -> T:
 
     def part(leaf: Tensor, own: Tensor) -> Tensor:
         axis = _axis("split", leaf, own, group)
-        return leaf if axis is None else own_part(leaf, axis, group).clone()
+        return leaf if axis is None else take_own_part(leaf, axis, group).clone()
 
-    return _mapped("split", part, whole, like)
+    return _map("split", part, whole, like)
 
 
 def join(parts: T, like: T, group: Group) -> T:
@@ -76,7 +76,7 @@ def join(parts: T, like: T, group: Group) -> T:
         axis = _axis("join", full, leaf, group)
         return leaf if axis is None else join_parts(leaf, axis, group)
 
-    return _mapped("join", whole, parts, like)
+    return _map("join", whole, parts, like)
 
 
 def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | None:
@@ -92,7 +92,7 @@ def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | Non
     raise LayerError(function, f"expected {wanted}, got {tuple(part.shape)}")
 
 
-def _mapped(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
+def _map(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
     if not tree.same_structure(given, like, states=True):
         raise LayerError(function, f"expected a tree like {brief(like)}, got {brief(given)}")
     return tree.map(f, given, like, states=True)

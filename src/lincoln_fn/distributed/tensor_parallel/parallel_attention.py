@@ -33,12 +33,12 @@ from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
-    own_part,
     sum_over,
+    take_own_part,
 )
-from lincoln_fn.distributed.tensor_parallel.column_parallel import own_columns
+from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
-from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
+from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
@@ -70,7 +70,7 @@ def heads_there(
     query, key, value, mask = x
     divides_mask = mask is not None and mask.shape[-3] > 1
     if mask is not None and divides_mask:
-        mask = own_part(mask, -3, group)
+        mask = take_own_part(mask, -3, group)
     y, heads = visit(0, params, (query, key, value, mask))
     return y, HeadsCache(heads, divides_mask)
 
@@ -106,24 +106,18 @@ def back(
     return (*dinputs, *dx[count:]), records
 
 
-def own_heads(whole: Params, group: Group) -> Params:
-    """Keep the own columns of query, key and value, and the own rows of the output.
-
-    Args:
-        whole: the params of multi-head attention.
-        group: the processes.
-
-    Returns:
-        Copies, without which the whole would stay in memory.
-    """
-    query, key, value = (own_columns(part, group) for part in (whole.query, whole.key, whole.value))
-    return Params(query, key, value, own_rows(whole.output, group), whole.dropout)
+def copy_own_heads(whole: Params, group: Group) -> Params:
+    """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
+    query, key, value = (
+        copy_own_columns(part, group) for part in (whole.query, whole.key, whole.value)
+    )
+    return Params(query, key, value, copy_own_rows(whole.output, group), whole.dropout)
 
 
 def _init_own(
     parts: tuple[Layer, ...], key: Key, x: Inputs, *, whole: Layer, group: Group
 ) -> Params:
-    return own_heads(whole.init(key, x), group)
+    return copy_own_heads(whole.init(key, x), group)
 
 
 def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:
@@ -144,7 +138,7 @@ def _forward_dropped(
     return _heads.forward(params, x, num_heads=num_heads, p=p, is_causal=is_causal, drop=drop)
 
 
-def _own_heads_layer(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
+def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
     own = num_heads // group.size
     heads = _heads.attention_heads(own, p=p, is_causal=is_causal)
     if p:
@@ -223,7 +217,7 @@ def parallel_attention(
         num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
-    heads = _own_heads_layer(num_heads, group, dropout, is_causal)
+    heads = _make_own_heads(num_heads, group, dropout, is_causal)
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
     return whole.rebuild(
         (*whole.parts[:3], heads, output),

@@ -22,7 +22,7 @@ from torch import Tensor
 from lincoln_fn import keys
 from lincoln_fn.arguments import Probability, checked
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.collectives import own_part
+from lincoln_fn.distributed.tensor_parallel.collectives import take_own_part
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import dropout
 from lincoln_fn.shapes import check_axis, check_input
@@ -36,7 +36,7 @@ def forward(
     check_axis("parallel_dropout", x, axis)
     sizes = list(x.shape)
     sizes[axis] *= group.size
-    mask = own_part(keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), axis, group)
+    mask = take_own_part(keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), axis, group)
     scale = 1 / (1 - p) if p < 1 else 0.0
     return x * mask * scale, dropout.Cache(mask.clone(), scale, x.dtype)
 

@@ -18,7 +18,7 @@ from functools import partial
 from lincoln_fn.arguments import checked
 from lincoln_fn.combine.tied import tied
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.column_parallel import divided
+from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
 from lincoln_fn.layer import Layer
 from lincoln_fn.walk import one_part
 
@@ -50,7 +50,9 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         parallel_tied(vocab_parallel_embedding(10, 4, group), dense(4), group)
     """
     whole = tied(embedding, body)
-    scores = divided(whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})")
+    scores = divide_columns(
+        whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})"
+    )
     name = f"parallel_tied({embedding}, {body}, {GROUP})"
     call = partial(one_part.call, name=name)
     return whole.rebuild((embedding, body, scores), call=call)

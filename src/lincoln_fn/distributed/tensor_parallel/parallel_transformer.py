@@ -6,7 +6,7 @@ In each sublayer, a column-parallel layer comes first and a row-parallel one las
     dense layers    column_parallel, activation, parallel_dropout, row_parallel
 
 Between them each process has its own features. Layer norms, residual connections and the dropout
-behind a sublayer are the same in all processes, and so are their gradients: they are computed from
+after a sublayer are the same in all processes, and so are their gradients: they are computed from
 the same x and the same g, and no process needs another's.
 
 Derivation. It is a composition, of layers that derive their own backward pass. Each sublayer has
@@ -22,10 +22,10 @@ from functools import partial
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, own_columns
+from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
-from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
+from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params, call_repr
 from lincoln_fn.layers import dense
@@ -119,4 +119,4 @@ def _init_feed_forward(
     parts: tuple[Layer, ...], key: Key, x: Arrays, *, whole: Layer, group: Group
 ) -> Params:
     first, active, inner, last, after = whole.init(key, x)
-    return own_columns(first, group), active, inner, own_rows(last, group), after
+    return copy_own_columns(first, group), active, inner, copy_own_rows(last, group), after

@@ -34,8 +34,8 @@ from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
-    own_part,
     sum_over,
+    take_own_part,
 )
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
@@ -60,7 +60,7 @@ def there(
     check_input(NAME, params, x, dense.Params)
     if not input_is_parallel:
         check_divisible(NAME, "x's features", x.shape[-1], group)
-        x = own_part(x, -1, group)
+        x = take_own_part(x, -1, group)
     bias = params.bias if group.rank == 0 else None
     y, record = visit(0, dense.Params(params.weight, bias), x)
     return sum_over(y, group), record
@@ -81,17 +81,9 @@ def back(
     return dx if dx is None or input_is_parallel else join_parts(dx, -1, group), record
 
 
-def own_rows(whole: dense.Params, group: Group) -> dense.Params:
-    """Keep the own rows of W, and all of b.
-
-    Args:
-        whole: the params of a dense layer.
-        group: the processes.
-
-    Returns:
-        A copy of the rows, without which the whole W would stay in memory.
-    """
-    return dense.Params(own_part(whole.weight, 0, group).clone(), whole.bias)
+def copy_own_rows(whole: dense.Params, group: Group) -> dense.Params:
+    """Copy the own rows of W, so that the whole can be freed, and keep all of b."""
+    return dense.Params(take_own_part(whole.weight, 0, group).clone(), whole.bias)
 
 
 def _init_own(
@@ -102,7 +94,7 @@ def _init_own(
         x = x.new_empty(x.shape[-1] * group.size)
     elif x.ndim:
         check_divisible(NAME, "x's features", x.shape[-1], group)
-    return own_rows(whole.init(key, x), group)
+    return copy_own_rows(whole.init(key, x), group)
 
 
 _FAN_IN_INIT = fan_in_uniform()

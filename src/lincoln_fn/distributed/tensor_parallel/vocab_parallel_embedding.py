@@ -28,7 +28,11 @@ from torch import Tensor
 
 from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.collectives import check_divisible, own_part, sum_over
+from lincoln_fn.distributed.tensor_parallel.collectives import (
+    check_divisible,
+    sum_over,
+    take_own_part,
+)
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
@@ -95,7 +99,7 @@ def _init_own(
     key: Key, x: Int[Tensor, "*batch"], *, whole: Layer, group: Group
 ) -> embedding.Params:
     """Keep the own rows; a copy, without which the whole table would stay in memory."""
-    return embedding.Params(own_part(whole.init(key, x).weight, 0, group).clone())
+    return embedding.Params(take_own_part(whole.init(key, x).weight, 0, group).clone())
 
 
 _NORMAL = normal(1.0)

@@ -6,22 +6,10 @@ from torch import Tensor
 
 
 def without_gaps(matrix: Tensor) -> Tensor:
-    """Give a matrix, or a batch of them, as it is if it is row-major or column-major, or a copy.
-
-    Example:
-        >>> import torch
-        >>> [without_gaps(x).stride() for x in (torch.ones(2, 3).mT, torch.ones(3, 4)[:, :2])]
-        [(1, 3), (2, 1)]
-    """
+    """Copy a matrix, or a batch of them, unless it is row-major or column-major."""
     return matrix if matrix.mT.is_contiguous() else matrix.contiguous()
 
 
 def is_turned(matrix: Tensor) -> bool:
-    """Tell whether such a matrix is column-major, and not row-major too.
-
-    Example:
-        >>> import torch
-        >>> is_turned(torch.ones(3, 2).mT), is_turned(torch.ones(3, 2)), is_turned(torch.ones(3, 1))
-        (True, False, False)
-    """
+    """Return whether such a matrix is column-major, and not row-major, too."""
     return not matrix.is_contiguous()

@@ -1,12 +1,12 @@
-"""The steps of long short-term memory, forward and backward, by loops of their own.
+"""The steps of long short-term memory, forward and backward, by C++ kernels.
 
 With i, f, g, o the gates of step t, of which layers/lstm.py derives the gradients da_t from dh_t,
 
     [i f g o]_t = gates of (x_t W_ih + h_{t-1} W_hh + b),
     dh_{t-1}    = g_{t-1} + da_t W_hh^T.
 
-A tile of sums over W stays in registers until the gates' functions have been applied. W is laid out
-by tiles once for all steps. Each thread has examples of its own, for which it waits for no other.
+A tile of sums over W stays in registers until the gates' functions have been applied. W is divided
+into tiles once for all steps. Each thread computes its own examples, and waits for no other thread.
 The backward pass replaces the gates by their gradients, in place.
 """
 

@@ -1,1 +1,1 @@
-"""A convolution and the max-pooling behind it, forward and backward."""
+"""A convolution and the max-pooling after it, forward and backward."""

@@ -1,22 +1,22 @@
-"""A convolution and the max-pooling behind it, in a compiled step, forward and backward.
+"""A convolution and the max-pooling after it, in a compiled step, forward and backward.
 
     y = max over a window's places of (b + sum of W x over each place's patch)
 
-Forward, a window's sums stay in registers until the largest is known, so that what the convolution
-makes, a window's size larger than y, is neither written nor read. That pays where few numbers of x
-meet a filter, and the writing takes as long as the sums.
+Forward, a window's sums stay in registers until the largest is known. So the convolution's output,
+which is larger than y by the size of a window, is neither written nor read. That is faster for
+small filters, whose sums take no longer than the writing.
 
-Backward, max-pooling hands the g of each window to one place and zeros to the others (pooling.py).
-With (i, j) the place that window (I, J) chose for filter o, and x at (i, j) the patch that the
-filter saw there,
+Backward, max-pooling gives the g of each window to one place, and zeros to the others (pooling.py).
+Let (i, j) be the place that window (I, J) chose for filter o, and x[i : i + kh, j : j + kw] the
+patch that the filter saw there. Then
 
     dW_o              = sum over examples, I and J of g_o x[i : i + kh, j : j + kw]
     dx[i : i + kh, j : j + kw] = sum over o, I and J of g_o W_o, wherever patches overlap
     db_o              = sum over examples, I and J of g_o
 
-which are sums over windows and not over all places: of windows of 2 by 2 a quarter of the terms,
-and an eighth where a ReLU has set half of the gs to 0, whose terms are left out too. That takes
-down to a third of the time of oneDNN's kernels, which multiply by each zero.
+These are sums over windows, and not over all places. For windows of 2 by 2 they have a quarter of
+the terms. Terms with g = 0 are left out, too: an eighth is left if a ReLU has set half of the gs
+to 0. The kernel takes as little as a third of the time of oneDNN's, which multiply by every zero.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Elementwise operations of a traced step as C++, for loops that go on from a product's sums."""
+"""Elementwise operations of a traced step as C++, for the kernel that updates by a product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.fx import Node
 
 aten = torch.ops.aten
 
-# Of the operands, and of what is given by name. Any: operations, of no public type.
+# Formulas of the operands and of named arguments. Any: operations, of no public type.
 _FORMULAS: Final[dict[Any, str]] = {
     aten.add.Tensor: "{0} + {1}",
     aten.sub.Tensor: "{0} - {1}",
@@ -25,7 +25,7 @@ _FORMULAS: Final[dict[Any, str]] = {
     aten.addcmul.default: "at::vec::fmadd({value} * {1}, {2}, {0})",
     aten.addcdiv.default: "{0} + {value} * {1} / {2}",
 }
-# From the nearer end, as torch does, lest the farther one's digits be lost.
+# From the nearer end, as torch does: from the other one, digits would be lost.
 _LERP: Final = (
     "at::vec::fmadd({2}, {1} - {0}, {0})",
     "at::vec::fmadd({2} - Vec(1.0f), {1} - {0}, {1})",
@@ -33,7 +33,7 @@ _LERP: Final = (
 
 
 def is_known(node: Node) -> bool:
-    """Tell whether a node's operation can be written in C++."""
+    """Return whether a node's operation can be written in C++."""
     given = [*node.args, *node.kwargs.values()]
     numbers = [x for x in given if not isinstance(x, Node)]
     is_finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
@@ -43,14 +43,14 @@ def is_known(node: Node) -> bool:
 def in_cpp(
     operations: Sequence[Node], names: Mapping[Node, str]
 ) -> tuple[list[str], dict[Node, str]]:
-    """Write operations, each as a constant of its own."""
+    """Write operations in C++, each as one constant."""
     every = {**names, **{node: f"x{i}" for i, node in enumerate(operations)}}
-    return [f"const Vec {every[x]} = {_written(x, every)};" for x in operations], every
+    return [f"const Vec {every[x]} = {_write(x, every)};" for x in operations], every
 
 
-def _written(node: Node, names: Mapping[Node, str]) -> str:
+def _write(node: Node, names: Mapping[Node, str]) -> str:
     formula = _formula(node)
-    assert formula is not None  # for it is known
+    assert formula is not None  # the caller has asked `is_known`
     value = _operand(node.kwargs.get("value", 1), names)
     return formula.format(*(_operand(x, names) for x in node.args), value=value)
 

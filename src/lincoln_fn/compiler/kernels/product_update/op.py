@@ -1,11 +1,11 @@
-"""Updates in a compiled step that are made of one product, element by element.
+"""Updates in a compiled step that follow element by element from one product.
 
-Such are an optimizer's of dW = x^T g: momentum and W, or the two means that Adam keeps and W. Where
-a step may write over them, product_update.cpp changes them by each tile of dW as soon as its sums
-are whole. dW itself is never written to memory nor read from there, and what it is to change is
-fetched while it is summed up. It pays where the sums have few terms, or where the leaves are too
-large for the processor's caches. Without it, the step of mlp took 1.50 of the time with AdamW, and
-that of mlp-wide 1.49, on a Zen 5; on a Xeon about 1.05.
+An optimizer updates W by dW = x^T g, and also the momentum, or the two means of Adam. If the step
+may update these in place, product_update.cpp does so with each tile of dW as soon as the tile's
+sums are complete. dW itself is neither written to memory nor read. The leaves of a tile are fetched
+while its sums are computed. This is faster if the sums have few terms, or if the leaves are larger
+than the processor's caches. Without it, the step of mlp took 1.50 of the time with AdamW, and that
+of mlp-wide 1.49, on a Zen 5; on a Xeon about 1.05.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
 )
 from lincoln_fn.fastpath.product import goes_to_mkl
 
-# Multiply-adds, and rows and columns, from which on the kernel may take less time than a call and
-# what follows it.
+# With fewer multiply-adds, or fewer rows or columns, a product and a loop take less time.
 _LEAST: Final = 2**20
 _SIDE: Final = 64
-# It does if a sum has at most so many terms, or if each leaf has so many numbers.
+# The kernel takes less time if a sum has at most so many terms, or each leaf so many numbers.
 _FEW: Final = 2**8
 _LARGE: Final = 2**22
-# Terms of a sum up to which they are added one after another in float32.
+# Up to so many terms are added one after another in float32.
 _MOST: Final = 2**10
 
 
 def supports(a: Tensor, b: Tensor) -> bool:
-    """Tell whether the kernel is to change leaves by a product."""
+    """Return whether the kernel is to update leaves by a product."""
     if not goes_to_mkl(a, b):
         return False
     (rows, terms), columns = a.shape, b.shape[1]
@@ -56,7 +55,7 @@ def change(
     numbers: list[Tensor],
     formulas: str,
 ) -> None:
-    """Change leaves in place by a b, as formulas in C++ say, if the step is finite."""
+    """Update leaves in place by a b, by formulas in C++, if the step is finite."""
     _changed(without_gaps(a), without_gaps(b), is_finite, leaves, numbers, formulas)
 
 
@@ -69,7 +68,7 @@ def _plan(a: Tensor, b: Tensor, is_finite: Tensor, leaves: list[Tensor], *rest: 
 
 
 def _kernel(*given: Any) -> str:  # Any: tensors and others
-    """Write the loop's function, which takes the leaves and the numbers one by one."""
+    """Write the kernel's function, which takes the leaves and the numbers one by one."""
     *_, leaves, numbers, formulas = given
     pointers = [POINTERS[number.dtype] for number in numbers]
     taken = ["const float* a", "const float* b", "const bool* is_finite"]

@@ -1,8 +1,8 @@
 """Small products in float32, in a compiled step, by a C++ kernel.
 
-Torch's own call takes longer than such a product. small_product.cpp keeps tiles of sums in
-registers. A product of up to 2**19 multiply-adds takes 0.2 to 1.0 of MKL's time, on a Xeon. Without
-the kernel, the step of gpt-pico took 1.43 of the time, on a Zen 5.
+The call of torch's product takes longer than a small product itself. small_product.cpp keeps tiles
+of sums in registers. A product of up to 2**19 multiply-adds takes 0.2 to 1.0 of MKL's time, on a
+Xeon. Without the kernel, the step of gpt-pico took 1.43 of the time, on a Zen 5.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 
-# Multiply-adds up to which the kernel takes less time.
+# The kernel takes less time for up to so many multiply-adds.
 _MOST: Final = 2**19
-# Terms of a sum up to which they are added one after another in float32.
+# Up to so many terms are added one after another in float32.
 _TERMS: Final = 2**10
-# Vectors that a column has to fill where a row fills none.
+# So many vectors a column has to fill if a row fills none.
 _HIGH: Final = 4
 
 
 def supports(a: Tensor, b: Tensor) -> bool:
-    """Tell whether `product` is to compute a b, for a (..., n, k) and b (..., k, m)."""
+    """Return whether `product` is to compute a b, for a (..., n, k) and b (..., k, m)."""
     is_small = 0 < a.numel() * b.shape[-1] <= _MOST and a.shape[-1] <= _TERMS
     return is_small and a.dtype is b.dtype and are_called_for(a)
 
