@@ -22,9 +22,9 @@ from lincoln_fn.layer import Arrays
 from lincoln_fn.testing.call import Call, Function, Position, floats
 from lincoln_fn.testing.oracles import Forward
 
-# For one call and the gradient of its outputs, the wrong gradient of each input; None where right.
-Mistake: TypeAlias = Callable[[Call, list[Tensor]], list[Tensor | None]]
-
+# For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
+# inputs; None where they are right.
+Mistake: TypeAlias = Callable[[Call, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
 _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
@@ -43,7 +43,7 @@ class Tape(TorchFunctionMode):
         >>> tape = Tape(lambda arrays: arrays[0].tanh(), [torch.ones(1)], torch.ones(1))
         >>> [call.name for call in tape.calls]
         ['tanh']
-        >>> tape.gradients_if(tape.calls, lambda call, gs: gs)
+        >>> tape.gradients_if(tape.calls, lambda call, gs, right: gs)
         [tensor([1.])]
     """
 
@@ -107,27 +107,42 @@ class Tape(TorchFunctionMode):
                 self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
         return result
 
+    @cached_property
+    def right(self) -> list[Tensor]:
+        """The right gradients of the arrays."""
+        return self.flow(self.outputs, self.cotangents, self.arrays)
+
+    @cached_property
+    def _arrived(self) -> dict[int, Tensor]:
+        outputs = [out for call in self.calls for out in call.outputs]
+        found = self.flow(self.outputs, self.cotangents, outputs)
+        return dict(zip(map(id, outputs), found, strict=True))
+
+    def arrived(self, call: Call) -> list[Tensor]:
+        """Return the right gradients of a call's outputs."""
+        return [self._arrived[id(out)] for out in call.outputs]
+
+    def gradients_with(self, sources: list[Tensor], more: list[Tensor]) -> list[Tensor]:
+        """Compute the gradients of the arrays with something added to those of some tensors."""
+        added = self.flow(sources, more, self.arrays)
+        return [right + extra for right, extra in zip(self.right, added, strict=True)]
+
     def gradients_if(self, calls: Sequence[Call], mistake: Mistake) -> list[Tensor]:
-        """Compute the gradients of all arrays if these calls had another derivative.
-
-        The calls are in the order in which they were made.
-
-        Args:
-            calls: some of the recorded ones.
-            mistake: (call, gradients of its outputs) -> wrong gradients of its inputs.
-
-        Returns:
-            One gradient per array.
-        """
-        sources, cotangents = list(self.outputs), list(self.cotangents)
+        """Compute the gradients of the arrays if these calls, in their order, had a mistake."""
+        sources: list[Tensor] = []
+        more: list[Tensor] = []
         for call in reversed(calls):
-            gs = self.flow(sources, cotangents, call.outputs)
+            gs = self.arrived(call)
+            # A backward pass is linear: only what the mistakes add flows again.
+            if sources:
+                added = self.flow(sources, more, call.outputs)
+                gs = [g + extra for g, extra in zip(gs, added, strict=True)]
             right = call.vjp(gs)
-            for u, wrong, du in zip(call.inputs, mistake(call, gs), right, strict=True):
+            for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
                 if wrong is not None:
                     sources.append(u)
-                    cotangents.append(wrong - du)
-        return self.flow(sources, cotangents, self.arrays)
+                    more.append(wrong - du)
+        return self.gradients_with(sources, more) if sources else self.right
 
     def depends(self, on: Call, call: Call) -> bool:
         """Return whether a call's inputs depend on the outputs of another."""
@@ -144,12 +159,18 @@ class Tape(TorchFunctionMode):
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Compute the gradient of some tensors from that of others."""
-        return list(
-            torch.autograd.grad(
-                sources, list(to), cotangents, retain_graph=True, materialize_grads=True
-            )
+        """Compute the gradients of some tensors from those of others."""
+        if not (sources and to):
+            return [torch.zeros_like(leaf) for leaf in to]
+        found = torch.autograd.grad(
+            sources, list(to), cotangents, retain_graph=True, materialize_grads=True
         )
+        return list(found)
+
+
+def without_path(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    """Treat a call as a constant."""
+    return [torch.zeros_like(du) for du in right]
 
 
 def recorded(
@@ -161,17 +182,11 @@ def recorded(
     nothing of it.
     """
     tape = Tape(forward, arrays, g, expansions)
-    right = tape.flow(tape.outputs, tape.cotangents, tape.arrays)
     neutral = set()
     for call in tape.calls:
         if call.name in ("max", "amax", "min", "amin"):
-            without = tape.gradients_if(
-                [call], lambda call, gs: [torch.zeros_like(u) for u in call.inputs]
-            )
-            if all(
-                torch.allclose(a, b, rtol=1e-9, atol=1e-12)
-                for a, b in zip(without, right, strict=True)
-            ):
+            pairs = zip(tape.gradients_if([call], without_path), tape.right, strict=True)
+            if all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs):
                 neutral.add(call.position)
     return Tape(forward, arrays, g, expansions, neutral) if neutral else tape
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
+
+
+class Cost(IntEnum):
+    """How much a mistake assumes. The cheapest one that explains a gradient gives it its name."""
+
+    WHOLE = 0  # the whole gradient, or g, is another in one simple way
+    FORMULA = 1  # a term or a factor of a formula that is known
+    PLACES = 2  # the numbers are right, and in other places
+    FACTOR = 3  # a factor of one operation
+    NUMBER = 4  # a number that the sizes of the arrays give
+    SHAPE = 5  # a sum that the shape shows
+    OPERATION = 6  # another derivative of one operation
+    OPERAND = 7  # other tensors of forward at one operation
+    ANOTHER = 8  # another function, or another value of an array
+    FITTED = 9  # numbers or places that are read from the submission
 
 
 @attrs.frozen(eq=False)
@@ -35,11 +51,13 @@ class Hypothesis:
         name: a few words.
         sentence: what is said of the gradient; its words in braces are a guess's.
         candidates: the wrong gradients that the mistake would give.
+        cost: how much it assumes.
     """
 
     name: str
     sentence: str
     candidates: Candidates
+    cost: Cost
 
 
 def alone(evidence: Evidence, i: int, gradient: Tensor, /, **words: object) -> Guess:
@@ -48,12 +66,7 @@ def alone(evidence: Evidence, i: int, gradient: Tensor, /, **words: object) -> G
 
 
 def each(change: Callable[[Tensor], Tensor | None]) -> Candidates:
-    """Make the candidates of a mistake that changes every gradient in the same way.
-
-    Example:
-        >>> each(lambda right: -right).__name__
-        'candidates'
-    """
+    """Make the candidates of a mistake that changes every gradient in the same way."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
         yield Guess([change(right) for right in evidence.expected])

@@ -12,8 +12,8 @@ from torch import Tensor
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT, is_function
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, attempt, groups
 from lincoln_fn.testing.tape import Tape
 
 # From a call, its g, and the tensor that is used, the gradient of its input.
@@ -38,7 +38,7 @@ class Series:
 
 def _another_operand(evidence: Evidence) -> Iterator[Guess]:
     passes = 0
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in groups(evidence):
         if at not in PRODUCTS or any(len(call.leaves) != 2 for call in calls):
             continue
         known = series(evidence, tape, len(calls))
@@ -55,15 +55,8 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                 if passes > MOST_PASSES:
                     return
                 found = with_factors(tape, calls, place, used)
-                yield Guess(
-                    [*found],
-                    {
-                        "at": at,
-                        "code": calls[0].code,
-                        "wrong": another.words,
-                        "right": _described(known, right),
-                    },
-                )
+                said = {"wrong": another.words, "right": _described(known, right)}
+                yield Guess([*found], {"at": at, "code": calls[0].code, **said})
 
 
 def _fits(used: Tensor, right: object) -> bool:
@@ -76,7 +69,7 @@ def with_factors(
     """Compute the gradients with other tensors in the place of one factor of products."""
     of = dict(zip(map(id, calls), used, strict=True))
 
-    def mistake(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
+    def mistake(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor | None]:
         wrong: list[Tensor | None] = [None] * len(call.tracked)
         if 1 - place in call.tracked:
             k = call.tracked.index(1 - place)
@@ -94,7 +87,7 @@ def with_factors(
 def _another_input(evidence: Evidence) -> Iterator[Guess]:
     """Take the derivative of a function at another tensor of forward."""
     passes = 0
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in groups(evidence):
         if not is_function(Local(tape, calls[0], 0, [])):
             continue
         for other in series(evidence, tape, len(calls)):
@@ -112,21 +105,15 @@ def _another_input(evidence: Evidence) -> Iterator[Guess]:
             for way, what in ways:
 
                 def mistake(
-                    call: Call, gs: list[Tensor], way: Way = way, of: dict[int, Tensor] = of
-                ) -> list[Tensor | None]:
+                    call: Call, gs: list[Tensor], right: list[Tensor],
+                    way: Way = way, of: dict[int, Tensor] = of,
+                ) -> list[Tensor]:  # fmt: skip
                     return [way(call, gs[0], of[id(call)].detach())]
 
-                try:
-                    found = tape.gradients_if(calls, mistake)
-                except RuntimeError:  # the function may refuse the other tensor
-                    continue
-                words: dict[str, object] = {
-                    "at": at,
-                    "code": calls[0].code,
-                    "wrong": other.words,
-                    "what": what,
-                }
-                yield Guess([*found], words)
+                found = attempt(tape, calls, mistake)
+                if found is not None:
+                    said = {"at": at, "code": calls[0].code, "wrong": other.words, "what": what}
+                    yield Guess([*found], {**said})
 
 
 def _at(call: Call, g: Tensor, value: Tensor) -> Tensor:
@@ -180,36 +167,28 @@ def _described(known: list[Series], right: list[Tensor]) -> str:
 
 def _exchanged(evidence: Evidence) -> Iterator[Guess]:
     """Give each factor the gradient of the other, transposed if it is used so."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in groups(evidence):
         if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
             continue
         for transposed in (False, True) if calls[0].inputs[0].ndim > 1 else (False,):
 
             def swapped(
-                call: Call, gs: list[Tensor], transposed: bool = transposed
-            ) -> list[Tensor | None]:
-                first, second = call.vjp(gs)
+                call: Call, gs: list[Tensor], right: list[Tensor], transposed: bool = transposed
+            ) -> list[Tensor]:
+                first, second = right
                 return [second.mT, first.mT] if transposed else [second, first]
 
-            try:
-                found = tape.gradients_if(calls, swapped)
-            except RuntimeError:  # the shapes do not fit
-                continue
-            yield Guess([*found], {"at": at, "code": calls[0].code})
+            found = attempt(tape, calls, swapped)
+            if found is not None:
+                yield Guess([*found], {"at": at, "code": calls[0].code})
 
 
 HYPOTHESES = [
-    Hypothesis(
-        "factors exchanged", "exchanges the gradients of the two factors of {at}()", _exchanged,
-    ),
-    Hypothesis(
-        "another factor",
-        "takes {wrong} in place of {right} in the derivative of {at}()",
-        _another_operand,
-    ),
-    Hypothesis(
-        "at other values",
-        "takes the derivative of {at}() at {wrong}, not at its own {what}",
-        _another_input,
-    ),
+    Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
+               _exchanged, Cost.OPERAND),
+    Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
+               _another_operand, Cost.OPERAND),
+    Hypothesis("at other values",
+               "takes the derivative of {at}() at {wrong}, not at its own {what}", _another_input,
+               Cost.OPERAND),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lincoln_fn import layers
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
 
 ACTIVATIONS = (
@@ -79,7 +79,7 @@ def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
                 found = torch.autograd.grad(y, u, evidence.g[0])[0] * count
         except (RuntimeError, TypeError):  # the window may have other options
             continue
-        yield Guess([None] * (len(evidence.expected) - 1) + [found], {"how": how})
+        yield alone(evidence, len(evidence.expected) - 1, found, how=how)
 
 
 def _of_another_forward(evidence: Evidence) -> Iterator[Guess]:
@@ -87,20 +87,14 @@ def _of_another_forward(evidence: Evidence) -> Iterator[Guess]:
         yield Guess([*evidence.given])
 
 
-POOLING = [
-    Hypothesis(
-        "sent everywhere",
-        "goes {how}, where it should go to the largest element alone",
-        _sum_pooling,
-    )
-]
 HYPOTHESES = [
-    Hypothesis("another function", "is the gradient of another forward: of {other}", _another),
-]
-LATE = [
-    Hypothesis(
-        "another forward",
-        "is right for another forward: the gradients fit each other, but not this forward",
-        _of_another_forward,
-    ),
-]
+    Hypothesis("sent everywhere", "goes {how}, where it should go to the largest element alone",
+               _sum_pooling, Cost.SHAPE),
+    Hypothesis("another function", "is the gradient of another forward: of {other}", _another,
+               Cost.ANOTHER),
+]  # fmt: skip
+# What fits any forward at all is the last thing to be said.
+LAST = [
+    Hypothesis("another forward", "is right for another forward: the gradients fit each other, "
+               "but not this forward", _of_another_forward, Cost.FITTED),
+]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -11,9 +13,10 @@ from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
+from lincoln_fn.testing.hypotheses.local import Local, attempt, groups, local
 
+Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 _PRODUCTS = ("matmul",)
 _ALONG_AN_AXIS = (
     "sum", "mean", "amax", "amin", "cumsum", "cumprod", "logsumexp", "softmax", "log_softmax",
@@ -23,38 +26,22 @@ _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
-def _operands(call: Local) -> tuple[Tensor, Tensor]:
-    a, b = (leaf for leaf in call.call.leaves if isinstance(leaf, Tensor))
-    return a.detach(), b.detach()
+# For a product a b and its g, what the gradients of a and of b may be in place of g b^T and a^T g.
+_WRONG_PRODUCTS: tuple[tuple[str, str, Callable[[Tensor, Tensor, Tensor], Pairs]], ...] = (
+    ("not transposed", "lacks a transposition in {at}()",
+     lambda a, b, g: ((g.mT, b.mT), (a.mT, g.mT))),
+    ("not transposed", "lacks a transposition in {at}()", lambda a, b, g: ((g, b), (a, g))),
+    ("order of factors", "multiplies in the wrong order in {at}()",
+     lambda a, b, g: ((b.mT, g), (g, a.mT))),
+)  # fmt: skip
 
 
-def _untransposed(call: Local) -> Tensor | None:
-    a, b = _operands(call)
-    if call.call.inputs[call.k] is call.call.leaves[0]:
-        return _fits(call, call.g, b)
-    return _fits(call, a, call.g)
-
-
-def _fits(call: Local, left: Tensor, right: Tensor) -> Tensor | None:
-    if left.shape[-1] != right.shape[-2]:
-        return None
-    return (left @ right).sum_to_size(call.u.shape)
-
-
-def _g_transposed(call: Local) -> Tensor | None:
-    """Multiply by g transposed; the product's own transposition stays."""
-    a, b = _operands(call)
-    if call.call.inputs[call.k] is call.call.leaves[0]:
-        return _fits(call, call.g.mT, b.mT)
-    return _fits(call, a.mT, call.g.mT)
-
-
-def _exchanged(call: Local) -> Tensor | None:
-    """Multiply in the other order."""
-    a, b = _operands(call)
-    if call.call.inputs[call.k] is call.call.leaves[0]:
-        return _fits(call, b.mT, call.g)
-    return _fits(call, call.g, a.mT)
+def _wrong_product(call: Local, pairs: Callable[[Tensor, Tensor, Tensor], Pairs]) -> Tensor | None:
+    a, b = (leaf.detach() for leaf in call.call.leaves if isinstance(leaf, Tensor))
+    is_first = call.call.inputs[call.k] is call.call.leaves[0]
+    left, right = pairs(a, b, call.g)[0 if is_first else 1]
+    fits = left.shape[-1] == right.shape[-2]
+    return (left @ right).sum_to_size(call.u.shape) if fits else None
 
 
 def _unflipped(call: Local) -> Tensor | None:
@@ -96,8 +83,7 @@ def _shifts(evidence: Evidence, i: int, n: int) -> Iterator[tuple[str, Tensor]]:
         for call in tape.calls:
             if call.name not in (*_CONVOLUTIONS, "pad") or call.inputs[0] is not tape.arrays[i]:
                 continue
-            gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
-            wide = _padded_gradient(call, gs)
+            wide = _padded_gradient(call, tape.arrived(call))
             if wide is None:
                 continue
             axes = range(right.ndim - n, right.ndim)
@@ -133,13 +119,9 @@ def _padded_gradient(call: Call, gs: list[Tensor]) -> Tensor | None:
         return torch.autograd.grad(y, x, gs[0])[0]
 
 
-def _other_missing(call: Local) -> Tensor | None:
-    return call.g if call.g.shape == call.u.shape else None
-
-
 def _on_another_axis(evidence: Evidence) -> Iterator[Guess]:
     """Run an operation along another axis."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in groups(evidence):
         if at not in _ALONG_AN_AXIS:
             continue
         ndim = calls[0].inputs[0].ndim
@@ -149,42 +131,28 @@ def _on_another_axis(evidence: Evidence) -> Iterator[Guess]:
             for axis in set(range(ndim)) - {leaf % ndim}:
 
                 def moved(
-                    call: Call, gs: list[Tensor], n: int = n, axis: int = axis
-                ) -> list[Tensor | None]:
+                    call: Call, gs: list[Tensor], right: list[Tensor], n: int = n, axis: int = axis
+                ) -> list[Tensor]:
                     leaves = [axis if m == n else leaf for m, leaf in enumerate(call.leaves)]
-                    return [*attrs.evolve(call, leaves=leaves).vjp(gs)]
+                    return attrs.evolve(call, leaves=leaves).vjp(gs)
 
-                try:
-                    found = tape.gradients_if(calls, moved)
-                except RuntimeError:  # the shapes do not fit
+                found = attempt(tape, calls, moved)
+                if found is None:
                     continue
                 said = {"at": at, "wrong": axis, "right": leaf % ndim, "code": calls[0].code}
                 yield Guess([*found], said)
 
 
 HYPOTHESES = [
-    local("factor missing", "lacks the {factor} of {at}()", _other_missing, only=_PRODUCTS),
-    Hypothesis(
-        "another axis",
-        "takes axis {wrong}, where {at}() takes axis {right}",
-        _on_another_axis,
-    ),
-    local("not transposed", "lacks a transposition in {at}()", _g_transposed, only=_PRODUCTS),
-    local("not transposed", "lacks a transposition in {at}()", _untransposed, only=_PRODUCTS),
-    local(
-        "order of factors", "multiplies in the wrong order in {at}()", _exchanged, only=_PRODUCTS
-    ),
-    local(
-        "kernel not flipped",
-        "does not flip the kernel of {at}()",
-        _unflipped,
-        only=(*_CONVOLUTIONS, *_TRANSPOSED),
-    ),
-    local(
-        "channels exchanged",
-        "exchanges the channels of {at}()",
-        _channels_exchanged,
-        only=(*_CONVOLUTIONS, *_TRANSPOSED),
-    ),
-    Hypothesis("padding", "cuts the padding off wrongly, {where}", _padding_crops),
-]
+    local("factor missing", "lacks the {factor} of {at}()",
+          lambda call: call.g if call.g.shape == call.u.shape else None, only=_PRODUCTS),
+    Hypothesis("another axis", "takes axis {wrong}, where {at}() takes axis {right}",
+               _on_another_axis, Cost.OPERATION),
+    *(local(name, sentence, partial(_wrong_product, pairs=pairs), only=_PRODUCTS)
+      for name, sentence, pairs in _WRONG_PRODUCTS),
+    local("kernel not flipped", "does not flip the kernel of {at}()", _unflipped,
+          only=(*_CONVOLUTIONS, *_TRANSPOSED)),
+    local("channels exchanged", "exchanges the channels of {at}()", _channels_exchanged,
+          only=(*_CONVOLUTIONS, *_TRANSPOSED)),
+    Hypothesis("padding", "cuts the padding off wrongly, {where}", _padding_crops, Cost.OPERATION),
+]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.operands import series
 from lincoln_fn.testing.tape import Tape
 
@@ -38,17 +38,18 @@ def _skipped(
     tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]
 ) -> list[Tensor] | None:
     """Pass the gradient of each output on to its start, in place of what flows there."""
-    sources, cotangents = list(tape.outputs), list(tape.cotangents)
+    sources: list[Tensor] = []
+    more: list[Tensor] = []
     for v, u in reversed(list(zip(outputs, starts, strict=True))):
         if not (u.requires_grad and v.requires_grad):
             return None
-        (d,) = tape.flow(sources, cotangents, [v])
+        (d,) = tape.flow([*tape.outputs, *sources], [*tape.cotangents, *more], [v])
         (du,) = tape.flow([v], [d], [u])
         if not bool(du.any()):
             return None  # v does not depend on u
         sources.append(u)
-        cotangents.append(d - du)
-    return tape.flow(sources, cotangents, tape.arrays)
+        more.append(d - du)
+    return tape.gradients_with(sources, more)
 
 
 HYPOTHESES = [
@@ -56,5 +57,6 @@ HYPOTHESES = [
         "derivative missing",
         "passes the gradient of {output} on to {start} unchanged: the derivative is missing",
         _passed_on,
+        Cost.FITTED,
     )
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.local import groups
 from lincoln_fn.testing.hypotheses.operands import PRODUCTS, with_factors
 from lincoln_fn.testing.tape import Tape
@@ -16,7 +16,7 @@ from lincoln_fn.testing.tape import Tape
 
 def _new_states(evidence: Evidence) -> Iterator[Guess]:
     """In each round of a loop, multiply by the state that the round made."""
-    for tape, calls, _ in groups(evidence, grouped=False):
+    for tape, calls, _ in groups(evidence):
         if calls[0].name not in PRODUCTS or len(calls) < 2 or len(calls[1].leaves) != 2:
             continue
         for place in (0, 1):
@@ -40,7 +40,6 @@ def _states(tape: Tape, calls: Sequence[Call], place: int) -> list[Tensor]:
 
 
 HYPOTHESES = [
-    Hypothesis(
-        "new state", "uses the new state where {at}() takes that of the step before", _new_states
-    )
-]
+    Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
+               _new_states, Cost.OPERATION)
+]  # fmt: skip

@@ -23,15 +23,7 @@ STEP = 1e-5
 
 
 def fits_another_forward(evidence: Evidence) -> bool:
-    """Return whether the submitted gradients are those of another function.
-
-    Args:
-        evidence: of the wrong gradients.
-
-    Returns:
-        True if the second derivatives are symmetric, and not only because each place of a gradient
-        depends on its own place of the arrays alone.
-    """
+    """Return whether the submitted gradients are those of another function, no diagonal one."""
     sample = evidence.sample
     if any(a.shape != b.shape for a, b in evidence.pairs()):
         return False

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, groups, table
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 # Each window takes one backward pass of the call.
@@ -29,11 +29,11 @@ def axes(call: Call) -> int:
 
 def _overwritten(evidence: Evidence) -> Iterator[Guess]:
     """Assign the gradient of each window, where overlapping windows add up."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in groups(evidence):
         call, n = calls[0], axes(calls[0])
         if not n or len(calls) > 1 or call.tracked[0] != 0:
             continue
-        (g,) = tape.flow(tape.outputs, tape.cotangents, call.outputs)
+        (g,) = tape.arrived(call)
         positions = list(product(*map(range, g.shape[-n:])))
         channels = range(g.shape[-n - 1]) if call.name in _CONVOLUTIONS else ()
         for order in ([(p, None) for p in positions],
@@ -41,9 +41,8 @@ def _overwritten(evidence: Evidence) -> Iterator[Guess]:
                       [(p, c) for c in channels for p in positions]):  # fmt: skip
             if 0 < len(order) <= MOST_WINDOWS:
                 wrong = _assigned(call, g, order)
-                delta = wrong - call.vjp([g])[0]
-                sources, flows = [*tape.outputs, call.inputs[0]], [*tape.cotangents, delta]
-                yield Guess([*tape.flow(sources, flows, tape.arrays)], {"at": at})
+                error = wrong - call.vjp([g])[0]
+                yield Guess([*tape.gradients_with([call.inputs[0]], [error])], {"at": at})
 
 
 def _assigned(call: Call, g: Tensor, order: Sequence[tuple[tuple[int, ...], int | None]]) -> Tensor:
@@ -157,37 +156,21 @@ def _padded_on_one_side(call: Local, side: int) -> Tensor | None:
         return torch.autograd.grad(y, kernel, call.g)[0]
 
 
+_ONE_SIDE = "pads the input of {at}() on one side alone"
 HYPOTHESES = [
-    Hypothesis(
-        "overlap overwritten",
-        "is overwritten where windows of {at}() overlap: they must add up",
-        _overwritten,
-    ),
-    local(
-        "overlap overwritten",
-        "is overwritten where windows of {at}() share a maximum: they must add up",
-        _scattered,
-    ),
-    local(
-        "stride forgotten", "forgets the stride of {at}()", _kernel_without_stride,
-        only=_CONVOLUTIONS,
-    ),
-    *(
-        local(
-            f"{option} forgotten",
-            f"forgets the {option} of {{at}}()",
-            partial(_without, option=option),
-            only=_CONVOLUTIONS,
-        )
-        for option in ("stride", "dilation")
-    ),
-    *(
-        local(
-            "padding",
-            "pads the input of {at}() on one side alone",
-            partial(_padded_on_one_side, side=side),
-            only=_CONVOLUTIONS,
-        )
-        for side in (0, 1)
+    Hypothesis("overlap overwritten",
+               "is overwritten where windows of {at}() overlap: they must add up", _overwritten,
+               Cost.OPERATION),
+    *table(
+        ("overlap overwritten",
+         "is overwritten where windows of {at}() share a maximum: they must add up", _scattered,
+         ()),
+        ("stride forgotten", "forgets the stride of {at}()", _kernel_without_stride, _CONVOLUTIONS),
+        ("stride forgotten", "forgets the stride of {at}()", partial(_without, option="stride"),
+         _CONVOLUTIONS),
+        ("dilation forgotten", "forgets the dilation of {at}()",
+         partial(_without, option="dilation"), _CONVOLUTIONS),
+        ("padding", _ONE_SIDE, partial(_padded_on_one_side, side=0), _CONVOLUTIONS),
+        ("padding", _ONE_SIDE, partial(_padded_on_one_side, side=1), _CONVOLUTIONS),
     ),
 ]  # fmt: skip

@@ -1,0 +1,309 @@
+"""An algebra of mistakes: a right formula is a sum of terms, and operators make the wrong ones.
+
+    dx = 1/std (d - mean(d) - x_hat mean(d x_hat))
+
+has three terms. Each is a product of factors, and some factors are inside of a mean. An operator
+drops a term, flips its sign, drops a factor, squares it or takes another in its place, sums where
+it should average, or does so along other axes. It also says in a sentence what it did, and where.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from itertools import chain, combinations
+from operator import mul
+from typing import Literal, TypeAlias
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+
+Axes: TypeAlias = tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """One use of a formula in forward: v = formula(u), along axes.
+
+    Args:
+        u: its input.
+        v: its output.
+        d: the gradient of v.
+        axes: along which it sums.
+        scale: what multiplies the formula, such as 1/std.
+        g: the gradient before the factor of v that follows, for norms with a weight; else d.
+        gradients: of all arrays, if that of u has an error.
+    """
+
+    u: Tensor
+    v: Tensor
+    d: Tensor
+    axes: Axes
+    scale: Tensor
+    g: Tensor
+    gradients: Callable[[Tensor], list[Tensor | None]]
+
+    @property
+    def count(self) -> int:
+        """How many numbers a mean divides by."""
+        return math.prod(self.v.shape[axis] for axis in self.axes)
+
+
+Value: TypeAlias = Callable[[Use], Tensor]
+
+
+@attrs.frozen(eq=False)
+class Factor:
+    """A factor, with what is mistaken for it: (name, sentence, value)."""
+
+    # "" if no mistake drops it.
+    name: str
+    value: Value
+    mistaken: tuple[tuple[str, str, Value], ...] = ()
+
+
+Factors: TypeAlias = tuple[Factor, ...]
+# A term by its number, and whether it is before or in its sum.
+Place: TypeAlias = tuple[int, str]
+
+
+@attrs.frozen(eq=False)
+class Term:
+    """sign * outer factors * sum or mean of (inner factors)."""
+
+    name: str
+    outer: Factors
+    inner: Factors = ()
+    by: Literal["", "sum", "mean"] = ""
+    sign: float = 1
+    axes: Axes | None = None
+    keepdim: bool = True
+
+    def value(self, use: Use) -> Tensor:
+        """Compute the term."""
+        found = self.sign * reduce(mul, (factor.value(use) for factor in self.outer), use.d * 0 + 1)
+        if not self.by:
+            return found
+        inside = reduce(mul, (factor.value(use) for factor in self.inner), use.d * 0 + 1)
+        axes = use.axes if self.axes is None else self.axes
+        reduced: Tensor = getattr(inside, self.by)(axes, keepdim=self.keepdim)
+        return found * reduced
+
+
+Terms: TypeAlias = tuple[Term, ...]
+# For a use, the wrong formulas that a mistake may stand for.
+Variants: TypeAlias = Callable[[Use], Iterable[Terms]]
+Mistake: TypeAlias = tuple[str, str, Variants]
+
+
+@attrs.frozen(eq=False)
+class Formula:
+    """A right gradient, and how forward shows that it is the one.
+
+    Args:
+        terms: the gradient of u.
+        uses: finds u and v in forward.
+        words: by an operator's sentence, a better name and sentence.
+        further: mistakes that no operator makes: (name, sentence, value).
+    """
+
+    terms: Terms
+    uses: Callable[[Evidence], Sequence[Use]]
+    words: Mapping[str, tuple[str, str]]
+    further: tuple[tuple[str, str, Value], ...] = ()
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """Make all mistakes in the formula, those that have words of their own first."""
+        made: list[Mistake] = [
+            *chain(_of_terms(self.terms), _of_factors(self.terms), _of_sums(self.terms)),
+            *(
+                (name, said, _always((Term("", (Factor("", value),)),)))
+                for name, said, value in self.further
+            ),
+        ]
+        made.sort(key=lambda mistake: mistake[1] not in self.words)
+        return [
+            Hypothesis(
+                *self.words.get(said, (name, said)), partial(self._guesses, wrong), Cost.FORMULA
+            )
+            for name, said, wrong in made
+        ]
+
+    def _guesses(self, wrong: Variants, evidence: Evidence) -> Iterator[Guess]:
+        for use in self.uses(evidence):
+            right = value(self.terms, use)
+            for terms in wrong(use):
+                try:
+                    guess = value(terms, use)
+                except RuntimeError:  # a sum that lost its axes does not broadcast
+                    continue
+                if guess.shape == use.u.shape and bool(guess.isfinite().all()):
+                    yield Guess(use.gradients(guess - right))
+
+
+def value(terms: Terms, use: Use) -> Tensor:
+    """Compute a formula."""
+    return sum((term.value(use) for term in terms[1:]), terms[0].value(use))
+
+
+def subsets(of: Sequence[int], most: int | None = None) -> list[tuple[int, ...]]:
+    """List the subsets of some numbers, without the empty one, the small ones first."""
+    sizes = range(1, (len(of) if most is None else most) + 1)
+    return [some for size in sizes for some in combinations(of, size)]
+
+
+def _always(terms: Terms) -> Variants:
+    return lambda use: (terms,)
+
+
+def _changed(terms: Terms, some: Iterable[int], change: Callable[[Term], Term]) -> Terms:
+    return tuple(change(term) if k in some else term for k, term in enumerate(terms))
+
+
+def _named(terms: Terms, some: Iterable[int]) -> str:
+    return " and ".join(terms[k].name for k in some)
+
+
+def _scaled(k: float, term: Term) -> Term:
+    return attrs.evolve(term, sign=k * term.sign)
+
+
+def _of_terms(terms: Terms) -> Iterator[Mistake]:
+    """Drop terms, or flip their signs."""
+    for some in subsets(range(len(terms)), len(terms) - 1):
+        kept = tuple(term for k, term in enumerate(terms) if k not in some)
+        yield "term missing", f"misses {_named(terms, some)}", _always(kept)
+    for some in subsets(range(1, len(terms))):
+        flipped = _changed(terms, some, partial(_scaled, -1.0))
+        yield "sign", f"has the wrong sign before {_named(terms, some)}", _always(flipped)
+
+
+def _of_factors(terms: Terms) -> Iterator[Mistake]:
+    """Drop a factor, square it, divide by it, or take another in its place."""
+    for factor in dict.fromkeys(f for term in terms for f in (*term.outer, *term.inner)):
+        changes: list[tuple[str, str, Factors]] = [
+            (name, said, (Factor(factor.name, of),)) for name, said, of in factor.mistaken
+        ]
+        if factor.name:
+            inverse = Factor(factor.name, partial(_inverse, factor))
+            changes += [
+                (f"{factor.name} missing", f"lacks the factor {factor.name}", ()),
+                (f"{factor.name} twice", f"has the factor {factor.name} twice", (factor, factor)),
+                ("divided", f"divides by the factor {factor.name}", (inverse,)),
+            ]
+        for name, said, becomes in changes:
+            for where, places in _places(terms, factor):
+                wrong = tuple(
+                    attrs.evolve(
+                        term,
+                        outer=_replaced(term.outer, factor, becomes, (k, "outer") in places),
+                        inner=_replaced(term.inner, factor, becomes, (k, "inner") in places),
+                    )
+                    for k, term in enumerate(terms)
+                )
+                yield name, f"{said}{where}", _always(wrong)
+
+
+def _inverse(factor: Factor, use: Use) -> Tensor:
+    return 1 / factor.value(use)
+
+
+def _replaced(factors: Factors, old: Factor, new: Factors, is_here: bool) -> Factors:
+    return tuple(chain(*(new if is_here and f is old else (f,) for f in factors)))
+
+
+def _places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
+    """List the sets of places where a factor may be mistaken: everywhere, or in one part."""
+    outer = {(k, "outer") for k, term in enumerate(terms) if factor in term.outer}
+    inner = {(k, "inner") for k, term in enumerate(terms) if factor in term.inner}
+    kind = next((term.by for term in terms if term.by), "sum")
+    scopes: list[tuple[str, set[Place]]] = [
+        ("", outer | inner),
+        (f", outside of its {kind}s", outer),
+        (f", in its {kind}s", inner),
+    ]
+    for k, term in enumerate(terms):
+        here = {(k, "outer"), (k, "inner")}
+        scopes += [
+            (f", in {term.name}", here & (outer | inner)),
+            (f", before the {kind} of {term.name}", here & outer),
+            (f", in the {kind} of {term.name}", here & inner),
+        ]
+    seen: list[set[Place]] = [set()]
+    for where, places in scopes:
+        if places not in seen:
+            seen.append(places)
+            yield where, places
+
+
+_LARGER = "a term's factor"
+
+
+def _of_sums(terms: Terms) -> Iterator[Mistake]:
+    """Average for a sum, leave it out, or do it along other axes; in all terms or in one."""
+    summed = [k for k, term in enumerate(terms) if term.by]
+    for some in dict.fromkeys([(*summed,), *((k,) for k in summed)]) if summed else ():
+        by = terms[some[0]].by
+        what = _named(terms, some) if len(some) == 1 else f"its {by}s"
+        verb = "average" if by == "mean" else "sum"
+        changes: list[tuple[str, str, Callable[[Term], Term]]] = [
+            ("not summed", f"does not {verb} in {what}", _not_summed),
+            ("keepdim", f"lacks keepdim=True in {what}", _losing_axes),
+            *(
+                (
+                    "a term's factor",
+                    f"has {what} {how} as large as it should be",
+                    partial(_scaled, k),
+                )
+                for k, how in ((2.0, "twice"), (0.5, "half"))
+            ),
+        ]
+        if by == "mean":
+            yield from _of_counts(terms, some, what)
+        else:
+            changes.append(("averaged", f"averages in {what}, where it should sum", _averaged))
+        for name, said, change in changes:
+            yield name, said, _always(_changed(terms, some, change))
+        said = f"{verb}s over the wrong axes in {what}"
+        yield "wrong axes", said, partial(_on_other_axes, terms, some)
+
+
+def _of_counts(terms: Terms, some: Iterable[int], what: str) -> Iterator[Mistake]:
+    """Divide means by nothing, or by one less."""
+    yield "1/N missing", f"lacks the factor 1/N of {what}", _always(_changed(terms, some, _added))
+    said = f"divides {what} by N - 1, where forward divides by N"
+    yield "N - 1 for N", said, partial(_corrected, terms, some)
+
+
+def _added(term: Term) -> Term:
+    return attrs.evolve(term, by="sum")
+
+
+def _averaged(term: Term) -> Term:
+    return attrs.evolve(term, by="mean")
+
+
+def _not_summed(term: Term) -> Term:
+    return attrs.evolve(term, outer=(*term.outer, *term.inner), inner=(), by="")
+
+
+def _losing_axes(term: Term) -> Term:
+    return attrs.evolve(term, keepdim=False)
+
+
+def _along(axes: Axes, term: Term) -> Term:
+    return attrs.evolve(term, axes=axes)
+
+
+def _on_other_axes(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
+    for axes in subsets(range(use.v.ndim)):
+        if axes != use.axes:
+            yield _changed(terms, some, partial(_along, axes))
+
+
+def _corrected(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
+    yield _changed(terms, some, partial(_scaled, use.count / max(1, use.count - 1)))
