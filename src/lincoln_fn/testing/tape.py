@@ -30,22 +30,7 @@ _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
 
 class Tape(TorchFunctionMode):
-    """A recording of a forward.
-
-    Args:
-        forward: of the arrays.
-        arrays: its inputs.
-        g: the cotangent of its output.
-        expansions: by function, another in its place whose own calls are recorded.
-        constants: the positions of calls whose results count as constants.
-
-    Example:
-        >>> tape = Tape(lambda arrays: arrays[0].tanh(), [torch.ones(1)], torch.ones(1))
-        >>> [call.name for call in tape.calls]
-        ['tanh']
-        >>> tape.gradients_if(tape.calls, lambda call, gs, right: gs)
-        [tensor([1.])]
-    """
+    """A recording of a forward."""
 
     def __init__(
         self,
@@ -176,11 +161,9 @@ def without_path(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tens
 def recorded(
     forward: Forward, arrays: Sequence[Tensor], g: Arrays, expansions: dict[Function, Function]
 ) -> Tape:
-    """Record a forward, with the largest values that it subtracts for safety as constants.
-
-    Softmax subtracts its largest score, which changes no value. A backward by the formula knows
-    nothing of it.
-    """
+    """Record a forward, with the largest values that it subtracts for safety as constants."""
+    # Softmax subtracts its largest score, which changes no value. A backward by the formula knows
+    # nothing of it.
     tape = Tape(forward, arrays, g, expansions)
     neutral = set()
     for call in tape.calls:

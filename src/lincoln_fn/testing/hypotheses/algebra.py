@@ -27,24 +27,18 @@ Axes: TypeAlias = tuple[int, ...]
 
 @attrs.frozen(eq=False)
 class Use:
-    """One use of a formula in forward: v = formula(u), along axes.
-
-    Args:
-        u: its input.
-        v: its output.
-        d: the gradient of v.
-        axes: along which it sums.
-        scale: what multiplies the formula, such as 1/std.
-        g: the gradient before the factor of v that follows, for norms with a weight; else d.
-        gradients: of all arrays, if that of u has an error.
-    """
+    """One use of a formula in forward: v = formula(u), along axes."""
 
     u: Tensor
     v: Tensor
+    # The gradient of v.
     d: Tensor
     axes: Axes
+    # What multiplies the formula, such as 1/std.
     scale: Tensor
+    # The gradient before the weight of a norm, which multiplies v; else d.
     g: Tensor
+    # From the error in the gradient of u, the wrong gradients of all arrays.
     gradients: Callable[[Tensor], list[Tensor | None]]
 
     @property
@@ -102,18 +96,13 @@ Mistake: TypeAlias = tuple[str, str, Variants]
 
 @attrs.frozen(eq=False)
 class Formula:
-    """A right gradient, and how forward shows that it is the one.
-
-    Args:
-        terms: the gradient of u.
-        uses: finds u and v in forward.
-        words: by an operator's sentence, a better name and sentence.
-        further: mistakes that no operator makes: (name, sentence, value).
-    """
+    """A right gradient, and how forward shows that it is the one."""
 
     terms: Terms
     uses: Callable[[Evidence], Sequence[Use]]
+    # By the sentence of an operator, a better name and sentence.
     words: Mapping[str, tuple[str, str]]
+    # Mistakes that no operator makes.
     further: tuple[tuple[str, str, Value], ...] = ()
 
     def hypotheses(self) -> list[Hypothesis]:

@@ -80,10 +80,8 @@ def _others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
 
 
 def _caches(evidence: Evidence) -> Iterator[Guess]:
-    """Run the submitted backward with x for y in its cache, or y for x.
-
-    If that gives the right gradients, the guess is the submitted ones.
-    """
+    """Run the submitted backward with x for y in its cache, or y for x."""
+    # If that gives the right gradients, the guess is the submitted ones.
     sample, xs, ys = evidence.sample, evidence.x, evidence.y
     for used, old, needed, new in (("x", xs, "y", ys), ("y", ys, "x", xs)):
         for was, becomes in ((a, b) for a in old for b in new if a.shape == b.shape):

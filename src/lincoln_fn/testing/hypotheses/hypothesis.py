@@ -29,14 +29,11 @@ class Cost(IntEnum):
 
 @attrs.frozen(eq=False)
 class Guess:
-    """What a mistake would have given.
+    """What a mistake would have given."""
 
-    Args:
-        gradients: one for each array; None where the mistake says nothing.
-        words: what the sentence's braces stand for, or a function that finds it.
-    """
-
+    # One for each array; None where the mistake says nothing.
     gradients: list[Tensor | None]
+    # What the braces of the sentence stand for, or a function that finds it.
     words: dict[str, object] | Callable[[], dict[str, object]] = attrs.field(factory=dict)
 
 
@@ -45,14 +42,7 @@ Candidates: TypeAlias = Callable[[Evidence], Iterator[Guess]]
 
 @attrs.frozen(eq=False)
 class Hypothesis:
-    """A mistake.
-
-    Args:
-        name: a few words.
-        sentence: what is said of the gradient; its words in braces are a guess's.
-        candidates: the wrong gradients that the mistake would give.
-        cost: how much it assumes.
-    """
+    """A mistake."""
 
     name: str
     sentence: str

@@ -84,16 +84,7 @@ def local(
     grouped: bool = False,
     cost: Cost = Cost.OPERATION,
 ) -> Hypothesis:
-    """Make the hypothesis of a mistake in the derivative of an operation.
-
-    Args:
-        name: a few words.
-        sentence: what is said of the gradient; {at} is the operation.
-        wrong: the wrong gradient of an input; None where the mistake cannot be made.
-        only: names of torch's functions that it may be made at; () for all.
-        grouped: whether it may be made in several different calls at once.
-        cost: how much it assumes.
-    """
+    """Make the hypothesis of a mistake in the derivative of an operation."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
         for tape, calls, at in groups(evidence, grouped):

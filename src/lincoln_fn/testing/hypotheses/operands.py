@@ -25,12 +25,7 @@ MOST_PASSES = 1200
 
 @attrs.frozen(eq=False)
 class Series:
-    """One tensor of forward, or one for each round of a loop.
-
-    Args:
-        tensors: one, or as many as there are rounds.
-        words: what it is.
-    """
+    """One tensor of forward, or one for each round of a loop; and what it is, in words."""
 
     tensors: Sequence[Tensor]
     words: str
@@ -125,16 +120,7 @@ def _by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
 
 
 def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
-    """List the tensors of forward that are made once, or once in each round.
-
-    Args:
-        evidence: of the layer.
-        tape: a recording of its forward.
-        rounds: how often a loop runs.
-
-    Returns:
-        The arrays, and the outputs of the calls in the order in which they are made.
-    """
+    """List the tensors of forward that are made once, or once in each round."""
     names = evidence.sample.names
     found = [
         Series([array], name.removeprefix("d"))
