@@ -90,6 +90,13 @@ def scales(array: Tensor) -> Tensor:
     return torch.where(size > 0, size, typical)
 
 
+def vjp(function: Callable[[Tensor], Tensor], u: Tensor, g: Tensor) -> Tensor:
+    """Compute the gradient of u from that of a function of it, by autograd."""
+    with torch.enable_grad():
+        u = u.detach().clone().requires_grad_()
+        return torch.autograd.grad(function(u), u, g, materialize_grads=True)[0]
+
+
 def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
     """Compute the gradients of s by torch's autograd of the same forward."""
     with torch.enable_grad():

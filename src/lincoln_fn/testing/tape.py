@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from typing import Any, TypeAlias
 
 import optree
@@ -47,11 +48,11 @@ class Tape(TorchFunctionMode):
         with torch.enable_grad():
             self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
             with self:
-                y = forward(self.arrays)
-        pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
+                y = tree.leaves(forward(self.arrays))
         # The output may be an input, or not depend on any.
-        outputs = [(leaf, c) for leaf, c in pairs if leaf.requires_grad]
-        self.outputs, self.cotangents = [y for y, _ in outputs], [c for _, c in outputs]
+        self.depends_on_arrays = [leaf.requires_grad for leaf in y]
+        self.outputs = [leaf for leaf in y if leaf.requires_grad]
+        self.cotangents = self.cotangents_of(g)
 
     @cached_property
     def sites(self) -> dict[Position, list[Call]]:
@@ -91,6 +92,14 @@ class Tape(TorchFunctionMode):
             if tracked and not any(leaves[i] is out for i in tracked for out in outputs):
                 self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
         return result
+
+    def cotangents_of(self, g: Arrays) -> list[Tensor]:
+        """List the parts of g for the outputs."""
+        return [*compress(tree.leaves(g), self.depends_on_arrays)]
+
+    def gradients_for(self, g: Arrays) -> list[Tensor]:
+        """Compute the right gradients of the arrays for another g."""
+        return self.flow(self.outputs, self.cotangents_of(g), self.arrays)
 
     @cached_property
     def right(self) -> list[Tensor]:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from lincoln_fn.testing.hypotheses import (
     axes,
+    convolutions,
     cotangents,
     derivatives,
     elsewhere,
@@ -42,6 +43,7 @@ HYPOTHESES: list[Hypothesis] = sorted(
         segments.HYPOTHESES,
         factors.HYPOTHESES,
         products.HYPOTHESES,
+        convolutions.HYPOTHESES,
         derivatives.SIGNS_AND_PARTS,
         states.HYPOTHESES,
         windows.HYPOTHESES,

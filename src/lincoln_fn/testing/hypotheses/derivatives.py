@@ -19,6 +19,7 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses import polynomials
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.local import Local, attempt, groups, local
+from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
 # Derivatives that are written by the output. Taken at the input, they are wrong.
@@ -198,9 +199,7 @@ def _divided(of: Function) -> Tensor | None:
 
 
 def _of_another(of: Function, function: Callable[[Tensor], Tensor]) -> Tensor:
-    with torch.enable_grad():
-        u = of.u.clone().requires_grad_()
-        return torch.autograd.grad(function(u), u, of.g)[0]
+    return vjp(function, of.u, of.g)
 
 
 def _by_output(of: Function, formula: Callable[[Tensor], Tensor]) -> Tensor:

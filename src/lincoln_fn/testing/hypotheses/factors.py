@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.hypotheses.derivatives import FUNCTIONS
 from lincoln_fn.testing.hypotheses.hypothesis import (
     Candidates,
     Cost,
@@ -25,21 +26,14 @@ from lincoln_fn.testing.hypotheses.hypothesis import (
     each,
 )
 from lincoln_fn.testing.hypotheses.local import Local, groups, local, table, words
+from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
 # One number is found from the submitted gradient, so that fewer places tell nothing.
 FEWEST = 4
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "exp": torch.exp,
-    "relu": torch.relu,
-    "softmax": lambda x: torch.softmax(x, -1),
-}
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda x: torch.sigmoid(x) * torch.sigmoid(-x),
-    "tanh": lambda x: 1 - torch.tanh(x) ** 2,
-    "exp": torch.exp,
+_SLOPES = ("sigmoid", "tanh", "exp")
+_FUNCTIONS = {name: FUNCTIONS[name] for name in (*_SLOPES, "relu")} | {
+    "softmax": partial(torch.softmax, dim=-1)
 }
 _POWERS = ("pow", "square", "sqrt", "rsqrt", "reciprocal", "div", "log", "exp")
 
@@ -237,8 +231,8 @@ def _through_log_softmax(x: Tensor, right: Tensor) -> Tensor | None:
     return right - x.exp() * right.sum(-1, keepdim=True)
 
 
-def _with_slope(slope: Callable[[Tensor], Tensor], power: int, x: Tensor, right: Tensor) -> Tensor:
-    return right * slope(x) ** power
+def _with_slope(function: str, power: int, x: Tensor, right: Tensor) -> Tensor:
+    return right * vjp(FUNCTIONS[function], x, torch.ones_like(x)) ** power
 
 
 OF_WHOLES = [
@@ -254,15 +248,14 @@ OF_WHOLES = [
     Hypothesis("gradient by the score", "is the gradient by the scores that log-softmax makes x of",
                _each_array(_through_log_softmax), Cost.OPERAND),
     *(
-        Hypothesis(name, sentence.format(of=of),
-                   _each_array(partial(_with_slope, slope, power)),
+        Hypothesis(name, sentence.format(of=of), _each_array(partial(_with_slope, of, power)),
                    Cost.OPERAND)
         for name, sentence, power in (
             ("derivative twice", "has the derivative of {of} as a further factor", 1),
             ("derivative missing",
              "is divided by the derivative of {of}: is it by its output, not by x?", -1),
         )
-        for of, slope in SLOPES.items()
+        for of in _SLOPES
     ),
 ]  # fmt: skip
 
@@ -281,7 +274,7 @@ def _fitted(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] 
 
 def _function_missing(evidence: Evidence) -> Iterator[Guess]:
     """Use x where a function of x belongs, in a gradient such as s (sigmoid(x) - t)."""
-    for name, function in FUNCTIONS.items():
+    for name, function in _FUNCTIONS.items():
         for i, (given, right) in enumerate(evidence.pairs()):
             x = evidence.sample.arrays[i]
             if x.ndim and (found := _fitted(given, right, x - function(x))):

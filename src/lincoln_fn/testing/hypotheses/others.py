@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from lincoln_fn import layers
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
 from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
+from lincoln_fn.testing.oracles import vjp
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "softmax", "log_softmax", "softmin", "log_sigmoid", "leaky_relu",
@@ -41,24 +42,16 @@ def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
 
 def _another(evidence: Evidence) -> Iterator[Guess]:
     """Take the gradient of every activation of the library, at x and with g."""
-    if len(evidence.g) != 1:
-        return
-    for name, function in _functions().items():
-        found: list[Tensor | None] = []
-        for array in evidence.sample.arrays:
-            guess = _gradient(function, array, evidence.g[0])
-            # A function that is x at these numbers tells nothing.
-            is_x = name != "x" and guess is not None and torch.equal(guess, evidence.g[0])
-            found.append(None if is_x else guess)
-        yield Guess(found, {"other": name})
-
-
-def _gradient(function: Callable[[Tensor], Tensor], array: Tensor, g: Tensor) -> Tensor | None:
-    if array.shape != g.shape:
-        return None
-    with torch.enable_grad():
-        x = array.detach().clone().requires_grad_()
-        return torch.autograd.grad(function(x), x, g, materialize_grads=True)[0]
+    for name, function in _functions().items() if len(evidence.g) == 1 else ():
+        (g,) = evidence.g
+        found = [
+            vjp(function, array, g) if array.shape == g.shape else None
+            for array in evidence.sample.arrays
+        ]
+        # A function that is x at these numbers tells nothing.
+        is_x = [d is not None and name != "x" and torch.equal(d, g) for d in found]
+        guesses = [None if x else d for d, x in zip(found, is_x, strict=True)]
+        yield Guess([*guesses], {"other": name})
 
 
 def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
@@ -73,10 +66,8 @@ def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
     for how, count in (("to every element of a window", math.prod(size)),
                        ("evenly over a window", 1)):  # fmt: skip
         try:
-            with torch.enable_grad():
-                u = x[0].detach().clone().requires_grad_()
-                y = getattr(functional, f"avg_pool{n}d")(u, size, **options)
-                found = torch.autograd.grad(y, u, evidence.g[0])[0] * count
+            average = partial(getattr(functional, f"avg_pool{n}d"), kernel_size=size, **options)
+            found = vjp(average, x[0], evidence.g[0]) * count
         except (RuntimeError, TypeError):  # the window may have other options
             continue
         yield alone(evidence, len(evidence.expected) - 1, found, how=how)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.hypotheses.local import Local, local, table
-from lincoln_fn.testing.hypotheses.windows import averaged, axes, pooling
+from lincoln_fn.testing.hypotheses.windows import POOLINGS, averaged, axes, pooling
 
 # A path is named by what it computes, not by how it arranges the numbers.
 _MOVED = ("mT", "T", "t", "transpose", "permute", "reshape", "view", "unsqueeze", "squeeze")
 _LARGEST = ("max", "min", "amax", "amin", "topk", "maximum", "minimum", "fmax", "kthvalue")
-_POOLINGS = ("max_pool1d", "max_pool2d", "max_pool3d")
 
 
 def _missing(call: Local) -> Tensor | None:
@@ -52,18 +51,18 @@ _ALL_BUT = "sends the gradient of {at}() to all but the largest: the mask is inv
 HYPOTHESES = [
     *table(
         ("sent everywhere", _EVERYWHERE, _everywhere, _LARGEST),
-        ("sent everywhere", _EVERYWHERE, partial(_window, average=False), _POOLINGS),
+        ("sent everywhere", _EVERYWHERE, partial(_window, average=False), POOLINGS),
         ("spread evenly", _EVENLY, _among_equals, _LARGEST),
-        ("spread evenly", _EVENLY, partial(_window, average=True), _POOLINGS),
+        ("spread evenly", _EVENLY, partial(_window, average=True), POOLINGS),
         ("mask inverted", _ALL_BUT, lambda call: _everywhere(call) - call.right, _LARGEST),
         ("first of the window",
          "goes to the first element of each window of {at}(), not to the largest",
-         lambda call: call.at(torch.zeros_like(call.u)), _POOLINGS),
+         lambda call: call.at(torch.zeros_like(call.u)), POOLINGS),
         ("smallest of the window",
          "goes to the smallest element of each window of {at}(), not to the largest",
-         lambda call: call.at(-call.u), _POOLINGS),
+         lambda call: call.at(-call.u), POOLINGS),
         ("mask inverted", _ALL_BUT, lambda call: _window(call, average=False) - call.right,
-         _POOLINGS),
+         POOLINGS),
     ),
     local("path missing", "misses {path}: is {what} treated as a constant?", _missing,
           grouped=True),
