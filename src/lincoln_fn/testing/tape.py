@@ -45,6 +45,7 @@ class Tape(TorchFunctionMode):
         self.constants = constants
         self.expansions = expansions or {}
         self.calls: list[Call] = []
+        self._known: dict[int, list[Tensor]] = {}
         with torch.enable_grad():
             self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
             with self:
@@ -116,6 +117,12 @@ class Tape(TorchFunctionMode):
         """Return the right gradients of a call's outputs."""
         return [self._arrived[id(out)] for out in call.outputs]
 
+    def _passed(self, call: Call) -> list[Tensor]:
+        """Return the right gradients of a call's inputs."""
+        if id(call) not in self._known:
+            self._known[id(call)] = call.vjp(self.arrived(call))
+        return self._known[id(call)]
+
     def gradients_with(self, sources: list[Tensor], more: list[Tensor]) -> list[Tensor]:
         """Compute the gradients of the arrays with something added to those of some tensors."""
         added = self.flow(sources, more, self.arrays)
@@ -126,12 +133,12 @@ class Tape(TorchFunctionMode):
         sources: list[Tensor] = []
         more: list[Tensor] = []
         for call in reversed(calls):
-            gs = self.arrived(call)
+            gs, right = self.arrived(call), self._passed(call)
             # A backward pass is linear: only what the mistakes add flows again.
-            if sources:
-                added = self.flow(sources, more, call.outputs)
+            added = self.flow(sources, more, call.outputs)
+            if any(bool(extra.any()) for extra in added):
                 gs = [g + extra for g, extra in zip(gs, added, strict=True)]
-            right = call.vjp(gs)
+                right = call.vjp(gs)
             for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
                 if wrong is not None:
                     sources.append(u)

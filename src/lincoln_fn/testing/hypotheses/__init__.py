@@ -22,7 +22,6 @@ from lincoln_fn.testing.hypotheses import (
     products,
     segments,
     simple,
-    states,
     windows,
 )
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
@@ -45,7 +44,6 @@ HYPOTHESES: list[Hypothesis] = sorted(
         products.HYPOTHESES,
         convolutions.HYPOTHESES,
         derivatives.SIGNS_AND_PARTS,
-        states.HYPOTHESES,
         windows.HYPOTHESES,
         operands.HYPOTHESES,
         elsewhere.HYPOTHESES,

@@ -17,6 +17,7 @@ from operator import mul
 from typing import Literal, TypeAlias
 
 import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
@@ -79,13 +80,14 @@ class Term:
 
     def value(self, use: Use) -> Tensor:
         """Compute the term."""
-        found = self.sign * reduce(mul, (factor.value(use) for factor in self.outer), use.d * 0 + 1)
-        if not self.by:
-            return found
-        inside = reduce(mul, (factor.value(use) for factor in self.inner), use.d * 0 + 1)
-        axes = use.axes if self.axes is None else self.axes
-        reduced: Tensor = getattr(inside, self.by)(axes, keepdim=self.keepdim)
-        return found * reduced
+        outer, inner = (
+            reduce(mul, (factor.value(use) for factor in factors), torch.ones_like(use.d))
+            for factors in (self.outer, self.inner)
+        )
+        if self.by:
+            axes = use.axes if self.axes is None else self.axes
+            inner = getattr(inner, self.by)(axes, keepdim=self.keepdim)
+        return self.sign * outer * inner
 
 
 Terms: TypeAlias = tuple[Term, ...]
@@ -108,7 +110,7 @@ class Formula:
     def hypotheses(self) -> list[Hypothesis]:
         """Make all mistakes in the formula, those that have words of their own first."""
         made: list[Mistake] = [
-            *chain(_of_terms(self.terms), _of_factors(self.terms), _of_sums(self.terms)),
+            *mistakes(self.terms),
             *(
                 (name, said, _always((Term("", (Factor("", value),)),)))
                 for name, said, value in self.further
@@ -143,6 +145,13 @@ def subsets(of: Sequence[int], most: int | None = None) -> list[tuple[int, ...]]
     """List the subsets of some numbers, without the empty one, the small ones first."""
     sizes = range(1, (len(of) if most is None else most) + 1)
     return [some for size in sizes for some in combinations(of, size)]
+
+
+def mistakes(terms: Terms) -> Iterator[Mistake]:
+    """Apply all operators to a formula."""
+    yield from _of_terms(terms)
+    yield from _of_factors(terms)
+    yield from _of_sums(terms)
 
 
 def _always(terms: Terms) -> Variants:

@@ -125,7 +125,7 @@ def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
                     call: Call, gs: list[Tensor], right: list[Tensor],
                     tape: Tape = tape, mask: Tensor = mask,
                 ) -> list[Tensor | None]:  # fmt: skip
-                    guess = wrong(Local(tape, call, 0, gs))
+                    guess = wrong(Local(tape, call, 0, gs, right))
                     return [None if guess is None else torch.where(mask, guess, right[0])]
 
                 found = attempt(tape, calls, mistake)
@@ -138,7 +138,7 @@ def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
 
 def _parts(tape: Tape, call: Call) -> list[Tensor]:
     """Mark the places of the parts that a function's output is divided into."""
-    if not is_function(Local(tape, call, 0, [])):
+    if not is_function(Local(tape, call, 0, [], [])):
         return []
     (v,) = call.outputs
     division = next((c for c in tape.calls if len(c.outputs) > 1 and c.inputs[0] is v), None)

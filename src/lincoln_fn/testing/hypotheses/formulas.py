@@ -90,8 +90,6 @@ NORM = Formula(
         f"misses {_MEAN}": ("mean constant", "treats the mean as a constant"),
         "divides by the factor 1/std":
             ("std for 1/std", "is multiplied by the standard deviation, not divided"),
-        "lacks the factor 1/std, in the term of g":
-            ("1/std missing", "lacks the factor 1/std outside of its means"),
         f"lacks the factor 1/std, in {_VARIANCE}":
             ("power of 1/std", f"has a wrong power of 1/std in {_VARIANCE}"),
         f"has the factor 1/std twice, in {_VARIANCE}":
@@ -100,8 +98,6 @@ NORM = Formula(
             ("variance's factor", f"has {_VARIANCE} twice as large as it should be"),
         f"has {_VARIANCE} half as large as it should be":
             ("variance's factor", f"has {_VARIANCE} half as large as it should be"),
-        "averages over the wrong axes in its means":
-            ("wrong axes", "averages over the wrong axes in the derivative of the norm"),
     },
     further=(
         ("w too late", "multiplies by the weight w after the means, where it belongs before",
@@ -119,13 +115,10 @@ RMS_NORM = Formula(
     words={
         f"misses {_SQUARE}":
             ("mean square constant", "treats the mean square, the variance, as a constant"),
-        f"lacks the factor 1/N of {_SQUARE}": ("1/N missing", "lacks the factor 1/N of its mean"),
         f"lacks the factor 1/rms, in {_SQUARE}":
             ("power of 1/rms", f"has a wrong power of 1/rms in {_SQUARE}"),
         f"has the factor 1/rms twice, in {_SQUARE}":
             ("power of 1/rms", f"has a wrong power of 1/rms in {_SQUARE}"),
-        f"averages over the wrong axes in {_SQUARE}":
-            ("wrong axes", "averages over the wrong axes in the derivative of the norm"),
     },
     further=(
         ("that of layer norm", "has the derivative of layer norm: it subtracts the mean of g",
@@ -140,7 +133,6 @@ Y = Factor(
 )  # fmt: skip
 _SUM, _OF_SOFTMAX = "the sum over the classes", "in softmax's derivative"
 _ADDED = "adds the sum over the classes, where it should be subtracted"
-_KEEPDIM = "lacks keepdim=True: its sum over the classes is subtracted along another axis"
 SOFTMAX = Formula(
     terms=(
         Term("y g", (Y, PLAIN_G)),
@@ -153,7 +145,7 @@ SOFTMAX = Formula(
         f"does not sum in {_SUM}":
             ("softmax's diagonal",
              f"has only the diagonal of softmax's Jacobian: {_SUM} is missing"),
-        f"lacks the factor y, in the sum of {_SUM}":
+        "lacks the factor y, in its sums":
             ("softmax's weights", f"sums g without the weights y {_OF_SOFTMAX}"),
         "misses y g":
             ("softmax's first term", "has only the sum of softmax's derivative: y g is missing"),
@@ -166,7 +158,6 @@ SOFTMAX = Formula(
         f"has the wrong sign before {_SUM}": ("sum's sign", _ADDED),
         f"sums over the wrong axes in {_SUM}":
             ("softmax's axis", f"sums over the wrong axis {_OF_SOFTMAX}"),
-        f"lacks keepdim=True in {_SUM}": ("keepdim", _KEEPDIM),
         "has the factor y twice, in y g":
             ("softmax's factor", f"has the factor y twice before g {_OF_SOFTMAX}"),
     },
@@ -203,7 +194,6 @@ LOG_SOFTMAX = Formula(
             ("log-softmax's diagonal", "does not sum g over the classes of log-softmax"),
         "lacks the factor softmax(x)": ("log-softmax's weights", _WEIGHTS),
         f"has the wrong sign before {_SUM}": ("sum's sign", _ADDED),
-        f"lacks keepdim=True in {_SUM}": ("keepdim", _KEEPDIM),
         f"sums over the wrong axes in {_SUM}":
             ("softmax's axis", "sums over the wrong axis in log-softmax's derivative"),
     },

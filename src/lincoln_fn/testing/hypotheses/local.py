@@ -38,6 +38,7 @@ class Local:
     call: Call
     k: int
     gs: list[Tensor]
+    rights: list[Tensor]
 
     @property
     def g(self) -> Tensor:
@@ -57,7 +58,7 @@ class Local:
     @property
     def right(self) -> Tensor:
         """The right gradient of the input."""
-        return self.call.vjp(self.gs)[self.k]
+        return self.rights[self.k]
 
     @property
     def slope(self) -> Tensor:
@@ -112,7 +113,7 @@ def _gradients(tape: Tape, calls: Sequence[Call], place: int, wrong: Wrong) -> l
         # The first step of a loop may have a constant in this place.
         if place in call.tracked:
             k = call.tracked.index(place)
-            guess = wrong(Local(tape, call, k, gs))
+            guess = wrong(Local(tape, call, k, gs, right))
             if guess is not None and guess.shape == call.inputs[k].shape:
                 changed[k] = guess
                 made += 1

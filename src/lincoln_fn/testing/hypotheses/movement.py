@@ -82,7 +82,7 @@ def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
         if i is None or len(calls) > 1 or len(call.outputs) != 1 or len(call.tracked) != 1:
             continue
         gs = tape.arrived(call)
-        found, given = _repeated(Local(tape, call, 0, gs)), evidence.given[i]
+        found, given = _repeated(Local(tape, call, 0, gs, [])), evidence.given[i]
         if found is None or given.shape != evidence.expected[i].shape:
             continue
         taken, g = found.flatten(), gs[0].flatten()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import TypeAlias
 
@@ -31,7 +32,8 @@ class Series:
     words: str
 
 
-def _another_operand(evidence: Evidence) -> Iterator[Guess]:
+def _another_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
+    """Take another tensor for one factor; or, in a loop, the state that the round made."""
     passes = 0
     for tape, calls, at in groups(evidence):
         if at not in PRODUCTS or any(len(call.leaves) != 2 for call in calls):
@@ -46,10 +48,13 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                 used = list(another.tensors) * (len(calls) // len(another.tensors))
                 if any(a is b or not _fits(a, b) for a, b in zip(used, right, strict=True)):
                     continue
+                later = zip(used, right[1:], strict=False)
+                if new_state != (len(used) > 1 and all(a is b for a, b in later)):
+                    continue
                 passes += len(calls)
                 if passes > MOST_PASSES:
                     return
-                found = with_factors(tape, calls, place, used)
+                found = _with_factors(tape, calls, place, used)
                 said = {"wrong": another.words, "right": _described(known, right)}
                 yield Guess([*found], {"at": at, "code": calls[0].code, **said})
 
@@ -58,7 +63,7 @@ def _fits(used: Tensor, right: object) -> bool:
     return isinstance(right, Tensor) and used.shape == right.shape
 
 
-def with_factors(
+def _with_factors(
     tape: Tape, calls: Sequence[Call], place: int, used: Sequence[Tensor]
 ) -> list[Tensor]:
     """Compute the gradients with other tensors in the place of one factor of products."""
@@ -83,7 +88,7 @@ def _another_input(evidence: Evidence) -> Iterator[Guess]:
     """Take the derivative of a function at another tensor of forward."""
     passes = 0
     for tape, calls, at in groups(evidence):
-        if not is_function(Local(tape, calls[0], 0, [])):
+        if not is_function(Local(tape, calls[0], 0, [], [])):
             continue
         for other in series(evidence, tape, len(calls)):
             used = list(other.tensors) * (len(calls) // len(other.tensors))
@@ -170,10 +175,12 @@ def _exchanged(evidence: Evidence) -> Iterator[Guess]:
 
 
 HYPOTHESES = [
+    Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
+               partial(_another_operand, new_state=True), Cost.OPERATION),
     Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
                _exchanged, Cost.OPERAND),
     Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
-               _another_operand, Cost.OPERAND),
+               partial(_another_operand, new_state=False), Cost.OPERAND),
     Hypothesis("at other values",
                "takes the derivative of {at}() at {wrong}, not at its own {what}", _another_input,
                Cost.OPERAND),
