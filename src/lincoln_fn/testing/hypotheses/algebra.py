@@ -93,6 +93,7 @@ class Term:
 Terms: TypeAlias = tuple[Term, ...]
 # For a use, the wrong formulas that a mistake may stand for.
 Variants: TypeAlias = Callable[[Use], Iterable[Terms]]
+# A name, a sentence and what is wrong; one without a name counts if a formula gives it a name.
 Mistake: TypeAlias = tuple[str, str, Variants]
 
 
@@ -122,6 +123,7 @@ class Formula:
                 *self.words.get(said, (name, said)), partial(self._guesses, wrong), Cost.FORMULA
             )
             for name, said, wrong in made
+            if name or said in self.words
         ]
 
     def _guesses(self, wrong: Variants, evidence: Evidence) -> Iterator[Guess]:
@@ -191,27 +193,33 @@ def _of_factors(terms: Terms) -> Iterator[Mistake]:
             changes += [
                 (f"{factor.name} missing", f"lacks the factor {factor.name}", ()),
                 (f"{factor.name} twice", f"has the factor {factor.name} twice", (factor, factor)),
-                ("divided", f"divides by the factor {factor.name}", (inverse,)),
             ]
+            said = f"divides by the factor {factor.name}"
+            yield "divided", said, _always(_with(terms, factor, (inverse,)))
         for name, said, becomes in changes:
             for where, places in _places(terms, factor):
-                wrong = tuple(
-                    attrs.evolve(
-                        term,
-                        outer=_replaced(term.outer, factor, becomes, (k, "outer") in places),
-                        inner=_replaced(term.inner, factor, becomes, (k, "inner") in places),
-                    )
-                    for k, term in enumerate(terms)
-                )
-                yield name, f"{said}{where}", _always(wrong)
+                yield name, f"{said}{where}", _always(_with(terms, factor, becomes, places))
 
 
 def _inverse(factor: Factor, use: Use) -> Tensor:
     return 1 / factor.value(use)
 
 
-def _replaced(factors: Factors, old: Factor, new: Factors, is_here: bool) -> Factors:
-    return tuple(chain(*(new if is_here and f is old else (f,) for f in factors)))
+def _with(
+    terms: Terms, factor: Factor, becomes: Factors, places: set[Place] | None = None
+) -> Terms:
+    """Put others in the place of a factor: everywhere, or at some places."""
+
+    def changed(k: int, part: str, factors: Factors) -> Factors:
+        is_here = places is None or (k, part) in places
+        return tuple(chain(*(becomes if is_here and f is factor else (f,) for f in factors)))
+
+    return tuple(
+        attrs.evolve(
+            term, outer=changed(k, "outer", term.outer), inner=changed(k, "inner", term.inner)
+        )
+        for k, term in enumerate(terms)
+    )
 
 
 def _places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
@@ -238,9 +246,6 @@ def _places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
             yield where, places
 
 
-_LARGER = "a term's factor"
-
-
 def _of_sums(terms: Terms) -> Iterator[Mistake]:
     """Average for a sum, leave it out, or do it along other axes; in all terms or in one."""
     summed = [k for k, term in enumerate(terms) if term.by]
@@ -251,14 +256,8 @@ def _of_sums(terms: Terms) -> Iterator[Mistake]:
         changes: list[tuple[str, str, Callable[[Term], Term]]] = [
             ("not summed", f"does not {verb} in {what}", _not_summed),
             ("keepdim", f"lacks keepdim=True in {what}", _losing_axes),
-            *(
-                (
-                    "a term's factor",
-                    f"has {what} {how} as large as it should be",
-                    partial(_scaled, k),
-                )
-                for k, how in ((2.0, "twice"), (0.5, "half"))
-            ),
+            ("", f"has {what} twice as large as it should be", partial(_scaled, 2.0)),
+            ("", f"has {what} half as large as it should be", partial(_scaled, 0.5)),
         ]
         if by == "mean":
             yield from _of_counts(terms, some, what)

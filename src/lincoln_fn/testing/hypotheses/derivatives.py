@@ -53,6 +53,7 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "1 - x, with x the input,": lambda u, v: 1 - u,
 }
 _SUMS = ("add", "sub", "neg")
+_POWERS = ("pow", "square")
 _PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "mean")
 
 
@@ -111,7 +112,14 @@ def whole(name: str, sentence: str, wrong: Wrong) -> Hypothesis:
 
 def of_call(name: str, sentence: str, wrong: Wrong, cost: Cost = Cost.OPERATION) -> Hypothesis:
     """Make the hypothesis of a mistake in the derivative of one operation."""
-    return local(name, sentence, lambda call: wrong(call) if is_function(call) else None, cost=cost)
+    # A power has mistakes of its own, which come before those of any function.
+    powers = cost > Cost.OPERATION
+
+    def of_function(call: Local) -> Tensor | None:
+        is_one = is_function(call) and (powers or call.call.name not in _POWERS)
+        return wrong(call) if is_one else None
+
+    return local(name, sentence, of_function, cost=cost)
 
 
 def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
@@ -242,7 +250,7 @@ def _branches(evidence: Evidence) -> Iterator[Guess]:
 
 def _untransposed(call: Local) -> Tensor | None:
     """Apply the function itself to g, as if it were its own transpose."""
-    if len(call.call.tracked) != 1 or call.call.name in (*_PRODUCTS, "pow", "square"):
+    if len(call.call.tracked) != 1 or call.call.name in (*_PRODUCTS, *_POWERS):
         return None
     (moved,) = call.call.run([torch.zeros_like(call.u)])
     if bool(moved.any()):

@@ -14,9 +14,14 @@ def _is_normalised(v: Tensor, axes: Axes) -> bool:
 
 
 def _is_scaled(v: Tensor, axes: Axes) -> bool:
-    size = v.square().mean(axes)
-    # The mean square, or the sum of squares by one less than their number.
-    return bool(((size > 0.5) & (size < 1 + 1e-9)).all())
+    size, n = v.square().mean(axes), _count(v, axes)
+    # The mean square, or the sum of squares by one less than their number; with any small epsilon.
+    sizes = size, size * n / max(1, n - 1)
+    return any(bool(((s > 0.9) & (s < 1 + 1e-9)).all()) for s in sizes)
+
+
+def _count(v: Tensor, axes: Axes) -> int:
+    return torch.Size(v.shape[axis] for axis in axes).numel()
 
 
 def _norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
@@ -26,10 +31,12 @@ def _norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
 
 def _rms_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
     """Recognise v = u / sqrt(mean u^2), with any small epsilon."""
-    if torch.Size(v.shape[axis] for axis in axes).numel() < 2:
+    if _count(v, axes) < 2:
         return None
     scale = (u * v).mean(axes, keepdim=True) / u.square().mean(axes, keepdim=True)
-    return scale if same(u * scale, v) else None
+    # What is normalised already does not change.
+    is_same = bool(((scale - 1).abs() < 1e-3).all())
+    return scale if not is_same and same(u * scale, v) else None
 
 
 def _sums_to_one(v: Tensor, axes: Axes) -> bool:
