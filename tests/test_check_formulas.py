@@ -7,7 +7,7 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.testing import check_layer, check_loss
 from lincoln_fn.testing.hypotheses import formulas
-from lincoln_fn.testing.hypotheses.algebra import Formula, mistakes
+from lincoln_fn.testing.hypotheses.algebra import Formula, make_mistakes
 
 X = keys.normal(lf.Key(1), (5, 5))
 W = keys.normal(lf.Key(2), (5,)) + 3
@@ -151,4 +151,4 @@ FORMULAS = {name: f for name, f in vars(formulas).items() if isinstance(f, Formu
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_words_of_a_formula_are_of_mistakes_that_operators_make(name):
     formula = FORMULAS[name]
-    assert set(formula.words) <= {said for _, said, _ in mistakes(formula.terms)}
+    assert set(formula.words) <= {said for _, said, _ in make_mistakes(formula.terms)}

@@ -111,22 +111,22 @@ class Formula:
     def hypotheses(self) -> list[Hypothesis]:
         """Make all mistakes in the formula, those that have words of their own first."""
         made: list[Mistake] = [
-            *mistakes(self.terms),
+            *make_mistakes(self.terms),
             *(
-                (name, said, _always((Term("", (Factor("", value),)),)))
+                (name, said, _give((Term("", (Factor("", value),)),)))
                 for name, said, value in self.further
             ),
         ]
         made.sort(key=lambda mistake: mistake[1] not in self.words)
         return [
             Hypothesis(
-                *self.words.get(said, (name, said)), partial(self._guesses, wrong), Cost.FORMULA
+                *self.words.get(said, (name, said)), partial(self._guess, wrong), Cost.FORMULA
             )
             for name, said, wrong in made
             if name or said in self.words
         ]
 
-    def _guesses(self, wrong: Variants, evidence: Evidence) -> Iterator[Guess]:
+    def _guess(self, wrong: Variants, evidence: Evidence) -> Iterator[Guess]:
         for use in self.uses(evidence):
             right = value(self.terms, use)
             for terms in wrong(use):
@@ -143,69 +143,69 @@ def value(terms: Terms, use: Use) -> Tensor:
     return sum((term.value(use) for term in terms[1:]), terms[0].value(use))
 
 
-def subsets(of: Sequence[int], most: int | None = None) -> list[tuple[int, ...]]:
+def list_subsets(of: Sequence[int], most: int | None = None) -> list[tuple[int, ...]]:
     """List the subsets of some numbers, without the empty one, the small ones first."""
     sizes = range(1, (len(of) if most is None else most) + 1)
     return [some for size in sizes for some in combinations(of, size)]
 
 
-def mistakes(terms: Terms) -> Iterator[Mistake]:
+def make_mistakes(terms: Terms) -> Iterator[Mistake]:
     """Apply all operators to a formula."""
-    yield from _of_terms(terms)
-    yield from _of_factors(terms)
-    yield from _of_sums(terms)
+    yield from _mistake_terms(terms)
+    yield from _mistake_factors(terms)
+    yield from _mistake_sums(terms)
 
 
-def _always(terms: Terms) -> Variants:
+def _give(terms: Terms) -> Variants:
     return lambda use: (terms,)
 
 
-def _changed(terms: Terms, some: Iterable[int], change: Callable[[Term], Term]) -> Terms:
+def _change(terms: Terms, some: Iterable[int], change: Callable[[Term], Term]) -> Terms:
     return tuple(change(term) if k in some else term for k, term in enumerate(terms))
 
 
-def _named(terms: Terms, some: Iterable[int]) -> str:
+def _name(terms: Terms, some: Iterable[int]) -> str:
     return " and ".join(terms[k].name for k in some)
 
 
-def _scaled(k: float, term: Term) -> Term:
+def _scale(k: float, term: Term) -> Term:
     return attrs.evolve(term, sign=k * term.sign)
 
 
-def _of_terms(terms: Terms) -> Iterator[Mistake]:
+def _mistake_terms(terms: Terms) -> Iterator[Mistake]:
     """Drop terms, or flip their signs."""
-    for some in subsets(range(len(terms)), len(terms) - 1):
+    for some in list_subsets(range(len(terms)), len(terms) - 1):
         kept = tuple(term for k, term in enumerate(terms) if k not in some)
-        yield "term missing", f"misses {_named(terms, some)}", _always(kept)
-    for some in subsets(range(1, len(terms))):
-        flipped = _changed(terms, some, partial(_scaled, -1.0))
-        yield "sign", f"has the wrong sign before {_named(terms, some)}", _always(flipped)
+        yield "term missing", f"misses {_name(terms, some)}", _give(kept)
+    for some in list_subsets(range(1, len(terms))):
+        flipped = _change(terms, some, partial(_scale, -1.0))
+        yield "sign", f"has the wrong sign before {_name(terms, some)}", _give(flipped)
 
 
-def _of_factors(terms: Terms) -> Iterator[Mistake]:
+def _mistake_factors(terms: Terms) -> Iterator[Mistake]:
     """Drop a factor, square it, divide by it, or take another in its place."""
     for factor in dict.fromkeys(f for term in terms for f in (*term.outer, *term.inner)):
         changes: list[tuple[str, str, Factors]] = [
             (name, said, (Factor(factor.name, of),)) for name, said, of in factor.mistaken
         ]
         if factor.name:
-            inverse = Factor(factor.name, partial(_inverse, factor))
+            inverse = Factor(factor.name, partial(_invert, factor))
             changes += [
                 (f"{factor.name} missing", f"lacks the factor {factor.name}", ()),
                 (f"{factor.name} twice", f"has the factor {factor.name} twice", (factor, factor)),
             ]
             said = f"divides by the factor {factor.name}"
-            yield "divided", said, _always(_with(terms, factor, (inverse,)))
+            yield "divided", said, _give(_replace(terms, factor, (inverse,)))
         for name, said, becomes in changes:
-            for where, places in _places(terms, factor):
-                yield name, f"{said}{where}", _always(_with(terms, factor, becomes, places))
+            for where, places in _list_places(terms, factor):
+                yield name, f"{said}{where}", _give(_replace(terms, factor, becomes, places))
 
 
-def _inverse(factor: Factor, use: Use) -> Tensor:
+def _invert(factor: Factor, use: Use) -> Tensor:
     return 1 / factor.value(use)
 
 
-def _with(
+def _replace(
     terms: Terms, factor: Factor, becomes: Factors, places: set[Place] | None = None
 ) -> Terms:
     """Put others in the place of a factor: everywhere, or at some places."""
@@ -222,7 +222,7 @@ def _with(
     )
 
 
-def _places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
+def _list_places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
     """List the sets of places where a factor may be mistaken: everywhere, or in one part."""
     outer = {(k, "outer") for k, term in enumerate(terms) if factor in term.outer}
     inner = {(k, "inner") for k, term in enumerate(terms) if factor in term.inner}
@@ -246,61 +246,61 @@ def _places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]]]:
             yield where, places
 
 
-def _of_sums(terms: Terms) -> Iterator[Mistake]:
+def _mistake_sums(terms: Terms) -> Iterator[Mistake]:
     """Average for a sum, leave it out, or do it along other axes; in all terms or in one."""
     summed = [k for k, term in enumerate(terms) if term.by]
     for some in dict.fromkeys([(*summed,), *((k,) for k in summed)]) if summed else ():
         by = terms[some[0]].by
-        what = _named(terms, some) if len(some) == 1 else f"its {by}s"
+        what = _name(terms, some) if len(some) == 1 else f"its {by}s"
         verb = "average" if by == "mean" else "sum"
         changes: list[tuple[str, str, Callable[[Term], Term]]] = [
-            ("not summed", f"does not {verb} in {what}", _not_summed),
-            ("keepdim", f"lacks keepdim=True in {what}", _losing_axes),
-            ("", f"has {what} twice as large as it should be", partial(_scaled, 2.0)),
-            ("", f"has {what} half as large as it should be", partial(_scaled, 0.5)),
+            ("not summed", f"does not {verb} in {what}", _drop_sum),
+            ("keepdim", f"lacks keepdim=True in {what}", _lose_axes),
+            ("", f"has {what} twice as large as it should be", partial(_scale, 2.0)),
+            ("", f"has {what} half as large as it should be", partial(_scale, 0.5)),
         ]
         if by == "mean":
-            yield from _of_counts(terms, some, what)
+            yield from _mistake_counts(terms, some, what)
         else:
-            changes.append(("averaged", f"averages in {what}, where it should sum", _averaged))
+            changes.append(("averaged", f"averages in {what}, where it should sum", _average))
         for name, said, change in changes:
-            yield name, said, _always(_changed(terms, some, change))
+            yield name, said, _give(_change(terms, some, change))
         said = f"{verb}s over the wrong axes in {what}"
-        yield "wrong axes", said, partial(_on_other_axes, terms, some)
+        yield "wrong axes", said, partial(_turn_axes, terms, some)
 
 
-def _of_counts(terms: Terms, some: Iterable[int], what: str) -> Iterator[Mistake]:
+def _mistake_counts(terms: Terms, some: Iterable[int], what: str) -> Iterator[Mistake]:
     """Divide means by nothing, or by one less."""
-    yield "1/N missing", f"lacks the factor 1/N of {what}", _always(_changed(terms, some, _added))
+    yield "1/N missing", f"lacks the factor 1/N of {what}", _give(_change(terms, some, _sum_up))
     said = f"divides {what} by N - 1, where forward divides by N"
-    yield "N - 1 for N", said, partial(_corrected, terms, some)
+    yield "N - 1 for N", said, partial(_correct_count, terms, some)
 
 
-def _added(term: Term) -> Term:
+def _sum_up(term: Term) -> Term:
     return attrs.evolve(term, by="sum")
 
 
-def _averaged(term: Term) -> Term:
+def _average(term: Term) -> Term:
     return attrs.evolve(term, by="mean")
 
 
-def _not_summed(term: Term) -> Term:
+def _drop_sum(term: Term) -> Term:
     return attrs.evolve(term, outer=(*term.outer, *term.inner), inner=(), by="")
 
 
-def _losing_axes(term: Term) -> Term:
+def _lose_axes(term: Term) -> Term:
     return attrs.evolve(term, keepdim=False)
 
 
-def _along(axes: Axes, term: Term) -> Term:
+def _turn(axes: Axes, term: Term) -> Term:
     return attrs.evolve(term, axes=axes)
 
 
-def _on_other_axes(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
-    for axes in subsets(range(use.v.ndim)):
+def _turn_axes(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
+    for axes in list_subsets(range(use.v.ndim)):
         if axes != use.axes:
-            yield _changed(terms, some, partial(_along, axes))
+            yield _change(terms, some, partial(_turn, axes))
 
 
-def _corrected(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
-    yield _changed(terms, some, partial(_scaled, use.count / max(1, use.count - 1)))
+def _correct_count(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
+    yield _change(terms, some, partial(_scale, use.count / max(1, use.count - 1)))

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.algebra import subsets
-from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
-from lincoln_fn.testing.hypotheses.order import named_axes, shapes
+from lincoln_fn.testing.hypotheses.algebra import list_subsets
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
+from lincoln_fn.testing.hypotheses.order import name_axes, tell_shapes
 
 
-def _wrongly_summed(evidence: Evidence) -> Iterator[Guess]:
+def _sum_wrongly(evidence: Evidence) -> Iterator[Guess]:
     """Sum along one axis what should be kept."""
     for axis in range(max((r.ndim for r in evidence.expected), default=0)):
         for how, of in (("summed", torch.sum), ("averaged", torch.mean)):
@@ -26,7 +26,7 @@ def _wrongly_summed(evidence: Evidence) -> Iterator[Guess]:
             yield Guess([*found], {"how": how, "axis": axis})
 
 
-def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
+def _find_contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
     """Find what is summed to the gradient of an array that is broadcast, before the sum."""
     for tape in evidence.tapes:
         for call in tape.calls:
@@ -42,38 +42,38 @@ def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
                     continue
 
 
-def _other_axes(evidence: Evidence) -> Iterator[Guess]:
-    for i, parts in _contributions(evidence):
+def _sum_other_axes(evidence: Evidence) -> Iterator[Guess]:
+    for i, parts in _find_contributions(evidence):
         given, right = evidence.given[i], evidence.expected[i]
-        told = "" if given.shape == right.shape else f": {shapes(given, right)}"
+        told = "" if given.shape == right.shape else f": {tell_shapes(given, right)}"
         whole = parts.sum_to_size(right.shape)
-        for axes in [(), *subsets(range(parts.ndim))]:
+        for axes in [(), *list_subsets(range(parts.ndim))]:
             summed = parts.sum(axes) if axes else parts
             if summed.numel() != given.numel():
                 continue
             # The right axes of one use of several are no wrong axes.
             if not close(summed, whole):
-                how = f"summed over {named_axes(axes)} alone"
-                yield alone(evidence, i, summed.reshape(given.shape), how=how, told=told)
+                how = f"summed over {name_axes(axes)} alone"
+                yield guess_alone(evidence, i, summed.reshape(given.shape), how=how, told=told)
             if axes:
-                how = f"averaged over {named_axes(axes)}, not summed"
+                how = f"averaged over {name_axes(axes)}, not summed"
                 average = parts.mean(axes).reshape(given.shape)
-                yield alone(evidence, i, average, how=how, told=told)
+                yield guess_alone(evidence, i, average, how=how, told=told)
 
 
-def _not_summed(evidence: Evidence) -> Iterator[Guess]:
+def _leave_unsummed(evidence: Evidence) -> Iterator[Guess]:
     """Accept what becomes right by a sum over some of its axes."""
     for i, (given, right) in enumerate(evidence.pairs()):
         extra = given.ndim - right.ndim
         for axes in combinations(range(given.ndim), extra) if extra > 0 else ():
             if given.sum(axes).shape == right.shape:
-                error = given.mean(axes, keepdim=True) - _widened(right, axes) / _count(given, axes)
+                error = given.mean(axes, keepdim=True) - _widen(right, axes) / _count(given, axes)
                 is_first = axes == tuple(range(extra))
-                said = _left_over(evidence, given, axes) if is_first else named_axes(axes)
-                yield _of_shape(evidence, i, given - error, axes=said)
+                said = _name_left(evidence, given, axes) if is_first else name_axes(axes)
+                yield _guess_of_shape(evidence, i, given - error, axes=said)
 
 
-def _widened(right: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _widen(right: Tensor, axes: tuple[int, ...]) -> Tensor:
     for axis in axes:
         right = right.unsqueeze(axis)
     return right
@@ -83,7 +83,7 @@ def _count(given: Tensor, axes: tuple[int, ...]) -> int:
     return torch.Size(given.shape[axis] for axis in axes).numel()
 
 
-def _left_over(evidence: Evidence, given: Tensor, axes: tuple[int, ...]) -> str:
+def _name_left(evidence: Evidence, given: Tensor, axes: tuple[int, ...]) -> str:
     """Name the axes of g that are left in a gradient, if its shape tells."""
     shape = evidence.g[0].shape if len(evidence.g) == 1 else torch.Size()
     places = [
@@ -94,10 +94,10 @@ def _left_over(evidence: Evidence, given: Tensor, axes: tuple[int, ...]) -> str:
     if len(places) != 1:
         return "all axes of g"
     left = places[0][: len(axes)]
-    return "the batch" if left == (0,) else f"{named_axes(left)} of g"
+    return "the batch" if left == (0,) else f"{name_axes(left)} of g"
 
 
-def _not_cut(evidence: Evidence) -> Iterator[Guess]:
+def _leave_padding(evidence: Evidence) -> Iterator[Guess]:
     """Accept what has the right gradient inside, with more places around it."""
     for i, (given, right) in enumerate(evidence.pairs()):
         more = [a - b for a, b in zip(given.shape, right.shape, strict=False)]
@@ -107,31 +107,31 @@ def _not_cut(evidence: Evidence) -> Iterator[Guess]:
             sizes = zip(starts, right.shape, strict=True)
             inside = tuple(slice(start, start + size) for start, size in sizes)
             if close(given[inside], right):
-                yield alone(evidence, i, given, shapes=shapes(given, right))
+                yield guess_alone(evidence, i, given, shapes=tell_shapes(given, right))
                 break
 
 
-def _too_much(evidence: Evidence) -> Iterator[Guess]:
+def _sum_too_much(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
-        for axes in subsets(range(right.ndim)) if given.shape != right.shape else ():
+        for axes in list_subsets(range(right.ndim)) if given.shape != right.shape else ():
             for keepdim, of in product((False, True), (torch.sum, torch.mean)):
                 done = of(right, axes, keepdim=keepdim)
                 if done.shape == given.shape:
-                    yield _of_shape(evidence, i, done, axes=named_axes(axes))
+                    yield _guess_of_shape(evidence, i, done, axes=name_axes(axes))
 
 
-def _of_shape(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
-    told = shapes(evidence.given[i], evidence.expected[i])
-    return alone(evidence, i, guess, shapes=told, **words)
+def _guess_of_shape(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
+    told = tell_shapes(evidence.given[i], evidence.expected[i])
+    return guess_alone(evidence, i, guess, shapes=told, **words)
 
 
 HYPOTHESES = [
-    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _not_summed, Cost.SHAPE),
+    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _leave_unsummed, Cost.SHAPE),
     Hypothesis("padding kept", "has the right values, but the padding is not cut off: {shapes}",
-               _not_cut, Cost.SHAPE),
+               _leave_padding, Cost.SHAPE),
     Hypothesis("summed too much", "is summed over {axes}, which it should keep: {shapes}",
-               _too_much, Cost.SHAPE),
-    Hypothesis("wrong axes", "is {how}{told}", _other_axes, Cost.OPERATION),
+               _sum_too_much, Cost.SHAPE),
+    Hypothesis("wrong axes", "is {how}{told}", _sum_other_axes, Cost.OPERATION),
     Hypothesis("summed over an axis", "is {how} over axis {axis}, which it should keep",
-               _wrongly_summed, Cost.OPERATION),
+               _sum_wrongly, Cost.OPERATION),
 ]  # fmt: skip

@@ -15,25 +15,25 @@ from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Cost, Guess, Hy
 Change = Callable[[Tensor], Tensor]
 
 
-def _with(evidence: Evidence, change: Change, **words: object) -> Guess:
+def _change_g(evidence: Evidence, change: Change, **words: object) -> Guess:
     """Make the guess that is the right gradient of another g."""
     return Guess([*evidence.gradients(g=tree.map(change, evidence.sample.g))], words)
 
 
-def _of(change: Change) -> Candidates:
+def _try(change: Change) -> Candidates:
     def candidates(evidence: Evidence) -> Iterator[Guess]:
-        yield _with(evidence, change)
+        yield _change_g(evidence, change)
 
     return candidates
 
 
-def _axes(evidence: Evidence) -> Iterator[tuple[int, int]]:
+def _list_axes(evidence: Evidence) -> Iterator[tuple[int, int]]:
     """List the axes of g, with the largest size along each."""
     for axis in range(max((g.ndim for g in evidence.g), default=0)):
         yield axis, max(g.shape[axis] for g in evidence.g if g.ndim > axis)
 
 
-def _at_places(g: Tensor, axis: int, places: range, *, kept: bool) -> Tensor:
+def _keep_places(g: Tensor, axis: int, places: range, *, kept: bool) -> Tensor:
     """Keep g at some places of an axis alone, or everywhere else."""
     inside = [place for place in places if g.ndim > axis and place < g.shape[axis]]
     if not inside or not g.is_floating_point():
@@ -43,66 +43,68 @@ def _at_places(g: Tensor, axis: int, places: range, *, kept: bool) -> Tensor:
     return alone if kept else g - alone
 
 
-def _one_place(evidence: Evidence, *, kept: bool) -> Iterator[Guess]:
+def _keep_place(evidence: Evidence, *, kept: bool) -> Iterator[Guess]:
     """Keep g at the first or last place of one axis alone, or leave that place out."""
-    for axis, size in _axes(evidence):
+    for axis, size in _list_axes(evidence):
         for which, place in (("first", 0), ("last", size - 1)) if size > 1 else ():
-            change = partial(_at_places, axis=axis, places=range(place, place + 1), kept=kept)
-            yield _with(evidence, change, which=which, axis=axis)
+            change = partial(_keep_places, axis=axis, places=range(place, place + 1), kept=kept)
+            yield _change_g(evidence, change, which=which, axis=axis)
 
 
-def _strided(evidence: Evidence) -> Iterator[Guess]:
+def _keep_strided(evidence: Evidence) -> Iterator[Guess]:
     """Keep g at every n-th place of one axis, as if copies were not added up."""
-    for axis, size in _axes(evidence):
+    for axis, size in _list_axes(evidence):
         for step in (2, 3, 4):
             for start in (0, step - 1):
-                change = partial(_at_places, axis=axis, places=range(start, size, step), kept=True)
-                yield _with(evidence, change, step=step, axis=axis)
+                change = partial(
+                    _keep_places, axis=axis, places=range(start, size, step), kept=True
+                )
+                yield _change_g(evidence, change, step=step, axis=axis)
 
 
-def _reversed(evidence: Evidence) -> Iterator[Guess]:
-    for axis, _ in _axes(evidence):
-        yield _with(evidence, partial(_flipped, axis=axis), axis=axis)
+def _reverse(evidence: Evidence) -> Iterator[Guess]:
+    for axis, _ in _list_axes(evidence):
+        yield _change_g(evidence, partial(_flip, axis=axis), axis=axis)
 
 
-def _flipped(g: Tensor, axis: int) -> Tensor:
+def _flip(g: Tensor, axis: int) -> Tensor:
     return g.flip(axis) if g.ndim > axis else g
 
 
-def _swapped(evidence: Evidence) -> Iterator[Guess]:
+def _swap(evidence: Evidence) -> Iterator[Guess]:
     leaves = tree.leaves(evidence.sample.g)
     if len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
         swapped = iter(reversed(leaves))
-        yield _with(evidence, lambda leaf: next(swapped))
+        yield _change_g(evidence, lambda leaf: next(swapped))
 
 
-def _one_output(evidence: Evidence) -> Iterator[Guess]:
+def _forget_output(evidence: Evidence) -> Iterator[Guess]:
     """Leave out the gradient of one of several outputs."""
     for k, left_out in enumerate(evidence.g) if len(evidence.g) > 1 else ():
-        yield _with(evidence, partial(_without, left_out), k=k)
+        yield _change_g(evidence, partial(_zero, left_out), k=k)
 
 
-def _without(left_out: Tensor, g: Tensor) -> Tensor:
+def _zero(left_out: Tensor, g: Tensor) -> Tensor:
     return torch.zeros_like(g) if g is left_out else g
 
 
 HYPOTHESES = [
     Hypothesis(name, sentence, candidates, Cost.WHOLE)
     for name, sentence, candidates in (
-        ("output forgotten", "forgets g.{k}, the gradient of output {k}", _one_output),
-        ("g forgotten", "forgets g: it is the gradient for g = 1", _of(torch.ones_like)),
-        ("g squared", "has the factor g twice", _of(torch.square)),
-        ("g's size", "uses the absolute value of g", _of(torch.abs)),
-        ("g's sign", "uses only the sign of g", _of(torch.sign)),
-        ("g averaged", "uses the mean of g in place of g", _of(lambda g: g.mean().expand_as(g))),
-        ("g summed", "uses the sum of g in place of g", _of(lambda g: g.sum().expand_as(g))),
-        ("gs swapped", "swaps the two parts of g", _swapped),
+        ("output forgotten", "forgets g.{k}, the gradient of output {k}", _forget_output),
+        ("g forgotten", "forgets g: it is the gradient for g = 1", _try(torch.ones_like)),
+        ("g squared", "has the factor g twice", _try(torch.square)),
+        ("g's size", "uses the absolute value of g", _try(torch.abs)),
+        ("g's sign", "uses only the sign of g", _try(torch.sign)),
+        ("g averaged", "uses the mean of g in place of g", _try(lambda g: g.mean().expand_as(g))),
+        ("g summed", "uses the sum of g in place of g", _try(lambda g: g.sum().expand_as(g))),
+        ("gs swapped", "swaps the two parts of g", _swap),
         ("one place of g", "uses g only at the {which} position of axis {axis}; the others are "
-         "missing or overwritten", partial(_one_place, kept=True)),
+         "missing or overwritten", partial(_keep_place, kept=True)),
         ("a place of g missing", "leaves out the {which} position of axis {axis} of g",
-         partial(_one_place, kept=False)),
+         partial(_keep_place, kept=False)),
         ("copies not added up", "uses g only at every {step} positions of axis {axis}: copies "
-         "must add up", _strided),
-        ("g reordered", "uses g reversed along axis {axis}", _reversed),
+         "must add up", _keep_strided),
+        ("g reordered", "uses g reversed along axis {axis}", _reverse),
     )
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses import polynomials
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, groups, local
+from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups, local
 from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
@@ -126,8 +126,8 @@ def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
     """Make the hypothesis of a mistake in one part of what an operation returns."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
-        for tape, calls, at in groups(evidence):
-            for part, mask in enumerate(_parts(tape, calls[0])):
+        for tape, calls, at in list_groups(evidence):
+            for part, mask in enumerate(_mark_parts(tape, calls[0])):
 
                 def mistake(
                     call: Call, gs: list[Tensor], right: list[Tensor],
@@ -144,7 +144,7 @@ def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
     return Hypothesis(name, sentence, candidates, Cost.OPERATION)
 
 
-def _parts(tape: Tape, call: Call) -> list[Tensor]:
+def _mark_parts(tape: Tape, call: Call) -> list[Tensor]:
     """Mark the places of the parts that a function's output is divided into."""
     if not is_function(Local(tape, call, 0, [], [])):
         return []
@@ -159,7 +159,7 @@ def _parts(tape: Tape, call: Call) -> list[Tensor]:
     ]
 
 
-def _slopes(of: Function) -> tuple[Tensor, Tensor] | None:
+def _find_slopes(of: Function) -> tuple[Tensor, Tensor] | None:
     """Return the two slopes of a function that has two, such as relu."""
     d = of.slope
     if not d.numel():
@@ -169,62 +169,62 @@ def _slopes(of: Function) -> tuple[Tensor, Tensor] | None:
     return (low, high) if two and low < high else None
 
 
-def _inverted(of: Function) -> Tensor | None:
-    slopes = _slopes(of)
+def _invert(of: Function) -> Tensor | None:
+    slopes = _find_slopes(of)
     return of.g * (slopes[0] + slopes[1] - of.slope) if slopes else None
 
 
-def _of_mask(change: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
+def _change_mask(change: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
     """Change a mask that is 0 or one number, as a dropout's is; (mask, number) -> mask."""
 
     def wrong(of: Function) -> Tensor | None:
-        slopes = _slopes(of)
+        slopes = _find_slopes(of)
         return of.g * change(of.slope, slopes[1]) if slopes and slopes[0] == 0 else None
 
     return wrong
 
 
-def _at_input_for_output(of: Function) -> Tensor | None:
+def _take_input(of: Function) -> Tensor | None:
     if isinstance(of, Whole):
-        return polynomials.at_input(of.u, of.v, of.slope, of.g)
+        return polynomials.evaluate_at_input(of.u, of.v, of.slope, of.g)
     formula = BY_OUTPUT.get(of.call.name)
     return of.g * formula(of.u) if formula else None
 
 
-def _at_cotangent(of: Function) -> Tensor | None:
+def _take_cotangent(of: Function) -> Tensor | None:
     found = of.at(of.g)
     # What is zero everywhere has no path: that tells nothing of g.
     return found if found is not None and bool(found.any()) else None
 
 
-def _without_g(of: Function) -> Tensor | None:
+def _forget_g(of: Function) -> Tensor | None:
     # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
     return of.slope if bool(of.slope.abs().max() > 1e-9) else None
 
 
-def _divided(of: Function) -> Tensor | None:
+def _divide(of: Function) -> Tensor | None:
     return of.g / of.slope if bool((of.slope != 0).all()) else None
 
 
-def _of_another(of: Function, function: Callable[[Tensor], Tensor]) -> Tensor:
+def _take_function(of: Function, function: Callable[[Tensor], Tensor]) -> Tensor:
     return vjp(function, of.u, of.g)
 
 
-def _by_output(of: Function, formula: Callable[[Tensor], Tensor]) -> Tensor:
+def _take_output(of: Function, formula: Callable[[Tensor], Tensor]) -> Tensor:
     return of.g * formula(of.v)
 
 
-def _by(of: Function, formula: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _take_formula(of: Function, formula: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     return of.g * formula(of.u, of.v)
 
 
-def _unmasked(call: Local) -> Tensor:
+def _unmask(call: Local) -> Tensor:
     return call.g.sum_to_size(call.u.shape)
 
 
-def _branches(evidence: Evidence) -> Iterator[Guess]:
+def _take_branches(evidence: Evidence) -> Iterator[Guess]:
     """Take one branch of torch.where everywhere, or each where the other belongs."""
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if at != "where" or any(len(call.leaves) < 3 for call in calls):
             continue
         for how, of_first, of_second in (
@@ -248,7 +248,7 @@ def _branches(evidence: Evidence) -> Iterator[Guess]:
             yield Guess([*found], {"at": at, "how": how, "code": calls[0].code})
 
 
-def _untransposed(call: Local) -> Tensor | None:
+def _leave_untransposed(call: Local) -> Tensor | None:
     """Apply the function itself to g, as if it were its own transpose."""
     if len(call.call.tracked) != 1 or call.call.name in (*_PRODUCTS, *_POWERS):
         return None
@@ -262,32 +262,32 @@ def _untransposed(call: Local) -> Tensor | None:
 # For each mistake, what is said of a whole layer and of one operation; "" where it is not tried.
 MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
     ("derivative missing", "is g itself: the mask, the derivative of the activation, is missing",
-     "", lambda of: of.g if _slopes(of) else None),
+     "", lambda of: of.g if _find_slopes(of) else None),
     ("derivative missing", "is g itself: the derivative of the activation is missing",
      "lacks the derivative of {at}()", lambda of: of.g),
-    ("mask inverted", "has the mask inverted", "inverts the mask of {at}()", _inverted),
-    ("mask missing", "has no mask", "", _of_mask(lambda mask, scale: scale.expand_as(mask))),
+    ("mask inverted", "has the mask inverted", "inverts the mask of {at}()", _invert),
+    ("mask missing", "has no mask", "", _change_mask(lambda mask, scale: scale.expand_as(mask))),
     ("scale missing", "has the mask, but misses the factor 1/keep", "",
-     _of_mask(lambda mask, scale: (mask != 0).to(mask))),
-    ("scale twice", "has the factor 1/keep twice", "", _of_mask(lambda mask, scale: mask**2)),
+     _change_mask(lambda mask, scale: (mask != 0).to(mask))),
+    ("scale twice", "has the factor 1/keep twice", "", _change_mask(lambda mask, scale: mask**2)),
     ("keep for 1/keep", "has the mask, but the factor keep in place of 1/keep", "",
-     _of_mask(lambda mask, scale: (mask != 0) / scale)),
+     _change_mask(lambda mask, scale: (mask != 0) / scale)),
     ("at y for x", "takes the derivative at y, where it belongs at x",
      "takes the derivative of {at}() at its output, not at its input", lambda of: of.at(of.v)),
     ("at x for y", "takes the derivative at x, where its formula needs y",
      "takes the derivative of {at}() at its input, where the formula needs its output",
-     _at_input_for_output),
+     _take_input),
     ("mask from g", "takes the derivative, or the mask, from g in place of x",
-     "takes the derivative of {at}() at g, not at its input", _at_cotangent),
+     "takes the derivative of {at}() at g, not at its input", _take_cotangent),
     ("other sign of x", "takes the derivative at -x, where it belongs at x", "",
      lambda of: of.at(-of.u)),
-    ("divided", "divides by the derivative, where it should multiply", "", _divided),
+    ("divided", "divides by the derivative, where it should multiply", "", _divide),
     ("squared", "has the derivative twice", "", lambda of: of.g * of.slope**2),
     ("y for the derivative", "has the value y in place of the derivative", "",
      lambda of: of.g * of.v),
     *(("another function", f"has the derivative of {name} at y in place of its own", "",
-       partial(_by_output, formula=BY_OUTPUT[name])) for name in ("tanh", "sigmoid")),
-    ("g forgotten", "", "forgets g in the derivative of {at}()", _without_g),
+       partial(_take_output, formula=BY_OUTPUT[name])) for name in ("tanh", "sigmoid")),
+    ("g forgotten", "", "forgets g in the derivative of {at}()", _forget_g),
 )  # fmt: skip
 _MASKED = ("where", "masked_fill")
 HYPOTHESES = [
@@ -298,12 +298,13 @@ HYPOTHESES = [
     whole("added", "adds g and the derivative, where it should multiply",
           lambda of: of.g + of.slope),
     *(of_call(name, said, wrong) for name, _, said, wrong in MISTAKES if said),
-    local("mask missing", "has no mask in {at}()", _unmasked, only=_MASKED),
+    local("mask missing", "has no mask in {at}()", _unmask, only=_MASKED),
     local("mask inverted", "has the mask of {at}() inverted",
-          lambda call: _unmasked(call) - call.right, only=_MASKED),
-    Hypothesis("branch", "takes the derivative of {how}, in {at}()", _branches, Cost.OPERATION),
+          lambda call: _unmask(call) - call.right, only=_MASKED),
+    Hypothesis("branch", "takes the derivative of {how}, in {at}()", _take_branches,
+               Cost.OPERATION),
     local("not transposed", "applies {at}() to g as forward does, where its transpose belongs",
-          _untransposed),
+          _leave_untransposed),
 ]  # fmt: skip
 # Other mistakes in an operation are tried before these.
 SIGNS_AND_PARTS = [
@@ -312,16 +313,17 @@ SIGNS_AND_PARTS = [
     of_part("derivative missing", "lacks the derivative", lambda of: of.g),
     of_part("sign", "has the wrong sign in the derivative", lambda of: -of.g * of.slope),
     of_part("path missing", "misses the path", lambda of: torch.zeros_like(of.u)),
-    *(of_part("another formula", f"has {said} in place of the derivative", partial(_by, formula=of))
-      for said, of in FORMULAS.items()),
+    *(of_part("another formula", f"has {said} in place of the derivative",
+              partial(_take_formula, formula=of)) for said, of in FORMULAS.items()),
 ]  # fmt: skip
 OTHERS = [
     *(of_call("another formula", f"has {said} in place of the derivative of {{at}}()",
-              partial(_by, formula=of), Cost.ANOTHER) for said, of in FORMULAS.items()),
+              partial(_take_formula, formula=of), Cost.ANOTHER) for said, of in FORMULAS.items()),
     of_call("at -x", "takes the derivative of {at}() at minus its input",
             lambda of: of.at(-of.u), Cost.ANOTHER),
     *(of_call("another function", f"has the derivative of {name} in place of that of {{at}}()",
-              partial(_of_another, function=of), Cost.ANOTHER) for name, of in FUNCTIONS.items()),
+              partial(_take_function, function=of), Cost.ANOTHER)
+      for name, of in FUNCTIONS.items()),
     *(of_call("another function", f"has the derivative of {name} at y in place of that of {{at}}()",
-              partial(_by_output, formula=of), Cost.ANOTHER) for name, of in BY_OUTPUT.items()),
+              partial(_take_output, formula=of), Cost.ANOTHER) for name, of in BY_OUTPUT.items()),
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from lincoln_fn.testing.sample import mirrored
 LARGEST = 400
 
 
-def _diagonal(evidence: Evidence) -> Iterator[Guess]:
+def _keep_diagonal(evidence: Evidence) -> Iterator[Guess]:
     """Keep of the Jacobian of an array only its diagonal, y_i by x_i."""
     found: list[Tensor | None] = []
     for i, array in enumerate(evidence.sample.arrays):
@@ -36,11 +36,11 @@ def _diagonal(evidence: Evidence) -> Iterator[Guess]:
     yield Guess(found)
 
 
-def _values(evidence: Evidence) -> Iterator[Guess]:
+def _change_values(evidence: Evidence) -> Iterator[Guess]:
     """Give one array another value: y, g, its negative or transpose, or another array."""
-    names, arrays = _arrays(evidence)
+    names, arrays = _list_arrays(evidence)
     for i, (what, array) in enumerate(zip(names, arrays, strict=True)):
-        others = [(f"{said} in place of {what}", v) for said, v in _others(evidence, i)]
+        others = [(f"{said} in place of {what}", v) for said, v in _list_others(evidence, i)]
         if array.ndim >= 2:
             others.append((f"{what} transposed", array.mT))
             others.append((f"{what} with its first two axes exchanged", array.transpose(0, 1)))
@@ -55,8 +55,8 @@ def _values(evidence: Evidence) -> Iterator[Guess]:
                 yield Guess([*evidence.gradients(moved)], {"words": words})
 
 
-def _exchanged(evidence: Evidence) -> Iterator[Guess]:
-    names, arrays = _arrays(evidence)
+def _exchange(evidence: Evidence) -> Iterator[Guess]:
+    names, arrays = _list_arrays(evidence)
     for i, j in combinations(range(len(arrays)), 2):
         if arrays[i].shape == arrays[j].shape:
             moved = list(arrays)
@@ -65,12 +65,12 @@ def _exchanged(evidence: Evidence) -> Iterator[Guess]:
             yield Guess([*evidence.gradients(moved)], {"words": words})
 
 
-def _arrays(evidence: Evidence) -> tuple[list[str], list[Tensor]]:
+def _list_arrays(evidence: Evidence) -> tuple[list[str], list[Tensor]]:
     return [name.removeprefix("d") for name in evidence.sample.names], evidence.sample.arrays
 
 
-def _others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
-    names, arrays = _arrays(evidence)
+def _list_others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
+    names, arrays = _list_arrays(evidence)
     yield from (("y", y) for y in evidence.y[:1])
     yield from (("g", g) for g in evidence.g[:1])
     yield f"-{names[i]}", -arrays[i]
@@ -79,14 +79,14 @@ def _others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
     yield from ((names[j], arrays[j]) for j in range(len(arrays)) if j != i)
 
 
-def _caches(evidence: Evidence) -> Iterator[Guess]:
+def _exchange_caches(evidence: Evidence) -> Iterator[Guess]:
     """Run the submitted backward with x for y in its cache, or y for x."""
     # If that gives the right gradients, the guess is the submitted ones.
     sample, xs, ys = evidence.sample, evidence.x, evidence.y
     for used, old, needed, new in (("x", xs, "y", ys), ("y", ys, "x", xs)):
         for was, becomes in ((a, b) for a in old for b in new if a.shape == b.shape):
             changed = tree.map(
-                lambda leaf, was=was, becomes=becomes: becomes if _equal(leaf, was) else leaf,
+                lambda leaf, was=was, becomes=becomes: becomes if _is_equal(leaf, was) else leaf,
                 sample.cache,
             )
             try:
@@ -100,15 +100,15 @@ def _caches(evidence: Evidence) -> Iterator[Guess]:
             yield Guess([*guesses], {"used": used, "needed": needed})
 
 
-def _equal(leaf: object, array: Tensor) -> bool:
+def _is_equal(leaf: object, array: Tensor) -> bool:
     return isinstance(leaf, Tensor) and leaf.shape == array.shape and bool((leaf == array).all())
 
 
 HYPOTHESES = [
     Hypothesis("diagonal", "has only the diagonal of the Jacobian: each x also changes the other y",
-               _diagonal, Cost.ANOTHER),
-    Hypothesis("at x for y", "uses {used} of the cache where the formula needs {needed}", _caches,
-               Cost.ANOTHER),
-    Hypothesis("at other values", "is computed with {words}", _values, Cost.ANOTHER),
-    Hypothesis("exchanged", "is computed with {words}", _exchanged, Cost.ANOTHER),
+               _keep_diagonal, Cost.ANOTHER),
+    Hypothesis("at x for y", "uses {used} of the cache where the formula needs {needed}",
+               _exchange_caches, Cost.ANOTHER),
+    Hypothesis("at other values", "is computed with {words}", _change_values, Cost.ANOTHER),
+    Hypothesis("exchanged", "is computed with {words}", _exchange, Cost.ANOTHER),
 ]  # fmt: skip

@@ -22,10 +22,10 @@ from lincoln_fn.testing.hypotheses.hypothesis import (
     Cost,
     Guess,
     Hypothesis,
-    alone,
-    each,
+    change_each,
+    guess_alone,
 )
-from lincoln_fn.testing.hypotheses.local import Local, groups, local, table, words
+from lincoln_fn.testing.hypotheses.local import Local, describe, list_groups, local, make_table
 from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
@@ -45,7 +45,7 @@ def _is_first(call: Local) -> bool:
     return call.call.leaves[0] is call.call.inputs[call.k]
 
 
-def _other(call: Local) -> Tensor | float | None:
+def _find_other(call: Local) -> Tensor | float | None:
     """Return the other operand of a product or quotient."""
     leaves = [leaf for leaf in call.call.leaves if isinstance(leaf, Tensor | float | int)]
     if len(leaves) < 2 or len(call.call.leaves) > 3:
@@ -54,9 +54,9 @@ def _other(call: Local) -> Tensor | float | None:
     return other.detach() if isinstance(other, Tensor) else other
 
 
-def _missing(call: Local) -> Tensor | None:
+def _drop(call: Local) -> Tensor | None:
     """Pass g on as it is, without the other factor; the count of an average is not one."""
-    other = _other(call)
+    other = _find_other(call)
     if call.call.name == "div":
         is_count = not isinstance(other, float) and _is_count(other)
         if is_count or not _is_first(call):
@@ -72,19 +72,19 @@ def _is_count(other: Tensor | int | None) -> bool:
     return same and float(values[0]) == int(values[0])
 
 
-def _own(call: Local) -> Tensor | None:
-    is_tensor = isinstance(_other(call), Tensor)
+def _take_own(call: Local) -> Tensor | None:
+    is_tensor = isinstance(_find_other(call), Tensor)
     return (call.g * call.u).sum_to_size(call.u.shape) if is_tensor else None
 
 
-def _twice(call: Local) -> Tensor | None:
-    other = _other(call)
+def _square(call: Local) -> Tensor | None:
+    other = _find_other(call)
     if other is None or (isinstance(other, Tensor) and other.ndim and other.shape != call.g.shape):
         return None
     return call.right * other if call.call.name == "mul" else call.right / other
 
 
-def _without_exponent(call: Local) -> Tensor | None:
+def _drop_exponent(call: Local) -> Tensor | None:
     given = call.call.leaves[1] if len(call.call.leaves) > 1 else None
     p = 2.0 if call.call.name == "square" else given
     return call.right / float(p) if isinstance(p, int | float) and p else None
@@ -94,13 +94,13 @@ def _count(call: Local) -> float:
     return call.u.numel() / max(1, call.v.numel())
 
 
-def _of_denominator(call: Local, wrong: Callable[[Local], Tensor]) -> Tensor | None:
+def _mistake_denominator(call: Local, wrong: Callable[[Local], Tensor]) -> Tensor | None:
     return None if _is_first(call) else wrong(call).sum_to_size(call.u.shape).neg()
 
 
-def _undivided(evidence: Evidence) -> Iterator[Guess]:
+def _leave_undivided(evidence: Evidence) -> Iterator[Guess]:
     """Leave the denominator out of the gradients of both operands of a quotient."""
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if at != "div" or any(len(call.tracked) != 2 for call in calls):
             continue
 
@@ -115,13 +115,13 @@ _SQUARES = ("pow", "square")
 _FACTOR = partial(local, cost=Cost.FACTOR)
 _WRONG_POWER = "has the wrong power in the derivative of {at}()"
 OF_OPERATIONS = [
-    _FACTOR("factor missing", "lacks the {factor} of {at}()", _missing, only=("mul", "div")),
-    _FACTOR("own factor", "is multiplied by the input of {at}() itself, not by the other", _own,
-            only=("mul",)),
-    _FACTOR("factor twice", "has the {factor} of {at}() twice", _twice, only=("mul", "div")),
-    _FACTOR("exponent missing", "lacks the factor of the exponent in {at}()", _without_exponent,
+    _FACTOR("factor missing", "lacks the {factor} of {at}()", _drop, only=("mul", "div")),
+    _FACTOR("own factor", "is multiplied by the input of {at}() itself, not by the other",
+            _take_own, only=("mul",)),
+    _FACTOR("factor twice", "has the {factor} of {at}() twice", _square, only=("mul", "div")),
+    _FACTOR("exponent missing", "lacks the factor of the exponent in {at}()", _drop_exponent,
             only=_SQUARES),
-    *table(
+    *make_table(
         ("1/N missing", "lacks the factor 1/N of {at}()",
          lambda call: call.right * _count(call), ("mean",)),
         ("averaged", "averages where {at}() sums", lambda call: call.right / _count(call),
@@ -129,13 +129,13 @@ OF_OPERATIONS = [
         ("averaged twice", "has the factor 1/N of {at}() twice",
          lambda call: call.right / _count(call), ("mean",)),
         ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
-         partial(_of_denominator, wrong=lambda call: call.g * call.v), ("div",)),
+         partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),
     ),
-    Hypothesis("factor missing", "is not divided by the denominator of {at}()", _undivided,
+    Hypothesis("factor missing", "is not divided by the denominator of {at}()", _leave_undivided,
                Cost.OPERATION),
-    *table(
+    *make_table(
         ("numerator", "lacks the numerator in {at}()",
-         partial(_of_denominator, wrong=lambda call: call.g / call.u**2), ("div",)),
+         partial(_mistake_denominator, wrong=lambda call: call.g / call.u**2), ("div",)),
         ("exponent kept", "does not lower the exponent in {at}()",
          lambda call: call.right * call.u, _SQUARES),
         ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
@@ -153,11 +153,11 @@ OF_OPERATIONS = [
 # Of whole gradients.
 
 
-def _times(evidence: Evidence, factor: float | Tensor, **words: object) -> Guess:
-    return Guess([_product(right, factor) for right in evidence.expected], words)
+def _multiply(evidence: Evidence, factor: float | Tensor, **words: object) -> Guess:
+    return Guess([_multiply_one(right, factor) for right in evidence.expected], words)
 
 
-def _product(right: Tensor, factor: float | Tensor) -> Tensor | None:
+def _multiply_one(right: Tensor, factor: float | Tensor) -> Tensor | None:
     if not isinstance(factor, Tensor):
         return right * factor
     pairs = zip(reversed(factor.shape), reversed(right.shape), strict=False)
@@ -165,17 +165,17 @@ def _product(right: Tensor, factor: float | Tensor) -> Tensor | None:
     return right * factor if fits and factor.numel() > 1 else None
 
 
-def _averaged(evidence: Evidence) -> Iterator[Guess]:
+def _average(evidence: Evidence) -> Iterator[Guess]:
     for n in evidence.sizes:
-        yield _times(evidence, 1 / n, n=n)
+        yield _multiply(evidence, 1 / n, n=n)
 
 
-def _summed(evidence: Evidence) -> Iterator[Guess]:
-    for n in evidence.sizes if _averages(evidence) else ():
-        yield _times(evidence, n, n=n)
+def _sum(evidence: Evidence) -> Iterator[Guess]:
+    for n in evidence.sizes if _is_averaging(evidence) else ():
+        yield _multiply(evidence, n, n=n)
 
 
-def _averages(evidence: Evidence) -> bool:
+def _is_averaging(evidence: Evidence) -> bool:
     """Return whether forward divides by a count: by a mean, or written out; if it can be seen."""
     tapes = evidence.tapes[-1:]
     return not tapes or any(
@@ -185,7 +185,7 @@ def _averages(evidence: Evidence) -> bool:
     )  # fmt: skip
 
 
-def _sizes_and_probabilities(evidence: Evidence) -> Iterator[Guess]:
+def _multiply_by_numbers(evidence: Evidence) -> Iterator[Guess]:
     """Leave out, or apply twice, the factors that a layer's sizes and probabilities give."""
     # A root that is an integer, such as that of 4, may stand for anything.
     sizes = [n for n in evidence.sizes if math.isqrt(n) ** 2 != n]
@@ -195,22 +195,22 @@ def _sizes_and_probabilities(evidence: Evidence) -> Iterator[Guess]:
     if isinstance(p, float) and 0 < p < 1:
         factors = {f"1/keep = 1/(1 - {p:g})": 1 / (1 - p), f"p = {p:g}": p} | factors
     for factor, value in factors.items():
-        yield _times(evidence, 1 / value, what=f"misses the factor {factor}")
-        yield _times(evidence, value, what=f"has the factor {factor} twice")
+        yield _multiply(evidence, 1 / value, what=f"misses the factor {factor}")
+        yield _multiply(evidence, value, what=f"has the factor {factor} twice")
 
 
-def _arrays(evidence: Evidence) -> Iterator[Guess]:
+def _multiply_by_arrays(evidence: Evidence) -> Iterator[Guess]:
     """Multiply or divide a gradient by an array, or by y."""
     arrays = zip(evidence.sample.names, evidence.sample.arrays, strict=True)
     known = [(name.removeprefix("d"), array) for name, array in arrays]
     known += [("y", y) for y in evidence.y]
     known += [(f"(1 - {words})", 1 - a) for words, a in known if bool(((a > 0) & (a < 1)).all())]
     for said, factor in known:
-        yield _times(evidence, factor, how=f"has the further factor {said}")
-        yield _times(evidence, 1 / factor, how=f"is divided by {said}")
+        yield _multiply(evidence, factor, how=f"has the further factor {said}")
+        yield _multiply(evidence, 1 / factor, how=f"is divided by {said}")
 
 
-def _each_array(change: Callable[[Tensor, Tensor], Tensor | None]) -> Candidates:
+def _change_each(change: Callable[[Tensor, Tensor], Tensor | None]) -> Candidates:
     """Make the candidate from (array, right gradient)."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
@@ -219,36 +219,36 @@ def _each_array(change: Callable[[Tensor, Tensor], Tensor | None]) -> Candidates
     return candidates
 
 
-def _through_sigmoid(p: Tensor, right: Tensor) -> Tensor | None:
+def _pass_sigmoid(p: Tensor, right: Tensor) -> Tensor | None:
     """Differentiate by the score that the sigmoid makes p of."""
     return right * p * (1 - p) if bool(((p > 0) & (p < 1)).all()) else None
 
 
-def _through_log_softmax(x: Tensor, right: Tensor) -> Tensor | None:
+def _pass_log_softmax(x: Tensor, right: Tensor) -> Tensor | None:
     """Differentiate by the scores that log-softmax makes x of."""
     if not x.ndim or not torch.allclose(x.exp().sum(-1), x.new_ones(())):
         return None
     return right - x.exp() * right.sum(-1, keepdim=True)
 
 
-def _with_slope(function: str, power: int, x: Tensor, right: Tensor) -> Tensor:
+def _multiply_slope(function: str, power: int, x: Tensor, right: Tensor) -> Tensor:
     return right * vjp(FUNCTIONS[function], x, torch.ones_like(x)) ** power
 
 
 OF_WHOLES = [
     Hypothesis("averaged", "is {n} times too small: averaged where it should be summed?",
-               _averaged, Cost.NUMBER),
-    Hypothesis("summed", "is {n} times too large: summed where it should be averaged?", _summed,
+               _average, Cost.NUMBER),
+    Hypothesis("summed", "is {n} times too large: summed where it should be averaged?", _sum,
                Cost.NUMBER),
-    Hypothesis("a factor", "{what}", _sizes_and_probabilities, Cost.NUMBER),
-    Hypothesis("double", "is 2 times too large", each(lambda right: 2 * right), Cost.NUMBER),
-    Hypothesis("half", "is 2 times too small", each(lambda right: right / 2), Cost.NUMBER),
+    Hypothesis("a factor", "{what}", _multiply_by_numbers, Cost.NUMBER),
+    Hypothesis("double", "is 2 times too large", change_each(lambda right: 2 * right), Cost.NUMBER),
+    Hypothesis("half", "is 2 times too small", change_each(lambda right: right / 2), Cost.NUMBER),
     Hypothesis("gradient by the score", "is the gradient by the score that sigmoid makes x of",
-               _each_array(_through_sigmoid), Cost.OPERAND),
+               _change_each(_pass_sigmoid), Cost.OPERAND),
     Hypothesis("gradient by the score", "is the gradient by the scores that log-softmax makes x of",
-               _each_array(_through_log_softmax), Cost.OPERAND),
+               _change_each(_pass_log_softmax), Cost.OPERAND),
     *(
-        Hypothesis(name, sentence.format(of=of), _each_array(partial(_with_slope, of, power)),
+        Hypothesis(name, sentence.format(of=of), _change_each(partial(_multiply_slope, of, power)),
                    Cost.OPERAND)
         for name, sentence, power in (
             ("derivative twice", "has the derivative of {of} as a further factor", 1),
@@ -263,7 +263,7 @@ OF_WHOLES = [
 # Numbers that the submission tells.
 
 
-def _fitted(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] | None:
+def _fit(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] | None:
     """Find the number k that makes right + k part the nearest to what is given."""
     size = part.square().sum()
     if given.shape != right.shape or right.numel() < FEWEST or not bool(size > 0):
@@ -272,17 +272,17 @@ def _fitted(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] 
     return right + k * part, k
 
 
-def _function_missing(evidence: Evidence) -> Iterator[Guess]:
+def _drop_function(evidence: Evidence) -> Iterator[Guess]:
     """Use x where a function of x belongs, in a gradient such as s (sigmoid(x) - t)."""
     for name, function in _FUNCTIONS.items():
         for i, (given, right) in enumerate(evidence.pairs()):
             x = evidence.sample.arrays[i]
-            if x.ndim and (found := _fitted(given, right, x - function(x))):
+            if x.ndim and (found := _fit(given, right, x - function(x))):
                 said = {"x": evidence.sample.names[i].removeprefix("d"), "function": name}
-                yield alone(evidence, i, found[0], **said)
+                yield guess_alone(evidence, i, found[0], **said)
 
 
-def _scaled(evidence: Evidence) -> Iterator[Guess]:
+def _scale(evidence: Evidence) -> Iterator[Guess]:
     """Multiply each gradient by one number."""
     for i, (given, right) in enumerate(evidence.pairs()):
         if given.shape != right.shape or right.numel() < 2:
@@ -291,12 +291,12 @@ def _scaled(evidence: Evidence) -> Iterator[Guess]:
         size = abs(ratio) if abs(ratio) > 1 else 1 / max(abs(ratio), 1e-300)
         sign = ", with the wrong sign" if ratio < 0 else ""
         scale = f"{size:.6g} times too {'large' if abs(ratio) > 1 else 'small'}{sign}"
-        yield alone(evidence, i, right * ratio, scale=scale)
+        yield guess_alone(evidence, i, right * ratio, scale=scale)
 
 
-def _path(evidence: Evidence) -> Iterator[Guess]:
+def _scale_path(evidence: Evidence) -> Iterator[Guess]:
     """Multiply what flows through some calls by one number."""
-    for tape, calls, at in groups(evidence, grouped=True):
+    for tape, calls, at in list_groups(evidence, grouped=True):
         for place in sorted({place for call in calls for place in call.tracked}):
 
             def cut(
@@ -307,25 +307,25 @@ def _path(evidence: Evidence) -> Iterator[Guess]:
 
             without = tape.gradients_if(calls, cut)
             for i, (given, right) in enumerate(evidence.pairs()):
-                if found := _fitted(given, right, right - without[i]):
-                    guess = alone(evidence, i, found[0])
-                    said = partial(_times_words, tape, calls, at, found[1])
+                if found := _fit(given, right, right - without[i]):
+                    guess = guess_alone(evidence, i, found[0])
+                    said = partial(_describe_path, tape, calls, at, found[1])
                     yield attrs.evolve(guess, words=said)
 
 
-def _times_words(tape: Tape, calls: Sequence[Call], at: str, more: float) -> dict[str, object]:
-    return {**words(tape, calls, at), "factor": f"{1 + more:.6g}"}
+def _describe_path(tape: Tape, calls: Sequence[Call], at: str, more: float) -> dict[str, object]:
+    return {**describe(tape, calls, at), "factor": f"{1 + more:.6g}"}
 
 
 FITTED = [
     Hypothesis(
         "function missing",
         "takes {x} where {function}({x}) belongs",
-        _function_missing,
+        _drop_function,
         Cost.OPERAND,
     ),
-    Hypothesis("further factor", "{how}", _arrays, Cost.OPERAND),
-    Hypothesis("scale", "is {scale}", _scaled, Cost.FITTED),
-    Hypothesis("factor of a path", "has {path} multiplied by {factor}", _path, Cost.FITTED),
+    Hypothesis("further factor", "{how}", _multiply_by_arrays, Cost.OPERAND),
+    Hypothesis("scale", "is {scale}", _scale, Cost.FITTED),
+    Hypothesis("factor of a path", "has {path} multiplied by {factor}", _scale_path, Cost.FITTED),
 ]
 HYPOTHESES = [*OF_OPERATIONS, *OF_WHOLES, *FITTED]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.hypotheses.algebra import Axes, Factor, Formula, Term, Use, value
-from lincoln_fn.testing.hypotheses.uses import same, uses, uses_of_gradient
+from lincoln_fn.testing.hypotheses.uses import are_same, find_uses, find_uses_of_gradient
 
 
 def _is_normalised(v: Tensor, axes: Axes) -> bool:
@@ -24,34 +24,34 @@ def _count(v: Tensor, axes: Axes) -> int:
     return torch.Size(v.shape[axis] for axis in axes).numel()
 
 
-def _norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+def _recognise_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
     """Recognise v = (u - mean) / std, with any small epsilon."""
-    return _rms_norm(u - u.mean(axes, keepdim=True), v, axes)
+    return _recognise_rms_norm(u - u.mean(axes, keepdim=True), v, axes)
 
 
-def _rms_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+def _recognise_rms_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
     """Recognise v = u / sqrt(mean u^2), with any small epsilon."""
     if _count(v, axes) < 2:
         return None
     scale = (u * v).mean(axes, keepdim=True) / u.square().mean(axes, keepdim=True)
     # What is normalised already does not change.
     is_same = bool(((scale - 1).abs() < 1e-3).all())
-    return scale if not is_same and same(u * scale, v) else None
+    return scale if not is_same and are_same(u * scale, v) else None
 
 
 def _sums_to_one(v: Tensor, axes: Axes) -> bool:
     return len(axes) == 1 and bool((v.sum(axes) - 1).abs().max() < 1e-9)
 
 
-def _softmax(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
-    return v if v.shape[axes[0]] > 1 and same(torch.softmax(u, axes[0]), v) else None
+def _recognise_softmax(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+    return v if v.shape[axes[0]] > 1 and are_same(torch.softmax(u, axes[0]), v) else None
 
 
-def _log_softmax(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
-    return v if v.shape[axes[0]] > 1 and same(torch.log_softmax(u, axes[0]), v) else None
+def _recognise_log_softmax(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
+    return v if v.shape[axes[0]] > 1 and are_same(torch.log_softmax(u, axes[0]), v) else None
 
 
-def _cross_entropy(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+def _recognise_cross_entropy(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Recognise a gradient s (p - t), with p = softmax(z) and t one-hot."""
     if z.ndim != 2 or z.shape != right.shape or z.shape[1] < 3:
         return None
@@ -76,7 +76,7 @@ X_HAT = Factor(
 )
 
 
-def _w_too_late(use: Use) -> Tensor:
+def _multiply_late(use: Use) -> Tensor:
     ones = Use(use.u, use.v, use.g, use.axes, use.scale, use.g, use.gradients)
     return use.d / use.g * value(NORM.terms, ones)
 
@@ -89,7 +89,7 @@ NORM = Formula(
         Term(_MEAN, (RSTD,), (G,), "mean", -1),
         Term(_VARIANCE, (RSTD, X_HAT), (G, X_HAT), "mean", -1),
     ),
-    uses=uses(_is_normalised, _norm),
+    uses=find_uses(_is_normalised, _recognise_norm),
     words={
         f"misses {_MEAN} and {_VARIANCE}":
             ("mean and variance constant", "treats the mean and the variance as constants"),
@@ -108,7 +108,7 @@ NORM = Formula(
     },
     further=(
         ("w too late", "multiplies by the weight w after the means, where it belongs before",
-         _w_too_late),
+         _multiply_late),
     ),
 )  # fmt: skip
 RRMS = Factor("1/rms", lambda use: use.scale)
@@ -118,7 +118,7 @@ RMS_NORM = Formula(
         Term("the term of g", (RRMS, G)),
         Term(_SQUARE, (RRMS, X_HAT), (G, X_HAT), "mean", -1),
     ),
-    uses=uses(_is_scaled, _rms_norm),
+    uses=find_uses(_is_scaled, _recognise_rms_norm),
     words={
         f"misses {_SQUARE}":
             ("mean square constant", "treats the mean square, the variance, as a constant"),
@@ -145,7 +145,7 @@ SOFTMAX = Formula(
         Term("y g", (Y, PLAIN_G)),
         Term(_SUM, (Y,), (PLAIN_G, Y), "sum", -1),
     ),
-    uses=uses(_sums_to_one, _softmax),
+    uses=find_uses(_sums_to_one, _recognise_softmax),
     words={
         f"misses {_SUM}":
             ("softmax's sum", f"misses {_SUM} of softmax: each x changes every y"),
@@ -170,13 +170,13 @@ SOFTMAX = Formula(
     },
     further=(
         ("softmax twice", "applies softmax's derivative twice",
-         lambda use: _through_softmax(use, _through_softmax(use, use.d))),
+         lambda use: _pass_softmax(use, _pass_softmax(use, use.d))),
         ("derivative missing", "lacks the derivative of softmax", lambda use: use.d),
     ),
 )  # fmt: skip
 
 
-def _through_softmax(use: Use, d: Tensor) -> Tensor:
+def _pass_softmax(use: Use, d: Tensor) -> Tensor:
     return use.v * (d - (d * use.v).sum(use.axes, keepdim=True))
 
 
@@ -194,7 +194,7 @@ LOG_SOFTMAX = Formula(
         Term("g", (PLAIN_G,)),
         Term(_SUM, (P,), (PLAIN_G,), "sum", -1),
     ),
-    uses=uses(lambda v, axes: _sums_to_one(torch.exp(v), axes), _log_softmax),
+    uses=find_uses(lambda v, axes: _sums_to_one(torch.exp(v), axes), _recognise_log_softmax),
     words={
         f"misses {_SUM}": ("log-softmax's sum", f"misses {_SUM} of log-softmax"),
         f"does not sum in {_SUM}":
@@ -206,7 +206,7 @@ LOG_SOFTMAX = Formula(
     },
     further=(
         ("log-softmax's mean", _WEIGHTS, lambda use: use.d - use.d.mean(use.axes, keepdim=True)),
-        (*_THAT, lambda use: _through_softmax(use, use.d)),
+        (*_THAT, lambda use: _pass_softmax(use, use.d)),
         (*_THAT, lambda use: use.v.exp() * (use.d - (use.d * use.v.exp()).sum(use.axes, True))),
     ),
 )  # fmt: skip
@@ -223,7 +223,7 @@ PROBABILITIES = Factor(
 LABEL = Factor("", lambda use: use.d)
 
 
-def _of_scores(use: Use) -> Tensor:
+def _subtract_label(use: Use) -> Tensor:
     return use.scale * (use.v - use.d)
 
 
@@ -232,7 +232,7 @@ CROSS_ENTROPY = Formula(
         Term("the probabilities", (SIZE, PROBABILITIES)),
         Term("the label", (SIZE, LABEL), sign=-1),
     ),
-    uses=uses_of_gradient(_cross_entropy),
+    uses=find_uses_of_gradient(_recognise_cross_entropy),
     words={
         "misses the label":
             ("one-hot missing", "is p: the path through the label, minus 1 at it, is missing"),
@@ -247,11 +247,11 @@ CROSS_ENTROPY = Formula(
         ("gradient by p", "is the gradient by p: the derivative of softmax is missing",
          lambda use: -use.scale * use.d / use.v),
         ("softmax twice", "applies the derivative of softmax twice",
-         lambda use: _through_softmax(use, _of_scores(use))),
+         lambda use: _pass_softmax(use, _subtract_label(use))),
         ("softmax twice", "has the diagonal of softmax's derivative as a further factor",
-         lambda use: _of_scores(use) * use.v * (1 - use.v)),
+         lambda use: _subtract_label(use) * use.v * (1 - use.v)),
         ("label only", "has p - 1 at the label, and zero elsewhere",
-         lambda use: _of_scores(use) * use.d),
+         lambda use: _subtract_label(use) * use.d),
     ),
 )  # fmt: skip
 HYPOTHESES = [

@@ -50,12 +50,12 @@ class Hypothesis:
     cost: Cost
 
 
-def alone(evidence: Evidence, i: int, gradient: Tensor, /, **words: object) -> Guess:
+def guess_alone(evidence: Evidence, i: int, gradient: Tensor, /, **words: object) -> Guess:
     """Make the guess of one gradient; the mistake says nothing of the others."""
     return Guess([gradient if j == i else None for j in range(len(evidence.expected))], words)
 
 
-def each(change: Callable[[Tensor], Tensor | None]) -> Candidates:
+def change_each(change: Callable[[Tensor], Tensor | None]) -> Candidates:
     """Make the candidates of a mistake that changes every gradient in the same way."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.roles import role
+from lincoln_fn.testing.hypotheses.roles import name_role
 from lincoln_fn.testing.tape import Mistake, Tape
 
 # Above this number of groups, those of one call site alone are tried.
@@ -88,23 +88,25 @@ def local(
     """Make the hypothesis of a mistake in the derivative of an operation."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
-        for tape, calls, at in groups(evidence, grouped):
+        for tape, calls, at in list_groups(evidence, grouped):
             if only and calls[0].name not in only:
                 continue
             for place in sorted({place for call in calls for place in call.tracked}):
-                found = _gradients(tape, calls, place, wrong)
+                found = _try_mistake(tape, calls, place, wrong)
                 if found is not None:
-                    yield Guess([*found], partial(words, tape, calls, at))
+                    yield Guess([*found], partial(describe, tape, calls, at))
 
     return Hypothesis(name, sentence, candidates, cost)
 
 
-def table(*rows: tuple[str, str, Wrong, Sequence[str]]) -> list[Hypothesis]:
+def make_table(*rows: tuple[str, str, Wrong, Sequence[str]]) -> list[Hypothesis]:
     """Make the hypotheses of rows of (name, sentence, wrong, only)."""
     return [local(name, sentence, wrong, only=only) for name, sentence, wrong, only in rows]
 
 
-def _gradients(tape: Tape, calls: Sequence[Call], place: int, wrong: Wrong) -> list[Tensor] | None:
+def _try_mistake(
+    tape: Tape, calls: Sequence[Call], place: int, wrong: Wrong
+) -> list[Tensor] | None:
     made = 0
 
     def mistake(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor | None]:
@@ -131,32 +133,34 @@ def attempt(tape: Tape, calls: Sequence[Call], mistake: Mistake) -> list[Tensor]
         return None
 
 
-def groups(evidence: Evidence, grouped: bool = False) -> list[Group]:
+def list_groups(evidence: Evidence, grouped: bool = False) -> list[Group]:
     """List the calls that a mistake may be made at, as one: by place, and by what they compute."""
     found = evidence.remembered.get(("groups", grouped))
     if found is None:
         # A mistake in a statistic is said to be there, not in the square that is averaged.
-        found = sorted(_groups(evidence, grouped), key=lambda group: not _is_statistic(group))
+        found = sorted(
+            _gather_groups(evidence, grouped), key=lambda group: not _is_statistic(group)
+        )
         evidence.remembered["groups", grouped] = found
     return found
 
 
 def _is_statistic(group: Group) -> bool:
     tape, calls, _ = group
-    return role(tape, calls[0]) in ("mean", "variance")
+    return name_role(tape, calls[0]) in ("mean", "variance")
 
 
-def _groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
+def _gather_groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
     seen: set[tuple[int, ...]] = set()
     for tape in evidence.tapes:
-        sites = _gathered(tape, lambda call: (call.name, call.position))
-        found = [*sites, *chain(*(_by_turns(tape, calls) for calls in sites))]
+        sites = _gather(tape, lambda call: (call.name, call.position))
+        found = [*sites, *chain(*(_divide_by_turns(tape, calls) for calls in sites))]
         both: list[Call] = []
         if grouped and len(found) < MOST_GROUPS:
-            found += _gathered(tape, lambda call: (call.name, call.position[:1]))
-            found += _gathered(tape, partial(_role, tape))
-            found += _gathered(tape, lambda call: call.name)
-            both = [call for call in tape.calls if role(tape, call) in ("mean", "variance")]
+            found += _gather(tape, lambda call: (call.name, call.position[:1]))
+            found += _gather(tape, partial(_name_role, tape))
+            found += _gather(tape, lambda call: call.name)
+            both = [call for call in tape.calls if name_role(tape, call) in ("mean", "variance")]
             found.append(both)
         for calls in found:
             which = tuple(map(id, calls))
@@ -165,18 +169,18 @@ def _groups(evidence: Evidence, grouped: bool) -> Iterator[Group]:
                 yield tape, calls, BOTH if calls is both else calls[0].name
 
 
-def _role(tape: Tape, call: Call) -> tuple[str, str]:
-    return call.name, role(tape, call)
+def _name_role(tape: Tape, call: Call) -> tuple[str, str]:
+    return call.name, name_role(tape, call)
 
 
-def _gathered(tape: Tape, key: Callable[[Call], object]) -> list[list[Call]]:
+def _gather(tape: Tape, key: Callable[[Call], object]) -> list[list[Call]]:
     found: dict[object, list[Call]] = {}
     for call in tape.calls:
         found.setdefault(key(call), []).append(call)
     return [*found.values()]
 
 
-def _by_turns(tape: Tape, calls: list[Call]) -> list[list[Call]]:
+def _divide_by_turns(tape: Tape, calls: list[Call]) -> list[list[Call]]:
     """Divide the calls of one line that makes several in each round: `map(sigmoid, gates)`."""
     if not 1 < len(calls) <= MOST_CALLS:
         return []
@@ -186,21 +190,21 @@ def _by_turns(tape: Tape, calls: list[Call]) -> list[list[Call]]:
     return [calls[n::count] for n in range(count)] if 1 < count <= MOST_IN_A_ROUND else []
 
 
-def words(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
+def describe(tape: Tape, calls: Sequence[Call], at: str) -> dict[str, object]:
     """Describe the place of a mistake: its other factor, or time."""
     call = calls[0]
-    kind = role(tape, call)
+    kind = name_role(tape, call)
     what = at if at == BOTH else f"the {kind}" if kind in ("mean", "variance") else f"{call.name}()"
     same = all(later.position == call.position for later in calls)
     is_loop = same and any(tape.depends(a, b) for a, b in pairwise(calls))
     path = f"the path through time, by {call.name}()" if is_loop else f"the path through {what}"
-    factors = {*map(_factor, calls)}
+    factors = {*map(_name_factor, calls)}
     factor = factors.pop() if len(factors) == 1 else "other factor"
     code = call.code if same else ""
     return {"at": at, "what": what, "path": path, "factor": factor, "code": code}
 
 
-def _factor(call: Call) -> str:
+def _name_factor(call: Call) -> str:
     """Name the factor that a product or a quotient brings, if it is one number."""
     others = [
         leaf

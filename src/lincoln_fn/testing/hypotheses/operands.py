@@ -14,7 +14,7 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT, is_function
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, groups
+from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups
 from lincoln_fn.testing.tape import Tape
 
 # From a call, its g, and the tensor that is used, the gradient of its input.
@@ -32,13 +32,13 @@ class Series:
     words: str
 
 
-def _another_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
+def _take_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
     """Take another tensor for one factor; or, in a loop, the state that the round made."""
     passes = 0
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if at not in PRODUCTS or any(len(call.leaves) != 2 for call in calls):
             continue
-        known = series(evidence, tape, len(calls))
+        known = list_series(evidence, tape, len(calls))
         for place in (0, 1):
             right = [call.leaves[place] for call in calls]
             # A constant, such as a label, may be anything.
@@ -54,8 +54,8 @@ def _another_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
                 passes += len(calls)
                 if passes > MOST_PASSES:
                     return
-                found = _with_factors(tape, calls, place, used)
-                said = {"wrong": another.words, "right": _described(known, right)}
+                found = _replace_factors(tape, calls, place, used)
+                said = {"wrong": another.words, "right": _describe(known, right)}
                 yield Guess([*found], {"at": at, "code": calls[0].code, **said})
 
 
@@ -63,7 +63,7 @@ def _fits(used: Tensor, right: object) -> bool:
     return isinstance(right, Tensor) and used.shape == right.shape
 
 
-def _with_factors(
+def _replace_factors(
     tape: Tape, calls: Sequence[Call], place: int, used: Sequence[Tensor]
 ) -> list[Tensor]:
     """Compute the gradients with other tensors in the place of one factor of products."""
@@ -84,13 +84,13 @@ def _with_factors(
     return tape.gradients_if(calls, mistake)
 
 
-def _another_input(evidence: Evidence) -> Iterator[Guess]:
+def _take_input(evidence: Evidence) -> Iterator[Guess]:
     """Take the derivative of a function at another tensor of forward."""
     passes = 0
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if not is_function(Local(tape, calls[0], 0, [], [])):
             continue
-        for other in series(evidence, tape, len(calls)):
+        for other in list_series(evidence, tape, len(calls)):
             used = list(other.tensors) * (len(calls) // len(other.tensors))
             # Its own input is right, and its output is tried before.
             if used[-1].shape != calls[-1].inputs[0].shape or used[-1] is calls[-1].inputs[0]:
@@ -99,9 +99,9 @@ def _another_input(evidence: Evidence) -> Iterator[Guess]:
             if passes > MOST_PASSES:
                 return
             of = dict(zip(map(id, calls), used, strict=True))
-            ways: list[tuple[Way, str]] = [(_at, "input")]
+            ways: list[tuple[Way, str]] = [(_differentiate_at, "input")]
             if at in BY_OUTPUT:
-                ways.append((_by_output, "output"))
+                ways.append((_differentiate_by_output, "output"))
             for way, what in ways:
 
                 def mistake(
@@ -116,15 +116,15 @@ def _another_input(evidence: Evidence) -> Iterator[Guess]:
                     yield Guess([*found], {**said})
 
 
-def _at(call: Call, g: Tensor, value: Tensor) -> Tensor:
+def _differentiate_at(call: Call, g: Tensor, value: Tensor) -> Tensor:
     return call.vjp([g], [value])[0]
 
 
-def _by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
+def _differentiate_by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
     return g * BY_OUTPUT[call.name](value)
 
 
-def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
+def list_series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
     """List the tensors of forward that are made once, or once in each round."""
     names = evidence.sample.names
     found = [
@@ -151,14 +151,14 @@ def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
     return found
 
 
-def _described(known: list[Series], right: list[Tensor]) -> str:
+def _describe(known: list[Series], right: list[Tensor]) -> str:
     pairs = chain.from_iterable(((t, each.words) for t in each.tensors) for each in known)
     return next((words for tensor, words in pairs if tensor is right[-1]), "the other factor")
 
 
-def _exchanged(evidence: Evidence) -> Iterator[Guess]:
+def _exchange(evidence: Evidence) -> Iterator[Guess]:
     """Give each factor the gradient of the other, transposed if it is used so."""
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
             continue
         for transposed in (False, True) if calls[0].inputs[0].ndim > 1 else (False,):
@@ -176,12 +176,12 @@ def _exchanged(evidence: Evidence) -> Iterator[Guess]:
 
 HYPOTHESES = [
     Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
-               partial(_another_operand, new_state=True), Cost.OPERATION),
+               partial(_take_operand, new_state=True), Cost.OPERATION),
     Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
-               _exchanged, Cost.OPERAND),
+               _exchange, Cost.OPERAND),
     Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
-               partial(_another_operand, new_state=False), Cost.OPERAND),
+               partial(_take_operand, new_state=False), Cost.OPERAND),
     Hypothesis("at other values",
-               "takes the derivative of {at}() at {wrong}, not at its own {what}", _another_input,
+               "takes the derivative of {at}() at {wrong}, not at its own {what}", _take_input,
                Cost.OPERAND),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lincoln_fn import layers
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
 from lincoln_fn.testing.oracles import vjp
 
@@ -32,7 +32,7 @@ _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @cache
-def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
+def _list_functions() -> dict[str, Callable[[Tensor], Tensor]]:
     made = {}
     for name in ACTIVATIONS:
         layer = getattr(getattr(layers, name), name)()
@@ -40,9 +40,9 @@ def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
     return made | _POINTWISE
 
 
-def _another(evidence: Evidence) -> Iterator[Guess]:
+def _take_another(evidence: Evidence) -> Iterator[Guess]:
     """Take the gradient of every activation of the library, at x and with g."""
-    for name, function in _functions().items() if len(evidence.g) == 1 else ():
+    for name, function in _list_functions().items() if len(evidence.g) == 1 else ():
         (g,) = evidence.g
         found = [
             vjp(function, array, g) if array.shape == g.shape else None
@@ -54,7 +54,7 @@ def _another(evidence: Evidence) -> Iterator[Guess]:
         yield Guess([*guesses], {"other": name})
 
 
-def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
+def _fill_windows(evidence: Evidence) -> Iterator[Guess]:
     """Send the gradient of a maximum of a window to the whole window."""
     size: Any = evidence.option("kernel_size")  # Any: a tuple, if it is that of a pooling
     x, n = evidence.x, len(size) if isinstance(size, tuple) else 0
@@ -70,22 +70,22 @@ def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
             found = vjp(average, x[0], evidence.g[0]) * count
         except (RuntimeError, TypeError):  # the window may have other options
             continue
-        yield alone(evidence, len(evidence.expected) - 1, found, how=how)
+        yield guess_alone(evidence, len(evidence.expected) - 1, found, how=how)
 
 
-def _of_another_forward(evidence: Evidence) -> Iterator[Guess]:
+def _take_another_forward(evidence: Evidence) -> Iterator[Guess]:
     if fits_another_forward(evidence):
         yield Guess([*evidence.given])
 
 
 HYPOTHESES = [
     Hypothesis("sent everywhere", "goes {how}, where it should go to the largest element alone",
-               _sum_pooling, Cost.SHAPE),
-    Hypothesis("another function", "is the gradient of another forward: of {other}", _another,
+               _fill_windows, Cost.SHAPE),
+    Hypothesis("another function", "is the gradient of another forward: of {other}", _take_another,
                Cost.ANOTHER),
 ]  # fmt: skip
 # What fits any forward at all is the last thing to be said.
 LAST = [
     Hypothesis("another forward", "is right for another forward: the gradients fit each other, "
-               "but not this forward", _of_another_forward, Cost.FITTED),
+               "but not this forward", _take_another_forward, Cost.FITTED),
 ]  # fmt: skip

@@ -8,31 +8,31 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 
 DEGREE = 2
 # How well a polynomial has to fit derivatives, which may be from differences.
 FIT = 1e-6
 
 
-def _powers(y: Tensor) -> Tensor:
+def _list_powers(y: Tensor) -> Tensor:
     return torch.stack([y.flatten() ** n for n in range(DEGREE + 1)], -1)
 
 
-def _fitted(y: Tensor, values: Tensor) -> Tensor | None:
+def _fit(y: Tensor, values: Tensor) -> Tensor | None:
     """Find the coefficients of the polynomial in y that some values are."""
-    powers, wanted = _powers(y), values.flatten().unsqueeze(-1)
+    powers, wanted = _list_powers(y), values.flatten().unsqueeze(-1)
     fit: Tensor = torch.linalg.lstsq(powers, wanted).solution
     return fit if torch.allclose(powers @ fit, wanted, rtol=FIT, atol=FIT / 100) else None
 
 
-def at_input(x: Tensor, y: Tensor, slope: Tensor, g: Tensor) -> Tensor | None:
+def evaluate_at_input(x: Tensor, y: Tensor, slope: Tensor, g: Tensor) -> Tensor | None:
     """Take the polynomial in y that a derivative is at x."""
-    fit = _fitted(y, slope) if y.numel() >= DEGREE + 2 else None
-    return None if fit is None else g * (_powers(x) @ fit).view(g.shape)
+    fit = _fit(y, slope) if y.numel() >= DEGREE + 2 else None
+    return None if fit is None else g * (_list_powers(x) @ fit).view(g.shape)
 
 
-def _formulas(evidence: Evidence) -> Iterator[Guess]:
+def _write_formulas(evidence: Evidence) -> Iterator[Guess]:
     """Write both derivatives as polynomials in y: everywhere, or where they differ."""
     for i, (given, right) in enumerate(evidence.pairs()):
         d = evidence.derivative(i)
@@ -45,13 +45,15 @@ def _formulas(evidence: Evidence) -> Iterator[Guess]:
             count = int(places.sum())
             if count < fewest or (places is is_wrong and count == is_wrong.numel()):
                 continue
-            said = [_written(y[places], v[places]) for v in (values, d)]
+            said = [_write(y[places], v[places]) for v in (values, d)]
             if all(said) and said[0] != said[1] and "y" in "".join(said):
-                where = "" if places is everywhere else _where(evidence.sample.arrays[i], is_wrong)
-                yield alone(evidence, i, given, wrong=said[0], right=said[1], where=where)
+                where = (
+                    "" if places is everywhere else _tell_where(evidence.sample.arrays[i], is_wrong)
+                )
+                yield guess_alone(evidence, i, given, wrong=said[0], right=said[1], where=where)
 
 
-def _where(x: Tensor, is_wrong: Tensor) -> str:
+def _tell_where(x: Tensor, is_wrong: Tensor) -> str:
     """Describe places by the sign of x, if that tells them."""
     for mask, words in ((x < 0, " where x < 0"), (x > 0, " where x > 0")):
         if torch.equal(mask, is_wrong):
@@ -59,9 +61,9 @@ def _where(x: Tensor, is_wrong: Tensor) -> str:
     return f" in {int(is_wrong.sum())} of {is_wrong.numel()} places"
 
 
-def _written(y: Tensor, values: Tensor) -> str:
+def _write(y: Tensor, values: Tensor) -> str:
     """Write values as g times a polynomial in y; "" if they are none."""
-    fit = _fitted(y, values)
+    fit = _fit(y, values)
     if fit is None:
         return ""
     terms = [(round(c, 5), ("", "y", "y^2")[n]) for n, c in enumerate(fit.flatten().tolist())]
@@ -77,5 +79,5 @@ def _written(y: Tensor, values: Tensor) -> str:
 
 
 HYPOTHESES = [
-    Hypothesis("formula", "is {wrong}; it should be {right}{where}", _formulas, Cost.FORMULA)
+    Hypothesis("formula", "is {wrong}; it should be {right}{where}", _write_formulas, Cost.FORMULA)
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, groups, local
+from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups, local
 
 Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 _PRODUCTS = ("matmul",)
@@ -32,7 +32,9 @@ _WRONG_PRODUCTS: tuple[tuple[str, str, Callable[[Tensor, Tensor, Tensor], Pairs]
 )  # fmt: skip
 
 
-def _wrong_product(call: Local, pairs: Callable[[Tensor, Tensor, Tensor], Pairs]) -> Tensor | None:
+def _multiply_wrongly(
+    call: Local, pairs: Callable[[Tensor, Tensor, Tensor], Pairs]
+) -> Tensor | None:
     a, b = (leaf.detach() for leaf in call.call.leaves if isinstance(leaf, Tensor))
     is_first = call.call.inputs[call.k] is call.call.leaves[0]
     left, right = pairs(a, b, call.g)[0 if is_first else 1]
@@ -40,9 +42,9 @@ def _wrong_product(call: Local, pairs: Callable[[Tensor, Tensor, Tensor], Pairs]
     return (left @ right).sum_to_size(call.u.shape) if fits else None
 
 
-def _on_another_axis(evidence: Evidence) -> Iterator[Guess]:
+def _turn_axis(evidence: Evidence) -> Iterator[Guess]:
     """Run an operation along another axis."""
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         if at not in _ALONG_AN_AXIS:
             continue
         ndim = calls[0].inputs[0].ndim
@@ -68,7 +70,7 @@ HYPOTHESES = [
     local("factor missing", "lacks the {factor} of {at}()",
           lambda call: call.g if call.g.shape == call.u.shape else None, only=_PRODUCTS),
     Hypothesis("another axis", "takes axis {wrong}, where {at}() takes axis {right}",
-               _on_another_axis, Cost.OPERATION),
-    *(local(name, sentence, partial(_wrong_product, pairs=pairs), only=_PRODUCTS)
+               _turn_axis, Cost.OPERATION),
+    *(local(name, sentence, partial(_multiply_wrongly, pairs=pairs), only=_PRODUCTS)
       for name, sentence, pairs in _WRONG_PRODUCTS),
 ]  # fmt: skip

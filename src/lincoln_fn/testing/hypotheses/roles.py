@@ -10,7 +10,7 @@ _ROOTS = ("sqrt", "rsqrt", "pow")
 _REDUCTIONS = ("mean", "sum")
 
 
-def role(tape: Tape, call: Call) -> str:
+def name_role(tape: Tape, call: Call) -> str:
     """Return "mean" or "variance" for such a mean or sum, and the call's own name for all else."""
     if call.name in ("var", "std"):
         return "variance"

@@ -8,18 +8,18 @@ from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.operands import series
+from lincoln_fn.testing.hypotheses.operands import list_series
 from lincoln_fn.testing.tape import Tape
 
 # Each candidate takes two backward passes for each round.
 MOST_PASSES = 600
 
 
-def _passed_on(evidence: Evidence) -> Iterator[Guess]:
+def _pass_on(evidence: Evidence) -> Iterator[Guess]:
     passes = 0
     for tape in evidence.tapes[:1]:
         rounds = max(map(len, tape.sites.values()), default=0)
-        known = series(evidence, tape, rounds)
+        known = list_series(evidence, tape, rounds)
         for n, output in enumerate(known):
             for start in known[:n]:
                 count = len(output.tensors)
@@ -29,14 +29,12 @@ def _passed_on(evidence: Evidence) -> Iterator[Guess]:
                 passes += 2 * count
                 if passes > MOST_PASSES:
                     return
-                found = _skipped(tape, output.tensors, start.tensors)
+                found = _skip(tape, output.tensors, start.tensors)
                 if found is not None:
                     yield Guess([*found], {"output": output.words, "start": start.words})
 
 
-def _skipped(
-    tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]
-) -> list[Tensor] | None:
+def _skip(tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]) -> list[Tensor] | None:
     """Pass the gradient of each output on to its start, in place of what flows there."""
     sources: list[Tensor] = []
     more: list[Tensor] = []
@@ -56,7 +54,7 @@ HYPOTHESES = [
     Hypothesis(
         "derivative missing",
         "passes the gradient of {output} on to {start} unchanged: the derivative is missing",
-        _passed_on,
+        _pass_on,
         Cost.FITTED,
     )
 ]

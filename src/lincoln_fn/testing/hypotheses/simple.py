@@ -9,10 +9,16 @@ from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, alone, each
+from lincoln_fn.testing.hypotheses.hypothesis import (
+    Cost,
+    Guess,
+    Hypothesis,
+    change_each,
+    guess_alone,
+)
 
 
-def _swapped(evidence: Evidence) -> Iterator[Guess]:
+def _swap(evidence: Evidence) -> Iterator[Guess]:
     """Give two leaves the right gradients of each other."""
     names, right, given = evidence.sample.names, evidence.expected, evidence.given
     for i in range(len(names)):
@@ -23,32 +29,32 @@ def _swapped(evidence: Evidence) -> Iterator[Guess]:
                 yield Guess(found, {"first": names[j], "second": names[i]})
 
 
-def _other_leaf(evidence: Evidence) -> Iterator[Guess]:
+def _take_other_leaf(evidence: Evidence) -> Iterator[Guess]:
     """Give each leaf the right gradient of another."""
     names, right = evidence.sample.names, evidence.expected
     for i in range(len(names)):
         for j in range(len(names)):
             if i != j:
-                yield alone(evidence, i, right[j], other=names[j])
+                yield guess_alone(evidence, i, right[j], other=names[j])
 
 
-def _itself(evidence: Evidence) -> Iterator[Guess]:
+def _pass_g(evidence: Evidence) -> Iterator[Guess]:
     """Give each array of g's shape g itself."""
     for g in evidence.g:
         yield Guess([g if array.shape == g.shape else None for array in evidence.sample.arrays])
 
 
-def _partly_zero(evidence: Evidence) -> Iterator[Guess]:
+def _zero_partly(evidence: Evidence) -> Iterator[Guess]:
     """Keep the right gradient at some places; the others are zero."""
     for i, (given, right) in enumerate(evidence.pairs()):
         if given.shape == right.shape:
             is_zero = (given == 0) & (right != 0)
             if 0 < int(is_zero.sum()) < right.numel():
-                where = _described(is_zero)
-                yield alone(evidence, i, torch.where(is_zero, 0, right), where=where)
+                where = _describe(is_zero)
+                yield guess_alone(evidence, i, torch.where(is_zero, 0, right), where=where)
 
 
-def _described(is_zero: Tensor) -> str:
+def _describe(is_zero: Tensor) -> str:
     """Say where a gradient is zero: along one axis if that tells it, else how often."""
     for axis in range(is_zero.ndim):
         rows = is_zero.movedim(axis, 0).reshape(is_zero.shape[axis], -1)
@@ -58,26 +64,26 @@ def _described(is_zero: Tensor) -> str:
     return f"in {int(is_zero.sum())} of {is_zero.numel()} places"
 
 
-def _in_units(right: Tensor) -> Tensor:
+def _normalise(right: Tensor) -> Tensor:
     size: Tensor = torch.linalg.vector_norm(right)
     return right / size.clamp_min(1e-300)
 
 
 HYPOTHESES = [
-    Hypothesis("zero", "is zero", each(torch.zeros_like), Cost.WHOLE),
-    Hypothesis("sign", "has the wrong sign", each(torch.neg), Cost.WHOLE),
+    Hypothesis("zero", "is zero", change_each(torch.zeros_like), Cost.WHOLE),
+    Hypothesis("sign", "has the wrong sign", change_each(torch.neg), Cost.WHOLE),
     Hypothesis("leaves swapped",
-               "is the gradient of another leaf: {first} and {second} are swapped", _swapped,
+               "is the gradient of another leaf: {first} and {second} are swapped", _swap,
                Cost.WHOLE),
-    Hypothesis("another leaf", "is the gradient of {other}", _other_leaf, Cost.ANOTHER),
-    Hypothesis("absolute value", "is the absolute value of the right gradient", each(torch.abs),
-               Cost.ANOTHER),
+    Hypothesis("another leaf", "is the gradient of {other}", _take_other_leaf, Cost.ANOTHER),
+    Hypothesis("absolute value", "is the absolute value of the right gradient",
+               change_each(torch.abs), Cost.ANOTHER),
     Hypothesis("absolute value", "is minus the absolute value of the right gradient",
-               each(lambda right: -right.abs()), Cost.ANOTHER),
-    Hypothesis("normalised", "is divided by its norm", each(_in_units), Cost.ANOTHER),
-    Hypothesis("clipped", "is clipped to [-1, 1]", each(lambda right: right.clamp(-1, 1)),
+               change_each(lambda right: -right.abs()), Cost.ANOTHER),
+    Hypothesis("normalised", "is divided by its norm", change_each(_normalise), Cost.ANOTHER),
+    Hypothesis("clipped", "is clipped to [-1, 1]", change_each(lambda right: right.clamp(-1, 1)),
                Cost.ANOTHER),
-    Hypothesis("derivative missing", "is g itself: the layer's derivative is missing", _itself,
+    Hypothesis("derivative missing", "is g itself: the layer's derivative is missing", _pass_g,
                Cost.ANOTHER),
-    Hypothesis("partly zero", "is zero {where}, and right elsewhere", _partly_zero, Cost.FITTED),
+    Hypothesis("partly zero", "is zero {where}, and right elsewhere", _zero_partly, Cost.FITTED),
 ]  # fmt: skip

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.algebra import Axes, Use, subsets
-from lincoln_fn.testing.hypotheses.hypothesis import alone
+from lincoln_fn.testing.hypotheses.algebra import Axes, Use, list_subsets
+from lincoln_fn.testing.hypotheses.hypothesis import guess_alone
 from lincoln_fn.testing.tape import Tape
 
 # A look at v alone, which is quick.
@@ -24,13 +24,16 @@ Recognise: TypeAlias = Callable[[Tensor, Tensor, Axes], Tensor | None]
 MOST_TENSORS = 80
 
 
-def uses(may_be: MayBe, recognise: Recognise) -> Callable[[Evidence], list[Use]]:
+def find_uses(may_be: MayBe, recognise: Recognise) -> Callable[[Evidence], list[Use]]:
     """Make the search for a formula in forward, which is done once."""
 
     def found(evidence: Evidence) -> list[Use]:
         known = evidence.remembered.get(recognise)
         if known is None:
-            known = [*_search(evidence, may_be, recognise), *_whole(evidence, may_be, recognise)]
+            known = [
+                *_search(evidence, may_be, recognise),
+                *_search_whole(evidence, may_be, recognise),
+            ]
             evidence.remembered[recognise] = known
         return known
 
@@ -42,7 +45,7 @@ def _search(evidence: Evidence, may_be: MayBe, recognise: Recognise) -> Iterator
         made = [out for call in tape.calls for out in call.outputs]
         tensors = [*tape.arrays, *made][:MOST_TENSORS]
         for n, v in enumerate(tensors):
-            for axes in subsets(range(v.ndim)):
+            for axes in list_subsets(range(v.ndim)):
                 if not may_be(v.detach(), axes):
                     continue
                 for u in tensors[:n]:
@@ -53,33 +56,33 @@ def _search(evidence: Evidence, may_be: MayBe, recognise: Recognise) -> Iterator
                         continue
                     (d,) = tape.flow(tape.outputs, tape.cotangents, [v])
                     g = next((g for g in evidence.g if g.shape == v.shape), d)
-                    gradients = partial(_added, tape, u)
+                    gradients = partial(_add, tape, u)
                     yield Use(u.detach(), v.detach(), d, axes, scale, g, gradients)
                     break  # a later u, such as x - mean, is a step on the way
 
 
-def _added(tape: Tape, u: Tensor, error: Tensor) -> list[Tensor | None]:
+def _add(tape: Tape, u: Tensor, error: Tensor) -> list[Tensor | None]:
     return [*tape.gradients_with([u], [error])]
 
 
-def _whole(evidence: Evidence, may_be: MayBe, recognise: Recognise) -> Iterator[Use]:
+def _search_whole(evidence: Evidence, may_be: MayBe, recognise: Recognise) -> Iterator[Use]:
     """Recognise a forward that autograd cannot follow by its input and output."""
     if evidence.is_followed or len(evidence.y) != 1:
         return
     y, g = evidence.y[0], evidence.g[0]
-    for axes in subsets(range(y.ndim)):
+    for axes in list_subsets(range(y.ndim)):
         if may_be(y, axes):
             for i, u in enumerate(evidence.sample.arrays):
                 scale = recognise(u, y, axes) if u.shape == y.shape else None
                 if scale is not None:
-                    yield Use(u, y, g, axes, scale, g, partial(_alone, evidence, i))
+                    yield Use(u, y, g, axes, scale, g, partial(_add_alone, evidence, i))
 
 
-def _alone(evidence: Evidence, i: int, error: Tensor) -> list[Tensor | None]:
-    return alone(evidence, i, evidence.expected[i] + error).gradients
+def _add_alone(evidence: Evidence, i: int, error: Tensor) -> list[Tensor | None]:
+    return guess_alone(evidence, i, evidence.expected[i] + error).gradients
 
 
-def uses_of_gradient(
+def find_uses_of_gradient(
     recognise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor] | None],
 ) -> Callable[[Evidence], list[Use]]:
     """Make the search for a formula whose parts v, d and scale an array and its gradient show."""
@@ -89,12 +92,12 @@ def uses_of_gradient(
         for i, (u, right) in enumerate(zip(evidence.sample.arrays, evidence.expected, strict=True)):
             if parts := recognise(u, right):
                 v, d, scale = parts
-                known.append(Use(u, v, d, (1,), scale, d, partial(_alone, evidence, i)))
+                known.append(Use(u, v, d, (1,), scale, d, partial(_add_alone, evidence, i)))
         return known
 
     return found
 
 
-def same(a: Tensor, b: Tensor) -> bool:
+def are_same(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors have the same values, up to rounding."""
     return torch.allclose(a, b, rtol=1e-9, atol=1e-12)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses.local import Local, list_groups, local
 from lincoln_fn.testing.oracles import vjp
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -29,9 +29,9 @@ def axes(call: Call) -> int:
     return int(call.name[-2]) if has_windows and call.name[-2:] in ("1d", "2d", "3d") else 0
 
 
-def _overwritten(evidence: Evidence) -> Iterator[Guess]:
+def _overwrite(evidence: Evidence) -> Iterator[Guess]:
     """Assign the gradient of each window, where overlapping windows add up."""
-    for tape, calls, at in groups(evidence):
+    for tape, calls, at in list_groups(evidence):
         call, n = calls[0], axes(calls[0])
         if not n or len(calls) > 1 or call.tracked[0] != 0:
             continue
@@ -42,12 +42,12 @@ def _overwritten(evidence: Evidence) -> Iterator[Guess]:
                       [(p, c) for p in positions for c in channels],
                       [(p, c) for c in channels for p in positions]):  # fmt: skip
             if 0 < len(order) <= MOST_WINDOWS:
-                wrong = _assigned(call, g, order)
+                wrong = _assign(call, g, order)
                 error = wrong - call.vjp([g])[0]
                 yield Guess([*tape.gradients_with([call.inputs[0]], [error])], {"at": at})
 
 
-def _assigned(call: Call, g: Tensor, order: Sequence[tuple[tuple[int, ...], int | None]]) -> Tensor:
+def _assign(call: Call, g: Tensor, order: Sequence[tuple[tuple[int, ...], int | None]]) -> Tensor:
     """Assign the gradient of one window after the other."""
     wrong = torch.zeros_like(call.inputs[0])
     for position, channel in order:
@@ -58,37 +58,37 @@ def _assigned(call: Call, g: Tensor, order: Sequence[tuple[tuple[int, ...], int 
         channels = slice(channel, None if channel is None else channel + 1)
         place: tuple[Any, ...] = (..., channels, *position)  # Any: slices and numbers
         kept[place] = 1
-        wrong = torch.where(_covered(call, covers), call.vjp([g * kept])[0], wrong)
+        wrong = torch.where(_cover(call, covers), call.vjp([g * kept])[0], wrong)
     return wrong
 
 
-def _covered(call: Call, covers: Tensor) -> Tensor:
+def _cover(call: Call, covers: Tensor) -> Tensor:
     """Return which places of the input some windows cover."""
     if call.name in CONVOLUTIONS:
         return call.vjp([covers], list(map(torch.ones_like, call.inputs)))[0] != 0
     if call.name.startswith("avg"):
         return call.vjp([covers])[0] != 0
-    return averaged(call, covers) != 0
+    return take_averages(call, covers) != 0
 
 
-def averaged(call: Call, g: Tensor) -> Tensor:
+def take_averages(call: Call, g: Tensor) -> Tensor:
     """Compute the gradient of a maximum pooling's input as if it took averages."""
-    average = partial(getattr(functional, call.name.replace("max", "avg")), **pooling(call))
+    average = partial(getattr(functional, call.name.replace("max", "avg")), **read_pooling(call))
     return vjp(average, torch.ones_like(call.inputs[0]), g)
 
 
-def pooling(call: Call) -> dict[str, Any]:  # Any: numbers, or tuples of them
+def read_pooling(call: Call) -> dict[str, Any]:  # Any: numbers, or tuples of them
     """Return the options of a pooling."""
     args, kwargs = call.arguments()
     options = dict(zip(("kernel_size", "stride", "padding"), args[1:4], strict=False)) | kwargs
     return {k: options[k] for k in ("kernel_size", "stride", "padding") if options.get(k)}
 
 
-def _scattered(call: Local) -> Tensor:
+def _scatter(call: Local) -> Tensor:
     """Assign each gradient to the place of its maximum, where windows may share one."""
     n = axes(call.call)
     pool = getattr(functional, f"max_pool{n}d")
-    _, places = pool(call.u, **pooling(call.call), return_indices=True)
+    _, places = pool(call.u, **read_pooling(call.call), return_indices=True)
     spatial = len(call.u.shape) - n
     wrong = torch.zeros_like(call.u).flatten(spatial)
     return wrong.scatter(spatial, places.flatten(spatial), call.g.flatten(spatial)).view_as(call.u)
@@ -96,9 +96,9 @@ def _scattered(call: Local) -> Tensor:
 
 HYPOTHESES = [
     Hypothesis("overlap overwritten",
-               "is overwritten where windows of {at}() overlap: they must add up", _overwritten,
+               "is overwritten where windows of {at}() overlap: they must add up", _overwrite,
                Cost.OPERATION),
     local("overlap overwritten",
-          "is overwritten where windows of {at}() share a maximum: they must add up", _scattered,
+          "is overwritten where windows of {at}() share a maximum: they must add up", _scatter,
           only=POOLINGS),
 ]  # fmt: skip
