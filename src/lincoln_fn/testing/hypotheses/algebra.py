@@ -78,7 +78,7 @@ class Term:
     axes: Axes | None = None
     keepdim: bool = True
 
-    def value(self, use: Use) -> Tensor:
+    def evaluate(self, use: Use) -> Tensor:
         """Compute the term."""
         outer, inner = (
             reduce(mul, (factor.value(use) for factor in factors), torch.ones_like(use.d))
@@ -128,19 +128,19 @@ class Formula:
 
     def _guess(self, wrong: Variants, evidence: Evidence) -> Iterator[Guess]:
         for use in self.uses(evidence):
-            right = value(self.terms, use)
+            right = evaluate(self.terms, use)
             for terms in wrong(use):
                 try:
-                    guess = value(terms, use)
+                    guess = evaluate(terms, use)
                 except RuntimeError:  # a sum that lost its axes does not broadcast
                     continue
                 if guess.shape == use.u.shape and bool(guess.isfinite().all()):
                     yield Guess(use.gradients(guess - right))
 
 
-def value(terms: Terms, use: Use) -> Tensor:
+def evaluate(terms: Terms, use: Use) -> Tensor:
     """Compute a formula."""
-    return sum((term.value(use) for term in terms[1:]), terms[0].value(use))
+    return sum((term.evaluate(use) for term in terms[1:]), terms[0].evaluate(use))
 
 
 def list_subsets(of: Sequence[int], most: int | None = None) -> list[tuple[int, ...]]:

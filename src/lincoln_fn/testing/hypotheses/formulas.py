@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.hypotheses.algebra import Axes, Factor, Formula, Term, Use, value
+from lincoln_fn.testing.hypotheses.algebra import Axes, Factor, Formula, Term, Use, evaluate
 from lincoln_fn.testing.hypotheses.uses import are_same, find_uses, find_uses_of_gradient
 
 
@@ -78,7 +78,7 @@ X_HAT = Factor(
 
 def _multiply_late(use: Use) -> Tensor:
     ones = Use(use.u, use.v, use.g, use.axes, use.scale, use.g, use.gradients)
-    return use.d / use.g * value(NORM.terms, ones)
+    return use.d / use.g * evaluate(NORM.terms, ones)
 
 
 RSTD = Factor("1/std", lambda use: use.scale)
@@ -129,7 +129,7 @@ RMS_NORM = Formula(
     },
     further=(
         ("that of layer norm", "has the derivative of layer norm: it subtracts the mean of g",
-         lambda use: value(NORM.terms, use)),
+         lambda use: evaluate(NORM.terms, use)),
     ),
 )  # fmt: skip
 Y = Factor(

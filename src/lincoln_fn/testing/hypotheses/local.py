@@ -81,7 +81,9 @@ def local(
     sentence: str,
     wrong: Wrong,
     *,
+    # The names of torch's functions at which it may be made; () for all.
     only: Sequence[str] = (),
+    # Whether it may be made in several different calls at once.
     grouped: bool = False,
     cost: Cost = Cost.OPERATION,
 ) -> Hypothesis:
