@@ -68,7 +68,7 @@ Place: TypeAlias = tuple[int, str]
 
 @attrs.frozen(eq=False)
 class Term:
-    """sign * outer factors * sum or mean of (inner factors)."""
+    """sign * outer factors * sum or mean of (inner factors), or their product if `by` is ""."""
 
     name: str
     outer: Factors
@@ -254,52 +254,28 @@ def _mistake_sums(terms: Terms) -> Iterator[Mistake]:
         what = _name(terms, some) if len(some) == 1 else f"its {by}s"
         verb = "average" if by == "mean" else "sum"
         changes: list[tuple[str, str, Callable[[Term], Term]]] = [
-            ("not summed", f"does not {verb} in {what}", _drop_sum),
-            ("keepdim", f"lacks keepdim=True in {what}", _lose_axes),
+            ("not summed", f"does not {verb} in {what}", partial(attrs.evolve, by="")),
+            ("keepdim", f"lacks keepdim=True in {what}", partial(attrs.evolve, keepdim=False)),
             ("", f"has {what} twice as large as it should be", partial(_scale, 2.0)),
             ("", f"has {what} half as large as it should be", partial(_scale, 0.5)),
         ]
         if by == "mean":
-            yield from _mistake_counts(terms, some, what)
+            name, said, other = "1/N missing", f"lacks the factor 1/N of {what}", "sum"
+            corrected = f"divides {what} by N - 1, where forward divides by N"
+            yield "N - 1 for N", corrected, partial(_correct_count, terms, some)
         else:
-            changes.append(("averaged", f"averages in {what}, where it should sum", _average))
+            name, said, other = "averaged", f"averages in {what}, where it should sum", "mean"
+        changes.append((name, said, partial(attrs.evolve, by=other)))
         for name, said, change in changes:
             yield name, said, _give(_change(terms, some, change))
         said = f"{verb}s over the wrong axes in {what}"
         yield "wrong axes", said, partial(_turn_axes, terms, some)
 
 
-def _mistake_counts(terms: Terms, some: Iterable[int], what: str) -> Iterator[Mistake]:
-    """Divide means by nothing, or by one less."""
-    yield "1/N missing", f"lacks the factor 1/N of {what}", _give(_change(terms, some, _sum_up))
-    said = f"divides {what} by N - 1, where forward divides by N"
-    yield "N - 1 for N", said, partial(_correct_count, terms, some)
-
-
-def _sum_up(term: Term) -> Term:
-    return attrs.evolve(term, by="sum")
-
-
-def _average(term: Term) -> Term:
-    return attrs.evolve(term, by="mean")
-
-
-def _drop_sum(term: Term) -> Term:
-    return attrs.evolve(term, outer=(*term.outer, *term.inner), inner=(), by="")
-
-
-def _lose_axes(term: Term) -> Term:
-    return attrs.evolve(term, keepdim=False)
-
-
-def _turn(axes: Axes, term: Term) -> Term:
-    return attrs.evolve(term, axes=axes)
-
-
 def _turn_axes(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:
     for axes in list_subsets(range(use.v.ndim)):
         if axes != use.axes:
-            yield _change(terms, some, partial(_turn, axes))
+            yield _change(terms, some, partial(attrs.evolve, axes=axes))
 
 
 def _correct_count(terms: Terms, some: Iterable[int], use: Use) -> Iterator[Terms]:

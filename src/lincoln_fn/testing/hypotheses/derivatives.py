@@ -18,7 +18,7 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses import polynomials
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups, local
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups, local
 from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
@@ -136,9 +136,7 @@ def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
                     guess = wrong(Local(tape, call, 0, gs, right))
                     return [None if guess is None else torch.where(mask, guess, right[0])]
 
-                found = attempt(tape, calls, mistake)
-                if found is not None:
-                    yield Guess([*found], {"at": at, "part": part, "code": calls[0].code})
+                yield from guesses_if(tape, calls, mistake, part=part)
 
     sentence = f"{what} of {{at}}() in part {{part}} of its output"
     return Hypothesis(name, sentence, candidates, Cost.OPERATION)
@@ -244,8 +242,7 @@ def _take_branches(evidence: Evidence) -> Iterator[Guess]:
                     changed.append(every - du if part is None else every * part)
                 return changed
 
-            found = tape.gradients_if(calls, mistake)
-            yield Guess([*found], {"at": at, "how": how, "code": calls[0].code})
+            yield from guesses_if(tape, calls, mistake, how=how)
 
 
 def _leave_untransposed(call: Local) -> Tensor | None:

@@ -25,7 +25,14 @@ from lincoln_fn.testing.hypotheses.hypothesis import (
     change_each,
     guess_alone,
 )
-from lincoln_fn.testing.hypotheses.local import Local, describe, list_groups, local, make_table
+from lincoln_fn.testing.hypotheses.local import (
+    Local,
+    describe,
+    guesses_if,
+    list_groups,
+    local,
+    make_table,
+)
 from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
@@ -107,8 +114,7 @@ def _leave_undivided(evidence: Evidence) -> Iterator[Guess]:
         def undivided(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor]:
             return call.vjp([gs[0] * call.inputs[1].detach()])
 
-        found = tape.gradients_if(calls, undivided)
-        yield Guess([*found], {"at": at, "code": calls[0].code})
+        yield from guesses_if(tape, calls, undivided)
 
 
 _SQUARES = ("pow", "square")

@@ -127,6 +127,15 @@ def _try_mistake(
     return found if made else None
 
 
+def guesses_if(
+    tape: Tape, calls: Sequence[Call], mistake: Mistake, **words: object
+) -> Iterator[Guess]:
+    """Make the guess of a mistake at some calls, if it is possible there."""
+    found = attempt(tape, calls, mistake)
+    if found is not None:
+        yield Guess([*found], {"at": calls[0].name, "code": calls[0].code, **words})
+
+
 def attempt(tape: Tape, calls: Sequence[Call], mistake: Mistake) -> list[Tensor] | None:
     """Compute the gradients with a mistake at some calls; None if it is not possible there."""
     try:

@@ -14,8 +14,8 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT, is_function
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups
-from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups
+from lincoln_fn.testing.tape import Mistake, Tape
 
 # From a call, its g, and the tensor that is used, the gradient of its input.
 Way: TypeAlias = Callable[[Call, Tensor, Tensor], Tensor]
@@ -54,19 +54,16 @@ def _take_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
                 passes += len(calls)
                 if passes > MOST_PASSES:
                     return
-                found = _replace_factors(tape, calls, place, used)
                 said = {"wrong": another.words, "right": _describe(known, right)}
-                yield Guess([*found], {"at": at, "code": calls[0].code, **said})
+                yield from guesses_if(tape, calls, _replace_factors(calls, place, used), **said)
 
 
 def _fits(used: Tensor, right: object) -> bool:
     return isinstance(right, Tensor) and used.shape == right.shape
 
 
-def _replace_factors(
-    tape: Tape, calls: Sequence[Call], place: int, used: Sequence[Tensor]
-) -> list[Tensor]:
-    """Compute the gradients with other tensors in the place of one factor of products."""
+def _replace_factors(calls: Sequence[Call], place: int, used: Sequence[Tensor]) -> Mistake:
+    """Put other tensors in the place of one factor of products."""
     of = dict(zip(map(id, calls), used, strict=True))
 
     def mistake(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor | None]:
@@ -81,7 +78,7 @@ def _replace_factors(
             wrong[k] = product.sum_to_size(call.inputs[k].shape)
         return wrong
 
-    return tape.gradients_if(calls, mistake)
+    return mistake
 
 
 def _take_input(evidence: Evidence) -> Iterator[Guess]:
@@ -110,10 +107,7 @@ def _take_input(evidence: Evidence) -> Iterator[Guess]:
                 ) -> list[Tensor]:  # fmt: skip
                     return [way(call, gs[0], of[id(call)].detach())]
 
-                found = attempt(tape, calls, mistake)
-                if found is not None:
-                    said = {"at": at, "code": calls[0].code, "wrong": other.words, "what": what}
-                    yield Guess([*found], {**said})
+                yield from guesses_if(tape, calls, mistake, wrong=other.words, what=what)
 
 
 def _differentiate_at(call: Call, g: Tensor, value: Tensor) -> Tensor:
@@ -169,9 +163,7 @@ def _exchange(evidence: Evidence) -> Iterator[Guess]:
                 first, second = right
                 return [second.mT, first.mT] if transposed else [second, first]
 
-            found = attempt(tape, calls, swapped)
-            if found is not None:
-                yield Guess([*found], {"at": at, "code": calls[0].code})
+            yield from guesses_if(tape, calls, swapped)
 
 
 HYPOTHESES = [

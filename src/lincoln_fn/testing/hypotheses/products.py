@@ -12,7 +12,7 @@ from torch import Tensor
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, attempt, list_groups, local
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups, local
 
 Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 _PRODUCTS = ("matmul",)
@@ -59,11 +59,7 @@ def _turn_axis(evidence: Evidence) -> Iterator[Guess]:
                     leaves = [axis if m == n else leaf for m, leaf in enumerate(call.leaves)]
                     return attrs.evolve(call, leaves=leaves).vjp(gs)
 
-                found = attempt(tape, calls, moved)
-                if found is None:
-                    continue
-                said = {"at": at, "wrong": axis, "right": leaf % ndim, "code": calls[0].code}
-                yield Guess([*found], said)
+                yield from guesses_if(tape, calls, moved, wrong=axis, right=leaf % ndim)
 
 
 HYPOTHESES = [
