@@ -59,33 +59,14 @@ _PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "mean")
 
 @attrs.frozen(eq=False)
 class Whole:
-    """A layer whose y is a function of array i, number by number."""
+    """A layer whose y is a function of one array, number by number; as `Local` is of one call."""
 
-    evidence: Evidence
-    i: int
+    u: Tensor
+    v: Tensor
+    g: Tensor
     slope: Tensor
-
-    @property
-    def g(self) -> Tensor:
-        """The gradient of y."""
-        return self.evidence.g[0]
-
-    @property
-    def u(self) -> Tensor:
-        """The array."""
-        return self.evidence.sample.arrays[self.i]
-
-    @property
-    def v(self) -> Tensor:
-        """The output y."""
-        return self.evidence.y[0]
-
-    def at(self, u: Tensor) -> Tensor | None:
-        """Compute the gradient of the array as if its value were another."""
-        arrays = list(self.evidence.sample.arrays)
-        arrays[self.i] = u
-        found = self.evidence.gradients(arrays)
-        return found[self.i] if found else None
+    # Computes the gradient of the array as if its value were another.
+    at: Callable[[Tensor], Tensor | None]
 
 
 Function: TypeAlias = Local | Whole
@@ -98,16 +79,25 @@ def is_function(call: Local) -> bool:
     return one and call.u.shape == call.v.shape and call.call.name not in (*_SUMS, *_PRODUCTS)
 
 
-def whole(name: str, sentence: str, wrong: Wrong) -> Hypothesis:
+def of_layer(name: str, sentence: str, wrong: Wrong) -> Hypothesis:
     """Make the hypothesis of a mistake in the derivative of the whole layer."""
 
     def candidates(evidence: Evidence) -> Iterator[Guess]:
-        slopes = [evidence.derivative(i) for i in range(len(evidence.expected))]
-        yield Guess(
-            [None if d is None else wrong(Whole(evidence, i, d)) for i, d in enumerate(slopes)]
-        )
+        found: list[Tensor | None] = [None] * len(evidence.expected)
+        for i, u in enumerate(evidence.sample.arrays):
+            slope = evidence.derivative(i)
+            if slope is not None:
+                at = partial(_take_value, evidence, i)
+                found[i] = wrong(Whole(u, evidence.y[0], evidence.g[0], slope, at))
+        yield Guess(found)
 
     return Hypothesis(name, sentence, candidates, Cost.FORMULA)
+
+
+def _take_value(evidence: Evidence, i: int, u: Tensor) -> Tensor | None:
+    arrays = evidence.sample.arrays
+    found = evidence.gradients([*arrays[:i], u, *arrays[i + 1 :]])
+    return found[i] if found else None
 
 
 def of_call(name: str, sentence: str, wrong: Wrong, cost: Cost = Cost.OPERATION) -> Hypothesis:
@@ -288,11 +278,11 @@ MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
 )  # fmt: skip
 _MASKED = ("where", "masked_fill")
 HYPOTHESES = [
-    *(whole(name, said, wrong) for name, said, _, wrong in MISTAKES if said),
+    *(of_layer(name, said, wrong) for name, said, _, wrong in MISTAKES if said),
     *polynomials.HYPOTHESES,
-    whole("one minus", "is g (1 - dy/dx), where it should be g dy/dx",
+    of_layer("one minus", "is g (1 - dy/dx), where it should be g dy/dx",
           lambda of: of.g * (1 - of.slope)),
-    whole("added", "adds g and the derivative, where it should multiply",
+    of_layer("added", "adds g and the derivative, where it should multiply",
           lambda of: of.g + of.slope),
     *(of_call(name, said, wrong) for name, _, said, wrong in MISTAKES if said),
     local("mask missing", "has no mask in {at}()", _unmask, only=_MASKED),
