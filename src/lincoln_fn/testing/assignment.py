@@ -51,16 +51,7 @@ if __name__ == "__main__":
 
 @attrs.frozen
 class Options:
-    """The options of the command.
-
-    Args:
-        layer: the name of a layer's file, such as "softmax".
-        blank: the functions that are blanked; empty for all of the backward pass.
-        derivation: whether the derivation stays.
-        reference: code of the right layer, such as "lf.softmax(dim=1)"; "" for an example.
-        x: code of an example input; "" for an example.
-        seed: of the cases.
-    """
+    """The options of the command."""
 
     layer: str
     blank: tuple[str, ...] = ()
@@ -71,21 +62,7 @@ class Options:
 
 
 def files(options: Options) -> Mapping[str, str]:
-    """Write the files of an assignment.
-
-    Args:
-        options: those of the command.
-
-    Returns:
-        By path, the text of each file.
-
-    Raises:
-        LayerError: if there is no such layer or function.
-
-    Example:
-        >>> list(files(Options("tanh")))[:2]
-        ['assignment.py', 'student/tanh.py']
-    """
+    """Write the files of an assignment."""
     name = options.layer
     found = example(name)
     spec = find_spec(f"lincoln_fn.layers.{name}") if found else None
@@ -129,11 +106,7 @@ def _leaves(setup: str) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Args:
-        arguments: those of the command line; None for the program's own.
-    """
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m lincoln_fn.testing.assignment", description="Make an assignment of a layer."
     )
@@ -160,15 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(folder: Path, made: Mapping[str, str]) -> None:
-    """Write files into a folder.
-
-    Args:
-        folder: made if it does not exist.
-        made: by path, the text.
-
-    Raises:
-        LayerError: if one of them exists.
-    """
+    """Write files into a folder."""
     there = [path for path in made if (folder / path).exists()]
     if there:
         problem = f"expected a new folder, but there is {folder / there[0]}; choose another by --to"

@@ -21,16 +21,7 @@ NOT_LINEAR = Mistake("not linear in g", "is not linear in g: is g a factor of ev
 def blamed(
     at: Sample, key: Key, not_linear: str | None
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Judge a layer's gradients, and blame what is wrong on a part and on a mistake.
-
-    Args:
-        at: a sample of the layer.
-        key: points and directions are drawn from it.
-        not_linear: the name of a gradient that is not linear in g, or None.
-
-    Returns:
-        The findings, those of a wrong part first, and remarks.
-    """
+    """Judge a layer's gradients, and blame what is wrong on a part and on a mistake."""
     judgement = judge(at, key)
     kinks = {n: p for n, p in zip(at.names, judgement.left_out, strict=True) if p}
     # A kink of x shows in the gradients of the params, too.

@@ -32,21 +32,15 @@ _OPERATORS = {
 
 @attrs.frozen(eq=False, slots=False)
 class Call:
-    """One call of a function of torch.
-
-    Args:
-        function: the function.
-        leaves: its arguments, flat.
-        spec: their structure.
-        tracked: the positions in `leaves` of the tensors that depend on the arrays.
-        outputs: the floating tensors that it returned.
-        position: where in the code of forward it stands.
-    """
+    """One call of a function of torch."""
 
     function: Function
+    # Its arguments, flat, and their structure.
     leaves: list[Any]
     spec: Any  # Any: optree's
+    # The places in `leaves` of the tensors that depend on the arrays.
     tracked: list[int]
+    # The floating tensors that it returned.
     outputs: list[Tensor]
     position: Position
 

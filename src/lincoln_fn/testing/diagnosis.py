@@ -18,19 +18,7 @@ class ImpureError(GradientError):
 
 
 def close(given: Tensor, expected: Tensor) -> bool:
-    """Return whether two tensors have one shape and, up to the oracles' error, the same values.
-
-    Args:
-        given: a tensor.
-        expected: the tensor that sets the scale.
-
-    Returns:
-        True if the largest difference is within 1e-5 of the largest expected value.
-
-    Example:
-        >>> close(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.00001]))
-        True
-    """
+    """Return whether two tensors have one shape and, up to the oracles' error, the same values."""
     if given.shape != expected.shape:
         return False
     if given.numel() == 0:

@@ -10,21 +10,7 @@ from lincoln_fn.testing.report import Finding, Verdict
 
 
 def failure(part: Part, error: GradientError | LayerError) -> Finding:
-    """Make the finding of an error: of which function it is, and what it says.
-
-    Args:
-        part: the layer, and what it was given.
-        error: what its check raised.
-
-    Returns:
-        A finding named "refused" if the layer refuses what it is given, else "contract". It is
-        wrong, unless forward refuses: then nothing can be judged.
-
-    Example:
-        >>> error = GradientError("tanh(): predict differs from forward")
-        >>> failure(Part("", lf.tanh(), (), torch.zeros(1)), error).leaf
-        'predict'
-    """
+    """Make the finding of an error: of which function it is, and what it says."""
     refused = isinstance(error, LayerError)
     function = _refusing(part) if refused else _told(str(error), part.layer.name)
     name = "refused" if refused else "contract"

@@ -30,19 +30,7 @@ def check_other_functions(
     *,
     once: bool = False,
 ) -> None:
-    """Check predict, input_grad, grads and advance against forward and backward.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: an input.
-        results: the results of its forward and backward for them.
-        predict_is_forward: as in `check_layer`.
-        once: whether purity is not checked again.
-
-    Raises:
-        GradientError: naming the function that breaks the contract.
-    """
+    """Check predict, input_grad, grads and advance against forward and backward."""
     y, cache, g, dx, dparams = results
     before = [] if once else snapshot(params=params, x=x, g=g, cache=cache)
 
@@ -80,19 +68,7 @@ def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
 
 
 def close_trees(given: object, expected: object) -> bool:
-    """Return whether two trees have one structure and, up to the oracles' error, the same values.
-
-    Args:
-        given: a tree.
-        expected: the tree that sets the scale.
-
-    Returns:
-        True if `close` holds leaf by leaf.
-
-    Example:
-        >>> close_trees((torch.ones(1), None), (torch.ones(1), None))
-        True
-    """
+    """Return whether two trees have one structure and, up to rounding, the same values."""
     return tree.same_structure(given, expected) and all(
         close(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
     )

@@ -23,23 +23,9 @@ from lincoln_fn.testing.sample import Sample, sample
 def with_hidden_mistakes(
     report: Report, given: Sample, key: Key, predict_is_forward: bool | None
 ) -> Report:
-    """Judge a layer at perturbed params and x, and add what is wrong there to its report.
-
-    A mistake counts if it is one nearer to the given params and x, too: far from them a layer may
-    be outside of its domain.
-
-    Args:
-        report: of the layer at the given params and x, without a mistake.
-        given: the layer there.
-        key: the numbers are drawn from it.
-        predict_is_forward: as in `check_layer`.
-
-    Returns:
-        The report.
-
-    Raises:
-        GradientError: if another function is wrong there.
-    """
+    """Judge a layer at perturbed params and x, and add what is wrong there to its report."""
+    # A mistake counts if it is one nearer to the given params and x, too: far from them a layer may
+    # be outside of its domain.
     at = perturbed(given, key)
     report = attrs.evolve(report, remarks=(*report.remarks, *_unmoved(given, at or given)))
     if at is None:

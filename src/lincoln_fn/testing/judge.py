@@ -53,31 +53,18 @@ Gradients = list[Tensor] | None
 
 @attrs.frozen(eq=False)
 class Judgement:
-    """The verdict on each gradient.
-
-    Args:
-        verdicts: one for each gradient.
-        left_out: by gradient, the places on a kink.
-        evidence: where wrong gradients can be compared with right ones; None if none is wrong.
-        remarks: what the oracles could not do.
-    """
+    """The verdict on each gradient."""
 
     verdicts: list[Verdict]
+    # By gradient, the places on a kink.
     left_out: list[Places]
+    # None if no gradient is wrong.
     evidence: Evidence | None
     remarks: list[str]
 
 
 def judge(at: Sample, key: Key) -> Judgement:
-    """Judge the gradients of a sample.
-
-    Args:
-        at: the sample.
-        key: points and directions are drawn from it.
-
-    Returns:
-        The judgement.
-    """
+    """Judge the gradients of a sample."""
     close_by = _close_by(at, key)
     judgement = _judged(at, key, close_by)
     is_in_doubt = "wrong" in judgement.verdicts or not close_by
@@ -148,10 +135,8 @@ def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key)
 def _close_by(
     at: Sample, key: Key, distance: float = DISTANCE, *, pairs: int = PAIRS, inside: bool = False
 ) -> list[Sample]:
-    """Make samples at pairs of points on both sides of x and the params.
-
-    With `inside`, the numbers stay between the least and the largest of their array.
-    """
+    """Make samples at pairs of points on both sides of x and the params."""
+    # With `inside`, the numbers stay between the least and the largest of their array.
     found = []
     for n in range(pairs):
         draw = key.fold_in(50 + n)
@@ -188,10 +173,8 @@ def _signed(key: Key, array: Tensor) -> Tensor:
 
 
 def _is_generic(at: Sample, here: Gradients, around: list[Gradients], key: Key) -> bool:
-    """Return whether x itself is not on a kink: differences agree with autograd there.
-
-    They do so at the tip of |x|, too, but there the gradients close by are others.
-    """
+    """Return whether x itself is not on a kink: differences agree with autograd there."""
+    # They do so at the tip of |x|, too, but there the gradients close by are others.
     return here is not None and all(
         is_finite(auto)
         and by_differences(at, i, auto, key) == "right"

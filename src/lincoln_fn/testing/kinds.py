@@ -12,12 +12,7 @@ from lincoln_fn.layer import Arrays
 
 
 def not_a_tensor(arrays: Arrays) -> str:
-    """Tell of the first leaf that is no tensor; "" if all are.
-
-    Example:
-        >>> not_a_tensor({"dx": (torch.zeros(1), 0.5)})
-        'dx.1 has the type float, expected a tensor'
-    """
+    """Tell of the first leaf that is no tensor; "" if all are."""
     other = [i for i, leaf in enumerate(tree.leaves(arrays)) if not isinstance(leaf, Tensor)]
     if not other:
         return ""
@@ -29,12 +24,7 @@ def not_a_tensor(arrays: Arrays) -> str:
 
 
 def other_kind(expected: dict[str, Arrays], given: dict[str, Arrays]) -> str:
-    """Say which of two trees with the same leaves is of another kind, such as a list.
-
-    Example:
-        >>> other_kind({"dx": (torch.zeros(1),)}, {"dx": [torch.zeros(1)]})
-        'dx is a list, expected a tuple as x is'
-    """
+    """Say which of two trees with the same leaves is of another kind, such as a list."""
     path = next(key for key in given if not tree.same_structure(expected[key], given[key]))
     kinds = [type(trees[path]).__name__ for trees in (given, expected)]
     if kinds[0] == kinds[1]:

@@ -19,21 +19,7 @@ class Part(NamedTuple):
 
 
 def parts_at(net: Layer, params: Params, x: Arrays) -> list[Part]:
-    """List the parts of a network with what they are given, the innermost first.
-
-    Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
-
-    Returns:
-        The first use of each part, without the network itself.
-
-    Example:
-        >>> net = lf.serial(lf.tanh(), lf.serial(lf.relu()))
-        >>> [part.path for part in parts_at(net, ((), ((),)), torch.ones(1))]
-        ['1.0', '0', '1']
-    """
+    """List the parts of a network with what they are given, the innermost first."""
     layers = dict(paths(net))
     seen: dict[str, Part] = {}
 

@@ -22,27 +22,16 @@ SAME = 1e-6
 
 @attrs.frozen
 class Mistake:
-    """What is wrong with a gradient.
+    """What is wrong with a gradient."""
 
-    Args:
-        name: a few words; "" if no hypothesis explains it.
-        sentence: the end of a sentence that begins with the gradient's name.
-    """
-
+    # "" if no hypothesis explains it.
     name: str
+    # What follows the name of the gradient.
     sentence: str
 
 
 def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
-    """Find the hypotheses that explain wrong gradients.
-
-    Args:
-        evidence: of the layer.
-        wrong: the positions of the wrong gradients.
-
-    Returns:
-        A mistake for each of them.
-    """
+    """Find the hypotheses that explain wrong gradients."""
     # Right code on a kink is judged, too, and does not import the hypotheses.
     from lincoln_fn.testing.hypotheses import HYPOTHESES
 
@@ -107,19 +96,7 @@ def _same(given: Tensor, wrong: Tensor, tolerance: float, right: Tensor) -> bool
 
 
 def unnamed(given: Tensor, expected: Tensor) -> str:
-    """Say where a gradient is wrong, if nothing says why.
-
-    Args:
-        given: the wrong gradient.
-        expected: the right one.
-
-    Returns:
-        The end of a sentence that begins with the gradient's name.
-
-    Example:
-        >>> unnamed(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
-        'is wrong in 1 of 2 places, a term missing or wrong: 2 at [1], expected 3'
-    """
+    """Say where a gradient is wrong, if nothing says why."""
     if given.shape != expected.shape:
         return f"has shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
     place = worst_place(given, expected)
@@ -132,11 +109,6 @@ def unnamed(given: Tensor, expected: Tensor) -> str:
 
 
 def worst_place(given: Tensor, expected: Tensor) -> tuple[int, ...]:
-    """Return the place where two tensors of one shape differ most.
-
-    Example:
-        >>> worst_place(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
-        (1,)
-    """
+    """Return the place where two tensors of one shape differ most."""
     worst = (given - expected).abs().nan_to_num(torch.inf).argmax()
     return tuple(int(i) for i in torch.unravel_index(worst, given.shape))

@@ -26,19 +26,7 @@ Forward = Callable[[Sequence[Tensor]], Arrays]
 
 
 def inner(a: Arrays, b: Arrays) -> float:
-    """Compute the inner product of two trees of tensors.
-
-    Args:
-        a: a tree.
-        b: a tree of the same structure.
-
-    Returns:
-        The sum of the products of their elements.
-
-    Example:
-        >>> inner((torch.ones(2), torch.ones(1)), (torch.ones(2), 3 * torch.ones(1)))
-        5.0
-    """
+    """Compute the inner product of two trees of tensors."""
     pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
     return sum((p * q).sum().item() for p, q in pairs)
 
@@ -51,27 +39,9 @@ def slope_along(
     g: Arrays,
     step: float = EPSILON,
 ) -> float:
-    """Compute the derivative of s along a direction, by central differences.
-
-    The outputs are subtracted before they are multiplied by g, so that outputs that do not change
-    contribute no rounding error.
-
-    Args:
-        forward: of the arrays.
-        arrays: where the derivative is taken.
-        which: the array that changes.
-        direction: how it changes, of its shape.
-        g: the cotangent.
-        step: e, how far it changes.
-
-    Returns:
-        (s(a + e v) - s(a - e v)) / 2 e; nan where forward refuses these arrays.
-
-    Example:
-        >>> x = torch.tensor([3.0], dtype=torch.float64)
-        >>> round(slope_along(lambda a: a[0] ** 2, [x], 0, torch.ones(1), torch.ones(1)), 6)
-        6.0
-    """
+    """Compute the derivative of s along a direction, by central differences."""
+    # The outputs are subtracted before they are multiplied by g, so that outputs that do not change
+    # contribute no rounding error.
     moved = list(arrays)
     try:
         moved[which] = arrays[which] + step * direction
@@ -87,25 +57,7 @@ def slope_along(
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
 ) -> tuple[float, float]:
-    """Compute a derivative by the steps at which its value changes least.
-
-    Args:
-        forward: of the arrays.
-        arrays: where the derivative is taken.
-        which: the array that changes.
-        direction: how it changes, of its shape.
-        g: the cotangent.
-
-    Returns:
-        The derivative and its estimated error, the difference between two steps; nan and infinity
-        if no step gives a number.
-
-    Example:
-        >>> x = torch.tensor([1e-9], dtype=torch.float64)
-        >>> value, error = steady_slope(lambda a: a[0].sqrt(), [x], 0, x, torch.ones(1))
-        >>> round(value * 1e9, 3), error < value * 1e-6
-        (15811.388, True)
-    """
+    """Compute a derivative by the steps at which its value changes least."""
     best, last = (math.nan, math.inf), math.nan
     for exponent in (5, 6, 4, 7, 9):
         slope = slope_along(forward, arrays, which, direction, g, 10.0**-exponent)
@@ -119,22 +71,7 @@ def steady_slope(
 
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:
-    """Compute the whole gradient of s with respect to one array, element by element.
-
-    Args:
-        forward: of the arrays.
-        arrays: where the gradient is taken.
-        which: the array.
-        g: the cotangent.
-
-    Returns:
-        The gradient, of the array's shape.
-
-    Example:
-        >>> x = torch.tensor([1.0, 2.0], dtype=torch.float64)
-        >>> full_gradient(lambda a: a[0] ** 2, [x], 0, torch.ones(2)).round()
-        tensor([2., 4.], dtype=torch.float64)
-    """
+    """Compute the whole gradient of s with respect to one array, element by element."""
     scale = scales(arrays[which]).flatten()
     slopes = []
     for i in range(scale.numel()):
@@ -146,40 +83,22 @@ def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arr
 
 
 def scales(array: Tensor) -> Tensor:
-    """Return by how much each place may change: its size, or the array's typical size for a zero.
-
-    Args:
-        array: any floating tensor.
-
-    Returns:
-        Positive numbers, of its shape.
-
-    Example:
-        >>> scales(torch.tensor([3.0, 0.0, -4.0]))
-        tensor([3.0000, 3.5355, 4.0000])
-    """
+    """Return by how much each place may change: its size, or the typical one for a zero."""
     size = array.abs()
     known = size[size > 0]
     typical = known.square().mean().sqrt() if known.numel() else size.new_ones(())
     return torch.where(size > 0, size, typical)
 
 
+def vjp(function: Callable[[Tensor], Tensor], u: Tensor, g: Tensor) -> Tensor:
+    """Compute the gradient of u from that of a function of it, by autograd."""
+    with torch.enable_grad():
+        u = u.detach().clone().requires_grad_()
+        return torch.autograd.grad(function(u), u, g, materialize_grads=True)[0]
+
+
 def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
-    """Compute the gradients of s by torch's autograd of the same forward.
-
-    Args:
-        forward: of the arrays, made of torch operations.
-        arrays: where the gradients are taken.
-        g: the cotangent.
-
-    Returns:
-        One gradient per array, zero where s does not depend on it; None if autograd cannot follow
-        the forward, for instance through numpy.
-
-    Example:
-        >>> by_autograd(lambda a: a[0] ** 2, [torch.tensor([3.0])], torch.ones(1))
-        [tensor([6.])]
-    """
+    """Compute the gradients of s by torch's autograd of the same forward."""
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:

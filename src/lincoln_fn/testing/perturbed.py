@@ -27,20 +27,7 @@ STEPS = 1.0, CLOSER, -CLOSER
 
 
 def perturbed(at: Sample, key: Key) -> Sample | None:
-    """Run a layer at perturbed params and x, states included, for the same g.
-
-    Args:
-        at: the layer at the given params and x.
-        key: the numbers are drawn from it.
-
-    Returns:
-        The sample; None if nothing can change.
-
-    Example:
-        >>> at = sample(lf.tanh(), (), torch.zeros(3), torch.ones(3))
-        >>> bool((perturbed(at, lf.Key(0)).x > 0).all())
-        True
-    """
+    """Run a layer at perturbed params and x, states included, for the same g."""
     given = leaves_of(at)
     movable = [i for i, leaf in enumerate(given) if is_movable(leaf)]
     if not movable:

@@ -14,16 +14,7 @@ from lincoln_fn.testing.sample import Sample, random_like
 
 
 def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
-    """Compare gradients with differences along random directions, and with autograd.
-
-    Args:
-        at: the sample.
-        key: directions are drawn from it.
-        directions: how many for each gradient.
-
-    Returns:
-        False where anything differs, which may be the oracles' fault.
-    """
+    """Compare gradients with differences along random directions, and with autograd."""
     if not all(bool(torch.isfinite(gradient).all()) for gradient in at.given):
         return False
     if any(g.shape != a.shape for g, a in zip(at.given, at.arrays, strict=True)):
@@ -44,15 +35,7 @@ def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
 
 
 def first_not_linear(at: Sample, key: Key) -> str | None:
-    """Find a gradient that is not linear in g.
-
-    Args:
-        at: the sample.
-        key: a second g is drawn from it.
-
-    Returns:
-        Its name, or None.
-    """
+    """Find a gradient that is not linear in g."""
     other = random_like(at.y, key)
     mixed: Arrays = tree.map(lambda a, b: 2 * a - 3 * b, at.g, other)
     results = [at.given]

@@ -28,18 +28,10 @@ _NAMED = {"float": torch.float32, "bfloat16": torch.bfloat16, "half": torch.floa
 
 
 class Doubled(TorchFunctionMode):
-    """While it is active, what would be of lower precision is of float64.
+    """While it is active, what would be of lower precision is of float64."""
 
-    It is torch's default, too, which is put back at the end. `inside` makes a layer whose functions
-    run so.
-
-    Example:
-        >>> with Doubled() as doubled:
-        ...     torch.zeros(2).dtype, torch.ones(1, dtype=torch.float64).bfloat16().dtype
-        (torch.float64, torch.float64)
-        >>> doubled.remarks()[0]
-        'zeros() makes float32: checked in float64'
-    """
+    # It is torch's default, too, which is put back at the end. `inside` makes a layer whose
+    # functions run so.
 
     def __init__(self) -> None:
         super().__init__()

@@ -117,12 +117,7 @@ def _cells(finding: Finding) -> tuple[str, ...]:
 
 
 def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:
-    """Say at which places a function has a kink.
-
-    Example:
-        >>> kink_remark("dx", ((1,), (3,)))
-        'x lies on a kink at [1], [3]'
-    """
+    """Say at which places a function has a kink."""
     listed = ", ".join(str(list(place)) for place in places[:LISTED])
     more = f" and {len(places) - LISTED} more places" if len(places) > LISTED else ""
     return f"{leaf.removeprefix('d')} lies on a kink at {listed}{more}"

@@ -39,21 +39,7 @@ class Options:
 
 
 def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
-    """Check a layer.
-
-    Args:
-        layer: the layer.
-        params: its parameters, in float64.
-        x: its input, in float64.
-        options: those of `check_layer`.
-
-    Returns:
-        The report.
-
-    Raises:
-        GradientError: at the first mistake, unless `options.all`.
-        LayerError: as the layer does, unless `options.all`.
-    """
+    """Check a layer."""
     try:
         report = _checked(layer, params, x, options)
     except OverflowError as error:

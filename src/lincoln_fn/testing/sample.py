@@ -21,22 +21,7 @@ Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
 
 @attrs.frozen(eq=False)
 class Sample:
-    """A layer's forward and backward at one point.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input.
-        y: the output of `forward`.
-        cache: the cache of `forward`.
-        g: the cotangent given to `backward`.
-        dx: what `backward` returned.
-        dparams: what `backward` returned beside dx.
-        names: the gradients' paths, such as "dparams.weight" and "dx".
-        arrays: the floating leaves of params and x, in the order of the names.
-        given: the gradients by them.
-        rebuild: makes (params, x) of other arrays.
-    """
+    """A layer's forward and backward at one point."""
 
     layer: Layer
     params: Params
@@ -61,25 +46,7 @@ class Sample:
 
 
 def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
-    """Run a layer's forward and backward.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input.
-        g: the cotangent, or the key that it is drawn from.
-
-    Returns:
-        The sample.
-
-    Raises:
-        GradientError: if a function raises, or the gradients do not mirror params and x.
-        LayerError: as the layer does.
-
-    Example:
-        >>> sample(lf.tanh(), (), torch.zeros(1), torch.ones(1)).given
-        [tensor([1.])]
-    """
+    """Run a layer's forward and backward."""
     y, cache = run_forward(layer, params, x)
     cotangent = random_like(y, g) if isinstance(g, Key) else g
     return sample_of(
@@ -95,22 +62,7 @@ def sample_of(
     g: Arrays,
     gradients: tuple[Arrays, Params],
 ) -> Sample:
-    """Make the sample of a forward and a backward that have run.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input.
-        outputs: (y, cache).
-        g: the cotangent.
-        gradients: (dx, dparams).
-
-    Returns:
-        The sample.
-
-    Raises:
-        GradientError: if the gradients do not mirror params and x.
-    """
+    """Make the sample of a forward and a backward that have run."""
     dx, dparams = gradients
     names, arrays, rebuild = floating(params, x)
     given = mirrored(layer.name, names, (params, x), (dparams, dx))
@@ -165,12 +117,7 @@ def floating_leaves(arrays: Arrays) -> list[Tensor]:
 
 
 def random_like(arrays: T, key: Key) -> T:
-    """Draw a cotangent for an output, with different numbers for each of its tensors.
-
-    Example:
-        >>> random_like((torch.zeros(2), None), lf.Key(0))[0].shape
-        torch.Size([2])
-    """
+    """Draw a cotangent for an output, with different numbers for each of its tensors."""
     count = iter(range(len(tree.leaves(arrays))))
 
     def drawn(leaf: Tensor) -> Tensor:
@@ -180,12 +127,7 @@ def random_like(arrays: T, key: Key) -> T:
 
 
 def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
-    """List the tensors to differentiate by, with names, and a function that replaces them.
-
-    Example:
-        >>> floating((), (torch.zeros(2), torch.tensor([1])))[0]
-        ['dx.0']
-    """
+    """List the tensors to differentiate by, with names, and a function that replaces them."""
     both = {"dparams": params, "dx": x}
     leaves = tree.leaves(both)
     names = [
@@ -205,12 +147,7 @@ def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuil
 def mirrored(
     name: str, names: list[str], of: tuple[Params, Arrays], given: tuple[Params, Arrays]
 ) -> list[Tensor]:
-    """List the gradients in the order of `names`, or say why they do not mirror x and params.
-
-    Example:
-        >>> mirrored("mine()", ["dx"], ((), torch.zeros(1)), ((), torch.ones(1)))
-        [tensor([1.])]
-    """
+    """List the gradients in the order of `names`, or say why they do not mirror x and params."""
     # An input that is not floating has no gradient: dx has None there.
     expected = tree.map(
         lambda leaf: leaf if leaf.is_floating_point() else None, {"dparams": of[0], "dx": of[1]}

@@ -13,21 +13,7 @@ def html_table(
     rows: Sequence[Sequence[str]],
     remarks: Sequence[str],
 ) -> str:
-    """Write a table with a title and remarks, without its empty columns.
-
-    Args:
-        title: what it is about, and the verdict.
-        heads: of the columns.
-        rows: the cells.
-        remarks: what stands below.
-
-    Returns:
-        HTML without colours, which reads on a light and a dark page.
-
-    Example:
-        >>> html_table(("tanh()", "right"), ("leaf", "mistake"), [("dx", "")], []).count("<th ")
-        1
-    """
+    """Write a table with a title and remarks, without its empty columns."""
     shown = [n for n in range(len(heads)) if any(row[n] for row in rows)]
     head = _row("th", [heads[n] for n in shown])
     body = "".join(_row("td", [row[n] for n in shown]) for row in rows)

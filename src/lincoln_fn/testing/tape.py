@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from typing import Any, TypeAlias
 
 import optree
@@ -22,30 +23,15 @@ from lincoln_fn.layer import Arrays
 from lincoln_fn.testing.call import Call, Function, Position, floats
 from lincoln_fn.testing.oracles import Forward
 
-# For one call and the gradient of its outputs, the wrong gradient of each input; None where right.
-Mistake: TypeAlias = Callable[[Call, list[Tensor]], list[Tensor | None]]
-
+# For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
+# inputs; None where they are right.
+Mistake: TypeAlias = Callable[[Call, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
 _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
 
 class Tape(TorchFunctionMode):
-    """A recording of a forward.
-
-    Args:
-        forward: of the arrays.
-        arrays: its inputs.
-        g: the cotangent of its output.
-        expansions: by function, another in its place whose own calls are recorded.
-        constants: the positions of calls whose results count as constants.
-
-    Example:
-        >>> tape = Tape(lambda arrays: arrays[0].tanh(), [torch.ones(1)], torch.ones(1))
-        >>> [call.name for call in tape.calls]
-        ['tanh']
-        >>> tape.gradients_if(tape.calls, lambda call, gs: gs)
-        [tensor([1.])]
-    """
+    """A recording of a forward."""
 
     def __init__(
         self,
@@ -59,14 +45,15 @@ class Tape(TorchFunctionMode):
         self.constants = constants
         self.expansions = expansions or {}
         self.calls: list[Call] = []
+        self._known: dict[int, list[Tensor]] = {}
         with torch.enable_grad():
             self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
             with self:
-                y = forward(self.arrays)
-        pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
+                y = tree.leaves(forward(self.arrays))
         # The output may be an input, or not depend on any.
-        outputs = [(leaf, c) for leaf, c in pairs if leaf.requires_grad]
-        self.outputs, self.cotangents = [y for y, _ in outputs], [c for _, c in outputs]
+        self.depends_on_arrays = [leaf.requires_grad for leaf in y]
+        self.outputs = [leaf for leaf in y if leaf.requires_grad]
+        self.cotangents = self.cotangents_of(g)
 
     @cached_property
     def sites(self) -> dict[Position, list[Call]]:
@@ -107,27 +94,56 @@ class Tape(TorchFunctionMode):
                 self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
         return result
 
+    def cotangents_of(self, g: Arrays) -> list[Tensor]:
+        """List the parts of g for the outputs."""
+        return [*compress(tree.leaves(g), self.depends_on_arrays)]
+
+    def gradients_for(self, g: Arrays) -> list[Tensor]:
+        """Compute the right gradients of the arrays for another g."""
+        return self.flow(self.outputs, self.cotangents_of(g), self.arrays)
+
+    @cached_property
+    def right(self) -> list[Tensor]:
+        """The right gradients of the arrays."""
+        return self.flow(self.outputs, self.cotangents, self.arrays)
+
+    @cached_property
+    def _arrived(self) -> dict[int, Tensor]:
+        outputs = [out for call in self.calls for out in call.outputs]
+        found = self.flow(self.outputs, self.cotangents, outputs)
+        return dict(zip(map(id, outputs), found, strict=True))
+
+    def arrived(self, call: Call) -> list[Tensor]:
+        """Return the right gradients of a call's outputs."""
+        return [self._arrived[id(out)] for out in call.outputs]
+
+    def _passed(self, call: Call) -> list[Tensor]:
+        """Return the right gradients of a call's inputs."""
+        if id(call) not in self._known:
+            self._known[id(call)] = call.vjp(self.arrived(call))
+        return self._known[id(call)]
+
+    def gradients_with(self, sources: list[Tensor], more: list[Tensor]) -> list[Tensor]:
+        """Compute the gradients of the arrays with something added to those of some tensors."""
+        added = self.flow(sources, more, self.arrays)
+        return [right + extra for right, extra in zip(self.right, added, strict=True)]
+
     def gradients_if(self, calls: Sequence[Call], mistake: Mistake) -> list[Tensor]:
-        """Compute the gradients of all arrays if these calls had another derivative.
-
-        The calls are in the order in which they were made.
-
-        Args:
-            calls: some of the recorded ones.
-            mistake: (call, gradients of its outputs) -> wrong gradients of its inputs.
-
-        Returns:
-            One gradient per array.
-        """
-        sources, cotangents = list(self.outputs), list(self.cotangents)
+        """Compute the gradients of the arrays if these calls, in their order, had a mistake."""
+        sources: list[Tensor] = []
+        more: list[Tensor] = []
         for call in reversed(calls):
-            gs = self.flow(sources, cotangents, call.outputs)
-            right = call.vjp(gs)
-            for u, wrong, du in zip(call.inputs, mistake(call, gs), right, strict=True):
+            gs, right = self.arrived(call), self._passed(call)
+            # A backward pass is linear: only what the mistakes add flows again.
+            added = self.flow(sources, more, call.outputs)
+            if any(bool(extra.any()) for extra in added):
+                gs = [g + extra for g, extra in zip(gs, added, strict=True)]
+                right = call.vjp(gs)
+            for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
                 if wrong is not None:
                     sources.append(u)
-                    cotangents.append(wrong - du)
-        return self.flow(sources, cotangents, self.arrays)
+                    more.append(wrong - du)
+        return self.gradients_with(sources, more) if sources else self.right
 
     def depends(self, on: Call, call: Call) -> bool:
         """Return whether a call's inputs depend on the outputs of another."""
@@ -144,34 +160,32 @@ class Tape(TorchFunctionMode):
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Compute the gradient of some tensors from that of others."""
-        return list(
-            torch.autograd.grad(
-                sources, list(to), cotangents, retain_graph=True, materialize_grads=True
-            )
+        """Compute the gradients of some tensors from those of others."""
+        if not (sources and to):
+            return [torch.zeros_like(leaf) for leaf in to]
+        found = torch.autograd.grad(
+            sources, list(to), cotangents, retain_graph=True, materialize_grads=True
         )
+        return list(found)
+
+
+def without_path(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    """Treat a call as a constant."""
+    return [torch.zeros_like(du) for du in right]
 
 
 def recorded(
     forward: Forward, arrays: Sequence[Tensor], g: Arrays, expansions: dict[Function, Function]
 ) -> Tape:
-    """Record a forward, with the largest values that it subtracts for safety as constants.
-
-    Softmax subtracts its largest score, which changes no value. A backward by the formula knows
-    nothing of it.
-    """
+    """Record a forward, with the largest values that it subtracts for safety as constants."""
+    # Softmax subtracts its largest score, which changes no value. A backward by the formula knows
+    # nothing of it.
     tape = Tape(forward, arrays, g, expansions)
-    right = tape.flow(tape.outputs, tape.cotangents, tape.arrays)
     neutral = set()
     for call in tape.calls:
         if call.name in ("max", "amax", "min", "amin"):
-            without = tape.gradients_if(
-                [call], lambda call, gs: [torch.zeros_like(u) for u in call.inputs]
-            )
-            if all(
-                torch.allclose(a, b, rtol=1e-9, atol=1e-12)
-                for a, b in zip(without, right, strict=True)
-            ):
+            pairs = zip(tape.gradients_if([call], without_path), tape.right, strict=True)
+            if all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs):
                 neutral.add(call.position)
     return Tape(forward, arrays, g, expansions, neutral) if neutral else tape
 

@@ -23,12 +23,7 @@ LARGEST_FULL_GRADIENT = 3000
 
 
 def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
-    """Return whether two gradients are finite and equal, within 1e-5 of the largest value.
-
-    Example:
-        >>> agree(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
-        False
-    """
+    """Return whether two gradients are finite and equal, within 1e-5 of the largest value."""
     if given.shape != expected.shape:
         return False
     if not given.numel():
@@ -38,17 +33,7 @@ def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
 
 
 def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
-    """Compare a gradient with differences along a random direction.
-
-    Args:
-        at: the point.
-        i: which array the gradient is by.
-        gradient: the one to judge, of the array's shape.
-        key: the direction is drawn from it.
-
-    Returns:
-        "blind" if the differences change with the step: there is a kink near, or too few digits.
-    """
+    """Compare a gradient with differences along a random direction."""
     array = at.arrays[i]
     draw = keys.normal(key.near(array), tuple(array.shape), dtype=array.dtype)
     direction = draw * scales(array)
@@ -69,17 +54,7 @@ def floor(at: Sample) -> float:
 
 
 def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vote:
-    """Judge one submitted gradient at one point.
-
-    Args:
-        at: the point.
-        i: which gradient.
-        automatic: autograd's gradients there; None if there are none.
-        key: directions are drawn from it.
-
-    Returns:
-        The vote.
-    """
+    """Judge one submitted gradient at one point."""
     given = at.given[i]
     if given.shape != at.arrays[i].shape:
         return "wrong"
@@ -123,16 +98,7 @@ def detaches(at: Sample) -> bool:
 
 
 def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:
-    """Compute the right gradients at a point: autograd's, unless differences contradict it.
-
-    Args:
-        at: the point.
-        automatic: autograd's gradients there, or None.
-        key: directions are drawn from it.
-
-    Returns:
-        One gradient for each array.
-    """
+    """Compute the right gradients at a point: autograd's, unless differences contradict it."""
     found = []
     for i, array in enumerate(at.arrays):
         auto = automatic[i] if automatic else None
@@ -151,16 +117,7 @@ def autograd_at(at: Sample) -> list[Tensor] | None:
 
 
 def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]:
-    """Compute the slopes below and above one place.
-
-    Args:
-        at: the point.
-        i: which array.
-        place: in it.
-
-    Returns:
-        The two slopes; they differ at a kink.
-    """
+    """Compute the slopes below and above one place."""
     array = at.arrays[i]
     step = 1e-6 * float(scales(array)[place])
 

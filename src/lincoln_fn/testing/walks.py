@@ -29,16 +29,7 @@ _RECORDED: Final = (
 
 
 def check_walks(at: Sample) -> None:
-    """Check a composition in the walk of a training step, and in that of recorded cotangents.
-
-    Args:
-        at: a sample of a layer. A single layer is walked through by its own functions, so there is
-            nothing to check.
-
-    Raises:
-        GradientError: naming the walk that raises an error, or gives another number than
-            `backward`.
-    """
+    """Check a composition in the walk of a training step, and in that of recorded cotangents."""
     layer, params, cache, g = at.layer, at.params, at.cache, at.g
     if layer.composition is None:
         return

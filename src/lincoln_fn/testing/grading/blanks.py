@@ -16,22 +16,9 @@ _PASS = ("backward", "input_grad", "grads", "back", "gather")
 
 
 def backward_pass(source: str) -> tuple[str, ...]:
-    r"""List the functions of a file that make up its backward pass.
-
-    They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
-    private helpers that only these use. Checks of arguments are not among them.
-
-    Args:
-        source: of a layer's file.
-
-    Returns:
-        The names, in the order of the file.
-
-    Example:
-        >>> backward_pass("def forward(): half()\ndef backward(): _twice()\n"
-        ...               "def half(): 0\ndef _twice(): 0")
-        ('backward', '_twice')
-    """
+    """List the functions of a file that make up its backward pass."""
+    # They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
+    # private helpers that only these use. Checks of arguments are not among them.
     module = ast.parse(source)
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     imported = tuple(
@@ -63,27 +50,7 @@ def backward_pass(source: str) -> tuple[str, ...]:
 def blanked(
     source: str, functions: Collection[str], *, derivation: bool = True, solution: bool = False
 ) -> str:
-    r"""Blank the bodies of functions; their signatures stay.
-
-    Args:
-        source: of a layer's file.
-        functions: their names.
-        derivation: whether the derivation in the file's docstring stays, and the formulas in those
-            of the functions.
-        solution: whether the bodies stay, between nbgrader's marks of a solution.
-
-    Returns:
-        The source. A name that is imported becomes a function of this file.
-
-    Raises:
-        LayerError: if there is no such function.
-
-    Example:
-        >>> print(blanked("def backward(params, y, g):\n    return g", ["backward"]))
-        def backward(params, y, g):
-            # YOUR CODE HERE
-            raise NotImplementedError()
-    """
+    """Blank the bodies of functions; their signatures stay."""
     source = _without_imports(source, functions)
     module = ast.parse(source)
     nodes = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}

@@ -25,22 +25,7 @@ def examined(
     case: tuple[Params, Arrays],
     ran: Callable[[], object],
 ) -> Report:
-    """Check a submission for one case.
-
-    Args:
-        submission: as `grade` takes it.
-        reference: the right layer.
-        case: (params, x).
-        ran: is called when the submission has been loaded and has run once.
-
-    Returns:
-        The report. Where forward is not that of the reference, it has a finding of "y", and the
-        gradients are held against the reference.
-
-    Raises:
-        LayerError: if the submission is no layer.
-        Exception: whatever the submission raises while it is loaded.
-    """
+    """Check a submission for one case."""
     params, x = doubled(case)
     loaded = load(submission)
     if isinstance(loaded, Layer):

@@ -57,12 +57,7 @@ EXAMPLES: Final = {
 
 
 def example(layer: str) -> tuple[str, str] | None:
-    """Return the code of a layer and of an example input; None if there is no such file.
-
-    Example:
-        >>> example("tanh"), example("tan")
-        (('tanh()', 'torch.zeros(5, 3)'), None)
-    """
+    """Return the code of a layer and of an example input; None if there is no such file."""
     if not layer.isidentifier() or find_spec(f"lincoln_fn.layers.{layer}") is None:
         return None
     return EXAMPLES.get(layer, (f"{layer}()", "torch.zeros(5, 3)"))

@@ -38,20 +38,7 @@ def otter_results(grade: Grade) -> str:
 
 
 def otter_test_file(name: str, setup: str, leaves: Collection[str]) -> str:
-    """Write a test file of otter-grader, in its format of functions that raise.
-
-    Args:
-        name: of the question, and of the file without ".py".
-        setup: code that defines `reference` and `cases`.
-        leaves: the gradients; each is a test case of one point.
-
-    Returns:
-        The code.
-
-    Example:
-        >>> print(otter_test_file("tanh", "", ["dx"]).splitlines()[-1])
-            graded(env).check("dx")
-    """
+    """Write a test file of otter-grader, in its format of functions that raise."""
     tests = "".join(
         f'\n\n@test_case(name="{leaf}", points=1)\n'
         f"def test_{leaf.replace('.', '_')}(env):\n"

@@ -34,14 +34,7 @@ PATIENCE = 20
 
 @attrs.frozen
 class Ran(Generic[T]):
-    """How a function ran.
-
-    Args:
-        result: what it returned; None if there is a problem.
-        problem: why there is no result; "" if there is one.
-        output: the beginning of what it printed.
-        printed: how many characters it printed.
-    """
+    """How a function ran."""
 
     result: T | None = None
     problem: str = ""
@@ -67,20 +60,7 @@ class _Printed(io.TextIOBase):
 
 # Any: of the function.
 def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: float) -> Ran[T]:
-    """Run a function in a process of its own.
-
-    Args:
-        function: a function of a module. Its last argument is a function that it calls when what
-            the limit is for has ended. What follows may take 20 times as long.
-        arguments: the others.
-        limit: in seconds.
-
-    Returns:
-        Its result, or the problem: it raised, ended the process, or did not end.
-
-    Raises:
-        LayerError: if a new process does not start, or cannot be given the arguments.
-    """
+    """Run a function in a process of its own."""
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:

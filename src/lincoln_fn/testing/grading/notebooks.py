@@ -18,18 +18,7 @@ TIME_LIMIT: Final = 5
 def nbgrader_notebook(
     name: str, source: str, blanks: Collection[str], setup: str, leaves: Collection[str]
 ) -> str:
-    """Write nbgrader's notebook of an assignment: the teacher's, from which it makes the student's.
-
-    Args:
-        name: of the layer.
-        source: its file, with each blank between the marks of a solution.
-        blanks: the blanked functions.
-        setup: code that defines `reference` and `cases`.
-        leaves: the gradients; each is a test cell of one point.
-
-    Returns:
-        The notebook, as JSON.
-    """
+    """Write the teacher's notebook of an assignment, from which nbgrader makes the student's."""
     cells = [
         _solution(code, function) if function else _code(code)
         for code, function in _pieces(source, blanks)
@@ -45,16 +34,7 @@ def nbgrader_notebook(
 
 
 def otter_notebook(name: str, source: str, blanks: Collection[str]) -> str:
-    """Write the notebook that students are given with otter-grader's tests.
-
-    Args:
-        name: of the layer, and of the file of its tests.
-        source: its file, with the blanks.
-        blanks: the blanked functions.
-
-    Returns:
-        The notebook, as JSON.
-    """
+    """Write the notebook that students are given with otter-grader's tests."""
     start = _code('import otter\n\ngrader = otter.Notebook(tests_dir="tests")')
     cells = [_code(code) for code, _ in _pieces(source, blanks)]
     return _notebook([_text(name, source), start, *cells, _code(f'grader.check("{name}")')])

@@ -26,14 +26,7 @@ OTHERS = ("init", "predict", "advance")
 
 
 def load(submission: Submission) -> Layer | Names:
-    """Load a submission; a file is run.
-
-    Args:
-        submission: a layer, a module or namespace, a mapping of names, or a file's path.
-
-    Returns:
-        The layer, or the names.
-    """
+    """Load a submission; a file is run."""
     if isinstance(submission, (Layer, Mapping)):
         return submission
     if isinstance(submission, (ModuleType, SimpleNamespace)):
@@ -49,21 +42,9 @@ def load(submission: Submission) -> Layer | Names:
 
 
 def layer_of(names: Names, reference: Layer) -> Layer:
-    """Make the layer that the names define.
-
-    It is what the constructor of the reference's name makes, if there is one. Else it is made of
-    `forward` and `backward`, with the hyperparameters of the reference.
-
-    Args:
-        names: of the submission.
-        reference: the right layer.
-
-    Returns:
-        The layer. Its `grads` and `input_grad` are the halves of `backward`.
-
-    Raises:
-        LayerError: if a function is missing.
-    """
+    """Make the layer that the names define."""
+    # It is what the constructor of the reference's name makes, if there is one. Else it is made of
+    # `forward` and `backward`, with the hyperparameters of the reference.
     constructor = names.get(reference.name.partition("(")[0])
     if callable(constructor) and not _is_ours(constructor):
         made = eval(reference.name, {**vars(initializers), **names})  # the teacher's own code
@@ -80,19 +61,7 @@ def layer_of(names: Names, reference: Layer) -> Layer:
 
 
 def adapted(params: Params, names: Names) -> Params:
-    """Make the reference's params of the submission's own record classes.
-
-    Args:
-        params: the reference's.
-        names: of the submission.
-
-    Returns:
-        Params of the same tensors.
-
-    Example:
-        >>> adapted((1, 2), {})
-        (1, 2)
-    """
+    """Make the reference's params of the submission's own record classes."""
     if type(params) is tuple:
         return tuple(adapted(part, names) for part in params)
     if not attrs.has(type(params)):

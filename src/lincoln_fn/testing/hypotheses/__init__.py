@@ -1,75 +1,55 @@
-"""The mistakes that the checker knows by name, in files by kind, in the order they are tried.
+"""The mistakes that the checker knows by name, in files by kind.
 
-A name is given only if the mistake, made in the right gradient, gives the submitted one.
+A name is given only if the mistake, made in the right gradient, gives the submitted one. The
+cheapest such mistake is named: what is both negative and a rare mistake is said to be negative.
 """
 
+from itertools import chain
+
 from lincoln_fn.testing.hypotheses import (
-    activations,
     axes,
+    convolutions,
     cotangents,
     derivatives,
-    diagonal,
     elsewhere,
-    entropy,
     factors,
-    further_factors,
+    formulas,
     movement,
-    norms,
     operands,
     order,
     others,
-    parts,
-    path_factors,
     paths,
     products,
     segments,
     simple,
-    softmax,
-    states,
     windows,
 )
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 
-__all__ = ["HYPOTHESES", "Guess", "Hypothesis"]
+__all__ = ["HYPOTHESES", "Cost", "Guess", "Hypothesis"]
 
-# Simple ones first: what is both negative and a rare mistake is said to be negative.
-HYPOTHESES: list[Hypothesis] = [
-    *simple.EARLY,
-    *cotangents.HYPOTHESES,
-    *activations.HYPOTHESES,
-    *entropy.HYPOTHESES,
-    *softmax.HYPOTHESES,
-    *norms.HYPOTHESES,
-    *order.HYPOTHESES,
-    *factors.PRODUCTS,
-    *simple.AVERAGES,
-    *simple.FACTORS,
-    *simple.DOUBLED,
-    *axes.SHAPES,
-    *others.POOLING,
-    *derivatives.HYPOTHESES,
-    *movement.HYPOTHESES,
-    *paths.HYPOTHESES,
-    *movement.USES,
-    *axes.HYPOTHESES,
-    *factors.HYPOTHESES,
-    *products.HYPOTHESES,
-    *derivatives.SIGN,
-    *states.HYPOTHESES,
-    *parts.HYPOTHESES,
-    *windows.HYPOTHESES,
-    *further_factors.HYPOTHESES,
-    *operands.HYPOTHESES,
-    *simple.CHANGED,
-    *simple.ITSELF,
-    *diagonal.HYPOTHESES,
-    *elsewhere.HYPOTHESES,
-    *others.HYPOTHESES,
-    *derivatives.OTHERS,
-    *diagonal.LATE,
-    *order.LATE,
-    *segments.HYPOTHESES,
-    *simple.LATE,
-    *path_factors.HYPOTHESES,
-    *others.LATE,
-]
+HYPOTHESES: list[Hypothesis] = sorted(
+    chain(
+        simple.HYPOTHESES,
+        cotangents.HYPOTHESES,
+        derivatives.HYPOTHESES,
+        formulas.HYPOTHESES,
+        order.HYPOTHESES,
+        movement.HYPOTHESES,
+        paths.HYPOTHESES,
+        movement.USES,
+        axes.HYPOTHESES,
+        segments.HYPOTHESES,
+        factors.HYPOTHESES,
+        products.HYPOTHESES,
+        convolutions.HYPOTHESES,
+        derivatives.SIGNS_AND_PARTS,
+        windows.HYPOTHESES,
+        operands.HYPOTHESES,
+        elsewhere.HYPOTHESES,
+        others.HYPOTHESES,
+        derivatives.OTHERS,
+        others.LAST,
+    ),
+    key=lambda hypothesis: hypothesis.cost,
+)

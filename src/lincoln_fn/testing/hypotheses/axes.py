@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, combinations, product
+from itertools import combinations, product
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
-from lincoln_fn.testing.hypotheses.order import shapes
+from lincoln_fn.testing.hypotheses.algebra import list_subsets
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
+from lincoln_fn.testing.hypotheses.order import name_axes, tell_shapes
 
 
-def _wrongly_summed(evidence: Evidence) -> Iterator[Guess]:
+def _sum_wrongly(evidence: Evidence) -> Iterator[Guess]:
     """Sum along one axis what should be kept."""
     for axis in range(max((r.ndim for r in evidence.expected), default=0)):
-        kept = [
-            r.sum(axis, keepdim=True).expand_as(r) if r.ndim > axis else None
-            for r in evidence.expected
-        ]
-        yield Guess([*kept], {"how": "summed", "axis": axis})
-        averages = [
-            r.mean(axis, keepdim=True).expand_as(r) if r.ndim > axis else None
-            for r in evidence.expected
-        ]
-        yield Guess([*averages], {"how": "averaged", "axis": axis})
+        for how, of in (("summed", torch.sum), ("averaged", torch.mean)):
+            found = [
+                of(r, axis, keepdim=True).expand_as(r) if r.ndim > axis else None
+                for r in evidence.expected
+            ]
+            yield Guess([*found], {"how": how, "axis": axis})
 
 
-def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
+def _find_contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
     """Find what is summed to the gradient of an array that is broadcast, before the sum."""
     for tape in evidence.tapes:
         for call in tape.calls:
@@ -40,80 +37,67 @@ def _contributions(evidence: Evidence) -> Iterator[tuple[int, Tensor]]:
                 wide = list(call.inputs)
                 try:
                     wide[k] = u.detach().expand(call.outputs[0].shape)
-                    gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
-                    yield i, call.vjp(gs, wide)[k]
+                    yield i, call.vjp(tape.arrived(call), wide)[k]
                 except RuntimeError:  # it does not broadcast
                     continue
 
 
-def _other_axes(evidence: Evidence) -> Iterator[Guess]:
-    for i, parts in _contributions(evidence):
+def _sum_other_axes(evidence: Evidence) -> Iterator[Guess]:
+    for i, parts in _find_contributions(evidence):
         given, right = evidence.given[i], evidence.expected[i]
-        told = "" if given.shape == right.shape else f": {shapes(given, right)}"
+        told = "" if given.shape == right.shape else f": {tell_shapes(given, right)}"
         whole = parts.sum_to_size(right.shape)
-        for axes in _subsets(parts.ndim):
+        for axes in [(), *list_subsets(range(parts.ndim))]:
             summed = parts.sum(axes) if axes else parts
             if summed.numel() != given.numel():
                 continue
             # The right axes of one use of several are no wrong axes.
             if not close(summed, whole):
-                how = f"summed over {_named(axes)} alone"
-                yield alone(evidence, i, summed.reshape(given.shape), how=how, told=told)
+                how = f"summed over {name_axes(axes)} alone"
+                yield guess_alone(evidence, i, summed.reshape(given.shape), how=how, told=told)
             if axes:
-                how = f"averaged over {_named(axes)}, not summed"
+                how = f"averaged over {name_axes(axes)}, not summed"
                 average = parts.mean(axes).reshape(given.shape)
-                yield alone(evidence, i, average, how=how, told=told)
+                yield guess_alone(evidence, i, average, how=how, told=told)
 
 
-def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
-    return chain.from_iterable(combinations(range(ndim), n) for n in range(ndim + 1))
-
-
-def _named(axes: tuple[int, ...]) -> str:
-    if not axes:
-        return "no axis"
-    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
-
-
-def _not_summed(evidence: Evidence) -> Iterator[Guess]:
-    """Accept what becomes right by a sum over its first axes."""
-    for i, (given, right) in enumerate(evidence.pairs()):
-        extra = given.ndim - right.ndim
-        if extra > 0 and given.shape[extra:] == right.shape:
-            error = given.sum(tuple(range(extra))) - right
-            axes = _shown(evidence, given, right)
-            yield _of_shape(evidence, i, given - error / given.shape[:extra].numel(), axes=axes)
-
-
-def _shown(evidence: Evidence, given: Tensor, right: Tensor) -> str:
-    """Name the axes of g that are left in a gradient, if its shape tells."""
-    shape = evidence.g[0].shape if len(evidence.g) == 1 else torch.Size()
-    places = [
-        axes
-        for axes in combinations(range(len(shape)), given.ndim)
-        if all(shape[axis] == size for axis, size in zip(axes, given.shape, strict=True))
-    ]
-    if len(places) != 1:
-        return "all axes of g"
-    left = places[0][: given.ndim - right.ndim]
-    return "the batch" if left == (0,) else f"{_named(left)} of g"
-
-
-def _partly_summed(evidence: Evidence) -> Iterator[Guess]:
+def _leave_unsummed(evidence: Evidence) -> Iterator[Guess]:
     """Accept what becomes right by a sum over some of its axes."""
     for i, (given, right) in enumerate(evidence.pairs()):
         extra = given.ndim - right.ndim
         for axes in combinations(range(given.ndim), extra) if extra > 0 else ():
-            summed = given.sum(axes)
-            if summed.shape == right.shape:
-                size = torch.Size(given.shape[axis] for axis in axes).numel()
-                error = (summed - right) / size
-                for axis in axes:
-                    error = error.unsqueeze(axis)
-                yield _of_shape(evidence, i, given - error, axes=_named(axes))
+            if given.sum(axes).shape == right.shape:
+                error = given.mean(axes, keepdim=True) - _widen(right, axes) / _count(given, axes)
+                is_first = axes == tuple(range(extra))
+                said = _name_left(evidence, given, axes) if is_first else name_axes(axes)
+                yield _guess_of_shape(evidence, i, given - error, axes=said)
 
 
-def _not_cut(evidence: Evidence) -> Iterator[Guess]:
+def _widen(right: Tensor, axes: tuple[int, ...]) -> Tensor:
+    for axis in axes:
+        right = right.unsqueeze(axis)
+    return right
+
+
+def _count(given: Tensor, axes: tuple[int, ...]) -> int:
+    return torch.Size(given.shape[axis] for axis in axes).numel()
+
+
+def _name_left(evidence: Evidence, given: Tensor, axes: tuple[int, ...]) -> str:
+    """Name the axes of g that are left in a gradient, if its shape tells."""
+    shape = evidence.g[0].shape if len(evidence.g) == 1 else torch.Size()
+    places = [
+        some
+        for some in combinations(range(len(shape)), given.ndim)
+        if [shape[axis] for axis in some] == [*given.shape]
+    ]
+    if len(places) != 1:
+        return "all axes of g"
+    left = places[0][: len(axes)]
+    return "the batch" if left == (0,) else f"{name_axes(left)} of g"
+
+
+def _leave_padding(evidence: Evidence) -> Iterator[Guess]:
     """Accept what has the right gradient inside, with more places around it."""
     for i, (given, right) in enumerate(evidence.pairs()):
         more = [a - b for a, b in zip(given.shape, right.shape, strict=False)]
@@ -123,41 +107,31 @@ def _not_cut(evidence: Evidence) -> Iterator[Guess]:
             sizes = zip(starts, right.shape, strict=True)
             inside = tuple(slice(start, start + size) for start, size in sizes)
             if close(given[inside], right):
-                yield alone(evidence, i, given, shapes=shapes(given, right))
+                yield guess_alone(evidence, i, given, shapes=tell_shapes(given, right))
                 break
 
 
-def _too_much(evidence: Evidence) -> Iterator[Guess]:
+def _sum_too_much(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
-        if given.shape == right.shape:
-            continue
-        for count in range(1, right.ndim + 1):
-            for axes in combinations(range(right.ndim), count):
-                for keepdim in (False, True):
-                    for how in ("sum", "mean"):
-                        done = getattr(right, how)(axes, keepdim=keepdim)
-                        if done.shape == given.shape:
-                            yield _of_shape(evidence, i, done, axes=_named(axes))
+        for axes in list_subsets(range(right.ndim)) if given.shape != right.shape else ():
+            for keepdim, of in product((False, True), (torch.sum, torch.mean)):
+                done = of(right, axes, keepdim=keepdim)
+                if done.shape == given.shape:
+                    yield _guess_of_shape(evidence, i, done, axes=name_axes(axes))
 
 
-def _of_shape(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
-    told = shapes(evidence.given[i], evidence.expected[i])
-    return alone(evidence, i, guess, shapes=told, **words)
+def _guess_of_shape(evidence: Evidence, i: int, guess: Tensor, **words: object) -> Guess:
+    told = tell_shapes(evidence.given[i], evidence.expected[i])
+    return guess_alone(evidence, i, guess, shapes=told, **words)
 
 
-SHAPES = [
-    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _not_summed),
-    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _partly_summed),
-    Hypothesis(
-        "padding kept", "has the right values, but the padding is not cut off: {shapes}", _not_cut
-    ),
-    Hypothesis(
-        "summed too much", "is summed over {axes}, which it should keep: {shapes}", _too_much
-    ),
-]
 HYPOTHESES = [
-    Hypothesis("wrong axes", "is {how}{told}", _other_axes),
-    Hypothesis(
-        "summed over an axis", "is {how} over axis {axis}, which it should keep", _wrongly_summed
-    ),
-]
+    Hypothesis("not summed", "is not summed over {axes}: {shapes}", _leave_unsummed, Cost.SHAPE),
+    Hypothesis("padding kept", "has the right values, but the padding is not cut off: {shapes}",
+               _leave_padding, Cost.SHAPE),
+    Hypothesis("summed too much", "is summed over {axes}, which it should keep: {shapes}",
+               _sum_too_much, Cost.SHAPE),
+    Hypothesis("wrong axes", "is {how}{told}", _sum_other_axes, Cost.OPERATION),
+    Hypothesis("summed over an axis", "is {how} over axis {axis}, which it should keep",
+               _sum_wrongly, Cost.OPERATION),
+]  # fmt: skip

@@ -1,17 +1,26 @@
-"""The derivative of a function of one number: missing, of another sign, or taken elsewhere."""
+"""The derivative of a function of one number: missing, of another sign, or taken elsewhere.
+
+The function may be the whole layer, one operation of forward, or one part of what an operation
+returns, as in `i, f, o = torch.sigmoid(a).chunk(3, -1)`. The mistakes are the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeAlias
 
+import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses import polynomials
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups, local
+from lincoln_fn.testing.oracles import vjp
+from lincoln_fn.testing.tape import Tape
 
 # Derivatives that are written by the output. Taken at the input, they are wrong.
 BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -26,85 +35,13 @@ BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
     "log_sigmoid": lambda y: 1 - torch.exp(y),
     "logsigmoid": lambda y: 1 - torch.exp(y),
 }
-_SUMS = ("add", "sub", "neg")
-_PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "pow", "square", "mean")
-
-
-def is_pointwise(call: Local) -> bool:
-    """Return whether a call is a function of one tensor, number by number as it seems."""
-    one = len(call.call.outputs) == 1 and len(call.call.tracked) == 1
-    return one and call.u.shape == call.v.shape and call.call.name not in _PRODUCTS
-
-
-def _missing(call: Local) -> Tensor | None:
-    return call.g if is_pointwise(call) and call.call.name not in _SUMS else None
-
-
-def _at_output(call: Local) -> Tensor | None:
-    return call.at(call.v) if is_pointwise(call) else None
-
-
-def _at_cotangent(call: Local) -> Tensor | None:
-    found = call.at(call.g) if is_pointwise(call) else None
-    # What is zero everywhere has no path: that tells nothing of g.
-    return found if found is not None and bool(found.any()) else None
-
-
-def _at_input(call: Local) -> Tensor | None:
-    formula = BY_OUTPUT.get(call.call.name)
-    return call.g * formula(call.u) if formula else None
-
-
-def _without_g(call: Local) -> Tensor | None:
-    if not is_pointwise(call):
-        return None
-    (du,) = call.call.vjp([torch.ones_like(call.g)])
-    # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
-    return du if bool(du.abs().max() > 1e-9) else None
-
-
-def _inverted(call: Local) -> Tensor | None:
-    """Exchange the two slopes of a function that has two, such as relu."""
-    if not is_pointwise(call):
-        return None
-    slopes = call.call.vjp([torch.ones_like(call.g)])[0]
-    low, high = slopes.min(), slopes.max()
-    if low == high or not bool(((slopes == low) | (slopes == high)).all()):
-        return None
-    return call.g * (low + high - slopes)
-
-
-def _of_another(call: Local, function: Callable[[Tensor], Tensor]) -> Tensor | None:
-    if not is_function(call):
-        return None
-    with torch.enable_grad():
-        u = call.u.clone().requires_grad_()
-        return torch.autograd.grad(function(u), u, call.g)[0]
-
-
-def _by_output(call: Local, formula: Callable[[Tensor], Tensor]) -> Tensor | None:
-    return call.g * formula(call.v) if is_function(call) else None
-
-
-def is_function(call: Local) -> bool:
-    """Return whether a call is a function of one tensor, powers included and sums not."""
-    is_power = call.call.name in ("pow", "square") and call.u.shape == call.v.shape
-    return is_power or (is_pointwise(call) and call.call.name not in _SUMS)
-
-
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "exp": torch.exp,
     "log": torch.log, "sqrt": torch.sqrt, "square": torch.square, "abs": torch.abs,
     "sin": torch.sin, "cos": torch.cos, "1/x": torch.reciprocal,
     "softplus": torch.nn.functional.softplus,
 }  # fmt: skip
-
-
-def _formula(call: Local, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
-    return call.g * of(call.u, call.v) if is_function(call) else None
-
-
-# By the input u and the output v.
+# Wrong derivatives, by the input u and the output v.
 FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "the output y": lambda u, v: v,
     "1 - y, with y the output,": lambda u, v: 1 - v,
@@ -115,21 +52,168 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "the input": lambda u, v: u,
     "1 - x, with x the input,": lambda u, v: 1 - u,
 }
+_SUMS = ("add", "sub", "neg")
+_POWERS = ("pow", "square")
+_PRODUCTS = ("mul", "div", "matmul", "linear", "einsum", "mean")
 
 
-def _unmasked(call: Local) -> Tensor:
+@attrs.frozen(eq=False)
+class Whole:
+    """A layer whose y is a function of one array, number by number; as `Local` is of one call."""
+
+    u: Tensor
+    v: Tensor
+    g: Tensor
+    slope: Tensor
+    # Computes the gradient of the array as if its value were another.
+    at: Callable[[Tensor], Tensor | None]
+
+
+Function: TypeAlias = Local | Whole
+Wrong: TypeAlias = Callable[[Function], Tensor | None]
+
+
+def is_function(call: Local) -> bool:
+    """Return whether a call is a function of one tensor, number by number as it seems."""
+    one = len(call.call.outputs) == 1 and len(call.call.tracked) == 1
+    return one and call.u.shape == call.v.shape and call.call.name not in (*_SUMS, *_PRODUCTS)
+
+
+def of_layer(name: str, sentence: str, wrong: Wrong) -> Hypothesis:
+    """Make the hypothesis of a mistake in the derivative of the whole layer."""
+
+    def candidates(evidence: Evidence) -> Iterator[Guess]:
+        found: list[Tensor | None] = [None] * len(evidence.expected)
+        for i, u in enumerate(evidence.sample.arrays):
+            slope = evidence.derivative(i)
+            if slope is not None:
+                at = partial(_take_value, evidence, i)
+                found[i] = wrong(Whole(u, evidence.y[0], evidence.g[0], slope, at))
+        yield Guess(found)
+
+    return Hypothesis(name, sentence, candidates, Cost.FORMULA)
+
+
+def _take_value(evidence: Evidence, i: int, u: Tensor) -> Tensor | None:
+    arrays = evidence.sample.arrays
+    found = evidence.gradients([*arrays[:i], u, *arrays[i + 1 :]])
+    return found[i] if found else None
+
+
+def of_call(name: str, sentence: str, wrong: Wrong, cost: Cost = Cost.OPERATION) -> Hypothesis:
+    """Make the hypothesis of a mistake in the derivative of one operation."""
+    # A power has mistakes of its own, which come before those of any function.
+    powers = cost > Cost.OPERATION
+
+    def of_function(call: Local) -> Tensor | None:
+        is_one = is_function(call) and (powers or call.call.name not in _POWERS)
+        return wrong(call) if is_one else None
+
+    return local(name, sentence, of_function, cost=cost)
+
+
+def of_part(name: str, what: str, wrong: Wrong) -> Hypothesis:
+    """Make the hypothesis of a mistake in one part of what an operation returns."""
+
+    def candidates(evidence: Evidence) -> Iterator[Guess]:
+        for tape, calls, at in list_groups(evidence):
+            for part, mask in enumerate(_mark_parts(tape, calls[0])):
+
+                def mistake(
+                    call: Call, gs: list[Tensor], right: list[Tensor],
+                    tape: Tape = tape, mask: Tensor = mask,
+                ) -> list[Tensor | None]:  # fmt: skip
+                    guess = wrong(Local(tape, call, 0, gs, right))
+                    return [None if guess is None else torch.where(mask, guess, right[0])]
+
+                yield from guesses_if(tape, calls, mistake, part=part)
+
+    sentence = f"{what} of {{at}}() in part {{part}} of its output"
+    return Hypothesis(name, sentence, candidates, Cost.OPERATION)
+
+
+def _mark_parts(tape: Tape, call: Call) -> list[Tensor]:
+    """Mark the places of the parts that a function's output is divided into."""
+    if not is_function(Local(tape, call, 0, [], [])):
+        return []
+    (v,) = call.outputs
+    division = next((c for c in tape.calls if len(c.outputs) > 1 and c.inputs[0] is v), None)
+    if division is None:
+        return []
+    zeros = [torch.zeros_like(output) for output in division.outputs]
+    return [
+        division.vjp([*zeros[:n], torch.ones_like(zeros[n]), *zeros[n + 1 :]])[0] != 0
+        for n in range(len(zeros))
+    ]
+
+
+def _find_slopes(of: Function) -> tuple[Tensor, Tensor] | None:
+    """Return the two slopes of a function that has two, such as relu."""
+    d = of.slope
+    if not d.numel():
+        return None
+    low, high = d.min(), d.max()
+    two = bool((((d - low).abs() < 1e-9) | ((d - high).abs() < 1e-9)).all())
+    return (low, high) if two and low < high else None
+
+
+def _invert(of: Function) -> Tensor | None:
+    slopes = _find_slopes(of)
+    return of.g * (slopes[0] + slopes[1] - of.slope) if slopes else None
+
+
+def _change_mask(change: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
+    """Change a mask that is 0 or one number, as a dropout's is; (mask, number) -> mask."""
+
+    def wrong(of: Function) -> Tensor | None:
+        slopes = _find_slopes(of)
+        return of.g * change(of.slope, slopes[1]) if slopes and slopes[0] == 0 else None
+
+    return wrong
+
+
+def _take_input(of: Function) -> Tensor | None:
+    if isinstance(of, Whole):
+        return polynomials.evaluate_at_input(of.u, of.v, of.slope, of.g)
+    formula = BY_OUTPUT.get(of.call.name)
+    return of.g * formula(of.u) if formula else None
+
+
+def _take_cotangent(of: Function) -> Tensor | None:
+    found = of.at(of.g)
+    # What is zero everywhere has no path: that tells nothing of g.
+    return found if found is not None and bool(found.any()) else None
+
+
+def _forget_g(of: Function) -> Tensor | None:
+    # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
+    return of.slope if bool(of.slope.abs().max() > 1e-9) else None
+
+
+def _divide(of: Function) -> Tensor | None:
+    return of.g / of.slope if bool((of.slope != 0).all()) else None
+
+
+def _take_function(of: Function, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return vjp(function, of.u, of.g)
+
+
+def _take_output(of: Function, formula: Callable[[Tensor], Tensor]) -> Tensor:
+    return of.g * formula(of.v)
+
+
+def _take_formula(of: Function, formula: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return of.g * formula(of.u, of.v)
+
+
+def _unmask(call: Local) -> Tensor:
     return call.g.sum_to_size(call.u.shape)
 
 
-def _other_branch(call: Local) -> Tensor:
-    return _unmasked(call) - call.right
-
-
-def _branches(evidence: Evidence) -> Iterator[Guess]:
+def _take_branches(evidence: Evidence) -> Iterator[Guess]:
     """Take one branch of torch.where everywhere, or each where the other belongs."""
-    for tape, calls, at in groups(evidence, grouped=False):
-        branches = [call.leaves[1:3] for call in calls]
-        if at != "where" or any(len(pair) < 2 for pair in branches):
+    for tape, calls, at in list_groups(evidence):
+        if at != "where" or any(len(call.leaves) < 3 for call in calls):
             continue
         for how, of_first, of_second in (
             ("its first branch everywhere", 1, 0),
@@ -138,23 +222,22 @@ def _branches(evidence: Evidence) -> Iterator[Guess]:
         ):
 
             def mistake(
-                call: Call, gs: list[Tensor], first: int | None = of_first,
-                second: int | None = of_second,
+                call: Call, gs: list[Tensor], right: list[Tensor],
+                first: int | None = of_first, second: int | None = of_second,
             ) -> list[Tensor | None]:  # fmt: skip
                 changed: list[Tensor | None] = []
-                for u, right in zip(call.inputs, call.vjp(gs), strict=True):
-                    whole = gs[0].sum_to_size(u.shape)
+                for u, du in zip(call.inputs, right, strict=True):
+                    every = gs[0].sum_to_size(u.shape)
                     part = first if u is call.leaves[1] else second
-                    changed.append(whole - right if part is None else whole * part)
+                    changed.append(every - du if part is None else every * part)
                 return changed
 
-            found = tape.gradients_if(calls, mistake)
-            yield Guess([*found], {"at": at, "how": how, "code": calls[0].code})
+            yield from guesses_if(tape, calls, mistake, how=how)
 
 
-def _untransposed(call: Local) -> Tensor | None:
+def _leave_untransposed(call: Local) -> Tensor | None:
     """Apply the function itself to g, as if it were its own transpose."""
-    if len(call.call.tracked) != 1 or call.call.name in _PRODUCTS:
+    if len(call.call.tracked) != 1 or call.call.name in (*_PRODUCTS, *_POWERS):
         return None
     (moved,) = call.call.run([torch.zeros_like(call.u)])
     if bool(moved.any()):
@@ -163,60 +246,71 @@ def _untransposed(call: Local) -> Tensor | None:
     return applied if torch.equal(applied, -opposite) and bool(applied.any()) else None
 
 
-def _negative(call: Local) -> Tensor | None:
-    return -call.right
-
-
+# For each mistake, what is said of a whole layer and of one operation; "" where it is not tried.
+MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
+    ("derivative missing", "is g itself: the mask, the derivative of the activation, is missing",
+     "", lambda of: of.g if _find_slopes(of) else None),
+    ("derivative missing", "is g itself: the derivative of the activation is missing",
+     "lacks the derivative of {at}()", lambda of: of.g),
+    ("mask inverted", "has the mask inverted", "inverts the mask of {at}()", _invert),
+    ("mask missing", "has no mask", "", _change_mask(lambda mask, scale: scale.expand_as(mask))),
+    ("scale missing", "has the mask, but misses the factor 1/keep", "",
+     _change_mask(lambda mask, scale: (mask != 0).to(mask))),
+    ("scale twice", "has the factor 1/keep twice", "", _change_mask(lambda mask, scale: mask**2)),
+    ("keep for 1/keep", "has the mask, but the factor keep in place of 1/keep", "",
+     _change_mask(lambda mask, scale: (mask != 0) / scale)),
+    ("at y for x", "takes the derivative at y, where it belongs at x",
+     "takes the derivative of {at}() at its output, not at its input", lambda of: of.at(of.v)),
+    ("at x for y", "takes the derivative at x, where its formula needs y",
+     "takes the derivative of {at}() at its input, where the formula needs its output",
+     _take_input),
+    ("mask from g", "takes the derivative, or the mask, from g in place of x",
+     "takes the derivative of {at}() at g, not at its input", _take_cotangent),
+    ("other sign of x", "takes the derivative at -x, where it belongs at x", "",
+     lambda of: of.at(-of.u)),
+    ("divided", "divides by the derivative, where it should multiply", "", _divide),
+    ("squared", "has the derivative twice", "", lambda of: of.g * of.slope**2),
+    ("y for the derivative", "has the value y in place of the derivative", "",
+     lambda of: of.g * of.v),
+    *(("another function", f"has the derivative of {name} at y in place of its own", "",
+       partial(_take_output, formula=BY_OUTPUT[name])) for name in ("tanh", "sigmoid")),
+    ("g forgotten", "", "forgets g in the derivative of {at}()", _forget_g),
+)  # fmt: skip
+_MASKED = ("where", "masked_fill")
 HYPOTHESES = [
-    local("derivative missing", "lacks the derivative of {at}()", _missing),
-    local("mask inverted", "inverts the mask of {at}()", _inverted),
-    local(
-        "at y for x", "takes the derivative of {at}() at its output, not at its input", _at_output
-    ),
-    local(
-        "at x for y",
-        "takes the derivative of {at}() at its input, where the formula needs its output",
-        _at_input,
-    ),
-    local("mask from g", "takes the derivative of {at}() at g, not at its input", _at_cotangent),
-    local("mask missing", "has no mask in {at}()", _unmasked, only=("where", "masked_fill")),
-    local(
-        "mask inverted",
-        "has the mask of {at}() inverted",
-        _other_branch,
-        only=("where", "masked_fill"),
-    ),
-    Hypothesis("branch", "takes the derivative of {how}, in {at}()", _branches),
-    local(
-        "not transposed",
-        "applies {at}() to g as forward does, where its transpose belongs",
-        _untransposed,
-    ),
-    local("g forgotten", "forgets g in the derivative of {at}()", _without_g),
-]
-SIGN = [local("sign", "has the wrong sign in the derivative of {at}()", _negative, grouped=True)]
+    *(of_layer(name, said, wrong) for name, said, _, wrong in MISTAKES if said),
+    *polynomials.HYPOTHESES,
+    of_layer("one minus", "is g (1 - dy/dx), where it should be g dy/dx",
+          lambda of: of.g * (1 - of.slope)),
+    of_layer("added", "adds g and the derivative, where it should multiply",
+          lambda of: of.g + of.slope),
+    *(of_call(name, said, wrong) for name, _, said, wrong in MISTAKES if said),
+    local("mask missing", "has no mask in {at}()", _unmask, only=_MASKED),
+    local("mask inverted", "has the mask of {at}() inverted",
+          lambda call: _unmask(call) - call.right, only=_MASKED),
+    Hypothesis("branch", "takes the derivative of {how}, in {at}()", _take_branches,
+               Cost.OPERATION),
+    local("not transposed", "applies {at}() to g as forward does, where its transpose belongs",
+          _leave_untransposed),
+]  # fmt: skip
+# Other mistakes in an operation are tried before these.
+SIGNS_AND_PARTS = [
+    local("sign", "has the wrong sign in the derivative of {at}()", lambda call: -call.right,
+          grouped=True),
+    of_part("derivative missing", "lacks the derivative", lambda of: of.g),
+    of_part("sign", "has the wrong sign in the derivative", lambda of: -of.g * of.slope),
+    of_part("path missing", "misses the path", lambda of: torch.zeros_like(of.u)),
+    *(of_part("another formula", f"has {said} in place of the derivative",
+              partial(_take_formula, formula=of)) for said, of in FORMULAS.items()),
+]  # fmt: skip
 OTHERS = [
-    *(
-        local("another formula", f"has {name} in place of the derivative of {{at}}()",
-              partial(_formula, of=of))
-        for name, of in FORMULAS.items()
-    ),
-    local("at -x", "takes the derivative of {at}() at minus its input",
-          lambda call: call.at(-call.u) if is_function(call) else None),
-    *(
-        local(
-            "another function",
-            f"has the derivative of {name} in place of that of {{at}}()",
-            partial(_of_another, function=function),
-        )
-        for name, function in FUNCTIONS.items()
-    ),
-    *(
-        local(
-            "another function",
-            f"has the derivative of {name} at y in place of that of {{at}}()",
-            partial(_by_output, formula=by),
-        )
-        for name, by in BY_OUTPUT.items()
-    ),
+    *(of_call("another formula", f"has {said} in place of the derivative of {{at}}()",
+              partial(_take_formula, formula=of), Cost.ANOTHER) for said, of in FORMULAS.items()),
+    of_call("at -x", "takes the derivative of {at}() at minus its input",
+            lambda of: of.at(-of.u), Cost.ANOTHER),
+    *(of_call("another function", f"has the derivative of {name} in place of that of {{at}}()",
+              partial(_take_function, function=of), Cost.ANOTHER)
+      for name, of in FUNCTIONS.items()),
+    *(of_call("another function", f"has the derivative of {name} at y in place of that of {{at}}()",
+              partial(_take_output, formula=of), Cost.ANOTHER) for name, of in BY_OUTPUT.items()),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -10,99 +11,104 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 from lincoln_fn.testing.sample import mirrored
 
-
-def _changed(evidence: Evidence, i: int, to: Tensor, **words: object) -> Iterator[Guess]:
-    arrays = list(evidence.sample.arrays)
-    arrays[i] = to
-    yield Guess([*evidence.gradients(arrays)], words)
+# The diagonal takes one backward pass for each element.
+LARGEST = 400
 
 
-def _values(evidence: Evidence) -> Iterator[Guess]:
+def _keep_diagonal(evidence: Evidence) -> Iterator[Guess]:
+    """Keep of the Jacobian of an array only its diagonal, y_i by x_i."""
+    found: list[Tensor | None] = []
+    for i, array in enumerate(evidence.sample.arrays):
+        g = evidence.g[0] if len(evidence.g) == 1 else None
+        if g is None or array.shape != g.shape or not 0 < g.numel() <= LARGEST:
+            found.append(None)
+            continue
+        entries = []
+        for j, value in enumerate(g.flatten()):
+            one = torch.zeros_like(g).flatten()
+            one[j] = value
+            rows = evidence.gradients(g=one.view(g.shape))
+            entries.append(rows[i].flatten()[j] if rows else torch.nan * value)
+        found.append(torch.stack(entries).view(g.shape))
+    yield Guess(found)
+
+
+def _change_values(evidence: Evidence) -> Iterator[Guess]:
     """Give one array another value: y, g, its negative or transpose, or another array."""
-    names, arrays = evidence.sample.names, evidence.sample.arrays
-    for i, (name, array) in enumerate(zip(names, arrays, strict=True)):
-        what = name.removeprefix("d")
-        others = {
-            f"y in place of {what}": evidence.y[0] if evidence.y else None,
-            f"g in place of {what}": evidence.g[0] if evidence.g else None,
-            f"-{what} in place of {what}": -array,
-        }
+    names, arrays = _list_arrays(evidence)
+    for i, (what, array) in enumerate(zip(names, arrays, strict=True)):
+        others = [(f"{said} in place of {what}", v) for said, v in _list_others(evidence, i)]
         if array.ndim >= 2:
-            others[f"{what} transposed"] = array.mT
-            others[f"{what} with its first two axes exchanged"] = array.transpose(0, 1)
-        for axis in range(array.ndim):
-            others[f"{what} reversed along axis {axis}"] = array.flip(axis)
+            others.append((f"{what} transposed", array.mT))
+            others.append((f"{what} with its first two axes exchanged", array.transpose(0, 1)))
+        others += [
+            (f"{what} reversed along axis {axis}", array.flip(axis)) for axis in range(array.ndim)
+        ]
         if array.ndim > 2:
-            others[f"{what} reversed along its last two axes"] = array.flip(-2, -1)
-        others[f"zeros in place of {what}"] = torch.zeros_like(array)
-        others[f"ones in place of {what}"] = torch.ones_like(array)
-        for j, other in enumerate(arrays):
-            if j != i:
-                others[f"{names[j].removeprefix('d')} in place of {what}"] = other
-        for words, value in others.items():
-            if value is not None and value.shape == array.shape:
-                yield from _changed(evidence, i, value, words=words)
+            others.append((f"{what} reversed along its last two axes", array.flip(-2, -1)))
+        for words, value in others:
+            if value.shape == array.shape:
+                moved = [*arrays[:i], value, *arrays[i + 1 :]]
+                yield Guess([*evidence.gradients(moved)], {"words": words})
 
 
-def _exchanged(evidence: Evidence) -> Iterator[Guess]:
-    names, arrays = evidence.sample.names, evidence.sample.arrays
-    for i in range(len(arrays)):
-        for j in range(i):
-            if arrays[i].shape == arrays[j].shape:
-                moved = list(arrays)
-                moved[i], moved[j] = arrays[j], arrays[i]
-                first, second = names[j].removeprefix("d"), names[i].removeprefix("d")
-                yield Guess(
-                    [*evidence.gradients(moved)], {"words": f"{first} and {second} exchanged"}
-                )
+def _exchange(evidence: Evidence) -> Iterator[Guess]:
+    names, arrays = _list_arrays(evidence)
+    for i, j in combinations(range(len(arrays)), 2):
+        if arrays[i].shape == arrays[j].shape:
+            moved = list(arrays)
+            moved[i], moved[j] = arrays[j], arrays[i]
+            words = f"{names[i]} and {names[j]} exchanged"
+            yield Guess([*evidence.gradients(moved)], {"words": words})
 
 
-def _caches(evidence: Evidence) -> Iterator[Guess]:
-    """Run the submitted backward with x for y in its cache, or y for x.
+def _list_arrays(evidence: Evidence) -> tuple[list[str], list[Tensor]]:
+    return [name.removeprefix("d") for name in evidence.sample.names], evidence.sample.arrays
 
-    If that gives the right gradients, the guess is the submitted ones.
-    """
+
+def _list_others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
+    names, arrays = _list_arrays(evidence)
+    yield from (("y", y) for y in evidence.y[:1])
+    yield from (("g", g) for g in evidence.g[:1])
+    yield f"-{names[i]}", -arrays[i]
+    yield "zeros", torch.zeros_like(arrays[i])
+    yield "ones", torch.ones_like(arrays[i])
+    yield from ((names[j], arrays[j]) for j in range(len(arrays)) if j != i)
+
+
+def _exchange_caches(evidence: Evidence) -> Iterator[Guess]:
+    """Run the submitted backward with x for y in its cache, or y for x."""
+    # If that gives the right gradients, the guess is the submitted ones.
     sample, xs, ys = evidence.sample, evidence.x, evidence.y
-    for name, old, other, new in (
-        ("x", xs, "y", ys), ("y", ys, "x", xs),
-    ):  # fmt: skip
-        for was in old:
-            for becomes in new:
-                if was.shape != becomes.shape:
-                    continue
-                changed = tree.map(
-                    lambda leaf, was=was, becomes=becomes: becomes if _equal(leaf, was) else leaf,
-                    sample.cache,
-                )
-                try:
-                    dx, dparams = sample.layer.backward(sample.params, changed, sample.g)
-                    found = mirrored(
-                        sample.layer.name, sample.names, (sample.params, sample.x), (dparams, dx)
-                    )
-                except Exception:  # a submission may fail in any way
-                    continue
-                guesses = [
-                    given if close(now, right) else None
-                    for now, given, right in zip(
-                        found, evidence.given, evidence.expected, strict=True
-                    )
-                ]
-                yield Guess([*guesses], {"used": name, "needed": other})
+    for used, old, needed, new in (("x", xs, "y", ys), ("y", ys, "x", xs)):
+        for was, becomes in ((a, b) for a in old for b in new if a.shape == b.shape):
+            changed = tree.map(
+                lambda leaf, was=was, becomes=becomes: becomes if _is_equal(leaf, was) else leaf,
+                sample.cache,
+            )
+            try:
+                dx, dparams = sample.layer.backward(sample.params, changed, sample.g)
+                of = (sample.params, sample.x)
+                found = mirrored(sample.layer.name, sample.names, of, (dparams, dx))
+            except Exception:  # a submission may fail in any way
+                continue
+            triples = zip(found, evidence.given, evidence.expected, strict=True)
+            guesses = [given if close(now, right) else None for now, given, right in triples]
+            yield Guess([*guesses], {"used": used, "needed": needed})
 
 
-def _equal(leaf: object, array: Tensor) -> bool:
+def _is_equal(leaf: object, array: Tensor) -> bool:
     return isinstance(leaf, Tensor) and leaf.shape == array.shape and bool((leaf == array).all())
 
 
 HYPOTHESES = [
-    Hypothesis(
-        "at x for y",
-        "uses {used} of the cache where the formula needs {needed}",
-        _caches,
-    ),
-    Hypothesis("at other values", "is computed with {words}", _values),
-    Hypothesis("exchanged", "is computed with {words}", _exchanged),
-]
+    Hypothesis("diagonal", "has only the diagonal of the Jacobian: each x also changes the other y",
+               _keep_diagonal, Cost.ANOTHER),
+    Hypothesis("at x for y", "uses {used} of the cache where the formula needs {needed}",
+               _exchange_caches, Cost.ANOTHER),
+    Hypothesis("at other values", "is computed with {words}", _change_values, Cost.ANOTHER),
+    Hypothesis("exchanged", "is computed with {words}", _exchange, Cost.ANOTHER),
+]  # fmt: skip

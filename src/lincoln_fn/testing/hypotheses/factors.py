@@ -1,37 +1,73 @@
-"""A factor of a product, a quotient, a power or a mean: missing, twice, or another one."""
+"""A factor that is missing, twice, or another one.
+
+It may be one of an operation, of a whole gradient, or of a path. What is known of it comes first:
+the other operand of a product, a count, an array. A number that the submission tells comes last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses.derivatives import FUNCTIONS
+from lincoln_fn.testing.hypotheses.hypothesis import (
+    Candidates,
+    Cost,
+    Guess,
+    Hypothesis,
+    change_each,
+    guess_alone,
+)
+from lincoln_fn.testing.hypotheses.local import (
+    Local,
+    describe,
+    guesses_if,
+    list_groups,
+    local,
+    make_table,
+)
+from lincoln_fn.testing.oracles import vjp
+from lincoln_fn.testing.tape import Tape
 
-_REDUCTIONS = ("mean", "sum", "logsumexp", "var", "std", "norm", "prod")
+# One number is found from the submitted gradient, so that fewer places tell nothing.
+FEWEST = 4
+_SLOPES = ("sigmoid", "tanh", "exp")
+_FUNCTIONS = {name: FUNCTIONS[name] for name in (*_SLOPES, "relu")} | {
+    "softmax": partial(torch.softmax, dim=-1)
+}
+_POWERS = ("pow", "square", "sqrt", "rsqrt", "reciprocal", "div", "log", "exp")
 
 
-def _other(call: Local) -> Tensor | float | None:
+# Of one operation.
+
+
+def _is_first(call: Local) -> bool:
+    return call.call.leaves[0] is call.call.inputs[call.k]
+
+
+def _find_other(call: Local) -> Tensor | float | None:
     """Return the other operand of a product or quotient."""
     leaves = [leaf for leaf in call.call.leaves if isinstance(leaf, Tensor | float | int)]
     if len(leaves) < 2 or len(call.call.leaves) > 3:
         return None
-    mine = call.call.inputs[call.k]
-    other = leaves[1] if leaves[0] is mine else leaves[0]
+    other = leaves[1] if _is_first(call) else leaves[0]
     return other.detach() if isinstance(other, Tensor) else other
 
 
-def _missing(call: Local) -> Tensor | None:
+def _drop(call: Local) -> Tensor | None:
     """Pass g on as it is, without the other factor; the count of an average is not one."""
-    other = _other(call)
-    if call.call.name == "div" and not isinstance(other, float) and _is_count(other):
-        return None
-    if call.call.name == "div" and call.call.leaves[0] is not call.call.inputs[call.k]:
-        return None
+    other = _find_other(call)
+    if call.call.name == "div":
+        is_count = not isinstance(other, float) and _is_count(other)
+        if is_count or not _is_first(call):
+            return None
     return call.g.sum_to_size(call.u.shape)
 
 
@@ -43,116 +79,259 @@ def _is_count(other: Tensor | int | None) -> bool:
     return same and float(values[0]) == int(values[0])
 
 
-def _own(call: Local) -> Tensor | None:
-    other = _other(call)
-    if not isinstance(other, Tensor):
-        return None
-    return (call.g * call.u).sum_to_size(call.u.shape)
+def _take_own(call: Local) -> Tensor | None:
+    is_tensor = isinstance(_find_other(call), Tensor)
+    return (call.g * call.u).sum_to_size(call.u.shape) if is_tensor else None
 
 
-def _twice(call: Local) -> Tensor | None:
-    other = _other(call)
+def _square(call: Local) -> Tensor | None:
+    other = _find_other(call)
     if other is None or (isinstance(other, Tensor) and other.ndim and other.shape != call.g.shape):
         return None
     return call.right * other if call.call.name == "mul" else call.right / other
 
 
-def _half(call: Local) -> Tensor:
-    return call.right / 2
-
-
-def _double(call: Local) -> Tensor:
-    return call.right * 2
+def _drop_exponent(call: Local) -> Tensor | None:
+    given = call.call.leaves[1] if len(call.call.leaves) > 1 else None
+    p = 2.0 if call.call.name == "square" else given
+    return call.right / float(p) if isinstance(p, int | float) and p else None
 
 
 def _count(call: Local) -> float:
     return call.u.numel() / max(1, call.v.numel())
 
 
-def _not_averaged(call: Local) -> Tensor:
-    return call.right * _count(call)
+def _mistake_denominator(call: Local, wrong: Callable[[Local], Tensor]) -> Tensor | None:
+    return None if _is_first(call) else wrong(call).sum_to_size(call.u.shape).neg()
 
 
-def _averaged(call: Local) -> Tensor:
-    return call.right / _count(call)
-
-
-def _not_squared(call: Local) -> Tensor | None:
-    """Divide by the denominator once, where the derivative has its square."""
-    is_below = call.call.leaves[0] is not call.call.inputs[call.k]
-    return (call.g * call.v).sum_to_size(call.u.shape).neg() if is_below else None
-
-
-def _without_numerator(call: Local) -> Tensor | None:
-    is_below = call.call.leaves[0] is not call.call.inputs[call.k]
-    return -(call.g / call.u**2).sum_to_size(call.u.shape) if is_below else None
-
-
-def _exponent(call: Local) -> float | None:
-    given = call.call.leaves[1] if len(call.call.leaves) > 1 else None
-    return float(given) if isinstance(given, int | float) else None
-
-
-def _exponent_missing(call: Local) -> Tensor | None:
-    p = 2.0 if call.call.name == "square" else _exponent(call)
-    return call.right / p if p else None
-
-
-def _exponent_kept(call: Local) -> Tensor | None:
-    return call.right * call.u
-
-
-def _times_output(call: Local) -> Tensor:
-    return call.right * call.v
-
-
-def _by_output(call: Local) -> Tensor:
-    return call.right / call.v
-
-
-def _by_input(call: Local) -> Tensor:
-    return call.right / call.u
-
-
-_POWERS = ("pow", "square", "sqrt", "rsqrt", "reciprocal", "div", "log", "exp")
-
-
-def _undivided(evidence: Evidence) -> Iterator[Guess]:
+def _leave_undivided(evidence: Evidence) -> Iterator[Guess]:
     """Leave the denominator out of the gradients of both operands of a quotient."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in list_groups(evidence):
         if at != "div" or any(len(call.tracked) != 2 for call in calls):
             continue
 
-        def undivided(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
-            return [*call.vjp([gs[0] * call.inputs[1].detach()])]
+        def undivided(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+            return call.vjp([gs[0] * call.inputs[1].detach()])
 
-        found = tape.gradients_if(calls, undivided)
-        yield Guess([*found], {"at": at, "code": calls[0].code})
+        yield from guesses_if(tape, calls, undivided)
 
 
-PRODUCTS = [
-    local("factor missing", "lacks the {factor} of {at}()", _missing, only=("mul", "div")),
-    local(
-        "own factor", "is multiplied by the input of {at}() itself, not by the other", _own,
-        only=("mul",),
+_SQUARES = ("pow", "square")
+_FACTOR = partial(local, cost=Cost.FACTOR)
+_WRONG_POWER = "has the wrong power in the derivative of {at}()"
+OF_OPERATIONS = [
+    _FACTOR("factor missing", "lacks the {factor} of {at}()", _drop, only=("mul", "div")),
+    _FACTOR("own factor", "is multiplied by the input of {at}() itself, not by the other",
+            _take_own, only=("mul",)),
+    _FACTOR("factor twice", "has the {factor} of {at}() twice", _square, only=("mul", "div")),
+    _FACTOR("exponent missing", "lacks the factor of the exponent in {at}()", _drop_exponent,
+            only=_SQUARES),
+    *make_table(
+        ("1/N missing", "lacks the factor 1/N of {at}()",
+         lambda call: call.right * _count(call), ("mean",)),
+        ("averaged", "averages where {at}() sums", lambda call: call.right / _count(call),
+         ("sum",)),
+        ("averaged twice", "has the factor 1/N of {at}() twice",
+         lambda call: call.right / _count(call), ("mean",)),
+        ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
+         partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),
     ),
-    local("factor twice", "has the {factor} of {at}() twice", _twice, only=("mul", "div")),
-    local("exponent missing", "lacks the factor of the exponent in {at}()", _exponent_missing,
-          only=("pow", "square")),
+    Hypothesis("factor missing", "is not divided by the denominator of {at}()", _leave_undivided,
+               Cost.OPERATION),
+    *make_table(
+        ("numerator", "lacks the numerator in {at}()",
+         partial(_mistake_denominator, wrong=lambda call: call.g / call.u**2), ("div",)),
+        ("exponent kept", "does not lower the exponent in {at}()",
+         lambda call: call.right * call.u, _SQUARES),
+        ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
+        ("wrong power", _WRONG_POWER, lambda call: call.right / call.v, _POWERS),
+        ("wrong power", _WRONG_POWER, lambda call: call.right * call.u, _POWERS),
+        ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),
+    ),
+    local("half", "is half of what it should be in {at}()", lambda call: call.right / 2,
+          grouped=True),
+    local("double", "is twice what it should be in {at}()", lambda call: call.right * 2,
+          grouped=True),
 ]  # fmt: skip
-HYPOTHESES = [
-    local("1/N missing", "lacks the factor 1/N of {at}()", _not_averaged, only=("mean",)),
-    local("averaged", "averages where {at}() sums", _averaged, only=("sum",)),
-    local("averaged twice", "has the factor 1/N of {at}() twice", _averaged, only=("mean",)),
-    local("denominator", "lacks a square: 1/b for 1/b^2, in {at}()", _not_squared, only=("div",)),
-    Hypothesis("factor missing", "is not divided by the denominator of {at}()", _undivided),
-    local("numerator", "lacks the numerator in {at}()", _without_numerator, only=("div",)),
-    local("exponent kept", "does not lower the exponent in {at}()", _exponent_kept,
-          only=("pow", "square")),
+
+
+# Of whole gradients.
+
+
+def _multiply(evidence: Evidence, factor: float | Tensor, **words: object) -> Guess:
+    return Guess([_multiply_one(right, factor) for right in evidence.expected], words)
+
+
+def _multiply_one(right: Tensor, factor: float | Tensor) -> Tensor | None:
+    if not isinstance(factor, Tensor):
+        return right * factor
+    pairs = zip(reversed(factor.shape), reversed(right.shape), strict=False)
+    fits = factor.ndim <= right.ndim and all(n in (1, m) for n, m in pairs)
+    return right * factor if fits and factor.numel() > 1 else None
+
+
+def _average(evidence: Evidence) -> Iterator[Guess]:
+    for n in evidence.sizes:
+        yield _multiply(evidence, 1 / n, n=n)
+
+
+def _sum(evidence: Evidence) -> Iterator[Guess]:
+    for n in evidence.sizes if _is_averaging(evidence) else ():
+        yield _multiply(evidence, n, n=n)
+
+
+def _is_averaging(evidence: Evidence) -> bool:
+    """Return whether forward divides by a count: by a mean, or written out; if it can be seen."""
+    tapes = evidence.tapes[-1:]
+    return not tapes or any(
+        call.name in ("mean", "div", "mul", "var", "std") or "pool" in call.name
+        or call.name.endswith(("loss", "cross_entropy", "entropy_with_logits", "norm"))
+        for call in tapes[0].calls
+    )  # fmt: skip
+
+
+def _multiply_by_numbers(evidence: Evidence) -> Iterator[Guess]:
+    """Leave out, or apply twice, the factors that a layer's sizes and probabilities give."""
+    # A root that is an integer, such as that of 4, may stand for anything.
+    sizes = [n for n in evidence.sizes if math.isqrt(n) ** 2 != n]
+    factors = {f"1/sqrt({n})": 1 / math.sqrt(n) for n in sizes}
+    factors |= {f"sqrt({n - 1}/{n})": math.sqrt((n - 1) / n) for n in evidence.sizes}
+    p = evidence.option("p")
+    if isinstance(p, float) and 0 < p < 1:
+        factors = {f"1/keep = 1/(1 - {p:g})": 1 / (1 - p), f"p = {p:g}": p} | factors
+    for factor, value in factors.items():
+        yield _multiply(evidence, 1 / value, what=f"misses the factor {factor}")
+        yield _multiply(evidence, value, what=f"has the factor {factor} twice")
+
+
+def _multiply_by_arrays(evidence: Evidence) -> Iterator[Guess]:
+    """Multiply or divide a gradient by an array, or by y."""
+    arrays = zip(evidence.sample.names, evidence.sample.arrays, strict=True)
+    known = [(name.removeprefix("d"), array) for name, array in arrays]
+    known += [("y", y) for y in evidence.y]
+    known += [(f"(1 - {words})", 1 - a) for words, a in known if bool(((a > 0) & (a < 1)).all())]
+    for said, factor in known:
+        yield _multiply(evidence, factor, how=f"has the further factor {said}")
+        yield _multiply(evidence, 1 / factor, how=f"is divided by {said}")
+
+
+def _change_each(change: Callable[[Tensor, Tensor], Tensor | None]) -> Candidates:
+    """Make the candidate from (array, right gradient)."""
+
+    def candidates(evidence: Evidence) -> Iterator[Guess]:
+        yield Guess([*map(change, evidence.sample.arrays, evidence.expected)])
+
+    return candidates
+
+
+def _pass_sigmoid(p: Tensor, right: Tensor) -> Tensor | None:
+    """Differentiate by the score that the sigmoid makes p of."""
+    return right * p * (1 - p) if bool(((p > 0) & (p < 1)).all()) else None
+
+
+def _pass_log_softmax(x: Tensor, right: Tensor) -> Tensor | None:
+    """Differentiate by the scores that log-softmax makes x of."""
+    if not x.ndim or not torch.allclose(x.exp().sum(-1), x.new_ones(())):
+        return None
+    return right - x.exp() * right.sum(-1, keepdim=True)
+
+
+def _multiply_slope(function: str, power: int, x: Tensor, right: Tensor) -> Tensor:
+    return right * vjp(FUNCTIONS[function], x, torch.ones_like(x)) ** power
+
+
+OF_WHOLES = [
+    Hypothesis("averaged", "is {n} times too small: averaged where it should be summed?",
+               _average, Cost.NUMBER),
+    Hypothesis("summed", "is {n} times too large: summed where it should be averaged?", _sum,
+               Cost.NUMBER),
+    Hypothesis("a factor", "{what}", _multiply_by_numbers, Cost.NUMBER),
+    Hypothesis("double", "is 2 times too large", change_each(lambda right: 2 * right), Cost.NUMBER),
+    Hypothesis("half", "is 2 times too small", change_each(lambda right: right / 2), Cost.NUMBER),
+    Hypothesis("gradient by the score", "is the gradient by the score that sigmoid makes x of",
+               _change_each(_pass_sigmoid), Cost.OPERAND),
+    Hypothesis("gradient by the score", "is the gradient by the scores that log-softmax makes x of",
+               _change_each(_pass_log_softmax), Cost.OPERAND),
     *(
-        local("wrong power", "has the wrong power in the derivative of {at}()", wrong, only=_POWERS)
-        for wrong in (_times_output, _by_output, _exponent_kept, _by_input)
+        Hypothesis(name, sentence.format(of=of), _change_each(partial(_multiply_slope, of, power)),
+                   Cost.OPERAND)
+        for name, sentence, power in (
+            ("derivative twice", "has the derivative of {of} as a further factor", 1),
+            ("derivative missing",
+             "is divided by the derivative of {of}: is it by its output, not by x?", -1),
+        )
+        for of in _SLOPES
     ),
-    local("half", "is half of what it should be in {at}()", _half, grouped=True),
-    local("double", "is twice what it should be in {at}()", _double, grouped=True),
 ]  # fmt: skip
+
+
+# Numbers that the submission tells.
+
+
+def _fit(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] | None:
+    """Find the number k that makes right + k part the nearest to what is given."""
+    size = part.square().sum()
+    if given.shape != right.shape or right.numel() < FEWEST or not bool(size > 0):
+        return None
+    k = float(((given - right) * part).sum() / size)
+    return right + k * part, k
+
+
+def _drop_function(evidence: Evidence) -> Iterator[Guess]:
+    """Use x where a function of x belongs, in a gradient such as s (sigmoid(x) - t)."""
+    for name, function in _FUNCTIONS.items():
+        for i, (given, right) in enumerate(evidence.pairs()):
+            x = evidence.sample.arrays[i]
+            if x.ndim and (found := _fit(given, right, x - function(x))):
+                said = {"x": evidence.sample.names[i].removeprefix("d"), "function": name}
+                yield guess_alone(evidence, i, found[0], **said)
+
+
+def _scale(evidence: Evidence) -> Iterator[Guess]:
+    """Multiply each gradient by one number."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        if given.shape != right.shape or right.numel() < 2:
+            continue
+        ratio = float((given * right).sum() / right.square().sum().clamp_min(1e-300))
+        size = abs(ratio) if abs(ratio) > 1 else 1 / max(abs(ratio), 1e-300)
+        sign = ", with the wrong sign" if ratio < 0 else ""
+        scale = f"{size:.6g} times too {'large' if abs(ratio) > 1 else 'small'}{sign}"
+        yield guess_alone(evidence, i, right * ratio, scale=scale)
+
+
+def _scale_path(evidence: Evidence) -> Iterator[Guess]:
+    """Multiply what flows through some calls by one number."""
+    for tape, calls, at in list_groups(evidence, grouped=True):
+        for place in sorted({place for call in calls for place in call.tracked}):
+
+            def cut(
+                call: Call, gs: list[Tensor], right: list[Tensor], place: int = place
+            ) -> list[Tensor | None]:
+                pairs = zip(right, call.tracked, strict=True)
+                return [torch.zeros_like(du) if n == place else None for du, n in pairs]
+
+            without = tape.gradients_if(calls, cut)
+            for i, (given, right) in enumerate(evidence.pairs()):
+                if found := _fit(given, right, right - without[i]):
+                    guess = guess_alone(evidence, i, found[0])
+                    said = partial(_describe_path, tape, calls, at, found[1])
+                    yield attrs.evolve(guess, words=said)
+
+
+def _describe_path(tape: Tape, calls: Sequence[Call], at: str, more: float) -> dict[str, object]:
+    return {**describe(tape, calls, at), "factor": f"{1 + more:.6g}"}
+
+
+FITTED = [
+    Hypothesis(
+        "function missing",
+        "takes {x} where {function}({x}) belongs",
+        _drop_function,
+        Cost.OPERAND,
+    ),
+    Hypothesis("further factor", "{how}", _multiply_by_arrays, Cost.OPERAND),
+    Hypothesis("scale", "is {scale}", _scale, Cost.FITTED),
+    Hypothesis("factor of a path", "has {path} multiplied by {factor}", _scale_path, Cost.FITTED),
+]
+HYPOTHESES = [*OF_OPERATIONS, *OF_WHOLES, *FITTED]

@@ -11,23 +11,16 @@ from torch import Tensor
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis, alone
-from lincoln_fn.testing.hypotheses.local import Local, groups, local
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
+from lincoln_fn.testing.hypotheses.local import Local, list_groups, local
 
 MOST_COPIES = 2000
 # Each use takes one backward pass.
 MOST_USES = 30
 
 
-def positions(call: Local) -> Tensor | None:
-    """Return from where each number of the output is taken; None if the call does more than move.
-
-    Example:
-        >>> from lincoln_fn.testing.tape import Tape
-        >>> tape = Tape(lambda a: a[0].flip(0), [torch.tensor([5.0, 7.0])], torch.ones(2))
-        >>> positions(Local(tape, tape.calls[0], 0, []))
-        tensor([1, 0])
-    """
+def find_positions(call: Local) -> Tensor | None:
+    """Return from where each number of the output comes; None if the call does more than move."""
     u = call.u
     numbers = torch.arange(u.numel(), dtype=u.dtype, device=u.device).view(u.shape)
     inputs = [value.detach() for value in call.call.inputs]
@@ -37,10 +30,16 @@ def positions(call: Local) -> Tensor | None:
     return found if torch.equal(u.flatten()[found], call.v) else None
 
 
-def _last_one(call: Local, axis: int, first: bool) -> Tensor | None:
+def _find_repeated(call: Local) -> Tensor | None:
+    """Return the positions of a call that takes some numbers several times."""
+    found = find_positions(call)
+    return None if found is None or len({*found.flatten().tolist()}) == found.numel() else found
+
+
+def _keep_last(call: Local, axis: int, first: bool) -> Tensor | None:
     """Assign along an axis, so that of equal positions one stays."""
-    found = positions(call)
-    if found is None or axis >= found.ndim or len(set(found.flatten().tolist())) == found.numel():
+    found = _find_repeated(call)
+    if found is None or axis >= found.ndim:
         return None
     taken, g = found.movedim(axis, 0).flatten(), call.g.movedim(axis, 0).flatten()
     if first:
@@ -53,22 +52,18 @@ def _last_one(call: Local, axis: int, first: bool) -> Tensor | None:
     return wrong.view(call.u.shape)
 
 
-def _counted(call: Local) -> Tensor | None:
+def _average(call: Local) -> Tensor | None:
     """Divide by the number of copies of each number."""
-    found = positions(call)
+    found = find_positions(call)
     if found is None:
         return None
     counts = torch.bincount(found.flatten(), minlength=call.u.numel()).clamp_min(1)
     return call.right / counts.view(call.u.shape)
 
 
-def _reshaped(call: Local) -> Tensor | None:
-    return call.g.reshape(call.u.shape)
-
-
-def _overwritten_in_rows(call: Local) -> Tensor | None:
+def _overwrite_in_rows(call: Local) -> Tensor | None:
     """Assign within each row of the positions, and add up the rows."""
-    found = positions(call)
+    found = _find_repeated(call)
     if found is None or found.ndim < 3:
         return None
     wrong = torch.zeros_like(call.u).flatten()
@@ -79,18 +74,16 @@ def _overwritten_in_rows(call: Local) -> Tensor | None:
     return wrong.view(call.u.shape)
 
 
-def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
+def _keep_nearest(evidence: Evidence) -> Iterator[Guess]:
     """Keep, of the gradients of all copies of a number, the one that was submitted."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in list_groups(evidence):
         call = calls[0]
         i = next((i for i, array in enumerate(tape.arrays) if array is call.inputs[0]), None)
         if i is None or len(calls) > 1 or len(call.outputs) != 1 or len(call.tracked) != 1:
             continue
-        gs = tape.flow(tape.outputs, tape.cotangents, call.outputs)
-        found, given = positions(Local(tape, call, 0, gs)), evidence.given[i]
-        if found is None or len(set(found.flatten().tolist())) == found.numel():
-            continue
-        if given.shape != evidence.expected[i].shape:
+        gs = tape.arrived(call)
+        found, given = _find_repeated(Local(tape, call, 0, gs, [])), evidence.given[i]
+        if found is None or given.shape != evidence.expected[i].shape:
             continue
         taken, g = found.flatten(), gs[0].flatten()
         # Assigned from the most to the least different, so that the nearest stays.
@@ -98,106 +91,94 @@ def _one_of_many(evidence: Evidence) -> Iterator[Guess]:
         wrong = torch.zeros_like(given).flatten()
         for n in order.tolist() if g.numel() <= MOST_COPIES else ():
             wrong[taken[n]] = g[n]
-        yield alone(evidence, i, wrong.view(given.shape), at=at)
+        yield guess_alone(evidence, i, wrong.view(given.shape), at=at)
 
 
-def _exchanged_parts(evidence: Evidence) -> Iterator[Guess]:
+def _exchange_parts(evidence: Evidence) -> Iterator[Guess]:
     """Exchange the gradients of two outputs of one call, or of two inputs."""
-    for tape, calls, _ in groups(evidence, grouped=False):
+    for tape, calls, _ in list_groups(evidence):
         call = calls[0]
-        for i, j in combinations(range(len(call.outputs)), 2):
-            if call.outputs[i].shape == call.outputs[j].shape:
-
-                def of_outputs(
-                    call: Call, gs: list[Tensor], i: int = i, j: int = j
-                ) -> list[Tensor | None]:
-                    mixed = list(gs)
-                    mixed[i], mixed[j] = gs[j], gs[i]
-                    return [*call.vjp(mixed)]
-
-                found = tape.gradients_if(calls, of_outputs)
-                yield Guess([*found], {"i": i, "j": j, "at": f"the parts of {call.name}()"})
-        if call.name not in ("cat", "stack", "concat", "concatenate"):
-            continue
-        for i, j in combinations(range(len(call.inputs)), 2):
-            if call.inputs[i].shape == call.inputs[j].shape:
-
-                def of_inputs(
-                    call: Call, gs: list[Tensor], i: int = i, j: int = j
-                ) -> list[Tensor | None]:
-                    right: list[Tensor | None] = [*call.vjp(gs)]
-                    right[i], right[j] = right[j], right[i]
-                    return right
-
-                found = tape.gradients_if(calls, of_inputs)
-                yield Guess([*found], {"i": i, "j": j, "at": f"the parts of {call.name}()"})
+        is_joined = call.name in ("cat", "stack", "concat", "concatenate")
+        for parts, of in (
+            (call.outputs, _exchange_outputs),
+            (call.inputs * is_joined, _exchange_inputs),
+        ):
+            for i, j in combinations(range(len(parts)), 2):
+                if parts[i].shape == parts[j].shape:
+                    found = tape.gradients_if(calls, partial(of, i, j))
+                    yield Guess([*found], {"i": i, "j": j, "at": f"the parts of {call.name}()"})
 
 
-def _uses(evidence: Evidence) -> Iterator[Guess]:
+def _exchange_outputs(
+    i: int, j: int, call: Call, gs: list[Tensor], right: list[Tensor]
+) -> list[Tensor]:
+    return call.vjp(_swap(gs, i, j))
+
+
+def _exchange_inputs(
+    i: int, j: int, call: Call, gs: list[Tensor], right: list[Tensor]
+) -> list[Tensor]:
+    return _swap(right, i, j)
+
+
+def _swap(parts: list[Tensor], i: int, j: int) -> list[Tensor]:
+    mixed = list(parts)
+    mixed[i], mixed[j] = parts[j], parts[i]
+    return mixed
+
+
+def _keep_use(evidence: Evidence) -> Iterator[Guess]:
     """Of an array that is used several times, keep one use, or leave one out, or average."""
     for tape in evidence.tapes[:1]:
         for i, array in enumerate(tape.arrays):
             uses = [call for call in tape.calls if any(u is array for u in call.inputs)]
             if not 1 < len(uses) < MOST_USES:
                 continue
-            parts = [
-                _part(tape.flow(tape.outputs, tape.cotangents, c.outputs), c, array) for c in uses
-            ]
+            parts = [_sum_part(tape.arrived(call), call, array) for call in uses]
             total = torch.stack(parts).sum(0)
             average = f"the average over its {len(uses)} uses"
-            yield alone(evidence, i, total / len(uses), how=average)
+            yield guess_alone(evidence, i, total / len(uses), how=average)
             for n, part in enumerate(parts):
                 for guess, how in (
                     (part, "the gradient of use {} of {} only, as if overwritten"),
                     (total - part, "the gradient without use {} of {}"),
                 ):
-                    yield alone(evidence, i, guess, how=how.format(n + 1, len(uses)))
+                    yield guess_alone(evidence, i, guess, how=how.format(n + 1, len(uses)))
 
 
-def _part(gs: list[Tensor], call: Call, array: Tensor) -> Tensor:
+def _sum_part(gs: list[Tensor], call: Call, array: Tensor) -> Tensor:
     right = call.vjp(gs)
     return torch.stack([r for r, u in zip(right, call.inputs, strict=True) if u is array]).sum(0)
 
 
-def _all_steps(call: Local) -> Tensor | None:
+def _sum_all_steps(call: Local) -> Tensor | None:
     """Give each step the sum of g over all steps, not over the later ones alone."""
     dim = next((leaf for leaf in call.call.leaves if type(leaf) is int), 0)
     return call.g.sum(dim, keepdim=True).expand_as(call.u)
 
 
-OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
+_OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
+_EXCHANGES = ("transpose", "permute", "mT", "T", "t", "movedim", "swapaxes", "moveaxis")
 HYPOTHESES = [
     *(
-        local(
-            "overwritten",
-            OVERWRITTEN,
-            partial(_last_one, axis=axis, first=first),
-        )
+        local("overwritten", _OVERWRITTEN, partial(_keep_last, axis=axis, first=first))
         for axis in range(4)
         for first in (False, True)
     ),
-    Hypothesis("overwritten", OVERWRITTEN, _one_of_many),
-    local("overwritten", OVERWRITTEN, _overwritten_in_rows),
-    local(
-        "all steps",
-        "sums g over all steps, where {at}() needs the later ones alone",
-        _all_steps,
-        only=("cumsum",),
-    ),
-    local(
-        "averaged",
-        "is averaged over repeated positions of {at}(), where it should add up",
-        _counted,
-    ),
-    local(
-        "reshaped",
-        "is reshaped where {at}() should be undone by exchanging the axes",
-        _reshaped,
-        only=("transpose", "permute", "mT", "T", "t", "movedim", "swapaxes", "moveaxis"),
-        grouped=True,
-    ),
-    Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchanged_parts),
-]
+    Hypothesis("overwritten", _OVERWRITTEN, _keep_nearest, Cost.OPERATION),
+    local("overwritten", _OVERWRITTEN, _overwrite_in_rows),
+    local("all steps", "sums g over all steps, where {at}() needs the later ones alone",
+          _sum_all_steps, only=("cumsum",)),
+    local("averaged", "is averaged over repeated positions of {at}(), where it should add up",
+          _average),
+    local("reshaped", "is reshaped where {at}() should be undone by exchanging the axes",
+          lambda call: call.g.reshape(call.u.shape), only=_EXCHANGES, grouped=True),
+    Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchange_parts,
+               Cost.OPERATION),
+]  # fmt: skip
+# A part of what flows to an array is missing: paths are named first.
 USES = [
-    Hypothesis("one use", "is {how}: the gradients of all uses must add up", _uses),
+    Hypothesis(
+        "one use", "is {how}: the gradients of all uses must add up", _keep_use, Cost.OPERATION
+    ),
 ]

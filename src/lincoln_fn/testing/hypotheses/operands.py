@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import TypeAlias
 
@@ -12,9 +13,9 @@ from torch import Tensor
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.derivatives import BY_OUTPUT, is_function
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.local import Local, groups
-from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups
+from lincoln_fn.testing.tape import Mistake, Tape
 
 # From a call, its g, and the tensor that is used, the gradient of its input.
 Way: TypeAlias = Callable[[Call, Tensor, Tensor], Tensor]
@@ -25,23 +26,19 @@ MOST_PASSES = 1200
 
 @attrs.frozen(eq=False)
 class Series:
-    """One tensor of forward, or one for each round of a loop.
-
-    Args:
-        tensors: one, or as many as there are rounds.
-        words: what it is.
-    """
+    """One tensor of forward, or one for each round of a loop; and what it is, in words."""
 
     tensors: Sequence[Tensor]
     words: str
 
 
-def _another_operand(evidence: Evidence) -> Iterator[Guess]:
+def _take_operand(evidence: Evidence, *, new_state: bool) -> Iterator[Guess]:
+    """Take another tensor for one factor; or, in a loop, the state that the round made."""
     passes = 0
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in list_groups(evidence):
         if at not in PRODUCTS or any(len(call.leaves) != 2 for call in calls):
             continue
-        known = series(evidence, tape, len(calls))
+        known = list_series(evidence, tape, len(calls))
         for place in (0, 1):
             right = [call.leaves[place] for call in calls]
             # A constant, such as a label, may be anything.
@@ -51,32 +48,25 @@ def _another_operand(evidence: Evidence) -> Iterator[Guess]:
                 used = list(another.tensors) * (len(calls) // len(another.tensors))
                 if any(a is b or not _fits(a, b) for a, b in zip(used, right, strict=True)):
                     continue
+                later = zip(used, right[1:], strict=False)
+                if new_state != (len(used) > 1 and all(a is b for a, b in later)):
+                    continue
                 passes += len(calls)
                 if passes > MOST_PASSES:
                     return
-                found = with_factors(tape, calls, place, used)
-                yield Guess(
-                    [*found],
-                    {
-                        "at": at,
-                        "code": calls[0].code,
-                        "wrong": another.words,
-                        "right": _described(known, right),
-                    },
-                )
+                said = {"wrong": another.words, "right": _describe(known, right)}
+                yield from guesses_if(tape, calls, _replace_factors(calls, place, used), **said)
 
 
 def _fits(used: Tensor, right: object) -> bool:
     return isinstance(right, Tensor) and used.shape == right.shape
 
 
-def with_factors(
-    tape: Tape, calls: Sequence[Call], place: int, used: Sequence[Tensor]
-) -> list[Tensor]:
-    """Compute the gradients with other tensors in the place of one factor of products."""
+def _replace_factors(calls: Sequence[Call], place: int, used: Sequence[Tensor]) -> Mistake:
+    """Put other tensors in the place of one factor of products."""
     of = dict(zip(map(id, calls), used, strict=True))
 
-    def mistake(call: Call, gs: list[Tensor]) -> list[Tensor | None]:
+    def mistake(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor | None]:
         wrong: list[Tensor | None] = [None] * len(call.tracked)
         if 1 - place in call.tracked:
             k = call.tracked.index(1 - place)
@@ -88,16 +78,16 @@ def with_factors(
             wrong[k] = product.sum_to_size(call.inputs[k].shape)
         return wrong
 
-    return tape.gradients_if(calls, mistake)
+    return mistake
 
 
-def _another_input(evidence: Evidence) -> Iterator[Guess]:
+def _take_input(evidence: Evidence) -> Iterator[Guess]:
     """Take the derivative of a function at another tensor of forward."""
     passes = 0
-    for tape, calls, at in groups(evidence, grouped=False):
-        if not is_function(Local(tape, calls[0], 0, [])):
+    for tape, calls, at in list_groups(evidence):
+        if not is_function(Local(tape, calls[0], 0, [], [])):
             continue
-        for other in series(evidence, tape, len(calls)):
+        for other in list_series(evidence, tape, len(calls)):
             used = list(other.tensors) * (len(calls) // len(other.tensors))
             # Its own input is right, and its output is tried before.
             if used[-1].shape != calls[-1].inputs[0].shape or used[-1] is calls[-1].inputs[0]:
@@ -106,48 +96,30 @@ def _another_input(evidence: Evidence) -> Iterator[Guess]:
             if passes > MOST_PASSES:
                 return
             of = dict(zip(map(id, calls), used, strict=True))
-            ways: list[tuple[Way, str]] = [(_at, "input")]
+            ways: list[tuple[Way, str]] = [(_differentiate_at, "input")]
             if at in BY_OUTPUT:
-                ways.append((_by_output, "output"))
+                ways.append((_differentiate_by_output, "output"))
             for way, what in ways:
 
                 def mistake(
-                    call: Call, gs: list[Tensor], way: Way = way, of: dict[int, Tensor] = of
-                ) -> list[Tensor | None]:
+                    call: Call, gs: list[Tensor], right: list[Tensor],
+                    way: Way = way, of: dict[int, Tensor] = of,
+                ) -> list[Tensor]:  # fmt: skip
                     return [way(call, gs[0], of[id(call)].detach())]
 
-                try:
-                    found = tape.gradients_if(calls, mistake)
-                except RuntimeError:  # the function may refuse the other tensor
-                    continue
-                words: dict[str, object] = {
-                    "at": at,
-                    "code": calls[0].code,
-                    "wrong": other.words,
-                    "what": what,
-                }
-                yield Guess([*found], words)
+                yield from guesses_if(tape, calls, mistake, wrong=other.words, what=what)
 
 
-def _at(call: Call, g: Tensor, value: Tensor) -> Tensor:
+def _differentiate_at(call: Call, g: Tensor, value: Tensor) -> Tensor:
     return call.vjp([g], [value])[0]
 
 
-def _by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
+def _differentiate_by_output(call: Call, g: Tensor, value: Tensor) -> Tensor:
     return g * BY_OUTPUT[call.name](value)
 
 
-def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
-    """List the tensors of forward that are made once, or once in each round.
-
-    Args:
-        evidence: of the layer.
-        tape: a recording of its forward.
-        rounds: how often a loop runs.
-
-    Returns:
-        The arrays, and the outputs of the calls in the order in which they are made.
-    """
+def list_series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
+    """List the tensors of forward that are made once, or once in each round."""
     names = evidence.sample.names
     found = [
         Series([array], name.removeprefix("d"))
@@ -173,43 +145,35 @@ def series(evidence: Evidence, tape: Tape, rounds: int) -> list[Series]:
     return found
 
 
-def _described(known: list[Series], right: list[Tensor]) -> str:
+def _describe(known: list[Series], right: list[Tensor]) -> str:
     pairs = chain.from_iterable(((t, each.words) for t in each.tensors) for each in known)
     return next((words for tensor, words in pairs if tensor is right[-1]), "the other factor")
 
 
-def _exchanged(evidence: Evidence) -> Iterator[Guess]:
+def _exchange(evidence: Evidence) -> Iterator[Guess]:
     """Give each factor the gradient of the other, transposed if it is used so."""
-    for tape, calls, at in groups(evidence, grouped=False):
+    for tape, calls, at in list_groups(evidence):
         if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
             continue
         for transposed in (False, True) if calls[0].inputs[0].ndim > 1 else (False,):
 
             def swapped(
-                call: Call, gs: list[Tensor], transposed: bool = transposed
-            ) -> list[Tensor | None]:
-                first, second = call.vjp(gs)
+                call: Call, gs: list[Tensor], right: list[Tensor], transposed: bool = transposed
+            ) -> list[Tensor]:
+                first, second = right
                 return [second.mT, first.mT] if transposed else [second, first]
 
-            try:
-                found = tape.gradients_if(calls, swapped)
-            except RuntimeError:  # the shapes do not fit
-                continue
-            yield Guess([*found], {"at": at, "code": calls[0].code})
+            yield from guesses_if(tape, calls, swapped)
 
 
 HYPOTHESES = [
-    Hypothesis(
-        "factors exchanged", "exchanges the gradients of the two factors of {at}()", _exchanged,
-    ),
-    Hypothesis(
-        "another factor",
-        "takes {wrong} in place of {right} in the derivative of {at}()",
-        _another_operand,
-    ),
-    Hypothesis(
-        "at other values",
-        "takes the derivative of {at}() at {wrong}, not at its own {what}",
-        _another_input,
-    ),
+    Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
+               partial(_take_operand, new_state=True), Cost.OPERATION),
+    Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
+               _exchange, Cost.OPERAND),
+    Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
+               partial(_take_operand, new_state=False), Cost.OPERAND),
+    Hypothesis("at other values",
+               "takes the derivative of {at}() at {wrong}, not at its own {what}", _take_input,
+               Cost.OPERAND),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from lincoln_fn import layers
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
+from lincoln_fn.testing.oracles import vjp
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "softmax", "log_softmax", "softmin", "log_sigmoid", "leaky_relu",
@@ -31,7 +32,7 @@ _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @cache
-def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
+def _list_functions() -> dict[str, Callable[[Tensor], Tensor]]:
     made = {}
     for name in ACTIVATIONS:
         layer = getattr(getattr(layers, name), name)()
@@ -39,29 +40,21 @@ def _functions() -> dict[str, Callable[[Tensor], Tensor]]:
     return made | _POINTWISE
 
 
-def _another(evidence: Evidence) -> Iterator[Guess]:
+def _take_another(evidence: Evidence) -> Iterator[Guess]:
     """Take the gradient of every activation of the library, at x and with g."""
-    if len(evidence.g) != 1:
-        return
-    for name, function in _functions().items():
-        found: list[Tensor | None] = []
-        for array in evidence.sample.arrays:
-            guess = _gradient(function, array, evidence.g[0])
-            # A function that is x at these numbers tells nothing.
-            is_x = name != "x" and guess is not None and torch.equal(guess, evidence.g[0])
-            found.append(None if is_x else guess)
-        yield Guess(found, {"other": name})
+    for name, function in _list_functions().items() if len(evidence.g) == 1 else ():
+        (g,) = evidence.g
+        found = [
+            vjp(function, array, g) if array.shape == g.shape else None
+            for array in evidence.sample.arrays
+        ]
+        # A function that is x at these numbers tells nothing.
+        is_x = [d is not None and name != "x" and torch.equal(d, g) for d in found]
+        guesses = [None if x else d for d, x in zip(found, is_x, strict=True)]
+        yield Guess([*guesses], {"other": name})
 
 
-def _gradient(function: Callable[[Tensor], Tensor], array: Tensor, g: Tensor) -> Tensor | None:
-    if array.shape != g.shape:
-        return None
-    with torch.enable_grad():
-        x = array.detach().clone().requires_grad_()
-        return torch.autograd.grad(function(x), x, g, materialize_grads=True)[0]
-
-
-def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
+def _fill_windows(evidence: Evidence) -> Iterator[Guess]:
     """Send the gradient of a maximum of a window to the whole window."""
     size: Any = evidence.option("kernel_size")  # Any: a tuple, if it is that of a pooling
     x, n = evidence.x, len(size) if isinstance(size, tuple) else 0
@@ -73,34 +66,26 @@ def _sum_pooling(evidence: Evidence) -> Iterator[Guess]:
     for how, count in (("to every element of a window", math.prod(size)),
                        ("evenly over a window", 1)):  # fmt: skip
         try:
-            with torch.enable_grad():
-                u = x[0].detach().clone().requires_grad_()
-                y = getattr(functional, f"avg_pool{n}d")(u, size, **options)
-                found = torch.autograd.grad(y, u, evidence.g[0])[0] * count
+            average = partial(getattr(functional, f"avg_pool{n}d"), kernel_size=size, **options)
+            found = vjp(average, x[0], evidence.g[0]) * count
         except (RuntimeError, TypeError):  # the window may have other options
             continue
-        yield Guess([None] * (len(evidence.expected) - 1) + [found], {"how": how})
+        yield guess_alone(evidence, len(evidence.expected) - 1, found, how=how)
 
 
-def _of_another_forward(evidence: Evidence) -> Iterator[Guess]:
+def _take_another_forward(evidence: Evidence) -> Iterator[Guess]:
     if fits_another_forward(evidence):
         yield Guess([*evidence.given])
 
 
-POOLING = [
-    Hypothesis(
-        "sent everywhere",
-        "goes {how}, where it should go to the largest element alone",
-        _sum_pooling,
-    )
-]
 HYPOTHESES = [
-    Hypothesis("another function", "is the gradient of another forward: of {other}", _another),
-]
-LATE = [
-    Hypothesis(
-        "another forward",
-        "is right for another forward: the gradients fit each other, but not this forward",
-        _of_another_forward,
-    ),
-]
+    Hypothesis("sent everywhere", "goes {how}, where it should go to the largest element alone",
+               _fill_windows, Cost.SHAPE),
+    Hypothesis("another function", "is the gradient of another forward: of {other}", _take_another,
+               Cost.ANOTHER),
+]  # fmt: skip
+# What fits any forward at all is the last thing to be said.
+LAST = [
+    Hypothesis("another forward", "is right for another forward: the gradients fit each other, "
+               "but not this forward", _take_another_forward, Cost.FITTED),
+]  # fmt: skip

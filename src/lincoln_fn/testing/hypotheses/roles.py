@@ -10,22 +10,8 @@ _ROOTS = ("sqrt", "rsqrt", "pow")
 _REDUCTIONS = ("mean", "sum")
 
 
-def role(tape: Tape, call: Call) -> str:
-    """Return "mean" or "variance" for a mean or a sum, and the call's own name for all else.
-
-    Args:
-        tape: the recording.
-        call: one of its calls.
-
-    Returns:
-        "variance" if the result, perhaps with something added, goes into a square root.
-
-    Example:
-        >>> from lincoln_fn.testing.tape import Tape
-        >>> tape = Tape(lambda a: (a[0].mean() + 1e-5).sqrt(), [torch.ones(2)], torch.ones(()))
-        >>> role(tape, tape.calls[0])
-        'variance'
-    """
+def name_role(tape: Tape, call: Call) -> str:
+    """Return "mean" or "variance" for such a mean or sum, and the call's own name for all else."""
     if call.name in ("var", "std"):
         return "variance"
     if call.name not in _REDUCTIONS:

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.hypothesis import Guess, Hypothesis
-from lincoln_fn.testing.hypotheses.operands import series
+from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
+from lincoln_fn.testing.hypotheses.operands import list_series
 from lincoln_fn.testing.tape import Tape
 
 # Each candidate takes two backward passes for each round.
 MOST_PASSES = 600
 
 
-def _passed_on(evidence: Evidence) -> Iterator[Guess]:
+def _pass_on(evidence: Evidence) -> Iterator[Guess]:
     passes = 0
     for tape in evidence.tapes[:1]:
         rounds = max(map(len, tape.sites.values()), default=0)
-        known = series(evidence, tape, rounds)
+        known = list_series(evidence, tape, rounds)
         for n, output in enumerate(known):
             for start in known[:n]:
                 count = len(output.tensors)
@@ -29,32 +29,32 @@ def _passed_on(evidence: Evidence) -> Iterator[Guess]:
                 passes += 2 * count
                 if passes > MOST_PASSES:
                     return
-                found = _skipped(tape, output.tensors, start.tensors)
+                found = _skip(tape, output.tensors, start.tensors)
                 if found is not None:
                     yield Guess([*found], {"output": output.words, "start": start.words})
 
 
-def _skipped(
-    tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]
-) -> list[Tensor] | None:
+def _skip(tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]) -> list[Tensor] | None:
     """Pass the gradient of each output on to its start, in place of what flows there."""
-    sources, cotangents = list(tape.outputs), list(tape.cotangents)
+    sources: list[Tensor] = []
+    more: list[Tensor] = []
     for v, u in reversed(list(zip(outputs, starts, strict=True))):
         if not (u.requires_grad and v.requires_grad):
             return None
-        (d,) = tape.flow(sources, cotangents, [v])
+        (d,) = tape.flow([*tape.outputs, *sources], [*tape.cotangents, *more], [v])
         (du,) = tape.flow([v], [d], [u])
         if not bool(du.any()):
             return None  # v does not depend on u
         sources.append(u)
-        cotangents.append(d - du)
-    return tape.flow(sources, cotangents, tape.arrays)
+        more.append(d - du)
+    return tape.gradients_with(sources, more)
 
 
 HYPOTHESES = [
     Hypothesis(
         "derivative missing",
         "passes the gradient of {output} on to {start} unchanged: the derivative is missing",
-        _passed_on,
+        _pass_on,
+        Cost.FITTED,
     )
 ]

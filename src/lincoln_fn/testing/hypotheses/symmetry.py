@@ -23,15 +23,7 @@ STEP = 1e-5
 
 
 def fits_another_forward(evidence: Evidence) -> bool:
-    """Return whether the submitted gradients are those of another function.
-
-    Args:
-        evidence: of the wrong gradients.
-
-    Returns:
-        True if the second derivatives are symmetric, and not only because each place of a gradient
-        depends on its own place of the arrays alone.
-    """
+    """Return whether the submitted gradients are those of another function, no diagonal one."""
     sample = evidence.sample
     if any(a.shape != b.shape for a, b in evidence.pairs()):
         return False
@@ -39,20 +31,22 @@ def fits_another_forward(evidence: Evidence) -> bool:
         return False
     told = False
     for n in range(3):
-        a, b = (_direction(evidence, Key(7).fold_in(2 * n + m)) for m in (0, 1))
+        a, b = (_draw_direction(evidence, Key(7).fold_in(2 * n + m)) for m in (0, 1))
         try:
-            along_a, along_b = _change(evidence, a), _change(evidence, b)
+            along_a, along_b = _differentiate(evidence, a), _differentiate(evidence, b)
         except Exception:  # a submission may fail elsewhere, in any way
             return False
-        first = _inner(b, along_a)
-        scale = _inner([v.abs() for v in b], [v.abs() for v in along_a])
-        if not abs(first - _inner(a, along_b)) <= 1e-4 * scale:
+        first = _multiply(b, along_a)
+        scale = _multiply([v.abs() for v in b], [v.abs() for v in along_a])
+        if not abs(first - _multiply(a, along_b)) <= 1e-4 * scale:
             return False
-        told = told or scale > 1e-6 * _inner([v.abs() for v in b], [v.abs() for v in sample.given])
+        told = told or scale > 1e-6 * _multiply(
+            [v.abs() for v in b], [v.abs() for v in sample.given]
+        )
     return told and not _is_diagonal(evidence)
 
 
-def _direction(evidence: Evidence, key: Key) -> list[Tensor]:
+def _draw_direction(evidence: Evidence, key: Key) -> list[Tensor]:
     arrays = enumerate(evidence.sample.arrays)
     return [
         keys.normal(key.fold_in(i).near(array), tuple(array.shape), dtype=array.dtype)
@@ -60,7 +54,7 @@ def _direction(evidence: Evidence, key: Key) -> list[Tensor]:
     ]
 
 
-def _change(evidence: Evidence, direction: list[Tensor]) -> list[Tensor]:
+def _differentiate(evidence: Evidence, direction: list[Tensor]) -> list[Tensor]:
     """Compute D_a backward, by central differences."""
     sample = evidence.sample
     pairs = list(zip(sample.arrays, direction, strict=True))
@@ -76,10 +70,10 @@ def _is_diagonal(evidence: Evidence) -> bool:
         half = torch.zeros_like(array).flatten()
         half[::2] = 1
         halves.append(half.view(array.shape))
-    changes = _change(evidence, halves)
+    changes = _differentiate(evidence, halves)
     outside = [c * (1 - half) for c, half in zip(changes, halves, strict=True)]
     return len(halves) == 1 and all(float(c.abs().max()) < 1e-8 for c in outside if c.numel())
 
 
-def _inner(a: list[Tensor], b: list[Tensor]) -> float:
+def _multiply(a: list[Tensor], b: list[Tensor]) -> float:
     return sum(float((p * q).sum()) for p, q in zip(a, b, strict=True))
