@@ -37,7 +37,7 @@ from lincoln_fn.arguments import checked
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._duals import loss_gradient
 from lincoln_fn.curvature._fast import fast_for_columns
-from lincoln_fn.curvature._matrix_layers import Rows, rows_of
+from lincoln_fn.curvature._rows import Rows, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers._normalisation import widened

@@ -24,10 +24,12 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
+    affine_terms,
     scale_and_shift,
     standardise_by,
     widened,
@@ -102,6 +104,15 @@ def backward(
     dw, db = affine_grads(dy, widened(cache.x_hat), params.weight, params.bias, shared)
     return dx.to(g.dtype), norm.params(dw, db, params.running)
 
+
+# Any: as in forward.
+def terms(params: Any, cache: Any, g: Tensor) -> Any:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over the positions of example n."""
+    axis = cache.axis if isinstance(cache, Cache) else cache.mean.ndim - 1
+    return affine_terms("instance_norm", params, cache.x_hat, g, (axis,))
+
+
+declare(forward, backward, kind="norm", terms=terms)
 
 BATCH: Final = Norm(
     "batch_norm", batch_norm.forward, batch_norm.backward, batch_norm.Params, check_batch

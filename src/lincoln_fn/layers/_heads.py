@@ -34,6 +34,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers._attention import (
@@ -127,6 +128,9 @@ def predict(
 ) -> Sequence:
     """Compute y with all weights kept."""
     return forward(None, x, num_heads=num_heads, p=p, is_causal=is_causal)[0]
+
+
+declare(forward, predict, kind="attention")
 
 
 def advance(params: dropout.Params | None, cache: object) -> dropout.Params | None:

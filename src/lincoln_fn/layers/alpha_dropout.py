@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers.dropout import (
     Cache,
@@ -81,6 +82,9 @@ def predict(
     """Return x itself."""
     _check(params, x, features)
     return x
+
+
+declare(forward, predict, kind="dropout")
 
 
 def _check(params: Params, x: Tensor, features: bool) -> None:

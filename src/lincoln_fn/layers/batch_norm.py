@@ -40,6 +40,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
@@ -131,6 +132,9 @@ def backward(
     dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
     dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
     return dx.to(g.dtype), Params(dweight, dbias, params.running)
+
+
+declare(forward, backward, kind="batch_norm")
 
 
 def predict(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
@@ -80,6 +81,9 @@ def predict(
     """Return x itself."""
     _check(params, x, spatial)
     return x
+
+
+declare(forward, predict, kind="dropout")
 
 
 def advance(params: Params, cache: Cache) -> Params:

@@ -32,11 +32,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
+    affine_terms,
     first_affine,
     first_running,
     mean_over,
@@ -125,6 +127,14 @@ def backward(
     shared = (*range(cache.mean.ndim - 1), *places)
     dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
     return dx.to(g.dtype), Params(dweight, dbias, params.running)
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
+    return affine_terms("instance_norm", params, cache.x_hat, g, (cache.mean.ndim - 1,))
+
+
+declare(forward, backward, kind="norm", terms=terms)
 
 
 def predict(
