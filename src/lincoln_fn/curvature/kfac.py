@@ -37,7 +37,7 @@ from lincoln_fn import tree
 from lincoln_fn.arguments import Decay, Positive, PositiveInt, checked
 from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
-from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merged
+from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
@@ -156,7 +156,7 @@ def _compute(
     factors = _running(state.factors, now, (1 - 1 / step).clamp(max=decay))
     is_due = every == 1 or int(state.step) % every == 0
     eigen = tuple(map(eigen_of, factors)) if is_due else state.eigen
-    return _preconditioned(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
+    return _precondition(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
 
 
 @attrs.frozen(eq=False)
@@ -180,7 +180,7 @@ def _factors(
 ) -> list[Factors | None]:
     """Compute the factors of each dense or convolutional layer; None for one that has no rows."""
 
-    def used(site: Site) -> Site:
+    def use(site: Site) -> Site:
         if not is_trained(site.params):
             return site
         uses = tree.map(lambda _: Uses(()), site.params)
@@ -193,9 +193,9 @@ def _factors(
             uses = evolve(uses, weight=Uses((evolve(of_use, b=of_use.b * count),)))
         return evolve(site, dparams=uses)
 
-    marked = optree.tree_map(used, sites, is_leaf=lambda site: isinstance(site, Site))
+    marked = optree.tree_map(use, sites, is_leaf=lambda site: isinstance(site, Site))
     each = [layer.weight for layer in _matrix_params(net, grads_at(net, params, marked))]
-    return [merged(list(use.factors)) if use.factors else None for use in each]
+    return [merge(list(use.factors)) if use.factors else None for use in each]
 
 
 def _running(
@@ -210,7 +210,7 @@ def _running(
     return tuple(old if new is None else tree.map(mean, old, new) for old, new in pairs)
 
 
-def _preconditioned(
+def _precondition(
     net: Layer, dparams: Params, now: list[Factors | None], eigen: tuple[Eigen, ...], damping: float
 ) -> Params:
     """Multiply the gradient of each layer that has factors."""

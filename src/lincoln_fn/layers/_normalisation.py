@@ -12,7 +12,7 @@ number at a time, which is inaccurate in float32 after about 2^20 numbers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,6 +23,7 @@ from lincoln_fn.terms import mirror, no_batch, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]
+P = TypeVar("P")  # the params of a normalisation: a weight and perhaps a bias
 
 
 def widened(x: Tensor) -> Tensor:
@@ -76,8 +77,7 @@ def affine_grads(
     )
 
 
-# Any: the params of any normalisation, with a weight and perhaps a bias.
-def affine_terms(layer: str, params: Any, x_hat: Tensor, g: Tensor, axes: Axes) -> Any:
+def affine_terms(layer: str, params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over example n's axes that share w."""
     if 0 in axes:
         raise no_batch(layer, g)
