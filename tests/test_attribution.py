@@ -9,7 +9,7 @@ from torch import nn
 import lincoln_fn as lf
 from lincoln_fn import attribution, keys
 from lincoln_fn.attribution import kinds
-from lincoln_fn.declaration import forward_of
+from lincoln_fn.layer import unbound
 
 X = keys.normal(lf.Key(1), (3, 2, 8, 7), dtype=torch.float64)
 TARGET = torch.tensor([1, 4, 0])
@@ -235,7 +235,7 @@ def test_guided_gradients_equal_autograds_through_such_relus(method, relu):
 
 
 def file_of(layer):
-    return forward_of(layer).__module__.rpartition(".")[2]
+    return unbound(layer.forward).__module__.rpartition(".")[2]
 
 
 def test_the_activations_are_those_of_the_table_of_cases():

@@ -52,6 +52,7 @@ class Declaration:
     terms: Terms | None = None
     dx_and_terms: Terms | None = None
     params: type | None = None
+    at_inference: tuple[Function, Function] | None = None
 
 
 _NOTHING: Final = Declaration()
@@ -63,6 +64,7 @@ def declare(
     terms: Terms | None = None,
     dx_and_terms: Terms | None = None,
     params: type | None = None,
+    at_inference: tuple[Function, Function] | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -79,6 +81,9 @@ def declare(
         params: the class of the layer's params, a record with a `weight` and a `bias`, if K-FAC is
             to precondition it: y = x W + b with the weight (n_in, n_out) as an `Outer` of x and g,
             or kernels (n_out, n_in, *kernel) as a `Correlation`.
+        at_inference: declared of `predict`: a (forward, backward) that computes what `predict` does
+            and its gradient, for `lf.inference`. This forward takes the hyperparameters of
+            `predict`.
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -94,7 +99,7 @@ def declare(
     """
     if kind is not None and kind not in KINDS:
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    made = Declaration(kind, terms, dx_and_terms, params)
+    made = Declaration(kind, terms, dx_and_terms, params, at_inference)
     for function in functions:
         _attach(function, made)
 
@@ -151,30 +156,16 @@ def _by_formula(
 def kind_of(layer: Layer) -> Kind | None:
     """Return the kind of a single layer; None if it declares none.
 
-    A layer of the library that declares nothing works element by element. A layer of
-    `inference(net)`, which runs its `predict`, has the kind of that function.
+    A layer of the library that declares nothing works element by element.
 
     Example:
         >>> kind_of(lf.conv2d(4, 3)), kind_of(lf.tanh()), kind_of(lf.inference(lf.dropout()))
         ('convolution', 'activation', 'dropout')
     """
-    function = forward_of(layer)
+    function = unbound(layer.forward)
     kind = declared_by(function).kind
-    if kind is None and function.__module__.startswith("lincoln_fn.layers."):
-        return "activation"
-    return kind
-
-
-def forward_of(layer: Layer) -> Function:
-    """Return the function that a layer computes, without hyperparameters.
-
-    Example:
-        >>> forward_of(lf.inference(lf.dropout())) is lf.layers.dropout.predict
-        True
-    """
-    forward = layer.forward
-    bound = forward.keywords if isinstance(forward, partial) else {}
-    return unbound(bound.get("predict", forward))
+    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
+    return "activation" if kind is None and is_ours else kind
 
 
 def gradients_of(layer: Layer) -> Declaration:

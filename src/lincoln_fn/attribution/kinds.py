@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from lincoln_fn import declaration
-from lincoln_fn.layer import Layer
+from lincoln_fn.layer import Layer, unbound
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]
@@ -24,19 +24,18 @@ def kind_of(layer: Layer) -> declaration.Kind | Function:
         layer: the layer.
 
     Returns:
-        Its kind; for a layer that declares none, its `forward` without hyperparameters. A layer of
-        `inference(net)` that runs its `predict` has the kind of that function.
+        Its kind; for a layer that declares none, its `forward` without hyperparameters.
 
     Example:
         >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT
         (True, True)
     """
-    return declaration.kind_of(layer) or declaration.forward_of(layer)
+    return declaration.kind_of(layer) or unbound(layer.forward)
 
 
 def belongs(layer: Layer, kind: Kind) -> bool:
     """Return whether a kind has what a layer declares, or its `forward`."""
-    return kind_of(layer) in kind or declaration.forward_of(layer) in kind
+    return kind_of(layer) in kind or unbound(layer.forward) in kind
 
 
 DENSE: Final[Kind] = frozenset({"dense", "scores"})

@@ -18,14 +18,14 @@ Cache: x_hat in x's dtype; rstd, one number per channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import attrs
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.declaration import declare
-from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
@@ -34,7 +34,6 @@ from lincoln_fn.layers._normalisation import (
     standardise_by,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import check_batch, check_instances
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -114,13 +113,7 @@ def terms(params: Any, cache: Any, g: Tensor) -> Any:
 
 declare(forward, backward, kind="norm", terms=terms)
 
-BATCH: Final = Norm(
-    "batch_norm", batch_norm.forward, batch_norm.backward, batch_norm.Params, check_batch
-)
-INSTANCE: Final = Norm(
-    "instance_norm",
-    instance_norm.forward,
-    instance_norm.backward,
-    instance_norm.Params,
-    check_instances,
-)
+
+def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a normalisation as after training."""
+    return partial(forward, norm=norm), partial(backward, norm=norm)

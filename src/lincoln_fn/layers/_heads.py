@@ -130,7 +130,15 @@ def predict(
     return forward(None, x, num_heads=num_heads, p=p, is_causal=is_causal)[0]
 
 
-declare(forward, predict, kind="attention")
+def inference_forward(
+    params: dropout.Params | None, x: Inputs, *, num_heads: int, p: float, is_causal: bool
+) -> tuple[Sequence, Cache]:
+    """Compute y with all weights kept, and the cache of its gradient."""
+    return forward(None, x, num_heads=num_heads, p=p, is_causal=is_causal)
+
+
+declare(forward, inference_forward, kind="attention")
+declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
 def advance(params: dropout.Params | None, cache: object) -> dropout.Params | None:

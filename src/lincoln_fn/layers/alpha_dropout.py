@@ -43,6 +43,7 @@ from lincoln_fn.layers.dropout import (
     advance,
     backward,
     draw_mask,
+    inference_backward,
     init,
 )
 from lincoln_fn.layers.selu import ALPHA, SCALE
@@ -84,7 +85,15 @@ def predict(
     return x
 
 
-declare(forward, predict, kind="dropout")
+def inference_forward(
+    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
+    return predict(params, x, p=p, features=features), x.new_zeros(()).expand(x.shape)
+
+
+declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
 
 
 def _check(params: Params, x: Tensor, features: bool) -> None:

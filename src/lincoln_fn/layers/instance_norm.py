@@ -35,6 +35,7 @@ from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
@@ -152,6 +153,12 @@ def predict(
     check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
+
+
+declare(
+    predict, kind="norm",
+    at_inference=inference_forms(Norm("instance_norm", forward, backward, Params, check_instances)),
+)  # fmt: skip
 
 
 def advance(params: Params, cache: Cache) -> Params:

@@ -54,7 +54,7 @@ def _option(layer: Layer, name: str) -> Any:
 
 def _mixes(layer: Layer) -> bool:
     if unbound(layer.backward) is _by_running.backward:
-        is_batch_norm = getattr(layer.backward, "keywords", {})["norm"] is _by_running.BATCH
+        is_batch_norm = getattr(layer.backward, "keywords", {})["norm"].name == "batch_norm"
         options = getattr(layer.init, "keywords", {})
         return is_batch_norm and not options.get("track_running_stats", True)
     return kind_of(layer) == "batch_norm"
