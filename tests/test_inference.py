@@ -112,6 +112,17 @@ def test_a_layer_of_ones_own_with_its_own_predict_is_refused_by_name_with_the_me
     assert str(lf.inference(mended)) == "serial(identity())"
 
 
+def test_a_network_of_fast_functions_runs_as_after_training():
+    net, x = lf.fast(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout())), normal(5, 4)
+    params = trained(net, x)
+    y, cache = lf.inference(net).forward(params, x)
+    assert same_number(y, net.predict(params, x))
+    g = normal(5, 3, seed=1)
+    plain = lf.inference(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout()))
+    expected = plain.input_grad(params, plain.forward(params, x)[1], g)
+    assert same_number(lf.inference(net).input_grad(params, cache, g), expected)
+
+
 def test_a_layer_of_ones_own_declares_the_gradient_of_its_predict():
     def predict(params, x, *, factor):
         return factor * x
