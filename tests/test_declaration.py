@@ -113,6 +113,15 @@ def test_a_wrong_declaration_is_named():
     assert declared_by(forward).kind == "dense"
 
 
+def test_a_second_declaration_adds_to_the_first():
+    def other(params, x):
+        return forward(params, x)
+
+    lf.declare(other, kind="norm", terms=own_terms)
+    lf.declare(other, kind="dense")
+    assert (declared_by(other).kind, declared_by(other).terms) == ("dense", own_terms)
+
+
 def single(case):
     return case.layer.composition is None and lf.tree.leaves(case.params())
 

@@ -68,6 +68,8 @@ def declare(
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
+    A second call for the same function adds to the first.
+
     Args:
         *functions: the layer's `forward`; its `grads`, or its `backward` if it has no `grads`; and
             its `predict`, if it has one of its own.
@@ -99,9 +101,13 @@ def declare(
     """
     if kind is not None and kind not in KINDS:
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    made = Declaration(kind, terms, dx_and_terms, params, at_inference)
+    given: dict[str, Any] = {  # Any: each is of its own type
+        "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
+        "at_inference": at_inference,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     for function in functions:
-        _attach(function, made)
+        _attach(function, attrs.evolve(declared_by(function), **given))
 
 
 def _attach(function: Function, made: Declaration) -> None:
