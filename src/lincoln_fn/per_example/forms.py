@@ -4,6 +4,7 @@
     squared norms  ||d_n||^2
     weighted sum   sum_n w_n d_n
     square sum     sum_n d_n^2    element by element
+    gram           <d_n, d_m>
 
 For a dense layer d_n = x_n^T g_n, whose squared norm is ||x_n||^2 ||g_n||^2; `outer.py` derives it,
 and `correlation.py` what convolutions take. The norms of several uses of p do not add,
@@ -58,6 +59,16 @@ def measure(term: Term, p: Tensor) -> tuple[Float[Tensor, " N"], Term]:
         case _:
             norms = outer.squared_norms(term.uses, p)
     return measure(Explicit(gradients(term, p)), p) if norms is None else (norms, term)
+
+
+def gram(term: Term, p: Tensor) -> Float[Tensor, "N N"]:
+    """Compute <d_n, d_m> for all pairs, from the factors of outer products if they are smaller."""
+    if isinstance(term, Outer):
+        rows = term.x.shape[1]
+        if rows == 1 or rows**2 * (term.x.shape[-1] + term.g.shape[-1]) < p.numel():
+            return outer.gram(term)
+    d = gradients(term, p).reshape(term.count, p.numel())
+    return d @ d.mT
 
 
 def weighted_sum(term: Term, p: Tensor, weights: Float[Tensor, " N"]) -> Float[Tensor, "*shape"]:

@@ -76,6 +76,14 @@ def squared_norms(terms: tuple[Term, ...], p: Tensor) -> Float[Tensor, " N"] | N
     return norms + _of_outers(outers) + 2 * _total(g @ h.mT * at)
 
 
+def gram(term: Outer) -> Float[Tensor, "N N"]:
+    """Compute <d_n, d_m> = sum_(t,s) (x_nt . x_ms) (g_nt . g_ms)."""
+    count, rows = term.x.shape[:2]
+    x, g = term.x.flatten(0, 1), term.g.flatten(0, 1)
+    products = (x @ x.mT) * (g @ g.mT)
+    return products.reshape(count, rows, count, rows).sum((1, 3))
+
+
 def costs_less(dense: int, indexed: int, n_in: int, n_out: int) -> bool:
     """Return whether the inner products of an example's rows take fewer steps than d."""
     if dense + indexed == 1:

@@ -12,6 +12,9 @@ Each function walks back once. The examples are on axis 0 of every layer's outpu
 
 from __future__ import annotations
 
+from functools import reduce
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -87,6 +90,41 @@ def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[
         tensor([10., 18.])
     """
     return measure(params, terms_of("squared_norms", net, params, cache, g), g)[0]
+
+
+def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "N N"]:
+    """Compute <d_n, d_m> of every pair of examples, over all parameters together.
+
+    Where it is positive, a step along the gradient of example m reduces the loss of example n, too.
+    On the diagonal are the squared norms.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+
+    Returns:
+        The Gram matrix of the gradients.
+
+    Raises:
+        LayerError: as `gradients` does.
+
+    Source:
+        Jacot, Gabriel and Hongler, "Neural Tangent Kernel", NeurIPS 2018: with g = 1, it is the
+        kernel of a network with one output.
+
+    Example:
+        >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> gram(net, params, net.forward(params, x)[1], torch.ones(2, 1))
+        tensor([[5., 3.],
+                [3., 9.]])
+    """
+    terms, count = terms_of("gram", net, params, cache, g), examples_in(g)
+    pairs = zip(tree.leaves(params), tree.leaves(terms), strict=True)
+    each = [forms.gram(term, p) for p, term in pairs if isinstance(term, Term)]
+    return reduce(torch.add, each, tree.leaves(g)[0].new_zeros(count, count))
 
 
 def weighted_sum(
