@@ -221,13 +221,23 @@ def mirror(params: P, **terms: Term | None) -> P:
 
 
 def no_batch(layer: str, g: Tensor) -> LayerError:
-    """Make the error for an input without an axis of examples."""
+    """Make the error for an input without an axis of examples.
+
+    Example:
+        >>> no_batch("dense", torch.zeros(4)).where
+        'dense'
+    """
     problem = "expected a batch, with the examples on axis 0"
     return LayerError(layer, f"{problem}, got g of shape {tuple(g.shape)}")
 
 
 def length_first(where: str, mend: str) -> LayerError:
-    """Make the error for a layer whose sequences have the examples on axis 1."""
+    """Make the error for a layer whose sequences have the examples on axis 1.
+
+    Example:
+        >>> length_first("gru", "batch_first=True").where
+        'gru'
+    """
     problem = "expected the examples on axis 0 of every layer's output, got sequences of"
     return LayerError(where, f"{problem} (length, batch, ...); use {mend}")
 
