@@ -122,7 +122,8 @@ def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "
                 [3., 9.]])
     """
     terms, count = terms_of("gram", net, params, cache, g), examples_in(g)
-    pairs = zip(tree.leaves(params), tree.leaves(terms), strict=True)
+    leaves: list[Term | Tensor] = [*tree.leaves(terms)]
+    pairs = zip(tree.leaves(params), leaves, strict=True)
     each = [forms.gram(term, p) for p, term in pairs if isinstance(term, Term)]
     return reduce(torch.add, each, tree.leaves(g)[0].new_zeros(count, count))
 
