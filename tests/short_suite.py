@@ -30,7 +30,7 @@ COMPILING = {
     "test_sparse_convolution.py",
 }
 PROCESSES = {
-    *("test_checkpoint_memory.py", "test_distributed_checkpoints.py", "test_four_places.py"),
+    *("test_checkpoint_memory.py", "test_distributed_checkpoints.py", "test_places.py"),
     *("test_grade_graders.py", "test_memory.py", "test_pipeline_example.py"),
     *("test_pipeline_killed.py", "test_pipeline_processes.py"),
 }

@@ -9,7 +9,9 @@ import attrs
 import fuzz
 import pytest
 import torch
+from cases import CASES
 from compare import same_bits
+from fuzzing import layers, networks, objectives, optimizers
 from fuzzing.compare import Outcome, outcome, smaller
 from fuzzing.runs import eagerly, in_dtype, shaken_by
 from fuzzing.trial import Trial, trial
@@ -17,7 +19,7 @@ from test_compile import compiles
 from test_constructors import CONSTRUCTORS
 
 import lincoln_fn as lf
-from lincoln_fn import keys
+from lincoln_fn import keys, losses
 
 # Chosen for their many layers, and for each mode.
 SHORT = (1001, 2014, 2015, 2016)
@@ -35,6 +37,20 @@ NEVER = {"sharded": "it sends what it updates, which is not traced"}
 def test_a_short_run_finds_nothing(seed):
     told = outcome(trial(seed))
     assert (told.kind, told.reason) == ("same", "")
+
+
+def test_every_layer_loss_and_optimizer_has_a_row():
+
+    rows = {name for _, rows in layers.FAMILIES for name in rows}
+    rows |= {*layers.ELSEWHERE, *networks.COMBINED, *networks.TUPLED}
+    singles = {
+        case.layer.name.partition("(")[0] for case in CASES if case.layer.composition is None
+    }
+    assert {name for name in singles if hasattr(lf, name)} - rows == set()
+    assert {name for name in losses.__all__ if name[0].islower()} - {*objectives.LOSSES} == set()
+    made = {f"optim.{name}" for name in optimizers.OPTIMIZERS}
+    returned = {n for n, f in CONSTRUCTORS.items() if f.__annotations__["return"] == "Optimizer"}
+    assert returned - made - {"optim.sharded"} == set()
 
 
 def test_every_constructor_is_drawn():

@@ -74,9 +74,9 @@ def test_the_notebooks_are_valid(name):
 
 def test_checks_of_arguments_and_public_functions_are_not_blanked():
     blanks = {
-        "conv": ("backward", "input_grad", "grads"),
-        "dense": ("backward", "input_grad", "grads"),
-        "bilinear": ("backward", "input_grad", "grads", "_p", "_dx", "_dparams"),
+        "conv": ("backward", "input_grad", "grads", "terms"),
+        "dense": ("backward", "input_grad", "grads", "terms"),
+        "bilinear": ("backward", "input_grad", "grads", "_p", "_dx", "_dparams", "terms"),
         "lstm": ("backward", "_step_backward"),
         "alpha_dropout": ("backward",),
     }

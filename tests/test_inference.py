@@ -1,5 +1,7 @@
 """A part that runs as after training: forward is predict, its gradient is right, nothing moves."""
 
+from functools import partial
+
 import pytest
 import torch
 from cases import CASES
@@ -108,6 +110,40 @@ def test_a_layer_of_ones_own_with_its_own_predict_is_refused_by_name_with_the_me
         lambda part: lf.identity() if part.name == "noisy()" else part, lf.serial(noisy)
     )
     assert str(lf.inference(mended)) == "serial(identity())"
+
+
+def test_a_network_of_fast_functions_runs_as_after_training():
+    net, x = lf.fast(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout())), normal(5, 4)
+    params = trained(net, x)
+    y, cache = lf.inference(net).forward(params, x)
+    assert same_number(y, net.predict(params, x))
+    g = normal(5, 3, seed=1)
+    plain = lf.inference(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout()))
+    expected = plain.input_grad(params, plain.forward(params, x)[1], g)
+    assert same_number(lf.inference(net).input_grad(params, cache, g), expected)
+
+
+def test_a_layer_of_ones_own_declares_the_gradient_of_its_predict():
+    def predict(params, x, *, factor):
+        return factor * x
+
+    def at_inference(params, x, *, factor):
+        return predict(params, x, factor=factor), factor
+
+    lf.declare(predict, at_inference=(at_inference, lambda params, factor, g: (factor * g, ())))
+    scaled = lf.Layer(
+        "scaled()",
+        lambda params, x: (x, None),
+        lambda params, cache, g: (g, ()),
+        predict=partial(predict, factor=3.0),
+    )
+    net = lf.inference(lf.serial(scaled, lf.dropout()))
+    x = torch.ones(2, 3)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    assert same_bits(y, 3 * x)
+    assert same_bits(net.predict(params, x), 3 * x)
+    assert same_bits(net.input_grad(params, cache, x), 3 * x)
 
 
 def test_a_layer_of_ones_own_that_only_advances_stays_as_it_is():

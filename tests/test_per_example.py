@@ -84,6 +84,9 @@ def check(net, params, cache, g, each):
 
     assert same_number(per_example.gradients(*given), each)
     assert same_number(per_example.squared_norms(*given), norms_of(each))
+    flat = torch.cat([leaf.reshape(count, -1) for leaf in lf.tree.leaves(each)], 1)
+    pairs, sizes = flat @ flat.mT, (flat.abs() @ flat.abs().mT)
+    assert same_number(per_example.gram(*given), pairs, terms=largest(sizes))
     weighted = lf.tree.map(lambda d: torch.einsum("n,n...->...", weights, d), each)
     assert same_number(per_example.weighted_sum(*given, weights), weighted)
     assert same_number(per_example.second_moment(*given), mean_of(torch.square))

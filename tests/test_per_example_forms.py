@@ -10,9 +10,9 @@ from test_per_example import check, example, norms_of, one_by_one, run_alone, to
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
 from lincoln_fn.combine.scan import scan
-from lincoln_fn.per_example.outer import Outer, Rows
-from lincoln_fn.per_example.terms import Explicit, Total
-from lincoln_fn.per_example.walked import terms_of
+from lincoln_fn.per_example import forms
+from lincoln_fn.per_example.network import terms_of
+from lincoln_fn.terms import Explicit, Gather, Outer, Total
 
 
 def drawn(*shape, seed=0):
@@ -45,8 +45,9 @@ def test_the_form_that_costs_less_is_taken(name, make):
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, x, g))
     terms = terms_of("test", net, params, cache, g)
-    weight = lf.tree.leaves(terms)[lf.tree.paths(params).index(weight_of(params))]
-    assert isinstance(weight.measured()[1], Explicit) != from_factors
+    at = lf.tree.paths(params).index(weight_of(params))
+    weight, p = lf.tree.leaves(terms)[at], lf.tree.leaves(params)[at]
+    assert isinstance(forms.measure(weight, p)[1], Explicit) != from_factors
 
 
 def weight_of(params):
@@ -59,7 +60,8 @@ def test_an_embedding_adds_up_equal_tokens(tokens):
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, x, g))
     (term,) = lf.tree.leaves(terms_of("test", net, params, cache, g))
-    assert isinstance(term.measured()[1], Rows if tokens < 9 else Explicit)
+    found = forms.measure(term, params.weight)[1]
+    assert isinstance(found, Gather if tokens < 9 else Explicit)
 
 
 def test_uses_are_put_together_by_their_factors():
@@ -67,34 +69,34 @@ def test_uses_are_put_together_by_their_factors():
         drawn(4, rows, size, seed=rows) for rows, size in ((2, 9), (3, 9), (2, 8), (3, 8))
     )
     index = torch.tensor([[0, 8, 0], [1, 1, 1], [2, 0, 5], [7, 3, 3]])
-    outer, more, rows = Outer(x, g, (9, 8)), Outer(y, h, (9, 8)), Rows(index, h, (9, 8))
+    outer, more, rows, p = Outer(x, g), Outer(y, h), Gather(index, h), torch.zeros(9, 8)
     both = torch.add(outer, torch.add(torch.zeros(9, 8), rows))
-    each = both.gradients()
-    assert same_number(each, outer.gradients() + rows.gradients())
-    norms, kept = both.measured()
+    each = forms.gradients(both, p)
+    assert same_number(each, forms.gradients(outer, p) + forms.gradients(rows, p))
+    norms, kept = forms.measure(both, p)
     assert same_number(norms, norms_of(each))
     assert isinstance(kept, Total)
     three = sum([outer, more, rows, Explicit(drawn(4, 9, 8))], torch.zeros(9, 8))
     assert len(three.terms) == 4
-    norms, kept = three.measured()
-    assert same_number(norms, norms_of(three.gradients()))
+    norms, kept = forms.measure(three, p)
+    assert same_number(norms, norms_of(forms.gradients(three, p)))
     assert isinstance(kept, Explicit)
 
 
 def test_a_sum_over_examples_needs_the_memory_of_a_few(monkeypatch):
-    monkeypatch.setattr("lincoln_fn.per_example.terms._AT_ONCE", 20)
+    monkeypatch.setattr("lincoln_fn.per_example.forms._AT_ONCE", 20)
     sizes = []
-    gradients = Outer.gradients
+    gradients = forms.gradients
 
-    def watched(self):
-        sizes.append(self.count)
-        return gradients(self)
+    def watched(term, p):
+        sizes.append(term.count)
+        return gradients(term, p)
 
-    monkeypatch.setattr(Outer, "gradients", watched)
-    term = Outer(drawn(5, 3, 2), drawn(5, 3, 4, seed=1), (2, 4))
-    total = term.square_sum()
+    monkeypatch.setattr(forms, "gradients", watched)
+    term, p = Outer(drawn(5, 3, 2), drawn(5, 3, 4, seed=1)), torch.zeros(2, 4)
+    total = forms.square_sum(term, p)
     assert sizes == [2, 2, 1]
-    assert same_number(total, gradients(term).square().sum(0))
+    assert same_number(total, gradients(term, p).square().sum(0))
 
 
 def scaled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -41,7 +42,6 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "identity": (lf.identity(), _x(2, 6)),
     "instance_norm": (lf.instance_norm(), _x(2, 2, 5)),
     "last_state": (lf.last_state(), (_x(1, 4, 3), _MASK)),
-    "layer_norm": (lf.layer_norm(), _x(4, 5)),
     "local_response_norm": (lf.local_response_norm(3, alpha=1.0), _x(1, 5, 3)),
     "log_softmax": (lf.log_softmax(), _x(3, 5)),
     "lp_pool": (lf.lp_pool1d(2, 2), _x(2, 1, 8)),
@@ -57,7 +57,6 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "positional_embedding": (lf.positional_embedding(4), _x(1, 4, 3)),
     "recurrent_cell": (lf.gru_cell(3), (_x(2, 4), _x(2, 3, seed=1))),
     "reshape": (lf.reshape(3, 4), _x(1, 2, 6)),
-    "rms_norm": (lf.rms_norm(), _x(4, 5)),
     "rnn": (lf.rnn(2), _x(1, 6, 3)),
     "scaled_dot_product_attention": (lf.scaled_dot_product_attention(is_causal=True), _THREE),
     "sinusoidal_positions": (lf.sinusoidal_positions(), _x(1, 3, 4)),
@@ -70,16 +69,23 @@ MARGIN, CELL = 20, 10
 LEVELS: Final = 12  # of opacity
 
 
+def has_picture(name: str) -> bool:
+    """Return whether a layer has a row, or is made without arguments, for x of shape (4, 5)."""
+    if name in EXAMPLES or not hasattr(lf, name):
+        return name in EXAMPLES
+    return all(p.default is not p.empty for p in signature(getattr(lf, name)).parameters.values())
+
+
 def picture(name: str) -> str:
     """Draw dy/dx of a layer, and say what is drawn.
 
     Args:
-        name: of the layer's file, a key of `EXAMPLES`.
+        name: of the layer's file, which `has_picture`.
 
     Returns:
         HTML, with colours from the style sheet.
     """
-    layer, x = EXAMPLES[name]
+    layer, x = EXAMPLES[name] if name in EXAMPLES else (getattr(lf, name)(), _x(4, 5))
     y, matrix = jacobian_matrix(layer, layer.init(lf.Key(0), x), x)
     shapes = [" and ".join(str(tuple(leaf.shape)) for leaf in _floating(each)) for each in (x, y)]
     caption = (

@@ -149,9 +149,9 @@ def _picture(file: File) -> list[str]:
     """Draw a layer's Jacobian, or an activation's curve and its derivative's."""
     if not file.path.startswith("layers/"):
         return []
-    if file.name in jacobians.EXAMPLES:
-        return [jacobians.picture(file.name)]
     is_activation = family(file.name) == "Activations" and file.name in file.constructors
+    if file.name in jacobians.EXAMPLES or (not is_activation and jacobians.has_picture(file.name)):
+        return [jacobians.picture(file.name)]
     drawn = curves.picture(file.name) if is_activation else ""
     return [drawn] if drawn else []
 

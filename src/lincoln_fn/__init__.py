@@ -26,6 +26,7 @@ from lincoln_fn import replay as replay
 from lincoln_fn import rules as rules
 from lincoln_fn import schedules as schedules
 from lincoln_fn import streams as streams
+from lincoln_fn import terms as terms
 from lincoln_fn import testing as testing
 from lincoln_fn import tree as tree
 from lincoln_fn import walk as walk
@@ -51,6 +52,7 @@ from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_
 from lincoln_fn.combine import with_context as with_context
 from lincoln_fn.compiler import compile as compile  # noqa: A004  # torch's users expect it
 from lincoln_fn.compiler import export_step as export_step
+from lincoln_fn.declaration import declare as declare
 from lincoln_fn.evaluate import evaluate as evaluate
 from lincoln_fn.fastpath import fast as fast
 from lincoln_fn.fit import FitRecord as FitRecord

@@ -6,6 +6,9 @@ may not fit the shape: then the layer refuses it, and another is drawn.
 
 import math
 
+import torch
+from cases import CASES
+
 import lincoln_fn as lf
 from fuzzing import spatial
 from fuzzing.draws import axis, chance, divisor, options, size
@@ -179,8 +182,45 @@ ATTENTION = {
 }  # fmt: skip
 
 # By family, so that the many activations are not most of what is drawn: (weight, rows).
-FAMILIES = (
+WITH_ROWS = (
     (3, DENSE), (3, ACTIVATIONS), (1, SOFTMAXES), (1, DROPOUTS), (3, NORMS), (2, SHAPES),
     (3, RECURRENT), (3, ATTENTION),
     (4, spatial.CONVOLUTIONS), (4, spatial.POOLS), (2, spatial.PADS),
 )  # fmt: skip
+
+
+def as_in_cases(without):
+    """Give rows of layers that have none above: each is made as in one of its cases."""
+    rows = {}
+    for case in CASES:
+        name = case.layer.name.partition("(")[0]
+        is_image = isinstance(case.x, torch.Tensor) and case.x.is_floating_point()
+        if case.layer.composition is None and is_image and name in without:
+            rows.setdefault(name, []).append(case)
+    return {name: (sizes(cases), drawn_from(cases)) for name, cases in rows.items()}
+
+
+def sizes(cases):
+    return tuple({case.x.ndim for case in cases}.intersection(ANY))
+
+
+def drawn_from(cases):
+    return lambda r, s: r.choice([case.layer for case in cases if case.x.ndim == len(s)])
+
+
+def returns(made):
+    return getattr(made, "__annotations__", {}).get("return")
+
+
+# Drawn in networks.py, where inputs and outputs are tuples or codes.
+ELSEWHERE = {
+    "add", "multiply", "concatenate", "bilinear", "embedding", "scaled_dot_product_attention",
+    "select", "inference",
+}  # fmt: skip
+WITHOUT = (
+    {name for name, made in vars(lf).items() if returns(made) == "Layer"}
+    - {name for _, rows in WITH_ROWS for name in rows}
+    - ELSEWHERE
+)
+OTHERS = as_in_cases(WITHOUT)
+FAMILIES = (*WITH_ROWS, *(((1, OTHERS),) if OTHERS else ()))

@@ -207,4 +207,11 @@ LOSSES = {
     "ctc": ctc,
     "weighted": weighted,
 }  # fmt: skip
+# A loss without a row takes targets like its prediction.
+LOSSES |= {
+    name: regression(name)
+    for name in losses.__all__
+    if name not in LOSSES
+    and getattr(getattr(losses, name), "__annotations__", {}).get("return") == "Loss"
+}
 LOSS_WEIGHTS = [4 if name in ("softmax_cross_entropy", "mse") else 1 for name in LOSSES]

@@ -118,6 +118,13 @@ OPTIMIZERS = {
     "by_path": by_path,
     "chain": chained,
 }
+# An optimizer without a row is drawn with its defaults, for a learning rate.
+OPTIMIZERS |= {
+    name: lambda r, params_of, name=name: getattr(optim, name)(rate(r))
+    for name in optim.__all__
+    if name not in {*OPTIMIZERS, "sharded"}
+    and getattr(getattr(optim, name), "__annotations__", {}).get("return") == "Optimizer"
+}
 # sgd is fused into the walk back, and adamw is what most use, so they are drawn more often.
 WEIGHTS = [6 if name == "sgd" else 3 if name in ("sgd with momentum", "adamw") else 1
            for name in OPTIMIZERS]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import shown
-from lincoln_fn.attribution.kinds import Kind, kind_of
+from lincoln_fn.attribution.kinds import Kind, belongs
 from lincoln_fn.attribution.rules import Rule
 from lincoln_fn.layer import Layer
 from lincoln_fn.rules._feedback import no_backward
@@ -17,38 +17,19 @@ Choice: TypeAlias = tuple[Kind, Rule]
 
 
 def fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
-    """Return the rule of the first choice whose kind a layer belongs to.
-
-    Example:
-        >>> from lincoln_fn.attribution import kinds, rules
-        >>> fitting(lf.dense(2), [(kinds.NORM, rules.pass_()), (kinds.DENSE, rules.epsilon())])
-        epsilon(1e-06)
-    """
-    return next((rule for kind, rule in choices if kind_of(layer) in kind), None)
+    """Return the rule of the first choice whose kind a layer belongs to."""
+    return next((rule for kind, rule in choices if belongs(layer, kind)), None)
 
 
 def has_relevance(layer: Layer) -> bool:
-    """Return whether it is a single layer, and not the feedback of a rule.
-
-    Example:
-        >>> net = lf.rules.feedback_alignment(lf.dense(2))
-        >>> [has_relevance(layer) for layer in (net, *net.parts)]
-        [False, True, False]
-    """
+    """Return whether it is a single layer, and not the feedback of a rule."""
     return layer.composition is None and layer.backward is not no_backward
 
 
 def check_composite(
     choices: Iterable[object], first: Iterable[object], by_path: Mapping[str, object]
 ) -> None:
-    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path.
-
-    Example:
-        >>> check_composite((lf.attribution.rules.epsilon(),), (), {})
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: composite: expected choices[0] to be a pair of a kind and a \
-rule, got epsilon(1e-06); write (kinds.DENSE, rules.epsilon())
-    """
+    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path."""
     for name, pairs in (("choices", choices), ("first", first)):
         for i, pair in enumerate(pairs):
             match pair:

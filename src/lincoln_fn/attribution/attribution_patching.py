@@ -117,10 +117,7 @@ def _watched(
 
 
 def _label(path: str, y: Arrays, corrupted: dict[str, Arrays]) -> str:
-    """Find which use of a layer had the output y.
-
-    A `checkpointed` layer runs again in backward, and adds labels of uses with the same outputs.
-    """
+    """Find which use of a layer had the output y."""
     *labels, last = labels_of(path, corrupted)
     for label in labels:
         pairs = zip(tree.leaves(corrupted[label]), tree.leaves(y), strict=True)

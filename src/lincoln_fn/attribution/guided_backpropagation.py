@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
-from lincoln_fn.attribution.kinds import ACTIVATION, kind_of
+from lincoln_fn.attribution.kinds import ACTIVATION, belongs
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.walks import back
 
@@ -90,7 +90,7 @@ def _walk(
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        if kind_of(layer) in ACTIVATION:
+        if belongs(layer, ACTIVATION):
             return rule(layer, params, cache, g), None
         return layer.input_grad(params, cache, g), None
 

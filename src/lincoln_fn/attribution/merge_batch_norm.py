@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn._kinds import check_kinds
-from lincoln_fn.attribution.kinds import LINEAR, kind_of
+from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.layer import Layer, Params
-from lincoln_fn.layers import _by_running, batch_norm, conv, conv_transpose, dense
+from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
 from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import gather_entries
 
@@ -75,9 +75,8 @@ def _merged(layer: Layer, params: Params) -> Params:
 
 
 def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> bool:
-    if kind_of(norm) not in {batch_norm.forward, _by_running.forward}:
-        return False
-    if not isinstance(norm_params, batch_norm.Params) or norm_params.running is None:
+    is_norm = kind_of(norm) in NORM and isinstance(norm_params, batch_norm.Params)
+    if not is_norm or norm_params.running is None:
         return False
     is_own = isinstance(params, dense.Params | conv.Params | conv_transpose.Params)
     return kind_of(linear) in LINEAR and is_own

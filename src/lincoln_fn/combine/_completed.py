@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from lincoln_fn._mends import no_tuple
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_params
@@ -33,6 +34,9 @@ def _forward(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Array
         raise LayerError(NAME, f"expected x to be {FORMS[most]}, got {no_tuple(x)}")
     missing = (None,) * (most - len(given))
     return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+
+
+declare(_forward, kind="moving")
 
 
 def _backward(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:

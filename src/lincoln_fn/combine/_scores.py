@@ -11,7 +11,7 @@ Cache: h.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,10 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._mends import shown
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import LayerError, check_cotangent
+from lincoln_fn.terms import Outer, check_batched
 
 Features: TypeAlias = Float[Tensor, "*batch n_features"]
 Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
@@ -55,6 +57,17 @@ def grads(params: Params, h: Features, g: Logits) -> Params:
         return dweight if leaf is weight else torch.zeros_like(leaf)
 
     return tree.map(gradient, params)
+
+
+# Any: params of any structure.
+def terms(params: Any, h: Features, g: Logits) -> Any:
+    """Return dE_n = sum_t g_nt^T h_nt, and zeros for whatever else the embedding has."""
+    weight = matrix("scores", params)
+    check_batched("scores", g)
+    return tree.map(lambda p: Outer(g, h) if p is weight else torch.zeros_like(p), params)
+
+
+declare(forward, grads, kind="scores", terms=terms)
 
 
 def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:

@@ -19,6 +19,7 @@ from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import NonNegativeInt, checked, require
 from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.record import record
@@ -118,6 +119,9 @@ def _forward(
         raise LayerError(name, f"expected x to be {wanted}, got {no_tuple(x)}")
     y = tuple(x[i] for i in entries)
     return y if len(y) > 1 else y[0], Selected(x)
+
+
+declare(_forward, kind="moving")
 
 
 def _backward(

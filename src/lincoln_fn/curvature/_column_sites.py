@@ -25,19 +25,7 @@ def column_sites(
     g: Float[Tensor, "K N *s"],
     use: Callable[[Site], Params],
 ) -> Any:  # Any: a tree of sites
-    """Send K cotangents back together, and record the sites of the trained layers.
-
-    Args:
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: K times dL/dy, with the examples on axis 1.
-        use: computes from a site, whose g has K entries on axis 0, what `dparams` of the site is to
-            be.
-
-    Returns:
-        The sites, for `grads_at`.
-    """
+    """Send K cotangents back together, and record the sites of the trained layers."""
     sites: list[Site] = []
     structure: Any = None  # Any: a tree of positions in the list
 

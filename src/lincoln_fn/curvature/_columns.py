@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.per_example.outer import Outer
-from lincoln_fn.per_example.terms import Explicit, Term
+from lincoln_fn.per_example import forms
+from lincoln_fn.terms import Explicit, Outer, Term
 from lincoln_fn.walk.addable import Addable
 
 # How many numbers of gradients are in memory at one time: 4 MiB of float32.
@@ -38,9 +38,9 @@ class Columns(Addable):
 
     terms: tuple[Term, ...]
 
-    def square_sum(self) -> Tensor:
+    def square_sum(self, p: Tensor) -> Tensor:
         """Compute sum_(k,n) d_(kn)^2."""
-        return reduce(torch.add, [term.square_sum() for term in self.terms])
+        return reduce(torch.add, [forms.square_sum(term, p) for term in self.terms])
 
     def to(self, dtype: torch.dtype) -> Columns:
         """Return the columns in another dtype, in which the gradients are then computed."""
@@ -58,20 +58,19 @@ class RowColumns(Columns):
 
     x: Float[Tensor, "N T I"]
     g: Float[Tensor, "K N T O"]
-    shape: tuple[int, ...]
     inputs_first: bool
     terms: tuple[Term, ...] = attrs.field(init=False)
 
     @terms.default
     def _outer(self) -> tuple[Term, ...]:
         pairs = [(self.x, g) if self.inputs_first else (g, self.x) for g in self.g]
-        return tuple(Outer(a, b, self.shape) for a, b in pairs)
+        return tuple(Outer(a, b) for a, b in pairs)
 
     def to(self, dtype: torch.dtype) -> RowColumns:
         """Return the columns in another dtype."""
-        return RowColumns(self.x.to(dtype), self.g.to(dtype), self.shape, self.inputs_first)
+        return RowColumns(self.x.to(dtype), self.g.to(dtype), self.inputs_first)
 
-    def square_sum(self) -> Tensor:
+    def square_sum(self, p: Tensor) -> Tensor:
         """Compute sum_(k,n) d_(kn)^2 from the factors."""
         x, g = self.x, self.g.mT.transpose(0, 1)  # (N, K, O, T)
         if x.shape[1] == 1:
@@ -80,7 +79,7 @@ class RowColumns(Columns):
             few = max(1, _AT_ONCE // (g.shape[1] * g.shape[2] * x.shape[2]))
             pairs = zip(torch.split(x, few), torch.split(g, few), strict=True)
             total = reduce(torch.add, [_squares(rows, columns) for rows, columns in pairs])
-        return (total.mT if self.inputs_first else total).reshape(self.shape)
+        return (total.mT if self.inputs_first else total).reshape(p.shape)
 
 
 def _squares(x: Float[Tensor, "N T I"], g: Float[Tensor, "N K O T"]) -> Float[Tensor, "O I"]:
@@ -104,6 +103,6 @@ class SumColumns(Columns):
         """Return the columns in another dtype."""
         return SumColumns(self.values.to(dtype))
 
-    def square_sum(self) -> Tensor:
+    def square_sum(self, p: Tensor) -> Tensor:
         """Compute sum_(k,n) d_(kn)^2."""
         return self.values.square().sum((0, 1))

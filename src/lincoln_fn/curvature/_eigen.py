@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine._dtypes import cast_like
+from lincoln_fn.curvature._rows import has_inputs_first
 from lincoln_fn.curvature.kfac_factors import Factors
-from lincoln_fn.layers import dense
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.record import evolve, record
 
@@ -36,9 +36,9 @@ def eigen_of(factors: Factors) -> Eigen:
     return Eigen(a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors)
 
 
-def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: dense.Params or conv.Params
+def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: a record with a weight and a bias
     """Compute U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T."""
-    inputs_first = isinstance(d, dense.Params)
+    inputs_first = has_inputs_first(d.weight)
     rows = d.weight if inputs_first else d.weight.flatten(1).mT
     if d.bias is not None:
         rows = torch.cat([rows, d.bias.unsqueeze(0)])

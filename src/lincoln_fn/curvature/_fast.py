@@ -1,4 +1,7 @@
-"""The network of fast functions, as far as torch's transforms go through them."""
+"""The network of fast functions, as far as torch's transforms go through them.
+
+Curvature is that of the network's function. So rules are taken out, which change its backward.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,7 @@ _FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
 # A power iteration, say, has the same network again and again. A layer is its own key.
 @lru_cache(maxsize=1)
 def fast_for_forward_mode(net: Layer) -> Layer:
-    """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode.
-
-    Curvature is that of the network's function. So rules are taken out, which change its backward.
-
-    Example:
-        >>> fast_for_forward_mode(lf.serial(lf.dense(2), lf.silu()))
-        serial(dense(2), silu())
-    """
+    """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode."""
 
     def faster(layer: Layer) -> Layer:
         return layer if unbound(layer.forward) in _FORMULAS else fast(layer)
@@ -34,16 +30,10 @@ def fast_for_forward_mode(net: Layer) -> Layer:
 
 
 def fast_for_columns(net: Layer) -> Layer:
-    """Return a network of fast dense layers, and of formulas otherwise.
+    """Return a network of fast dense layers, and of formulas otherwise."""
 
-    vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
-    memory layout. The formulas take less time. Rules are taken out, as above.
-
-    Example:
-        >>> fast_for_columns(lf.serial(lf.dense(2), lf.silu()))
-        serial(dense(2), silu())
-    """
-
+    # vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
+    # memory layout. The formulas take less time.
     def faster(layer: Layer) -> Layer:
         return fast(layer) if unbound(layer.forward) is dense.forward else layer
 

@@ -22,12 +22,12 @@ from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._columns import Columns, RowColumns, SumColumns
 from lincoln_fn.curvature._fast import fast_for_columns
-from lincoln_fn.curvature._matrix_layers import rows_of
+from lincoln_fn.curvature._rows import has_inputs_first, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent, examples_in
-from lincoln_fn.per_example.table import BACKWARD, TERMS, key_of, own_terms
+from lincoln_fn.per_example.network import dx_and_terms
 from lincoln_fn.record import evolve
 from lincoln_fn.walk.sites import Site, grads_at
 
@@ -88,7 +88,7 @@ def square_sums(net: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N 
     uses = grads_at(net, params, column_sites(net, params, cache, g, _columns_of))
 
     def total(p: Tensor, use: Columns | Tensor) -> Tensor:
-        return use.square_sum() if isinstance(use, Columns) else torch.zeros_like(p)
+        return use.square_sum(p) if isinstance(use, Columns) else torch.zeros_like(p)
 
     return tree.map(total, params, uses)
 
@@ -98,11 +98,9 @@ def _columns_of(site: Site) -> Params:
     layer, params, cache, g = site.layer, site.params, site.cache, site.g
     rows = rows_of(layer, params, cache, g)
     if rows is not None:
-        shape = tuple(params.weight.shape)
+        weight = RowColumns(rows.x, rows.g, has_inputs_first(params.weight))
         bias = None if params.bias is None else SumColumns(rows.g.sum(2))
-        return evolve(
-            params, weight=RowColumns(rows.x, rows.g, shape, rows.inputs_first), bias=bias
-        )
+        return evolve(params, weight=weight, bias=bias)
     each = [_terms(layer, params, cache, g_k) for g_k in _each_column(g)]
     return tree.map(lambda _, *terms: Columns(terms), params, *each)
 
@@ -114,9 +112,4 @@ def _each_column(g: Arrays) -> list[Arrays]:
 
 def _terms(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Return the gradients of each example, for one column."""
-    key = key_of(layer)
-    if key in BACKWARD:
-        return BACKWARD[key](params, cache, g)[1]
-    if key in TERMS:
-        return TERMS[key](params, cache, g)
-    return own_terms(layer, params, cache, g, examples_in(g))
+    return dx_and_terms(layer, params, cache, g, examples_in(g), dx=False)[1]

@@ -17,7 +17,8 @@ H v, without H. Its products with all d_n are one forward pass along s:
 
 Without example n, e = -1, the test loss changes by about minus the influence.
 
-Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017.
+Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017;
+Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
 """
 
 from __future__ import annotations
@@ -128,28 +129,7 @@ def conjugate_gradients(
     tolerance: float,
     max_iterations: int,
 ) -> Params:
-    """Solve (A + damping I) s = b for a positive definite matrix.
-
-    Args:
-        product: v -> A v.
-        b: the right-hand side, a tree.
-        damping: added to the diagonal of A.
-        tolerance: the largest norm of the residual, as a part of b's.
-        max_iterations: the largest number of products.
-
-    Returns:
-        s, a tree like b.
-
-    Raises:
-        LayerError: for a direction of negative curvature, or without convergence.
-
-    Source:
-        Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
-
-    Example:
-        >>> conjugate_gradients(lambda v: 3 * v, torch.tensor([8.0]), 1.0, 1e-6, 5)
-        tensor([2.])
-    """
+    """Solve (A + damping I) s = b for a positive definite matrix."""
     s, r, p = tree.map(torch.zeros_like, b), b, b
     r_r = first = _inner(r, r)
     for _ in range(max_iterations):

@@ -36,12 +36,11 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.arguments import Decay, Positive, PositiveInt, checked
 from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
-from lincoln_fn.curvature._matrix_layers import rows_of
-from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merged
+from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
+from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
-from lincoln_fn.layers import conv, dense
 from lincoln_fn.per_example.checks import check_independent, examples_in
 from lincoln_fn.record import TRAINED, brief, evolve, record
 from lincoln_fn.shapes import LayerError
@@ -113,7 +112,7 @@ def kfac(
 
 def _init(net: Layer, params: Params) -> KfacState:
     """Make factors of zeros, and the eigenvectors of nothing."""
-    weights = [(layer.weight, layer.bias) for layer in _matrix_params(params)]
+    weights = [(layer.weight, layer.bias) for layer in _matrix_params(net, params)]
     factors = tuple(_zeros(weight, bias) for weight, bias in weights)
     eigen = tuple(
         Eigen(f.a.new_zeros(len(f.a)), f.a, f.b.new_zeros(len(f.b)), f.b) for f in factors
@@ -123,7 +122,7 @@ def _init(net: Layer, params: Params) -> KfacState:
 
 
 def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
-    n_in, n_out = weight.shape if weight.ndim == 2 else (weight[0].numel(), len(weight))
+    n_in, n_out = weight.shape if has_inputs_first(weight) else (weight[0].numel(), len(weight))
     n_in += bias is not None
     dtype = torch.promote_types(weight.dtype, torch.float32)
     return Factors(
@@ -131,15 +130,14 @@ def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
     )
 
 
-def _is_matrix(params: object) -> bool:
-    return isinstance(params, dense.Params | conv.Params)
-
-
 # Any: records of params, in a tree of any kind.
-def _matrix_params(params: Params) -> list[Any]:
-    """List the records of dense layers and of convolutions."""
-    leaves = optree.tree_leaves(params, is_leaf=_is_matrix, namespace=TRAINED)
-    return [leaf for leaf in leaves if _is_matrix(leaf)]
+def _matrix_params(net: Layer, params: Params) -> list[Any]:
+    """List the records of the layers that multiply rows by a matrix."""
+    classes = matrix_classes(net)
+    leaves = optree.tree_leaves(
+        params, is_leaf=lambda node: isinstance(node, classes), namespace=TRAINED
+    )
+    return [leaf for leaf in leaves if isinstance(leaf, classes)]
 
 
 def _compute(
@@ -158,7 +156,7 @@ def _compute(
     factors = _running(state.factors, now, (1 - 1 / step).clamp(max=decay))
     is_due = every == 1 or int(state.step) % every == 0
     eigen = tuple(map(eigen_of, factors)) if is_due else state.eigen
-    return _preconditioned(dparams, now, eigen, damping), KfacState(step, factors, eigen)
+    return _precondition(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
 
 
 @attrs.frozen(eq=False)
@@ -182,12 +180,12 @@ def _factors(
 ) -> list[Factors | None]:
     """Compute the factors of each dense or convolutional layer; None for one that has no rows."""
 
-    def used(site: Site) -> Site:
+    def use(site: Site) -> Site:
         if not is_trained(site.params):
             return site
         uses = tree.map(lambda _: Uses(()), site.params)
         rows = None
-        if isinstance(site.g, Tensor) and _is_matrix(site.params):
+        if isinstance(site.g, Tensor):
             rows = rows_of(site.layer, site.params, site.cache, site.g.unsqueeze(0))
         if rows is not None:
             of_use = factors_of(rows, site.params.bias is not None, sharing)
@@ -195,9 +193,9 @@ def _factors(
             uses = evolve(uses, weight=Uses((evolve(of_use, b=of_use.b * count),)))
         return evolve(site, dparams=uses)
 
-    marked = optree.tree_map(used, sites, is_leaf=lambda site: isinstance(site, Site))
-    each = [layer.weight for layer in _matrix_params(grads_at(net, params, marked))]
-    return [merged(list(use.factors)) if use.factors else None for use in each]
+    marked = optree.tree_map(use, sites, is_leaf=lambda site: isinstance(site, Site))
+    each = [layer.weight for layer in _matrix_params(net, grads_at(net, params, marked))]
+    return [merge(list(use.factors)) if use.factors else None for use in each]
 
 
 def _running(
@@ -212,16 +210,18 @@ def _running(
     return tuple(old if new is None else tree.map(mean, old, new) for old, new in pairs)
 
 
-def _preconditioned(
-    dparams: Params, now: list[Factors | None], eigen: tuple[Eigen, ...], damping: float
+def _precondition(
+    net: Layer, dparams: Params, now: list[Factors | None], eigen: tuple[Eigen, ...], damping: float
 ) -> Params:
     """Multiply the gradient of each layer that has factors."""
-    each = iter(zip(now, eigen, strict=True))
+    each, classes = iter(zip(now, eigen, strict=True)), matrix_classes(net)
 
-    def multiplied(layer: Any) -> Any:  # Any: a record of params, or a tensor
-        if not _is_matrix(layer):
+    def multiply(layer: Any) -> Any:  # Any: a record of params, or a tensor
+        if not isinstance(layer, classes):
             return layer
         factors, basis = next(each)
         return layer if factors is None else natural(layer, basis, damping)
 
-    return optree.tree_map(multiplied, dparams, is_leaf=_is_matrix, namespace=TRAINED)
+    return optree.tree_map(
+        multiply, dparams, is_leaf=lambda node: isinstance(node, classes), namespace=TRAINED
+    )

@@ -37,7 +37,7 @@ from lincoln_fn.arguments import checked
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._duals import loss_gradient
 from lincoln_fn.curvature._fast import fast_for_columns
-from lincoln_fn.curvature._matrix_layers import Rows, rows_of
+from lincoln_fn.curvature._rows import Rows, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers._normalisation import widened
@@ -131,7 +131,7 @@ def kfac_factors(
         return site.params
 
     column_sites(net, params, cache, g, use)
-    return {path: merged(each) for path, each in uses.items()}
+    return {path: merge(each) for path, each in uses.items()}
 
 
 def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
@@ -145,7 +145,7 @@ def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
     return Factors(x.mT @ x / len(x), g.mT @ g)
 
 
-def merged(uses: list[Factors]) -> Factors:
+def merge(uses: list[Factors]) -> Factors:
     """Take the mean of the inputs over several uses of a layer, and the sum of the cotangents."""
     a, b = (torch.stack([getattr(use, name) for use in uses]) for name in ("a", "b"))
     return Factors(a.mean(0), b.sum(0))

@@ -38,10 +38,10 @@ from lincoln_fn import tree
 from lincoln_fn._batches import check_batch, check_walkable
 from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.combine.inference import inference
-from lincoln_fn.curvature._matrix_layers import is_dense
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.data import Batch
+from lincoln_fn.declaration import kind_of
 from lincoln_fn.layer import Arrays, Layer, Params, unbound
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.losses._reduction import formula_of
@@ -179,17 +179,14 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
     """Return the layers before the last one with their params, and the last, a dense layer."""
     made = net.composition
-    if made is None or made.label != "serial" or not net.parts or not is_dense(net.parts[-1]):
+    if made is None or made.label != "serial" or not net.parts or kind_of(net.parts[-1]) != "dense":
         problem = "expected a serial network whose last part is a dense layer"
         raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
     return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]
 
 
 def features(net: Layer, params: Params, x: Arrays) -> Float[Tensor, "N I"]:
-    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias.
-
-    It is float32 if the layer is of half precision, as the precision is.
-    """
+    """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias."""
     before, its, _, last = split(net, params)
     phi = widened(before.predict(its, x))
     if phi.ndim != 2:

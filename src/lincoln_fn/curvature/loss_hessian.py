@@ -54,26 +54,7 @@ _ROUNDING = 1e-5
 
 
 def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K N *s"]:
-    """Compute a square root of the loss's Hessian in the prediction: columns with H = sum s s^T.
-
-    Args:
-        loss: with reduction mean or sum, and convex in the prediction.
-        prediction: one tensor, with the examples on axis 0.
-        target: the target.
-
-    Returns:
-        The columns: at most as many as an example's prediction has numbers.
-
-    Raises:
-        LayerError: if the prediction is not one tensor with an axis of examples, or a Hessian has a
-            negative eigenvalue.
-
-    Example:
-        >>> columns(lf.losses.mse(reduction="sum"), torch.zeros(1, 2), torch.ones(1, 2))
-        tensor([[[1.4142, 0.0000]],
-        <BLANKLINE>
-                [[0.0000, 1.4142]]])
-    """
+    """Compute a square root of the loss's Hessian in the prediction: columns with H = sum s s^T."""
     if not isinstance(prediction, Tensor) or prediction.ndim == 0:
         problem = "expected a prediction of one tensor, with the examples on axis 0"
         raise LayerError(loss.name, problem)

@@ -137,4 +137,16 @@ def _in_layout(x: Tensor, weight: Tensor) -> Tensor:
     return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
 
 
-TWINS: Final = (Twin(conv, forward, backward, input_grad=input_grad, grads=grads),)
+def to_formula_cache(params: Params, cache: Cache) -> conv.Cache:
+    """Pad the input by the zeros that were left to the kernel."""
+    stride, padding, dilation, _, _, groups = cache.arguments
+    x = pad(cache.x, tuple((q, q) for q in padding), "constant")
+    return conv.Cache(x, _conv.Geometry(stride, dilation, groups), cache.amounts, cache.mode)
+
+
+TWINS: Final = (
+    Twin(
+        conv, forward, backward, input_grad=input_grad, grads=grads,
+        to_formula_cache=to_formula_cache,
+    ),
+)  # fmt: skip

@@ -15,6 +15,7 @@ the formula's cells.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.library import Library
 
+from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.plain import runs_here
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layer import Arrays
@@ -30,7 +32,7 @@ from lincoln_fn.layers import lstm
 from lincoln_fn.layers._recurrent import run, run_backward
 from lincoln_fn.layers._recurrent_forms import Cache
 from lincoln_fn.layers._scan import Cell, Rule, ScanCache, Tensors, scan, scan_backward
-from lincoln_fn.record import record, static
+from lincoln_fn.record import evolve, record, static
 
 Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 
@@ -107,6 +109,35 @@ def _scan_backward(
     return dx.transpose(0, 1), Cell(dw_ih.mT, dw_hh.mT, db_ih, db_hh), (dh, dc)
 
 
+def to_formula_cache(params: lstm.Params, cache: Cache) -> Cache:
+    """Compute the gates again, which oneDNN does not return."""
+    pairs = zip(params.cells, cache.scans, strict=True)
+    scans = tuple(tuple(map(_with_gates, cells, scans)) for cells, scans in pairs)
+    return evolve(cache, scans=scans)
+
+
+def _with_gates(cell: Cell, cache: KernelCache | ScanCache) -> ScanCache:
+    """Compute the gates of all steps by one product, as every h is known, then c step by step."""
+    if isinstance(cache, ScanCache):
+        return cache
+    x, y, reverse, (h, first) = cache.x, cache.y, cache.reverse, cache.first
+    before = torch.cat((y[1:], h.unsqueeze(0)) if reverse else (h.unsqueeze(0), y[:-1]))
+    weight = torch.cat((cell.weight_ih, cell.weight_hh))
+    biases = [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None]
+    bias = reduce(torch.add, biases) if biases else None
+    z = product.linear(torch.cat((x, before), -1), weight.mT, bias)
+    z_i, z_f, z_g, z_o = z.chunk(4, -1)
+    i, f, g, o = torch.sigmoid(z_i), torch.sigmoid(z_f), torch.tanh(z_g), torch.sigmoid(z_o)
+    new, times = i * g, range(len(z))
+    c = [first] * len(z)
+    for t in reversed(times) if reverse else times:
+        c[t], first = first, torch.addcmul(new[t], f[t], first)
+    c_before = torch.stack(c)
+    u = torch.tanh(torch.addcmul(new, f, c_before))
+    kept = tuple(zip(*(gate.unbind() for gate in (i, f, g, o, c_before, u)), strict=True))
+    return ScanCache(x.transpose(0, 1), before, kept, None, reverse)
+
+
 def _run(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
     reverse: bool,
@@ -159,4 +190,4 @@ for _schema, _function in _DEFINED.items():
     _LIBRARY.define(_schema, tags=(torch.Tag.flexible_layout,))
     _LIBRARY.impl(_schema.partition("(")[0], _function, "CompositeExplicitAutograd")
 
-TWINS: Final = (Twin(lstm, forward=forward, backward=backward),)
+TWINS: Final = (Twin(lstm, forward, backward, to_formula_cache=to_formula_cache),)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
-from lincoln_fn.layers._normalisation import Sizes
+from lincoln_fn.layers._normalisation import Sizes, widened
 from lincoln_fn.layers._normalisation_checks import check_grouped, trailing_sizes
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
@@ -115,6 +115,24 @@ def group_backward(
     return dx, group_norm.Params(*present(weight, bias, dweight, dbias))
 
 
+def to_layer_norm_cache(params: layer_norm.Params, cache: LayerCache) -> layer_norm.Cache:
+    """Normalise the input again, which the kernel does not return."""
+    x_hat = (widened(cache.x) - cache.mean) * cache.rstd
+    return layer_norm.Cache(x_hat, cache.rstd, cache.axes)
+
+
+def to_group_norm_cache(
+    params: group_norm.Params, cache: GroupCache | group_norm.Cache
+) -> group_norm.Cache:
+    """Normalise the input again, unless the formula ran."""
+    if isinstance(cache, group_norm.Cache):
+        return cache
+    mean, rstd = cache.mean.unsqueeze(-1), cache.rstd.unsqueeze(-1)
+    groups = cache.mean.shape[1]
+    grouped = widened(cache.x).reshape(*cache.mean.shape, cache.x.shape[1:].numel() // groups)
+    return group_norm.Cache(((grouped - mean) * rstd).reshape(cache.x.shape), rstd)
+
+
 def list_wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
     """List which of dx, dw and db a kernel has to compute."""
     return [True, weight is not None, bias is not None]
@@ -128,6 +146,6 @@ def present(
 
 
 TWINS: Final = (
-    Twin(layer_norm, forward=layer_forward, backward=layer_backward),
-    Twin(group_norm, forward=group_forward, backward=group_backward),
+    Twin(layer_norm, layer_forward, layer_backward, to_formula_cache=to_layer_norm_cache),
+    Twin(group_norm, group_forward, group_backward, to_formula_cache=to_group_norm_cache),
 )

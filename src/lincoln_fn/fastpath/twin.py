@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from lincoln_fn._transformed import is_transformed, tensors_in
+from lincoln_fn.declaration import declare_like
 from lincoln_fn.layer import Layer, is_derived, unbound, unchanged
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
@@ -29,6 +30,8 @@ class Twin:
     # A function that is not given is the formula's own. But a new `forward` has its own default
     # `predict`, and a new `backward` its own default `input_grad` and `grads`, as in
     # `Layer.replace`.
+    # They declare what the formula's declare. `to_formula_cache`, (params, cache) -> the formula's
+    # cache, makes what its terms are computed from, where the caches differ.
 
     formula: ModuleType
     forward: Function | None = None
@@ -37,6 +40,13 @@ class Twin:
     input_grad: Function | None = None
     grads: Function | None = None
     advance: Function | None = None
+    to_formula_cache: Function | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in NAMES:
+            own, formula = getattr(self, name), getattr(self.formula, name, None)
+            if own is not None and formula is not None:
+                declare_like(own, formula, self.to_formula_cache)
 
     def matches(self, layer: Layer) -> bool:
         """Return whether every function of a single layer is the formula's own."""

@@ -18,21 +18,22 @@ Cache: x_hat in x's dtype; rstd, one number per channel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layers import batch_norm, instance_norm
+from lincoln_fn.declaration import declare
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
+    affine_terms,
     scale_and_shift,
     standardise_by,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import check_batch, check_instances
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
@@ -103,13 +104,16 @@ def backward(
     return dx.to(g.dtype), norm.params(dw, db, params.running)
 
 
-BATCH: Final = Norm(
-    "batch_norm", batch_norm.forward, batch_norm.backward, batch_norm.Params, check_batch
-)
-INSTANCE: Final = Norm(
-    "instance_norm",
-    instance_norm.forward,
-    instance_norm.backward,
-    instance_norm.Params,
-    check_instances,
-)
+# Any: as in forward.
+def terms(params: Any, cache: Any, g: Tensor) -> Any:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over the positions of example n."""
+    axis = cache.axis if isinstance(cache, Cache) else cache.mean.ndim - 1
+    return affine_terms("instance_norm", params, cache.x_hat, g, (axis,))
+
+
+declare(forward, backward, kind="norm", terms=terms)
+
+
+def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a normalisation as after training."""
+    return partial(forward, norm=norm), partial(backward, norm=norm)

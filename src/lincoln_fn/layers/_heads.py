@@ -34,6 +34,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers._attention import (
@@ -127,6 +128,17 @@ def predict(
 ) -> Sequence:
     """Compute y with all weights kept."""
     return forward(None, x, num_heads=num_heads, p=p, is_causal=is_causal)[0]
+
+
+def inference_forward(
+    params: dropout.Params | None, x: Inputs, *, num_heads: int, p: float, is_causal: bool
+) -> tuple[Sequence, Cache]:
+    """Compute y with all weights kept, and the cache of its gradient."""
+    return forward(None, x, num_heads=num_heads, p=p, is_causal=is_causal)
+
+
+declare(forward, inference_forward, kind="attention")
+declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
 def advance(params: dropout.Params | None, cache: object) -> dropout.Params | None:

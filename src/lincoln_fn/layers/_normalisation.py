@@ -12,14 +12,18 @@ number at a time, which is inaccurate in float32 after about 2^20 numbers.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lincoln_fn.record import State, record
+from lincoln_fn.terms import mirror, no_batch, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]
+P = TypeVar("P")  # the params of a normalisation: a weight and perhaps a bias
 
 
 def widened(x: Tensor) -> Tensor:
@@ -71,6 +75,14 @@ def affine_grads(
         None if weight is None else _mirrored(sum_over(g * x_hat, axes), weight),
         None if bias is None else _mirrored(sum_over(g, axes), bias),
     )
+
+
+def affine_terms(layer: str, params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over example n's axes that share w."""
+    if 0 in axes:
+        raise no_batch(layer, g)
+    shared, dy = tuple(axis for axis in range(1, g.ndim) if axis not in axes), widened(g)
+    return mirror(params, weight=sum_axes(dy * widened(x_hat), shared), bias=sum_axes(dy, shared))
 
 
 def _mirrored(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -29,9 +29,10 @@ from lincoln_fn.layers._recurrent_forms import (
     unpacked,
     unpacked_cotangent,
 )
-from lincoln_fn.layers._scan import Cell, Rule, Tensors, scan, scan_backward
+from lincoln_fn.layers._scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_params
+from lincoln_fn.terms import length_first, no_batch
 
 # Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
@@ -135,6 +136,16 @@ def run_backward(
         return dy, dparams
     dstate = packed([dfirst for pair in dfirsts[::-1] for dfirst in pair], cache.batch_axis)
     return (dy, dstate if cache.has_state else None, None)[: cache.entries], dparams
+
+
+def run_terms(params: Any, cache: Cache, g: Arrays) -> tuple[Arrays, Any]:
+    """Compute dx, and return the terms of the cells' parameters."""
+    name = cache.family.name
+    if cache.batch_axis is None:
+        raise no_batch(name, cache.y)
+    if cache.batch_axis:
+        raise length_first(name, "batch_first=True")
+    return run_backward(name, params, cache, g, scan_terms)
 
 
 def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:

@@ -39,6 +39,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.record import record, static
+from lincoln_fn.terms import Outer, mirror, sum_rows
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -171,6 +172,23 @@ def cell_grads(
         None if cell.bias_ih is None else da.sum(0),
         None if cell.bias_hh is None else db.sum(0),
     )
+
+
+def scan_terms(
+    rule: Rule, cell: Cell, cache: ScanCache, g: Tensor, ds: Tensors
+) -> tuple[Tensor, Cell, Tensors]:
+    """Compute what `scan_backward` does, with terms in the place of the cell's gradients."""
+    da, db, ds = sums_backward(rule, cell, cache, g, ds)
+    h, db = cache.before.transpose(0, 1), db.transpose(0, 1)
+    return affine(da, cell.weight_ih.mT), cell_terms(cell, cache.x, h, da, db), ds
+
+
+def cell_terms(cell: Cell, x: Tensor, h: Tensor, da: Tensor, db: Tensor) -> Cell:
+    """Return x^T da, h^T db, the sum of da and the sum of db, of each example."""
+    return mirror(
+        cell, weight_ih=Outer(x, da), weight_hh=Outer(h, db),
+        bias_ih=sum_rows(da), bias_hh=sum_rows(db),
+    )  # fmt: skip
 
 
 def _zeros(cell: Cell) -> Cell:

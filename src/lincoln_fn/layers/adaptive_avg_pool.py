@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import (
     OutputSize,
@@ -60,6 +61,9 @@ def forward(
     positions = flat_positions(adaptive_positions(sizes, x), x)
     y = picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x)) / sizes_in(x, positions, n)
     return y.to(x.dtype), Cache(stand_in(x), sizes)
+
+
+declare(forward, kind="average")
 
 
 def backward(

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import (
     OutputSize,
@@ -58,6 +59,9 @@ def forward(
     positions = flat_positions(adaptive_positions(adapted_sizes(output_size, x), x), x)
     y, m = largest(x, positions, n)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
+
+
+declare(forward, kind="max_pool")
 
 
 def backward(

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.record import record, static
@@ -37,6 +38,9 @@ def forward(
     check_inputs("add", params, x)
     check_one_shape("add", x)
     return reduce(torch.add, x), Cache(tuple(x[0].shape), len(x))
+
+
+declare(forward, kind="addition")
 
 
 def backward(

@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers.dropout import (
     Cache,
@@ -42,6 +43,7 @@ from lincoln_fn.layers.dropout import (
     advance,
     backward,
     draw_mask,
+    inference_backward,
     init,
 )
 from lincoln_fn.layers.selu import ALPHA, SCALE
@@ -81,6 +83,17 @@ def predict(
     """Return x itself."""
     _check(params, x, features)
     return x
+
+
+def inference_forward(
+    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
+    return predict(params, x, p=p, features=features), x.new_zeros(()).expand(x.shape)
+
+
+declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
 
 
 def _check(params: Params, x: Tensor, features: bool) -> None:

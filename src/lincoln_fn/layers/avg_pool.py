@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, Range, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
 from lincoln_fn.layers._pool_positions import (
@@ -68,6 +69,9 @@ def forward(
     seen = picked(x, flat_positions(axis_positions(window, x), x), window.n, 0.0)
     y = seen.sum(-1, dtype=summed_in(x)) / _divisor(cache)
     return y.to(x.dtype), cache
+
+
+declare(forward, kind="average")
 
 
 def backward(

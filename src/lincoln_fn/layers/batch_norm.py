@@ -40,8 +40,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
@@ -133,6 +135,9 @@ def backward(
     return dx.to(g.dtype), Params(dweight, dbias, params.running)
 
 
+declare(forward, backward, kind="batch_norm")
+
+
 def predict(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
@@ -148,6 +153,12 @@ def predict(
     check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 2)
+
+
+declare(
+    predict, kind="batch_norm",
+    at_inference=inference_forms(Norm("batch_norm", forward, backward, Params, check_batch)),
+)  # fmt: skip
 
 
 def advance(params: Params, cache: Cache) -> Params:

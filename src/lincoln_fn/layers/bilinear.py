@@ -32,6 +32,7 @@ from torch import Tensor
 
 from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
@@ -46,6 +47,7 @@ from lincoln_fn.shapes import (
     check_params,
     wrong_shape,
 )
+from lincoln_fn.terms import Outer, check_batched, mirror, sum_rows
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
 
@@ -133,6 +135,14 @@ def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
     dweight = (p_rows.mT @ v_rows).reshape(params.weight.shape)
     return Params(dweight, None if params.bias is None else g_rows.sum(0))
 
+
+def terms(params: Params, x: Inputs, g: Tensor) -> Params:
+    """Return dA_n = sum_t p_nt^T v_nt and db_n = sum_t g_nt, over the rows t of example n."""
+    check_batched("bilinear", g)
+    return mirror(params, weight=Outer(_p(params, x, g), x[1]), bias=sum_rows(g))
+
+
+declare(forward, grads, kind="bilinear", terms=terms)
 
 _FAN_IN_INIT = fan_in_uniform()
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._merge import check_inputs, check_shape
 from lincoln_fn.record import record, static
@@ -45,6 +46,9 @@ def forward(
         raise LayerError("concatenate", f"expected shapes alike but for axis {dim}, got {shapes}")
     y = torch.cat(x, dim)
     return y, Cache(tuple(y.shape), sizes, dim)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

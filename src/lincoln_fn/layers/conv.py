@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, PositiveSizes, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
@@ -37,6 +38,7 @@ from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.terms import Correlation, check_batched, mirror, sum_axes
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -133,6 +135,16 @@ def grads(
     _check_backward(params, cache, g)
     dweight = _conv.weight_gradient(g, cache.x, params.weight, cache.geometry)
     return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dW_n[k] = sum_p g_n[p] x_n[s p + d k] and db_n = sum_p g_n[p], of each example n."""
+    check_batched(_conv.named("conv", params.weight), g, params.weight.ndim)
+    weight = Correlation(g, cache.x, *cache.geometry)
+    return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
+
+
+declare(forward, grads, kind="convolution", params=Params, terms=terms)
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:

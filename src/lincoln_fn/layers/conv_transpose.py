@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegativeSizes, PositiveInt, PositiveSizes, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
@@ -36,6 +37,7 @@ from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.terms import Correlation, check_batched, mirror, sum_axes
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -122,6 +124,16 @@ def grads(
     _check_backward(params, cache, g)
     dweight = _conv.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
     return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dW_n[k] = sum_p x_n[p] g_n[s p + d k - q] and db_n = sum_t g_n[t], of example n."""
+    check_batched(_conv.named("conv_transpose", params.weight), g, params.weight.ndim)
+    weight = Correlation(cache.x, _padded(cache, g), *cache.geometry)
+    return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
+
+
+declare(forward, grads, kind="convolution", terms=terms)
 
 
 def _padded(cache: Cache, g: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
@@ -40,6 +41,7 @@ from lincoln_fn.shapes import (
     check_params,
     wrong_shape,
 )
+from lincoln_fn.terms import Outer, check_batched, mirror, sum_rows
 
 
 @record
@@ -105,6 +107,14 @@ def grads(
     x_rows, g_rows = rows(x), rows(g)
     return Params(x_rows.mT @ g_rows, None if params.bias is None else g_rows.sum(0))
 
+
+def terms(params: Params, x: Tensor, g: Tensor) -> Params:
+    """Return dW_n = sum_t x_nt^T g_nt and db_n = sum_t g_nt, over the rows t of example n."""
+    check_batched("dense", g)
+    return mirror(params, weight=Outer(x, g), bias=sum_rows(g))
+
+
+declare(forward, grads, kind="dense", params=Params, terms=terms)
 
 _FAN_IN_INIT = fan_in_uniform()
 

@@ -18,6 +18,7 @@ Cache: the mask, and scale.
 from __future__ import annotations
 
 from functools import partial
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,10 +26,13 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
+
+P = TypeVar("P")
 
 
 @record
@@ -80,6 +84,25 @@ def predict(
     """Return x itself."""
     _check(params, x, spatial)
     return x
+
+
+def inference_forward(
+    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
+    return predict(params, x, p=p, spatial=spatial), x.new_zeros(()).expand(x.shape)
+
+
+def inference_backward(
+    params: P, cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], P]:
+    """Compute dx = g."""
+    check_cotangent("inference", g, cache)
+    return g, params
+
+
+declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
 
 
 def advance(params: Params, cache: Cache) -> Params:

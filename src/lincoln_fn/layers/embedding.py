@@ -27,11 +27,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params, wrong_shape
+from lincoln_fn.terms import Gather, check_batched, mirror
 
 
 @record
@@ -105,6 +107,17 @@ def backward(
     dweight = rows.new_zeros(params.weight.shape).index_add(0, index, rows)
     return None, Params(dweight.to(g.dtype))
 
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dW_n: g_nt in row x_nt, and zeros where x_nt = padding_idx."""
+    check_batched("embedding", g)
+    index, rows = cache.x.long(), g
+    if cache.padding_idx is not None:
+        rows = g.masked_fill((index == cache.padding_idx).unsqueeze(-1), 0)
+    return mirror(params, weight=Gather(index, rows))
+
+
+declare(forward, backward, kind="embedding", terms=terms)
 
 _NORMAL = normal(1.0)
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
@@ -35,6 +36,9 @@ def forward(
         raise LayerError("flatten", f"{problem}, got shape {tuple(x.shape)}")
     y = x.flatten(start_dim, end_dim)
     return y, stand_ins(x, y)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

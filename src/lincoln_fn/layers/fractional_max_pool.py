@@ -38,6 +38,7 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import PositiveSizes, Range, checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import check_spatial, dy_of, stand_in
@@ -94,6 +95,9 @@ def forward(
     places = [_positions(u, *shape) for u, shape in zip(drawn, shapes, strict=True)]
     y, m = largest(x, flat_positions(places, x), n)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
+
+
+declare(forward, kind="max_pool")
 
 
 def backward(

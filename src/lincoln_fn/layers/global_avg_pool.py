@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
@@ -35,6 +36,9 @@ def forward(
         raise LayerError("global_avg_pool", problem)
     y = x.mean(tuple(range(2, x.ndim)), keepdim=keepdim)
     return y, stand_ins(x, y)
+
+
+declare(forward, kind="average")
 
 
 def backward(

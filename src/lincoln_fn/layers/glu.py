@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache, check_cotangent, check_input
@@ -39,6 +40,9 @@ def forward(
     check_halves(params, x, dim)
     a, b = torch.chunk(x, 2, dim)
     return a * torch.sigmoid(b), Cache(x, dim)
+
+
+declare(forward, kind="gated")
 
 
 def backward(

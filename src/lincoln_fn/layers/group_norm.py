@@ -28,10 +28,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
     affine_grads,
+    affine_terms,
     first_affine,
     mean_over,
     scale_and_shift,
@@ -111,6 +113,14 @@ def backward(
 def _in_groups(x: Tensor, num_groups: int) -> Tensor:
     """Split axis 1, the channels, into the groups and their channels."""
     return x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:])
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
+    return affine_terms("group_norm", params, cache.x_hat, g, (1,))
+
+
+declare(forward, backward, kind="norm", terms=terms)
 
 
 @checked

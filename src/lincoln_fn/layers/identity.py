@@ -10,6 +10,7 @@ Cache: nothing.
 
 from __future__ import annotations
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.shapes import check_params
 
@@ -18,6 +19,9 @@ def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:
     """Return y = x."""
     check_params("identity", params, None)
     return x, None
+
+
+declare(forward, kind="moving")
 
 
 def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[()]]:

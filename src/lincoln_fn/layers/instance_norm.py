@@ -32,11 +32,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
+    affine_terms,
     first_affine,
     first_running,
     mean_over,
@@ -127,6 +130,14 @@ def backward(
     return dx.to(g.dtype), Params(dweight, dbias, params.running)
 
 
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
+    return affine_terms("instance_norm", params, cache.x_hat, g, (cache.mean.ndim - 1,))
+
+
+declare(forward, backward, kind="norm", terms=terms)
+
+
 def predict(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
@@ -142,6 +153,12 @@ def predict(
     check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
+
+
+declare(
+    predict, kind="norm",
+    at_inference=inference_forms(Norm("instance_norm", forward, backward, Params, check_instances)),
+)  # fmt: skip
 
 
 def advance(params: Params, cache: Cache) -> Params:

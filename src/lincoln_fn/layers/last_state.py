@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._masked import Inputs, Mask, Sequence, mirrored, sequence_and_mask
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
@@ -41,6 +42,9 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch feature
     if is_there is not None:
         y = torch.where(is_there, y, 0.0)
     return y, Cache(place, is_there, stand_ins(sequence, y), isinstance(x, tuple))
+
+
+declare(forward, kind="moving")
 
 
 def backward(

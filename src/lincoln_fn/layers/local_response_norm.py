@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.layers._normalisation_checks import check_channels
@@ -69,6 +70,9 @@ def forward(
     denominator = k + alpha / size * _window_sums(wide.square(), size // 2, (size - 1) // 2)
     scale = denominator.pow(-beta)
     return (wide * scale).to(x.dtype), Cache(x, denominator, scale, size, alpha, beta)
+
+
+declare(forward, kind="norm")
 
 
 def backward(

@@ -32,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveSizes, at_least, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, window_of
 from lincoln_fn.layers._pool_positions import (
@@ -79,6 +80,9 @@ def forward(
     s = _c(positions, x, window) * ((seen / scale) ** norm_type).sum(-1)
     y = (scale.squeeze(-1) * s ** (1 / norm_type)).to(x.dtype)
     return y, Cache(x, y, window, norm_type)
+
+
+declare(forward, kind="average")
 
 
 def backward(

@@ -51,6 +51,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
@@ -61,6 +62,7 @@ from lincoln_fn.layers._recurrent import (
     init_cells,
     run,
     run_backward,
+    run_terms,
 )
 from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
@@ -87,6 +89,9 @@ def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arr
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and (dh, dc) by `_step_backward` at each step, from the last to the first."""
     return run_backward("lstm", params, cache, g)
+
+
+declare(forward, backward, kind="recurrent", dx_and_terms=run_terms)
 
 
 def _step(

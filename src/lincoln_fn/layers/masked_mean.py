@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._masked import Inputs, Mask, Sequence, mirrored, sequence_and_mask
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
@@ -46,6 +47,9 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch feature
         count = mask.sum(-1, keepdim=True).clamp(min=1).to(sequence.dtype)
     y = kept.sum(-2) / count
     return y, Cache(mask, count, stand_ins(sequence, y), isinstance(x, tuple))
+
+
+declare(forward, kind="average")
 
 
 def backward(

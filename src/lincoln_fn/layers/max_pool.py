@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._pool import Window, check_windows, dy_of, stand_in, window_of
 from lincoln_fn.layers._pool_positions import added_up, axis_positions, flat_positions, picked
@@ -65,6 +66,9 @@ def forward(
     check_windows(layer, params, x, window)
     y, m = largest(x, flat_positions(axis_positions(window, x), x), window.n)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, window, return_indices)
+
+
+declare(forward, kind="max_pool")
 
 
 def backward(

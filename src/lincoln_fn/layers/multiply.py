@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.record import record
@@ -37,6 +38,9 @@ def forward(
     check_inputs("multiply", params, x)
     check_one_shape("multiply", x)
     return reduce(torch.mul, x), Cache(x)
+
+
+declare(forward, kind="product")
 
 
 def backward(

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import Bound, NonNegativeSizes, checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers import _padding
 from lincoln_fn.layers._padding import Amounts
@@ -60,6 +61,9 @@ def forward(
     _padding.check_amounts("pad", x, amounts, mode)
     y = _padding.pad(x, amounts, mode, value)
     return y, Cache(stand_ins(x, y), amounts, mode)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

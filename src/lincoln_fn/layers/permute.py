@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -42,6 +43,9 @@ def forward(
         raise LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
     y = x.permute(dims)
     return y, Cache(stand_ins(x, y), dims)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

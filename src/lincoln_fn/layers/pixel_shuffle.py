@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -48,6 +49,9 @@ def forward(
         raise LayerError("pixel_shuffle", problem)
     y = torch.pixel_shuffle(x, upscale_factor)
     return y, Cache(stand_ins(x, y), upscale_factor)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

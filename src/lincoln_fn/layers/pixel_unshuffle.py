@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -50,6 +51,9 @@ def forward(
         raise LayerError("pixel_unshuffle", problem)
     y = torch.pixel_unshuffle(x, downscale_factor)
     return y, Cache(stand_ins(x, y), downscale_factor)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

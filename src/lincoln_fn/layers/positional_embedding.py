@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
@@ -35,6 +36,7 @@ from lincoln_fn.shapes import (
     check_params,
     wrong_shape,
 )
+from lincoln_fn.terms import check_batched, mirror, sum_axes
 
 
 @record
@@ -86,6 +88,16 @@ def backward(
     missing = len(params.weight) - g.shape[-2]
     return g, Params(torch.nn.functional.pad(dweight, (0, 0, 0, missing)))
 
+
+def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
+    """Return dW_n = sum of g over the sequences of example n, with zeros past their length."""
+    check_batched("positional_embedding", g, 3)
+    missing = len(params.weight) - g.shape[-2]
+    padded = torch.nn.functional.pad(g, (0, 0, 0, missing))
+    return mirror(params, weight=sum_axes(padded, tuple(range(1, g.ndim - 2))))
+
+
+declare(forward, backward, kind="addition", terms=terms)
 
 _NORMAL = normal(0.02)
 

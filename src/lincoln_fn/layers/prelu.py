@@ -19,8 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.record import record
 from lincoln_fn.shapes import (
     LayerError,
@@ -30,6 +32,7 @@ from lincoln_fn.shapes import (
     check_params,
     wrong_shape,
 )
+from lincoln_fn.terms import check_batched, mirror, sum_axes
 
 
 @record
@@ -66,6 +69,18 @@ def backward(
     sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
     dw = torch.sum(g * torch.clamp(x, max=0), sharing)
     return dx, Params(dw.reshape(-1))
+
+
+def terms(params: Params, x: Tensor, g: Tensor) -> Params:
+    """Return dw_n = sum of g min(x, 0) over the elements of example n that share w."""
+    check_batched("prelu", g, 1)
+    count = len(params.weight)
+    size = x[0].numel() // count if len(x) else 0
+    slopes = (widened(g) * x.clamp(max=0)).reshape(len(x), count, size)
+    return mirror(params, weight=sum_axes(slopes, (2,)))
+
+
+declare(forward, backward, kind="activation", terms=terms)
 
 
 def along_axis_1(weight: Float[Tensor, " n"], x: Float[Tensor, "*s"]) -> Tensor:

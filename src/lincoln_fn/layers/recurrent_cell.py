@@ -30,18 +30,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Arrays, Layer, call_repr
 from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
 from lincoln_fn.layers._recurrent_forms import Family, check_cell, checked_states
-from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads
+from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads, cell_terms
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
 from lincoln_fn.layers.rnn import FAMILIES as RNN
 from lincoln_fn.layers.rnn import Nonlinearity
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_input, check_like
+from lincoln_fn.terms import check_batched
 
 # The parameters of one layer of rnn, gru or lstm in one direction.
 Params: TypeAlias = Cell
@@ -88,6 +90,17 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     dparams = cell_grads(params, *(t.reshape(-1, t.shape[-1]) for t in (x, h, da, db)))
     dstate = _packed((dh, *ds[1:])) if cache.has_state else None
     return (dx, dstate) if cache.is_tuple else dx, dparams
+
+
+def terms(params: Params, cache: Cache, g: Arrays) -> Params:
+    """Return dW_ih,n = x_n^T da_n, dW_hh,n = h_n^T db_n and the biases' da_n and db_n."""
+    ds = g if isinstance(g, tuple) else (g,)
+    check_batched(_name(cache.family), ds[0])
+    da, db, _ = cache.family.rule.step_backward(cache.kept, ds)
+    return cell_terms(params, cache.x, cache.h, da, db)
+
+
+declare(forward, backward, kind="recurrent", terms=terms)
 
 
 def _packed(state: Tensors) -> Arrays:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import OpenSize, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_input
@@ -35,6 +36,9 @@ def forward(
         raise LayerError("reshape", f"{problem}, got {tuple(x.shape)}")
     y = x.reshape(x.shape[0], *sizes)
     return y, stand_ins(x, y)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

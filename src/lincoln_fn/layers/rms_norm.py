@@ -38,11 +38,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
+    affine_terms,
     first_affine,
     mean_over,
     scale_and_shift,
@@ -116,6 +118,15 @@ def backward(
     rows = tuple(range(g.ndim - cache.axes))
     dweight, _ = affine_grads(dy, x_hat, params.weight, None, rows)
     return dx.to(g.dtype), Params(dweight)
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
+    rows = tuple(range(g.ndim - cache.axes, g.ndim))
+    return affine_terms("rms_norm", params, cache.x_hat, g, rows)
+
+
+declare(forward, backward, kind="norm", terms=terms)
 
 
 @checked

@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer
@@ -43,6 +44,7 @@ from lincoln_fn.layers._recurrent import (
     init_cells,
     run,
     run_backward,
+    run_terms,
 )
 from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
@@ -73,6 +75,9 @@ def forward(
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da = db = dh' f'(a + b) at each step, from the last to the first."""
     return run_backward("rnn", params, cache, g)
+
+
+declare(forward, backward, kind="recurrent", dx_and_terms=run_terms)
 
 
 def _tanh(

@@ -23,6 +23,7 @@ from torch.nn.functional import leaky_relu
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record
@@ -68,6 +69,17 @@ def predict(
     """Compute y with the mean slope, r = (lower + upper) / 2."""
     check_input("rrelu", params, x, Params)
     return leaky_relu(x, (lower + upper) / 2)
+
+
+def inference_forward(
+    params: Params, x: Float[Tensor, "*s"], *, lower: float = 1 / 8, upper: float = 1 / 3
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y = x slope, with slope = 1 where x > 0, else the mean."""
+    slope = torch.where(x > 0, 1.0, x.new_full((), (lower + upper) / 2))
+    return predict(params, x, lower=lower, upper=upper), slope
+
+
+declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 
 def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:

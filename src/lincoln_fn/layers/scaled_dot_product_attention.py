@@ -34,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._attention import (
     Mask,
@@ -82,6 +83,9 @@ def forward(
         scale = 1 / math.sqrt(max(query.shape[-1], 1))
     weights = weights_of(query * scale, key, mask, is_causal)
     return weights @ value, Cache(x, weights, scale)
+
+
+declare(forward, kind="attention")
 
 
 def backward(

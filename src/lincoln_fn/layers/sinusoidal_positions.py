@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
 from lincoln_fn.shapes import LayerError, check_cotangent, check_input
 
@@ -34,6 +35,9 @@ def forward(
         raise LayerError("sinusoidal_positions", problem)
     y = x + _positions(x.shape[-2], x.shape[-1], x.device).to(x.dtype)
     return y, x.new_zeros(()).expand(x.shape)
+
+
+declare(forward, kind="addition")
 
 
 def backward(

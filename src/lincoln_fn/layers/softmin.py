@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
@@ -38,6 +39,9 @@ def forward(
     check_axis("softmin", x, dim, scalar=True)
     y = torch.softmax(-x, dim)
     return y, Cache(y, dim)
+
+
+declare(forward, kind="softmax")
 
 
 def backward(

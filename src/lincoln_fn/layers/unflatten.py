@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NOT_EMPTY, OpenSize, checked
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
@@ -39,6 +40,9 @@ def forward(
         raise LayerError("unflatten", f"{problem}, got shape {tuple(x.shape)}")
     y = torch.unflatten(x, dim, sizes)
     return y, stand_ins(x, y)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

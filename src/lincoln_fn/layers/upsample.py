@@ -39,6 +39,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import NOT_EMPTY, Positive, PositiveSizes, checked, require
+from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer, call_repr
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
@@ -101,6 +102,9 @@ def forward(
         y = reduce(torch.add, [_along(dim, a, y) * y.index_select(dim, i) for i, a in terms])
     y = y.to(x.dtype)
     return y, Cache(stand_ins(x, y), axes, mode, align_corners)
+
+
+declare(forward, kind="moving")
 
 
 def backward(

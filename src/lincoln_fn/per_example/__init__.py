@@ -2,6 +2,7 @@
 
     gradients       d_n
     squared_norms   ||d_n||^2
+    gram            <d_n, d_m>
     weighted_sum    sum_n w_n d_n
     second_moment   1/N sum_n d_n^2
     variance        1/N sum_n d_n^2 - (1/N sum_n d_n)^2
@@ -13,6 +14,7 @@ d_n is the gradient of example n's part of the loss. `net.grads` is their sum.
 from lincoln_fn.per_example.clipping import clipped
 from lincoln_fn.per_example.quantities import (
     gradients,
+    gram,
     second_moment,
     squared_norms,
     variance,
@@ -22,6 +24,7 @@ from lincoln_fn.per_example.quantities import (
 __all__ = [
     "clipped",
     "gradients",
+    "gram",
     "second_moment",
     "squared_norms",
     "variance",

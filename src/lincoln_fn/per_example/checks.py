@@ -8,57 +8,26 @@ from typing import Any, Final
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.fastpath import attention as fast_attention
-from lincoln_fn.fastpath import batch_norm as fast_batch_norm
+from lincoln_fn.declaration import kind_of
 from lincoln_fn.layer import Arrays, Layer, unbound
-from lincoln_fn.layers import (
-    _by_running,
-    _heads,
-    batch_norm,
-    log_softmax,
-    permute,
-    scaled_dot_product_attention,
-    softmax,
-    softmin,
-)
+from lincoln_fn.layers import _by_running, permute
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.terms import length_first, no_batch
 
-# Layers whose output for one example depends on the others.
-_MIXING: Final = (batch_norm.backward, fast_batch_norm.backward)
-# Layers in which the positions of a sequence depend on each other.
-_ATTENTION: Final = (
-    _heads.backward,
-    fast_attention.backward,
-    scaled_dot_product_attention.backward,
-)
-_ALONG_AN_AXIS: Final = (log_softmax.forward, softmax.forward, softmin.forward)
+# Layers that run along one axis, their hyperparameter `dim`.
+_ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
 
 
 def check_independent(net: Layer, position: str = "") -> None:
-    """Check that no layer of a network mixes the examples of a batch.
-
-    Args:
-        net: the network.
-        position: of the network in one around it.
-
-    Raises:
-        LayerError: if one does, with its position.
-
-    Example:
-        >>> check_independent(lf.serial(lf.dense(2), lf.batch_norm()))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: serial[1] batch_norm(): expected a layer that computes each \
-example alone, got one that normalises over the batch; use group_norm, layer_norm or \
-inference(batch_norm())
-    """
+    """Check that no layer of a network, at a position in one around it, mixes the examples."""
     made = net.composition
     if made is not None:
         options = getattr(made.there, "keywords", {})
         if options.get("batch_first") is False:
-            raise _length_first(f"{position}{net.name}", "batch_first=True")
+            raise length_first(f"{position}{net.name}", "batch_first=True")
         if made.label == "scan" and options.get("dim") == 0:
-            raise _length_first(f"{position}{net.name}", "dim=1")
+            raise length_first(f"{position}{net.name}", "dim=1")
         for i, part in enumerate(made.parts):
             check_independent(part, f"{position}{made.label}[{i}] ")
         return
@@ -84,66 +53,25 @@ def _option(layer: Layer, name: str) -> Any:
 
 
 def _mixes(layer: Layer) -> bool:
-    backward = unbound(layer.backward)
-    if backward is _by_running.backward:
-        is_batch_norm = getattr(layer.backward, "keywords", {})["norm"] is _by_running.BATCH
+    if unbound(layer.backward) is _by_running.backward:
+        is_batch_norm = getattr(layer.backward, "keywords", {})["norm"].name == "batch_norm"
         options = getattr(layer.init, "keywords", {})
         return is_batch_norm and not options.get("track_running_stats", True)
-    return backward in _MIXING
-
-
-def _length_first(where: str, mend: str) -> LayerError:
-    problem = "expected the examples on axis 0 of every layer's output, got sequences of"
-    return LayerError(where, f"{problem} (length, batch, ...); use {mend}")
+    return kind_of(layer) == "batch_norm"
 
 
 def check_axes(layer: Layer, g: Arrays) -> None:
     """Check that attention and softmax do not run along axis 0, which is that of the examples."""
-    is_along = unbound(layer.forward) in _ALONG_AN_AXIS
-    if (unbound(layer.backward) in _ATTENTION and g.ndim < 3) or (is_along and g.ndim < 2):
+    kind = kind_of(layer)
+    if (kind == "attention" and g.ndim < 3) or (kind in _ALONG_AN_AXIS and g.ndim < 2):
         raise no_batch(layer.name, g)
-    if is_along and _option(layer, "dim") % g.ndim == 0:
+    if kind in _ALONG_AN_AXIS and _option(layer, "dim") % g.ndim == 0:
         problem = "expected a layer that computes each example alone, got one along their axis"
         raise LayerError(layer.name, f"{problem}; use another dim")
 
 
-def check_rows(layer: str, g: Tensor) -> None:
-    """Check that g has an axis of examples before the features."""
-    if g.ndim < 2:
-        raise no_batch(layer, g)
-
-
-def check_batch_axis(layer: str, axis: int | None, g: Tensor) -> None:
-    """Check that the batch of a recurrent layer is on axis 0."""
-    if axis is None:
-        raise no_batch(layer, g)
-    if axis:
-        raise _length_first(layer, "batch_first=True")
-
-
-def no_batch(layer: str, g: Tensor) -> LayerError:
-    """Make the error for an input without an axis of examples."""
-    return LayerError(
-        layer, f"expected a batch, with the examples on axis 0, got g of shape {tuple(g.shape)}"
-    )
-
-
 def examples_in(g: Arrays) -> int:
-    """Count the examples: axis 0 of g.
-
-    Args:
-        g: dL/dy of the network.
-
-    Returns:
-        The number of examples.
-
-    Raises:
-        LayerError: if g has no axis 0.
-
-    Example:
-        >>> examples_in((torch.zeros(5, 2), None))
-        5
-    """
+    """Count the examples: axis 0 of g."""
     for leaf in tree.leaves(g):
         if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
@@ -151,12 +79,6 @@ def examples_in(g: Arrays) -> int:
 
 
 def check_any(name: str, count: int) -> None:
-    """Check that there is an example to take a mean over.
-
-    Example:
-        >>> check_any("variance", 0)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: variance: expected at least one example, got none
-    """
+    """Check that there is an example to take a mean over."""
     if not count:
         raise LayerError(name, "expected at least one example, got none")

@@ -24,7 +24,7 @@ from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
 from lincoln_fn.per_example.checks import check_any, examples_in
-from lincoln_fn.per_example.walked import measured, summed, terms_of
+from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
 
 
 @checked
@@ -87,9 +87,9 @@ def _compute(
     divisor = size or scale
     check_any("clipped", divisor)
     terms = terms_of("clipped", net, params, cache, g)
-    norms, terms = measured(terms, g)
+    norms, terms = measure(params, terms, g)
     weights = (max_norm / (scale * norms.sqrt())).clamp(max=1) * (scale / divisor)
-    dparams = summed(params, terms, weights)
+    dparams = sum_weighted(params, terms, weights)
     if noise:
         dparams = _noisy(dparams, key, noise * max_norm / divisor)
     return cast_like(dparams, params), state

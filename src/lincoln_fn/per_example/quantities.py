@@ -12,16 +12,20 @@ Each function walks back once. The examples are on axis 0 of every layer's outpu
 
 from __future__ import annotations
 
+from functools import reduce
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_any, examples_in
-from lincoln_fn.per_example.terms import Term
-from lincoln_fn.per_example.walked import measured, summed, terms_of
+from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.terms import Term
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -51,10 +55,12 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     terms = terms_of("gradients", net, params, cache, g)
     count = examples_in(g)
 
-    def each(term: Term | Tensor) -> Tensor:
-        return term.gradients() if isinstance(term, Term) else term.expand(count, *term.shape)
+    def each(p: Tensor, term: Term | Tensor) -> Tensor:
+        if isinstance(term, Tensor):
+            return term.expand(count, *term.shape)
+        return forms.gradients(term, p)
 
-    return cast_like(tree.map(each, terms), params)
+    return cast_like(tree.map(each, params, terms), params)
 
 
 def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, " N"]:
@@ -83,7 +89,43 @@ def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[
         >>> squared_norms(net, params, net.forward(params, x)[1], torch.ones(2, 2))
         tensor([10., 18.])
     """
-    return measured(terms_of("squared_norms", net, params, cache, g), g)[0]
+    return measure(params, terms_of("squared_norms", net, params, cache, g), g)[0]
+
+
+def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "N N"]:
+    """Compute <d_n, d_m> of every pair of examples, over all parameters together.
+
+    Where it is positive, a step along the gradient of example m reduces the loss of example n, too.
+    On the diagonal are the squared norms.
+
+    Args:
+        net: as for `gradients`; d_n is the same.
+        params: likewise.
+        cache: likewise.
+        g: likewise.
+
+    Returns:
+        The Gram matrix of the gradients.
+
+    Raises:
+        LayerError: as `gradients` does.
+
+    Source:
+        Jacot, Gabriel and Hongler, "Neural Tangent Kernel", NeurIPS 2018: with g = 1, it is the
+        kernel of a network with one output.
+
+    Example:
+        >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> params = net.init(lf.Key(0), x)
+        >>> gram(net, params, net.forward(params, x)[1], torch.ones(2, 1))
+        tensor([[5., 3.],
+                [3., 9.]])
+    """
+    terms, count = terms_of("gram", net, params, cache, g), examples_in(g)
+    leaves: list[Term | Tensor] = [*tree.leaves(terms)]
+    pairs = zip(tree.leaves(params), leaves, strict=True)
+    each = [forms.gram(term, p) for p, term in pairs if isinstance(term, Term)]
+    return reduce(torch.add, each, tree.leaves(g)[0].new_zeros(count, count))
 
 
 def weighted_sum(
@@ -115,7 +157,7 @@ def weighted_sum(
     if not isinstance(weights, Tensor) or weights.shape != (count,):
         got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise LayerError("weighted_sum", f"expected weights of shape ({count},), got {got}")
-    return cast_like(summed(params, terms, weights), params)
+    return cast_like(sum_weighted(params, terms, weights), params)
 
 
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -141,7 +183,7 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
     """
     terms = terms_of("second_moment", net, params, cache, g)
     check_any("second_moment", examples_in(g))
-    return cast_like(_second_moment(terms), params)
+    return cast_like(_second_moment(params, terms), params)
 
 
 def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -170,16 +212,16 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     terms = terms_of("variance", net, params, cache, g)
     count = examples_in(g)
     check_any("variance", count)
-    mean = summed(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
+    mean = sum_weighted(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
 
     def difference(squares: Tensor, mean: Tensor) -> Tensor:
         return (squares - mean.square()).clamp(min=0)
 
-    return cast_like(tree.map(difference, _second_moment(terms), mean), params)
+    return cast_like(tree.map(difference, _second_moment(params, terms), mean), params)
 
 
-def _second_moment(terms: Params) -> Params:
-    def of_term(term: Term | Tensor) -> Tensor:
-        return term if isinstance(term, Tensor) else term.square_sum() / term.count
+def _second_moment(params: Params, terms: Params) -> Params:
+    def of_term(p: Tensor, term: Term | Tensor) -> Tensor:
+        return term if isinstance(term, Tensor) else forms.square_sum(term, p) / term.count
 
-    return tree.map(of_term, terms)
+    return tree.map(of_term, params, terms)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lincoln_fn._kinds import check_kinds
 from lincoln_fn.combine.serial import there
+from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -74,6 +75,9 @@ def shown(rule: str, parts: tuple[Layer, ...]) -> str:
 def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:
     check_params("projections", params, Projections)
     return x, None
+
+
+declare(_stays, kind="moving")
 
 
 def _stays_backward(params: Projections, cache: None, g: Arrays) -> tuple[Arrays, Projections]:

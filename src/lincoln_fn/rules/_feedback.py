@@ -54,10 +54,7 @@ class FeedbackParams:
 def with_feedback(
     rule: str, net: Layer, feedback: Layer, layers: Selector, *, is_trained: bool = False
 ) -> Layer:
-    """Give feedback to each single layer, and each attention, that a selector takes.
-
-    `is_trained` is for feedback that is trained: it gets the gradients of the layer's matrices.
-    """
+    """Give feedback to each layer that a selector takes, and gradients to it if it is trained."""
     check_kinds(rule, net=(net, Layer))
     found: list[Layer] = []
 

@@ -74,15 +74,7 @@ def backpropagation(net: Layer) -> Layer:
 
 
 def with_true_gradient(net: Layer) -> Layer:
-    """Take the rules out of a network, but for `straight_through`.
-
-    That rule stands for the derivative of a step that has none.
-
-    Example:
-        >>> net = lf.serial(lf.rules.straight_through(lf.relu()), lf.relu())
-        >>> with_true_gradient(net).parts[0] is net.parts[0]
-        True
-    """
+    """Take the rules out of a network, but for `straight_through`."""
     return _without(net, _TRUE_LOOPS)
 
 

@@ -12,13 +12,13 @@ from lincoln_fn.shapes import LayerError
 # What a function that nobody has written yet does: nbgrader's own words.
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-_PASS = ("backward", "input_grad", "grads", "back", "gather")
+_PASS = ("backward", "input_grad", "grads", "back", "gather", "terms")
 
 
 def backward_pass(source: str) -> tuple[str, ...]:
     """List the functions of a file that make up its backward pass."""
-    # They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
-    # private helpers that only these use. Checks of arguments are not among them.
+    # They are `backward`, `input_grad`, `grads` and `terms`; those with "backward" in their names;
+    # and the private helpers that only these use. Checks of arguments are not among them.
     module = ast.parse(source)
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     imported = tuple(

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_kinds
+from lincoln_fn.declaration import gradients_of
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
-from lincoln_fn.per_example.table import BACKWARD, TERMS, key_of, own_terms
-from lincoln_fn.per_example.terms import Term
 from lincoln_fn.shapes import LayerError
+from lincoln_fn.terms import Explicit, Term, no_batch
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.training import records
@@ -22,22 +23,7 @@ from lincoln_fn.walk.walks import BackWalker, Wants
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
-    """Find the term of each parameter of a network.
-
-    Args:
-        name: of the function that asks, for errors.
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy, with the examples on axis 0.
-
-    Returns:
-        A tree that mirrors params, of `Term`s; those of half precision are in float32. A plain
-        tensor in it is zeros.
-
-    Raises:
-        LayerError: if a layer mixes examples, or has them on another axis than 0.
-    """
+    """Find the term of each parameter, in float32 at least; `name` asks, for errors."""
     check_kinds(name, "(net, params, cache, g)", net=(net, Layer))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
@@ -51,20 +37,47 @@ def _leaf(
     check_axes(layer, g)
     if not (wants.dparams and is_trained(params)):
         return (layer.input_grad(params, cache, g) if wants.dx else None), params
-    key = key_of(layer)
-    if key in BACKWARD:
-        dx, terms = BACKWARD[key](params, cache, g)
+    return dx_and_terms(layer, params, cache, g, count, dx=wants.dx)
+
+
+def dx_and_terms(
+    layer: Layer, params: Params, cache: Cache, g: Arrays, count: int, *, dx: bool
+) -> tuple[Arrays, Params]:
+    """Compute dx of a single layer if it is wanted, and the terms that it declares, or any."""
+    declared = gradients_of(layer)
+    if declared.dx_and_terms is not None:
+        of_x, terms = declared.dx_and_terms(params, cache, g)
     else:
-        dx = layer.input_grad(params, cache, g) if wants.dx else None
-        if key in TERMS:
-            terms = TERMS[key](params, cache, g)
+        of_x = layer.input_grad(params, cache, g) if dx else None
+        if declared.terms is not None:
+            terms = declared.terms(params, cache, g)
         else:
-            terms = own_terms(layer, params, cache, g, count)
+            terms = _one_by_one(layer, params, cache, g, count)
     for term in tree.leaves(terms):
         if isinstance(term, Term) and term.count != count:
             problem = f"expected {count} examples on axis 0, as the network's g has"
             raise LayerError(layer.name, f"{problem}, got {term.count}")
-    return dx, terms
+    return of_x, terms
+
+
+def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: int) -> Params:
+    """Compute the gradients of a layer that declares no terms.
+
+    `grads` is linear in g, so example n's is that of a g which is zero for all others.
+    """
+    for leaf in tree.leaves(g):
+        if leaf.ndim == 0 or len(leaf) != count:
+            raise no_batch(layer.name, leaf)
+
+    def alone(n: int) -> Params:
+        def masked(leaf: Tensor) -> Tensor:
+            at = torch.tensor([n], device=leaf.device)
+            return torch.zeros_like(leaf).index_copy(0, at, leaf[n : n + 1])
+
+        return layer.grads(params, cache, tree.map(masked, g))
+
+    each = [alone(n) for n in range(count)]
+    return tree.map(lambda _, *leaves: Explicit(torch.stack(leaves)), params, *each)
 
 
 def _widened(p: Tensor, term: Term | Tensor) -> Term | Tensor:
@@ -76,27 +89,28 @@ def _untrained(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
-def measured(terms: Params, g: Arrays) -> tuple[Float[Tensor, " N"], Params]:
+def measure(params: Params, terms: Params, g: Arrays) -> tuple[Float[Tensor, " N"], Params]:
     """Compute the squared norms, and return the terms with the gradients that this needed."""
     norms: list[Tensor] = []
 
-    def measure(term: Term | Tensor) -> Term | Tensor:
+    def of_one(p: Tensor, term: Term | Tensor) -> Term | Tensor:
         if isinstance(term, Tensor):
             return term
-        of_term, term = term.measured()
+        of_term, term = forms.measure(term, p)
         norms.append(of_term)
         return term
 
-    terms = tree.map(measure, terms)
+    terms = tree.map(of_one, params, terms)
     return reduce(torch.add, norms) if norms else tree.leaves(g)[0].new_zeros(examples_in(g)), terms
 
 
-def summed(params: Params, terms: Params, weights: Float[Tensor, " N"]) -> Params:
+def sum_weighted(params: Params, terms: Params, weights: Float[Tensor, " N"]) -> Params:
     """Compute the weighted sum of each parameter's gradients, of half precision in float32."""
 
     def total(p: Tensor, term: Term | Tensor) -> Tensor:
         if isinstance(term, Tensor):
             return term
-        return term.weighted_sum(weights.to(torch.promote_types(p.dtype, torch.float32)), p)
+        dtype = torch.promote_types(p.dtype, torch.float32)
+        return forms.weighted_sum(term, p, weights.to(dtype))
 
     return tree.map(total, params, terms)

@@ -1,0 +1,73 @@
+"""The rows that a layer multiplies by its matrix, as it declares them.
+
+With the rows t of example n, such as the positions of a sequence or an image,
+
+    y_(nt) = x_(nt) W + b
+    dW = sum_(n,t) x_(nt)^T g_(nt)        db = sum_(n,t) g_(nt)
+
+A convolution's row is what the kernel sees at one position. In its weight the outputs are on axis
+0, so that dW is transposed.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import unfold
+
+from lincoln_fn.declaration import gradients_of
+from lincoln_fn.layer import Cache, Layer, Params
+from lincoln_fn.paths import paths
+from lincoln_fn.per_example import correlation
+from lincoln_fn.terms import Correlation, Outer
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """The rows of one use of a layer's weight."""
+
+    x: Float[Tensor, "N T I"]
+    g: Float[Tensor, "K N T O"]
+
+
+def matrix_classes(net: Layer) -> tuple[type, ...]:
+    """List the classes of params that layers of a network declare to multiply rows by a matrix."""
+    declared = {gradients_of(layer).params for _, layer in paths(net)}
+    return tuple(params for params in declared if params is not None)
+
+
+def has_inputs_first(weight: Tensor) -> bool:
+    """Return whether a weight is a matrix (n_in, n_out), and not kernels (n_out, n_in, *kernel)."""
+    return weight.ndim == 2
+
+
+def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s"]) -> Rows | None:
+    """Return the rows of x and of g, for K cotangents; None for a layer that declares none."""
+    declared = gradients_of(layer)
+    if declared.params is None or declared.terms is None:
+        return None
+    terms, found = declared.terms, []
+
+    def factor(g: Tensor) -> Tensor:
+        found.append(terms(params, cache, g).weight)
+        of_g: Tensor = found[0].g
+        return of_g
+
+    g = torch.func.vmap(factor)(g)
+    match attrs.evolve(found[0], g=g[0]):
+        case Outer(x=x):
+            return Rows(x, g)
+        case Correlation(groups=1) as term:
+            return Rows(_windows(term, params.weight), g.flatten(3).mT)
+    return None
+
+
+def _windows(term: Correlation, weight: Tensor) -> Float[Tensor, "N positions window"]:
+    """Put what the kernel sees at each position into a row."""
+    kernel = weight.shape[2:]
+    if len(kernel) != 2:
+        return correlation.windows(term, weight)
+    # torch's kernel, for planes alone
+    return unfold(term.x, kernel, term.dilation, 0, term.stride).mT
