@@ -169,5 +169,5 @@ def test_numpy_there_and_back():
     assert from_numpy(np.arange(6)[::-2]).tolist() == [5, 3, 1]
     with pytest.raises(TypeError) as raised:
         to_numpy((torch.zeros(2, dtype=torch.bfloat16),))
-    message = "to_numpy: numpy has no bfloat16; convert first, say by t.float()"
+    message = "to_numpy: numpy has no bfloat16; convert first, for example by t.float()"
     assert str(raised.value) == message

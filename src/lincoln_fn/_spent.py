@@ -58,11 +58,11 @@ def check_donated(*tensors: Tensor) -> None:
 
 def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
     """Copy each leaf that shares memory with one before it: both may be updated in place."""
-    taken, separate = set(), []
+    seen, separate = set(), []
     for leaf in leaves:
         address = leaf.untyped_storage().data_ptr()
-        separate.append(leaf.clone() if address in taken else leaf)
-        taken.add(address)
+        separate.append(leaf.clone() if address in seen else leaf)
+        seen.add(address)
     return separate
 
 

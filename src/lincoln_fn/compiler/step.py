@@ -25,7 +25,7 @@ from lincoln_fn.train import TrainState
 
 # What a graph depends on beside its tensors: the structure of a batch, None for two tensors; the
 # number of threads; and the precision of products.
-Told: TypeAlias = tuple[Structure | None, int, str]
+Conditions: TypeAlias = tuple[Structure | None, int, str]
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +38,7 @@ class Compiled:
     run: Flat
     build: Callable[[Sequence[Tensor]], TrainState]
     hand_over: Handover | None
-    after: list[tuple[Fits, Told, Compiled]] = attrs.field(factory=list, init=False)
+    after: list[tuple[Fits, Conditions, Compiled]] = attrs.field(factory=list, init=False)
 
 
 @attrs.frozen(eq=False)
@@ -61,7 +61,7 @@ class CompiledRun:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, which is compiled if there is none."""
         of_batch, structure = _in_a_row(batch)
-        told = structure, torch.get_num_threads(), precision()
+        conditions = structure, torch.get_num_threads(), precision()
         leaves, before = self.made.pop(state, ([], None))
         if self.step.donate and _share_memory(leaves):
             before = None
@@ -69,7 +69,7 @@ class CompiledRun:
         # Tensors that autograd or torch.func sees do not fit, except for those with only a tangent.
         if before is not None and not is_forward_mode():
             for fits, of, after in before.after:
-                if of == told and fits(*of_batch, *leaves):
+                if of == conditions and fits(*of_batch, *leaves):
                     graph = after
                     break
         if graph is None:
@@ -78,12 +78,12 @@ class CompiledRun:
                 return self.step.run(state, batch)
             if self.step.donate:
                 leaves = copy_shared(leaves)
-            kind = of_state, layouts(leaves), layouts(of_batch), told
+            kind = of_state, layouts(leaves), layouts(of_batch), conditions
             graph = self.graphs.get(kind)
             if graph is None:
                 graph = self.graphs[kind] = _compile(self.step, state, batch)
             if before is not None:
-                before.after.append((fits_like([*of_batch, *leaves]), told, graph))
+                before.after.append((fits_like([*of_batch, *leaves]), conditions, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
         # The graph cannot raise an error, but makes the value nan. The step itself then raises it.
         if not math.isfinite(total_of(value).item()):

@@ -31,8 +31,8 @@ class Pulse:
     store: PrefixStore
     keeps_store: bool
     ends: threading.Event = attrs.field(factory=threading.Event)
-    # Once a process has said who is lost: that answer.
-    told: list[tuple[int, ...]] = attrs.field(factory=list)
+    # The ranks that are lost, once a process has found them.
+    answer: list[tuple[int, ...]] = attrs.field(factory=list)
 
     def beat(self) -> None:
         """Count, and read who is lost, until `stop` is called."""
@@ -42,7 +42,7 @@ class Pulse:
             try:
                 self.store.set(f"beat/{self.rank}", str(count))
                 if self.store.check(["lost"]):
-                    self._hear(self.store.get("lost"))
+                    self._record_answer(self.store.get("lost"))
             except RuntimeError:  # the process that keeps the store has ended
                 return
             if self.ends.wait(INTERVAL):
@@ -60,24 +60,26 @@ class Pulse:
             silent = self._silent(ranks)
             if not silent:
                 return ()
-            self._hear(self.store.compare_set("lost", "", " ".join(map(str, sorted(silent)))))
+            self._record_answer(
+                self.store.compare_set("lost", "", " ".join(map(str, sorted(silent))))
+            )
         except RuntimeError:
-            return self.told[0] if self.told else (0,)
+            return self.answer[0] if self.answer else (0,)
         if self.keeps_store:
-            self._wait_until_told(set(ranks) - {*self.told[0]})
-        return self.told[0]
+            self._wait_until_confirmed(set(ranks) - {*self.answer[0]})
+        return self.answer[0]
 
-    def _hear(self, lost: bytes) -> None:
+    def _record_answer(self, lost: bytes) -> None:
         """Record who is lost, and confirm it to the process that keeps the store."""
-        if not self.told:
-            self.told.append(tuple(map(int, lost.split())))
-            self.store.set(f"told/{self.rank}", "")
+        if not self.answer:
+            self.answer.append(tuple(map(int, lost.split())))
+            self.store.set(f"confirmed/{self.rank}", "")
 
-    def _wait_until_told(self, ranks: set[int]) -> None:
+    def _wait_until_confirmed(self, ranks: set[int]) -> None:
         """Keep the store until the others have confirmed that they know who is lost."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if self.store.check([f"told/{rank}" for rank in ranks]):
+            if self.store.check([f"confirmed/{rank}" for rank in ranks]):
                 return
             self.ends.wait(INTERVAL / 5)
 

@@ -52,8 +52,8 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            moved = place_error(error, self.position, self.layer, self.doing, arguments[-1])
-            raise moved from moved.__cause__
+            placed_error = place_error(error, self.position, self.layer, self.doing, arguments[-1])
+            raise placed_error from placed_error.__cause__
 
 
 # Errors that a layer's function, or its arguments, may raise.
@@ -67,9 +67,9 @@ def place_error(
     # It replaces a `LayerError`: it has its cause and its traceback, without the walk's own frames,
     # of which every level of a network adds some. Any other error becomes its cause.
     if isinstance(error, LayerError):
-        moved = placed(error, position, layer)
-        moved.__cause__ = error.__cause__
-        return moved.with_traceback(_without_walk(error.__traceback__))
+        placed_error = placed(error, position, layer)
+        placed_error.__cause__ = error.__cause__
+        return placed_error.with_traceback(_without_walk(error.__traceback__))
     problem = f"{doing} raised {type(error).__name__} on {brief(given)}: {error}"
     made = LayerError(f"{position} {layer}", problem)
     made.__cause__ = error

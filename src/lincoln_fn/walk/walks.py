@@ -125,8 +125,8 @@ class _Parts:
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, inside(self.path, i), params, x)
         except ERRORS as error:
-            moved = place_error(error, f"{self.label}[{i}]", part.name, "forward", x)
-            raise moved from moved.__cause__
+            placed_error = place_error(error, f"{self.label}[{i}]", part.name, "forward", x)
+            raise placed_error from placed_error.__cause__
         return result
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
@@ -136,8 +136,8 @@ class _Parts:
         if part.advance is unchanged:
             return params
         if made is None:
-            moved: Params = self.walker.advance(part, params, to_tuple(record))
-            return moved
+            advanced: Params = self.walker.advance(part, params, to_tuple(record))
+            return advanced
         within = _Parts(made, inside(self.path, i), self.walker)
         return made.advance(within, params, make_readable(record, made.label))
 
@@ -260,8 +260,8 @@ class _PartsBack(_Parts):
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            moved = place_error(error, f"{self.label}[{i}]", part.name, "backward", g)
-            raise moved from moved.__cause__
+            placed_error = place_error(error, f"{self.label}[{i}]", part.name, "backward", g)
+            raise placed_error from placed_error.__cause__
         return result
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -101,7 +101,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         or not all(_is_known(node.target) for node in nodes if node.op == "call_function")
     ):
         return None
-    told = (
+    facts = (
         str(torch.__version__),
         torch.version.git_version,
         sys.implementation.cache_tag,
@@ -116,7 +116,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
         traced.graph.code,
     )
-    name = hashlib.sha256(repr(told).encode()).hexdigest()
+    name = hashlib.sha256(repr(facts).encode()).hexdigest()
     return Path(cache_folder(), "lincoln_fn", f"{name}.json")
 
 
@@ -128,10 +128,10 @@ def find(note: Path | None) -> Made | None:
     try:
         if not (is_own_file(note) and is_own_file(file)):
             return None
-        told = json.loads(note.read_text())
-        fates = told["fates"]
+        facts = json.loads(note.read_text())
+        fates = facts["fates"]
         # Loading a library that is incomplete would end the process.
-        if told["sha256"] != _sha256(file.read_bytes(), fates):
+        if facts["sha256"] != _sha256(file.read_bytes(), fates):
             return None
         return Made(Library(file, _entry_of(file)), fates)
     except (OSError, ValueError, TypeError, KeyError, ImportError):
@@ -168,11 +168,11 @@ def keep(note: Path | None, made: Made) -> None:
 
 
 def _write(note: Path, library: bytes, fates: list[Fate] | None) -> None:
-    told = {"fates": fates, "sha256": _sha256(library, fates)}
+    facts = {"fates": fates, "sha256": _sha256(library, fates)}
     # The note is written last, because it says that the library is complete.
     for file, content in (
         (note.with_suffix(_SUFFIX), library),
-        (note, json.dumps(told).encode()),
+        (note, json.dumps(facts).encode()),
     ):
         # Renamed when it is complete, because another process may read it at any time.
         handle, new = tempfile.mkstemp(dir=note.parent)

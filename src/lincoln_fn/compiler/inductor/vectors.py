@@ -27,12 +27,12 @@ def processor() -> str:
     """Return a hash of the processor and of the vectors that ATEN_CPU_CAPABILITY allows."""
     # Which older torches lack. Any: truths, numbers and names.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    told = (
+    properties = (
         torch.backends.cpu.get_cpu_capability(),
         os.environ.get("ATEN_CPU_CAPABILITY"),  # Inductor reads it again at each call
         sorted(capabilities.items()),
     )
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(properties).encode()).hexdigest()[:16]
 
 
 def compiler_flags() -> dict[str, str]:

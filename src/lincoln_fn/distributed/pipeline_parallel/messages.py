@@ -54,7 +54,7 @@ class Connections:
         self._sent: list[Future[None]] = []
         self._expected: dict[Hashable, Future[Message]] = {}
         # The errors of other processes, by their rank, with the rank where the error began.
-        self._told: dict[int, tuple[int, Exception]] = {}
+        self._remote_errors: dict[int, tuple[int, Exception]] = {}
 
     def send(self, to: int, message: Message) -> None:
         """Begin to send a message, whose tensors nobody may change."""
@@ -114,13 +114,13 @@ class Connections:
 
     def _receive(self, source: int) -> Message:
         """Receive a message, or raise the other process's error."""
-        if source in self._told:
-            raise self._told[source][1]
+        if source in self._remote_errors:
+            raise self._remote_errors[source][1]
         like = torch.empty(_HEADER, dtype=torch.uint8, device=self._device)
         header = json.loads(self._group.receive(like, source).cpu().numpy().tobytes())
         if "error" in header:
             error = _decode(*header["error"])
-            self._told[source] = header["origin"], error
+            self._remote_errors[source] = header["origin"], error
             raise error
         arrays = self._receive_arrays(source, header["shapes"])
         for what, theirs in header["common"].items():
@@ -142,7 +142,7 @@ class Connections:
     def _end_everywhere(self, error: BaseException) -> BaseException:
         """Send an error to all processes, read theirs, and return the one that all raise."""
         rank, lost = self._group.rank, getattr(error, "ranks", ())
-        origins = [origin for origin, told in self._told.values() if told is error]
+        origins = [origin for origin, other in self._remote_errors.values() if other is error]
         origin = min(origins, default=rank)
         header = json.dumps({"error": _encode(error, rank), "origin": origin})
         others = [
@@ -156,12 +156,12 @@ class Connections:
             future.exception()
         for sending in self._sent:
             sending.exception()
-        found: list[tuple[int, BaseException]] = [(origin, error), *self._told.values()]
+        found: list[tuple[int, BaseException]] = [(origin, error), *self._remote_errors.values()]
         return min(found, key=lambda each: each[0])[1]
 
     def _drain(self, source: int) -> None:
         """Read what a process sends until its error comes."""
-        while source not in self._told:
+        while source not in self._remote_errors:
             try:
                 self._receive(source)
             except LayerError:

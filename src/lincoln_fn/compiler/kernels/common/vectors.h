@@ -1,5 +1,5 @@
-// What the kernels share: vectors, tiles of them in registers, memory for them, and tanh. Above stands
-// how many LANES a vector has.
+// Shared by the kernels: vectors, tiles of them in registers, memory for them, and tanh. The number of
+// LANES of a vector is defined before this file.
 
 using Vec = at::vec::Vectorized<float>;
 
@@ -11,15 +11,15 @@ constexpr int64_t divisor_up_to(int64_t most, int64_t n) {
   return most;
 }
 
-// Vectors that sums may stay in, beside the factors': AVX2 has 16 registers, others 32.
+// The number of registers for sums, beside those for factors: AVX2 has 16 in all, others 32.
 constexpr int64_t REGISTERS = LANES == 8 ? 12 : 28;
 
-// How many lines of sums stay in registers, of some vectors each.
+// The number of rows of sums that stay in registers, with some vectors in each row.
 constexpr int64_t rows_beside(int64_t vectors) {
   return REGISTERS / vectors < 6 ? REGISTERS / vectors : 6;
 }
 
-// Have GCC keep a number in a register, which it may not where sums fill nearly all of them.
+// Have GCC keep a number in a register, even if sums fill nearly all registers.
 inline void hold(Vec& number) {
 #ifdef __x86_64__
   std::conditional_t<LANES == 16, __m512, __m256> held = number;
@@ -28,8 +28,8 @@ inline void hold(Vec& number) {
 #endif
 }
 
-// sum += a w, for ROWS lines of a, whose numbers are `apart` from line to line and `along` from one to
-// the next, and w of shape (length, VECTORS * LANES), whose lines are `line` apart.
+// sum += a w. a has ROWS rows, with stride `apart` from row to row and `along` within a row. w is
+// (length, VECTORS * LANES), with stride `line` from row to row.
 template <int64_t ROWS, int64_t VECTORS>
 void add_product(const float* a, int64_t apart, int64_t along, const float* w, int64_t line,
                  int64_t length, Vec (&sum)[ROWS][VECTORS]) {
@@ -40,7 +40,7 @@ void add_product(const float* a, int64_t apart, int64_t along, const float* w, i
       numbers[v] = Vec::loadu(w + v * LANES);
       if constexpr (VECTORS > 1 && VECTORS * (ROWS + 1) < REGISTERS + 4) hold(numbers[v]);
     }
-    // Lest GCC keep numbers of overlapping lines from turn to turn, in place of sums.
+    // Otherwise GCC would keep numbers of overlapping rows in registers, and not the sums.
     const float* column = a;
     asm("" : "+r"(column));
 #pragma GCC unroll 28
@@ -53,7 +53,7 @@ void add_product(const float* a, int64_t apart, int64_t along, const float* w, i
   }
 }
 
-// The same, of lines without gaps.
+// The same, for rows without gaps.
 template <int64_t ROWS, int64_t VECTORS>
 void add_product(const float* a, int64_t apart, const float* w, int64_t length,
                  Vec (&sum)[ROWS][VECTORS]) {
@@ -66,7 +66,7 @@ void call_for(int64_t row, int64_t rows, const Function& function) {
   else if constexpr (ROWS > 1) call_for<ROWS - 1>(row, rows, function);
 }
 
-// Call function(the first row, how many) for parts of equal size, up to MOST, a constant each.
+// Call function(first row, number of rows) for parts of equal size, at most MOST, a constant each.
 template <int64_t MOST, typename Function>
 void for_each_part(int64_t begin, int64_t end, const Function& function) {
   const int64_t rows = end - begin, parts = (rows + MOST - 1) / MOST;
@@ -76,21 +76,21 @@ void for_each_part(int64_t begin, int64_t end, const Function& function) {
   }
 }
 
-// Numbers that vectors begin with.
+// Memory that is aligned for vectors.
 struct Numbers {
   std::vector<Vec> vectors;
   explicit Numbers(int64_t count) : vectors((count + LANES - 1) / LANES, Vec(0)) {}
   float* begin() { return reinterpret_cast<float*>(vectors.data()); }
 };
 
-// Copy lines of a matrix whose rows lie apart.
+// Copy rows of a matrix that have gaps between them.
 inline void copy_lines(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
                        int64_t length) {
   for (int64_t i = 0; i < lines; i++)
     std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
 }
 
-// Copy the transpose of a matrix whose lines lie `apart`.
+// Copy the transpose of a matrix.
 inline void turn(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
                  int64_t length) {
   for (int64_t i = 0; i < lines; i += LANES)
@@ -101,7 +101,7 @@ inline void turn(const float* from, int64_t apart, float* to, int64_t to_apart, 
     }
 }
 
-// c_0 + c_1 x + c_2 x^2 + ..., of coefficients from the last to the first.
+// c_0 + c_1 x + c_2 x^2 + ..., with the coefficients from the last to the first.
 template <size_t N>
 Vec polynomial(const float (&coefficients)[N], Vec x) {
   Vec sum(coefficients[0]);
@@ -110,8 +110,8 @@ Vec polynomial(const float (&coefficients)[N], Vec x) {
   return sum;
 }
 
-// By the rational function of degree 13 over 6 that Eigen has, in a third of the C library's time and
-// within 5 units in the last place. x comes last, lest a tiny one lose digits.
+// tanh by Eigen's rational function of degree 13 over 6, in a third of the C library's time, within 5
+// units in the last place. x is multiplied last: otherwise a tiny x would lose digits.
 Vec tanh(Vec x) {
   const Vec most(7.90531111f), near = at::vec::clamp(x, most.neg(), most), square = near * near;
   const Vec odd = polynomial({-2.76076847742355e-16f, 2.00018790482477e-13f, -8.60467152213735e-11f,

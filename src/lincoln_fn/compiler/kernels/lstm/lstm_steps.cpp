@@ -1,12 +1,12 @@
-// A sequence of long short-term memory, forward; op.py writes the constants of one
-// shape above: LENGTH, N_IN, HIDDEN, and whether time is REVERSEd.
+// A sequence of long short-term memory, forward. op.py writes the constants of one
+// shape before this file: LENGTH, N_IN, HIDDEN, and whether time is REVERSEd.
 //
 // x is (batch, LENGTH, N_IN), gates (batch, LENGTH, 4, HIDDEN), y and c (batch, LENGTH, HIDDEN), the
-// first h and c (batch, HIDDEN). weight is W_ih above W_hh, by tiles of LANES units: (HIDDEN / LANES,
-// N_IN + HIDDEN, 4, LANES), bias (4, HIDDEN). A tile's sums of the four gates stay in registers until
-// y is made.
+// first h and c (batch, HIDDEN). weight is W_ih on top of W_hh, by tiles of LANES units: (HIDDEN /
+// LANES, N_IN + HIDDEN, 4, LANES), bias (4, HIDDEN). A tile's sums of the four gates stay in registers
+// until y is computed.
 
-// That exponential is a fast one, but makes 0 of nan.
+// This exponential is fast, but returns 0 for nan.
 Vec sigmoid(Vec x) {
   return Vec::blendv(Vec(1) / (Vec(1) + x.neg().exp_u20()), x, x.isnan());
 }
@@ -15,7 +15,7 @@ struct Sequence {
   const float *x, *weight, *bias, *first_h, *first_c;
   float *gates, *c, *y;
 
-  // Take a step of some rows, for the units of one tile.
+  // Compute a step of some rows, for the units of one tile.
   template <int64_t ROWS>
   void take(int64_t step, int64_t row, int64_t unit) const {
     const int64_t t = REVERSE ? LENGTH - 1 - step : step, before = REVERSE ? t + 1 : t - 1;

@@ -1,9 +1,10 @@
-// A sequence of long short-term memory, backward; op.py writes the constants of
-// one shape above: LENGTH, HIDDEN, and whether time was REVERSEd.
+// A sequence of long short-term memory, backward. op.py writes the constants of
+// one shape before this file: LENGTH, HIDDEN, and whether time was REVERSEd.
 //
 // g and c are (batch, LENGTH, HIDDEN), first_c, dh, last_dc and dc (batch, HIDDEN), gates (batch,
-// LENGTH, 4, HIDDEN); sums are (threads, 4, HIDDEN), of each thread's examples. weight is W_hh^T, by tiles of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates go
-// out as their gradients; dc begins as last_dc and goes out as the first state's.
+// LENGTH, 4, HIDDEN); sums are (threads, 4, HIDDEN), of each thread's examples. weight is
+// W_hh^T, by tiles of units: (HIDDEN / TILE, 4 * HIDDEN, TILE). gates are replaced by their gradients.
+// dc is last_dc at first, and at the end that of the first state.
 
 constexpr int64_t VECTORS = divisor_up_to(4, HIDDEN / LANES);
 constexpr int64_t TILE = VECTORS * LANES;
@@ -12,7 +13,7 @@ struct Sequence {
   const float *g, *weight, *c, *first_c, *dh;
   float *dc, *gates;
 
-  // Take a step of some rows, for the units of one tile.
+  // Compute a step of some rows, for the units of one tile.
   template <int64_t ROWS>
   void take(int64_t step, int64_t row, int64_t unit, float* sums) const {
     const int64_t t = REVERSE ? LENGTH - 1 - step : step;
@@ -36,7 +37,7 @@ struct Sequence {
       }
   }
 
-  // Put the gates' gradients in their place, and hand dc on.
+  // Replace the gates by their gradients, and pass dc to the step before.
   static void differentiate(Vec dy, Vec c, Vec old_c, float* dc, float* gates, float* sums) {
     const Vec i = Vec::loadu(gates), f = Vec::loadu(gates + HIDDEN), one(1);
     const Vec g = Vec::loadu(gates + 2 * HIDDEN), o = Vec::loadu(gates + 3 * HIDDEN), u = tanh(c);

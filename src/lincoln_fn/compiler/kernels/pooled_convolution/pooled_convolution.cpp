@@ -1,10 +1,10 @@
-// A convolution and the max-pooling of what it makes; op.py derives it, and writes
-// the constants of one shape above: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's size, the
-// number of FILTERS, and the WINDOW of the pooling.
+// A convolution and the max-pooling of its output. op.py derives it, and writes the constants of one
+// shape before this file: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's size, the number of
+// FILTERS, and the WINDOW of the pooling.
 //
-// Channels lie last: x is (batch, HEIGHT, WIDTH, CHANNELS), y and places (batch, ROWS_OUT,
-// COLUMNS_OUT, FILTERS), weight by tiles of filters (FILTERS / TILE, KERNEL_H, LENGTH, TILE). A line
-// of a filter then meets a piece of a line of x, number by number.
+// Channels are last: x is (batch, HEIGHT, WIDTH, CHANNELS), y and places (batch, ROWS_OUT,
+// COLUMNS_OUT, FILTERS), weight by tiles of filters (FILTERS / TILE, KERNEL_H, LENGTH, TILE). So a row
+// of a filter is multiplied with contiguous numbers of a row of x.
 
 constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
 constexpr int64_t PLANE = (HEIGHT + 2 * PADDING_H) * LINE;
@@ -13,11 +13,11 @@ constexpr int64_t COLUMNS_OUT = (WIDTH + 2 * PADDING_W - KERNEL_W + 1) / WINDOW_
 constexpr int64_t LENGTH = KERNEL_W * CHANNELS;
 constexpr int64_t VECTORS = divisor_up_to(2, FILTERS / LANES);
 constexpr int64_t TILE = VECTORS * LANES;
-// Windows side by side, a line of whose sums stays in registers.
+// The number of neighbouring windows; the sums of one row of them stay in registers.
 constexpr int64_t MOST = REGISTERS < WINDOW_W * VECTORS ? 1 : REGISTERS / (WINDOW_W * VECTORS);
 
-// Make y and places of some windows side by side, whose first line is `row` of the padded plane, for
-// the filters of one tile.
+// Compute y and places of neighbouring windows, whose first row is `row` of the padded plane, for the
+// filters of one tile.
 template <int64_t COUNT>
 void take(int64_t row, const float* x, const float* weight, const float* bias, float* y,
           int8_t* places) {
@@ -26,7 +26,7 @@ void take(int64_t row, const float* x, const float* weight, const float* bias, f
     Vec sum[COUNT * WINDOW_W][VECTORS];
     for (int64_t j = 0; j < COUNT * WINDOW_W; j++)
       for (int64_t v = 0; v < VECTORS; v++) sum[j][v] = Vec::loadu(bias + v * LANES);
-    // Lines of nothing but padding are left out.
+    // Rows of padding alone are left out.
     for (int64_t line = 0; line < KERNEL_H; line++)
       if (const int64_t own = row + i + line - PADDING_H; own >= 0 && own < HEIGHT)
         add_product(x + (i + line) * LINE, CHANNELS, weight + line * LENGTH * TILE, LENGTH, sum);

@@ -1,11 +1,11 @@
-// The backward pass of a convolution before a max-pooling; op.py derives it, and
-// writes the constants of one shape above: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's
-// size, the number of FILTERS, the WINDOW of the pooling, and whether dx and dW are NEEDED.
+// The backward pass of a convolution before a max-pooling. op.py derives it, and writes the constants
+// of one shape before this file: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's size, the
+// number of FILTERS, the WINDOW of the pooling, and whether dx and dW are NEEDED.
 //
-// Channels lie last: g and places are (batch, WINDOWS, FILTERS), x and dx (batch, HEIGHT, WIDTH,
-// CHANNELS), weight and dw (FILTERS, KERNEL_H, KERNEL_W, CHANNELS). A line of a filter then meets a
-// piece of a line of x, number by number; it is taken in whole vectors, of which what is too much
-// meets zeros of the filter, or is left out of dw.
+// Channels are last: g and places are (batch, WINDOWS, FILTERS), x and dx (batch, HEIGHT, WIDTH,
+// CHANNELS), weight and dw (FILTERS, KERNEL_H, KERNEL_W, CHANNELS). So a row of a filter is multiplied
+// with contiguous numbers of a row of x. Both are read in whole vectors: the numbers beyond the row's
+// end are multiplied with zeros of the filter, or left out of dw.
 
 constexpr int64_t LINE = (WIDTH + 2 * PADDING_W) * CHANNELS;
 constexpr int64_t ROWS_OUT = (HEIGHT + 2 * PADDING_H - KERNEL_H + 1) / WINDOW_H;
@@ -16,11 +16,11 @@ constexpr int64_t ROW = VECTORS * LANES;
 constexpr int64_t FILTER = KERNEL_H * ROW;
 constexpr int64_t PLANE = (HEIGHT + 2 * PADDING_H) * LINE + ROW;
 
-// A tile of a filter stays in registers while all windows pass.
+// A tile of a filter stays in registers during the loop over all windows.
 constexpr int64_t TILE_W = divisor_up_to(REGISTERS, VECTORS);
 constexpr int64_t TILE_H = divisor_up_to(REGISTERS / TILE_W, KERNEL_H);
 
-// Of one example and filter, the gs that are not 0, and where in the padded plane each was taken.
+// The gs of one example and filter that are not 0, and the place in the padded plane of each.
 struct Gradients {
   int64_t count;
   float g[WINDOWS];
@@ -40,7 +40,7 @@ struct Gradients {
   }
 };
 
-// Call function(of the filter, of the plane), the offsets of each tile.
+// Call function(offset in the filter, offset in the plane) for each tile.
 template <typename Function>
 void for_each_tile(const Function& function) {
   for (int64_t i = 0; i < KERNEL_H; i += TILE_H)
@@ -52,7 +52,7 @@ inline void load(const float* filter, Vec (&tile)[TILE_H][TILE_W]) {
     for (int64_t j = 0; j < TILE_W; j++) tile[i][j] = Vec::loadu(filter + i * ROW + j * LANES);
 }
 
-// dW += the sum of g times the patch of x that it looked at.
+// dW += the sum of each g times its patch of x.
 void add_to_dw(const Gradients& gs, const float* plane, float* dw) {
   for_each_tile([&](int64_t in_filter, int64_t in_plane) {
     Vec sum[TILE_H][TILE_W];
@@ -72,7 +72,7 @@ void add_to_dw(const Gradients& gs, const float* plane, float* dw) {
   });
 }
 
-// dx += g W, for each g on the patch that it looked at.
+// dx += g W on the patch of each g.
 void add_to_dx(const Gradients& gs, const float* weight, float* dplane) {
   for_each_tile([&](int64_t in_filter, int64_t in_plane) {
     Vec w[TILE_H][TILE_W];

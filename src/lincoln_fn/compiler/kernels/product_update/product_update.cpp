@@ -1,21 +1,21 @@
-// Leaves of shape (ROWS, COLUMNS) that change by a product a b in float32, element by element; op.py
-// writes the constants of one shape above, and how they change below. a is (ROWS, TERMS) and b (TERMS,
-// COLUMNS), but a is given as (TERMS, ROWS) if A_IS_TURNED, and b as (COLUMNS, TERMS) if B_IS_TURNED.
+// Updates leaves of shape (ROWS, COLUMNS) by a product a b in float32, element by element. op.py writes
+// the constants of one shape before this file, and the update after it. a is (ROWS, TERMS) and b
+// (TERMS, COLUMNS); they are passed as their transposes if A_IS_TURNED and if B_IS_TURNED.
 //
-// A tile of the product has two vectors of some lines each, whose sums stay in registers until they are
-// whole. Each thread has some lines, always the same, and finds what it keeps of them in its core's
-// cache. It goes through them for a block of b's columns at a time, of which its own copy stays there.
+// A tile of the product is some rows by two vectors. Its sums stay in registers until they are
+// complete. Each thread computes the same rows in every step, so their data may still be in its core's
+// cache. It computes them for one block of b's columns after the other, and keeps a copy of the block.
 
 constexpr int64_t VECTORS = 2, WIDTH = VECTORS * LANES;
-// Two registers more than in other kernels are left, for GCC may keep constants there.
+// Two registers more than in other kernels are left free, because GCC may keep constants there.
 constexpr int64_t MOST = (REGISTERS - 2) / VECTORS;
-// The same number of parts for each thread, with FEW lines or one more.
+// The same number of parts for each thread, with FEW rows or one more.
 constexpr int64_t PARTS = (ROWS + MOST * THREADS - 1) / (MOST * THREADS) * THREADS;
 constexpr int64_t FEW = ROWS / PARTS;
-// Columns of b in a block of a quarter of a megabyte, in whole tiles.
+// The number of b's columns in a block of a quarter of a megabyte, a multiple of a tile's.
 constexpr int64_t BLOCK = std::max<int64_t>(1, (1 << 16) / (TERMS * WIDTH)) * WIDTH;
 
-// Call function(how many lines, a constant; the first) for each part of a thread's lines.
+// Call function(number of rows, a constant; first row) for each part of a thread's rows.
 template <typename Function>
 void for_each_part_of(int64_t thread, const Function& function) {
   for (int64_t part = PARTS * thread / THREADS; part < PARTS * (thread + 1) / THREADS; part++) {
@@ -25,14 +25,14 @@ void for_each_part_of(int64_t thread, const Function& function) {
   }
 }
 
-// Lay a part's lines of a so that what a tile needs of each term lies side by side.
+// Copy a part's rows of a, so that a tile's numbers of each term are neighbours in memory.
 template <int64_t LINES>
 void lay_lines(const float* a, int64_t line, float* to) {
   if (A_IS_TURNED) copy_lines(a + line, ROWS, to, LINES, TERMS, LINES);
   else turn(a + line * TERMS, TERMS, to, LINES, LINES, TERMS);
 }
 
-// Likewise a tile's columns of b.
+// The same for a tile's columns of b.
 inline void lay_columns(const float* b, int64_t column, float* to) {
   const int64_t width = std::min(WIDTH, COLUMNS - column);
   if (B_IS_TURNED) turn(b + column * TERMS, TERMS, to, WIDTH, width, TERMS);
@@ -40,14 +40,14 @@ inline void lay_columns(const float* b, int64_t column, float* to) {
   else copy_lines(b + column, COLUMNS, to, WIDTH, TERMS, width);
 }
 
-// Change the leaves by a tile of a b; they are fetched while its sums are added up.
+// Update the leaves by a tile of a b. They are fetched while its sums are computed.
 template <int64_t LINES, typename Change>
 void change_tile(const float* a, const float* b, int64_t line, int64_t column, float* const* leaves,
                  const Change& change) {
   Vec sum[LINES][VECTORS];
 #pragma GCC unroll 28
   for (int64_t i = 0; i < LINES; i++) sum[i][0] = sum[i][1] = Vec(0);
-  // Terms that are added up while one line is fetched.
+  // The number of terms that are added while one row is fetched.
   constexpr int64_t EACH = TERMS / LINES;
 #pragma GCC unroll 1
   for (int64_t i = 0; i < LINES; i++, a += EACH * LINES, b += EACH * WIDTH) {

@@ -1,11 +1,12 @@
-// y = a b in float32, BATCH small products; op.py writes the constants of one shape above.
-// a is (BATCH, ROWS, TERMS), b (BATCH, TERMS, COLUMNS) and y (BATCH, ROWS, COLUMNS), but a is given as
-// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED; b comes first if
-// SWAPPED.
+// y = a b in float32, BATCH small products. op.py writes the constants of one shape before this file.
+// a is (BATCH, ROWS, TERMS), b (BATCH, TERMS, COLUMNS) and y (BATCH, ROWS, COLUMNS); a is passed as
+// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED; b is the first
+// argument if SWAPPED.
 //
-// A tile of y has a vector of some lines, whose sums stay in registers until they are whole. Tiles of
-// the same columns follow each other, for which b is copied if it is turned, or has too few columns to
-// fill a vector. If it is not, and a is turned, tiles of the same lines do, for these lie far apart.
+// A tile of y is some rows by one vector. Its sums stay in registers until they are complete. Usually
+// the tiles of the same columns are computed one after the other. For them b is copied if it is turned,
+// or has too few columns to fill a vector. If b is not copied, and a is turned, the tiles of the same
+// rows are computed one after the other, because a's rows are then scattered in memory.
 
 constexpr bool COPIED = B_IS_TURNED || COLUMNS < LANES, BY_LINES = A_IS_TURNED && !COPIED;
 constexpr int64_t APART = A_IS_TURNED ? 1 : TERMS, ALONG = A_IS_TURNED ? ROWS : 1;
@@ -13,7 +14,7 @@ constexpr int64_t WIDTH = std::min(COLUMNS, LANES), ACROSS = (COLUMNS + LANES - 
 constexpr int64_t MOST = std::min<int64_t>(REGISTERS, 16);
 constexpr int64_t DOWN = (ROWS + MOST - 1) / MOST, LINES = (ROWS + DOWN - 1) / DOWN;
 
-// COPIED columns of a b.
+// The columns of b for a tile, a copy if COPIED.
 struct Columns {
   float numbers[COPIED ? TERMS * LANES : 1];
   Columns() {
@@ -41,7 +42,7 @@ extern "C" void kernel(const float* a, const float* b, float* y) {
     const int64_t n = i / (ACROSS * DOWN);
     const int64_t down = BY_LINES ? i / ACROSS % DOWN : i % DOWN;
     const int64_t across = BY_LINES ? i % ACROSS : i / DOWN % ACROSS;
-    // All tiles are of one size: some have numbers of the one before once more.
+    // All tiles have one size: some compute numbers of the tile before again.
     const int64_t line = ROWS * down / DOWN, column = std::min(across * LANES, COLUMNS - WIDTH);
     const float* of_a = a + n * ROWS * TERMS + line * APART;
     const float* of_b = b + n * TERMS * COLUMNS + column * (B_IS_TURNED ? TERMS : 1);
