@@ -14,12 +14,13 @@ not a range: the constructor checks it by `require`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Annotated, Any, Final, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 import torch
 
+from lincoln_fn._hints import BY_HAND as BY_HAND
 from lincoln_fn._hints import OR_INFINITE as OR_INFINITE
 from lincoln_fn._hints import Hint, RefusedError, read
 from lincoln_fn._hints import Range as Range
@@ -30,6 +31,7 @@ from lincoln_fn.shapes import LayerError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def at_least(least: float) -> Range:
@@ -48,6 +50,11 @@ def at_least(least: float) -> Range:
     return Range(f"of at least {least}", lambda value: value >= least)
 
 
+# Behind a type in `Annotated`: the call that names what is made shows the argument by its position.
+BY_POSITION: Final = Range("", lambda value: True)
+# The same, and at its default, too.
+ALWAYS_SHOWN: Final = Range("", lambda value: True)
+Shown: TypeAlias = Annotated[T, ALWAYS_SHOWN]
 NOT_EMPTY: Final = Range("with at least one entry", lambda value: len(value) > 0)
 
 PositiveInt: TypeAlias = Annotated[int, at_least(1)]
@@ -89,14 +96,7 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(constructor)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
-        signature, hints = _written(constructor)
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:  # one is missing or unknown, which Python's own error names
-            return _called(constructor, args, kwargs)
-        check_order(constructor.__name__, args)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _argument(constructor.__name__, name, hints[name], value)
+        bound = bind_arguments(constructor, args, kwargs)
         return constructor(*bound.args, **bound.kwargs)
 
     made: Any = call  # Any: a function with an attribute of its own
@@ -107,10 +107,10 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
 
 # At the first call, when all names in the types are defined.
 @cache
-def _written(constructor: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Hint]]:
-    """Read a constructor's signature and its types."""
-    signature = inspect.signature(constructor)
-    hints = get_type_hints(constructor, include_extras=True)
+def written(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Hint]]:
+    """Read a function's signature and its types."""
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             each: Any = hints[name]  # Any: a type, as a value
@@ -118,14 +118,43 @@ def _written(constructor: Callable[..., Any]) -> tuple[inspect.Signature, dict[s
     return signature, hints
 
 
-# Any: of any kind, for they are not checked.
-def _called(constructor: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Let Python report which argument is missing or unknown, and add what to write."""
+# Any: of any kind, until they are checked.
+def bind_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> inspect.BoundArguments:
+    """Read the arguments of a call as the types in the function's signature."""
+    signature, hints = written(function)
+    name = function.__name__
     try:
-        return constructor(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        mend = in_our_order(constructor.__name__, args)
-        raise TypeError(f"{error}; {mend}") if mend else error from None
+        raise _wrong_call(function, args, kwargs, error) from None
+    check_order(name, args)
+    order = [key for key, one in signature.parameters.items() if _is_placed(one)]
+    order = order if len(order) > 1 else []
+    for argument, value in bound.arguments.items():
+        hint = hints[argument]
+        bound.arguments[argument] = check_argument(name, argument, hint, value, order)
+    return bound
+
+
+def _is_placed(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter is required, and given by its place."""
+    is_required = parameter.default is parameter.empty
+    return is_required and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+def _wrong_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
+) -> TypeError:
+    """Let Python report which argument is missing or unknown, and add what to write."""
+    said = f"{function.__name__}() {error}"
+    try:
+        function(*args, **kwargs)
+    except TypeError as of_python:
+        said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
+    mend = in_our_order(function.__name__, args)
+    return TypeError(f"{said}; {mend}" if mend else said)
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:
@@ -149,13 +178,18 @@ def require(holds: bool, constructor: str, expected: str, given: object) -> None
         raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
 
 
-def _argument(constructor: str, name: str, hint: Hint, value: object) -> object:
+def check_argument(
+    function: str, name: str, hint: Hint, value: Any, order: Sequence[str] = ()
+) -> Any:
+    """Read an argument as a type; the error says what was expected, what was given and the mend."""
     try:
         return read(hint, value)
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = mend_of(refused.given, refused.kind)
-        raise LayerError(constructor, f"{said}; {mend}" if mend else said) from None
+        if not mend and name in order and refused.kind[:1].isupper():
+            mend = f"the order is {function}({', '.join(order)})"
+        raise LayerError(function, f"{said}; {mend}" if mend else said) from None
 
 
 def _shown(value: object) -> str:

@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from lincoln_fn._kinds import check_functions, check_kinds, check_not_missing
+from lincoln_fn._kinds import check_functions, check_not_missing
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.keys import Key
 from lincoln_fn.shapes import LayerError
 
@@ -272,10 +273,10 @@ def is_derived(layer: Layer, name: str) -> bool:
 
     Args:
         layer: the layer.
-        name: "predict", "input_grad" or "grads".
+        name: of the function.
 
     Returns:
-        False if the layer has its own function.
+        True only for a default of "predict", "input_grad" or "grads".
 
     Example:
         >>> is_derived(lf.tanh(), "grads"), is_derived(lf.dense(3), "grads")
@@ -286,7 +287,7 @@ def is_derived(layer: Layer, name: str) -> bool:
         "predict": (layer.forward, _forward_output),
         "input_grad": (layer.backward, _backward_dx),
         "grads": (layer.backward, _backward_dparams),
-    }[name]
+    }.get(name, (None, None))
     return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
 
 
@@ -307,7 +308,7 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))
         other()
     """
-    check_kinds("map_layers", "(f, net)", net=(net, Layer))
+    check_argument("map_layers", "net", Layer, net, ("f", "net"))
     if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
@@ -327,27 +328,3 @@ def unbound(function: Callable[..., T]) -> Callable[..., T]:
         <built-in function max>
     """
     return function.func if isinstance(function, partial) else function
-
-
-def call_repr(function: str, *arguments: object, **options: tuple[object, object]) -> str:
-    """Write the call that makes a layer, loss or optimizer, without arguments at their defaults.
-
-    Args:
-        function: the name of the function called.
-        *arguments: the positional arguments.
-        **options: by name, the value and the default.
-
-    Returns:
-        The code.
-
-    Example:
-        >>> call_repr("dense", 500, bias=(True, True)), call_repr("softmax", dim=(1, -1))
-        ('dense(500)', 'softmax(dim=1)')
-    """
-    shown = [repr(value) for value in arguments]
-    shown += [
-        f"{name}={value!r}"
-        for name, (value, default) in options.items()
-        if value is not default and value != default
-    ]
-    return f"{function}({', '.join(shown)})"

@@ -21,14 +21,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine._completed import completed
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
+from lincoln_fn.constructors import CALL, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.gelu import gelu
@@ -44,18 +45,18 @@ _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class _Style(NamedTuple):
-    """The hyperparameters that the sublayers of a block share, with torch's names and defaults."""
+    """The hyperparameters that the sublayers of a block share, with torch's names."""
 
-    dim_feedforward: int = 2048
-    dropout: float = 0.1
-    activation: Activation = "relu"
-    layer_norm_eps: float = 1e-5
-    norm_first: bool = False
-    bias: bool = True
-    batch_first: bool = True
+    dim_feedforward: int
+    dropout: float
+    activation: Activation
+    layer_norm_eps: float
+    norm_first: bool
+    bias: bool
+    batch_first: bool
 
 
-@checked
+@constructor
 def transformer_encoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -101,16 +102,15 @@ def transformer_encoder_block(
     style = _Style(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
-    name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
     return _block(
-        name,
+        "transformer_encoder_block",
         completed(1, 2),
         _attention(num_heads, style, is_causal, (0, 1)),
         _feed_forward(style),
     )
 
 
-@checked
+@constructor
 def transformer_decoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -157,13 +157,12 @@ def transformer_decoder_block(
     style = _Style(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
-    name = _block_call("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
     sublayers = with_context(
         _attention(num_heads, style, is_causal, (0, 2)),
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block(name, completed(2, 4), sublayers)
+    return _block("transformer_decoder_block", completed(2, 4), sublayers)
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -236,18 +235,8 @@ def _dropout(style: _Style) -> Layer:
     return dropout_layer(style.dropout) if style.dropout else identity()
 
 
-def _block(name: str, *layers: Layer) -> Layer:
-    label = name.partition("(")[0]
+def _block(label: str, *layers: Layer) -> Layer:
     return composition(
         label, layers, there, back,
-        needs_dx=needs_dx, call=partial(_named, name=name), reads_once=True,
+        needs_dx=needs_dx, call=CALL, reads_once=True,
     )  # fmt: skip
-
-
-def _named(parts: tuple[Layer, ...], *, name: str) -> str:
-    return name
-
-
-def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
-    options = dict(zip(style._fields, zip(style, _Style(), strict=True), strict=True))
-    return call_repr(function, num_heads, **options, is_causal=is_causal)

@@ -16,14 +16,12 @@ Cache: x, and alpha.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
@@ -37,7 +35,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float = 1.0
+    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
     check_input("elu", params, x)
@@ -55,7 +53,7 @@ def backward(
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
-@checked
+@constructor
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 
@@ -72,5 +70,4 @@ def elu(alpha: float = 1.0) -> Layer:
         >>> elu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.3161,  2.0000])
     """
-    name = call_repr("elu", alpha=(alpha, 1.0))
-    return Layer(name, partial(forward, alpha=alpha), backward)
+    return bare(Layer, forward, backward)

@@ -27,9 +27,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     affine_grads,
     first_affine,
@@ -65,7 +66,7 @@ def init(
     *,
     num_groups: int,
     affine: bool,
-    bias: bool = True,
+    bias: bool,
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
@@ -78,7 +79,7 @@ def forward(
     x: Float[Tensor, "batch channels *spatial"],
     *,
     num_groups: int,
-    eps: float = 1e-5,
+    eps: float,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
     check_input("group_norm", params, x, Params)
@@ -113,7 +114,7 @@ def _in_groups(x: Tensor, num_groups: int) -> Tensor:
     return x.reshape(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:])
 
 
-@checked
+@constructor
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:
@@ -141,12 +142,4 @@ def group_norm(
         >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))
         tensor([[-1.0000,  1.0000,  1.0000, -1.0000]])
     """
-    name = call_repr(
-        "group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True), bias=(bias, True)
-    )
-    return Layer(
-        name,
-        partial(forward, num_groups=num_groups, eps=eps),
-        backward,
-        partial(init, num_groups=num_groups, affine=affine, bias=bias),
-    )
+    return bare(Layer, forward, backward, init)

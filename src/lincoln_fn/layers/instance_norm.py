@@ -31,9 +31,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
@@ -77,8 +78,8 @@ def init(
     *,
     affine: bool,
     track_running_stats: bool,
-    bias: bool = True,
-    spatial_axes: int | None = None,
+    bias: bool,
+    spatial_axes: int | None,
 ) -> Params:
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("instance_norm", (), x)
@@ -91,9 +92,9 @@ def forward(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> tuple[Float[Tensor, "*batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
     check_input("instance_norm", params, x, Params)
@@ -131,14 +132,14 @@ def predict(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> Float[Tensor, "*batch channels *spatial"]:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+        return forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
     check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
@@ -160,7 +161,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
-@checked
+@constructor
 def instance_norm(
     eps: NonNegative = 1e-5,
     momentum: Probability | None = 0.1,
@@ -202,26 +203,5 @@ def instance_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    name = call_repr(
-        "instance_norm",
-        eps=(eps, 1e-5),
-        momentum=(momentum, 0.1),
-        affine=(affine, False),
-        track_running_stats=(track_running_stats, False),
-        bias=(bias, True),
-        spatial_axes=(spatial_axes, None),
-    )
-    return Layer(
-        name,
-        partial(forward, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        backward,
-        partial(
-            init,
-            affine=affine,
-            track_running_stats=track_running_stats,
-            bias=bias,
-            spatial_axes=spatial_axes,
-        ),
-        partial(predict, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        advance=advance if track_running_stats else unchanged,
-    )
+    next_params = advance if track_running_stats else unchanged
+    return bare(Layer, forward, backward, init, predict, advance=next_params)

@@ -41,9 +41,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import call_of, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
@@ -100,7 +101,7 @@ def forward(
     x: Float[Tensor, "*batch *row"],
     *,
     normalized_shape: Sizes = (-1,),
-    eps: float = 1e-5,
+    eps: float,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
     check_input("layer_norm", params, x, Params)
@@ -127,7 +128,7 @@ def backward(
     return dx.to(g.dtype), Params(*affine_grads(dy, x_hat, params.weight, params.bias, rows))
 
 
-@checked
+@constructor
 def layer_norm(
     normalized_shape: NormalizedShape = -1,
     eps: NonNegative = 1e-5,
@@ -160,16 +161,7 @@ def layer_norm(
         tensor([-1.0000,  1.0000])
     """
     sizes = sizes_of(normalized_shape)
-    name = call_repr(
-        "layer_norm",
-        *shown_sizes(sizes),
-        eps=(eps, 1e-5),
-        elementwise_affine=(elementwise_affine, True),
-        bias=(bias, True),
-    )
-    return Layer(
-        name,
-        partial(forward, normalized_shape=sizes, eps=eps),
-        backward,
-        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine, bias=bias),
-    )
+    options = {"eps": eps, "elementwise_affine": elementwise_affine, "bias": bias}
+    name = call_of(layer_norm, *shown_sizes(sizes), **options)
+    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
+    return Layer(name, run, backward, draw)

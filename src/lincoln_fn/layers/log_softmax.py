@@ -15,14 +15,12 @@ Cache: y, and the axis.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
 
@@ -36,7 +34,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y_j = x_j - log sum_n e^(x_n)."""
     check_input("log_softmax", params, x)
@@ -55,7 +53,7 @@ def backward(
     return g - torch.exp(y) * torch.sum(g, dim, keepdim=True), ()
 
 
-@checked
+@constructor
 def log_softmax(dim: int = -1) -> Layer:
     """Turn scores into log-probabilities along an axis: y_j = x_j - log sum_n e^(x_n).
 
@@ -72,5 +70,4 @@ def log_softmax(dim: int = -1) -> Layer:
         tensor([[-0.6931, -0.6931],
                 [-1.3133, -0.3133]])
     """
-    name = call_repr("log_softmax", dim=(dim, -1))
-    return Layer(name, partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

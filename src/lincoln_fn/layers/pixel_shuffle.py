@@ -16,14 +16,13 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVP
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
@@ -59,7 +58,7 @@ def backward(
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@checked
+@constructor
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 
@@ -80,5 +79,4 @@ def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
         (pixel_shuffle(2), tensor([[[1., 2.],
                  [3., 4.]]]))
     """
-    run = partial(forward, upscale_factor=upscale_factor)
-    return Layer(call_repr("pixel_shuffle", upscale_factor), run, backward)
+    return bare(Layer, forward, backward)

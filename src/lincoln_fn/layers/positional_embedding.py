@@ -16,16 +16,15 @@ Cache: the shape of x.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
 from lincoln_fn.shapes import (
     LayerError,
@@ -90,7 +89,7 @@ def backward(
 _NORMAL = normal(0.02)
 
 
-@checked
+@constructor
 def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 
@@ -115,9 +114,7 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
         tensor([[11.],
                 [12.]])
     """
-    name = call_repr("positional_embedding", max_len, weight_init=(weight_init, _NORMAL))
-    made = partial(init, max_len=max_len, weight_init=weight_init)
-    return Layer(name, forward, backward, made)
+    return bare(Layer, forward, backward, init)
 
 
 def _check_shape(max_len: int, features: int | None, x: Tensor) -> None:

@@ -12,15 +12,14 @@ Cache: x.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
 from lincoln_fn.shapes import (
     LayerError,
@@ -93,7 +92,7 @@ def _check_channels(params: Params, x: Tensor) -> None:
 _init = init  # by another name, because the constructor has an argument `init`
 
 
-@checked
+@constructor
 def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
 
@@ -114,6 +113,4 @@ def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
         >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight
         tensor([0.2500])
     """
-    name = call_repr("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
-    make = partial(_init, num_parameters=num_parameters, init=init)
-    return Layer(name, forward, backward, make)
+    return bare(Layer, forward, backward, _init)

@@ -18,8 +18,9 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import OpenSize, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import OpenSize
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_input
 
@@ -44,7 +45,7 @@ def backward(
     return reshaped_back("reshape", cache, g), ()
 
 
-@checked
+@constructor
 def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape, and keep the batch.
 
@@ -68,4 +69,4 @@ def reshape(*shape: OpenSize) -> Layer:
         torch.Size([5, 3, 4])
     """
     sizes = open_sizes("reshape", "shape", shape)
-    return Layer(call_repr("reshape", *sizes), partial(forward, shape=sizes), backward)
+    return bare(Layer, partial(forward, shape=sizes), backward)

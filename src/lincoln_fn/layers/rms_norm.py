@@ -37,9 +37,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import call_of, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
@@ -88,7 +89,7 @@ def forward(
     x: Float[Tensor, "*batch *row"],
     *,
     normalized_shape: Sizes = (-1,),
-    eps: float | None = None,
+    eps: float | None,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w with x_hat = x rstd, row by row."""
     check_input("rms_norm", params, x, Params)
@@ -118,7 +119,7 @@ def backward(
     return dx.to(g.dtype), Params(dweight)
 
 
-@checked
+@constructor
 def rms_norm(
     normalized_shape: NormalizedShape = -1,
     eps: NonNegative | None = None,
@@ -149,15 +150,7 @@ def rms_norm(
         tensor([0.2000, 1.4000])
     """
     sizes = sizes_of(normalized_shape)
-    name = call_repr(
-        "rms_norm",
-        *shown_sizes(sizes),
-        eps=(eps, None),
-        elementwise_affine=(elementwise_affine, True),
-    )
-    return Layer(
-        name,
-        partial(forward, normalized_shape=sizes, eps=eps),
-        backward,
-        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine),
-    )
+    options = {"eps": eps, "elementwise_affine": elementwise_affine}
+    name = call_of(rms_norm, *shown_sizes(sizes), **options)
+    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
+    return Layer(name, run, backward, draw)

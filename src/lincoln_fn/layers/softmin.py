@@ -10,14 +10,12 @@ Cache: y, and the axis.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
 
@@ -31,7 +29,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y_j = e^(-x_j) / sum_n e^(-x_n)."""
     check_input("softmin", params, x)
@@ -50,7 +48,7 @@ def backward(
     return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@checked
+@constructor
 def softmin(dim: int = -1) -> Layer:
     """Give the smallest scores along an axis the largest weights: y_j = e^(-x_j) / sum_n e^(-x_n).
 
@@ -67,5 +65,4 @@ def softmin(dim: int = -1) -> Layer:
         tensor([[0.5000, 0.5000],
                 [0.7311, 0.2689]])
     """
-    name = call_repr("softmin", dim=(dim, -1))
-    return Layer(name, partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

@@ -15,7 +15,6 @@ Cache: x, beta and the threshold.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -23,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import Bound, Positive, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Bound, Positive
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
@@ -41,7 +41,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, beta: float = 1.0, threshold: float = EXACT_PAST
+    params: tuple[()], x: Float[Tensor, "*s"], *, beta: float, threshold: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x where beta x > threshold, else log(1 + e^(beta x)) / beta."""
     check_input("softplus", params, x)
@@ -60,7 +60,7 @@ def backward(
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()
 
 
-@checked
+@constructor
 def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 
@@ -81,5 +81,4 @@ def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
         >>> softplus().predict((), torch.tensor([-1.0, 0.0, 1e4]))
         tensor([3.1326e-01, 6.9315e-01, 1.0000e+04])
     """
-    name = call_repr("softplus", beta=(beta, 1.0), threshold=(threshold, EXACT_PAST))
-    return Layer(name, partial(forward, beta=beta, threshold=threshold), backward)
+    return bare(Layer, forward, backward)

@@ -10,14 +10,13 @@ Cache: x, since y = value may lie on either side, and the threshold.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Bound, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Bound
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
@@ -47,7 +46,7 @@ def backward(
     return torch.where(cache.x > cache.threshold, g, 0), ()
 
 
-@checked
+@constructor
 def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 
@@ -64,5 +63,4 @@ def threshold(threshold: Bound, value: Bound) -> Layer:
         >>> threshold(0.5, 7.0).predict((), torch.tensor([-1.0, 2.0]))
         tensor([7., 2.])
     """
-    name = call_repr("threshold", threshold, value)
-    return Layer(name, partial(forward, threshold=threshold, value=value), backward)
+    return bare(Layer, forward, backward)

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, OpenSize, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import NOT_EMPTY, OpenSize
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 from lincoln_fn.shapes import LayerError, check_axis, check_input
 
@@ -48,7 +49,7 @@ def backward(
     return reshaped_back("unflatten", cache, g), ()
 
 
-@checked
+@constructor
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 
@@ -73,5 +74,4 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
         torch.Size([5, 2, 3])
     """
     sizes = open_sizes("unflatten", "unflattened_size", unflattened_size)
-    name = call_repr("unflatten", dim, sizes)
-    return Layer(name, partial(forward, dim=dim, unflattened_size=sizes), backward)
+    return bare(Layer, partial(forward, unflattened_size=sizes), backward)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
 from lincoln_fn.per_example.table import BACKWARD, TERMS, key_of, own_terms
@@ -38,7 +38,7 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
     Raises:
         LayerError: if a layer mixes examples, or has them on another axis than 0.
     """
-    check_kinds(name, "(net, params, cache, g)", net=(net, Layer))
+    check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
     walker = BackWalker(leaf, skip=_untrained, gather=Composition.gathered)

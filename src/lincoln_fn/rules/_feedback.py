@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -58,7 +58,7 @@ def with_feedback(
 
     `is_trained` is for feedback that is trained: it gets the gradients of the layer's matrices.
     """
-    check_kinds(rule, net=(net, Layer))
+    check_argument(rule, "net", Layer, net)
     found: list[Layer] = []
 
     def wrapped(layer: Layer) -> Layer:

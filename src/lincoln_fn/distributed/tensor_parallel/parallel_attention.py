@@ -28,8 +28,9 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, Probability, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import PositiveInt, Probability
+from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
@@ -41,7 +42,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as d
 from lincoln_fn.distributed.tensor_parallel.row_parallel import own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _heads, dropout, multi_head_attention
 from lincoln_fn.layers._attention import Sequence
 from lincoln_fn.layers._attention_forms import Gradients, Inputs
@@ -163,7 +164,7 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
-@checked
+@constructor
 def parallel_attention(
     num_heads: PositiveInt,
     group: Group,
@@ -214,11 +215,6 @@ def parallel_attention(
         (parallel_attention(4, group), torch.Size([2, 5, 8]))
     """
     check_divisible(NAME, "num_heads", num_heads, group)
-    options = {
-        "dropout": (dropout, 0.0), "bias": (bias, True), "is_causal": (is_causal, False),
-        "batch_first": (batch_first, True), "weight_init": (weight_init, _GLOROT),
-        "output_weight_init": (output_weight_init, _FAN_IN_INIT), "bias_init": (bias_init, _ZEROS),
-    }  # fmt: skip
     whole = multi_head_attention.multi_head_attention(
         num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
@@ -229,5 +225,5 @@ def parallel_attention(
         (*whole.parts[:3], heads, output),
         back=partial(back, group=group),
         init=partial(_init_own, whole=whole, group=group),
-        call=partial(one_part.call, name=call_repr(NAME, num_heads, GROUP, **options)),
+        call=CALL,
     )
