@@ -16,7 +16,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Annotated, Any, Final, ParamSpec, TypeAlias, TypeVar, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    get_type_hints,
+)
 
 import torch
 
@@ -96,8 +105,7 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(constructor)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
-        bound = bind_arguments(constructor, args, kwargs)
-        return constructor(*bound.args, **bound.kwargs)
+        return call_with(constructor, read_arguments(constructor, args, kwargs))
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True
@@ -105,43 +113,58 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
     return result
 
 
+class Form(NamedTuple):
+    """A function's parameters: their types, their defaults, and those that a call has to place."""
+
+    signature: inspect.Signature
+    hints: dict[str, Hint]
+    defaults: dict[str, Any]  # Any: of any kind
+    order: tuple[str, ...]  # () for one alone
+    rest: str  # the parameter of all further arguments, such as "dims" for *dims; "" for none
+
+
 # At the first call, when all names in the types are defined.
 @cache
-def written(function: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Hint]]:
-    """Read a function's signature and its types."""
+def form_of(function: Callable[..., Any]) -> Form:
+    """Read a function's parameters."""
     signature = inspect.signature(function)
     hints = get_type_hints(function, include_extras=True)
+    defaults, order, rest = {}, [], ""
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             each: Any = hints[name]  # Any: a type, as a value
-            hints[name] = tuple.__class_getitem__((each, ...))
-    return signature, hints
+            hints[name], rest = tuple.__class_getitem__((each, ...)), name
+        elif parameter.default is not parameter.empty:
+            defaults[name] = parameter.default
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            order.append(name)
+    return Form(signature, hints, defaults, tuple(order) if len(order) > 1 else (), rest)
 
 
 # Any: of any kind, until they are checked.
-def bind_arguments(
+def read_arguments(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> inspect.BoundArguments:
-    """Read the arguments of a call as the types in the function's signature."""
-    signature, hints = written(function)
-    name = function.__name__
+) -> dict[str, Any]:
+    """Read the arguments that a call gives as the types in the function's signature, by name."""
+    form, name = form_of(function), function.__name__
     try:
-        bound = signature.bind(*args, **kwargs)
+        given = form.signature.bind(*args, **kwargs).arguments
     except TypeError as error:
         raise _wrong_call(function, args, kwargs, error) from None
     check_order(name, args)
-    order = [key for key, one in signature.parameters.items() if _is_placed(one)]
-    order = order if len(order) > 1 else []
-    for argument, value in bound.arguments.items():
-        hint = hints[argument]
-        bound.arguments[argument] = check_argument(name, argument, hint, value, order)
-    return bound
+    return {
+        key: check_argument(name, key, form.hints[key], value, form.order)
+        for key, value in given.items()
+    }
 
 
-def _is_placed(parameter: inspect.Parameter) -> bool:
-    """Return whether a parameter is required, and given by its place."""
-    is_required = parameter.default is parameter.empty
-    return is_required and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
+    """Call a function with arguments by name."""
+    rest = form_of(function).rest
+    if not rest:
+        return function(**arguments)
+    others = {key: value for key, value in arguments.items() if key != rest}
+    return function(*arguments.get(rest, ()), **others)
 
 
 def _wrong_call(

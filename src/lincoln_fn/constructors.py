@@ -19,35 +19,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import BoundArguments, Parameter, Signature, signature, unwrap
+from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_args
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args
 
-import attrs
 from torch import Tensor
 
-from lincoln_fn.arguments import ALWAYS_SHOWN, BY_POSITION, bind_arguments, written
-from lincoln_fn.layer import Layer, is_derived
+from lincoln_fn.arguments import ALWAYS_SHOWN, BY_POSITION, call_with, form_of, read_arguments
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import brief
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The name of what a constructor makes, until `constructor` replaces it by the call.
-CALL: Final = "<the call that makes it>"
+
+class _Bare(NamedTuple):
+    """What `constructor` completes: a maker (call, *functions) -> object, and functions for it."""
+
+    make: Callable[..., Any]  # Any: of every kind of object
+    functions: tuple[Callable[..., Any], ...]
+    others: dict[str, Callable[..., Any]]
+    call: str
 
 
-# Any: a function that still lacks its hyperparameters is not of the type that the record asks for.
-def bare(kind: Callable[..., R], *functions: Callable[..., Any], **others: Callable[..., Any]) -> R:
-    """Make a record of functions whose name and hyperparameters `constructor` adds."""
-    return kind(CALL, *functions, **others)
+# Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
+def bare(
+    make: Callable[..., R], *functions: Callable[..., Any], call: str = "", **others: Any
+) -> R:
+    """Return make(call, *functions, **others) from a constructor, which completes the functions.
+
+    `call` is the constructor's own call, unless it is given here.
+    """
+    made: Any = _Bare(make, functions, others, call)  # Any: `constructor` makes an R of it
+    result: R = made
+    return result
 
 
 def constructor(function: Callable[P, R]) -> Callable[P, R]:
     """Check a constructor's arguments, name what it makes, and bind the arguments to its functions.
 
     Args:
-        function: makes a `Layer`, or another record with a name and functions.
+        function: returns `bare(Layer, forward, backward)`, or the like.
 
     Returns:
         The constructor. It raises a `LayerError` for an argument that is not of its type.
@@ -67,9 +79,14 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
-        bound = bind_arguments(function, args, kwargs)
-        made = function(*bound.args, **bound.kwargs)
-        return _completed(made, function, bound)
+        arguments = read_arguments(function, args, kwargs)
+        made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
+        assert isinstance(made, _Bare), "a constructor returns bare(...)"
+        arguments = {**form_of(function).defaults, **arguments}
+        bound = [_with_arguments(each, arguments) for each in made.functions]
+        others = {key: _with_arguments(each, arguments) for key, each in made.others.items()}
+        result: R = made.make(made.call or _written(function, arguments), *bound, **others)
+        return result
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True
@@ -107,26 +124,9 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
     inner, args, given = (
         (function.func, function.args, function.keywords) if is_partial else (function, (), {})
     )
-    new = {name: arguments[name] for name in _keywords(unwrap(inner)) if name in arguments}
-    return partial(inner, *args, **{**new, **given}) if new.keys() - given.keys() else function
-
-
-def _completed(made: Any, function: Callable[..., Any], bound: BoundArguments) -> Any:
-    """Replace `CALL` by the call, and bind the arguments to the functions that take them."""
-    own = made.name == CALL
-    call = call_of(function, *bound.args, **bound.kwargs) if own else made.name
-    is_layer = isinstance(made, Layer)
-    if is_layer and made.composition is not None:
-        return made.rebuild(made.parts, call=call) if own else made
-    bound.apply_defaults()
-    functions = {
-        field.name: _with_arguments(value, bound.arguments)
-        for field in attrs.fields(type(made))
-        if callable(value := getattr(made, field.name))
-        if not (is_layer and is_derived(made, field.name))
-    }
-    changes = {"name": call, **functions}
-    return made.replace(**changes) if is_layer else attrs.evolve(made, **changes)
+    asked = _keywords(unwrap(inner))
+    new = {name: arguments[name] for name in asked if name in arguments and name not in given}
+    return partial(inner, *args, **new, **given) if new else function
 
 
 def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -144,16 +144,22 @@ def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
         >>> call_of(lf.dense, 500, bias=True), call_of(lf.softmax, dim=1)
         ('dense(500)', 'softmax(dim=1)')
     """
-    own, hints = written(function)
-    bound, shown = own.bind(*args, **kwargs), []
-    bound.apply_defaults()
-    for name, value in bound.arguments.items():
-        parameter, marks = own.parameters[name], get_args(hints[name])
-        if parameter.kind is Parameter.VAR_POSITIONAL:
+    form = form_of(function)
+    given = form.signature.bind(*args, **kwargs).arguments
+    return _written(function, {**form.defaults, **given})
+
+
+def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Write a call with these arguments; the defaults are among them."""
+    form = form_of(function)
+    shown: list[str] = []
+    for name in form.signature.parameters:
+        value, marks = arguments.get(name, ()), get_args(form.hints[name])
+        if name == form.rest:
             shown += map(_shown, value)
-        elif parameter.default is Parameter.empty or ALWAYS_SHOWN in marks:
+        elif name not in form.defaults or ALWAYS_SHOWN in marks:
             shown.append(_shown(value))
-        elif value is not parameter.default and value != parameter.default:
+        elif value is not (default := form.defaults[name]) and value != default:
             shown.append(_shown(value) if BY_POSITION in marks else f"{name}={_shown(value)}")
     return f"{function.__name__}({', '.join(shown)})"
 

@@ -273,10 +273,10 @@ def is_derived(layer: Layer, name: str) -> bool:
 
     Args:
         layer: the layer.
-        name: of the function.
+        name: "predict", "input_grad" or "grads".
 
     Returns:
-        True only for a default of "predict", "input_grad" or "grads".
+        False if the layer has its own function.
 
     Example:
         >>> is_derived(lf.tanh(), "grads"), is_derived(lf.dense(3), "grads")
@@ -287,7 +287,7 @@ def is_derived(layer: Layer, name: str) -> bool:
         "predict": (layer.forward, _forward_output),
         "input_grad": (layer.backward, _backward_dx),
         "grads": (layer.backward, _backward_dparams),
-    }.get(name, (None, None))
+    }[name]
     return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
 
 

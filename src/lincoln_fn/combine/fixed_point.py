@@ -151,11 +151,13 @@ def fixed_point(
         True
     """
     chosen = Solver(solver, max_steps, tol, memory)
-    options = {"solver": solver, "max_steps": max_steps, "tol": tol, "memory": memory}
     return composition(
         "fixed_point", (cell,),
         partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
         gather=one_part.gather, init=partial(_init, shape=shape), advance=with_states,
         needs_dx=one_part.needs_dx,
-        call=partial(call_of_parts, fixed_point, shape=shape, **options),
+        call=partial(
+            call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps, tol=tol,
+            memory=memory,
+        ),
     )  # fmt: skip

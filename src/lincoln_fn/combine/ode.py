@@ -231,9 +231,10 @@ def ode(
     discrete = _there, back, _advance
     continuous = _there_continuous, back_continuous, with_states
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
-    options = {"method": method, "steps": steps, "adjoint": adjoint, "time_dim": time_dim}
     return composition(
         "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
         gather=gather_uses, init=partial(_init, times=times), advance=advance,
-        call=partial(call_of_parts, ode, t=t, **options), reads_once=True,
+        call=partial(
+            call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
+        ), reads_once=True,
     )  # fmt: skip

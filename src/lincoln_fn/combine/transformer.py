@@ -27,7 +27,7 @@ from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers.dense import dense
@@ -102,12 +102,8 @@ def transformer_encoder_block(
     style = _Style(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
-    return _block(
-        "transformer_encoder_block",
-        completed(1, 2),
-        _attention(num_heads, style, is_causal, (0, 1)),
-        _feed_forward(style),
-    )
+    attention = _attention(num_heads, style, is_causal, (0, 1))
+    return bare(_block, layers=(completed(1, 2), attention, _feed_forward(style)))
 
 
 @constructor
@@ -162,7 +158,7 @@ def transformer_decoder_block(
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block("transformer_decoder_block", completed(2, 4), sublayers)
+    return bare(_block, layers=(completed(2, 4), sublayers))
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -235,8 +231,6 @@ def _dropout(style: _Style) -> Layer:
     return dropout_layer(style.dropout) if style.dropout else identity()
 
 
-def _block(label: str, *layers: Layer) -> Layer:
-    return composition(
-        label, layers, there, back,
-        needs_dx=needs_dx, call=CALL, reads_once=True,
-    )  # fmt: skip
+def _block(call: str, *, layers: tuple[Layer, ...]) -> Layer:
+    label = call.partition("(")[0]
+    return composition(label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True)

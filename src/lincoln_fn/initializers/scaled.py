@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import checked
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
 
@@ -79,7 +79,7 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
         >>> glorot_uniform(gain=2.0)
         glorot_uniform(gain=2.0)
     """
-    return Initializer(CALL, partial(_scaled_uniform, variance=partial(_glorot, gain=gain)))
+    return bare(Initializer, partial(_scaled_uniform, variance=partial(_glorot, gain=gain)))
 
 
 @constructor
@@ -101,7 +101,7 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
         >>> glorot_normal(gain=2.0)
         glorot_normal(gain=2.0)
     """
-    return Initializer(CALL, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
+    return bare(Initializer, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
 
 
 def _he(fans: Fans, *, mode: Mode, gain: float) -> float:
@@ -136,7 +136,7 @@ def he_uniform(
         he_uniform(mode='fan_out')
     """
     variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
-    return Initializer(CALL, partial(_scaled_uniform, variance=variance))
+    return bare(Initializer, partial(_scaled_uniform, variance=variance))
 
 
 @constructor
@@ -166,7 +166,7 @@ def he_normal(
         he_normal(mode='fan_out')
     """
     variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
-    return Initializer(CALL, partial(_scaled_normal, variance=variance))
+    return bare(Initializer, partial(_scaled_normal, variance=variance))
 
 
 def _lecun(fans: Fans) -> float:

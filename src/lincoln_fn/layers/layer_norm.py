@@ -42,7 +42,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative
-from lincoln_fn.constructors import call_of, constructor
+from lincoln_fn.constructors import bare, call_of, constructor
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
@@ -164,4 +164,4 @@ def layer_norm(
     options = {"eps": eps, "elementwise_affine": elementwise_affine, "bias": bias}
     name = call_of(layer_norm, *shown_sizes(sizes), **options)
     run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
-    return Layer(name, run, backward, draw)
+    return bare(Layer, run, backward, draw, call=name)

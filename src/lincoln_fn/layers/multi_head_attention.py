@@ -25,7 +25,7 @@ import torch
 
 from lincoln_fn._mends import shown
 from lincoln_fn.arguments import PositiveInt, Probability
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer, unbound
@@ -269,16 +269,18 @@ def multi_head_attention(
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = _heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
-    return composition(
-        NAME,
-        (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
-        partial(there, num_heads=num_heads, batch_first=batch_first),
-        back,
-        gather=gather,
-        init=made,
-        advance=_advance,
-        needs_dx=_needs_dx,
-        call=CALL,
+    return bare(
+        lambda call: composition(
+            NAME,
+            (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
+            partial(there, num_heads=num_heads, batch_first=batch_first),
+            back,
+            gather=gather,
+            init=made,
+            advance=_advance,
+            needs_dx=_needs_dx,
+            call=call,
+        )
     )
 
 

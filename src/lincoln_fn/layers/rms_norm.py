@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative
-from lincoln_fn.constructors import call_of, constructor
+from lincoln_fn.constructors import bare, call_of, constructor
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
@@ -153,4 +153,4 @@ def rms_norm(
     options = {"eps": eps, "elementwise_affine": elementwise_affine}
     name = call_of(rms_norm, *shown_sizes(sizes), **options)
     run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
-    return Layer(name, run, backward, draw)
+    return bare(Layer, run, backward, draw, call=name)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import no_tuple, shown
-from lincoln_fn.constructors import CALL
+from lincoln_fn.constructors import bare
 from lincoln_fn.layer import Arrays, Cache
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import brief, record, static
@@ -99,7 +99,7 @@ def make_loss(
     formula = Formula(
         name, reduction, forward, backward, count, inputs, targets, check, check_first or check
     )
-    return loss_of(CALL, formula)
+    return bare(lambda call: loss_of(call, formula))
 
 
 def loss_of(name: str, formula: Formula) -> Loss:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, filled_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
@@ -78,4 +78,4 @@ def accumulate(k: PositiveInt) -> Transform:
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))
     """
-    return Transform(CALL, partial(_around, k))
+    return bare(Transform, partial(_around, k))

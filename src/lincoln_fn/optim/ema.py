@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import Decay
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
@@ -74,7 +74,7 @@ def ema(decay: Decay) -> Transform:
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))
     """
-    return Transform(CALL, partial(_around, decay))
+    return bare(Transform, partial(_around, decay))
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:

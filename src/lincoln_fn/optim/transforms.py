@@ -20,7 +20,7 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_functions, wrong_kind
 from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive
-from lincoln_fn.constructors import CALL, bare, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.shapes import LayerError
@@ -163,7 +163,7 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
-    return _on_gradients(CALL, partial(_clip_norm, max_norm=max_norm))
+    return bare(_on_gradients, _clip_norm)
 
 
 def _clip_values(params: Params, grads: Params, *, max_value: float) -> Params:
@@ -189,7 +189,7 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
-    return _on_gradients(CALL, partial(_clip_values, max_value=max_value))
+    return bare(_on_gradients, _clip_values)
 
 
 def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -> Params:
@@ -224,4 +224,4 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-    return _on_gradients(CALL, partial(_decay, factor=factor, mask=mask))
+    return bare(_on_gradients, _decay)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import Probability, at_least
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays, Cache
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
@@ -72,7 +72,7 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
     }[kind]
     of_net = weighted({"label": (share, label)})
     forward = partial(_forward, of_head=of_head, of_net=of_net, both=kind == "both")
-    return Loss(CALL, forward, partial(_backward, of_head=of_head, of_net=of_net))
+    return bare(Loss, forward, partial(_backward, of_head=of_head, of_net=of_net))
 
 
 def _forward(

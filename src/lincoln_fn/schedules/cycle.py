@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, require
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -89,4 +89,4 @@ def one_cycle(
     require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
     at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
-    return Schedule(CALL, at)
+    return bare(Schedule, at)

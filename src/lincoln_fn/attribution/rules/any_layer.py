@@ -20,7 +20,7 @@ import torch
 from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 
 
@@ -77,7 +77,7 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return product(use.x, _pulled(use, share(relevance, use.y, stabilizer)))
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 @constructor
@@ -99,7 +99,7 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
         shares = _pulled(use, share(relevance, use.y, stabilizer) / len(use.x))
         return product(use.x, shares)
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 def nothing() -> Rule:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import _heads, scaled_dot_product_attention
 from lincoln_fn.layers._attention import weights_of
@@ -73,7 +73,7 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
         parts = shares(q * cache.scale, k, v, cache.weights, use.y, relevance)
         return (*parts, *map(_no_mask, masks))
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 def _shares(

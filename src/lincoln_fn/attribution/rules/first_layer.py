@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
@@ -86,7 +86,7 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
         z, pull = evaluated(use, ones, changed(use.params, torch.square, zero_bias=zero_bias))
         return pull(share(relevance, z, stabilizer))
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 @constructor
@@ -109,7 +109,7 @@ def flat(stabilizer: NonNegative = 1e-6) -> Rule:
         z, pull = evaluated(use, ones, changed(use.params, torch.ones_like, zero_bias=True))
         return pull(share(relevance, z, stabilizer))
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:

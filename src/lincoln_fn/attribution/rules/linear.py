@@ -29,7 +29,7 @@ from torch import Tensor
 from lincoln_fn.arguments import NonNegative, Shown, require
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
@@ -59,7 +59,7 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
         z, pull = evaluated(use, use.x, params)
         return product(use.x, pull(share(relevance, z, epsilon)))
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 @constructor
@@ -81,7 +81,7 @@ def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return _signed("z_plus", use, relevance, _positive, _negative, stabilizer, zero_bias)
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 @constructor
@@ -117,7 +117,7 @@ def alpha_beta(
         minus = _signed("alpha_beta", use, relevance, _negative, _positive, stabilizer, zero_bias)
         return alpha * plus - beta * minus
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 @constructor
@@ -156,7 +156,7 @@ def gamma(
         minus = _signed("gamma", use, below, *changes[::-1], stabilizer, zero_bias)
         return plus + minus
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 def _positive(p: Tensor) -> Tensor:

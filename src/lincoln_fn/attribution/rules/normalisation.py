@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import layer_norm, rms_norm
 from lincoln_fn.layers._normalisation import mean_over, scale_and_shift
@@ -58,4 +58,4 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
         result: Tensor = x * cache.rstd * (dy - mean(dy))
         return result
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)

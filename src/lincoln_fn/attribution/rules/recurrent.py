@@ -29,7 +29,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import recurrent_cell
 from lincoln_fn.layers._recurrent import run_backward
@@ -61,7 +61,7 @@ def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rul
         of_x, _ = run_backward(use.cache.family.name, use.params, use.cache, relevance, scan)
         return of_x
 
-    return Rule(CALL, propagate)
+    return bare(Rule, propagate)
 
 
 # `_through_step`, with its options bound.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.arguments import Positive, PositiveInt
 from lincoln_fn.compiler.compile import compile as compiled_function
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import Passes, Task, whole_pass
@@ -94,7 +94,7 @@ def mean(
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
     bind = partial(_bind, group, divided, size, compiled)
-    return Reduce(CALL, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
+    return bare(Reduce, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
 
 
 def _bind(

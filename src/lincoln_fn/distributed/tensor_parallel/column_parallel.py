@@ -29,7 +29,7 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -160,4 +160,4 @@ def column_parallel(
     plain = partial(dense.dense, bias=bias, weight_init=weight_init, bias_init=bias_init)
     whole, part = plain(n_out), plain(n_out // group.size)
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return divided(made, group, gather_output=gather_output, name=CALL)
+    return bare(lambda call: divided(made, group, gather_output=gather_output, name=call))

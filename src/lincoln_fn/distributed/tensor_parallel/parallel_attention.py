@@ -29,7 +29,7 @@ from functools import partial
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt, Probability
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -221,9 +221,11 @@ def parallel_attention(
     )  # fmt: skip
     heads = _own_heads_layer(num_heads, group, dropout, is_causal)
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
-    return whole.rebuild(
-        (*whole.parts[:3], heads, output),
-        back=partial(back, group=group),
-        init=partial(_init_own, whole=whole, group=group),
-        call=CALL,
+    return bare(
+        lambda call: whole.rebuild(
+            (*whole.parts[:3], heads, output),
+            back=partial(back, group=group),
+            init=partial(_init_own, whole=whole, group=group),
+            call=call,
+        )
     )

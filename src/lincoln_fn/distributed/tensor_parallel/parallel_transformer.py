@@ -21,7 +21,7 @@ from functools import partial
 
 from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
@@ -104,7 +104,8 @@ def parallel_encoder_block(
             return layer.rebuild((first, active, inner, last, after), init=made)
         return layer
 
-    return whole.rebuild(map_paths(divided, whole).parts, call=CALL)
+    parts = map_paths(divided, whole).parts
+    return bare(lambda call: whole.rebuild(parts, call=call))
 
 
 def _init_feed_forward(

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -155,9 +155,11 @@ def row_parallel(
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
     made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    return composition(
-        NAME, (whole.replace(init=made),),
-        partial(there, group=group, input_is_parallel=input_is_parallel),
-        partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=CALL,
+    return bare(
+        lambda call: composition(
+            NAME, (whole.replace(init=made),),
+            partial(there, group=group, input_is_parallel=input_is_parallel),
+            partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
+            init=one_part.init, needs_dx=one_part.needs_dx, call=call,
+        )
     )  # fmt: skip

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn.arguments import FloatingDtype, PositiveInt
-from lincoln_fn.constructors import CALL, constructor
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import check_divisible, own_part, sum_over
 from lincoln_fn.initializers import Initializer, normal
@@ -154,8 +154,10 @@ def vocab_parallel_embedding(
     own = None if padding_idx is None else padding_idx % num_embeddings - group.rank * rows
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return composition(
-        NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
-        gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
-        call=CALL,
+    return bare(
+        lambda call: composition(
+            NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
+            gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
+            call=call,
+        )
     )  # fmt: skip
