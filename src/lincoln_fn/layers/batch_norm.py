@@ -57,7 +57,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -96,6 +97,7 @@ def init(
     return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
@@ -105,7 +107,6 @@ def forward(
     spatial_axes: int | None,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
-    check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
     check_count("batch_norm", x, count)
@@ -118,13 +119,11 @@ def forward(
     return y.to(x.dtype), cache
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
-    check_cotangent("batch_norm", g, cache.x_hat)
     shared = (0, *range(2, g.ndim))
     mean = partial(mean_over, axes=shared)
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -151,10 +150,9 @@ def predict(
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 2)
 
 
+@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics: new = (1 - momentum) old + momentum batch."""
-    check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
     running = params.running
     if running is None:
         return params

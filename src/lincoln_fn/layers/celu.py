@@ -24,7 +24,7 @@ from lincoln_fn.arguments import Positive
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -35,21 +35,20 @@ class Cache:
     alpha: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
-    check_input("celu", params, x)
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha)
     return y, Cache(x, alpha)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g e^(min(x, 0) / alpha)."""
-    check_cache("celu", cache, Cache)
-    check_cotangent("celu", g, cache.x)
     return g * torch.exp(torch.clamp(cache.x, max=0) / cache.alpha), ()
 
 

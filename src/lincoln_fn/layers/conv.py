@@ -37,7 +37,8 @@ from lincoln_fn.layers._conv_axes import Padding, PaddingMode, conv_axes, kernel
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -80,6 +81,7 @@ def init(
     return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch in_channels *spatial"],
@@ -91,7 +93,6 @@ def forward(
     padding_mode: str,
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
-    check_input("conv", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)

@@ -36,7 +36,8 @@ from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -79,6 +80,7 @@ def init(
     return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch in_channels *spatial"],
@@ -90,7 +92,6 @@ def forward(
     dilation: int | Sizes,
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
-    check_input("conv_transpose", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
     check_image(layer, x, n, len(weight))

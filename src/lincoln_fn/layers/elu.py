@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -34,21 +34,20 @@ class Cache:
     alpha: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
-    check_input("elu", params, x)
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0))
     return y, Cache(x, alpha)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > 0, else g alpha e^x."""
-    check_cache("elu", cache, Cache)
-    check_cotangent("elu", g, cache.x)
     slope = cache.alpha * torch.exp(torch.clamp(cache.x, max=0))
     return torch.where(cache.x > 0, g, g * slope), ()
 

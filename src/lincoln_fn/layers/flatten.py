@@ -19,14 +19,15 @@ from lincoln_fn.arguments import require
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_axis, check_input
+from lincoln_fn.shapes import LayerError, check_axis
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, start_dim: int, end_dim: int
 ) -> tuple[Float[Tensor, "*flat"], StandIns]:
     """Join the axes from start_dim to end_dim."""
-    check_input("flatten", params, x)
     check_axis("flatten", x, start_dim)
     check_axis("flatten", x, end_dim)
     if start_dim % x.ndim > end_dim % x.ndim:

@@ -34,7 +34,7 @@ from torch import Tensor
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
 CUBIC: Final = 0.044715
@@ -48,20 +48,19 @@ class Cache:
     approximate: Literal["none", "tanh"] = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, approximate: Literal["none", "tanh"]
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x p."""
-    check_input("gelu", params, x)
     return x * _p(x, approximate), Cache(x, approximate)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g (p + x p')."""
-    check_cache("gelu", cache, Cache)
-    check_cotangent("gelu", g, cache.x)
     x, p = cache.x, _p(cache.x, cache.approximate)
     if cache.approximate == "tanh":
         # Multiplied before x^2, which may be infinite where this is 0.

@@ -21,14 +21,15 @@ from torch import Tensor
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "batch channels *spatial"], *, keepdim: bool
 ) -> tuple[Float[Tensor, "batch channels *ones"], StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
-    check_input("global_avg_pool", params, x)
     if x.ndim < 3 or 0 in x.shape[2:]:
         problem = f"expected x of shape (batch, channels, *spatial), got {tuple(x.shape)}"
         raise LayerError("global_avg_pool", problem)

@@ -41,7 +41,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_grouped
 from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -74,6 +75,7 @@ def init(
     return Params(*first_affine(x, (x.shape[1],), weight=affine, bias=affine and bias))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
@@ -82,7 +84,6 @@ def forward(
     eps: float,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
-    check_input("group_norm", params, x, Params)
     check_grouped(x, params.weight, params.bias, num_groups)
     grouped = _in_groups(widened(x), num_groups)
     centred, _, var = statistics(grouped, tuple(range(2, grouped.ndim)))
@@ -92,13 +93,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("group_norm", params, Params)
-    check_cache("group_norm", cache, Cache)
-    check_cotangent("group_norm", g, cache.x_hat)
     rstd, dy = cache.rstd, widened(g)
     mean = partial(mean_over, axes=tuple(range(2, rstd.ndim)))
     x_hat = _in_groups(widened(cache.x_hat), rstd.shape[1])

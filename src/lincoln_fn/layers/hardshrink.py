@@ -17,23 +17,23 @@ from torch import Tensor
 from lincoln_fn.arguments import NonNegative
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = 0 where |x| <= l, else x."""
-    check_input("hardshrink", params, x)
     y = torch.where(torch.abs(x) <= lambd, 0, x)
     return y, y
 
 
+@shape_checked
 def backward(
     params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where y != 0, else 0."""
-    check_cotangent("hardshrink", g, y)
     return torch.where(y != 0, g, 0), ()
 
 

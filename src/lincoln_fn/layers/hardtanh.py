@@ -18,7 +18,7 @@ from lincoln_fn.arguments import Bound, require
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -30,20 +30,19 @@ class Cache:
     max_val: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, min_val: float, max_val: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = min(max(x, low), high)."""
-    check_input("hardtanh", params, x)
     return torch.clamp(x, min_val, max_val), Cache(x, min_val, max_val)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
-    check_cache("hardtanh", cache, Cache)
-    check_cotangent("hardtanh", g, cache.x)
     is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
     return torch.where(is_between, g, 0), ()
 

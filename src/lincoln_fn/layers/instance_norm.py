@@ -49,7 +49,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_count, check_instances
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -88,6 +89,7 @@ def init(
     return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
@@ -97,7 +99,6 @@ def forward(
     spatial_axes: int | None,
 ) -> tuple[Float[Tensor, "*batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
-    check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
     places = tuple(range(axis + 1, x.ndim))
     count = x.shape[axis + 1 :].numel()
@@ -111,13 +112,11 @@ def forward(
     return y.to(x.dtype), cache
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch channels *spatial"]
 ) -> tuple[Float[Tensor, "*batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("instance_norm", params, Params)
-    check_cache("instance_norm", cache, Cache)
-    check_cotangent("instance_norm", g, cache.x_hat)
     places = tuple(range(cache.mean.ndim, g.ndim))
     mean = partial(mean_over, axes=places)
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -145,10 +144,9 @@ def predict(
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
 
 
+@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics by the averages over the batch's examples."""
-    check_params("instance_norm", params, Params)
-    check_cache("instance_norm", cache, Cache)
     running = params.running
     if running is None:
         return params

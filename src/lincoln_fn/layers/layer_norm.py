@@ -61,7 +61,8 @@ from lincoln_fn.layers._normalisation_checks import (
     trailing_sizes,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -96,6 +97,7 @@ def init(
     return Params(*first_affine(x, sizes, weight=weighted, bias=weighted and bias))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch *row"],
@@ -104,7 +106,6 @@ def forward(
     eps: float,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
-    check_input("layer_norm", params, x, Params)
     axes = len(trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias))
     centred, _, var = statistics(widened(x), tuple(range(-axes, 0)))
     rstd = (var + eps).rsqrt()
@@ -113,13 +114,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("layer_norm", params, Params)
-    check_cache("layer_norm", cache, Cache)
-    check_cotangent("layer_norm", g, cache.x_hat)
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
     dx_hat = scale_and_shift(dy, params.weight)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -28,20 +28,19 @@ class Cache:
     negative_slope: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, negative_slope: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x for x > 0, else s x."""
-    check_input("leaky_relu", params, x)
     return torch.where(x > 0, x, negative_slope * x), Cache(x, negative_slope)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > 0, else s g."""
-    check_cache("leaky_relu", cache, Cache)
-    check_cotangent("leaky_relu", g, cache.x)
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 
 

@@ -37,7 +37,8 @@ from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.layers._normalisation_checks import check_channels
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -52,6 +53,7 @@ class Cache:
     beta: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()],
     x: Float[Tensor, "batch channels *spatial"],
@@ -62,7 +64,6 @@ def forward(
     k: float,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
-    check_input("local_response_norm", params, x)
     check_channels("local_response_norm", x, None, None)
     wide = widened(x)
     denominator = k + alpha / size * _window_sums(wide.square(), size // 2, (size - 1) // 2)

@@ -22,7 +22,8 @@ from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -33,11 +34,11 @@ class Cache:
     dims: tuple[int, ...] = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*permuted"], Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
-    check_input("permute", params, x)
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
         raise LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")

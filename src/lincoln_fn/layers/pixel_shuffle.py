@@ -25,7 +25,8 @@ from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -36,11 +37,11 @@ class Cache:
     upscale_factor: int = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*batch channels*r*r height width"], *, upscale_factor: int
 ) -> tuple[Float[Tensor, "*batch channels r*height r*width"], Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
-    check_input("pixel_shuffle", params, x)
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
         problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"

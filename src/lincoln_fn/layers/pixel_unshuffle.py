@@ -24,7 +24,8 @@ from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -35,6 +36,7 @@ class Cache:
     downscale_factor: int = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()],
     x: Float[Tensor, "*batch channels r*height r*width"],
@@ -42,7 +44,6 @@ def forward(
     downscale_factor: int,
 ) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
-    check_input("pixel_unshuffle", params, x)
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
         problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"

@@ -26,14 +26,8 @@ from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-    wrong_shape,
-)
+from lincoln_fn.shapes import LayerError, check_input, check_like, wrong_shape
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -58,11 +52,11 @@ def init(
     return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 
+@shape_checked
 def forward(
     params: Params, x: Float[Tensor, "*batch length features"]
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
     """Compute y = x + the first rows of W."""
-    check_input("positional_embedding", params, x, Params)
     try:
         max_len, features = params.weight.shape
     except (AttributeError, ValueError) as error:
@@ -73,14 +67,13 @@ def forward(
     return x + params.weight[: x.shape[-2]], x.new_zeros(()).expand(x.shape)
 
 
+@shape_checked
 def backward(
     params: Params,
     cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
 ) -> tuple[Float[Tensor, "*batch length features"], Params]:
     """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
-    check_params("positional_embedding", params, Params)
-    check_cotangent("positional_embedding", g, cache)
     dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g
     missing = len(params.weight) - g.shape[-2]
     return g, Params(torch.nn.functional.pad(dweight, (0, 0, 0, missing)))

@@ -21,14 +21,8 @@ from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
-from lincoln_fn.shapes import (
-    LayerError,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-    wrong_shape,
-)
+from lincoln_fn.shapes import LayerError, check_input, check_like, wrong_shape
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -55,12 +49,11 @@ def forward(
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
+@shape_checked
 def backward(
     params: Params, x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
-    check_params("prelu", params, Params)
-    check_cotangent("prelu", g, x)
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
     sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
     dw = torch.sum(g * torch.clamp(x, max=0), sharing)

@@ -22,14 +22,15 @@ from lincoln_fn.arguments import OpenSize
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_input
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s_in"], *, shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*s_out"], StandIns]:
     """Give each example another shape."""
-    check_input("reshape", params, x)
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
         problem = f"expected x with a batch axis and examples to reshape to {shape}"

@@ -56,7 +56,8 @@ from lincoln_fn.layers._normalisation_checks import (
     trailing_sizes,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -84,6 +85,7 @@ def init(
     return Params(first_affine(x, sizes, weight=elementwise_affine, bias=False)[0])
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch *row"],
@@ -92,7 +94,6 @@ def forward(
     eps: float | None,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w with x_hat = x rstd, row by row."""
-    check_input("rms_norm", params, x, Params)
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
     if eps is None:
@@ -103,13 +104,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
-    check_params("rms_norm", params, Params)
-    check_cache("rms_norm", cache, Cache)
-    check_cotangent("rms_norm", g, cache.x_hat)
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
     dx_hat = scale_and_shift(dy, params.weight)

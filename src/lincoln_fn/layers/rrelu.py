@@ -25,7 +25,8 @@ from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input, check_params
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -41,31 +42,30 @@ def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
     return Params(checked_key("rrelu", key).near(x))
 
 
+@shape_checked
 def forward(
     params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x slope, with slope = 1 where x > 0, else drawn from the key."""
-    check_input("rrelu", params, x, Params)
     key = params.key.near(x)
     r = keys.uniform(key, tuple(x.shape), lower, upper, x.dtype).to(x.device)
     slope = torch.where(x > 0, 1, r)
     return x * slope, slope
 
 
+@shape_checked
 def backward(
     params: Params, slope: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
     """Compute dx = g slope."""
-    check_params("rrelu", params, Params)
-    check_cotangent("rrelu", g, slope)
     return g * slope, params
 
 
+@shape_checked
 def predict(
     params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
 ) -> Float[Tensor, "*s"]:
     """Compute y with the mean slope, r = (lower + upper) / 2."""
-    check_input("rrelu", params, x, Params)
     return leaky_relu(x, (lower + upper) / 2)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import check_axis
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -28,22 +29,21 @@ class Cache:
     dim: int = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y_j = e^(-x_j) / sum_n e^(-x_n)."""
-    check_input("softmin", params, x)
     check_axis("softmin", x, dim, scalar=True)
     y = torch.softmax(-x, dim)
     return y, Cache(y, dim)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx_k = -y_k (g_k - sum_j g_j y_j)."""
-    check_cache("softmin", cache, Cache)
-    check_cotangent("softmin", g, cache.y)
     y, dim = cache.y, cache.dim
     return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 

@@ -26,7 +26,7 @@ from lincoln_fn.arguments import Bound, Positive
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 EXACT_PAST: Final = 40.0
 
@@ -40,22 +40,21 @@ class Cache:
     threshold: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, beta: float, threshold: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x where beta x > threshold, else log(1 + e^(beta x)) / beta."""
-    check_input("softplus", params, x)
     threshold = min(threshold, EXACT_PAST)
     y = torch.where(beta * x > threshold, x, -logsigmoid(-beta * x) / beta)
     return y, Cache(x, beta, threshold)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where beta x > threshold, else g s(beta x)."""
-    check_cache("softplus", cache, Cache)
-    check_cotangent("softplus", g, cache.x)
     beta_x = cache.beta * cache.x
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()
 

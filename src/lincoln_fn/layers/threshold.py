@@ -18,7 +18,7 @@ from lincoln_fn.arguments import Bound
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -29,20 +29,19 @@ class Cache:
     threshold: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, threshold: float, value: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = value where x <= threshold, else x."""
-    check_input("threshold", params, x)
     return torch.where(x <= threshold, value, x), Cache(x, threshold)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > threshold, else 0."""
-    check_cache("threshold", cache, Cache)
-    check_cotangent("threshold", g, cache.x)
     return torch.where(cache.x > cache.threshold, g, 0), ()
 
 

@@ -23,16 +23,17 @@ from lincoln_fn.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_axis, check_input
+from lincoln_fn.shapes import LayerError, check_axis
+from lincoln_fn.signatures import shape_checked
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*flat"], *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*s"], StandIns]:
     """Split axis dim into several."""
-    check_input("unflatten", params, x)
     check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
     if sizes is None:
