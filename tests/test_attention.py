@@ -570,7 +570,7 @@ def test_errors_of_hyperparameters(make, message):
         "bias_init=ones())",
         "transformer_encoder_block(4)",
         "transformer_encoder_block(4, dim_feedforward=8, dropout=0.0, activation='gelu', "
-        "layer_norm_eps=0.1, norm_first=True, bias=False, is_causal=True)",
+        "layer_norm_eps=0.1, norm_first=True, is_causal=True, bias=False)",
         "transformer_decoder_block(4)",
         "transformer_decoder_block(4, is_causal=False)",
         "with_context(multiply(), select(0))",

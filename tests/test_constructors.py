@@ -14,7 +14,7 @@ from cases import CASES
 from cases.case import normal, uniform
 
 import lincoln_fn as lf
-from lincoln_fn import arguments, losses, metrics, optim, schedules
+from lincoln_fn import arguments, layers, losses, metrics, optim, schedules
 
 VALUES = [-1, 0, 2.5, math.inf, math.nan, "a", None, [], torch.ones(2)]
 
@@ -406,3 +406,48 @@ if __name__ == "__main__":  # counts what a version of the library does
     for row in found:
         if row[3] not in ("refused", "works"):
             print(*row)
+
+
+def test_a_function_called_directly_has_the_constructors_defaults():
+    x = normal(4, 3)
+    assert torch.equal(layers.elu.forward((), x)[0], lf.elu().predict((), x))
+    defaults = inspect.signature(layers.batch_norm.predict).parameters
+    assert (defaults["eps"].default, defaults["momentum"].default) == (1e-5, 0.1)
+    params = layers.batch_norm.Params(None, None, None)
+    y, cache = layers.batch_norm.forward(params, x, eps=0.5)
+    assert cache.momentum == 0.1
+    assert torch.equal(y, lf.batch_norm(0.5).forward(params, x)[0])
+
+
+def test_arguments_are_bound_to_the_functions_that_take_them():
+    layer = lf.conv2d(4, 3, padding="same", bias=False)
+    assert layer.forward.keywords["padding"] == "same"
+    assert layer.init.keywords["kernel_size"] == (3, 3)  # as the constructor has bound it
+    assert layer.backward is layers.conv.backward
+    assert optim.adamw(0.5).update.keywords["decoupled"]
+
+
+def test_one_function_makes_a_family_of_constructors():
+    for n, made in enumerate((lf.conv1d, lf.conv2d, lf.conv3d), 1):
+        assert (made.__name__, made.__module__) == (f"conv{n}d", "lincoln_fn.layers.conv")
+        assert list(inspect.signature(made).parameters)[:2] == ["out_channels", "kernel_size"]
+        assert str(made(4, (3,) * n, stride=2)) == f"conv{n}d(4, {(3,) * n}, stride=2)"
+        assert pickle.loads(pickle.dumps(made)) is made
+        with pytest.raises(
+            TypeError, match=rf"^conv{n}d\(\) missing a required argument: 'kernel_size'"
+        ):
+            made(4)
+
+
+def test_entries_check_their_arguments_by_the_same_types():
+    net, loss, optimizer = lf.dense(2), losses.mse(), optim.sgd(0.1)
+    order = (
+        "make_step: expected loss to be a Loss, got 3; the order is make_step(net, loss, optimizer)"
+    )
+    with pytest.raises(lf.LayerError, match=f"^{re.escape(order)}$"):
+        lf.make_step(net, 3, optimizer)
+    with pytest.raises(
+        lf.LayerError, match=r"^fit: expected batch_size of at least 1 or None, got 0$"
+    ):
+        lf.fit(net, loss, optimizer, (ROWS, ROWS), key=lf.Key(0), batch_size=0)
+    assert str(lf.map_layers(lf.frozen, net)) == "frozen(dense(2))"  # a constructor is a function

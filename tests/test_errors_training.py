@@ -133,8 +133,8 @@ ITERATOR = (
 LENGTHS = "batches: expected arrays of one length, at least 1, got lengths"
 VALUES = {
     "fit: epochs": (fit(epochs=0), "fit: expected epochs of at least 1, got 0"),
-    "fit: every": (fit(every=0), "fit: expected every of at least 1, got 0"),
-    "fit: batch_size": (fit(batch_size=0), "batches: expected batch_size of at least 1, got 0"),
+    "fit: every": (fit(every=0), "fit: expected every of at least 1 or None, got 0"),
+    "fit: batch_size": (fit(batch_size=0), "fit: expected batch_size of at least 1 or None, got 0"),
     "fit: no batch_size": (
         fit(batch_size=None), "fit: expected a batch_size for data given as arrays, got None",
     ),

@@ -160,10 +160,10 @@ WRONG = {
         "Run: expected saved to be a checkpoint.Directory, or a list of states, got 'run'",
     ),
     "a run of no network": (
-        lambda: replayed(net=PARAMS[0]), "Run: expected net to be a Layer, got Params(",
+        lambda: replayed(net=PARAMS[0]), "Run: expected net to be a Layer or None, got Params(",
     ),
     "a run of no loss": (
-        lambda: replayed(loss=3), "Run: expected loss to be a Loss, got 3",
+        lambda: replayed(loss=3), "Run: expected loss to be a Loss or None, got 3",
     ),
     "a tolerance below 0": (
         lambda: replay.first_difference(replayed(), tol=-1.0),
@@ -171,11 +171,11 @@ WRONG = {
     ),
     "steps below 0": (
         lambda: replay.first_difference(replayed(), steps=-1),
-        "first_difference: expected steps of at least 0, got -1",
+        "first_difference: expected steps of at least 0 or None, got -1",
     ),
     "half a step": (
         lambda: replay.first_non_finite(replayed(), steps=1.5),
-        "first_non_finite: expected steps as an int, got 1.5",
+        "first_non_finite: expected steps to be an int of at least 0 or None, got 1.5",
     ),
 }  # fmt: skip
 

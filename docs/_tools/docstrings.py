@@ -1,7 +1,9 @@
 """What Griffe, which reads the source for the reference, has to be told of this library."""
 
+import ast
 import re
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import griffe
 sys.path.append(str(Path(__file__).parent))
 
 from prose import with_formulas
-from source_files import MADE, read
+from source_files import MADE, defined, made_of, read
 
 RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.record.record"}
 NOT_A_DEFAULT = ("static(", "attrs.field(")
@@ -38,6 +40,32 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = re.sub(
                 r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE
             )
+
+    def on_module_members(self, *, node: ast.Module, mod: griffe.Module, **_: Any) -> None:
+        """Add the functions in `conv1d, conv2d, conv3d = over_axes(_conv_nd)`.
+
+        Args:
+            node: the module's code.
+            mod: the module.
+        """
+        for statement in node.body:
+            if not (family := made_of(statement)):
+                continue
+            whole = mod.members[family]
+            names = [name for name in defined(statement) if name != "_"]
+            for name in names:
+                function = griffe.Function(
+                    name,
+                    parameters=griffe.Parameters(*list(whole.parameters)[1:]),
+                    returns=whole.returns,
+                    lineno=statement.lineno,
+                    endlineno=statement.end_lineno,
+                )
+                function.docstring = copy(whole.docstring)
+                function.docstring.parent = function
+                if name != names[0]:
+                    function.docstring.value = f"As `{names[0]}`."
+                mod.set_member(name, function)
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         """Show a default of a private name by its value, and typeset a constructor's formulas.

@@ -65,6 +65,11 @@ class File(NamedTuple):
         return [definition.name for definition in public if definition.returns == made]
 
     @property
+    def families(self) -> list[str]:
+        """The private functions that several constructors are made of, such as `_conv_nd`."""
+        return [key for key in self.definitions if key.endswith("_nd")]
+
+    @property
     def names(self) -> frozenset[str]:
         """The words of the docstring's formulas, and the hyperparameters."""
         forward = self.definitions.get("forward")
@@ -98,16 +103,26 @@ def read(path: str) -> File:
     source = (SOURCE / f"{path}.py").read_text(encoding="utf-8")
     tree = ast.parse(source)
     imported = dict(_imports(tree))
-    top = {name: node for node in tree.body for name in _defined(node)}
+    top = {name: node for node in tree.body for name in defined(node)}
     definitions = {}
     for key, node in top.items():
         uses = frozenset(_uses(node, path, top, imported))
         is_function = isinstance(node, ast.FunctionDef)
         returns = ast.unparse(node.returns) if is_function and node.returns else ""
+        if family := made_of(node):  # of each constructor that it makes
+            returns = definitions[family].returns
         keywords = frozenset(a.arg for a in node.args.kwonlyargs) if is_function else frozenset()
         definitions[key] = Definition(key, _code(source, node), uses, returns, keywords)
     docstring = tuple(paragraphs(ast.get_docstring(tree) or ""))
     return File(path, docstring, definitions, imported)
+
+
+def made_of(node: ast.stmt) -> str:
+    """Name the family in `conv1d, conv2d, conv3d = over_axes(_conv_nd)`; "" elsewhere."""
+    value = node.value if isinstance(node, ast.Assign) else None
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "over_axes":
+        return ast.unparse(value.args[0])
+    return ""
 
 
 def paragraphs(docstring: str) -> Iterator[Paragraph]:
@@ -175,11 +190,13 @@ def _uses(
             yield imported[used.id]
 
 
-def _defined(node: ast.stmt) -> list[str]:
+def defined(node: ast.stmt) -> list[str]:
+    """List the names that a statement defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        targets = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
+        return [target.id for target in targets if isinstance(target, ast.Name)]
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return [node.target.id]
     return []

@@ -109,7 +109,8 @@ def page(path: str) -> str:
     file = read(path)
     shown = reachable(path, BOTH_WAYS)
     own = shown.pop(path)
-    rest = [key for key in file.definitions if key not in (*own, *file.constructors)]
+    hidden = (*own, *file.constructors, *file.families)
+    rest = [key for key in file.definitions if key not in hidden]
     parts = [f"# {file.name}", summary(file), *_picture(file)]
     parts += [markdown(file.docstring[1:], file.names), "## Code", *_borrowed(file)]
     parts.append(_code(file, own))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import (
@@ -21,7 +21,7 @@ from typing import (
 import numpy as np
 from torch import Tensor
 
-from lincoln_fn._mends import is_function
+from lincoln_fn._mends import is_constructor, is_function
 
 # Any: a type as a signature writes it. Python has no name for what `int`, `int | None` and
 # `tuple[int, ...]` have in common.
@@ -37,6 +37,8 @@ class Range(NamedTuple):
 
 # Behind `float` in `Annotated`: the infinities are numbers too.
 OR_INFINITE: Final = Range("", lambda number: True)
+# Behind a type in `Annotated`: the function itself checks the argument, which says more.
+BY_HAND: Final = Range("", lambda value: True)
 
 
 class RefusedError(Exception):
@@ -84,11 +86,12 @@ def _is_of(hint: Hint, value: object) -> bool:
     origin: Hint = get_origin(hint)
     if hint is bool:
         return isinstance(value, bool | np.bool_)
+    if origin in (Iterable, Iterator):  # a class with `__getitem__` alone is iterable, too
+        return True
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in get_args(hint))
     if origin is Callable:  # a constructor is not what it makes: `sgd(cosine)`
-        is_made = isinstance(value, type) or hasattr(value, "is_checked")
-        return is_function(value) and not is_made
+        return is_function(value) and not (isinstance(value, type) or is_constructor(value))
     kind = origin or hint  # `typing` has classes that no file is an instance of: TextIO
     is_class = isinstance(kind, type) and kind.__module__ != "typing"
     return not is_class or isinstance(value, kind)
@@ -109,6 +112,8 @@ def _read_number(hint: Hint, value: Any, *, may_be_infinite: bool = False) -> fl
 
 def _read_in_range(hint: Hint, value: Any) -> Any:
     kind, *ranges = get_args(hint)
+    if BY_HAND in ranges:
+        return value
     try:
         infinite_too = OR_INFINITE in ranges
         value = (

@@ -1,34 +1,11 @@
-"""Checks that arguments have the types that a function takes: a network, a loss, a key."""
+"""Errors about arguments of the wrong type: a network, a loss, a key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 
 from lincoln_fn._mends import is_function, mend_of, shown
 from lincoln_fn.shapes import LayerError
-
-
-def check_kinds(where: str, order: str = "", **arguments: tuple[object, type]) -> None:
-    """Check that arguments have the types that a function takes.
-
-    Args:
-        where: the function.
-        order: its arguments in their order, such as "(net, loss, optimizer)".
-        **arguments: by name, the value and the class that is expected.
-
-    Raises:
-        LayerError: for the first argument of another type; the message says what to write instead.
-
-    Example:
-        >>> check_kinds("summary", net=(lf.relu, lf.Layer))
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: summary: expected net to be a Layer, got the constructor \
-relu; write relu()
-    """
-    for name, (given, kind) in arguments.items():
-        if not isinstance(given, kind):
-            raise wrong_kind(where, name, given, kind.__name__, order)
 
 
 def check_functions(kind: str, where: object, **functions: object) -> None:
@@ -88,29 +65,6 @@ net.init(lf.Key(0), x)
     needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
     lacks = " and ".join(f"no {name}" for name in missing)
     raise LayerError(where, f"expected {needed}, got {lacks}; write {call}")
-
-
-def check_int(where: str, name: str, number: object, least: int) -> None:
-    """Check that an argument is an int, and not too small.
-
-    Args:
-        where: the function that was given it.
-        name: the argument's name.
-        number: the argument.
-        least: the smallest value allowed.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> check_int("fit", "epochs", 0, 1)
-        Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: fit: expected epochs of at least 1, got 0
-    """
-    if not isinstance(number, Integral) or isinstance(number, bool):
-        raise LayerError(where, f"expected {name} as an int, got {shown(number)}")
-    if number < least:
-        raise LayerError(where, f"expected {name} of at least {least}, got {number}")
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -14,12 +14,22 @@ not a range: the constructor checks it by `require`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import Annotated, Any, Final, ParamSpec, TypeAlias, TypeVar, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    get_type_hints,
+)
 
 import torch
 
+from lincoln_fn._hints import BY_HAND as BY_HAND
 from lincoln_fn._hints import OR_INFINITE as OR_INFINITE
 from lincoln_fn._hints import Hint, RefusedError, read
 from lincoln_fn._hints import Range as Range
@@ -30,6 +40,7 @@ from lincoln_fn.shapes import LayerError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def at_least(least: float) -> Range:
@@ -48,6 +59,11 @@ def at_least(least: float) -> Range:
     return Range(f"of at least {least}", lambda value: value >= least)
 
 
+# Behind a type in `Annotated`: the call that names what is made shows the argument by its position.
+BY_POSITION: Final = Range("", lambda value: True)
+# The same, and at its default, too.
+ALWAYS_SHOWN: Final = Range("", lambda value: True)
+Shown: TypeAlias = Annotated[T, ALWAYS_SHOWN]
 NOT_EMPTY: Final = Range("with at least one entry", lambda value: len(value) > 0)
 
 PositiveInt: TypeAlias = Annotated[int, at_least(1)]
@@ -89,15 +105,7 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(constructor)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
-        signature, hints = _written(constructor)
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:  # one is missing or unknown, which Python's own error names
-            return _called(constructor, args, kwargs)
-        check_order(constructor.__name__, args)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = _argument(constructor.__name__, name, hints[name], value)
-        return constructor(*bound.args, **bound.kwargs)
+        return call_with(constructor, read_arguments(constructor, args, kwargs))
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True
@@ -105,27 +113,71 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
     return result
 
 
+class Form(NamedTuple):
+    """A function's parameters: their types, their defaults, and those that a call has to place."""
+
+    signature: inspect.Signature
+    hints: dict[str, Hint]
+    defaults: dict[str, Any]  # Any: of any kind
+    order: tuple[str, ...]  # () for one alone
+    rest: str  # the parameter of all further arguments, such as "dims" for *dims; "" for none
+
+
 # At the first call, when all names in the types are defined.
 @cache
-def _written(constructor: Callable[..., Any]) -> tuple[inspect.Signature, dict[str, Hint]]:
-    """Read a constructor's signature and its types."""
-    signature = inspect.signature(constructor)
-    hints = get_type_hints(constructor, include_extras=True)
+def form_of(function: Callable[..., Any]) -> Form:
+    """Read a function's parameters."""
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    defaults, order, rest = {}, [], ""
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             each: Any = hints[name]  # Any: a type, as a value
-            hints[name] = tuple.__class_getitem__((each, ...))
-    return signature, hints
+            hints[name], rest = tuple.__class_getitem__((each, ...)), name
+        elif parameter.default is not parameter.empty:
+            defaults[name] = parameter.default
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            order.append(name)
+    return Form(signature, hints, defaults, tuple(order) if len(order) > 1 else (), rest)
 
 
-# Any: of any kind, for they are not checked.
-def _called(constructor: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Let Python report which argument is missing or unknown, and add what to write."""
+# Any: of any kind, until they are checked.
+def read_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Read the arguments that a call gives as the types in the function's signature, by name."""
+    form, name = form_of(function), function.__name__
     try:
-        return constructor(*args, **kwargs)
+        given = form.signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        mend = in_our_order(constructor.__name__, args)
-        raise TypeError(f"{error}; {mend}") if mend else error from None
+        raise _wrong_call(function, args, kwargs, error) from None
+    check_order(name, args)
+    return {
+        key: check_argument(name, key, form.hints[key], value, form.order)
+        for key, value in given.items()
+    }
+
+
+def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
+    """Call a function with arguments by name."""
+    rest = form_of(function).rest
+    if not rest:
+        return function(**arguments)
+    others = {key: value for key, value in arguments.items() if key != rest}
+    return function(*arguments.get(rest, ()), **others)
+
+
+def _wrong_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
+) -> TypeError:
+    """Let Python report which argument is missing or unknown, and add what to write."""
+    said = f"{function.__name__}() {error}"
+    try:
+        function(*args, **kwargs)
+    except TypeError as of_python:
+        said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
+    mend = in_our_order(function.__name__, args)
+    return TypeError(f"{said}; {mend}" if mend else said)
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:
@@ -149,13 +201,18 @@ def require(holds: bool, constructor: str, expected: str, given: object) -> None
         raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
 
 
-def _argument(constructor: str, name: str, hint: Hint, value: object) -> object:
+def check_argument(
+    function: str, name: str, hint: Hint, value: Any, order: Sequence[str] = ()
+) -> Any:
+    """Read an argument as a type; the error says what was expected, what was given and the mend."""
     try:
         return read(hint, value)
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = mend_of(refused.given, refused.kind)
-        raise LayerError(constructor, f"{said}; {mend}" if mend else said) from None
+        if not mend and name in order and refused.kind[:1].isupper():
+            mend = f"the order is {function}({', '.join(order)})"
+        raise LayerError(function, f"{said}; {mend}" if mend else said) from None
 
 
 def _shown(value: object) -> str:

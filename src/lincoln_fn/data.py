@@ -14,13 +14,14 @@ from torch import Tensor
 
 from lincoln_fn import keys, tree
 from lincoln_fn._batches import as_tensors, check_walkable
-from lincoln_fn._kinds import check_int, check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import is_function
+from lincoln_fn.arguments import NonNegativeInt, PositiveInt, check_argument
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
 
-Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"  # Any: arrays of every shape and dtype
+Array: TypeAlias = Tensor | np.ndarray[Any, Any]  # Any: arrays of every shape and dtype
 Batch: TypeAlias = tuple[Arrays, Arrays]
 
 A = TypeVar("A")
@@ -140,11 +141,10 @@ def batches(
         tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
         tensor([2.], dtype=torch.float64) tensor([2])
     """
-    check_int("batches", "batch_size", batch_size, 1)
-    check_int("batches", "epochs", epochs, 1)
-    check_int("batches", "start", start, 0)
-    if key is not None:
-        check_kinds("batches", key=(key, Key))
+    check_argument("batches", "batch_size", PositiveInt, batch_size)
+    check_argument("batches", "epochs", PositiveInt, epochs)
+    check_argument("batches", "start", NonNegativeInt, start)
+    check_argument("batches", "key", Key | None, key)
     _check_shard(shard)
     tensors = as_tensors(arrays)
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]

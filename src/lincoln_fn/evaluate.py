@@ -6,21 +6,23 @@ from collections.abc import Iterable, Mapping
 
 from lincoln_fn import tree
 from lincoln_fn._batches import check_batch, check_walkable
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import is_function, shown
+from lincoln_fn.arguments import checked
 from lincoln_fn.data import Batch
 from lincoln_fn.layer import Layer, Params
-from lincoln_fn.metrics import Metric
+from lincoln_fn.metrics import Metrics
 from lincoln_fn.reduce import Reduce
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.threads import adapt_waiting
 
 
+@checked
 def evaluate(
     net: Layer,
     params: Params,
     batches: Iterable[Batch],
-    metrics: Mapping[str, Metric],
+    metrics: Metrics,
     *,
     reduce: Reduce | None = None,
 ) -> dict[str, float]:
@@ -48,7 +50,6 @@ def evaluate(
         >>> round(scores["accuracy"], 4)
         0.6667
     """
-    check_kinds("evaluate", "(net, params, batches, metrics)", net=(net, Layer))
     check_walkable("evaluate", batches)
     check_metrics("evaluate", metrics)
     sums = dict.fromkeys(metrics, 0.0)

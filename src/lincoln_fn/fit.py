@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 
 from lincoln_fn._batches import check_batch, check_walkable, is_array
-from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn._transformed import check_not_transformed
 from lincoln_fn._waiting import watch_pace
+from lincoln_fn.arguments import BY_HAND, PositiveInt, checked
 from lincoln_fn.data import Array, Batch, Batches, batches, is_used_once
 from lincoln_fn.evaluate import check_metric, evaluate
 from lincoln_fn.gradient import Gradient
@@ -29,7 +29,7 @@ from lincoln_fn.streams.progress import display
 from lincoln_fn.threads import count_cores
 from lincoln_fn.train import StepRecord, TrainState, init_state, take_steps
 
-Data: TypeAlias = tuple[Array, Array] | Iterable[Batch]
+Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
 
 
 @record
@@ -67,6 +67,7 @@ class History(tuple[FitRecord, ...]):
         return history_html(self)
 
 
+@checked
 def fit(
     net: Layer,
     loss: Loss,
@@ -74,11 +75,11 @@ def fit(
     data: Data,
     *,
     key: Key,
-    epochs: int = 1,
-    batch_size: int | None = None,
+    epochs: PositiveInt = 1,
+    batch_size: PositiveInt | None = None,
     valid: Data | None = None,
     metric: Metric | None = None,
-    every: int | None = None,
+    every: PositiveInt | None = None,
     state: TrainState | None = None,
     progress: bool = True,
     fast: bool = True,
@@ -131,16 +132,6 @@ def fit(
         >>> history[-1].step, history[-1].metric
         (50, 1.0)
     """
-    check_kinds(
-        "fit",
-        "(net, loss, optimizer, data)",
-        net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer), key=(key, Key),
-    )  # fmt: skip
-    if state is not None:
-        check_kinds("fit", state=(state, TrainState))
-    check_int("fit", "epochs", epochs, 1)
-    if every is not None:
-        check_int("fit", "every", every, 1)
     if (metric is None) != (valid is None):
         missing = "a metric for the validation data" if metric is None else "validation data"
         raise LayerError("fit", f"expected {missing}, got None")

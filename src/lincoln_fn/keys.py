@@ -15,14 +15,15 @@ tensors, so the bits are the same eagerly, compiled, exported and on every devic
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn._kinds import check_int, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import NonNegativeInt, PositiveInt, at_least, check_argument
 from lincoln_fn.record import State, brief, record, static
 from lincoln_fn.shapes import LayerError
 
@@ -104,7 +105,7 @@ class Key(State):
             >>> len(Key(0).split(3))
             3
         """
-        check_int("Key.split", "n", n, 1)
+        check_argument("Key.split", "n", PositiveInt, n)
         return tuple(self.fold_in(i) for i in range(n))
 
     def fold_in(self, data: int | Tensor) -> Key:
@@ -172,9 +173,9 @@ class Key(State):
             >>> bool((uniform(part, (2, 2)) == whole[4:]).all())
             True
         """
-        check_int("Key.for_rows", "first", first, 0)
-        check_int("Key.for_rows", "rows", rows, 1)
-        check_int("Key.for_rows", "of", of, first + rows)
+        check_argument("Key.for_rows", "first", NonNegativeInt, first)
+        check_argument("Key.for_rows", "rows", PositiveInt, rows)
+        check_argument("Key.for_rows", "of", Annotated[int, at_least(first + rows)], of)
         return _RowsKey(self.bits, torch.tensor(first, device=self.bits.device), rows, of)
 
     def for_all(self) -> Key:

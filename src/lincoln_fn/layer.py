@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from lincoln_fn._kinds import check_functions, check_kinds, check_not_missing
+from lincoln_fn._kinds import check_functions, check_not_missing
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.keys import Key
 from lincoln_fn.shapes import LayerError
 
@@ -271,7 +272,7 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))
         other()
     """
-    check_kinds("map_layers", "(f, net)", net=(net, Layer))
+    check_argument("map_layers", "net", Layer, net, ("f", "net"))
     if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
@@ -280,14 +281,3 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
-
-
-def call_repr(function: str, *arguments: object, **options: tuple[object, object]) -> str:
-    """Write the call that makes a layer, loss or optimizer, without arguments at their defaults."""
-    shown = [repr(value) for value in arguments]
-    shown += [
-        f"{name}={value!r}"
-        for name, (value, default) in options.items()
-        if value is not default and value != default
-    ]
-    return f"{function}({', '.join(shown)})"

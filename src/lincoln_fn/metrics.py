@@ -6,17 +6,18 @@ function of this kind is a metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
 from lincoln_fn._kinds import wrong_kind
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import BY_HAND, PositiveInt, checked
 from lincoln_fn.shapes import LayerError
 
-Metric: TypeAlias = Callable[[Tensor, Tensor], float]
+Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
+Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> float:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._patches import KEEP, Patch, Patches, patch_layer
+from lincoln_fn.arguments import check_argument, checked
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.paths import map_paths, paths, unknown_path
 from lincoln_fn.shapes import LayerError
@@ -60,7 +61,7 @@ def patched(
         >>> torch.equal(ablated.predict(params, x)[0], params[2].bias)
         True
     """
-    check_kinds("patched", "(net, outputs)", net=(net, Layer))
+    check_argument("patched", "net", Layer, net, ("net", "outputs"))
     arguments = {"outputs": outputs, "gradients": gradients, "caches": caches}
     for name, patches in arguments.items():
         if patches is not None and not isinstance(patches, Mapping):
@@ -99,6 +100,7 @@ def _find_within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, s
     return found
 
 
+@checked
 def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     """Compute the output of every layer and every composition, as `predict` computes it.
 
@@ -119,7 +121,6 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
         >>> list(outputs(net, net.init(lf.Key(0), x), x))
         ['0', '1.0', '1.1', '1.2', '1', '']
     """
-    check_kinds("outputs", "(net, params, x)", net=(net, Layer))
     seen: dict[str, Arrays] = {}
     patched(net, {path: partial(note, seen, path) for path, _ in paths(net)}).predict(params, x)
     return seen

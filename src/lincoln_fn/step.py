@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lincoln_fn._bare_step import bare_step
 from lincoln_fn._batches import check_batch
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._spent import check_unspent
 from lincoln_fn._step_errors import check_prediction, non_finite
+from lincoln_fn.arguments import check_argument, checked
 from lincoln_fn.data import Batch
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
@@ -98,7 +99,7 @@ class Step:
                 self.check_first(state.params, (batch[0], batch[1]))
             new_state, value = self.run(state, (batch[0], batch[1]))
         except Exception as error:
-            check_kinds("step", state=(state, TrainState))
+            check_argument("step", "state", TrainState, state)
             check_unspent(state)
             if isinstance(error, LayerError) and self.reduce is None:
                 self.net.forward(state.params, batch[0])  # names the position in the user's network
@@ -126,6 +127,7 @@ def total_of(value: Tensor) -> Tensor:
     return value[0] if value.ndim else value
 
 
+@checked
 def make_step(
     net: Layer,
     loss: Loss,
@@ -174,18 +176,11 @@ def make_step(
         >>> state.step
         tensor(1)
     """
-    check_kinds(
-        "make_step",
-        "(net, loss, optimizer)",
-        net=(net, Layer), loss=(loss, Loss), optimizer=(optimizer, Optimizer),
-    )  # fmt: skip
     if gradient is not None:
-        check_kinds("make_step", gradient=(gradient, Gradient))
         _check_reduction(gradient, loss)
     layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
     reduced, exact = None, False
     if reduce is not None:
-        check_kinds("make_step", reduce=(reduce, Reduce))
         if gradient is not None:
             problem = "expected gradient or reduce, got both"
             raise LayerError("make_step", f"{problem}; leave one of them out")

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn import tree
 from lincoln_fn._batches import check_example
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
+from lincoln_fn.arguments import checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.walks import there
@@ -96,6 +96,7 @@ def _cells(layer: LayerSummary, name: str) -> tuple[str, ...]:
     return layer.path, name, str(layer.output_shape), *(f"{number:,}" for number in numbers)
 
 
+@checked
 def summary(net: Layer, x: Arrays) -> Summary:
     """Summarise a network for an input like x, on `meta` tensors, which take no memory.
 
@@ -135,7 +136,6 @@ def summary(net: Layer, x: Arrays) -> Summary:
         ──────────────────────────────────────────────────────────────────────
               total       (128, 10)        397,510      256,000     50,816,000
     """
-    check_kinds("summary", "(net, x)", net=(net, Layer))
     check_example("summary", x)
     # Fake tensors are on `meta`, but report another device, which a layer may read.
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):

@@ -20,10 +20,11 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn._batches import check_example, check_walkable
 from lincoln_fn._given_params import copy_like
-from lincoln_fn._kinds import check_kinds, check_not_missing, wrong_kind
+from lincoln_fn._kinds import check_not_missing, wrong_kind
 from lincoln_fn._mends import STATE
 from lincoln_fn._told import Value, examples_in, numbers_of
 from lincoln_fn._waiting import watch_pace
+from lincoln_fn.arguments import checked
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.gradient import Gradient, GradientState
@@ -118,6 +119,7 @@ def _with_message(make: Callable[P, TrainState]) -> Callable[P, TrainState]:
 
 
 @_with_message
+@checked
 def init_state(
     net: Layer,
     optimizer: Optimizer,
@@ -156,13 +158,6 @@ def init_state(
         >>> (again.params.weight == state.params.weight).all()
         tensor(True)
     """
-    check_kinds(
-        "init_state",
-        "(net, optimizer, key, x)",
-        net=(net, Layer), optimizer=(optimizer, Optimizer), key=(key, Key),
-    )  # fmt: skip
-    if gradient is not None:
-        check_kinds("init_state", gradient=(gradient, Gradient))
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
     drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout

@@ -243,7 +243,7 @@ ROWS = {
     ),
     "make_step: a list of layers": (
         lambda: lf.make_step([lf.dense(4), RELU], NLL, SGD),
-        LayerError, "make_step", "net", "list", "serial",
+        LayerError, "make_step", "net", "[dense(4)", "serial",
     ),
     "make_step: a layer's module": (
         lambda: lf.make_step(NET, lf.losses, SGD),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.record import brief
@@ -31,7 +31,7 @@ Target: TypeAlias = int | Tensor | None
 
 def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
     """Return the network to explain; x must be floating, for it gets the attribution."""
-    check_kinds(function, "(net, params, x, target)", net=(net, Layer))
+    check_argument(function, "net", Layer, net, ("net", "params", "x", "target"))
     if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
         mend = "explain the part of the network behind its embedding, or use lrp"
         raise LayerError(function, f"expected a floating x, got {brief(x)}; {mend}")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.layer import Arrays, Layer, Params
@@ -69,7 +69,8 @@ def attribution_patching(
         >>> [torch.allclose(effect.sum(), change.sum()) for effect in effects.values()]
         [True, True, True]
     """
-    check_kinds("attribution_patching", "(net, params, clean_x, corrupted_x)", net=(net, Layer))
+    order = ("net", "params", "clean_x", "corrupted_x")
+    check_argument("attribution_patching", "net", Layer, net, order)
     net = with_true_gradient(inference(net))
     corrupted: dict[str, Arrays] = {}
     found: list[tuple[str, Arrays, Arrays]] = []

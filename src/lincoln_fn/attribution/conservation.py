@@ -9,8 +9,8 @@ from __future__ import annotations
 import attrs
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._table import table
+from lincoln_fn.arguments import checked
 from lincoln_fn.attribution.lrp import Relevance
 from lincoln_fn.layer import Arrays
 
@@ -63,6 +63,7 @@ class Conservation(tuple[LayerSums, ...]):
         return table(headings, rows, left=2)
 
 
+@checked
 def conservation(relevance: Relevance) -> Conservation:
     """Compare the sums of relevance before and behind every layer and composition.
 
@@ -78,7 +79,6 @@ def conservation(relevance: Relevance) -> Conservation:
         >>> abs(conservation(found).lost) < 1e-5
         True
     """
-    check_kinds("conservation", relevance=(relevance, Relevance))
     return Conservation(
         LayerSums(layer.path, layer.name, _sum(layer.y) or 0.0, _sum(layer.x))
         for layer in relevance.layers

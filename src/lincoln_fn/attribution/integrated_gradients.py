@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn._kinds import check_int
+from lincoln_fn.arguments import PositiveInt, check_argument
 from lincoln_fn.attribution._explained import Target, at_inference, by_example, explained_output
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.record import brief
@@ -75,7 +75,7 @@ def integrated_gradients(
     """
     name = "integrated_gradients"
     net = at_inference(name, net, x)
-    check_int(name, "steps", steps, 1)
+    check_argument(name, "steps", PositiveInt, steps)
     if not isinstance(x, Tensor):
         raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
     start = _baseline(name, x, baseline)

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.attribution._explained import Target, explained_output
 from lincoln_fn.attribution._loops import loops_of
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
@@ -77,6 +77,7 @@ class Relevance:
         raise KeyError(path)
 
 
+@checked
 def lrp(
     net: Layer,
     params: Params,
@@ -115,7 +116,6 @@ def lrp(
         >>> relevance.x, relevance["1"].x
         (tensor([[0.9621, 0.0000]]), tensor([[0.5000, 0.0000]]))
     """
-    check_kinds("lrp", "(net, params, x, target)", net=(net, Layer))
     composite = epsilon_plus() if rules is None else rules
     if not isinstance(composite, Composite):
         raise LayerError("lrp", f"expected rules to be a Composite, got {brief(rules)}")

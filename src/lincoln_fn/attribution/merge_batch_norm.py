@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.combine.serial import there as serial_there
@@ -29,6 +29,7 @@ from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import gather_entries
 
 
+@checked
 def merge_batch_norm(net: Layer, params: Params) -> Params:
     """Make the params of the same network with each batch norm merged into the layer before it.
 
@@ -51,7 +52,6 @@ def merge_batch_norm(net: Layer, params: Params) -> Params:
         >>> torch.allclose(net.parts[0].predict(merged[0], x), net.predict(params, x), atol=1e-6)
         True
     """
-    check_kinds("merge_batch_norm", "(net, params)", net=(net, Layer))
     return _merged(net, params)
 
 

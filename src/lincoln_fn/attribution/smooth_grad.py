@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.arguments import PositiveInt, check_argument
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Layer, Params
@@ -58,8 +58,8 @@ def smooth_grad(
     """
     name = "smooth_grad"
     net = at_inference(name, net, x)
-    check_kinds(name, key=(key, Key))
-    check_int(name, "samples", samples, 1)
+    check_argument(name, "key", Key, key)
+    check_argument(name, "samples", PositiveInt, samples)
     if not isinstance(x, Tensor):
         raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
     if not isinstance(noise, int | float) or not noise >= 0:

@@ -32,8 +32,9 @@ from lincoln_fn._kinds import wrong_kind
 from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
 from lincoln_fn.combine._solver import Method, Solver
 from lincoln_fn.combine._uses import Kept, with_states
+from lincoln_fn.constructors import call_of_parts
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
+from lincoln_fn.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
 from lincoln_fn.walk import one_part
@@ -154,17 +155,9 @@ def fixed_point(
         "fixed_point", (cell,),
         partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
         gather=one_part.gather, init=partial(_init, shape=shape), advance=with_states,
-        needs_dx=one_part.needs_dx, call=partial(_call, solver=chosen, shape=shape),
+        needs_dx=one_part.needs_dx,
+        call=partial(
+            call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps, tol=tol,
+            memory=memory,
+        ),
     )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...], *, solver: Solver, shape: Shape) -> str:
-    return call_repr(
-        "fixed_point",
-        parts[0],
-        shape=(shape, None),
-        solver=(solver.method, "anderson"),
-        max_steps=(solver.max_steps, 40),
-        tol=(solver.tol, None),
-        memory=(solver.memory, 5),
-    )

@@ -39,8 +39,9 @@ from lincoln_fn._kinds import wrong_kind
 from lincoln_fn.arguments import PositiveInt, checked, require
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
 from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
+from lincoln_fn.constructors import call_of_parts
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
 from lincoln_fn.walk.composition import composition
@@ -235,17 +236,7 @@ def ode(
     return composition(
         "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
         gather=gather_uses, init=partial(_init, times=times), advance=advance,
-        call=partial(_call, times=times, adjoint=adjoint), reads_once=True,
+        call=partial(
+            call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
+        ), reads_once=True,
     )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...], *, times: Times, adjoint: Adjoint) -> str:
-    return call_repr(
-        "ode",
-        parts[0],
-        t=(times.t, (0.0, 1.0)),
-        method=(times.method, "rk4"),
-        steps=(times.steps, 10),
-        adjoint=(adjoint, "discrete"),
-        time_dim=(times.time_dim, None),
-    )

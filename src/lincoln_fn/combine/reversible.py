@@ -37,8 +37,9 @@ from lincoln_fn._mends import no_tuple
 from lincoln_fn.arguments import checked, require
 from lincoln_fn.combine._uses import Kept, with_states
 from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.constructors import call_of
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, call_repr, unchanged
+from lincoln_fn.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, take_ownership
@@ -166,8 +167,7 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
 
 
 def _call(parts: tuple[Layer, ...], *, dim: int) -> str:
-    pairs = [f"({f.name}, {h.name})" for f, h in zip(parts[::2], parts[1::2], strict=True)]
-    if len(pairs) > 1 and len(set(pairs)) == 1:
-        pairs = [f"*[{pairs[0]}] * {len(pairs)}"]
-    shown = call_repr("", dim=(dim, -1))[1:-1]
-    return f"reversible({', '.join([*pairs, *([shown] if shown else [])])})"
+    pairs = [*zip(parts[::2], parts[1::2], strict=True)]
+    call, pair = call_of(reversible, *pairs, dim=dim), repr(pairs[0])
+    alike = ", ".join([pair] * len(pairs))
+    return call.replace(alike, f"*[{pair}] * {len(pairs)}") if len(pairs) > 1 else call

@@ -38,8 +38,9 @@ from lincoln_fn.arguments import checked
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
 from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine._uses import check_mirrors, gather_uses
+from lincoln_fn.constructors import call_of_parts
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr, unchanged
+from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_axis
 from lincoln_fn.walk.composition import composition
@@ -214,10 +215,6 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
         "scan", (cell,), bound,
         partial(_back, dim=dim, reverse=reverse, has_output=has_output),
         gather=gather_uses, init=partial(_init, dim=dim, reverse=reverse), advance=_advance,
-        call=partial(_call, dim=dim, reverse=reverse, has_output=has_output), reads_once=True,
+        call=partial(call_of_parts, scan, dim=dim, reverse=reverse, has_output=has_output),
+        reads_once=True,
     )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...], *, dim: int, reverse: bool, has_output: bool) -> str:
-    options = {"dim": (dim, 1), "reverse": (reverse, False), "has_output": (has_output, False)}
-    return call_repr("scan", parts[0], **options)

@@ -21,14 +21,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.gelu import gelu
@@ -36,7 +37,6 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_in_turn
 
@@ -45,18 +45,18 @@ _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class _Style(NamedTuple):
-    """The hyperparameters that the sublayers of a block share, with torch's names and defaults."""
+    """The hyperparameters that the sublayers of a block share, with torch's names."""
 
-    dim_feedforward: int = 2048
-    dropout: float = 0.1
-    activation: Activation = "relu"
-    layer_norm_eps: float = 1e-5
-    norm_first: bool = False
-    bias: bool = True
-    batch_first: bool = True
+    dim_feedforward: int
+    dropout: float
+    activation: Activation
+    layer_norm_eps: float
+    norm_first: bool
+    bias: bool
+    batch_first: bool
 
 
-@checked
+@constructor
 def transformer_encoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -102,16 +102,11 @@ def transformer_encoder_block(
     style = _Style(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
-    name = _block_call("transformer_encoder_block", num_heads, style, is_causal=(is_causal, False))
-    return _block(
-        name,
-        complete(1, 2),
-        _attention(num_heads, style, is_causal, (0, 1)),
-        _feed_forward(style),
-    )
+    attention = _attention(num_heads, style, is_causal, (0, 1))
+    return bare(_block, layers=(complete(1, 2), attention, _feed_forward(style)))
 
 
-@checked
+@constructor
 def transformer_decoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -158,13 +153,12 @@ def transformer_decoder_block(
     style = _Style(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
-    name = _block_call("transformer_decoder_block", num_heads, style, is_causal=(is_causal, True))
     sublayers = with_context(
         _attention(num_heads, style, is_causal, (0, 2)),
         _attention(num_heads, style, False, (0, 1, 1, 3)),
         serial(select(0), _feed_forward(style)),
     )
-    return _block(name, complete(2, 4), sublayers)
+    return bare(_block, layers=(complete(2, 4), sublayers))
 
 
 def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
@@ -237,14 +231,6 @@ def _dropout(style: _Style) -> Layer:
     return dropout_layer(style.dropout) if style.dropout else identity()
 
 
-def _block(name: str, *layers: Layer) -> Layer:
-    label = name.partition("(")[0]
-    return composition(
-        label, layers, there, back,
-        needs_dx=needs_dx, call=partial(one_part.call, name=name), reads_once=True,
-    )  # fmt: skip
-
-
-def _block_call(function: str, num_heads: int, style: _Style, is_causal: tuple[bool, bool]) -> str:
-    options = dict(zip(style._fields, zip(style, _Style(), strict=True), strict=True))
-    return call_repr(function, num_heads, **options, is_causal=is_causal)
+def _block(call: str, *, layers: tuple[Layer, ...]) -> Layer:
+    label = call.partition("(")[0]
+    return composition(label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True)

@@ -10,8 +10,9 @@ import torch
 
 from lincoln_fn import tree
 from lincoln_fn._batches import check_batch
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._waiting import waiting
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.data import Batch
@@ -63,7 +64,7 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
     """
     if not isinstance(step, Step):
         raise wrong_kind("export_step", "step", step, "what make_step returns")
-    check_kinds("export_step", state=(state, TrainState))
+    check_argument("export_step", "state", TrainState, state)
     check_batch("export_step", batch)
     with waiting("exporting the step"):
         _export(step, state, batch, path)

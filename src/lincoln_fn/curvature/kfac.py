@@ -34,13 +34,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.arguments import Decay, Positive, PositiveInt, checked
+from lincoln_fn.arguments import Decay, Positive, PositiveInt, Shown
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
 from lincoln_fn.gradient import Gradient
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.per_example.checks import check_independent, examples_in
 from lincoln_fn.record import TRAINED, brief, evolve, record
 from lincoln_fn.shapes import LayerError
@@ -61,9 +62,9 @@ class KfacState:
     eigen: tuple[Eigen, ...]
 
 
-@checked
+@constructor
 def kfac(
-    damping: Positive = 1e-3,
+    damping: Shown[Positive] = 1e-3,
     *,
     decay: Decay = 0.95,
     every: PositiveInt = 1,
@@ -98,16 +99,8 @@ def kfac(
         >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=kfac(0.01, every=10)).gradient
         kfac(0.01, every=10)
     """
-    name = call_repr(
-        "kfac", damping,
-        decay=(decay, 0.95), every=(every, 1),
-        sharing=(sharing, "expand"), reduction=(reduction, "mean"),
-    )  # fmt: skip
-    compute = partial(
-        _compute, damping=damping, decay=decay, every=every, sharing=sharing,
-        is_mean=reduction == "mean",
-    )  # fmt: skip
-    return Gradient(name, compute, _init, reduction)
+    compute = partial(_compute, is_mean=reduction == "mean")
+    return bare(partial(Gradient, reduction=reduction), compute, _init)
 
 
 def _init(net: Layer, params: Params) -> KfacState:

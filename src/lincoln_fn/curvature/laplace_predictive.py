@@ -26,7 +26,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import keys, per_example, tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.curvature.laplace import Posterior, features
@@ -45,6 +44,7 @@ class Predictive:
     covariance: Float[Tensor, "N O O"]
 
 
+@checked
 def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     """Compute the distribution of the network's output under a Laplace posterior.
 
@@ -76,8 +76,6 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
         >>> laplace_predictive(net, posterior, torch.tensor([[2.0]])).covariance.round()
         tensor([[[2.]]])
     """
-    order = "(net, posterior, x)"
-    check_kinds("laplace_predictive", order, net=(net, Layer), posterior=(posterior, Posterior))
     net = with_true_gradient(inference(net))
     if posterior.structure == "last_layer":
         return _of_last_layer(net, posterior, x)

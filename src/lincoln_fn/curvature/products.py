@@ -26,7 +26,7 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 from __future__ import annotations
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.curvature._duals import (
     check_not_nested,
     dual_forward,
@@ -44,6 +44,7 @@ from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
 
+@checked
 def hessian_vector_product(
     net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays, v: Params
 ) -> Params:
@@ -77,7 +78,7 @@ def hessian_vector_product(
         >>> hessian_vector_product(net, params, one, loss, one, v).weight
         tensor([[2.]])
     """
-    _check("hessian_vector_product", net, params, loss, v)
+    _check("hessian_vector_product", params, v)
     check_not_nested("hessian_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
     with forward_mode():
@@ -88,6 +89,7 @@ def hessian_vector_product(
         return tangents_of_grads(net, at, cache, g)
 
 
+@checked
 def gauss_newton_vector_product(
     net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays, v: Params
 ) -> Params:
@@ -121,7 +123,7 @@ def gauss_newton_vector_product(
         >>> gauss_newton_vector_product(net, params, one, loss, one, v).weight
         tensor([[2.]])
     """
-    _check("gauss_newton_vector_product", net, params, loss, v)
+    _check("gauss_newton_vector_product", params, v)
     check_not_nested("gauss_newton_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
     with forward_mode():
@@ -131,13 +133,11 @@ def gauss_newton_vector_product(
     return net.grads(params, cache, g)
 
 
-def _check(where: str, net: Layer, params: Params, loss: Loss, v: Params) -> None:
-    order = "(net, params, x, loss, target, v)"
-    check_kinds(where, order, net=(net, Layer), loss=(loss, Loss))
+def _check(where: str, params: Params, v: Params) -> None:
     matches = tree.same_structure(params, v) and all(
         p.shape == t.shape and p.dtype is t.dtype
         for p, t in zip(tree.leaves(params), tree.leaves(v), strict=True)
     )
     if not matches:
         problem = f"expected v to mirror params, {brief(params)}, got {brief(v)}"
-        raise LayerError(where, f"{problem}; the order is {where}{order}")
+        raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")

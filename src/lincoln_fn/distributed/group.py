@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 import torch
@@ -24,15 +24,8 @@ from lincoln_fn.distributed import pulse as pulses
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.shapes import LayerError
 
-
-class _GroupName:
-    """Stands for a group in the names of layers and reduces, which must not depend on its size."""
-
-    def __repr__(self) -> str:
-        return "group"
-
-
-GROUP: Final = _GroupName()
+# Stands for a group in the name of what takes one, which must not depend on its size.
+GROUP: Final = "group"
 # A tag: distinguishes messages of `gather` from those of `send`.
 _GATHER: Final = 1
 
@@ -48,6 +41,8 @@ class Group:
         pulse: says which process is gone; None if that is not known.
         timeout: how many seconds a process waits for another at most; None for torch's default.
     """
+
+    in_calls: ClassVar = GROUP
 
     rank: int
     ranks: tuple[int, ...]

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data  # type: ign
 from torch import Tensor, nn
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine import serial
 from lincoln_fn.fit import FitRecord, fit
 from lincoln_fn.keys import Key
@@ -77,7 +78,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         name = type(self).__name__
         net = _net(name, self.net, n_out)
         optimizer = adam(0.003) if self.optimizer is None else self.optimizer
-        check_kinds(name, loss=(loss, Loss), optimizer=(optimizer, Optimizer))
+        check_argument(name, "loss", Loss, loss)
+        check_argument(name, "optimizer", Optimizer, optimizer)
         example = torch.as_tensor(x[:1])
         key = self.state_.key.fold_in(self.state_.step) if goes_on else self._key()
         state = init_state(net, optimizer, key, example)
@@ -151,7 +153,7 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
     except TypeError as error:
         mend = "it is called with the number of outputs"
         raise LayerError(name, f"net: {shown(net)} raised {error}; {mend}") from error
-    check_kinds(name, net=(made, Layer))
+    check_argument(name, "net", Layer, made)
     return made
 
 

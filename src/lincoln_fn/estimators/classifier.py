@@ -18,7 +18,7 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.shapes import LayerError
@@ -43,7 +43,7 @@ _SUM_TOLERANCE: Final = 0.1
 
 def _loss_of(estimator: NetClassifier) -> Loss:
     loss = softmax_cross_entropy() if estimator.loss is None else estimator.loss
-    check_kinds("NetClassifier", loss=(loss, Loss))
+    check_argument("NetClassifier", "loss", Loss, loss)
     return loss
 
 

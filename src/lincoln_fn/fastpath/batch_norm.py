@@ -12,6 +12,7 @@ with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -48,7 +49,8 @@ AnyCache: TypeAlias = Cache | batch_norm.Cache
 
 def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
     x = _in_shape(cache.x, cache.shape)
-    return batch_norm.forward(params, x, eps=cache.eps, momentum=cache.momentum)[1]
+    made = partial(batch_norm.forward, eps=cache.eps, momentum=cache.momentum, spatial_axes=None)
+    return made(params, x)[1]
 
 
 @unless_transformed(batch_norm.forward)
@@ -65,7 +67,7 @@ def forward(
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
     if x.numel() == 0:
-        return batch_norm.forward(params, x, eps=eps, momentum=momentum)
+        return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
     shape = tuple(x.shape)
     x = _in_order(x)
     # With a momentum of 1, the kernel's running statistics become those of the batch.

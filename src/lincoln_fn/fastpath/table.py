@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
     attention,
@@ -34,6 +34,7 @@ TWINS: Final[tuple[Twin, ...]] = (
 _BY_FORWARD: Final[dict[Function, Twin]] = {twin.formula.forward: twin for twin in TWINS}
 
 
+@checked
 def fast(net: Layer) -> Layer:
     """Make the same network of faster functions: the same params, y, dx and dparams.
 
@@ -51,7 +52,6 @@ def fast(net: Layer) -> Layer:
         >>> fast(net)
         serial(dense(10), relu())
     """
-    check_kinds("fast", net=(net, Layer))
     return _faster(rearrange(net))
 
 

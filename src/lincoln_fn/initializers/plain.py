@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import Bound, NonNegative, Positive, checked, require
+from lincoln_fn.arguments import Bound, NonNegative, Positive, Shown, require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import call_repr
 
 
 def _constant(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, value: float) -> Tensor:
     return torch.full(shape, value, dtype=dtype, device=key.bits.device)
 
 
-@checked
+@constructor
 def constant(value: float) -> Initializer:
     """Fill with one number.
 
@@ -33,7 +32,7 @@ def constant(value: float) -> Initializer:
         >>> constant(2.0).draw(Key(0), (3,), Fans(1, 1), torch.float32)
         tensor([2., 2., 2.])
     """
-    return Initializer(f"constant({value})", partial(_constant, value=value))
+    return bare(Initializer, _constant)
 
 
 def zeros() -> Initializer:
@@ -68,8 +67,8 @@ def _uniform(
     return keys.uniform(key, shape, low, high, dtype)
 
 
-@checked
-def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
+@constructor
+def uniform(low: Shown[float] = 0.0, high: Shown[float] = 1.0) -> Initializer:
     """Draw uniformly from [low, high).
 
     Args:
@@ -87,7 +86,7 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
         uniform(-0.05, 0.05)
     """
     require(low <= high, "uniform", "low of at most high", (low, high))
-    return Initializer(f"uniform({low}, {high})", partial(_uniform, low=low, high=high))
+    return bare(Initializer, _uniform)
 
 
 def _normal(
@@ -96,7 +95,7 @@ def _normal(
     return keys.normal(key, shape, mean, std, dtype)
 
 
-@checked
+@constructor
 def normal(std: NonNegative, mean: float = 0.0) -> Initializer:
     """Draw from the normal distribution.
 
@@ -111,8 +110,7 @@ def normal(std: NonNegative, mean: float = 0.0) -> Initializer:
         >>> normal(0.01)
         normal(0.01)
     """
-    name = f"normal({std})" if mean == 0 else f"normal({std}, mean={mean})"
-    return Initializer(name, partial(_normal, mean=mean, std=std))
+    return bare(Initializer, _normal)
 
 
 def _truncated_normal(
@@ -132,9 +130,12 @@ def _truncated_normal(
     return unit.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high).to(dtype)
 
 
-@checked
+@constructor
 def truncated_normal(
-    std: Positive = 1.0, mean: float = 0.0, low: Bound = -2.0, high: Bound = 2.0
+    std: Shown[Positive] = 1.0,
+    mean: float = 0.0,
+    low: Bound = -2.0,
+    high: Bound = 2.0,
 ) -> Initializer:
     """Draw from the normal distribution as it is between two bounds.
 
@@ -159,8 +160,4 @@ def truncated_normal(
         True
     """
     require(low < high, "truncated_normal", "low below high", (low, high))
-    options = {"mean": (mean, 0.0), "low": (low, -2.0), "high": (high, 2.0)}
-    return Initializer(
-        call_repr("truncated_normal", std, **options),
-        partial(_truncated_normal, std=std, mean=mean, low=low, high=high),
-    )
+    return bare(Initializer, _truncated_normal)

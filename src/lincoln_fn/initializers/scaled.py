@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lincoln_fn import keys
 from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import call_repr
 
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 
@@ -60,7 +60,7 @@ def _glorot(fans: Fans, *, gain: float) -> float:
     return 2 * gain**2 / max(fans.n_in + fans.n_out, 1)
 
 
-@checked
+@constructor
 def glorot_uniform(gain: float = 1.0) -> Initializer:
     """Draw uniformly within sqrt(3 v), of variance v = 2 gain^2 / (n_in + n_out).
 
@@ -79,11 +79,10 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
         >>> glorot_uniform(gain=2.0)
         glorot_uniform(gain=2.0)
     """
-    name = call_repr("glorot_uniform", gain=(gain, 1.0))
-    return Initializer(name, partial(_scaled_uniform, variance=partial(_glorot, gain=gain)))
+    return bare(Initializer, partial(_scaled_uniform, variance=partial(_glorot, gain=gain)))
 
 
-@checked
+@constructor
 def glorot_normal(gain: float = 1.0) -> Initializer:
     """Draw from the normal distribution of variance v = 2 gain^2 / (n_in + n_out).
 
@@ -102,8 +101,7 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
         >>> glorot_normal(gain=2.0)
         glorot_normal(gain=2.0)
     """
-    name = call_repr("glorot_normal", gain=(gain, 1.0))
-    return Initializer(name, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
+    return bare(Initializer, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
 
 
 def _he(fans: Fans, *, mode: Mode, gain: float) -> float:
@@ -111,16 +109,7 @@ def _he(fans: Fans, *, mode: Mode, gain: float) -> float:
     return gain**2 / max(fans.n_in if mode == "fan_in" else fans.n_out, 1)
 
 
-def _he_name(name: str, mode: Mode, nonlinearity: Nonlinearity, negative_slope: float) -> str:
-    return call_repr(
-        name,
-        mode=(mode, "fan_in"),
-        nonlinearity=(nonlinearity, "relu"),
-        negative_slope=(negative_slope, 0.0),
-    )
-
-
-@checked
+@constructor
 def he_uniform(
     mode: Mode = "fan_in", nonlinearity: Nonlinearity = "relu", negative_slope: float = 0.0
 ) -> Initializer:
@@ -147,11 +136,10 @@ def he_uniform(
         he_uniform(mode='fan_out')
     """
     variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
-    name = _he_name("he_uniform", mode, nonlinearity, negative_slope)
-    return Initializer(name, partial(_scaled_uniform, variance=variance))
+    return bare(Initializer, partial(_scaled_uniform, variance=variance))
 
 
-@checked
+@constructor
 def he_normal(
     mode: Mode = "fan_in", nonlinearity: Nonlinearity = "relu", negative_slope: float = 0.0
 ) -> Initializer:
@@ -178,8 +166,7 @@ def he_normal(
         he_normal(mode='fan_out')
     """
     variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
-    name = _he_name("he_normal", mode, nonlinearity, negative_slope)
-    return Initializer(name, partial(_scaled_normal, variance=variance))
+    return bare(Initializer, partial(_scaled_normal, variance=variance))
 
 
 def _lecun(fans: Fans) -> float:

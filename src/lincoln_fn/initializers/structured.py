@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers.initializer import Fans, Initializer
 from lincoln_fn.keys import Key, Shape
-from lincoln_fn.layer import call_repr
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:
@@ -27,7 +26,7 @@ def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain:
     return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
 
-@checked
+@constructor
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
 
@@ -54,7 +53,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
         >>> torch.allclose(weight @ weight.mT, torch.eye(2), atol=1e-6)
         True
     """
-    return Initializer(call_repr("orthogonal", gain=(gain, 1.0)), partial(_orthogonal, gain=gain))
+    return bare(Initializer, _orthogonal)
 
 
 def _identity(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
@@ -93,7 +92,7 @@ def _dirac(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, groups: in
     return weight
 
 
-@checked
+@constructor
 def dirac(groups: PositiveInt = 1) -> Initializer:
     """Fill a convolution's weight so that each output channel is an input channel: y = x.
 
@@ -114,7 +113,7 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
         tensor([[[0., 1., 0.],
                  [0., 0., 0.]]])
     """
-    return Initializer(call_repr("dirac", groups=(groups, 1)), partial(_dirac, groups=groups))
+    return bare(Initializer, _dirac)
 
 
 def _sparse(
@@ -128,7 +127,7 @@ def _sparse(
     return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
 
 
-@checked
+@constructor
 def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
     """Draw from the normal distribution, and set a share of each column to 0.
 
@@ -152,8 +151,7 @@ def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
         >>> (weight == 0).sum(0)
         tensor([6, 6, 6])
     """
-    name = call_repr("sparse", sparsity, std=(std, 0.01))
-    return Initializer(name, partial(_sparse, sparsity=sparsity, std=std))
+    return bare(Initializer, _sparse)
 
 
 def _check_matrix(name: str, shape: Shape) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, map_layers
 from lincoln_fn.losses._one_number import check_one_number
@@ -19,6 +19,7 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 
 
+@checked
 def trace(
     net: Layer,
     params: Params,
@@ -63,7 +64,6 @@ def trace(
         >>> [(layer.path, layer.name, layer.gradient.shape) for layer in records]
         [('0', 'dense(2)', torch.Size([2, 2])), ('1', 'relu()', torch.Size([2, 2]))]
     """
-    check_kinds("trace", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     uses: list[_Use] = []
     net = map_layers(_watch, net)
     prediction, cache = there(partial(_going, uses), net, params, x)

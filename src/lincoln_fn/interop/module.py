@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.record import EVERYTHING
 
 
+@checked
 def to_torch(layer: Layer, params: Params) -> LayerModule:
     """Make a torch module of a layer and its parameters.
 
@@ -41,7 +42,6 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
         >>> module.weight.grad.shape
         torch.Size([3, 2])
     """
-    check_kinds("to_torch", "(layer, params)", layer=(layer, Layer))
     return LayerModule(layer, params)
 
 

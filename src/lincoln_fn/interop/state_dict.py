@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
@@ -100,7 +100,8 @@ def from_state_dict(
         lincoln_fn.shapes.LayerError: dense(4): expected tensors by torch's names; \
 weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got float32[2]
     """
-    check_kinds("from_state_dict", "(layer, state_dict)", layer=(layer, Layer), key=(key, Key))
+    check_argument("from_state_dict", "layer", Layer, layer, ("layer", "state_dict"))
+    check_argument("from_state_dict", "key", Key, key)
     if not isinstance(state_dict, Mapping):
         mend = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
         problem = f"expected state_dict to be tensors by name, got {shown(state_dict)}{mend}"

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 
 from torch import nn
 
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.interop._constructors import ours
 from lincoln_fn.interop.composed import find_composed
@@ -174,7 +175,7 @@ def from_torch(
     """
     if not isinstance(module, nn.Module):
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
-    check_kinds("from_torch", key=(key, Key))
+    check_argument("from_torch", "key", Key, key)
     _check_unchanged(module)
     for tensor in module.state_dict().values():
         key = key.near(tensor)

@@ -7,11 +7,13 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, OpenSize
+from lincoln_fn.arguments import BY_POSITION, NOT_EMPTY, OpenSize
 from lincoln_fn.layers._normalisation import Running, Sizes
 from lincoln_fn.shapes import LayerError, check_like, wrong_shape
 
-NormalizedShape: TypeAlias = OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY]
+NormalizedShape: TypeAlias = Annotated[
+    OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY], BY_POSITION
+]
 
 
 def check_batch(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.layer import Arrays
 from lincoln_fn.layers._recurrent_forms import (
     Cache,
     Cells,
@@ -153,18 +153,3 @@ def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:
         return tuple(s[which] for s in inputs.state)
     zeros = inputs.sequence.new_zeros(len(inputs.sequence), len(cell.weight_hh))
     return (zeros,) * rule.states
-
-
-def call_of(name: str, form: Form, batch_first: bool, nonlinearity: str = "tanh") -> str:
-    """Write the call that makes a recurrent layer."""
-    return call_repr(
-        name,
-        form.hidden_size,
-        num_layers=(form.num_layers, 1),
-        nonlinearity=(nonlinearity, "tanh"),
-        bias=(form.bias, True),
-        bidirectional=(form.bidirectional, False),
-        batch_first=(batch_first, True),
-        weight_init=(form.weight_init, DEFAULT_INIT),
-        bias_init=(form.bias_init, DEFAULT_INIT),
-    )

@@ -17,9 +17,9 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._pool import (
     OutputSize,
     adapted_sizes,
@@ -78,25 +78,11 @@ def backward(
     return added_up(share, positions, x, n), ()
 
 
-@checked
-def adaptive_avg_pool1d(output_size: OutputSize) -> Layer:
-    """Make an adaptive average pooling of x of shape (channels, length), or a batch.
-
-    Its arguments and errors are those of `adaptive_avg_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.adaptive_avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0]]))
-        tensor([[3., 4.]])
-    """
-    return _layer(1, output_size)
-
-
-@checked
-def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
-    """Make an adaptive average pooling of x of shape (channels, height, width), or a batch.
+def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
+    output_size: OutputSize,
+) -> Layer:
+    """Make an adaptive average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window, and output_size gives the number of windows.
 
@@ -113,27 +99,11 @@ def adaptive_avg_pool2d(output_size: OutputSize) -> Layer:
     Example:
         >>> lf.adaptive_avg_pool2d((4, None))
         adaptive_avg_pool2d((4, None))
+        >>> lf.adaptive_avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0]]))
+        tensor([[3., 4.]])
     """
-    return _layer(2, output_size)
+    sizes = output_sizes(f"adaptive_avg_pool{n}d", output_size, n)
+    return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-@checked
-def adaptive_avg_pool3d(output_size: OutputSize) -> Layer:
-    """Make an adaptive average pooling of x of shape (channels, depth, height, width), or a batch.
-
-    Its arguments and errors are those of `adaptive_avg_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.adaptive_avg_pool3d((2, 4, 4))
-        adaptive_avg_pool3d((2, 4, 4))
-    """
-    return _layer(3, output_size)
-
-
-def _layer(n: int, output_size: OutputSize) -> Layer:
-    layer = f"adaptive_avg_pool{n}d"
-    sizes = output_sizes(layer, output_size, n)
-    return Layer(call_repr(layer, output_size), partial(forward, output_size=sizes), backward)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = over_axes(_adaptive_avg_pool_nd)

@@ -19,9 +19,9 @@ from functools import partial
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._pool import (
     OutputSize,
     adapted_sizes,
@@ -51,7 +51,7 @@ def forward(
     x: Float[Tensor, "*batch_and_spatial"],
     *,
     output_size: tuple[int | None, ...],
-    return_indices: bool = False,
+    return_indices: bool,
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
@@ -75,25 +75,13 @@ def backward(
     return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
 
-@checked
-def adaptive_max_pool1d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
-    """Make an adaptive max pooling of x of shape (channels, length), or a batch.
-
-    Its arguments and errors are those of `adaptive_max_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.adaptive_max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]))
-        tensor([[5., 4.]])
-    """
-    return _layer(1, output_size, return_indices)
-
-
-@checked
-def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
-    """Make an adaptive max pooling of x of shape (channels, height, width), or a batch.
+def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
+    output_size: OutputSize,
+    *,
+    return_indices: bool = False,
+) -> Layer:
+    """Make an adaptive max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window, and output_size gives the number of windows.
 
@@ -111,29 +99,11 @@ def adaptive_max_pool2d(output_size: OutputSize, *, return_indices: bool = False
     Example:
         >>> lf.adaptive_max_pool2d((4, None))
         adaptive_max_pool2d((4, None))
+        >>> lf.adaptive_max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]))
+        tensor([[5., 4.]])
     """
-    return _layer(2, output_size, return_indices)
+    sizes = output_sizes(f"adaptive_max_pool{n}d", output_size, n)
+    return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-@checked
-def adaptive_max_pool3d(output_size: OutputSize, *, return_indices: bool = False) -> Layer:
-    """Make an adaptive max pooling of x of shape (channels, depth, height, width), or a batch.
-
-    Its arguments and errors are those of `adaptive_max_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.adaptive_max_pool3d((2, 4, 4))
-        adaptive_max_pool3d((2, 4, 4))
-    """
-    return _layer(3, output_size, return_indices)
-
-
-def _layer(n: int, output_size: OutputSize, return_indices: bool) -> Layer:
-    layer = f"adaptive_max_pool{n}d"
-    sizes = output_sizes(layer, output_size, n)
-    name = call_repr(layer, output_size, return_indices=(return_indices, False))
-    bound = partial(forward, output_size=sizes, return_indices=return_indices)
-    return Layer(name, bound, backward)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = over_axes(_adaptive_max_pool_nd)

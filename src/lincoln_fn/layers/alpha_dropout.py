@@ -34,9 +34,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.arguments import Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers.dropout import (
     Cache,
     Params,
@@ -66,7 +67,7 @@ DROPPED: Final = -SCALE * ALPHA
 
 
 def forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
+    params: Params, x: Float[Tensor, "*s"], *, p: float, features: bool = False
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
     _check(params, x, features)
@@ -78,7 +79,7 @@ def forward(
 
 
 def predict(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
+    params: Params, x: Float[Tensor, "*s"], *, p: float, features: bool = False
 ) -> Float[Tensor, "*s"]:
     """Return x itself."""
     _check(params, x, features)
@@ -102,7 +103,7 @@ def _check(params: Params, x: Tensor, features: bool) -> None:
         raise LayerError("alpha_dropout", f"expected x of shape (N, C, ...), got {tuple(x.shape)}")
 
 
-@checked
+@constructor
 def alpha_dropout(p: Probability = 0.5) -> Layer:
     """Set dropped elements to selu's lower limit, and keep mean 0 and variance 1.
 
@@ -122,10 +123,10 @@ def alpha_dropout(p: Probability = 0.5) -> Layer:
         >>> alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(5))[0]
         tensor([-0.7792,  0.7792,  0.7792, -0.7792,  0.7792])
     """
-    return _layer("alpha_dropout", p, features=False)
+    return bare(Layer, forward, backward, init, predict=predict, advance=advance)
 
 
-@checked
+@constructor
 def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops elements.
 
@@ -144,15 +145,5 @@ def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
                  [ 0.7792,  0.7792],
                  [ 0.7792,  0.7792]]])
     """
-    return _layer("feature_alpha_dropout", p, features=True)
-
-
-def _layer(name: str, p: float, features: bool) -> Layer:
-    return Layer(
-        call_repr(name, p=(p, 0.5)),
-        partial(forward, p=p, features=features),
-        backward,
-        init,
-        predict=partial(predict, p=p, features=features),
-        advance=advance,
-    )
+    run, as_is = partial(forward, features=True), partial(predict, features=True)
+    return bare(Layer, run, backward, init, predict=as_is, advance=advance)

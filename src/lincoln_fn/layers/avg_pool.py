@@ -22,9 +22,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, Range, checked
+from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, Range
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
 from lincoln_fn.layers._pool_positions import (
     added_up,
@@ -55,11 +56,11 @@ def forward(
     x: Float[Tensor, "*batch_and_spatial"],
     *,
     kernel_size: Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    stride: int | Sizes | None,
+    padding: int | Sizes,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     layer = f"avg_pool{len(kernel_size)}d"
@@ -99,31 +100,8 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
     return n
 
 
-@checked
-def avg_pool1d(
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Layer:
-    """Make an average pooling of x of shape (channels, length), or a batch of these.
-
-    Its arguments and errors are those of `avg_pool2d`, except for `divisor_override`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
-        tensor([[3.0000, 2.5000]])
-    """
-    return _layer(1, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
-
-
-@checked
-def avg_pool2d(
+def _avg_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
     kernel_size: PositiveSizes,
     stride: PositiveSizes | None = None,
     padding: NonNegativeSizes = 0,
@@ -132,7 +110,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
 ) -> Layer:
-    """Make an average pooling of x of shape (channels, height, width), or a batch of these.
+    """Make an average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window.
 
@@ -155,54 +133,16 @@ def avg_pool2d(
     Example:
         >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
         tensor([[[4.]]])
-    """
-    return _layer(2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-@checked
-def avg_pool3d(
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: Divisor | None = None,
-) -> Layer:
-    """Make an average pooling of x of shape (channels, depth, height, width), or a batch of these.
-
-    Its arguments and errors are those of `avg_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
+        >>> lf.avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
+        tensor([[3.0000, 2.5000]])
         >>> lf.avg_pool3d(2, stride=(1, 2, 2))
         avg_pool3d(2, stride=(1, 2, 2))
     """
-    return _layer(3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def _layer(
-    n: int,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Layer:
     layer = f"avg_pool{n}d"
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = call_repr(
-        layer, kernel_size,
-        stride=(stride, None), padding=(padding, 0), ceil_mode=(ceil_mode, False),
-        count_include_pad=(count_include_pad, True), divisor_override=(divisor_override, None),
-    )  # fmt: skip
     window = window_of(layer, kernel, stride, padding, 1, ceil_mode)
-    bound = partial(
-        forward,
-        kernel_size=kernel, stride=window.stride, padding=window.padding, ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad, divisor_override=divisor_override,
-    )  # fmt: skip
-    return Layer(name, bound, backward)
+    run = partial(forward, kernel_size=kernel, stride=window.stride, padding=window.padding)
+    return bare(Layer, run, backward)
+
+
+avg_pool1d, avg_pool2d, avg_pool3d = over_axes(_avg_pool_nd)

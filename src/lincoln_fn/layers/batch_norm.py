@@ -39,10 +39,11 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
@@ -58,7 +59,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -87,8 +89,8 @@ def init(
     *,
     affine: bool,
     track_running_stats: bool,
-    bias: bool = True,
-    spatial_axes: int | None = None,
+    bias: bool,
+    spatial_axes: int | None,
 ) -> Params:
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("batch_norm", (), x)
@@ -97,16 +99,16 @@ def init(
     return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
-    check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
     check_count("batch_norm", x, count)
@@ -119,13 +121,11 @@ def forward(
     return y.to(x.dtype), cache
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
-    check_cotangent("batch_norm", g, cache.x_hat)
     shared = (0, *range(2, g.ndim))
     mean = partial(mean_over, axes=shared)
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -142,14 +142,14 @@ def predict(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> Float[Tensor, "batch channels *spatial"]:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+        return forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
     check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 2)
@@ -161,10 +161,9 @@ declare(
 )  # fmt: skip
 
 
+@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics: new = (1 - momentum) old + momentum batch."""
-    check_params("batch_norm", params, Params)
-    check_cache("batch_norm", cache, Cache)
     running = params.running
     if running is None:
         return params
@@ -174,7 +173,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, running)
 
 
-@checked
+@constructor
 def batch_norm(
     eps: NonNegative = 1e-5,
     momentum: Probability | None = 0.1,
@@ -217,26 +216,5 @@ def batch_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    name = call_repr(
-        "batch_norm",
-        eps=(eps, 1e-5),
-        momentum=(momentum, 0.1),
-        affine=(affine, True),
-        track_running_stats=(track_running_stats, True),
-        bias=(bias, True),
-        spatial_axes=(spatial_axes, None),
-    )
-    return Layer(
-        name,
-        partial(forward, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        backward,
-        partial(
-            init,
-            affine=affine,
-            track_running_stats=track_running_stats,
-            bias=bias,
-            spatial_axes=spatial_axes,
-        ),
-        partial(predict, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        advance=advance if track_running_stats else unchanged,
-    )
+    next_params = advance if track_running_stats else unchanged
+    return bare(Layer, forward, backward, init, predict, advance=next_params)

@@ -25,17 +25,16 @@ Cache: x.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers.dense import rows
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import (
@@ -147,7 +146,7 @@ declare(forward, grads, kind="bilinear", terms=terms)
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@checked
+@constructor
 def bilinear(
     out_features: PositiveInt,
     *,
@@ -181,17 +180,7 @@ def bilinear(
         >>> bilinear(1).predict(params, (torch.tensor([10.0]), torch.tensor([1.0, 1.0])))
         tensor([33.])
     """
-    name = call_repr(
-        "bilinear",
-        out_features,
-        bias=(bias, True),
-        weight_init=(weight_init, _FAN_IN_INIT),
-        bias_init=(bias_init, _FAN_IN_INIT),
-    )
-    made = partial(
-        init, out_features=out_features, bias=bias, weight_init=weight_init, bias_init=bias_init
-    )
-    return Layer(name, forward, backward, made, input_grad=input_grad, grads=grads)
+    return bare(Layer, forward, backward, init, input_grad=input_grad, grads=grads)
 
 
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:

@@ -16,16 +16,15 @@ Cache: x, and alpha.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Positive
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -36,25 +35,24 @@ class Cache:
     alpha: float = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float = 1.0
+    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
-    check_input("celu", params, x)
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha)
     return y, Cache(x, alpha)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g e^(min(x, 0) / alpha)."""
-    check_cache("celu", cache, Cache)
-    check_cotangent("celu", g, cache.x)
     return g * torch.exp(torch.clamp(cache.x, max=0) / cache.alpha), ()
 
 
-@checked
+@constructor
 def celu(alpha: Positive = 1.0) -> Layer:
     """Keep what is positive, and bend the rest without a kink at 0.
 
@@ -74,5 +72,4 @@ def celu(alpha: Positive = 1.0) -> Layer:
         >>> celu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.4323,  2.0000])
     """
-    name = call_repr("celu", alpha=(alpha, 1.0))
-    return Layer(name, partial(forward, alpha=alpha), backward)
+    return bare(Layer, forward, backward)

@@ -10,15 +10,13 @@ Cache: the axis and its sizes, and the shape of y.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._merge import check_inputs, check_shape
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache
@@ -34,7 +32,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: tuple[Float[Tensor, ...], ...], *, dim: int = -1
+    params: tuple[()], x: tuple[Float[Tensor, ...], ...], *, dim: int
 ) -> tuple[Float[Tensor, ...], Cache]:
     """Compute y = [x_1, ..., x_n]."""
     check_inputs("concatenate", params, x)
@@ -60,7 +58,7 @@ def backward(
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@checked
+@constructor
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 
@@ -80,4 +78,4 @@ def concatenate(dim: int = -1) -> Layer:
         >>> concatenate().predict((), (torch.zeros(1), torch.ones(2)))
         tensor([0., 1., 1.])
     """
-    return Layer(call_repr("concatenate", dim=(dim, -1)), partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

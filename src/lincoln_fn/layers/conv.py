@@ -26,18 +26,20 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, PositiveSizes, checked
+from lincoln_fn.arguments import PositiveInt, PositiveSizes
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _conv, _padding
 from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 from lincoln_fn.terms import Correlation, check_batched, mirror, sum_axes
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -81,18 +83,18 @@ def init(
     return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch in_channels *spatial"],
     *,
-    stride: int | Sizes = 1,
-    padding: int | Sizes | str = 0,
-    dilation: int | Sizes = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
+    stride: int | Sizes,
+    padding: int | Sizes | str,
+    dilation: int | Sizes,
+    groups: int,
+    padding_mode: str,
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
-    check_input("conv", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
@@ -156,35 +158,24 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
-@checked
-def conv1d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
-    bias: bool = True, padding_mode: PaddingMode = "zeros",
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, length), or a batch, as `conv2d` does.
+def _conv_nd(  # noqa: D417  # n is not the user's
+    n: int,
+    out_channels: PositiveInt,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes = 1,
+    padding: Padding = 0,
+    *,
+    dilation: PositiveSizes = 1,
+    groups: PositiveInt = 1,
+    bias: bool = True,
+    padding_mode: PaddingMode = "zeros",
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Convolve x of shape (channels, *spatial), or a batch of these.
 
-    Example:
-        >>> conv1d(8, 3, padding="same", dilation=2)
-        conv1d(8, 3, padding='same', dilation=2)
-    """
-    return _conv_nd(
-        1, out_channels, kernel_size, stride, padding,
-        dilation, groups, bias, padding_mode, weight_init, bias_init,
-    )  # fmt: skip
-
-
-@checked
-def conv2d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
-    bias: bool = True, padding_mode: PaddingMode = "zeros",
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, height, width), or a batch of these.
-
-    y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group.
+    y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group. x
+    has one, two or three spatial axes: (length), (height, width) or (depth, height, width).
 
     Args:
         out_channels: the number of channels of y. That of x is found from the example input.
@@ -213,52 +204,14 @@ def conv2d(
         >>> layer = conv2d(16, (3, 5), 2, groups=4)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
         (conv2d(16, (3, 5), stride=2, groups=4), torch.Size([16, 2, 3, 5]))
+        >>> conv1d(8, 3, padding="same", dilation=2), conv3d(8, (1, 3, 3), bias=False)
+        (conv1d(8, 3, padding='same', dilation=2), conv3d(8, (1, 3, 3), bias=False))
     """
-    return _conv_nd(
-        2, out_channels, kernel_size, stride, padding,
-        dilation, groups, bias, padding_mode, weight_init, bias_init,
-    )  # fmt: skip
-
-
-@checked
-def conv3d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
-    bias: bool = True, padding_mode: PaddingMode = "zeros",
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Convolve x of shape (channels, depth, height, width), or a batch, as `conv2d` does.
-
-    Example:
-        >>> conv3d(8, (1, 3, 3), bias=False)
-        conv3d(8, (1, 3, 3), bias=False)
-    """
-    return _conv_nd(
-        3, out_channels, kernel_size, stride, padding,
-        dilation, groups, bias, padding_mode, weight_init, bias_init,
-    )  # fmt: skip
-
-
-def _conv_nd(
-    n: int, out_channels: int, kernel_size: int | Sizes, stride: int | Sizes,
-    padding: int | Sizes | str, dilation: int | Sizes, groups: int, bias: bool, padding_mode: str,
-    weight_init: Initializer, bias_init: Initializer,
-) -> Layer:  # fmt: skip
     layer = f"conv{n}d"
     kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
     conv_axes(layer, kernel, stride, padding, dilation, groups, padding_mode)
-    name = call_repr(
-        layer, out_channels, kernel_size,
-        stride=(stride, 1), padding=(padding, 0), dilation=(dilation, 1), groups=(groups, 1),
-        bias=(bias, True), padding_mode=(padding_mode, "zeros"),
-        weight_init=(weight_init, DEFAULT_INIT), bias_init=(bias_init, DEFAULT_INIT),
-    )  # fmt: skip
-    run = partial(
-        forward, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        padding_mode=padding_mode,
-    )  # fmt: skip
-    draw = partial(
-        init, out_channels=out_channels, kernel_size=kernel, groups=groups, bias=bias,
-        weight_init=weight_init, bias_init=bias_init,
-    )  # fmt: skip
-    return Layer(name, run, backward, draw, input_grad=input_grad, grads=grads)
+    draw = partial(init, kernel_size=kernel)
+    return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
+
+
+conv1d, conv2d, conv3d = over_axes(_conv_nd)

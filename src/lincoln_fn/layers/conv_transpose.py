@@ -26,17 +26,19 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegativeSizes, PositiveInt, PositiveSizes, checked
+from lincoln_fn.arguments import NonNegativeSizes, PositiveInt, PositiveSizes
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _conv, _padding
 from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 from lincoln_fn.terms import Correlation, check_batched, mirror, sum_axes
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -80,18 +82,18 @@ def init(
     return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch in_channels *spatial"],
     *,
-    stride: int | Sizes = 1,
-    padding: int | Sizes = 0,
-    output_padding: int | Sizes = 0,
-    groups: int = 1,
-    dilation: int | Sizes = 1,
+    stride: int | Sizes,
+    padding: int | Sizes,
+    output_padding: int | Sizes,
+    groups: int,
+    dilation: int | Sizes,
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
-    check_input("conv_transpose", params, x, Params)
     weight = params.weight
     layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
     check_image(layer, x, n, len(weight))
@@ -158,36 +160,25 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_cotangent(layer, g, cache.x, shape)
 
 
-@checked
-def conv_transpose1d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
-    bias: bool = True, dilation: PositiveSizes = 1,
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Convolve x (channels, length), transposed, as `conv_transpose2d` does.
+def _conv_transpose_nd(  # noqa: D417  # n is not the user's
+    n: int,
+    out_channels: PositiveInt,
+    kernel_size: PositiveSizes,
+    stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0,
+    output_padding: NonNegativeSizes = 0,
+    *,
+    groups: PositiveInt = 1,
+    bias: bool = True,
+    dilation: PositiveSizes = 1,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Compute a transposed convolution of x of shape (channels, *spatial), or of a batch of these.
 
-    Example:
-        >>> conv_transpose1d(8, 4, 2, 1)
-        conv_transpose1d(8, 4, stride=2, padding=1)
-    """
-    return _conv_transpose_nd(
-        1, out_channels, kernel_size, stride, padding,
-        output_padding, groups, bias, dilation, weight_init, bias_init,
-    )  # fmt: skip
-
-
-@checked
-def conv_transpose2d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
-    bias: bool = True, dilation: PositiveSizes = 1,
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Compute a transposed convolution of x of shape (channels, height, width), or a batch.
-
-    It is the gradient of `conv2d`, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting at
-    position stride p - padding.
+    It is the gradient of a convolution, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting
+    at position stride p - padding. x has one, two or three spatial axes: (length), (height, width)
+    or (depth, height, width).
 
     Args:
         out_channels: the number of channels of y. That of x is found from the example input.
@@ -216,52 +207,14 @@ def conv_transpose2d(
         >>> layer = conv_transpose2d(16, 3, 2, 1, 1)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
         (conv_transpose2d(16, 3, stride=2, padding=1, output_padding=1), torch.Size([8, 16, 3, 3]))
+        >>> conv_transpose1d(8, 4, 2, 1), conv_transpose3d(8, 2, stride=(1, 2, 2))
+        (conv_transpose1d(8, 4, stride=2, padding=1), conv_transpose3d(8, 2, stride=(1, 2, 2)))
     """
-    return _conv_transpose_nd(
-        2, out_channels, kernel_size, stride, padding,
-        output_padding, groups, bias, dilation, weight_init, bias_init,
-    )  # fmt: skip
-
-
-@checked
-def conv_transpose3d(
-    out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
-    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
-    bias: bool = True, dilation: PositiveSizes = 1,
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:  # fmt: skip
-    """Convolve x (channels, depth, height, width), transposed, as `conv_transpose2d` does.
-
-    Example:
-        >>> conv_transpose3d(8, 2, stride=(1, 2, 2))
-        conv_transpose3d(8, 2, stride=(1, 2, 2))
-    """
-    return _conv_transpose_nd(
-        3, out_channels, kernel_size, stride, padding,
-        output_padding, groups, bias, dilation, weight_init, bias_init,
-    )  # fmt: skip
-
-
-def _conv_transpose_nd(
-    n: int, out_channels: int, kernel_size: int | Sizes, stride: int | Sizes,
-    padding: int | Sizes, output_padding: int | Sizes, groups: int, bias: bool,
-    dilation: int | Sizes, weight_init: Initializer, bias_init: Initializer,
-) -> Layer:  # fmt: skip
     layer = f"conv_transpose{n}d"
     kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
     conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
-    name = call_repr(
-        layer, out_channels, kernel_size,
-        stride=(stride, 1), padding=(padding, 0), output_padding=(output_padding, 0),
-        groups=(groups, 1), bias=(bias, True), dilation=(dilation, 1),
-        weight_init=(weight_init, DEFAULT_INIT), bias_init=(bias_init, DEFAULT_INIT),
-    )  # fmt: skip
-    run = partial(
-        forward, stride=stride, padding=padding, output_padding=output_padding, groups=groups,
-        dilation=dilation,
-    )  # fmt: skip
-    draw = partial(
-        init, out_channels=out_channels, kernel_size=kernel, groups=groups, bias=bias,
-        weight_init=weight_init, bias_init=bias_init,
-    )  # fmt: skip
-    return Layer(name, run, backward, draw, input_grad=input_grad, grads=grads)
+    draw = partial(init, kernel_size=kernel)
+    return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
+
+
+conv_transpose1d, conv_transpose2d, conv_transpose3d = over_axes(_conv_transpose_nd)

@@ -21,16 +21,15 @@ Cache: x.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import brief, record
 from lincoln_fn.shapes import (
     LayerError,
@@ -119,7 +118,7 @@ declare(forward, grads, kind="dense", params=Params, terms=terms)
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@checked
+@constructor
 def dense(
     n_out: PositiveInt,
     *,
@@ -152,15 +151,7 @@ def dense(
         >>> dense(1).predict(params, torch.tensor([[10.0, 100.0]]))
         tensor([[213.]])
     """
-    name = call_repr(
-        "dense",
-        n_out,
-        bias=(bias, True),
-        weight_init=(weight_init, _FAN_IN_INIT),
-        bias_init=(bias_init, _FAN_IN_INIT),
-    )
-    made = partial(init, n_out=n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    return Layer(name, forward, backward, made, input_grad=input_grad, grads=grads)
+    return bare(Layer, forward, backward, init, input_grad=input_grad, grads=grads)
 
 
 def rows(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "rows n"]:

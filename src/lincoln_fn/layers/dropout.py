@@ -25,10 +25,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.arguments import Probability
+from lincoln_fn.constructors import bare, constructor, over_axes
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
 
@@ -58,7 +59,7 @@ def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
 
 
 def forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
+    params: Params, x: Float[Tensor, "*s"], *, p: float, spatial: int = 0
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x mask scale, with a mask drawn from the key."""
     _check(params, x, spatial)
@@ -79,7 +80,7 @@ def backward(
 
 
 def predict(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
+    params: Params, x: Float[Tensor, "*s"], *, p: float, spatial: int = 0
 ) -> Float[Tensor, "*s"]:
     """Return x itself."""
     _check(params, x, spatial)
@@ -125,7 +126,7 @@ def _check(params: Params, x: Tensor, spatial: int) -> None:
         raise LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
 
 
-@checked
+@constructor
 def dropout(p: Probability = 0.5) -> Layer:
     """Drop each element with probability p and scale up the rest: y = x mask / (1 - p).
 
@@ -145,15 +146,15 @@ def dropout(p: Probability = 0.5) -> Layer:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
         tensor([0., 2., 2., 0., 2.])
     """
-    return _layer("dropout", p, 0)
+    return bare(Layer, forward, backward, init, predict=predict, advance=advance)
 
 
-@checked
-def dropout1d(p: Probability = 0.5) -> Layer:
-    """Drop whole channels of x of shape (N, C, L) or (C, L) and scale up the rest.
+def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:  # noqa: D417  # n is not the user's
+    """Drop whole channels of x of shape (N, C, *spatial) or (C, *spatial) and scale up the rest.
 
-    Source: Tompson et al., "Efficient Object Localization Using Convolutional Networks", 2015,
-    section 3.2.
+    x has one, two or three spatial axes. For three axes, (C, H, W), torch's `dropout2d` warns, and
+    takes the first two as examples and channels, as `dropout1d` does. Source: Tompson et al.,
+    "Efficient Object Localization Using Convolutional Networks", 2015, section 3.2.
 
     Args:
         p: the probability to drop, from 0 to 1.
@@ -169,63 +170,13 @@ def dropout1d(p: Probability = 0.5) -> Layer:
         tensor([[0., 0.],
                 [2., 2.],
                 [2., 2.]])
-    """
-    return _layer("dropout1d", p, 1)
-
-
-@checked
-def dropout2d(p: Probability = 0.5) -> Layer:
-    """Drop whole channels of x of shape (N, C, H, W) or (C, H, W) and scale up the rest.
-
-    If x has three axes, the first is the channels. torch's layer warns, and takes the first two as
-    examples and channels, as `dropout1d` does.
-
-    Args:
-        p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
-    Raises:
-        ValueError: if p is not from 0 to 1.
-
-    Example:
-        >>> dropout2d(0.5).forward(Params(Key(0)), torch.ones(3, 1, 2))[0]
-        tensor([[[0., 0.]],
-        <BLANKLINE>
-                [[2., 2.]],
-        <BLANKLINE>
-                [[2., 2.]]])
-    """
-    return _layer("dropout2d", p, 2)
-
-
-@checked
-def dropout3d(p: Probability = 0.5) -> Layer:
-    """Drop whole channels of x of shape (N, C, D, H, W) or (C, D, H, W) and scale up the rest.
-
-    Args:
-        p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
-    Raises:
-        ValueError: if p is not from 0 to 1.
-
-    Example:
+        >>> dropout2d(0.5).forward(Params(Key(0)), torch.ones(3, 1, 2))[0].sum((1, 2))
+        tensor([0., 4., 4.])
         >>> dropout3d(0.5).forward(Params(Key(0)), torch.ones(3, 2, 2, 2))[0].sum((1, 2, 3))
         tensor([ 0., 16., 16.])
     """
-    return _layer("dropout3d", p, 3)
+    run, as_is = partial(forward, spatial=n), partial(predict, spatial=n)
+    return bare(Layer, run, backward, init, predict=as_is, advance=advance)
 
 
-def _layer(name: str, p: float, spatial: int) -> Layer:
-    return Layer(
-        call_repr(name, p=(p, 0.5)),
-        partial(forward, p=p, spatial=spatial),
-        backward,
-        init,
-        predict=partial(predict, p=p, spatial=spatial),
-        advance=advance,
-    )
+dropout1d, dropout2d, dropout3d = over_axes(_dropout_nd)

@@ -16,16 +16,14 @@ Cache: x, and alpha.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -36,26 +34,25 @@ class Cache:
     alpha: float = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float = 1.0
+    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
-    check_input("elu", params, x)
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0))
     return y, Cache(x, alpha)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > 0, else g alpha e^x."""
-    check_cache("elu", cache, Cache)
-    check_cotangent("elu", g, cache.x)
     slope = cache.alpha * torch.exp(torch.clamp(cache.x, max=0))
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
-@checked
+@constructor
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 
@@ -72,5 +69,4 @@ def elu(alpha: float = 1.0) -> Layer:
         >>> elu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.3161,  2.0000])
     """
-    name = call_repr("elu", alpha=(alpha, 1.0))
-    return Layer(name, partial(forward, alpha=alpha), backward)
+    return bare(Layer, forward, backward)

@@ -26,11 +26,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked, require
+from lincoln_fn.arguments import FloatingDtype, PositiveInt, require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params, wrong_shape
 from lincoln_fn.terms import Gather, check_batched, mirror
@@ -73,7 +74,7 @@ def init(
 
 
 def forward(
-    params: Params, x: Int[Tensor, "*batch"], *, padding_idx: int | None = None
+    params: Params, x: Int[Tensor, "*batch"], *, padding_idx: int | None
 ) -> tuple[Float[Tensor, "*batch embedding_dim"], Cache]:
     """Compute y_t = W_v with v = x_t."""
     check_params("embedding", params, Params)
@@ -122,7 +123,7 @@ declare(forward, backward, kind="embedding", terms=terms)
 _NORMAL = normal(1.0)
 
 
-@checked
+@constructor
 def embedding(
     num_embeddings: PositiveInt,
     embedding_dim: PositiveInt,
@@ -162,24 +163,8 @@ def embedding(
     is_row = padding_idx is None or -num_embeddings <= padding_idx < num_embeddings
     wanted = f"padding_idx from {-num_embeddings} to {num_embeddings - 1}"
     require(is_row, "embedding", wanted, padding_idx)
-    name = call_repr(
-        "embedding",
-        num_embeddings,
-        embedding_dim,
-        padding_idx=(padding_idx, None),
-        weight_init=(weight_init, _NORMAL),
-        dtype=(dtype, torch.float32),
-    )
     row = None if padding_idx is None else padding_idx % num_embeddings
-    made = partial(
-        init,
-        num_embeddings=num_embeddings,
-        embedding_dim=embedding_dim,
-        padding_idx=row,
-        weight_init=weight_init,
-        dtype=dtype,
-    )
-    return Layer(name, partial(forward, padding_idx=row), backward, made)
+    return bare(Layer, partial(forward, padding_idx=row), backward, partial(init, padding_idx=row))
 
 
 def check_backward(params: Params, cache: Cache, g: object) -> None:

@@ -12,23 +12,23 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked, require
+from lincoln_fn.arguments import require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_axis, check_input
+from lincoln_fn.shapes import LayerError, check_axis
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, start_dim: int = 1, end_dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, start_dim: int, end_dim: int
 ) -> tuple[Float[Tensor, "*flat"], StandIns]:
     """Join the axes from start_dim to end_dim."""
-    check_input("flatten", params, x)
     check_axis("flatten", x, start_dim)
     check_axis("flatten", x, end_dim)
     if start_dim % x.ndim > end_dim % x.ndim:
@@ -48,7 +48,7 @@ def backward(
     return reshaped_back("flatten", cache, g), ()
 
 
-@checked
+@constructor
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Join neighbouring axes; by default, all but the batch.
 
@@ -73,5 +73,4 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """
     ends_first = end_dim < start_dim and (start_dim < 0) == (end_dim < 0)
     require(not ends_first, "flatten", "start_dim at or before end_dim", (start_dim, end_dim))
-    name = call_repr("flatten", start_dim=(start_dim, 1), end_dim=(end_dim, -1))
-    return Layer(name, partial(forward, start_dim=start_dim, end_dim=end_dim), backward)
+    return bare(Layer, forward, backward)

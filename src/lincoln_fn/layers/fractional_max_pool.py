@@ -37,10 +37,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import PositiveSizes, Range, checked, require
+from lincoln_fn.arguments import PositiveSizes, Range, require
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._pool import check_spatial, dy_of, stand_in
 from lincoln_fn.layers._pool_positions import added_up, flat_positions, summed_in
 from lincoln_fn.layers._spatial import Sizes, per_axis
@@ -81,9 +82,9 @@ def forward(
     x: Float[Tensor, "*batch_and_spatial"],
     *,
     kernel_size: Sizes,
-    output_size: Sizes | None = None,
-    output_ratio: Ratios | None = None,
-    return_indices: bool = False,
+    output_size: Sizes | None,
+    output_ratio: Ratios | None,
+    return_indices: bool,
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o, with starts drawn from the key."""
     n = len(kernel_size)
@@ -160,15 +161,15 @@ def _positions(
     return starts.unsqueeze(-1) + torch.arange(k, device=u.device)
 
 
-@checked
-def fractional_max_pool2d(
+def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
     kernel_size: PositiveSizes,
     output_size: PositiveSizes | None = None,
     output_ratio: Ratio | tuple[Ratio, ...] | None = None,
     *,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a fractional max pooling of x of shape (channels, height, width), or a batch of these.
+    """Make a fractional max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window. The windows start at random positions, drawn for each
     channel of each example, both in `forward` and in `predict`, as in torch. The key that they are
@@ -196,54 +197,19 @@ def fractional_max_pool2d(
         >>> layer.predict(layer.init(lf.Key(0), x), x)
         tensor([[[ 5.,  7.],
                  [13., 15.]]])
-    """
-    return _layer(2, kernel_size, output_size, output_ratio, return_indices)
-
-
-@checked
-def fractional_max_pool3d(
-    kernel_size: PositiveSizes,
-    output_size: PositiveSizes | None = None,
-    output_ratio: Ratio | tuple[Ratio, ...] | None = None,
-    *,
-    return_indices: bool = False,
-) -> Layer:
-    """Make a fractional max pooling of x of shape (channels, depth, height, width), or a batch.
-
-    Its arguments and errors are those of `fractional_max_pool2d`.
-
-    Returns:
-        The layer, whose parameters are a key; nothing is trained.
-
-    Example:
         >>> lf.fractional_max_pool3d(2, (3, 4, 5))
         fractional_max_pool3d(2, output_size=(3, 4, 5))
     """
-    return _layer(3, kernel_size, output_size, output_ratio, return_indices)
-
-
-def _layer(
-    n: int,
-    kernel_size: int | Sizes,
-    output_size: int | Sizes | None,
-    output_ratio: float | Ratios | None,
-    return_indices: bool,
-) -> Layer:
     layer = f"fractional_max_pool{n}d"
     just_one = (output_size is None) != (output_ratio is None)
     require(just_one, layer, "one of output_size and output_ratio", (output_size, output_ratio))
+    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
     sizes = None if output_size is None else per_axis(layer, "output_size", output_size, n, 1)
     ratios = (output_ratio,) * n if isinstance(output_ratio, float) else output_ratio
     fits = ratios is None or len(ratios) == n
     require(fits, layer, f"output_ratio as a number or a tuple of {n}", output_ratio)
-    name = call_repr(
-        layer, kernel_size,
-        output_size=(output_size, None), output_ratio=(output_ratio, None),
-        return_indices=(return_indices, False),
-    )  # fmt: skip
-    bound = partial(
-        forward,
-        kernel_size=per_axis(layer, "kernel_size", kernel_size, n, 1), output_size=sizes,
-        output_ratio=ratios, return_indices=return_indices,
-    )  # fmt: skip
-    return Layer(name, bound, backward, init, advance=advance)
+    run = partial(forward, kernel_size=kernel, output_size=sizes, output_ratio=ratios)
+    return bare(Layer, run, backward, init, advance=advance)
+
+
+_, fractional_max_pool2d, fractional_max_pool3d = over_axes(_fractional_max_pool_nd)

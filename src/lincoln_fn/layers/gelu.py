@@ -25,17 +25,16 @@ Cache: x, and which p it is. p is computed again, because it takes as much memor
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
 CUBIC: Final = 0.044715
@@ -49,20 +48,19 @@ class Cache:
     approximate: Literal["none", "tanh"] = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, approximate: Literal["none", "tanh"] = "none"
+    params: tuple[()], x: Float[Tensor, "*s"], *, approximate: Literal["none", "tanh"]
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x p."""
-    check_input("gelu", params, x)
     return x * _p(x, approximate), Cache(x, approximate)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g (p + x p')."""
-    check_cache("gelu", cache, Cache)
-    check_cotangent("gelu", g, cache.x)
     x, p = cache.x, _p(cache.x, cache.approximate)
     if cache.approximate == "tanh":
         # Multiplied before x^2, which may be infinite where this is 0.
@@ -79,7 +77,7 @@ def _p(x: Float[Tensor, "*s"], approximate: str) -> Float[Tensor, "*s"]:
     return torch.erfc(-x / math.sqrt(2)) / 2
 
 
-@checked
+@constructor
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """Multiply x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
 
@@ -100,5 +98,4 @@ def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
         >>> gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.1587,  0.0000,  0.8413])
     """
-    name = call_repr("gelu", approximate=(approximate, "none"))
-    return Layer(name, partial(forward, approximate=approximate), backward)
+    return bare(Layer, forward, backward)

@@ -13,24 +13,24 @@ Cache: the shapes of x and y. Source: Lin, Chen and Yan, "Network In Network" (2
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "batch channels *spatial"], *, keepdim: bool = False
+    params: tuple[()], x: Float[Tensor, "batch channels *spatial"], *, keepdim: bool
 ) -> tuple[Float[Tensor, "batch channels *ones"], StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
-    check_input("global_avg_pool", params, x)
     if x.ndim < 3 or 0 in x.shape[2:]:
         problem = f"expected x of shape (batch, channels, *spatial), got {tuple(x.shape)}"
         raise LayerError("global_avg_pool", problem)
@@ -52,7 +52,7 @@ def backward(
     return share.expand(cache.x.shape), ()
 
 
-@checked
+@constructor
 def global_avg_pool(*, keepdim: bool = False) -> Layer:
     """Make a global average pooling of x of shape (batch, channels, *spatial).
 
@@ -71,5 +71,4 @@ def global_avg_pool(*, keepdim: bool = False) -> Layer:
         >>> lf.global_avg_pool().predict((), torch.tensor([[[1.0, 5.0], [2.0, 3.0]]]))
         tensor([[3.0000, 2.5000]])
     """
-    name = call_repr("global_avg_pool", keepdim=(keepdim, False))
-    return Layer(name, partial(forward, keepdim=keepdim), backward)
+    return bare(Layer, forward, backward)

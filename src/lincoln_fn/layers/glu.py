@@ -12,15 +12,13 @@ Cache: x, and the axis.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
 from lincoln_fn.shapes import LayerError, check_axis, check_cache, check_cotangent, check_input
 
@@ -34,7 +32,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*halved"], Cache]:
     """Compute y = a s(b)."""
     check_halves(params, x, dim)
@@ -71,7 +69,7 @@ def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
     check_cotangent("glu", g, cache.x, tuple(shape))
 
 
-@checked
+@constructor
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 
@@ -88,5 +86,4 @@ def glu(dim: int = -1) -> Layer:
         >>> glu().predict((), torch.tensor([6.0, 8.0, 0.0, 1e4]))
         tensor([3., 8.])
     """
-    name = call_repr("glu", dim=(dim, -1))
-    return Layer(name, partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

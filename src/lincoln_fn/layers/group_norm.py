@@ -27,10 +27,11 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     affine_grads,
     affine_terms,
@@ -42,7 +43,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_grouped
 from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -67,7 +69,7 @@ def init(
     *,
     num_groups: int,
     affine: bool,
-    bias: bool = True,
+    bias: bool,
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
@@ -75,15 +77,15 @@ def init(
     return Params(*first_affine(x, (x.shape[1],), weight=affine, bias=affine and bias))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
     *,
     num_groups: int,
-    eps: float = 1e-5,
+    eps: float,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
-    check_input("group_norm", params, x, Params)
     check_grouped(x, params.weight, params.bias, num_groups)
     grouped = _in_groups(widened(x), num_groups)
     centred, _, var = statistics(grouped, tuple(range(2, grouped.ndim)))
@@ -93,13 +95,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("group_norm", params, Params)
-    check_cache("group_norm", cache, Cache)
-    check_cotangent("group_norm", g, cache.x_hat)
     rstd, dy = cache.rstd, widened(g)
     mean = partial(mean_over, axes=tuple(range(2, rstd.ndim)))
     x_hat = _in_groups(widened(cache.x_hat), rstd.shape[1])
@@ -123,7 +123,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-@checked
+@constructor
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:
@@ -151,12 +151,4 @@ def group_norm(
         >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))
         tensor([[-1.0000,  1.0000,  1.0000, -1.0000]])
     """
-    name = call_repr(
-        "group_norm", num_groups, eps=(eps, 1e-5), affine=(affine, True), bias=(bias, True)
-    )
-    return Layer(
-        name,
-        partial(forward, num_groups=num_groups, eps=eps),
-        backward,
-        partial(init, num_groups=num_groups, affine=affine, bias=bias),
-    )
+    return bare(Layer, forward, backward, init)

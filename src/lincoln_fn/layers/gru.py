@@ -49,7 +49,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
@@ -57,7 +58,6 @@ from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import (
     DEFAULT_INIT,
     Form,
-    call_of,
     init_cells,
     run,
     run_backward,
@@ -80,7 +80,7 @@ def init(key: Key, x: Arrays, *, form: Form) -> Params:
     return Params(init_cells(FAMILY, key, x, form))
 
 
-def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arrays, Cache]:
+def forward(params: Params, x: Arrays, *, batch_first: bool) -> tuple[Arrays, Cache]:
     """Compute h' = step(a, b, h) at each step; y is every h'."""
     return run(FAMILY, params, x, batch_first)
 
@@ -120,7 +120,7 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("gru", Params, Rule(3, 1, _step, _step_backward))
 
 
-@checked
+@constructor
 def gru(
     hidden_size: PositiveInt,
     num_layers: PositiveInt = 1,
@@ -166,6 +166,4 @@ def gru(
         torch.Size([2, 5, 8])
     """
     form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
-    name = call_of("gru", form, batch_first)
-    bound = partial(forward, batch_first=batch_first)
-    return Layer(name, bound, backward, partial(init, form=form))
+    return bare(Layer, forward, backward, partial(init, form=form))

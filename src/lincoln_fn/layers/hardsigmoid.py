@@ -15,22 +15,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = min(max(x + 3, 0), 6) / 6."""
-    check_input("hardsigmoid", params, x)
     return torch.clamp(x + 3, 0, 6) / 6, x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g / 6 where -3 < x < 3, else 0."""
-    check_cotangent("hardsigmoid", g, x)
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
 

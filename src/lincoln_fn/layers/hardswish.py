@@ -17,23 +17,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x min(max(x + 3, 0), 6) / 6."""
-    check_input("hardswish", params, x)
     # Divided first, because 6 x may overflow in float16.
     return x * (torch.clamp(x + 3, 0, 6) / 6), x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = 0 where x <= -3, g where x >= 3, else g (x / 3 + 1 / 2)."""
-    check_cotangent("hardswish", g, x)
     return torch.where(x <= -3, 0, torch.where(x >= 3, g, g * (x / 3 + 1 / 2))), ()
 
 

@@ -10,16 +10,15 @@ Cache: x, low and high. y is not enough: rounding to bfloat16 may change low and
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Bound, checked, require
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Bound, require
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -31,25 +30,24 @@ class Cache:
     max_val: float = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, min_val: float = -1.0, max_val: float = 1.0
+    params: tuple[()], x: Float[Tensor, "*s"], *, min_val: float, max_val: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = min(max(x, low), high)."""
-    check_input("hardtanh", params, x)
     return torch.clamp(x, min_val, max_val), Cache(x, min_val, max_val)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
-    check_cache("hardtanh", cache, Cache)
-    check_cotangent("hardtanh", g, cache.x)
     is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
     return torch.where(is_between, g, 0), ()
 
 
-@checked
+@constructor
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Clamp x to a range: y = min(max(x, min_val), max_val).
 
@@ -70,5 +68,4 @@ def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
         tensor([0.0000, 1.5000, 2.0000])
     """
     require(min_val < max_val, "hardtanh", "min_val below max_val", (min_val, max_val))
-    name = call_repr("hardtanh", min_val=(min_val, -1.0), max_val=(max_val, 1.0))
-    return Layer(name, partial(forward, min_val=min_val, max_val=max_val), backward)
+    return bare(Layer, forward, backward)

@@ -31,10 +31,11 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
@@ -51,7 +52,8 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_count, check_instances
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -80,8 +82,8 @@ def init(
     *,
     affine: bool,
     track_running_stats: bool,
-    bias: bool = True,
-    spatial_axes: int | None = None,
+    bias: bool,
+    spatial_axes: int | None,
 ) -> Params:
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     check_input("instance_norm", (), x)
@@ -90,16 +92,16 @@ def init(
     return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> tuple[Float[Tensor, "*batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
-    check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
     places = tuple(range(axis + 1, x.ndim))
     count = x.shape[axis + 1 :].numel()
@@ -113,13 +115,11 @@ def forward(
     return y.to(x.dtype), cache
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch channels *spatial"]
 ) -> tuple[Float[Tensor, "*batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("instance_norm", params, Params)
-    check_cache("instance_norm", cache, Cache)
-    check_cotangent("instance_norm", g, cache.x_hat)
     places = tuple(range(cache.mean.ndim, g.ndim))
     mean = partial(mean_over, axes=places)
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -142,14 +142,14 @@ def predict(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
     *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-    spatial_axes: int | None = None,
+    eps: float,
+    momentum: float | None,
+    spatial_axes: int | None,
 ) -> Float[Tensor, "*batch channels *spatial"]:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     running = params.running if isinstance(params, Params) else None
     if running is None:
-        return forward(params, x, eps=eps, spatial_axes=spatial_axes)[0]
+        return forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
     check_input("instance_norm", params, x, Params)
     axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
     return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
@@ -161,10 +161,9 @@ declare(
 )  # fmt: skip
 
 
+@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics by the averages over the batch's examples."""
-    check_params("instance_norm", params, Params)
-    check_cache("instance_norm", cache, Cache)
     running = params.running
     if running is None:
         return params
@@ -177,7 +176,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
-@checked
+@constructor
 def instance_norm(
     eps: NonNegative = 1e-5,
     momentum: Probability | None = 0.1,
@@ -219,26 +218,5 @@ def instance_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    name = call_repr(
-        "instance_norm",
-        eps=(eps, 1e-5),
-        momentum=(momentum, 0.1),
-        affine=(affine, False),
-        track_running_stats=(track_running_stats, False),
-        bias=(bias, True),
-        spatial_axes=(spatial_axes, None),
-    )
-    return Layer(
-        name,
-        partial(forward, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        backward,
-        partial(
-            init,
-            affine=affine,
-            track_running_stats=track_running_stats,
-            bias=bias,
-            spatial_axes=spatial_axes,
-        ),
-        partial(predict, eps=eps, momentum=momentum, spatial_axes=spatial_axes),
-        advance=advance if track_running_stats else unchanged,
-    )
+    next_params = advance if track_running_stats else unchanged
+    return bare(Layer, forward, backward, init, predict, advance=next_params)

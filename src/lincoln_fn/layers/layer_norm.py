@@ -41,10 +41,11 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import bare, call_of, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
@@ -62,7 +63,8 @@ from lincoln_fn.layers._normalisation_checks import (
     trailing_sizes,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -97,15 +99,15 @@ def init(
     return Params(*first_affine(x, sizes, weight=weighted, bias=weighted and bias))
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch *row"],
     *,
     normalized_shape: Sizes = (-1,),
-    eps: float = 1e-5,
+    eps: float,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
-    check_input("layer_norm", params, x, Params)
     axes = len(trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias))
     centred, _, var = statistics(widened(x), tuple(range(-axes, 0)))
     rstd = (var + eps).rsqrt()
@@ -114,13 +116,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    check_params("layer_norm", params, Params)
-    check_cache("layer_norm", cache, Cache)
-    check_cotangent("layer_norm", g, cache.x_hat)
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
     dx_hat = scale_and_shift(dy, params.weight)
@@ -138,7 +138,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-@checked
+@constructor
 def layer_norm(
     normalized_shape: NormalizedShape = -1,
     eps: NonNegative = 1e-5,
@@ -171,16 +171,7 @@ def layer_norm(
         tensor([-1.0000,  1.0000])
     """
     sizes = sizes_of(normalized_shape)
-    name = call_repr(
-        "layer_norm",
-        *shown_sizes(sizes),
-        eps=(eps, 1e-5),
-        elementwise_affine=(elementwise_affine, True),
-        bias=(bias, True),
-    )
-    return Layer(
-        name,
-        partial(forward, normalized_shape=sizes, eps=eps),
-        backward,
-        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine, bias=bias),
-    )
+    options = {"eps": eps, "elementwise_affine": elementwise_affine, "bias": bias}
+    name = call_of(layer_norm, *shown_sizes(sizes), **options)
+    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
+    return bare(Layer, run, backward, draw, call=name)

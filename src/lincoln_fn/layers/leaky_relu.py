@@ -10,16 +10,14 @@ Cache: x, which shows the side of each element for any sign of s, and s.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -30,24 +28,23 @@ class Cache:
     negative_slope: float = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, negative_slope: float = 0.01
+    params: tuple[()], x: Float[Tensor, "*s"], *, negative_slope: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x for x > 0, else s x."""
-    check_input("leaky_relu", params, x)
     return torch.where(x > 0, x, negative_slope * x), Cache(x, negative_slope)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > 0, else s g."""
-    check_cache("leaky_relu", cache, Cache)
-    check_cotangent("leaky_relu", g, cache.x)
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 
 
-@checked
+@constructor
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """Keep what is positive, and scale the rest by a small slope: y = x for x > 0, else s x.
 
@@ -64,5 +61,4 @@ def leaky_relu(negative_slope: float = 0.01) -> Layer:
         >>> leaky_relu(0.2).predict((), torch.tensor([-1.0, 2.0]))
         tensor([-0.2000,  2.0000])
     """
-    name = call_repr("leaky_relu", negative_slope=(negative_slope, 0.01))
-    return Layer(name, partial(forward, negative_slope=negative_slope), backward)
+    return bare(Layer, forward, backward)

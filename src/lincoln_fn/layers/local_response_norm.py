@@ -27,19 +27,19 @@ Cache: x; D and D^(-beta), called scale.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.layers._normalisation_checks import check_channels
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -54,17 +54,17 @@ class Cache:
     beta: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()],
     x: Float[Tensor, "batch channels *spatial"],
     *,
     size: int,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    k: float = 1.0,
+    alpha: float,
+    beta: float,
+    k: float,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
-    check_input("local_response_norm", params, x)
     check_channels("local_response_norm", x, None, None)
     wide = widened(x)
     denominator = k + alpha / size * _window_sums(wide.square(), size // 2, (size - 1) // 2)
@@ -95,7 +95,7 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
 
 
-@checked
+@constructor
 def local_response_norm(
     size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:
@@ -123,7 +123,4 @@ def local_response_norm(
         >>> local_response_norm(1, alpha=1.0, beta=1.0).predict((), torch.tensor([[1.0, 2.0]]))
         tensor([[0.5000, 0.4000]])
     """
-    name = call_repr(
-        "local_response_norm", size, alpha=(alpha, 1e-4), beta=(beta, 0.75), k=(k, 1.0)
-    )
-    return Layer(name, partial(forward, size=size, alpha=alpha, beta=beta, k=k), backward)
+    return bare(Layer, forward, backward)

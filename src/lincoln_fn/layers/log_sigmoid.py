@@ -23,23 +23,23 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = min(x, 0) - log(1 + e^(-|x|))."""
-    check_input("log_sigmoid", params, x)
     y = logsigmoid(x)
     return y, y
 
 
+@shape_checked
 def backward(
     params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = -g (e^y - 1)."""
-    check_cotangent("log_sigmoid", g, y)
     return -g * torch.expm1(y), ()
 
 

@@ -15,17 +15,16 @@ Cache: y, and the axis.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import check_axis
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -36,11 +35,11 @@ class Cache:
     dim: int = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y_j = x_j - log sum_n e^(x_n)."""
-    check_input("log_softmax", params, x)
     check_axis("log_softmax", x, dim, scalar=True)
     y = torch.log_softmax(x, dim)
     return y, Cache(y, dim)
@@ -49,17 +48,16 @@ def forward(
 declare(forward, kind="log_softmax")
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
-    check_cache("log_softmax", cache, Cache)
-    check_cotangent("log_softmax", g, cache.y)
     y, dim = cache.y, cache.dim
     return g - torch.exp(y) * torch.sum(g, dim, keepdim=True), ()
 
 
-@checked
+@constructor
 def log_softmax(dim: int = -1) -> Layer:
     """Turn scores into log-probabilities along an axis: y_j = x_j - log sum_n e^(x_n).
 
@@ -76,5 +74,4 @@ def log_softmax(dim: int = -1) -> Layer:
         tensor([[-0.6931, -0.6931],
                 [-1.3133, -0.3133]])
     """
-    name = call_repr("log_softmax", dim=(dim, -1))
-    return Layer(name, partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

@@ -31,9 +31,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveSizes, at_least, checked
+from lincoln_fn.arguments import PositiveSizes, at_least
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._pool import Window, check_windows, window_of
 from lincoln_fn.layers._pool_positions import (
     added_up,
@@ -66,8 +67,8 @@ def forward(
     *,
     norm_type: float,
     kernel_size: Sizes,
-    stride: int | Sizes | None = None,
-    ceil_mode: bool = False,
+    stride: int | Sizes | None,
+    ceil_mode: bool,
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
     layer = f"lp_pool{len(kernel_size)}d"
@@ -109,37 +110,15 @@ def _c(
     return (positions.shape[-1] / sizes_in(x, positions, window.n)).to(summed_in(x))
 
 
-@checked
-def lp_pool1d(
+def _lp_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
     norm_type: Power,
     kernel_size: PositiveSizes,
     stride: PositiveSizes | None = None,
     *,
     ceil_mode: bool = False,
 ) -> Layer:
-    """Make a power-average pooling of x of shape (channels, length), or a batch.
-
-    Its arguments and errors are those of `lp_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.lp_pool1d(2, 2).predict((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]))
-        tensor([[ 5., 10.]])
-    """
-    return _layer(1, norm_type, kernel_size, stride, ceil_mode)
-
-
-@checked
-def lp_pool2d(
-    norm_type: Power,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    *,
-    ceil_mode: bool = False,
-) -> Layer:
-    """Make a power-average pooling of x of shape (channels, height, width), or a batch.
+    """Make a power-average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is (sum of x_i^p)^(1/p) of each window; it is nan where the sum is negative, which can happen
     for odd p.
@@ -161,47 +140,15 @@ def lp_pool2d(
     Example:
         >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
         lp_pool2d(1.5, (2, 3), stride=2)
-    """
-    return _layer(2, norm_type, kernel_size, stride, ceil_mode)
-
-
-@checked
-def lp_pool3d(
-    norm_type: Power,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    *,
-    ceil_mode: bool = False,
-) -> Layer:
-    """Make a power-average pooling of x of shape (channels, depth, height, width), or a batch.
-
-    Its arguments and errors are those of `lp_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
+        >>> lf.lp_pool1d(2, 2).predict((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]))
+        tensor([[ 5., 10.]])
         >>> lf.lp_pool3d(2, 2, ceil_mode=True)
         lp_pool3d(2, 2, ceil_mode=True)
     """
-    return _layer(3, norm_type, kernel_size, stride, ceil_mode)
-
-
-def _layer(
-    n: int,
-    norm_type: float,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None,
-    ceil_mode: bool,
-) -> Layer:
     layer = f"lp_pool{n}d"
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = call_repr(
-        layer, norm_type, kernel_size, stride=(stride, None), ceil_mode=(ceil_mode, False)
-    )
     window = window_of(layer, kernel, stride, 0, 1, ceil_mode)
-    bound = partial(
-        forward,
-        norm_type=norm_type, kernel_size=kernel, stride=window.stride, ceil_mode=ceil_mode,
-    )  # fmt: skip
-    return Layer(name, bound, backward)
+    return bare(Layer, partial(forward, kernel_size=kernel, stride=window.stride), backward)
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd)

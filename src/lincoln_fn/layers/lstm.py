@@ -50,7 +50,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
@@ -58,7 +59,6 @@ from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import (
     DEFAULT_INIT,
     Form,
-    call_of,
     init_cells,
     run,
     run_backward,
@@ -81,7 +81,7 @@ def init(key: Key, x: Arrays, *, form: Form) -> Params:
     return Params(init_cells(FAMILY, key, x, form))
 
 
-def forward(params: Params, x: Arrays, *, batch_first: bool = True) -> tuple[Arrays, Cache]:
+def forward(params: Params, x: Arrays, *, batch_first: bool) -> tuple[Arrays, Cache]:
     """Compute (h', c') = step(a, b, (h, c)) at each step; y is every h'."""
     return run(FAMILY, params, x, batch_first)
 
@@ -119,7 +119,7 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("lstm", Params, Rule(4, 2, _step, _step_backward))
 
 
-@checked
+@constructor
 def lstm(
     hidden_size: PositiveInt,
     num_layers: PositiveInt = 1,
@@ -164,6 +164,4 @@ def lstm(
         torch.Size([2, 5, 8])
     """
     form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
-    name = call_of("lstm", form, batch_first)
-    bound = partial(forward, batch_first=batch_first)
-    return Layer(name, bound, backward, partial(init, form=form))
+    return bare(Layer, forward, backward, partial(init, form=form))

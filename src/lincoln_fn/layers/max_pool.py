@@ -29,9 +29,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, checked
+from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._pool import Window, check_windows, dy_of, stand_in, window_of
 from lincoln_fn.layers._pool_positions import added_up, axis_positions, flat_positions, picked
 from lincoln_fn.layers._spatial import Sizes, per_axis
@@ -54,11 +55,11 @@ def forward(
     x: Float[Tensor, "*batch_and_spatial"],
     *,
     kernel_size: Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    dilation: int | Sizes = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
+    stride: int | Sizes | None,
+    padding: int | Sizes,
+    dilation: int | Sizes,
+    ceil_mode: bool,
+    return_indices: bool,
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     layer = f"max_pool{len(kernel_size)}d"
@@ -92,8 +93,8 @@ def largest(
     return picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1), m
 
 
-@checked
-def max_pool1d(
+def _max_pool_nd(  # noqa: D417  # n is not the user's
+    n: int,
     kernel_size: PositiveSizes,
     stride: PositiveSizes | None = None,
     padding: NonNegativeSizes = 0,
@@ -102,31 +103,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:
-    """Make a max pooling of x of shape (channels, length), or a batch of these.
-
-    Its arguments and errors are those of `max_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
-        >>> lf.max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
-        tensor([[5., 3.]])
-    """
-    return _layer(1, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-@checked
-def max_pool2d(
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    dilation: PositiveSizes = 1,
-    *,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Layer:
-    """Make a max pooling of x of shape (channels, height, width), or a batch of these.
+    """Make a max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window.
 
@@ -155,51 +132,15 @@ def max_pool2d(
         >>> x = torch.tensor([[[1.0, 5.0], [2.0, 3.0]]])
         >>> lf.max_pool2d(2, return_indices=True).predict((), x)
         (tensor([[[5.]]]), tensor([[[1]]]))
-    """
-    return _layer(2, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-@checked
-def max_pool3d(
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    dilation: PositiveSizes = 1,
-    *,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Layer:
-    """Make a max pooling of x of shape (channels, depth, height, width), or a batch of these.
-
-    Its arguments and errors are those of `max_pool2d`.
-
-    Returns:
-        The layer, without parameters.
-
-    Example:
+        >>> lf.max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
+        tensor([[5., 3.]])
         >>> lf.max_pool3d(2, dilation=3)
         max_pool3d(2, dilation=3)
     """
-    return _layer(3, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-
-
-def _layer(
-    n: int,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    dilation: int | Sizes,
-    ceil_mode: bool,
-    return_indices: bool,
-) -> Layer:
     layer = f"max_pool{n}d"
     kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    name = call_repr(
-        layer, kernel_size,
-        stride=(stride, None), padding=(padding, 0), dilation=(dilation, 1),
-        ceil_mode=(ceil_mode, False), return_indices=(return_indices, False),
-    )  # fmt: skip
     window = window_of(layer, kernel, stride, padding, dilation, ceil_mode)
-    return Layer(
-        name, partial(forward, **window._asdict(), return_indices=return_indices), backward
-    )
+    return bare(Layer, partial(forward, **window._asdict()), backward)
+
+
+max_pool1d, max_pool2d, max_pool3d = over_axes(_max_pool_nd)

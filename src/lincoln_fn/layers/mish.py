@@ -19,23 +19,23 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x tanh(u)."""
-    check_input("mish", params, x)
     u = -logsigmoid(-x)
     return x * torch.tanh(u), x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g (t + x s (1 - t^2))."""
-    check_cotangent("mish", g, x)
     t, s = torch.tanh(-logsigmoid(-x)), torch.sigmoid(x)
     return g * (t + x * s * (1 - t**2)), ()
 

@@ -24,10 +24,11 @@ from typing import Any
 import torch
 
 from lincoln_fn._mends import shown
-from lincoln_fn.arguments import PositiveInt, Probability, checked
+from lincoln_fn.arguments import PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr, unbound
+from lincoln_fn.layer import Layer, unbound
 from lincoln_fn.layer import Params as AnyParams
 from lincoln_fn.layers import _heads, dense, dropout
 from lincoln_fn.layers._attention import Sequence
@@ -195,8 +196,8 @@ def forward(
     *,
     num_heads: int,
     p: float = 0.0,
-    is_causal: bool = False,
-    batch_first: bool = True,
+    is_causal: bool,
+    batch_first: bool,
 ) -> tuple[Sequence, Cache]:
     """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
     layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
@@ -215,7 +216,7 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
-@checked
+@constructor
 def multi_head_attention(
     num_heads: PositiveInt,
     *,
@@ -263,37 +264,24 @@ def multi_head_attention(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    name = call_repr(
-        NAME,
-        num_heads,
-        dropout=(dropout, 0.0),
-        bias=(bias, True),
-        is_causal=(is_causal, False),
-        batch_first=(batch_first, True),
-        weight_init=(weight_init, _GLOROT),
-        output_weight_init=(output_weight_init, _FAN_IN_INIT),
-        bias_init=(bias_init, _ZEROS),
-    )
     made = partial(
         _init, num_heads=num_heads, p=dropout, bias=bias, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = _heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
-    return composition(
-        NAME,
-        (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
-        partial(there, num_heads=num_heads, batch_first=batch_first),
-        back,
-        gather=gather,
-        init=made,
-        advance=_advance,
-        needs_dx=_needs_dx,
-        call=partial(_call, name=name),
+    return bare(
+        lambda call: composition(
+            NAME,
+            (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
+            partial(there, num_heads=num_heads, batch_first=batch_first),
+            back,
+            gather=gather,
+            init=made,
+            advance=_advance,
+            needs_dx=_needs_dx,
+            call=call,
+        )
     )
-
-
-def _call(parts: tuple[Layer, ...], *, name: str) -> str:
-    return name
 
 
 def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) -> Given:

@@ -25,9 +25,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Bound, NonNegativeSizes, checked, require
+from lincoln_fn.arguments import Bound, NonNegativeSizes, require
+from lincoln_fn.constructors import bare, over_axes
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _padding
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, check_image
@@ -75,48 +76,37 @@ def backward(
     return _padding.fold(g, cache.amounts, cache.mode), ()
 
 
-@checked
-def zero_pad1d(padding: int | Sizes) -> Layer:
-    """Pad x of shape (channels, length), or a batch, as `zero_pad2d` does: (left, right)."""
-    return _pad(1, "zero", "constant", padding)
+def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:  # noqa: D417  # n is not the user's
+    """Pad x of shape (channels, *spatial), or a batch of these, with zeros.
 
-
-@checked
-def zero_pad2d(padding: int | Sizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of these, with zeros.
+    x has one, two or three spatial axes.
 
     Args:
-        padding: how many elements to add: (left, right, top, bottom), or one number for all;
+        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
+            (front, back) along those before it; or one number for all;
             negative numbers remove elements.
 
     Raises:
         ValueError: if there are too many or too few numbers.
 
     Example:
-        >>> zero_pad2d(1)
-        zero_pad2d(1)
+        >>> zero_pad2d((1, 2, 0, 0))
+        zero_pad2d((1, 2, 0, 0))
     """
-    return _pad(2, "zero", "constant", padding)
+    return _pad(n, "zero", "constant", padding)
 
 
-@checked
-def zero_pad3d(padding: int | Sizes) -> Layer:
-    """Pad x of shape (channels, depth, height, width), or a batch, as `zero_pad2d` does."""
-    return _pad(3, "zero", "constant", padding)
+zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
-@checked
-def constant_pad1d(padding: int | Sizes, value: Bound) -> Layer:
-    """Pad x of shape (channels, length), or a batch, as `constant_pad2d` does: (left, right)."""
-    return _pad(1, "constant", "constant", padding, value)
+def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:  # noqa: D417  # n is not the user's
+    """Pad x of shape (channels, *spatial), or a batch of these, with a constant.
 
-
-@checked
-def constant_pad2d(padding: int | Sizes, value: Bound) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of these, with a constant.
+    x has one, two or three spatial axes.
 
     Args:
-        padding: how many elements to add: (left, right, top, bottom), or one number for all;
+        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
+            (front, back) along those before it; or one number for all;
             negative numbers remove elements.
         value: of the new elements.
 
@@ -127,111 +117,82 @@ def constant_pad2d(padding: int | Sizes, value: Bound) -> Layer:
         >>> constant_pad2d(1, 0.5)
         constant_pad2d(1, 0.5)
     """
-    return _pad(2, "constant", "constant", padding, value)
+    return _pad(n, "constant", "constant", padding, value)
 
 
-@checked
-def constant_pad3d(padding: int | Sizes, value: Bound) -> Layer:
-    """Pad x of shape (channels, depth, height, width), or a batch, as `constant_pad2d` does."""
-    return _pad(3, "constant", "constant", padding, value)
+constant_pad1d, constant_pad2d, constant_pad3d = over_axes(_constant_pad_nd)
 
 
-@checked
-def reflection_pad1d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, length), or a batch, as `reflection_pad2d` does: (left, right)."""
-    return _pad(1, "reflection", "reflect", padding)
+def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+    """Pad x of shape (channels, *spatial), or a batch of these, by reflecting x.
 
-
-@checked
-def reflection_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of these, by reflecting x.
-
-    The edge is not repeated.
+    The edge is not repeated. x has one, two or three spatial axes.
 
     Args:
-        padding: how many elements to add: (left, right, top, bottom), or one number for all, each
-            below the axis's size.
+        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
+            (front, back) along those before it; or one number for all,
+            each below the axis's size.
 
     Raises:
-        ValueError: if a number is negative, or there are too many or too few.
+        ValueError: if a number is negative, or there are too many or too few numbers.
 
     Example:
-        >>> reflection_pad2d(1)
-        reflection_pad2d(1)
+        >>> reflection_pad2d((1, 2, 0, 0))
+        reflection_pad2d((1, 2, 0, 0))
     """
-    return _pad(2, "reflection", "reflect", padding)
+    return _pad(n, "reflection", "reflect", padding)
 
 
-@checked
-def reflection_pad3d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, depth, height, width), or a batch, as `reflection_pad2d` does."""
-    return _pad(3, "reflection", "reflect", padding)
+reflection_pad1d, reflection_pad2d, reflection_pad3d = over_axes(_reflection_pad_nd)
 
 
-@checked
-def replication_pad1d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, length), or a batch, as `replication_pad2d` does: (left, right)."""
-    return _pad(1, "replication", "replicate", padding)
+def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+    """Pad x of shape (channels, *spatial), or a batch of these, by repeating x's edge.
 
-
-@checked
-def replication_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of these, by repeating x's edge.
+    x has one, two or three spatial axes.
 
     Args:
-        padding: how many elements to add: (left, right, top, bottom), or one number for all.
+        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
+            (front, back) along those before it; or one number for all.
 
     Raises:
-        ValueError: if a number is negative, or there are too many or too few.
+        ValueError: if a number is negative, or there are too many or too few numbers.
 
     Example:
-        >>> replication_pad2d(1)
-        replication_pad2d(1)
+        >>> replication_pad2d((1, 2, 0, 0))
+        replication_pad2d((1, 2, 0, 0))
     """
-    return _pad(2, "replication", "replicate", padding)
+    return _pad(n, "replication", "replicate", padding)
 
 
-@checked
-def replication_pad3d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, depth, height, width), or a batch, as `replication_pad2d` does."""
-    return _pad(3, "replication", "replicate", padding)
+replication_pad1d, replication_pad2d, replication_pad3d = over_axes(_replication_pad_nd)
 
 
-@checked
-def circular_pad1d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, length), or a batch, as `circular_pad2d` does: (left, right)."""
-    return _pad(1, "circular", "circular", padding)
+def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+    """Pad x of shape (channels, *spatial), or a batch of these, with the opposite end of x.
 
-
-@checked
-def circular_pad2d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, height, width), or a batch of these, with the opposite end of x.
+    x has one, two or three spatial axes.
 
     Args:
-        padding: how many elements to add: (left, right, top, bottom), or one number for all, each
-            at most the axis's size.
+        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
+            (front, back) along those before it; or one number for all,
+            each at most the axis's size.
 
     Raises:
-        ValueError: if a number is negative, or there are too many or too few.
+        ValueError: if a number is negative, or there are too many or too few numbers.
 
     Example:
-        >>> circular_pad2d(1)
-        circular_pad2d(1)
+        >>> circular_pad2d((1, 2, 0, 0))
+        circular_pad2d((1, 2, 0, 0))
     """
-    return _pad(2, "circular", "circular", padding)
+    return _pad(n, "circular", "circular", padding)
 
 
-@checked
-def circular_pad3d(padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, depth, height, width), or a batch, as `circular_pad2d` does."""
-    return _pad(3, "circular", "circular", padding)
+circular_pad1d, circular_pad2d, circular_pad3d = over_axes(_circular_pad_nd)
 
 
-def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float | None = None) -> Layer:
-    layer = f"{kind}_pad{n}d"
+def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0) -> Layer:
     sizes = (padding,) * (2 * n) if isinstance(padding, int) else padding
     fits = len(sizes) == 2 * n
-    require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
-    shown = (padding,) if value is None else (padding, value)
-    run = partial(forward, padding=sizes, mode=mode, value=value or 0.0)
-    return Layer(call_repr(layer, *shown), run, backward)
+    require(fits, f"{kind}_pad{n}d", f"padding as an int or a tuple of {2 * n}", padding)
+    return bare(Layer, partial(forward, padding=sizes, mode=mode, value=value), backward)

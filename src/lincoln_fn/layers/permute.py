@@ -17,12 +17,14 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked, require
+from lincoln_fn.arguments import require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -33,11 +35,11 @@ class Cache:
     dims: tuple[int, ...] = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*permuted"], Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
-    check_input("permute", params, x)
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
         raise LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
@@ -58,7 +60,7 @@ def backward(
     return g.permute(inverse), ()
 
 
-@checked
+@constructor
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order.
 
@@ -82,4 +84,4 @@ def permute(*dims: int) -> Layer:
     axes = range(len(dims))
     each_once = sorted(dim + len(dims) if dim < 0 else dim for dim in dims) == list(axes)
     require(each_once, "permute", f"dims of {len(dims)} axes, each once", dims)
-    return Layer(call_repr("permute", *dims), partial(forward, dims=dims), backward)
+    return bare(Layer, partial(forward, dims=dims), backward)

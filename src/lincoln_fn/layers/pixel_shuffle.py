@@ -16,18 +16,18 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVP
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -38,11 +38,11 @@ class Cache:
     upscale_factor: int = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*batch channels*r*r height width"], *, upscale_factor: int
 ) -> tuple[Float[Tensor, "*batch channels r*height r*width"], Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
-    check_input("pixel_shuffle", params, x)
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
         problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"
@@ -63,7 +63,7 @@ def backward(
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@checked
+@constructor
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 
@@ -84,5 +84,4 @@ def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
         (pixel_shuffle(2), tensor([[[1., 2.],
                  [3., 4.]]]))
     """
-    run = partial(forward, upscale_factor=upscale_factor)
-    return Layer(call_repr("pixel_shuffle", upscale_factor), run, backward)
+    return bare(Layer, forward, backward)

@@ -15,18 +15,18 @@ Cache: the shapes of x and y, and r.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -37,6 +37,7 @@ class Cache:
     downscale_factor: int = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()],
     x: Float[Tensor, "*batch channels r*height r*width"],
@@ -44,7 +45,6 @@ def forward(
     downscale_factor: int,
 ) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
-    check_input("pixel_unshuffle", params, x)
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
         problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
@@ -65,7 +65,7 @@ def backward(
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-@checked
+@constructor
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r.
 
@@ -85,5 +85,4 @@ def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
         >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()
         (pixel_unshuffle(2), tensor([1., 2., 3., 4.]))
     """
-    run = partial(forward, downscale_factor=downscale_factor)
-    return Layer(call_repr("pixel_unshuffle", downscale_factor), run, backward)
+    return bare(Layer, forward, backward)

@@ -16,26 +16,24 @@ Cache: the shape of x.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
 from lincoln_fn.shapes import (
     LayerError,
-    check_cotangent,
     check_input,
     check_like,
-    check_params,
     wrong_shape,
 )
+from lincoln_fn.signatures import shape_checked
 from lincoln_fn.terms import check_batched, mirror, sum_axes
 
 
@@ -61,11 +59,11 @@ def init(
     return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 
+@shape_checked
 def forward(
     params: Params, x: Float[Tensor, "*batch length features"]
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
     """Compute y = x + the first rows of W."""
-    check_input("positional_embedding", params, x, Params)
     try:
         max_len, features = params.weight.shape
     except (AttributeError, ValueError) as error:
@@ -76,14 +74,13 @@ def forward(
     return x + params.weight[: x.shape[-2]], x.new_zeros(()).expand(x.shape)
 
 
+@shape_checked
 def backward(
     params: Params,
     cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
 ) -> tuple[Float[Tensor, "*batch length features"], Params]:
     """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
-    check_params("positional_embedding", params, Params)
-    check_cotangent("positional_embedding", g, cache)
     dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g
     missing = len(params.weight) - g.shape[-2]
     return g, Params(torch.nn.functional.pad(dweight, (0, 0, 0, missing)))
@@ -102,7 +99,7 @@ declare(forward, backward, kind="addition", terms=terms)
 _NORMAL = normal(0.02)
 
 
-@checked
+@constructor
 def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 
@@ -127,9 +124,7 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
         tensor([[11.],
                 [12.]])
     """
-    name = call_repr("positional_embedding", max_len, weight_init=(weight_init, _NORMAL))
-    made = partial(init, max_len=max_len, weight_init=weight_init)
-    return Layer(name, forward, backward, made)
+    return bare(Layer, forward, backward, init)
 
 
 def _check_shape(max_len: int, features: int | None, x: Tensor) -> None:

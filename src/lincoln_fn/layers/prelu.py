@@ -12,26 +12,24 @@ Cache: x.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.record import record
 from lincoln_fn.shapes import (
     LayerError,
-    check_cotangent,
     check_input,
     check_like,
-    check_params,
     wrong_shape,
 )
+from lincoln_fn.signatures import shape_checked
 from lincoln_fn.terms import check_batched, mirror, sum_axes
 
 
@@ -59,12 +57,11 @@ def forward(
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
+@shape_checked
 def backward(
     params: Params, x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
-    check_params("prelu", params, Params)
-    check_cotangent("prelu", g, x)
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
     sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
     dw = torch.sum(g * torch.clamp(x, max=0), sharing)
@@ -108,7 +105,7 @@ def _check_channels(params: Params, x: Tensor) -> None:
 _init = init  # by another name, because the constructor has an argument `init`
 
 
-@checked
+@constructor
 def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
 
@@ -129,6 +126,4 @@ def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
         >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight
         tensor([0.2500])
     """
-    name = call_repr("prelu", num_parameters=(num_parameters, 1), init=(init, 0.25))
-    make = partial(_init, num_parameters=num_parameters, init=init)
-    return Layer(name, forward, backward, make)
+    return bare(Layer, forward, backward, _init)

@@ -29,11 +29,12 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Layer, call_repr
+from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
 from lincoln_fn.layers._recurrent_forms import Family, check_cell, checked_states
 from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads, cell_terms
@@ -146,7 +147,7 @@ def _name(family: Family) -> str:
     return f"{family.name}_cell"
 
 
-@checked
+@constructor
 def rnn_cell(
     hidden_size: PositiveInt,
     bias: bool = True,
@@ -175,10 +176,10 @@ def rnn_cell(
         torch.Size([2, 8])
     """
     form = Form(hidden_size, 1, bias, False, weight_init, bias_init)
-    return _layer(RNN[nonlinearity], form, nonlinearity)
+    return _layer(RNN[nonlinearity], form)
 
 
-@checked
+@constructor
 def gru_cell(
     hidden_size: PositiveInt,
     bias: bool = True,
@@ -201,7 +202,7 @@ def gru_cell(
     return _layer(GRU, Form(hidden_size, 1, bias, False, weight_init, bias_init))
 
 
-@checked
+@constructor
 def lstm_cell(
     hidden_size: PositiveInt,
     bias: bool = True,
@@ -237,14 +238,6 @@ def lstm_cell(
     return _layer(LSTM, Form(hidden_size, 1, bias, False, weight_init, bias_init))
 
 
-def _layer(family: Family, form: Form, nonlinearity: str = "tanh") -> Layer:
-    call = call_repr(
-        _name(family),
-        form.hidden_size,
-        bias=(form.bias, True),
-        nonlinearity=(nonlinearity, "tanh"),
-        weight_init=(form.weight_init, DEFAULT_INIT),
-        bias_init=(form.bias_init, DEFAULT_INIT),
-    )
-    bound = partial(forward, family=family)
-    return Layer(call, bound, backward, partial(init, family=family, form=form))
+def _layer(family: Family, form: Form) -> Layer:
+    run, draw = partial(forward, family=family), partial(init, family=family, form=form)
+    return bare(Layer, run, backward, draw)

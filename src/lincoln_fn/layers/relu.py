@@ -16,23 +16,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = max(x, 0)."""
-    check_input("relu", params, x)
     y = torch.relu(x)
     return y, y
 
 
+@shape_checked
 def backward(
     params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where y > 0, else 0."""
-    check_cotangent("relu", g, y)
     return torch.where(y > 0, g, 0), ()
 
 

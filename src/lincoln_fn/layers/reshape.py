@@ -18,18 +18,20 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import OpenSize, checked
+from lincoln_fn.arguments import OpenSize
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_input
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s_in"], *, shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*s_out"], StandIns]:
     """Give each example another shape."""
-    check_input("reshape", params, x)
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
         problem = f"expected x with a batch axis and examples to reshape to {shape}"
@@ -48,7 +50,7 @@ def backward(
     return reshaped_back("reshape", cache, g), ()
 
 
-@checked
+@constructor
 def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape, and keep the batch.
 
@@ -72,4 +74,4 @@ def reshape(*shape: OpenSize) -> Layer:
         torch.Size([5, 3, 4])
     """
     sizes = open_sizes("reshape", "shape", shape)
-    return Layer(call_repr("reshape", *sizes), partial(forward, shape=sizes), backward)
+    return bare(Layer, partial(forward, shape=sizes), backward)

@@ -37,10 +37,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import bare, call_of, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
@@ -57,7 +58,8 @@ from lincoln_fn.layers._normalisation_checks import (
     trailing_sizes,
 )
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -85,15 +87,15 @@ def init(
     return Params(first_affine(x, sizes, weight=elementwise_affine, bias=False)[0])
 
 
+@shape_checked
 def forward(
     params: Params,
     x: Float[Tensor, "*batch *row"],
     *,
     normalized_shape: Sizes = (-1,),
-    eps: float | None = None,
+    eps: float | None,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
     """Compute y = x_hat w with x_hat = x rstd, row by row."""
-    check_input("rms_norm", params, x, Params)
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
     if eps is None:
@@ -104,13 +106,11 @@ def forward(
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
+@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
 ) -> tuple[Float[Tensor, "*batch *row"], Params]:
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
-    check_params("rms_norm", params, Params)
-    check_cache("rms_norm", cache, Cache)
-    check_cotangent("rms_norm", g, cache.x_hat)
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
     dx_hat = scale_and_shift(dy, params.weight)
@@ -129,7 +129,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-@checked
+@constructor
 def rms_norm(
     normalized_shape: NormalizedShape = -1,
     eps: NonNegative | None = None,
@@ -160,15 +160,7 @@ def rms_norm(
         tensor([0.2000, 1.4000])
     """
     sizes = sizes_of(normalized_shape)
-    name = call_repr(
-        "rms_norm",
-        *shown_sizes(sizes),
-        eps=(eps, None),
-        elementwise_affine=(elementwise_affine, True),
-    )
-    return Layer(
-        name,
-        partial(forward, normalized_shape=sizes, eps=eps),
-        backward,
-        partial(init, normalized_shape=sizes, elementwise_affine=elementwise_affine),
-    )
+    options = {"eps": eps, "elementwise_affine": elementwise_affine}
+    name = call_of(rms_norm, *shown_sizes(sizes), **options)
+    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
+    return bare(Layer, run, backward, draw, call=name)

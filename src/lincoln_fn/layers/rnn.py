@@ -32,7 +32,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
@@ -40,7 +41,6 @@ from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import (
     DEFAULT_INIT,
     Form,
-    call_of,
     init_cells,
     run,
     run_backward,
@@ -66,7 +66,7 @@ def init(key: Key, x: Arrays, *, form: Form) -> Params:
 
 
 def forward(
-    params: Params, x: Arrays, *, nonlinearity: str = "tanh", batch_first: bool = True
+    params: Params, x: Arrays, *, nonlinearity: str, batch_first: bool
 ) -> tuple[Arrays, Cache]:
     """Compute h' = f(a + b) at each step; y is every h'."""
     return run(FAMILIES[nonlinearity], params, x, batch_first)
@@ -116,7 +116,7 @@ FAMILIES = {
 }
 
 
-@checked
+@constructor
 def rnn(
     hidden_size: PositiveInt,
     num_layers: PositiveInt = 1,
@@ -163,6 +163,4 @@ def rnn(
         torch.Size([2, 5, 16])
     """
     form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
-    name = call_of("rnn", form, batch_first, nonlinearity)
-    bound = partial(forward, nonlinearity=nonlinearity, batch_first=batch_first)
-    return Layer(name, bound, backward, partial(init, form=form))
+    return bare(Layer, forward, backward, partial(init, form=form))

@@ -14,20 +14,20 @@ Cache: slope.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import checked, require
+from lincoln_fn.arguments import require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
 from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cotangent, check_input, check_params
+from lincoln_fn.shapes import check_input, check_params
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -43,31 +43,30 @@ def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
     return Params(checked_key("rrelu", key).near(x))
 
 
+@shape_checked
 def forward(
-    params: Params, x: Float[Tensor, "*s"], *, lower: float = 1 / 8, upper: float = 1 / 3
+    params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x slope, with slope = 1 where x > 0, else drawn from the key."""
-    check_input("rrelu", params, x, Params)
     key = params.key.near(x)
     r = keys.uniform(key, tuple(x.shape), lower, upper, x.dtype).to(x.device)
     slope = torch.where(x > 0, 1, r)
     return x * slope, slope
 
 
+@shape_checked
 def backward(
     params: Params, slope: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Params]:
     """Compute dx = g slope."""
-    check_params("rrelu", params, Params)
-    check_cotangent("rrelu", g, slope)
     return g * slope, params
 
 
+@shape_checked
 def predict(
-    params: Params, x: Float[Tensor, "*s"], *, lower: float = 1 / 8, upper: float = 1 / 3
+    params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
 ) -> Float[Tensor, "*s"]:
     """Compute y with the mean slope, r = (lower + upper) / 2."""
-    check_input("rrelu", params, x, Params)
     return leaky_relu(x, (lower + upper) / 2)
 
 
@@ -88,7 +87,7 @@ def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:
     return Params(params.key.fold_in(0))
 
 
-@checked
+@constructor
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 
@@ -111,12 +110,4 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         tensor([-0.5000,  2.0000])
     """
     require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
-    name = call_repr("rrelu", lower=(lower, 1 / 8), upper=(upper, 1 / 3))
-    return Layer(
-        name,
-        partial(forward, lower=lower, upper=upper),
-        backward,
-        init,
-        predict=partial(predict, lower=lower, upper=upper),
-        advance=advance,
-    )
+    return bare(Layer, forward, backward, init, predict=predict, advance=advance)

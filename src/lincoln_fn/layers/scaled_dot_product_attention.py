@@ -27,15 +27,14 @@ Cache: x, the weights and scale.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._attention import (
     Mask,
     Sequence,
@@ -69,7 +68,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: Inputs, *, is_causal: bool = False, scale: float | None = None
+    params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Float[Tensor, "*batch length n_out"], Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
     check_sequences(NAME, params, x, None)
@@ -108,7 +107,7 @@ def backward(
     return (dquery, dkey, dvalue, mask_grad(dscores, *rest)), ()
 
 
-@checked
+@constructor
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
     """Compute attention: y = softmax(query key^T scale + mask) value.
 
@@ -136,8 +135,7 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
         >>> scaled_dot_product_attention().predict((), (query, key, value))
         tensor([[2.]])
     """
-    name = call_repr(NAME, is_causal=(is_causal, False), scale=(scale, None))
-    return Layer(name, partial(forward, is_causal=is_causal, scale=scale), backward)
+    return bare(Layer, forward, backward)
 
 
 def check_backward(params: tuple[()], cache: Cache, g: Tensor) -> None:

@@ -22,26 +22,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 ALPHA: Final = 1.6732632423543772848170429916717
 SCALE: Final = 1.0507009873554804934193349852946
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)."""
-    check_input("selu", params, x)
     y = SCALE * torch.relu(x) + SCALE * ALPHA * torch.expm1(torch.clamp(x, max=0))
     return y, x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g s where x > 0, else g s alpha e^x."""
-    check_cotangent("selu", g, x)
     slope = SCALE * ALPHA * torch.exp(torch.clamp(x, max=0))
     return torch.where(x > 0, g * SCALE, g * slope), ()
 

@@ -15,23 +15,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = 1 / (1 + e^(-x))."""
-    check_input("sigmoid", params, x)
     y = torch.sigmoid(x)
     return y, y
 
 
+@shape_checked
 def backward(
     params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g y (1 - y)."""
-    check_cotangent("sigmoid", g, y)
     return g * y * (1 - y), ()
 
 

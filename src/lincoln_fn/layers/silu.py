@@ -15,22 +15,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x s."""
-    check_input("silu", params, x)
     return x * torch.sigmoid(x), x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g s (1 + x (1 - s))."""
-    check_cotangent("silu", g, x)
     s = torch.sigmoid(x)
     return g * s * (1 + x * (1 - s)), ()
 

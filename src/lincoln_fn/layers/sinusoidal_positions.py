@@ -22,14 +22,15 @@ from torch import Tensor
 
 from lincoln_fn.declaration import declare
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input
+from lincoln_fn.shapes import LayerError
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*batch length features"]
 ) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
     """Compute y = x + P."""
-    check_input("sinusoidal_positions", params, x)
     if x.ndim < 2:
         problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
         raise LayerError("sinusoidal_positions", problem)
@@ -40,13 +41,13 @@ def forward(
 declare(forward, kind="addition")
 
 
+@shape_checked
 def backward(
     params: tuple[()],
     cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
 ) -> tuple[Float[Tensor, "*batch length features"], tuple[()]]:
     """Compute dx = g."""
-    check_cotangent("sinusoidal_positions", g, cache)
     return g, ()
 
 

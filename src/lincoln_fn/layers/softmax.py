@@ -15,17 +15,16 @@ Cache: y, and the axis.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn.shapes import check_axis
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -36,11 +35,11 @@ class Cache:
     dim: int = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int = -1
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y_j = e^(x_j) / sum_n e^(x_n)."""
-    check_input("softmax", params, x)
     check_axis("softmax", x, dim, scalar=True)
     y = torch.softmax(x, dim)
     return y, Cache(y, dim)
@@ -49,17 +48,16 @@ def forward(
 declare(forward, kind="softmax")
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx_k = y_k (g_k - sum_j g_j y_j)."""
-    check_cache("softmax", cache, Cache)
-    check_cotangent("softmax", g, cache.y)
     y, dim = cache.y, cache.dim
     return y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@checked
+@constructor
 def softmax(dim: int = -1) -> Layer:
     """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
 
@@ -76,5 +74,4 @@ def softmax(dim: int = -1) -> Layer:
         tensor([[0.5000, 0.5000],
                 [0.2689, 0.7311]])
     """
-    name = call_repr("softmax", dim=(dim, -1))
-    return Layer(name, partial(forward, dim=dim), backward)
+    return bare(Layer, forward, backward)

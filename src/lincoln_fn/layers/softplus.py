@@ -15,7 +15,6 @@ Cache: x, beta and the threshold.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -23,10 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import Bound, Positive, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Bound, Positive
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 EXACT_PAST: Final = 40.0
 
@@ -40,27 +40,26 @@ class Cache:
     threshold: float = static()
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, beta: float = 1.0, threshold: float = EXACT_PAST
+    params: tuple[()], x: Float[Tensor, "*s"], *, beta: float, threshold: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = x where beta x > threshold, else log(1 + e^(beta x)) / beta."""
-    check_input("softplus", params, x)
     threshold = min(threshold, EXACT_PAST)
     y = torch.where(beta * x > threshold, x, -logsigmoid(-beta * x) / beta)
     return y, Cache(x, beta, threshold)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where beta x > threshold, else g s(beta x)."""
-    check_cache("softplus", cache, Cache)
-    check_cotangent("softplus", g, cache.x)
     beta_x = cache.beta * cache.x
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()
 
 
-@checked
+@constructor
 def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 
@@ -81,5 +80,4 @@ def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
         >>> softplus().predict((), torch.tensor([-1.0, 0.0, 1e4]))
         tensor([3.1326e-01, 6.9315e-01, 1.0000e+04])
     """
-    name = call_repr("softplus", beta=(beta, 1.0), threshold=(threshold, EXACT_PAST))
-    return Layer(name, partial(forward, beta=beta, threshold=threshold), backward)
+    return bare(Layer, forward, backward)

@@ -13,35 +13,34 @@ Cache: y, which shows the piece of each element, so x is not kept.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
-from lincoln_fn.layer import Layer, call_repr
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float = 0.5
+    params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x - min(max(x, -l), l)."""
-    check_input("softshrink", params, x)
     y = x - torch.clamp(x, -lambd, lambd)
     return y, y
 
 
+@shape_checked
 def backward(
     params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where y != 0, else 0."""
-    check_cotangent("softshrink", g, y)
     return torch.where(y != 0, g, 0), ()
 
 
-@checked
+@constructor
 def softshrink(lambd: NonNegative = 0.5) -> Layer:
     """Move every number towards 0 by at most lambd: y = x - min(max(x, -lambd), lambd).
 
@@ -60,5 +59,4 @@ def softshrink(lambd: NonNegative = 0.5) -> Layer:
         >>> softshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
         tensor([-0.5000,  0.0000,  1.5000])
     """
-    name = call_repr("softshrink", lambd=(lambd, 0.5))
-    return Layer(name, partial(forward, lambd=lambd), backward)
+    return bare(Layer, forward, backward)

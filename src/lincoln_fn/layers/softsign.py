@@ -17,22 +17,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x / (1 + |x|)."""
-    check_input("softsign", params, x)
     return x / (1 + torch.abs(x)), x
 
 
+@shape_checked
 def backward(
     params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g / (1 + |x|)^2."""
-    check_cotangent("softsign", g, x)
     return g / (1 + torch.abs(x)) ** 2, ()
 
 

@@ -24,14 +24,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x q / (1 + q) where |x| < 1, else x - t."""
-    check_input("tanhshrink", params, x)
     t = torch.tanh(x)
     square = torch.clamp(x, -1, 1) ** 2
     q = square / 17
@@ -40,11 +40,11 @@ def forward(
     return torch.where(torch.abs(x) < 1, x * q / (1 + q), x - t), t
 
 
+@shape_checked
 def backward(
     params: tuple[()], t: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g t^2."""
-    check_cotangent("tanhshrink", g, t)
     return g * t**2, ()
 
 

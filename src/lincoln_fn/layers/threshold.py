@@ -10,16 +10,15 @@ Cache: x, since y = value may lie on either side, and the threshold.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Bound, checked
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.arguments import Bound
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Layer
 from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.signatures import shape_checked
 
 
 @record
@@ -30,24 +29,23 @@ class Cache:
     threshold: float = static()
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*s"], *, threshold: float, value: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = value where x <= threshold, else x."""
-    check_input("threshold", params, x)
     return torch.where(x <= threshold, value, x), Cache(x, threshold)
 
 
+@shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = g where x > threshold, else 0."""
-    check_cache("threshold", cache, Cache)
-    check_cotangent("threshold", g, cache.x)
     return torch.where(cache.x > cache.threshold, g, 0), ()
 
 
-@checked
+@constructor
 def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 
@@ -64,5 +62,4 @@ def threshold(threshold: Bound, value: Bound) -> Layer:
         >>> threshold(0.5, 7.0).predict((), torch.tensor([-1.0, 2.0]))
         tensor([7., 2.])
     """
-    name = call_repr("threshold", threshold, value)
-    return Layer(name, partial(forward, threshold=threshold, value=value), backward)
+    return bare(Layer, forward, backward)

@@ -19,20 +19,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, OpenSize, checked
+from lincoln_fn.arguments import NOT_EMPTY, OpenSize
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_axis, check_input
+from lincoln_fn.shapes import LayerError, check_axis
+from lincoln_fn.signatures import shape_checked
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 
+@shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*flat"], *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*s"], StandIns]:
     """Split axis dim into several."""
-    check_input("unflatten", params, x)
     check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
     if sizes is None:
@@ -52,7 +54,7 @@ def backward(
     return reshaped_back("unflatten", cache, g), ()
 
 
-@checked
+@constructor
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 
@@ -77,5 +79,4 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
         torch.Size([5, 2, 3])
     """
     sizes = open_sizes("unflatten", "unflattened_size", unflattened_size)
-    name = call_repr("unflatten", dim, sizes)
-    return Layer(name, partial(forward, dim=dim, unflattened_size=sizes), backward)
+    return bare(Layer, partial(forward, unflattened_size=sizes), backward)

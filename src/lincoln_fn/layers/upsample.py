@@ -31,16 +31,17 @@ Cache: the shapes of x and y, and the numbers that A is computed from. Source of
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import reduce
 from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, Positive, PositiveSizes, checked, require
+from lincoln_fn.arguments import NOT_EMPTY, Positive, PositiveSizes, require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
 from lincoln_fn.record import record, static
@@ -85,10 +86,10 @@ def forward(
     params: tuple[()],
     x: Float[Tensor, "batch channels *spatial"],
     *,
-    size: int | Sizes | None = None,
-    scale_factor: float | tuple[float, ...] | None = None,
-    mode: str = "nearest",
-    align_corners: bool = False,
+    size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None,
+    mode: str,
+    align_corners: bool,
 ) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:
     """Compute y_o = sum_i A_(oi) x_i along each axis."""
     sizes, scales = check(params, x, size, scale_factor, mode)
@@ -198,7 +199,7 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
     return weight.view(-1, *[1] * (x.ndim - dim - 1))
 
 
-@checked
+@constructor
 def upsample(
     size: PositiveSizes | None = None,
     scale_factor: Factors | None = None,
@@ -231,11 +232,4 @@ def upsample(
     require(just_one, "upsample", "either size or scale_factor", (size, scale_factor))
     aligns = not align_corners or not mode.startswith("nearest")
     require(aligns, "upsample", f"no align_corners with mode={mode!r}", align_corners)
-    name = call_repr(
-        "upsample", size=(size, None), scale_factor=(scale_factor, None), mode=(mode, "nearest"),
-        align_corners=(align_corners, False),
-    )  # fmt: skip
-    run = partial(
-        forward, size=size, scale_factor=scale_factor, mode=mode, align_corners=align_corners
-    )
-    return Layer(name, run, backward)
+    return bare(Layer, forward, backward)

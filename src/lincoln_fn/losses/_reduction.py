@@ -21,7 +21,8 @@ from torch import Tensor
 
 from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import no_tuple, shown
-from lincoln_fn.layer import Arrays, Cache, call_repr
+from lincoln_fn.constructors import bare
+from lincoln_fn.layer import Arrays, Cache
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.record import brief, record, static
 from lincoln_fn.shapes import LayerError, check_cache, check_like
@@ -93,13 +94,12 @@ def make_loss(
     targets: tuple[str, ...] = ("target",),
     check: Check | None = None,
     check_first: Check | None = None,
-    **options: tuple[object, object],
 ) -> Loss:
-    """Make a loss from its formula; `options` has its repr's other arguments, with defaults."""
+    """Make a loss from its formula; `constructor` adds its name."""
     formula = Formula(
         name, reduction, forward, backward, count, inputs, targets, check, check_first or check
     )
-    return loss_of(call_repr(name, reduction=(reduction, "mean"), **options), formula)
+    return bare(lambda call: loss_of(call, formula))
 
 
 def loss_of(name: str, formula: Formula) -> Loss:

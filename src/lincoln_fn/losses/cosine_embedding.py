@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_vectors, signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -72,7 +72,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*n D"], Float[
     return dx1, dx2
 
 
-@checked
+@constructor
 def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Make the loss of the angle between x1 and x2: small where y = 1, wide where y = -1.
 
@@ -101,5 +101,4 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         partial(forward, margin=margin),
         backward,
         inputs=("x1", "x2"),
-        margin=(margin, 0.0),
     )

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
 from lincoln_fn.losses._predictions import check_probabilities, warn_unless_distribution
@@ -82,7 +82,7 @@ def _check_first(p: Arrays, target: Arrays) -> None:
     warn_unless_distribution("cross_entropy", _MEND, p)
 
 
-@checked
+@constructor
 def cross_entropy(
     *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
 ) -> Loss:
@@ -119,6 +119,4 @@ def cross_entropy(
         count=partial(count, ignore_index),
         check=_check,
         check_first=_check_first,
-        weight=(weights, None),
-        ignore_index=(ignore_index, -100),
     )

@@ -49,7 +49,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.arguments import NonNegativeInt, checked
+from lincoln_fn.arguments import NonNegativeInt
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._ctc_target import read_target
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -179,7 +180,7 @@ def count(cache: Cache) -> Float[Tensor, "*N"]:
     return n.to(cache.z).reshape(cache.z.shape[1:-1])
 
 
-@checked
+@constructor
 def ctc(
     *, blank: NonNegativeInt = 0, zero_infinity: bool = False, reduction: Reduction = "mean"
 ) -> Loss:
@@ -219,6 +220,4 @@ def ctc(
         backward,
         count=count,
         targets=("labels", "steps", "lengths"),
-        blank=(blank, 0),
-        zero_infinity=(zero_infinity, False),
     )

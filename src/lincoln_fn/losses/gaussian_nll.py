@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.arguments import Positive
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import nan_unless, same_shape, value_range
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -83,7 +84,7 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
     return wide
 
 
-@checked
+@constructor
 def gaussian_nll(
     *, full: bool = False, eps: Positive = 1e-6, reduction: Reduction = "mean"
 ) -> Loss:
@@ -119,6 +120,4 @@ def gaussian_nll(
         partial(forward, full=full, eps=eps),
         backward,
         inputs=("mean", "var"),
-        full=(full, False),
-        eps=(eps, 1e-6),
     )

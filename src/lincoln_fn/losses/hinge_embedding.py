@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -46,7 +46,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return cache.y * ((cache.y > 0) | (cache.z >= 0)) * dl
 
 
-@checked
+@constructor
 def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the hinge loss on distances x: small where y = 1, at least the margin where y = -1.
 
@@ -69,4 +69,4 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
         (tensor(1.), tensor([ 1., -1.]))
     """
     bound = partial(forward, margin=margin)
-    return make_loss("hinge_embedding", reduction, bound, backward, margin=(margin, 1.0))
+    return make_loss("hinge_embedding", reduction, bound, backward)

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, Positive, checked
+from lincoln_fn.arguments import OR_INFINITE, Positive
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -47,7 +48,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return cache.d.clamp(-cache.delta, cache.delta) * dl
 
 
-@checked
+@constructor
 def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make Huber's loss, on which outliers have less influence than on the squared error.
 
@@ -72,4 +73,4 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
         (tensor(4.5000), tensor([1., 2.]))
     """
     bound = partial(forward, delta=delta)
-    return make_loss("huber", reduction, bound, backward, delta=(delta, 1.0))
+    return make_loss("huber", reduction, bound, backward)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._predictions import check_log_probabilities
 from lincoln_fn.losses._reduction import Cotangent, make_loss, number_of_values
@@ -60,7 +60,7 @@ def _check(log_target: bool, z: Arrays, target: Arrays) -> None:
         raise LayerError("kl_div", f"expected target of probabilities, got {ends[0]:g}; {mend}")
 
 
-@checked
+@constructor
 def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss:
     """Make the Kullback-Leibler divergence of t from the log-probabilities z, element by element.
 
@@ -90,5 +90,4 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
         backward,
         count=number_of_rows if reduction == "batchmean" else number_of_values,
         check=partial(_check, log_target),
-        log_target=(log_target, False),
     )

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._predictions import check_probabilities
 from lincoln_fn.losses._reduction import Cotangent, make_loss
@@ -62,7 +63,7 @@ def _check(p: Arrays, target: Arrays) -> None:
     check_probabilities("log_loss", _MEND, p)
 
 
-@checked
+@constructor
 def log_loss(
     *, weight: ElementWeights | None = None, reduction: Reduction = "mean", eta: NonNegative = 1e-8
 ) -> Loss:
@@ -93,7 +94,4 @@ def log_loss(
     """
     weights = weights_of("log_loss", "weight", weight)
     bound = partial(forward, weight=weights, eta=eta)
-    return make_loss(
-        "log_loss", reduction, bound, backward,
-        check=_check, weight=(weights, None), eta=(eta, 1e-8),
-    )  # fmt: skip
+    return make_loss("log_loss", reduction, bound, backward, check=_check)  # fmt: skip

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._predictions import check_log_probabilities
 from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss
@@ -67,7 +67,7 @@ def _check(z: Arrays, target: Arrays) -> None:
     check_log_probabilities("log_sigmoid_loss", _MEND, z)
 
 
-@checked
+@constructor
 def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss on log-probabilities z = log p of class 1.
 

@@ -17,7 +17,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -52,7 +52,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Te
     return -dx2, dx2
 
 
-@checked
+@constructor
 def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Make the ranking loss: score x1 should be above x2 where y = 1, and below it where y = -1.
 
@@ -76,10 +76,5 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
         (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
     return make_loss(
-        "margin_ranking",
-        reduction,
-        partial(forward, margin=margin),
-        backward,
-        inputs=("x1", "x2"),
-        margin=(margin, 0.0),
+        "margin_ranking", reduction, partial(forward, margin=margin), backward, inputs=("x1", "x2")
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -32,7 +32,7 @@ def backward(d: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
     return 2 * d * dl
 
 
-@checked
+@constructor
 def mse(*, reduction: Reduction = "mean") -> Loss:
     """Make the squared error: d^2 with d = prediction - target.
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import check_classes_last, check_shape, class_indices
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -56,7 +56,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
     return dx * per_example(dl, -1)
 
 
-@checked
+@constructor
 def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
     """Make the hinge loss of several labels: each one's score should be above all other classes'.
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import check_classes_last, check_shape, probabilities
 from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
@@ -56,7 +56,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
     return slope * cache.scale * per_example(dl, -1)
 
 
-@checked
+@constructor
 def multi_label_soft_margin(
     *, weight: ClassWeights | None = None, reduction: Reduction = "mean"
 ) -> Loss:
@@ -82,9 +82,5 @@ def multi_label_soft_margin(
     """
     weights = weights_of("multi_label_soft_margin", "weight", weight)
     return make_loss(
-        "multi_label_soft_margin",
-        reduction,
-        partial(forward, weight=weights),
-        backward,
-        weight=(weights, None),
+        "multi_label_soft_margin", reduction, partial(forward, weight=weights), backward
     )

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import check_classes_last, check_shape, class_indices
 from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
@@ -65,7 +65,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
     return s * (cache.scale * per_example(dl, -1))
 
 
-@checked
+@constructor
 def multi_margin(
     *,
     p: Literal[1, 2] = 1,
@@ -97,11 +97,5 @@ def multi_margin(
     """
     weights = weights_of("multi_margin", "weight", weight)
     return make_loss(
-        "multi_margin",
-        reduction,
-        partial(forward, p=p, margin=margin, weight=weights),
-        backward,
-        p=(p, 1),
-        margin=(margin, 1.0),
-        weight=(weights, None),
+        "multi_margin", reduction, partial(forward, p=p, margin=margin, weight=weights), backward
     )

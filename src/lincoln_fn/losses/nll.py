@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
 from lincoln_fn.losses._predictions import check_log_distribution, check_log_probabilities
@@ -72,7 +72,7 @@ def _check_first(z: Arrays, target: Arrays) -> None:
     check_log_distribution("nll", _MEND, z)
 
 
-@checked
+@constructor
 def nll(
     *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
 ) -> Loss:
@@ -108,6 +108,4 @@ def nll(
         count=partial(count, ignore_index),
         check=_check,
         check_first=_check_first,
-        weight=(weights, None),
-        ignore_index=(ignore_index, -100),
     )

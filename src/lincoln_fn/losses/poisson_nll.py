@@ -30,7 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
+from lincoln_fn.arguments import Positive
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -65,7 +66,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (torch.exp(x) - t if cache.log_input else 1 - t / (x + cache.eps)) * dl
 
 
-@checked
+@constructor
 def poisson_nll(
     *,
     log_input: bool = True,
@@ -100,7 +101,4 @@ def poisson_nll(
         reduction,
         partial(forward, log_input=log_input, full=full, eps=eps),
         backward,
-        log_input=(log_input, True),
-        full=(full, False),
-        eps=(eps, 1e-8),
     )

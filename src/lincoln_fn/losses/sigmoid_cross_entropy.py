@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
 from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
@@ -58,7 +58,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (cache.y0 * torch.sigmoid(cache.x) - cache.y1 * torch.sigmoid(-cache.x)) * dl
 
 
-@checked
+@constructor
 def sigmoid_cross_entropy(
     *,
     weight: ElementWeights | None = None,
@@ -92,10 +92,5 @@ def sigmoid_cross_entropy(
     weights = weights_of(name, "weight", weight)
     pos_weights = weights_of(name, "pos_weight", pos_weight)
     return make_loss(
-        name,
-        reduction,
-        partial(forward, weight=weights, pos_weight=pos_weights),
-        backward,
-        weight=(weights, None),
-        pos_weight=(pos_weights, None),
+        name, reduction, partial(forward, weight=weights, pos_weight=pos_weights), backward
     )

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -52,7 +53,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return (cache.d / cache.beta).clamp(-1, 1) * dl
 
 
-@checked
+@constructor
 def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the absolute error with its corner rounded off.
 
@@ -78,4 +79,4 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
     bound = partial(forward, beta=beta)
-    return make_loss("smooth_l1", reduction, bound, backward, beta=(beta, 1.0))
+    return make_loss("smooth_l1", reduction, bound, backward)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -44,7 +44,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     return -cache.y * torch.sigmoid(-cache.y * cache.x) * dl
 
 
-@checked
+@constructor
 def soft_margin(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss on logits x, for labels 1 and -1: l = log(1 + exp(-y x)).
 

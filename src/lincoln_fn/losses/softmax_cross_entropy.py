@@ -32,7 +32,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import Probability, checked
+from lincoln_fn.arguments import Probability
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
@@ -114,7 +115,7 @@ def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
     return None if cache.labels is None else total_weight(NAME, ignore_index, cache.labels.w)
 
 
-@checked
+@constructor
 def softmax_cross_entropy(
     *,
     weight: ClassWeights | None = None,
@@ -158,7 +159,4 @@ def softmax_cross_entropy(
         partial(forward, weight=weights, ignore_index=ignore_index, label_smoothing=e),
         backward,
         count=partial(count, ignore_index),
-        weight=(weights, None),
-        ignore_index=(ignore_index, -100),
-        label_smoothing=(e, 0.0),
     )

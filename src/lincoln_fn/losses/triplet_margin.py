@@ -34,7 +34,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, Positive, checked
+from lincoln_fn.arguments import OR_INFINITE, Positive
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_vectors
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -103,7 +104,7 @@ def _norm_gradient(
     return u.sign() * torch.where(u == 0, 0, (u.abs() / norm) ** (q - 1)) * dnorm
 
 
-@checked
+@constructor
 def triplet_margin(
     *,
     margin: Positive = 1.0,
@@ -147,8 +148,4 @@ def triplet_margin(
         backward,
         inputs=("anchor", "positive", "negative"),
         targets=(),
-        margin=(margin, 1.0),
-        p=(p, 2.0),
-        eps=(eps, 1e-6),
-        swap=(swap, False),
     )

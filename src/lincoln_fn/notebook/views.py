@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.fit import FitRecord
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.notebook.curves import history_html
@@ -63,7 +63,7 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
     """
     if params is None and x is None:
         return View(html_of(value), brief(value))
-    check_kinds("view", "(net, params, x)", net=(value, Layer))
+    check_argument("view", "net", Layer, value, ("net", "params", "x"))
     return View(layer_html(value, uses_of(value, params, x)), brief(value))
 
 

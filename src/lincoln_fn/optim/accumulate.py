@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
@@ -54,7 +55,7 @@ def _update(
     return params, AccumulateState((state.count + 1) % k, total, kept)
 
 
-@checked
+@constructor
 def accumulate(k: PositiveInt) -> Transform:
     """Take a step only at every k-th gradient, with the mean of the last k.
 
@@ -77,4 +78,4 @@ def accumulate(k: PositiveInt) -> Transform:
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))
     """
-    return Transform(f"accumulate({k})", partial(_around, k))
+    return bare(Transform, partial(_around, k))

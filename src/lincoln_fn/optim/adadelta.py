@@ -10,13 +10,12 @@ With both means starting at 0,
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Probability, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import NonNegative, Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -68,7 +67,7 @@ def update(
     return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
 
 
-@checked
+@constructor
 def adadelta(
     lr: LearningRate = 1.0,
     rho: Probability = 0.9,
@@ -102,16 +101,4 @@ def adadelta(
         >>> optimizer.update(params, (torch.tensor([0.75]),), optimizer.init(params))[0]
         (tensor([0.4000]),)
     """
-    name = call_repr(
-        "adadelta",
-        lr,
-        rho=(rho, 0.9),
-        eps=(eps, 1e-6),
-        weight_decay=(weight_decay, 0.0),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        partial(init, lr=lr),
-        partial(update, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize),
-    )
+    return bare(Optimizer, init, update)

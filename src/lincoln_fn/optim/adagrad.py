@@ -8,12 +8,11 @@ With t counting the steps from 0,
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -64,7 +63,7 @@ def update(
     return params, AdagradState(state.step + 1, s)
 
 
-@checked
+@constructor
 def adagrad(
     lr: LearningRate = 1e-2,
     lr_decay: NonNegative = 0.0,
@@ -101,24 +100,4 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    name = call_repr(
-        "adagrad",
-        lr,
-        lr_decay=(lr_decay, 0.0),
-        weight_decay=(weight_decay, 0.0),
-        initial_accumulator_value=(initial_accumulator_value, 0.0),
-        eps=(eps, 1e-10),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        partial(init, initial_accumulator_value=initial_accumulator_value),
-        partial(
-            update,
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            eps=eps,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, update)

@@ -18,9 +18,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
-from lincoln_fn.optim.leaves import Rule, check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.arguments import Decay, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
+from lincoln_fn.optim.leaves import (
+    Rule,
+    check_state,
+    fill_like,
+    no_steps,
+    update_leaves,
+)
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
@@ -108,7 +115,7 @@ def leaf_rule(
     return rule
 
 
-@checked
+@constructor
 def adam(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -143,10 +150,10 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return _adam("adam", lr, betas, eps, weight_decay, amsgrad, maximize)
+    return bare(Optimizer, init, partial(update, name="adam", decoupled=False))
 
 
-@checked
+@constructor
 def adamw(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -180,40 +187,4 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return _adam("adamw", lr, betas, eps, weight_decay, amsgrad, maximize)
-
-
-def _adam(
-    name: str,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    amsgrad: bool,
-    maximize: bool,
-) -> Optimizer:
-    decoupled = name == "adamw"
-    call = call_repr(
-        name,
-        lr,
-        betas=(betas, (0.9, 0.999)),
-        eps=(eps, 1e-8),
-        weight_decay=(weight_decay, 1e-2 if decoupled else 0.0),
-        amsgrad=(amsgrad, False),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        call,
-        partial(init, amsgrad=amsgrad),
-        partial(
-            update,
-            name=name,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled=decoupled,
-            amsgrad=amsgrad,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, partial(update, name="adamw", decoupled=True))

@@ -9,13 +9,12 @@ With t counting from 1, and m and u starting at 0,
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import Decay, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -68,7 +67,7 @@ def update(
     return params, AdamaxState(step, *kept)
 
 
-@checked
+@constructor
 def adamax(
     lr: LearningRate = 2e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -102,16 +101,4 @@ def adamax(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    name = call_repr(
-        "adamax",
-        lr,
-        betas=(betas, (0.9, 0.999)),
-        eps=(eps, 1e-8),
-        weight_decay=(weight_decay, 0.0),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        init,
-        partial(update, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize),
-    )
+    return bare(Optimizer, init, update)

@@ -12,13 +12,13 @@ Until averaging begins, at step t0, mu is 1 and a is p.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import OR_INFINITE, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -70,7 +70,7 @@ def update(
     return params, AsgdState(state.step + 1, average)
 
 
-@checked
+@constructor
 def asgd(
     lr: LearningRate = 1e-2,
     lambd: NonNegative = 1e-4,
@@ -107,25 +107,4 @@ def asgd(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    name = call_repr(
-        "asgd",
-        lr,
-        lambd=(lambd, 1e-4),
-        alpha=(alpha, 0.75),
-        t0=(t0, 1e6),
-        weight_decay=(weight_decay, 0.0),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        init,
-        partial(
-            update,
-            lr=lr,
-            lambd=lambd,
-            alpha=alpha,
-            t0=t0,
-            weight_decay=weight_decay,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, update)

@@ -8,7 +8,8 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, checked
+from lincoln_fn.arguments import Decay
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
@@ -48,7 +49,7 @@ def _update(
     return params, EmaState(mean, kept)
 
 
-@checked
+@constructor
 def ema(decay: Decay) -> Transform:
     """Keep a running mean of the parameters: a <- decay a + (1 - decay) p after each step.
 
@@ -73,7 +74,7 @@ def ema(decay: Decay) -> Transform:
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))
     """
-    return Transform(f"ema({decay})", partial(_around, decay))
+    return bare(Transform, partial(_around, decay))
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:

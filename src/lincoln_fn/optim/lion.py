@@ -8,13 +8,12 @@ With m starting at 0,
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import Decay, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -64,7 +63,7 @@ def update(
     return params, LionState(None if state.step is None else state.step + 1, m)
 
 
-@checked
+@constructor
 def lion(
     lr: LearningRate = 1e-4,
     betas: tuple[Decay, Decay] = (0.9, 0.99),
@@ -97,15 +96,4 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    name = call_repr(
-        "lion",
-        lr,
-        betas=(betas, (0.9, 0.99)),
-        weight_decay=(weight_decay, 0.0),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        partial(init, lr=lr),
-        partial(update, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize),
-    )
+    return bare(Optimizer, init, update)

@@ -13,7 +13,6 @@ this is steep at 0: five passes move all except the smallest into about [0.68, 1
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -21,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.arguments import NonNegative, NonNegativeInt, Probability, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import NonNegative, NonNegativeInt, Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -108,7 +108,7 @@ def orthogonalize(
     return x.mT if tall else x
 
 
-@checked
+@constructor
 def muon(
     lr: LearningRate = 1e-3,
     weight_decay: NonNegative = 0.1,
@@ -155,29 +155,4 @@ def muon(
         >>> torch.linalg.svdvals(moved).round(decimals=1)
         tensor([0.7000, 0.7000])
     """
-    name = call_repr(
-        "muon",
-        lr,
-        weight_decay=(weight_decay, 0.1),
-        momentum=(momentum, 0.95),
-        nesterov=(nesterov, True),
-        ns_coefficients=(ns_coefficients, COEFFICIENTS),
-        eps=(eps, 1e-7),
-        ns_steps=(ns_steps, 5),
-        adjust_lr_fn=(adjust_lr_fn, None),
-    )
-    return Optimizer(
-        name,
-        partial(init, lr=lr),
-        partial(
-            update,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_coefficients=ns_coefficients,
-            eps=eps,
-            ns_steps=ns_steps,
-            adjust_lr_fn=adjust_lr_fn,
-        ),
-    )
+    return bare(Optimizer, init, update)

@@ -9,13 +9,12 @@ With t counting from 1, m, v and v' as in Adam, and M_t the product of all mu so
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import Decay, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -83,7 +82,7 @@ def update(
     return params, NadamState(step, product, *kept)
 
 
-@checked
+@constructor
 def nadam(
     lr: LearningRate = 2e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -124,27 +123,4 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    name = call_repr(
-        "nadam",
-        lr,
-        betas=(betas, (0.9, 0.999)),
-        eps=(eps, 1e-8),
-        weight_decay=(weight_decay, 0.0),
-        momentum_decay=(momentum_decay, 4e-3),
-        decoupled_weight_decay=(decoupled_weight_decay, False),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        init,
-        partial(
-            update,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum_decay=momentum_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, update)

@@ -18,13 +18,13 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn._kinds import check_functions
-from lincoln_fn.arguments import NonNegative
+from lincoln_fn.arguments import NonNegative, Shown
 from lincoln_fn.layer import Params
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
 # A number, or a function of the steps taken so far (int64, of shape ()) that gives a float tensor.
-LearningRate: TypeAlias = NonNegative | Callable[[Tensor], Tensor]
+LearningRate: TypeAlias = Shown[NonNegative | Callable[[Tensor], Tensor]]
 
 
 @attrs.frozen(eq=False, repr=False)

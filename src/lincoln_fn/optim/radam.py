@@ -11,13 +11,12 @@ With m, v and m' as in Adam, and n_t the number of gradients that v averages,
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import Decay, NonNegative
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -81,7 +80,7 @@ def update(
     return params, RadamState(step, *kept)
 
 
-@checked
+@constructor
 def radam(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -122,25 +121,4 @@ def radam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    name = call_repr(
-        "radam",
-        lr,
-        betas=(betas, (0.9, 0.999)),
-        eps=(eps, 1e-8),
-        weight_decay=(weight_decay, 0.0),
-        decoupled_weight_decay=(decoupled_weight_decay, False),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        init,
-        partial(
-            update,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, update)

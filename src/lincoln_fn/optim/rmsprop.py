@@ -13,12 +13,11 @@ The centered variant uses s - m^2 instead of s, with m <- alpha m + (1 - alpha) 
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Probability, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import NonNegative, Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -92,7 +91,7 @@ def update(
     return params, RmspropState(None if state.step is None else state.step + 1, *kept)
 
 
-@checked
+@constructor
 def rmsprop(
     lr: LearningRate = 1e-2,
     alpha: Probability = 0.99,
@@ -132,27 +131,4 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
-    name = call_repr(
-        "rmsprop",
-        lr,
-        alpha=(alpha, 0.99),
-        eps=(eps, 1e-8),
-        weight_decay=(weight_decay, 0.0),
-        momentum=(momentum, 0.0),
-        centered=(centered, False),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        partial(init, lr=lr, momentum=momentum, centered=centered),
-        partial(
-            update,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            maximize=maximize,
-        ),
-    )
+    return bare(Optimizer, init, update)

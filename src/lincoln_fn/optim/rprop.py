@@ -11,14 +11,14 @@ size shrinks, and dp counts as 0:
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked, require
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.record import record
@@ -62,9 +62,9 @@ def update(
     return params, RpropState(*kept)
 
 
-@checked
+@constructor
 def rprop(
-    lr: NonNegative = 1e-2,
+    lr: Shown[NonNegative] = 1e-2,
     etas: tuple[float, float] = (0.5, 1.2),
     step_sizes: tuple[Positive, Annotated[Positive, OR_INFINITE]] = (1e-6, 50.0),
     *,
@@ -99,15 +99,4 @@ def rprop(
     shrinking, growing = etas
     require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
     require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
-    name = call_repr(
-        "rprop",
-        lr,
-        etas=(etas, (0.5, 1.2)),
-        step_sizes=(step_sizes, (1e-6, 50.0)),
-        maximize=(maximize, False),
-    )
-    return Optimizer(
-        name,
-        partial(init, lr=lr),
-        partial(update, etas=etas, step_sizes=step_sizes, maximize=maximize),
-    )
+    return bare(Optimizer, init, update)

@@ -14,8 +14,9 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked, require
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import NonNegative, require
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import (
@@ -75,7 +76,7 @@ def update(
     return params, SgdState(new_step, b_tree) if keeps else state
 
 
-@checked
+@constructor
 def sgd(
     lr: LearningRate = 1e-3,
     momentum: NonNegative = 0.0,
@@ -111,28 +112,5 @@ def sgd(
     """
     ready = not nesterov or (momentum > 0 and dampening == 0)
     require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
-    name = call_repr(
-        "sgd",
-        lr,
-        momentum=(momentum, 0.0),
-        dampening=(dampening, 0.0),
-        weight_decay=(weight_decay, 0.0),
-        nesterov=(nesterov, False),
-        maximize=(maximize, False),
-    )
     counts = callable(lr) or (momentum > 0 and dampening != 0)
-    begin = partial(init, counts=counts, momentum=momentum)
-    return Optimizer(
-        name,
-        begin,
-        partial(
-            update,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-            counts=counts,
-        ),
-    )
+    return bare(Optimizer, partial(init, counts=counts), partial(update, counts=counts))

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from lincoln_fn import tree
 from lincoln_fn._kinds import check_functions, wrong_kind
-from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, checked
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.shapes import LayerError
 
@@ -53,7 +54,7 @@ class Transform:
         return self.name
 
 
-@checked
+@constructor
 def chain(*parts: Transform | Optimizer) -> Optimizer:
     """Put transforms before an optimizer. Gradients pass through the first one first.
 
@@ -86,7 +87,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             break
     if optimizer is None:
         raise LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
-    return Optimizer(call_repr("chain", *parts), optimizer.init, optimizer.update)
+    return bare(Optimizer, optimizer.init, optimizer.update)
 
 
 def _on_gradients(name: str, change: Change) -> Transform:
@@ -124,7 +125,7 @@ def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
     return tree.map(lambda g: (g * factor).to(g.dtype), grads)
 
 
-@checked
+@constructor
 def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Scale all gradients together so that their norm is at most max_norm: dp min(1, max / |dp|).
 
@@ -149,14 +150,14 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
-    return _on_gradients(f"clip_by_global_norm({max_norm})", partial(_clip_norm, max_norm=max_norm))
+    return bare(_on_gradients, _clip_norm)
 
 
 def _clip_values(params: Params, grads: Params, *, max_value: float) -> Params:
     return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
 
 
-@checked
+@constructor
 def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Clip each element of each gradient to [-max_value, max_value].
 
@@ -175,7 +176,7 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
-    return _on_gradients(f"clip_by_value({max_value})", partial(_clip_values, max_value=max_value))
+    return bare(_on_gradients, _clip_values)
 
 
 def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -> Params:
@@ -186,7 +187,7 @@ def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -
     return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
 
 
-@checked
+@constructor
 def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
     """Add factor p to the gradients, of some parameters or of all.
 
@@ -210,5 +211,4 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-    name = call_repr("weight_decay", factor, mask=(mask, None))
-    return _on_gradients(name, partial(_decay, factor=factor, mask=mask))
+    return bare(_on_gradients, _decay)

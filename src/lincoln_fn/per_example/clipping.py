@@ -18,16 +18,17 @@ from typing import Literal
 from torch import Tensor
 
 from lincoln_fn import keys, tree
-from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.arguments import NonNegative, Positive, PositiveInt
 from lincoln_fn.combine._dtypes import cast_like
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.gradient import Gradient, GradientState
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
 
 
-@checked
+@constructor
 def clipped(
     max_norm: Positive,
     *,
@@ -67,14 +68,8 @@ def clipped(
         >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=gradient).gradient
         clipped(1.0, noise=1.1, batch_size=64)
     """
-    name = call_repr(
-        "clipped", max_norm,
-        noise=(noise, 0.0), reduction=(reduction, "mean"), batch_size=(batch_size, None),
-    )  # fmt: skip
-    compute = partial(
-        _compute, max_norm=max_norm, noise=noise, is_mean=reduction == "mean", size=batch_size
-    )
-    return Gradient(name, compute, reduction=reduction)
+    compute = partial(_compute, is_mean=reduction == "mean", size=batch_size)
+    return bare(partial(Gradient, reduction=reduction), compute)
 
 
 def _compute(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.declaration import gradients_of
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.per_example import forms
@@ -24,7 +24,7 @@ from lincoln_fn.walk.walks import BackWalker, Wants
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Find the term of each parameter, in float32 at least; `name` asks, for errors."""
-    check_kinds(name, "(net, params, cache, g)", net=(net, Layer))
+    check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
     walker = BackWalker(leaf, skip=_untrained, gather=Composition.gathered)

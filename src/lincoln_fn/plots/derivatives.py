@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.plots._derivatives import (
     draw_params,
@@ -65,7 +65,7 @@ def layer(
         >>> [line.get_ydata()[[0, -1]].tolist() for line in axes.lines[:2]]
         [[0.0, 2.0], [0.0, 1.0]]
     """
-    check_kinds("layer", layer=(layer, Layer))
+    check_argument("layer", "layer", Layer, layer)
     dtypes = {leaf.dtype for leaf in tree.leaves(params) if leaf.is_floating_point()}
     x = torch.linspace(low, high, _POINTS, dtype=dtypes.pop() if dtypes else torch.float64)
     try:
@@ -115,7 +115,7 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
         >>> axes.images[0].get_array().tolist()
         [[0.0, 0.0], [0.0, 1.0]]
     """
-    check_kinds("jacobian", layer=(layer, Layer))
+    check_argument("jacobian", "layer", Layer, layer)
     y, rows = jacobian_matrix(layer, draw_params(layer, x, params), x)
     matrix = rows.detach().double().cpu().numpy()
     axes = new_axes() if axes is None else axes

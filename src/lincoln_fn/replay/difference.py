@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.arguments import NonNegative, NonNegativeInt, checked
 from lincoln_fn.replay.arrays import Array, MadeBy, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
 from lincoln_fn.replay.run import Run, State
@@ -48,8 +48,9 @@ class Difference:
         return f"{self.place.where} {differ}"
 
 
+@checked
 def first_difference(
-    a: Run, b: Run | None = None, *, tol: float = 0.0, steps: int | None = None
+    a: Run, b: Run | None = None, *, tol: NonNegative = 0.0, steps: NonNegativeInt | None = None
 ) -> Difference | None:
     """Find the first step, layer and array in which two runs, or a run and its repetition, differ.
 
@@ -87,13 +88,7 @@ def first_difference(
         >>> print(lf.replay.first_difference(run, other))
         step 5: data: target[0, 0] is 1 and 0, by at most 1 in the array
     """
-    if not isinstance(tol, int | float) or not tol >= 0:
-        raise LayerError("first_difference", f"expected tol of at least 0, got {tol!r}")
-    if steps is not None:
-        check_int("first_difference", "steps", steps, 0)
-    b = attrs.evolve(a, saved=()) if isinstance(a, Run) and b is None else b
-    check_kinds("first_difference", "(a, b)", a=(a, Run), b=(b, Run))
-    assert b is not None  # it is a Run
+    b = attrs.evolve(a, saved=()) if b is None else b
     leaf = first_unequal("", a.start, b.start, tol)
     if leaf is not None:
         return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.arguments import NonNegativeInt, checked
 from lincoln_fn.layer import Arrays
 from lincoln_fn.replay.arrays import Array, Site, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_non_finite_leaf, name_leaves, place
@@ -43,7 +43,8 @@ class Origin:
         return f"{self.place.where} is {self.value}; batch {self.batch}{example}{row}"
 
 
-def first_non_finite(run: Run, *, steps: int | None = None) -> Origin | None:
+@checked
+def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin | None:
     """Find the step, the layer and the pass that made the first nan or infinity of a run.
 
     Bisection finds the last saved state that is finite, and the steps after it are repeated. In the
@@ -76,9 +77,6 @@ def first_non_finite(run: Run, *, steps: int | None = None) -> Origin | None:
         >>> print(lf.replay.first_non_finite(run))
         step 2: data: target[2, 0] is inf; batch 1, example 2
     """
-    check_kinds("first_non_finite", run=(run, Run))
-    if steps is not None:
-        check_int("first_non_finite", "steps", steps, 0)
     leaf = first_non_finite_leaf("", run.start)
     if leaf is not None:
         return _origin(run, Array("start", "", ()), leaf, run.begun)

@@ -11,9 +11,10 @@ import attrs
 import torch
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn._mends import is_function
 from lincoln_fn._spent import check_unspent
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.checkpoint import Directory, load
 from lincoln_fn.checkpoint.listing import newest_first
 from lincoln_fn.data import Batch, Batches
@@ -70,10 +71,8 @@ class Run:
         if not isinstance(self.saved, Directory | list | tuple):
             expected = "a checkpoint.Directory, or a list of states"
             raise wrong_kind("Run", "saved", self.saved, expected)
-        if self.net is not None:
-            check_kinds("Run", net=(self.net, Layer))
-        if self.loss is not None:
-            check_kinds("Run", loss=(self.loss, Loss))
+        check_argument("Run", "net", Layer | None, self.net)
+        check_argument("Run", "loss", Loss | None, self.loss)
         for state in (self.start, *(() if isinstance(self.saved, Directory) else self.saved)):
             if not hasattr(state, "step"):
                 raise wrong_kind("Run", "a state", state, "a state with a step")

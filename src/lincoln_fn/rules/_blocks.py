@@ -11,7 +11,7 @@ from typing import Final
 
 from torch import Tensor
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.serial import there
 from lincoln_fn.declaration import declare
 from lincoln_fn.initializers import Fans, Initializer
@@ -32,7 +32,7 @@ class Projections(State):
 
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
-    check_kinds(rule, net=(net, Layer))
+    check_argument(rule, "net", Layer, net)
     if net.composition is None or net.composition.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))

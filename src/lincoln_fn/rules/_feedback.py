@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
@@ -55,7 +55,7 @@ def with_feedback(
     rule: str, net: Layer, feedback: Layer, layers: Selector, *, is_trained: bool = False
 ) -> Layer:
     """Give feedback to each layer that a selector takes, and gradients to it if it is trained."""
-    check_kinds(rule, net=(net, Layer))
+    check_argument(rule, "net", Layer, net)
     found: list[Layer] = []
 
     def wrapped(layer: Layer) -> Layer:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
@@ -25,6 +25,7 @@ from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.walks import BackWalker, Wants
 
 
+@checked
 def alignment(
     net: Layer, params: Params, x: Arrays, loss: Loss, target: Arrays
 ) -> dict[str, float]:
@@ -56,7 +57,6 @@ def alignment(
         >>> list(angles), round(angles["1.0"]), 0 < angles["0.0"] < 180
         (['0.0', '1.0'], 0, True)
     """
-    check_kinds("alignment", "(net, params, x, loss, target)", net=(net, Layer), loss=(loss, Loss))
     true_net = backpropagation(net)
     with torch.no_grad():
         prediction, cache = net.forward(params, x)

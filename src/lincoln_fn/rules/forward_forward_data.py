@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn._kinds import check_int
-from lincoln_fn.arguments import at_least
+from lincoln_fn.arguments import at_least, check_argument
 from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.losses._targets import check_between
 from lincoln_fn.record import brief
@@ -79,7 +78,7 @@ def true_and_false_labels(
         (tensor([[0., 1., 1.],
                 [1., 0., 1.]]), tensor([1., 0.]))
     """
-    check_int("true_and_false_labels", "n_classes", n_classes, 2)
+    check_argument("true_and_false_labels", "n_classes", Annotated[int, at_least(2)], n_classes)
     true = with_label(x, labels, n_classes)
     drawn = keys.uniform(checked_key("true_and_false_labels", key), tuple(labels.shape))
     others = (labels + 1 + (drawn * (n_classes - 1)).long()) % n_classes

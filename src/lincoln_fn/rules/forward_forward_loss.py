@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses._targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -44,7 +44,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N blocks"]:
     return -s * torch.sigmoid(-s * cache.goodness) * per_example(dl, 1)
 
 
-@checked
+@constructor
 def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss of each block's goodness, summed over the blocks.
 

@@ -22,8 +22,9 @@ from typing import Annotated, Literal, TypeAlias
 from torch import Tensor
 
 from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import Probability, at_least, checked
-from lincoln_fn.layer import Arrays, Cache, call_repr
+from lincoln_fn.arguments import Probability, at_least
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays, Cache
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.losses.weighted import weighted
@@ -35,7 +36,7 @@ Kind: TypeAlias = Literal["prediction", "similarity", "both"]
 Classes: TypeAlias = Annotated[int, at_least(2)]
 
 
-@checked
+@constructor
 def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0.99) -> Loss:
     """Make the loss of a network that `local_losses` has made, from class indices.
 
@@ -69,10 +70,9 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
         "similarity": match,
         "both": weighted({"prediction": (share, label), "similarity": (beta, match)}),
     }[kind]
-    name = call_repr("local_loss", n_classes, kind=(kind, "both"), beta=(beta, 0.99))
     of_net = weighted({"label": (share, label)})
     forward = partial(_forward, of_head=of_head, of_net=of_net, both=kind == "both")
-    return Loss(name, forward, partial(_backward, of_head=of_head, of_net=of_net))
+    return bare(Loss, forward, partial(_backward, of_head=of_head, of_net=of_net))
 
 
 def _forward(

@@ -133,10 +133,15 @@ def _similarity_init(key: Key, x: Tensor) -> dense.Params | conv.Params:
     return made
 
 
+# How it moves is all that its forward reads of it: the kernels are the params'.
+_CONVOLUTION = conv.conv2d(1, 3, padding=1)
+
+
 def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[Tensor, Cache]:
     """Compute y = x W, or the convolution with W."""
     if isinstance(params, conv.Params):
-        return conv.forward(params, x, padding=1)
+        y, cache = _CONVOLUTION.forward(params, x)
+        return y, cache
     return dense.forward(params, x)
 
 

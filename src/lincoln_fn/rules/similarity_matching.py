@@ -38,7 +38,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import at_least, checked
+from lincoln_fn.arguments import at_least
+from lincoln_fn.constructors import constructor
 from lincoln_fn.losses._labels import label_column
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_between
@@ -106,7 +107,7 @@ def _std(positions: Float[Tensor, "N C *s"]) -> Float[Tensor, "N C"]:
     return (flat.square().sum(2) / (flat.shape[2] - 1)).sqrt()
 
 
-@checked
+@constructor
 def similarity_matching(
     n_classes: Annotated[int, at_least(2)], *, reduction: Reduction = "mean"
 ) -> Loss:
@@ -135,9 +136,5 @@ def similarity_matching(
         tensor(True)
     """
     return make_loss(
-        "similarity_matching",
-        reduction,
-        partial(forward, n_classes=n_classes),
-        backward,
-        n_classes=(n_classes, None),
+        "similarity_matching", reduction, partial(forward, n_classes=n_classes), backward
     )

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, checked, require
-from lincoln_fn.layer import call_repr
+from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -39,7 +39,7 @@ def _along_line(start: float, end: float, share: Tensor) -> Tensor:
     return start + (end - start) * share
 
 
-@checked
+@constructor
 def one_cycle(
     max_lr: NonNegative,
     total_steps: PositiveInt,
@@ -88,15 +88,5 @@ def one_cycle(
     phases = "total_steps and pct_start that make phases of at least a step"
     require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
-    name = call_repr(
-        "one_cycle",
-        max_lr,
-        total_steps,
-        pct_start=(pct_start, 0.3),
-        anneal_strategy=(anneal_strategy, "cos"),
-        div_factor=(div_factor, 25.0),
-        final_div_factor=(final_div_factor, 1e4),
-        three_phase=(three_phase, False),
-    )
     at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
-    return Schedule(name, at)
+    return bare(Schedule, at)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, checked, require
-from lincoln_fn.layer import call_repr
+from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, require
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -23,7 +22,7 @@ def _piecewise(step: Tensor, *, lrs: Sequence[float], boundaries: Sequence[int])
     return rate
 
 
-@checked
+@constructor
 def piecewise(
     lrs: Annotated[Sequence[NonNegative], NOT_EMPTY], boundaries: Sequence[PositiveInt]
 ) -> Schedule:
@@ -44,8 +43,7 @@ def piecewise(
         [0.5, 0.25]
     """
     _check_boundaries("piecewise", len(lrs), boundaries)
-    at = partial(_piecewise, lrs=lrs, boundaries=boundaries)
-    return Schedule(f"piecewise({lrs}, {boundaries})", at)
+    return bare(Schedule, _piecewise)
 
 
 def _linear_warmup(
@@ -56,7 +54,7 @@ def _linear_warmup(
     return rise * (then((step - steps).clamp(min=0)) if callable(then) else then)
 
 
-@checked
+@constructor
 def linear_warmup(
     then: NonNegative | Callable[[Tensor], Tensor],
     steps: PositiveInt,
@@ -83,9 +81,7 @@ def linear_warmup(
         >>> linear_warmup(cosine(1.0, 4), 2, start_factor=0.5)(torch.tensor([0, 1, 2, 4])).tolist()
         [0.5, 0.75, 1.0, 0.5]
     """
-    name = call_repr("linear_warmup", then, steps, start_factor=(start_factor, 1 / 3))
-    at = partial(_linear_warmup, then=then, steps=steps, start_factor=start_factor)
-    return Schedule(name, at)
+    return bare(Schedule, _linear_warmup)
 
 
 def _follow(
@@ -101,7 +97,7 @@ def _follow(
     return rate
 
 
-@checked
+@constructor
 def joined(
     schedules: Annotated[Sequence[Callable[[Tensor], Tensor]], NOT_EMPTY],
     boundaries: Sequence[PositiveInt],
@@ -124,8 +120,7 @@ def joined(
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-    at = partial(_follow, schedules=schedules, boundaries=boundaries)
-    return Schedule(f"joined({schedules}, {boundaries})", at)
+    return bare(Schedule, _follow)
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:

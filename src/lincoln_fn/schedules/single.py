@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, checked
-from lincoln_fn.layer import call_repr
+from lincoln_fn.arguments import NonNegative, PositiveInt
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -17,7 +16,7 @@ def _constant(step: Tensor, *, lr: float) -> Tensor:
     return torch.full_like(step, lr)
 
 
-@checked
+@constructor
 def constant(lr: NonNegative) -> Schedule:
     """Make a constant rate: lr.
 
@@ -31,7 +30,7 @@ def constant(lr: NonNegative) -> Schedule:
         >>> constant(0.5)(7).item()
         0.5
     """
-    return Schedule(f"constant({lr})", partial(_constant, lr=lr))
+    return bare(Schedule, _constant)
 
 
 def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase: bool) -> Tensor:
@@ -40,7 +39,7 @@ def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase
     return lr * gamma ** (times.floor() if staircase else times)
 
 
-@checked
+@constructor
 def exponential(
     lr: NonNegative, gamma: NonNegative, every: PositiveInt = 1, staircase: bool = False
 ) -> Schedule:
@@ -62,16 +61,14 @@ def exponential(
         >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
         [0.5, 0.125]
     """
-    name = call_repr("exponential", lr, gamma, every=(every, 1), staircase=(staircase, False))
-    at = partial(_exponential, lr=lr, gamma=gamma, every=every, staircase=staircase)
-    return Schedule(name, at)
+    return bare(Schedule, _exponential)
 
 
 def _linear(step: Tensor, *, start: float, end: float, steps: int) -> Tensor:
     return start + (end - start) * (step / steps).clamp(max=1)
 
 
-@checked
+@constructor
 def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule:
     """Make a rate that changes linearly from start to end in `steps` steps, and then stays.
 
@@ -90,8 +87,7 @@ def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
         [0.0, 0.25, 1.0, 1.0]
     """
-    at = partial(_linear, start=start, end=end, steps=steps)
-    return Schedule(f"linear({start}, {end}, {steps})", at)
+    return bare(Schedule, _linear)
 
 
 def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
@@ -99,7 +95,7 @@ def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
     return lr * (1 - (step / steps).clamp(max=1)) ** power
 
 
-@checked
+@constructor
 def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) -> Schedule:
     """Make a rate that falls to 0 in `steps` steps: lr (1 - step / steps)^power.
 
@@ -118,8 +114,7 @@ def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) ->
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.25, 0.0, 0.0]
     """
-    name = call_repr("polynomial", lr, steps, power=(power, 1.0))
-    return Schedule(name, partial(_polynomial, lr=lr, steps=steps, power=power))
+    return bare(Schedule, _polynomial)
 
 
 def _cosine(step: Tensor, *, lr: float, steps: int, lr_min: float) -> Tensor:
@@ -127,7 +122,7 @@ def _cosine(step: Tensor, *, lr: float, steps: int, lr_min: float) -> Tensor:
     return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * step / steps).clamp(max=math.pi).cos())
 
 
-@checked
+@constructor
 def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Schedule:
     """Make a rate that falls along half a cosine: lr_min + (lr - lr_min) (1 + cos(pi s)) / 2.
 
@@ -151,5 +146,4 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
         >>> cosine(1.0, 4)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.5, 0.0, 0.0]
     """
-    name = call_repr("cosine", lr, steps, lr_min=(lr_min, 0.0))
-    return Schedule(name, partial(_cosine, lr=lr, steps=steps, lr_min=lr_min))
+    return bare(Schedule, _cosine)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from numbers import Real
 
-from lincoln_fn._kinds import check_int
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import PositiveInt, check_argument
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
 from lincoln_fn.train import StepRecord, TrainState
@@ -46,7 +46,7 @@ def early_stopping(
         >>> [record.step for _, record in early_stopping(steps, "f1", patience=2)]
         [0, 1, 2, 3]
     """
-    check_int("early_stopping", "patience", patience, 1)
+    check_argument("early_stopping", "patience", PositiveInt, patience)
     check_name("early_stopping", metric)
     check_mode("early_stopping", mode)
     if not isinstance(min_delta, Real) or not 0 <= min_delta < math.inf:

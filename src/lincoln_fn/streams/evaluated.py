@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from lincoln_fn._batches import check_walkable
-from lincoln_fn._kinds import check_int, check_kinds
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.data import Batch, is_used_once
 from lincoln_fn.evaluate import check_metrics, evaluate
 from lincoln_fn.layer import Layer
-from lincoln_fn.metrics import Metric
+from lincoln_fn.metrics import Metrics
 from lincoln_fn.record import evolve
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
+@checked
 def evaluated(
     stream: Stream,
     net: Layer,
     batches: Iterable[Batch],
-    metrics: Mapping[str, Metric],
+    metrics: Metrics,
     *,
-    every: int,
+    every: PositiveInt,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Evaluate the state every `every` steps, and add the scores to that step's record.
 
@@ -50,8 +51,6 @@ def evaluated(
         >>> [len(record.scores) for _, record in evaluated(steps, net, [(x, None)], mean, every=2)]
         [0, 1]
     """
-    check_int("evaluated", "every", every, 1)
-    check_kinds("evaluated", "(stream, net, batches, metrics)", net=(net, Layer))
     if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
         got = list(metrics) if isinstance(metrics, Mapping) else shown(metrics)
         names = f"at least one, and none named 'step' or 'loss', got {got}"
@@ -69,7 +68,7 @@ def _evaluating(
     stream: Stream,
     net: Layer,
     batches: Iterable[Batch],
-    metrics: Mapping[str, Metric],
+    metrics: Metrics,
     every: int,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     with closing("evaluated", stream) as steps:

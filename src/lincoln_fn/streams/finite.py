@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.layer import Layer, Params
 from lincoln_fn.shapes import NonFiniteError
@@ -18,8 +18,9 @@ from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
+@checked
 def finite(
-    stream: Stream, net: Layer, *, every: int = 1
+    stream: Stream, net: Layer, *, every: PositiveInt = 1
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Check that all parameters, running statistics and the optimizer's state stay finite.
 
@@ -47,8 +48,6 @@ def finite(
         Traceback (most recent call last):
         lincoln_fn.shapes.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
     """
-    check_kinds("finite", "(stream, net)", net=(net, Layer))
-    check_int("finite", "every", every, 1)
     return _checking(stream, net, every)
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn._kinds import check_int
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
@@ -25,8 +25,9 @@ _Columns: TypeAlias = dict[str, None]  # a set in order
 _NUMBERS: Final = ("step", "loss")
 
 
+@checked
 def logged(
-    stream: Stream, path: str | os.PathLike[str], *, every: int = 1
+    stream: Stream, path: str | os.PathLike[str], *, every: PositiveInt = 1
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Write the numbers of steps to a file: step, loss, and the scores that a step has.
 
@@ -61,7 +62,6 @@ def logged(
         {"step": 1, "loss": 0.5}
         {"step": 2, "loss": 0.25, "f1": 0.9}
     """
-    check_int("logged", "every", every, 1)
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise ValueError(f"logged: expected a path that ends in .csv or .jsonl, got {path}")

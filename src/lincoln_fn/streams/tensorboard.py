@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lincoln_fn._kinds import check_int
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.train import StepRecord, TrainState
 
 
+@checked
 def tensorboard(
-    stream: Stream, folder: str | os.PathLike[str], *, every: int = 1
+    stream: Stream, folder: str | os.PathLike[str], *, every: PositiveInt = 1
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """Write losses and scores to an event file, by torch's `SummaryWriter`.
 
@@ -34,7 +35,6 @@ def tensorboard(
     Example:
         >>> steps = tensorboard([], "runs/digits")  # doctest: +SKIP
     """
-    check_int("tensorboard", "every", every, 1)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 
 from lincoln_fn._batches import check_example
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.losses.loss import Loss
@@ -85,7 +85,8 @@ def check_layer(
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: tanh(): dx has the wrong sign
     """
-    check_kinds("check_layer", "(layer, params, x)", layer=(layer, Layer), key=(key, Key))
+    check_argument("check_layer", "layer", Layer, layer, ("layer", "params", "x"))
+    check_argument("check_layer", "key", Key, key)
     check_example("check_layer", x)
     if told := not_a_tensor({"params": params}):
         raise LayerError("check_layer", told)
@@ -134,7 +135,8 @@ def check_loss(
         >>> loss = lf.losses.sigmoid_cross_entropy()
         >>> check_loss(loss, torch.tensor([1.0, -2.0]), torch.tensor([1, 0]))
     """
-    check_kinds("check_loss", "(loss, prediction, target)", loss=(loss, Loss), key=(key, Key))
+    check_argument("check_loss", "loss", Loss, loss, ("loss", "prediction", "target"))
+    check_argument("check_loss", "key", Key, key)
     check_example("check_loss", prediction)
     prediction, target = doubled(prediction), doubled(target)
     as_layer = Layer(

@@ -9,8 +9,8 @@ from types import ModuleType, SimpleNamespace
 from typing import get_args
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._mends import shown
+from lincoln_fn.arguments import check_argument
 from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.grading.examined import examined
@@ -67,7 +67,8 @@ def grade(
         tanh(): 0 of 1
           ✗ dx  0 of 1: dx has the wrong sign
     """
-    check_kinds("grade", "(submission, reference, cases)", reference=(reference, Layer))
+    order = ("submission", "reference", "cases")
+    check_argument("grade", "reference", Layer, reference, order)
     _check_submission(submission)
     leaves = _checked_leaves(reference, cases)
     possible = _possible(leaves, points or {})

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
-from lincoln_fn._kinds import check_kinds, wrong_kind
+from lincoln_fn._kinds import wrong_kind
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.depth import make_room
@@ -57,7 +57,7 @@ def composition(
     advance: Advance | None = None,
     predict: There | None = None,
     needs_dx: Callable[[int, Params], bool] | None = None,
-    call: Callable[[tuple[Layer, ...]], str] | None = None,
+    call: Callable[[tuple[Layer, ...]], str] | str | None = None,
     reads_once: bool = False,
 ) -> Layer:
     """Make a layer of layers.
@@ -79,7 +79,8 @@ def composition(
             Default: `there`.
         needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
             even if the composition's dx is not needed. Default: always.
-        call: parts -> the code that makes the composition, its name. Default: `label(part, part)`.
+        call: parts -> the code that makes the composition, its name; or a name that does not depend
+            on them. Default: `label(part, part)`.
         reads_once: whether `back` reads each entry of its cache once, or gives the whole cache to
             one part. Then a training step frees each entry as soon as its part is done. There,
             cache is a sequence, not a tuple, and to read an entry again is an error. Default: a
@@ -116,7 +117,7 @@ def composition(
         advance or _advance_entries,
         predict or there,
         needs_dx or always,
-        call or partial(_call, label),
+        partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
         reads_once,
     )
     make_room(made.depth)
@@ -148,6 +149,10 @@ def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
 def always(i: int, params: Params) -> bool:
     """Say that a trained part needs the dx of every part."""
     return True
+
+
+def _named(parts: tuple[Layer, ...], *, name: str) -> str:
+    return name
 
 
 def _call(label: str, parts: tuple[Layer, ...]) -> str:
@@ -213,7 +218,8 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
-        check_kinds(self.label, ".init(key, x)", key=(key, Key))
+        if not isinstance(key, Key):
+            raise wrong_kind(self.label, "key", key, "Key", ".init(key, x)")
         return self.init(self.placed, key, x)
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:

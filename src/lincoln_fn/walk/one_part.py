@@ -21,8 +21,3 @@ def init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def needs_dx(i: int, params: Params) -> bool:
     """Say that the gradient of the part needs no dx."""
     return False
-
-
-def call(parts: tuple[Layer, ...], *, name: str) -> str:
-    """Return a name that does not depend on the part."""
-    return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lincoln_fn._kinds import check_kinds
+from lincoln_fn.arguments import checked
 from lincoln_fn.layer import Arrays, Cache, Layer, Params, is_derived
 from lincoln_fn.record import record, static
 from lincoln_fn.walk.visits import Record
@@ -39,6 +39,7 @@ class Site:
     dparams: Params | None
 
 
+@checked
 def cotangents(
     net: Layer, params: Params, cache: Cache, g: Arrays, *, dx: bool = True
 ) -> tuple[Arrays, Any]:  # Any: a tree of sites
@@ -66,7 +67,6 @@ def cotangents(
         >>> [(site.path, site.layer.name, site.g.shape) for site in sites]
         [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
     """
-    check_kinds("cotangents", "(net, params, cache, g)", net=(net, Layer))
     walker = BackWalker(_site, skip=_skip)
     return walker.run(net, "", params, cache, g, Wants(dx, True))
 

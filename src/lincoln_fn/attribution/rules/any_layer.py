@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 
 
 def pass_() -> Rule:
@@ -56,7 +57,7 @@ def _pulled(use: Use, relevance: Arrays) -> Arrays:
     return use.layer.input_grad(use.params, use.cache, relevance)
 
 
-@checked
+@constructor
 def norm(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share in proportion to the contributions to a sum or a mean.
 
@@ -76,10 +77,10 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return product(use.x, _pulled(use, share(relevance, use.y, stabilizer)))
 
-    return Rule(call_repr("norm", stabilizer=(stabilizer, 1e-6)), propagate)
+    return bare(Rule, propagate)
 
 
-@checked
+@constructor
 def split(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share equally among the factors of a product.
 
@@ -98,7 +99,7 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
         shares = _pulled(use, share(relevance, use.y, stabilizer) / len(use.x))
         return product(use.x, shares)
 
-    return Rule(call_repr("split", stabilizer=(stabilizer, 1e-6)), propagate)
+    return bare(Rule, propagate)
 
 
 def nothing() -> Rule:

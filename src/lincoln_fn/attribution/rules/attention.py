@@ -33,15 +33,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import _heads, scaled_dot_product_attention
 from lincoln_fn.layers._attention import weights_of
 from lincoln_fn.shapes import LayerError
 
 
-@checked
+@constructor
 def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False) -> Rule:
     """Share the relevance of attention's output to query, key and value.
 
@@ -72,8 +73,7 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
         parts = shares(q * cache.scale, k, v, cache.weights, use.y, relevance)
         return (*parts, *map(_no_mask, masks))
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "constant_weights": (constant_weights, False)}
-    return Rule(call_repr("attention", **shown), propagate)
+    return bare(Rule, propagate)
 
 
 def _shares(

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 from lincoln_fn.record import brief
 from lincoln_fn.shapes import LayerError
 
@@ -64,7 +65,7 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     return Rule(f"z_box({name})", propagate)
 
 
-@checked
+@constructor
 def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share in proportion to the squared weights.
 
@@ -85,11 +86,10 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
         z, pull = evaluated(use, ones, changed(use.params, torch.square, zero_bias=zero_bias))
         return pull(share(relevance, z, stabilizer))
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "zero_bias": (zero_bias, False)}
-    return Rule(call_repr("w_square", **shown), propagate)
+    return bare(Rule, propagate)
 
 
-@checked
+@constructor
 def flat(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share equally among all x_i that enter y_j.
 
@@ -109,7 +109,7 @@ def flat(stabilizer: NonNegative = 1e-6) -> Rule:
         z, pull = evaluated(use, ones, changed(use.params, torch.ones_like, zero_bias=True))
         return pull(share(relevance, z, stabilizer))
 
-    return Rule(call_repr("flat", stabilizer=(stabilizer, 1e-6)), propagate)
+    return bare(Rule, propagate)
 
 
 def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:

@@ -26,16 +26,17 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked, require
+from lincoln_fn.arguments import NonNegative, Shown, require
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 
 
-@checked
-def epsilon(epsilon: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
+@constructor
+def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share in proportion to x_i W_ij: z = x W + b.
 
     It is gradient times input for one layer. A larger epsilon absorbs relevance where z is small,
@@ -58,10 +59,10 @@ def epsilon(epsilon: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
         z, pull = evaluated(use, use.x, params)
         return product(use.x, pull(share(relevance, z, epsilon)))
 
-    return Rule(call_repr("epsilon", epsilon, zero_bias=(zero_bias, False)), propagate)
+    return bare(Rule, propagate)
 
 
-@checked
+@constructor
 def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share in proportion to the positive contributions only.
 
@@ -80,14 +81,13 @@ def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return _signed("z_plus", use, relevance, _positive, _negative, stabilizer, zero_bias)
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "zero_bias": (zero_bias, False)}
-    return Rule(call_repr("z_plus", **shown), propagate)
+    return bare(Rule, propagate)
 
 
-@checked
+@constructor
 def alpha_beta(
-    alpha: NonNegative = 2.0,
-    beta: NonNegative = 1.0,
+    alpha: Shown[NonNegative] = 2.0,
+    beta: Shown[NonNegative] = 1.0,
     stabilizer: NonNegative = 1e-6,
     *,
     zero_bias: bool = False,
@@ -117,13 +117,15 @@ def alpha_beta(
         minus = _signed("alpha_beta", use, relevance, _negative, _positive, stabilizer, zero_bias)
         return alpha * plus - beta * minus
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "zero_bias": (zero_bias, False)}
-    return Rule(call_repr("alpha_beta", alpha, beta, **shown), propagate)
+    return bare(Rule, propagate)
 
 
-@checked
+@constructor
 def gamma(
-    gamma: NonNegative = 0.25, stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False
+    gamma: Shown[NonNegative] = 0.25,
+    stabilizer: NonNegative = 1e-6,
+    *,
+    zero_bias: bool = False,
 ) -> Rule:
     """Share in proportion to x_i W_ij, with those of y's sign times 1 + gamma.
 
@@ -154,8 +156,7 @@ def gamma(
         minus = _signed("gamma", use, below, *changes[::-1], stabilizer, zero_bias)
         return plus + minus
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "zero_bias": (zero_bias, False)}
-    return Rule(call_repr("gamma", gamma, **shown), propagate)
+    return bare(Rule, propagate)
 
 
 def _positive(p: Tensor) -> Tensor:

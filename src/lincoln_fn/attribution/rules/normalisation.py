@@ -22,15 +22,16 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import layer_norm, rms_norm
 from lincoln_fn.layers._normalisation import mean_over, scale_and_shift
 from lincoln_fn.shapes import LayerError
 
 
-@checked
+@constructor
 def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share through layer norm or RMS norm as if the standard deviation were a constant.
 
@@ -57,4 +58,4 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
         result: Tensor = x * cache.rstd * (dy - mean(dy))
         return result
 
-    return Rule(call_repr("constant_std", stabilizer=(stabilizer, 1e-6)), propagate)
+    return bare(Rule, propagate)

@@ -27,16 +27,17 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
+from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.layer import Arrays, call_repr
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import recurrent_cell
 from lincoln_fn.layers._recurrent import run_backward
 from lincoln_fn.layers._scan import Cell, ScanCache, Tensors, affine
 from lincoln_fn.layers._scan import Rule as Step
 
 
-@checked
+@constructor
 def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share the relevance of a recurrent layer's outputs and last state to its sequence and state.
 
@@ -60,8 +61,7 @@ def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rul
         of_x, _ = run_backward(use.cache.family.name, use.params, use.cache, relevance, scan)
         return of_x
 
-    shown = {"stabilizer": (stabilizer, 1e-6), "zero_bias": (zero_bias, False)}
-    return Rule(call_repr("recurrent", **shown), propagate)
+    return bare(Rule, propagate)
 
 
 # `_through_step`, with its options bound.

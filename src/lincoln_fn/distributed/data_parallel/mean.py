@@ -17,8 +17,9 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, PositiveInt, checked
+from lincoln_fn.arguments import Positive, PositiveInt
 from lincoln_fn.compiler.compile import compile as compiled_function
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
@@ -29,15 +30,15 @@ from lincoln_fn.distributed.data_parallel.synchronised import (
     is_synchronised,
     synchronise,
 )
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
-from lincoln_fn.layer import Layer, Params, call_repr
+from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.reduce import Compute, Reduce
 from lincoln_fn.shapes import LayerError
 
 
-@checked
+@constructor
 def mean(
     group: Group,
     *,
@@ -90,15 +91,10 @@ def mean(
     if not deterministic and total != group.size:
         problem = f"expected shards=None, since deterministic is False, got {total}"
         raise LayerError("mean", problem)
-    name = call_repr(
-        "mean", GROUP,
-        shards=(shards, None), deterministic=(deterministic, True), compiled=(compiled, False),
-        bucket_mb=(bucket_mb, 25.0),
-    )  # fmt: skip
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
     bind = partial(_bind, group, divided, size, compiled)
-    return Reduce(name, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
+    return bare(Reduce, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
 
 
 def _bind(

@@ -31,9 +31,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Probability, checked
-from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.layer import Layer, call_repr, unchanged
+from lincoln_fn.arguments import NonNegative, Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
+from lincoln_fn.layer import Layer, unchanged
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import (
     affine_grads,
@@ -119,7 +120,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return batch_norm.advance(params, cache.batch)
 
 
-@checked
+@constructor
 def sync_batch_norm(
     group: Group,
     eps: NonNegative = 1e-5,
@@ -160,14 +161,12 @@ def sync_batch_norm(
         tensor([[-1.],
                 [ 1.]])
     """
-    options = {"eps": (eps, 1e-5), "momentum": (momentum, 0.1)}
-    kept = {"affine": (affine, True), "track_running_stats": (track_running_stats, True)}
-    return Layer(
-        call_repr("sync_batch_norm", GROUP, **options, **kept),
-        partial(forward, gather=group.gather, eps=eps, momentum=momentum),
+    return bare(
+        Layer,
+        partial(forward, gather=group.gather),
         partial(backward, gather=group.gather),
-        partial(batch_norm.init, affine=affine, track_running_stats=track_running_stats),
-        partial(batch_norm.predict, eps=eps, momentum=momentum),
+        partial(batch_norm.init, bias=True, spatial_axes=None),
+        partial(batch_norm.predict, spatial_axes=None),
         advance=advance if track_running_stats else unchanged,
     )
 

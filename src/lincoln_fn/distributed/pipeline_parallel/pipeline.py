@@ -15,8 +15,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds, wrong_kind
-from lincoln_fn.arguments import require
+from lincoln_fn._kinds import wrong_kind
+from lincoln_fn.arguments import check_argument, require
 from lincoln_fn.data import Batch
 from lincoln_fn.distributed.connect import alone
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
@@ -111,7 +111,7 @@ def pipeline(
         >>> state.step
         tensor(1)
     """
-    check_kinds("pipeline", "(stages, schedule, group)", group=(group, Group))
+    check_argument("pipeline", "group", Group, group, ("stages", "schedule", "group"))
     if isinstance(stages, Layer) or not stages:
         raise wrong_kind("pipeline", "stages", stages, "a tuple of layers")
     parts, data = tuple(stages), alone() if data is None else data

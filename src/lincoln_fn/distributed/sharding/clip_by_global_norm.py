@@ -22,7 +22,7 @@ from lincoln_fn import tree
 from lincoln_fn.arguments import OR_INFINITE, Positive, checked
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.layer import Params, call_repr
+from lincoln_fn.layer import Params
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, clip
 from lincoln_fn.shapes import LayerError
@@ -58,7 +58,7 @@ def clip_by_global_norm(
         tensor([-6.0000, -8.0000])
     """
     shapes = None if like is None else [leaf.shape for leaf in tree.leaves(like)]
-    name = call_repr("clip_by_global_norm", max_norm, GROUP)
+    name = f"clip_by_global_norm({max_norm!r}, {GROUP})"
     return Transform(name, partial(_around, max_norm=max_norm, shapes=shapes, group=group))
 
 

@@ -22,12 +22,12 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from lincoln_fn import tree
-from lincoln_fn._kinds import check_kinds
 from lincoln_fn._slices import cut, slice_rows, split_row
+from lincoln_fn.arguments import checked
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.shapes import LayerError, check_params
 from lincoln_fn.walk.composition import Composition, VisitRecord, composition, gather_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -76,7 +76,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sha
     if len(dtypes) != 1:
         given = ", ".join(sorted(str(dtype) for dtype in dtypes)) or "none"
         problem = f"expected parameters of one dtype, got {given}"
-        raise LayerError(call_repr(NAME, parts[0]), f"{problem}; shard the parts apart")
+        raise LayerError(f"{NAME}({parts[0]})", f"{problem}; shard the parts apart")
     forms = tuple((tuple(leaf.shape), leaf.stride()) for leaf in leaves)
     slices = iter(cut(leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params), forms)
@@ -92,9 +92,10 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 
 def _call(parts: tuple[Layer, ...]) -> str:
-    return call_repr(NAME, parts[0], GROUP)
+    return f"{NAME}({parts[0]}, {GROUP})"
 
 
+@checked
 def fully_sharded(layer: Layer, group: Group) -> Layer:
     """Divide a layer's parameters, gradients and optimizer state among processes: ZeRO-3.
 
@@ -120,7 +121,6 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
         >>> net.init(lf.Key(0), x).slices
         Params(weight=float32[12], bias=float32[4])
     """
-    check_kinds(NAME, "(layer, group)", layer=(layer, Layer), group=(group, Group))
     return composition(
         NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),

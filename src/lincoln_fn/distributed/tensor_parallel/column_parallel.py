@@ -28,8 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
@@ -38,7 +39,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 )
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params, call_repr
+from lincoln_fn.layer import Layer, Params
 from lincoln_fn.layers import dense
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
@@ -77,7 +78,7 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
         partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=partial(one_part.call, name=name),
+        init=one_part.init, needs_dx=one_part.needs_dx, call=name,
     )  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _init_own(key: Key, x: Inputs, *, whole: Layer, group: Group) -> dense.Param
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@checked
+@constructor
 def column_parallel(
     n_out: PositiveInt,
     group: Group,
@@ -140,10 +141,5 @@ def column_parallel(
     check_divisible("column_parallel", "n_out", n_out, group)
     plain = partial(dense.dense, bias=bias, weight_init=weight_init, bias_init=bias_init)
     whole, part = plain(n_out), plain(n_out // group.size)
-    name = call_repr(
-        "column_parallel", n_out, GROUP,
-        bias=(bias, True), gather_output=(gather_output, False),
-        weight_init=(weight_init, _FAN_IN_INIT), bias_init=(bias_init, _FAN_IN_INIT),
-    )  # fmt: skip
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return divide_columns(made, group, gather_output=gather_output, name=name)
+    return bare(lambda call: divide_columns(made, group, gather_output=gather_output, name=call))

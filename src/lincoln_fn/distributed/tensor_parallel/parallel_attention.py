@@ -28,8 +28,9 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, Probability, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import PositiveInt, Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
@@ -41,7 +42,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as d
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _heads, dropout, multi_head_attention
 from lincoln_fn.layers._attention import Sequence
 from lincoln_fn.layers._attention_forms import Gradients, Inputs
@@ -157,7 +158,7 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
-@checked
+@constructor
 def parallel_attention(
     num_heads: PositiveInt,
     group: Group,
@@ -208,20 +209,17 @@ def parallel_attention(
         (parallel_attention(4, group), torch.Size([2, 5, 8]))
     """
     check_divisible(NAME, "num_heads", num_heads, group)
-    options = {
-        "dropout": (dropout, 0.0), "bias": (bias, True), "is_causal": (is_causal, False),
-        "batch_first": (batch_first, True), "weight_init": (weight_init, _GLOROT),
-        "output_weight_init": (output_weight_init, _FAN_IN_INIT), "bias_init": (bias_init, _ZEROS),
-    }  # fmt: skip
     whole = multi_head_attention.multi_head_attention(
         num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = _make_own_heads(num_heads, group, dropout, is_causal)
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
-    return whole.rebuild(
-        (*whole.parts[:3], heads, output),
-        back=partial(back, group=group),
-        init=partial(_init_own, whole=whole, group=group),
-        call=partial(one_part.call, name=call_repr(NAME, num_heads, GROUP, **options)),
+    return bare(
+        lambda call: whole.rebuild(
+            (*whole.parts[:3], heads, output),
+            back=partial(back, group=group),
+            init=partial(_init_own, whole=whole, group=group),
+            call=call,
+        )
     )

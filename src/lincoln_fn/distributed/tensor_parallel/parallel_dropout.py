@@ -14,16 +14,15 @@ Cache: M_r, and scale.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import keys
-from lincoln_fn.arguments import Probability, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import Probability
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import take_own_part
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import dropout
 from lincoln_fn.shapes import check_axis, check_input
 
@@ -41,7 +40,7 @@ def forward(
     return x * mask * scale, dropout.Cache(mask.clone(), scale, x.dtype)
 
 
-@checked
+@constructor
 def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
     """Drop elements of a tensor that is divided among processes, as one process would.
 
@@ -65,11 +64,6 @@ def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
         >>> layer.forward(layer.init(lf.Key(0), x), x)[0]
         tensor([0., 0.])
     """
-    return Layer(
-        call_repr("parallel_dropout", p, GROUP, axis=(axis, -1)),
-        partial(forward, p=p, group=group, axis=axis),
-        dropout.backward,
-        dropout.init,
-        dropout.predict,
-        advance=dropout.advance,
+    return bare(
+        Layer, forward, dropout.backward, dropout.init, dropout.predict, advance=dropout.advance
     )

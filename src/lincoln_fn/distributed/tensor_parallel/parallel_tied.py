@@ -13,14 +13,11 @@ Cache: those of the embedding, the body and the scores.
 
 from __future__ import annotations
 
-from functools import partial
-
 from lincoln_fn.arguments import checked
 from lincoln_fn.combine.tied import tied
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
 from lincoln_fn.layer import Layer
-from lincoln_fn.walk import one_part
 
 
 @checked
@@ -54,5 +51,4 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})"
     )
     name = f"parallel_tied({embedding}, {body}, {GROUP})"
-    call = partial(one_part.call, name=name)
-    return whole.rebuild((embedding, body, scores), call=call)
+    return whole.rebuild((embedding, body, scores), call=name)

@@ -19,22 +19,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability, checked
+from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
+from lincoln_fn.constructors import bare, constructor
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, call_repr
+from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.layers import dense
 from lincoln_fn.layers._attention_forms import NAME as ATTENTION
 from lincoln_fn.paths import map_paths
-from lincoln_fn.walk import one_part
 
 
-@checked
+@constructor
 def parallel_encoder_block(
     num_heads: PositiveInt,
     group: Group,
@@ -104,15 +104,8 @@ def parallel_encoder_block(
             return layer.rebuild((first, active, inner, last, after), init=made)
         return layer
 
-    options = {
-        "dim_feedforward": (dim_feedforward, 2048), "dropout": (dropout, 0.1),
-        "activation": (activation, "relu"), "layer_norm_eps": (layer_norm_eps, 1e-5),
-        "norm_first": (norm_first, False), "is_causal": (is_causal, False), "bias": (bias, True),
-        "batch_first": (batch_first, True),
-    }  # fmt: skip
-    name = call_repr("parallel_encoder_block", num_heads, GROUP, **options)
-    call = partial(one_part.call, name=name)
-    return whole.rebuild(map_paths(divided, whole).parts, call=call)
+    parts = map_paths(divided, whole).parts
+    return bare(lambda call: whole.rebuild(parts, call=call))
 
 
 def _init_feed_forward(

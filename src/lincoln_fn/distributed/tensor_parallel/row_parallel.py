@@ -29,8 +29,9 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import PositiveInt
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     join_parts,
@@ -39,7 +40,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 )
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import dense
 from lincoln_fn.shapes import check_input, check_params
 from lincoln_fn.walk import one_part
@@ -100,7 +101,7 @@ def _init_own(
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@checked
+@constructor
 def row_parallel(
     n_out: PositiveInt,
     group: Group,
@@ -145,15 +146,12 @@ def row_parallel(
         (row_parallel(4, group), torch.Size([5, 4]))
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    name = call_repr(
-        NAME, n_out, GROUP,
-        bias=(bias, True), input_is_parallel=(input_is_parallel, True),
-        weight_init=(weight_init, _FAN_IN_INIT), bias_init=(bias_init, _FAN_IN_INIT),
-    )  # fmt: skip
     made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    return composition(
-        NAME, (whole.replace(init=made),),
-        partial(there, group=group, input_is_parallel=input_is_parallel),
-        partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=partial(one_part.call, name=name),
+    return bare(
+        lambda call: composition(
+            NAME, (whole.replace(init=made),),
+            partial(there, group=group, input_is_parallel=input_is_parallel),
+            partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
+            init=one_part.init, needs_dx=one_part.needs_dx, call=call,
+        )
     )  # fmt: skip

@@ -26,8 +26,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import FloatingDtype, PositiveInt, checked
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.arguments import FloatingDtype, PositiveInt
+from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     sum_over,
@@ -35,7 +36,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 )
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, call_repr
+from lincoln_fn.layer import Layer
 from lincoln_fn.layers import embedding
 from lincoln_fn.record import record
 from lincoln_fn.shapes import LayerError, check_cache, check_params
@@ -105,7 +106,7 @@ def _init_own(
 _NORMAL = normal(1.0)
 
 
-@checked
+@constructor
 def vocab_parallel_embedding(
     num_embeddings: PositiveInt,
     embedding_dim: PositiveInt,
@@ -156,14 +157,11 @@ def vocab_parallel_embedding(
     rows = num_embeddings // group.size
     own = None if padding_idx is None else padding_idx % num_embeddings - group.rank * rows
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
-    name = call_repr(
-        NAME, num_embeddings, embedding_dim, GROUP,
-        padding_idx=(padding_idx, None), weight_init=(weight_init, _NORMAL),
-        dtype=(dtype, torch.float32),
-    )  # fmt: skip
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return composition(
-        NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
-        gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
-        call=partial(one_part.call, name=name),
+    return bare(
+        lambda call: composition(
+            NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
+            gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
+            call=call,
+        )
     )  # fmt: skip

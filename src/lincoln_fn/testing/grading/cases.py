@@ -6,13 +6,14 @@ from torch import Tensor
 
 from lincoln_fn import keys, tree
 from lincoln_fn._batches import check_example
-from lincoln_fn._kinds import check_int, check_kinds
+from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.keys import Key
 from lincoln_fn.layer import Arrays, Layer, Params
 
 
+@checked
 def make_cases(
-    reference: Layer, x: Arrays, *, count: int = 2, key: Key = Key(0)
+    reference: Layer, x: Arrays, *, count: PositiveInt = 2, key: Key = Key(0)
 ) -> tuple[tuple[Params, Arrays], ...]:
     """Make cases of a layer for `grade`.
 
@@ -37,9 +38,7 @@ def make_cases(
         >>> [(params.weight.shape, x.shape) for params, x in cases][0]
         (torch.Size([3, 4]), torch.Size([5, 3]))
     """
-    check_kinds("make_cases", "(reference, x)", reference=(reference, Layer), key=(key, Key))
     check_example("make_cases", x)
-    check_int("make_cases", "count", count, 1)
     cases = []
     for i in range(count):
         init_key, x_key, params_key = key.fold_in(i).split(3)
