@@ -28,12 +28,12 @@ inline void hold(Vec& number) {
 #endif
 }
 
-// sum += a w. a has ROWS rows, with stride `apart` from row to row and `along` within a row. w is
-// (length, VECTORS * LANES), with stride `line` from row to row.
+// sum += a w. a has ROWS rows, with stride `row_stride` from row to row and `stride` within a row. w is
+// (length, VECTORS * LANES), with stride `w_stride` from row to row.
 template <int64_t ROWS, int64_t VECTORS>
-void add_product(const float* a, int64_t apart, int64_t along, const float* w, int64_t line,
+void add_product(const float* a, int64_t row_stride, int64_t stride, const float* w, int64_t w_stride,
                  int64_t length, Vec (&sum)[ROWS][VECTORS]) {
-  for (int64_t i = 0; i < length; i++, a += along, w += line) {
+  for (int64_t i = 0; i < length; i++, a += stride, w += w_stride) {
     Vec numbers[VECTORS];
 #pragma GCC unroll 28
     for (int64_t v = 0; v < VECTORS; v++) {
@@ -45,7 +45,7 @@ void add_product(const float* a, int64_t apart, int64_t along, const float* w, i
     asm("" : "+r"(column));
 #pragma GCC unroll 28
     for (int64_t r = 0; r < ROWS; r++) {
-      const Vec number(column[r * apart]);
+      const Vec number(column[r * row_stride]);
 #pragma GCC unroll 28
       for (int64_t v = 0; v < VECTORS; v++)
         sum[r][v] = at::vec::fmadd(number, numbers[v], sum[r][v]);
@@ -55,9 +55,9 @@ void add_product(const float* a, int64_t apart, int64_t along, const float* w, i
 
 // The same, for rows without gaps.
 template <int64_t ROWS, int64_t VECTORS>
-void add_product(const float* a, int64_t apart, const float* w, int64_t length,
+void add_product(const float* a, int64_t row_stride, const float* w, int64_t length,
                  Vec (&sum)[ROWS][VECTORS]) {
-  add_product(a, apart, 1, w, VECTORS * LANES, length, sum);
+  add_product(a, row_stride, 1, w, VECTORS * LANES, length, sum);
 }
 
 template <int64_t ROWS, typename Function>
@@ -84,20 +84,20 @@ struct Numbers {
 };
 
 // Copy rows of a matrix that have gaps between them.
-inline void copy_lines(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
-                       int64_t length) {
-  for (int64_t i = 0; i < lines; i++)
-    std::memcpy(to + i * to_apart, from + i * apart, length * sizeof(float));
+inline void copy_rows(const float* from, int64_t stride, float* to, int64_t to_stride, int64_t rows,
+                      int64_t length) {
+  for (int64_t i = 0; i < rows; i++)
+    std::memcpy(to + i * to_stride, from + i * stride, length * sizeof(float));
 }
 
 // Copy the transpose of a matrix.
-inline void turn(const float* from, int64_t apart, float* to, int64_t to_apart, int64_t lines,
-                 int64_t length) {
-  for (int64_t i = 0; i < lines; i += LANES)
+inline void transpose(const float* from, int64_t stride, float* to, int64_t to_stride, int64_t rows,
+                      int64_t length) {
+  for (int64_t i = 0; i < rows; i += LANES)
     for (int64_t k = 0; k < length; k += LANES) {
-      const int64_t down = std::min(LANES, lines - i), along = std::min(LANES, length - k);
-      at::vec::transpose_mxn(from + i * apart + k, apart, to + k * to_apart + i, to_apart, int(down),
-                             int(along));
+      const int64_t down = std::min(LANES, rows - i), along = std::min(LANES, length - k);
+      at::vec::transpose_mxn(from + i * stride + k, stride, to + k * to_stride + i, to_stride,
+                             int(down), int(along));
     }
 }
 

@@ -19,7 +19,7 @@ struct Sequence {
   template <int64_t ROWS>
   void take(int64_t step, int64_t row, int64_t unit) const {
     const int64_t t = REVERSE ? LENGTH - 1 - step : step, before = REVERSE ? t + 1 : t - 1;
-    const int64_t apart = step ? LENGTH * HIDDEN : HIDDEN;
+    const int64_t row_stride = step ? LENGTH * HIDDEN : HIDDEN;
     const float* h = step ? y + (row * LENGTH + before) * HIDDEN : first_h + row * HIDDEN;
     const float* old_c = step ? c + (row * LENGTH + before) * HIDDEN : first_c + row * HIDDEN;
     const float* w_ih = weight + unit * (N_IN + HIDDEN) * 4;
@@ -28,12 +28,12 @@ struct Sequence {
     for (int64_t r = 0; r < ROWS; r++)
       for (int64_t k = 0; k < 4; k++) sum[r][k] = Vec::loadu(bias + k * HIDDEN + unit);
     add_product(x + (row * LENGTH + t) * N_IN, LENGTH * N_IN, w_ih, N_IN, sum);
-    add_product(h, apart, w_hh, HIDDEN, sum);
+    add_product(h, row_stride, w_hh, HIDDEN, sum);
     for (int64_t r = 0; r < ROWS; r++) {
       const int64_t place = (row + r) * LENGTH + t;
       const Vec i = sigmoid(sum[r][0]), f = sigmoid(sum[r][1]);
       const Vec g = tanh(sum[r][2]), o = sigmoid(sum[r][3]);
-      const Vec new_c = f * Vec::loadu(old_c + r * apart + unit) + i * g;
+      const Vec new_c = f * Vec::loadu(old_c + r * row_stride + unit) + i * g;
       const Vec made[4] = {i, f, g, o};
       for (int64_t k = 0; k < 4; k++) made[k].store(gates + (place * 4 + k) * HIDDEN + unit);
       new_c.store(c + place * HIDDEN + unit);

@@ -60,7 +60,7 @@ extern "C" void kernel(const float* x, const float* weight, const float* bias, f
     Numbers plane(PLANE);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < BATCH; n++) {
-      copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
+      copy_rows(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
       for (int64_t filter = 0; filter < FILTERS; filter += TILE)
         for (int64_t row = 0; row < ROWS_OUT; row++)
           for_each_part<MOST>(0, COLUMNS_OUT, [&](int64_t column, auto count) {

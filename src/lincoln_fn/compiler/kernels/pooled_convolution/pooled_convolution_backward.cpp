@@ -96,7 +96,7 @@ extern "C" void kernel(const float* g, const int8_t* places, const float* x, con
   constexpr int64_t ALL = FILTERS * FILTER, LENGTH = KERNEL_W * CHANNELS, ACROSS = WIDTH * CHANNELS;
   constexpr int64_t INSIDE = PADDING_H * LINE + PADDING_W * CHANNELS;
   Numbers filters(ALL);
-  copy_lines(weight, LENGTH, filters.begin(), ROW, FILTERS * KERNEL_H, LENGTH);
+  copy_rows(weight, LENGTH, filters.begin(), ROW, FILTERS * KERNEL_H, LENGTH);
   std::vector<Numbers> sums(THREADS, Numbers(ALL));
 #pragma omp parallel for num_threads(THREADS) schedule(static)
   for (int64_t thread = 0; thread < THREADS; thread++) {
@@ -104,7 +104,7 @@ extern "C" void kernel(const float* g, const int8_t* places, const float* x, con
     Numbers plane(PLANE), dplane(PLANE);
     std::vector<Gradients> gs(1);
     for (int64_t n = BATCH * thread / THREADS; n < BATCH * (thread + 1) / THREADS; n++) {
-      copy_lines(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
+      copy_rows(x + n * HEIGHT * ACROSS, ACROSS, plane.begin() + INSIDE, LINE, HEIGHT, ACROSS);
       if (NEEDED_DX) std::memset(dplane.begin(), 0, PLANE * sizeof(float));
       for (int64_t filter = 0; filter < FILTERS; filter++) {
         gs[0].take(g + n * WINDOWS * FILTERS + filter, places + n * WINDOWS * FILTERS + filter);
@@ -112,11 +112,11 @@ extern "C" void kernel(const float* g, const int8_t* places, const float* x, con
         if (NEEDED_DX) add_to_dx(gs[0], filters.begin() + filter * FILTER, dplane.begin());
       }
       if (NEEDED_DX)
-        copy_lines(dplane.begin() + INSIDE, LINE, dx + n * HEIGHT * ACROSS, ACROSS, HEIGHT, ACROSS);
+        copy_rows(dplane.begin() + INSIDE, LINE, dx + n * HEIGHT * ACROSS, ACROSS, HEIGHT, ACROSS);
     }
   }
   if (!NEEDED_DW) return;
   for (int64_t thread = 1; thread < THREADS; thread++)
     for (int64_t i = 0; i < ALL; i++) sums[0].begin()[i] += sums[thread].begin()[i];
-  copy_lines(sums[0].begin(), ROW, dw, LENGTH, FILTERS * KERNEL_H, LENGTH);
+  copy_rows(sums[0].begin(), ROW, dw, LENGTH, FILTERS * KERNEL_H, LENGTH);
 }

@@ -28,16 +28,16 @@ void for_each_part_of(int64_t thread, const Function& function) {
 // Copy a part's rows of a, so that a tile's numbers of each term are neighbours in memory.
 template <int64_t LINES>
 void lay_lines(const float* a, int64_t line, float* to) {
-  if (A_IS_TURNED) copy_lines(a + line, ROWS, to, LINES, TERMS, LINES);
-  else turn(a + line * TERMS, TERMS, to, LINES, LINES, TERMS);
+  if (A_IS_TURNED) copy_rows(a + line, ROWS, to, LINES, TERMS, LINES);
+  else transpose(a + line * TERMS, TERMS, to, LINES, LINES, TERMS);
 }
 
 // The same for a tile's columns of b.
 inline void lay_columns(const float* b, int64_t column, float* to) {
   const int64_t width = std::min(WIDTH, COLUMNS - column);
-  if (B_IS_TURNED) turn(b + column * TERMS, TERMS, to, WIDTH, width, TERMS);
-  else if (width == WIDTH) copy_lines(b + column, COLUMNS, to, WIDTH, TERMS, WIDTH);
-  else copy_lines(b + column, COLUMNS, to, WIDTH, TERMS, width);
+  if (B_IS_TURNED) transpose(b + column * TERMS, TERMS, to, WIDTH, width, TERMS);
+  else if (width == WIDTH) copy_rows(b + column, COLUMNS, to, WIDTH, TERMS, WIDTH);
+  else copy_rows(b + column, COLUMNS, to, WIDTH, TERMS, width);
 }
 
 // Update the leaves by a tile of a b. They are fetched while its sums are computed.

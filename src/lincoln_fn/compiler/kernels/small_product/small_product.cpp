@@ -9,7 +9,7 @@
 // rows are computed one after the other, because a's rows are then scattered in memory.
 
 constexpr bool COPIED = B_IS_TURNED || COLUMNS < LANES, BY_LINES = A_IS_TURNED && !COPIED;
-constexpr int64_t APART = A_IS_TURNED ? 1 : TERMS, ALONG = A_IS_TURNED ? ROWS : 1;
+constexpr int64_t ROW_STRIDE = A_IS_TURNED ? 1 : TERMS, STRIDE = A_IS_TURNED ? ROWS : 1;
 constexpr int64_t WIDTH = std::min(COLUMNS, LANES), ACROSS = (COLUMNS + LANES - 1) / LANES;
 constexpr int64_t MOST = std::min<int64_t>(REGISTERS, 16);
 constexpr int64_t DOWN = (ROWS + MOST - 1) / MOST, LINES = (ROWS + DOWN - 1) / DOWN;
@@ -21,8 +21,8 @@ struct Columns {
     if (COLUMNS < LANES) std::memset(numbers, 0, sizeof(numbers));
   }
   void copy(const float* b) {
-    if (B_IS_TURNED) turn(b, TERMS, numbers, LANES, WIDTH, TERMS);
-    else copy_lines(b, COLUMNS, numbers, LANES, TERMS, WIDTH);
+    if (B_IS_TURNED) transpose(b, TERMS, numbers, LANES, WIDTH, TERMS);
+    else copy_rows(b, COLUMNS, numbers, LANES, TERMS, WIDTH);
   }
 };
 
@@ -30,7 +30,7 @@ inline void make_tile(const float* a, const float* b, float* y) {
   Vec sum[LINES][1];
 #pragma GCC unroll 16
   for (auto& line : sum) line[0] = Vec(0);
-  add_product(a, APART, ALONG, b, COPIED ? LANES : COLUMNS, TERMS, sum);
+  add_product(a, ROW_STRIDE, STRIDE, b, COPIED ? LANES : COLUMNS, TERMS, sum);
 #pragma GCC unroll 16
   for (int64_t i = 0; i < LINES; i++) sum[i][0].store(y + i * COLUMNS, WIDTH);
 }
@@ -44,7 +44,7 @@ extern "C" void kernel(const float* a, const float* b, float* y) {
     const int64_t across = BY_LINES ? i % ACROSS : i / DOWN % ACROSS;
     // All tiles have one size: some compute numbers of the tile before again.
     const int64_t line = ROWS * down / DOWN, column = std::min(across * LANES, COLUMNS - WIDTH);
-    const float* of_a = a + n * ROWS * TERMS + line * APART;
+    const float* of_a = a + n * ROWS * TERMS + line * ROW_STRIDE;
     const float* of_b = b + n * TERMS * COLUMNS + column * (B_IS_TURNED ? TERMS : 1);
     float* of_y = y + (n * ROWS + line) * COLUMNS + column;
     if (COPIED && down == 0) columns.copy(of_b);
