@@ -271,7 +271,7 @@ def test_a_weight_is_frozen():
         (losses.smooth_l1(beta=0.5), "smooth_l1(beta=0.5)"),
         (losses.huber(delta=2.0), "huber(delta=2.0)"),
         (losses.kl_div(reduction="batchmean", log_target=True),
-         "kl_div(reduction='batchmean', log_target=True)"),
+         "kl_div(log_target=True, reduction='batchmean')"),
         (losses.poisson_nll(log_input=False, full=True, eps=0.1),
          "poisson_nll(log_input=False, full=True, eps=0.1)"),
         (losses.poisson_nll(), "poisson_nll()"),
