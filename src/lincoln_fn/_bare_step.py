@@ -42,7 +42,7 @@ def bare_step(
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
     """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
-    with one_thread_if(fits_one_thread(state.params, batch[0])):
+    with one_thread_if(torch.get_num_threads() > 1 and fits_one_thread(state.params, batch[0])):
         return _step(
             layer, loss, update, state, batch, gradient, reduced, has_parts=has_parts, donate=donate
         )

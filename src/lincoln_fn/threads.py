@@ -81,15 +81,15 @@ def fits_one_thread(params: Params, x: Arrays) -> bool:
         x: its input. An axis that follows the first is taken for features if x has real numbers;
             each other entry, or each integer, for a row of a product with the largest parameter.
     """
+    inputs = [x] if type(x) is Tensor else tree.leaves(x)
     # The layer says what is wrong with another leaf than a tensor.
-    tensors, inputs = (
-        [leaf for leaf in tree.leaves(leaves) if isinstance(leaf, Tensor)] for leaves in (params, x)
-    )
     rows = [
         leaf.numel() // (leaf.shape[1] if leaf.ndim > 1 and leaf.is_floating_point() else 1)
         for leaf in inputs
+        if isinstance(leaf, Tensor)
     ]
-    largest = max((leaf.numel() for leaf in tensors), default=0)
+    leaves = tree.leaves(params)
+    largest = max([leaf.numel() for leaf in leaves if isinstance(leaf, Tensor)], default=0)
     return largest * max(rows, default=0) <= SMALL_PRODUCT
 
 
