@@ -140,11 +140,11 @@ def test_the_number_of_threads_comes_back():
     for threads_of_torch in (1, 3):
         torch.set_num_threads(threads_of_torch)
         try:
-            for is_enough in (True, False):
-                with suppress(ZeroDivisionError), threads.one_thread_if(is_enough):
-                    assert torch.get_num_threads() == (1 if is_enough else threads_of_torch)
-                    raise ZeroDivisionError
-                assert torch.get_num_threads() == threads_of_torch
+            assert threads.with_one_thread(torch.get_num_threads)() == 1
+            assert torch.get_num_threads() == threads_of_torch
+            with suppress(ZeroDivisionError):
+                threads.with_one_thread(divmod)(1, 0)
+            assert torch.get_num_threads() == threads_of_torch
         finally:
             torch.set_num_threads(number)
 

@@ -17,7 +17,7 @@ from lincoln_fn.layer import Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.reduce import Compute
-from lincoln_fn.threads import fits_one_thread, one_thread_if
+from lincoln_fn.threads import fits_one_thread, with_one_thread
 from lincoln_fn.train import TrainState
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import gradients
@@ -42,24 +42,11 @@ def bare_step(
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
     """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
-    with one_thread_if(torch.get_num_threads() > 1 and fits_one_thread(state.params, batch[0])):
-        return _step(
-            layer, loss, update, state, batch, gradient, reduced, has_parts=has_parts, donate=donate
-        )
-
-
-def _step(
-    layer: Layer,
-    loss: Loss,
-    update: Update,
-    state: TrainState,
-    batch: Batch,
-    gradient: Gradient | None,
-    reduced: Compute | None,
-    *,
-    has_parts: bool,
-    donate: bool,
-) -> tuple[TrainState, Tensor]:
+    if torch.get_num_threads() > 1 and fits_one_thread(state.params, batch[0]):
+        return with_one_thread(bare_step)(
+            layer, loss, update, state, batch,
+            gradient=gradient, reduced=reduced, has_parts=has_parts, donate=donate,
+        )  # fmt: skip
     params, kept = state.params, state.gradient_state
     if reduced is not None:
         check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))

@@ -6,11 +6,11 @@ import ctypes
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,23 +18,24 @@ from torch import Tensor
 from lincoln_fn import tree
 from lincoln_fn.layer import Arrays, Params
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # A product of up to so many multiplications is computed before a second thread has woken up.
 SMALL_PRODUCT: Final = 2**21
-# The user who sets one of these has decided how many threads there are,
+# Variables of the environment by which a user decides how many threads there are.
 _NUMBER: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# and the user who sets one of these, how they wait.
+# Variables by which a user decides how threads wait.
 _POLICY: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-# Seconds between two looks at the cores, and after so many that found other processes there,
-# waiting threads sleep, until a look after a longer time finds none.
+# Seconds between two looks at the cores while waiting threads spin, and while they sleep.
 _INTERVAL: Final = 0.2
-_LOOKS: Final = 2
 _SLEEP: Final = 1.0
+# Threads sleep after so many looks in a row that found other processes.
+_LOOKS: Final = 2
 # The part of the time for which this process's threads, taken together, lacked a core. It is below
 # .2 for a process that is alone, and above .4 beside a process that computes.
 _LACKED: Final = 0.3
 _TASKS: Final = Path("/proc/self/task")
-# What the process has loaded, libgomp with torch.
-_LIBRARY: Final = ctypes.CDLL(None)
 
 
 def count_cores() -> int:
@@ -76,10 +77,8 @@ def fits_one_thread(params: Params, x: Arrays) -> bool:
 
     The sizes alone decide, for the number of threads can change the last bits of a result.
 
-    Args:
-        params: a layer's.
-        x: its input. An axis that follows the first is taken for features if x has real numbers;
-            each other entry, or each integer, for a row of a product with the largest parameter.
+    The largest product is taken for that of the largest parameter with the rows of x. Axis 1 of a
+    floating x is taken for features, and all its other axes for rows. Each integer is a row.
     """
     inputs = [x] if type(x) is Tensor else tree.leaves(x)
     # The layer says what is wrong with another leaf than a tensor.
@@ -93,18 +92,18 @@ def fits_one_thread(params: Params, x: Arrays) -> bool:
     return largest * max(rows, default=0) <= SMALL_PRODUCT
 
 
-@contextmanager
-def one_thread_if(is_enough: bool) -> Iterator[None]:
-    """Compute a block with one of torch's threads, if that is enough."""
-    number = torch.get_num_threads()
-    if not is_enough or number == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(number)
+def with_one_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function run while torch has one thread."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        number = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(number)
+
+    return run
 
 
 def adapt_waiting() -> None:
@@ -116,9 +115,9 @@ def adapt_waiting() -> None:
     processes a waiting thread sleeps instead, after a short spin. The results are the same, bit for
     bit.
 
-    Each step and each compiled function calls this, and a loop of your own may. It takes a tenth of
-    a microsecond; five times a second it asks the system how long the process's threads lacked a
-    core, in 15 microseconds a thread.
+    Each step, each compiled function and `evaluate` call this, and a loop of your own may. A call
+    takes a tenth of a microsecond. Five times a second it asks the system how long the process's
+    threads lacked a core, which takes 15 microseconds a thread.
 
     It does nothing where torch has one thread, where the environment sets OMP_WAIT_POLICY or
     GOMP_SPINCOUNT, and where torch's threads are not those of Linux and libgomp.
@@ -165,7 +164,7 @@ class _Waiting:
 
 def _can_adapt() -> bool:
     is_told = any(name in os.environ for name in _POLICY)
-    return not is_told and _TASKS.exists() and hasattr(_LIBRARY, "GOMP_parallel")
+    return not is_told and _TASKS.exists() and hasattr(ctypes.CDLL(None), "GOMP_parallel")
 
 
 def _seconds_without_core() -> float:
@@ -179,11 +178,11 @@ def _seconds_without_core() -> float:
 
 def _start_team() -> Event:
     """Start a second team of two of libgomp's threads, which ends when the event is set."""
-    end = Event()
+    end, library = Event(), ctypes.CDLL(None)  # what the process has loaded, libgomp with torch
 
     def wait() -> None:
         # The team calls a function of no effect.
-        _LIBRARY.GOMP_parallel(_LIBRARY.omp_get_level, None, 2, 0)
+        library.GOMP_parallel(library.omp_get_level, None, 2, 0)
         end.wait()
 
     Thread(target=wait, name="lincoln_fn's second team", daemon=True).start()

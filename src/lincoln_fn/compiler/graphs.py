@@ -22,7 +22,7 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
 from lincoln_fn.layer import Arrays
 from lincoln_fn.shapes import LayerError
-from lincoln_fn.threads import one_thread_if
+from lincoln_fn.threads import with_one_thread
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
@@ -41,32 +41,18 @@ def _graph_of(
 ) -> tuple[Made, Structure]:
     with waiting(f"tracing the {program.where}, once a process"):
         traced = write_down(program, first, second)
-    has_one_thread = is_small(traced.graph)
+    has_one_thread = torch.get_num_threads() > 1 and is_small(traced.graph)
+    make = with_one_thread(_find_or_compile) if has_one_thread else _find_or_compile
     try:
-        with one_thread_if(has_one_thread):
-            made = _find_or_compile(program, traced, donated)
+        made = make(program, traced, donated)
     except LayerError:
         raise
     except Exception as error:
         made = _as_it_is(program, first, second, error)
     run = _restride(made.run, traced.inputs)
-    threads = torch.get_num_threads()
-    if has_one_thread and threads > 1:
-        run = _with_one_thread(run, threads)
+    if has_one_thread:
+        run = with_one_thread(run)
     return Made(run, made.fates), traced.structure
-
-
-def _with_one_thread(run: Flat, threads: int) -> Flat:
-    """Let a graph compute with one of torch's threads."""
-
-    def run_with_one(leaves: list[Tensor]) -> Sequence[Tensor]:
-        torch.set_num_threads(1)
-        try:
-            return run(leaves)
-        finally:
-            torch.set_num_threads(threads)
-
-    return run_with_one
 
 
 def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
