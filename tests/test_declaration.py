@@ -38,6 +38,11 @@ def own_terms(params, x, g):
 lf.declare(forward, backward, kind="dense", params=Matrix, terms=own_terms)
 
 
+def test_a_faster_layer_is_of_the_same_kind():
+    layers = [case.layer for case in CASES]
+    assert [kind_of(lf.fast(layer)) for layer in layers] == [kind_of(layer) for layer in layers]
+
+
 def init(key, x):
     drawn = lf.dense(4).init(key, x)
     return Matrix(drawn.weight, drawn.bias)

@@ -56,6 +56,8 @@ class Declaration:
 
 
 _NOTHING: Final = Declaration()
+# Of a layer of the library that declares nothing of its own.
+_ELEMENTWISE: Final = Declaration(kind="activation")
 
 
 def declare(
@@ -120,11 +122,16 @@ def _attach(function: Function, made: Declaration) -> None:
 def declared_by(function: Function) -> Declaration:
     """Return what was declared of a function, whatever arguments are bound to it.
 
+    A function of `layers/` of which nothing was declared computes element by element.
+
     Example:
         >>> declared_by(lf.dense(3).grads).kind, declared_by(print).kind
         ('dense', None)
     """
-    made: Declaration = getattr(unbound(function), "declaration", _NOTHING)
+    function = unbound(function)
+    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
+    default = _ELEMENTWISE if is_ours else _NOTHING
+    made: Declaration = getattr(function, "declaration", default)
     return made
 
 
@@ -162,16 +169,11 @@ def _by_formula(
 def kind_of(layer: Layer) -> Kind | None:
     """Return the kind of a single layer; None if it declares none.
 
-    A layer of the library that declares nothing works element by element.
-
     Example:
         >>> kind_of(lf.conv2d(4, 3)), kind_of(lf.tanh()), kind_of(lf.inference(lf.dropout()))
         ('convolution', 'activation', 'dropout')
     """
-    function = unbound(layer.forward)
-    kind = declared_by(function).kind
-    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
-    return "activation" if kind is None and is_ours else kind
+    return declared_by(layer.forward).kind
 
 
 def gradients_of(layer: Layer) -> Declaration:

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import layers
+from lincoln_fn.declaration import declare
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import gelu, selu, softplus
 from lincoln_fn.record import record
@@ -60,6 +61,10 @@ def _forward(name: str, params: tuple[()], x: Tensor, **options: Any) -> tuple[T
     y = kernel(x, **options)
     record = getattr(formula, "Cache", None)
     return y, record(x, **options) if record else y if keeps_y else x
+
+
+# Here, since one function serves all of them.
+declare(_forward, kind="activation")
 
 
 def _backward(name: str, params: tuple[()], cache: Any, g: Tensor) -> tuple[Tensor, tuple[()]]:
