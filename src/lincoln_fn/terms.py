@@ -5,7 +5,7 @@ A layer's dparams is a sum over the examples n. The term of example n has one of
     Outer          d_n = sum_t x_(nt)^T g_(nt)            a matrix that multiplies rows x_t
     Gather         d_n = sum_t g_(nt) in row i_(nt)       a table whose rows are looked up
     Correlation    d_n[k] = sum_p g_n[p] x_n[s p + d k]   a kernel that moves over x
-    Explicit       d_n itself                             an elementwise product, summed for example
+    Explicit       d_n itself                             a scale or a bias
 
 A layer's `terms(params, cache, g)` returns them in the structure of params, and is declared by
 `lincoln_fn.declaration.declare`. A plain tensor among them stands for zeros.

@@ -83,8 +83,8 @@ def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:  # noqa: D417  # n is n
 
     Args:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all;
-            negative numbers remove elements.
+            (front, back) along those before it; or one number for all. Negative
+            numbers remove elements.
 
     Raises:
         ValueError: if there are too many or too few numbers.
@@ -106,8 +106,8 @@ def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:  # no
 
     Args:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all;
-            negative numbers remove elements.
+            (front, back) along those before it; or one number for all. Negative
+            numbers remove elements.
         value: of the new elements.
 
     Raises:
@@ -130,8 +130,8 @@ def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D41
 
     Args:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all,
-            each below the axis's size.
+            (front, back) along those before it; or one number for all. Each is
+            below the axis's size.
 
     Raises:
         ValueError: if a number is negative, or there are too many or too few numbers.
@@ -175,8 +175,8 @@ def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417 
 
     Args:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all,
-            each at most the axis's size.
+            (front, back) along those before it; or one number for all. Each is
+            at most the axis's size.
 
     Raises:
         ValueError: if a number is negative, or there are too many or too few numbers.
