@@ -70,3 +70,24 @@ def test_the_commands_are_those_of_the_gate():
     gate = (README.parent / ".ci" / "run").read_text()
     assert "grep -E '^python3 -m venv .* pytest' README.md" in gate
     assert sum(" pytest" in command for command in commands) == 1
+
+
+def figures_of(row, text):
+    """Give the numbers in the one row of a table that begins with these words."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [float(figure) for figure in re.findall(r"\d+\.\d+", line)]
+
+
+def test_readme_and_faq_give_the_figures_of_the_page_on_speed():
+    docs = README.parent / "docs"
+    speed = (docs / "speed.md").read_text()
+    assert figures_of("to torch eager", TEXT) == figures_of("SGD: torch eager", speed)
+    assert figures_of("to the fastest peer", TEXT) == figures_of("SGD: fastest peer", speed)
+    ratios = [
+        ratio
+        for optimizer in ("SGD", "momentum", "AdamW")
+        for ratio in figures_of(f"{optimizer}: torch eager", speed)
+    ]
+    assert f"took {min(ratios):.2f} to {max(ratios):.2f} of" in (docs / "faq.md").read_text()
+    (dated,) = re.findall(r"measured on ([\d-]+) on two cores of an (.*?),", TEXT)
+    assert f"of an {dated[1]}\nthat is shared with others, on {dated[0]};" in speed
