@@ -483,6 +483,16 @@ Q, K, V = qkv(2)
             "expected a mask that broadcasts to (2, 2, 5, 5), got (2, 3, 5, 5)",
         ),
         (MHA(2), (Q,), f"{FORMS}, got (float64[2, 5, 6],)"),
+        (
+            MHA(2, batch_first=False),
+            (Q[0, 0], Q[0, 0], Q[0, 0]),
+            f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)",
+        ),
+        (
+            MHA(2, batch_first=False),
+            (Q, Q, 3.0),
+            "expected x to be a tensor, got float; convert it by torch.tensor",
+        ),
     ],
 )
 def test_errors_of_x(layer, x, message):

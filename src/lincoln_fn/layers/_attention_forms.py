@@ -74,7 +74,7 @@ def parts_of(
     n = query.shape[-1]
     if n == 0 or n % num_heads:
         raise LayerError(NAME, f"expected a query with features in {num_heads} heads, got {n}")
-    mask = rest[0] if rest else None
+    (mask,) = rest or (None,)
     given = Given(query, key, value, mask, entries, batch_first)
     padding = (*query.shape[:-2], key.shape[-2])
     scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
@@ -96,7 +96,9 @@ def full_mask(given: Given) -> Mask | None:
         The mask; a padding mask, (..., key length), is the same for every head and every query.
     """
     mask = given.mask
-    return mask[..., None, None, :] if mask is not None and _is_padding(given) else mask
+    if mask is None or mask.ndim == given.query.ndim + 1:
+        return mask
+    return mask[..., None, None, :]
 
 
 def mirrored(given: Given, dinputs: tuple[Tensor, ...], dmask: Tensor | None) -> Gradients:
@@ -112,9 +114,10 @@ def mirrored(given: Given, dinputs: tuple[Tensor, ...], dmask: Tensor | None) ->
     """
     dinputs = tuple(from_batch_first(given, dx) for dx in dinputs)
     if given.entries == 0:
-        return dinputs[0]
+        (dx,) = dinputs
+        return dx
     if dmask is not None and _is_padding(given):
-        dmask = dmask[..., 0, 0, :]
+        dmask = dmask.squeeze((-3, -2))
     return dinputs if given.entries == 3 else (*dinputs, dmask)
 
 
@@ -129,9 +132,9 @@ def from_batch_first(given: Given, y: Sequence) -> Sequence:
 
 
 def _is_padding(given: Given) -> bool:
-    return given.mask is not None and given.mask.ndim < given.query.ndim
+    return given.mask is not None and given.mask.ndim == given.query.ndim - 1
 
 
 def _batch_first(x: object) -> object:
     # Anything but a sequence is left unchanged, and the checks refuse it.
-    return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 1 else x
+    return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 2 else x
