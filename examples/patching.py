@@ -22,7 +22,7 @@ from torch import Tensor
 import lincoln_fn as lf
 from lincoln_fn import attribution, plots
 from lincoln_fn.inspect import outputs, patched
-from lincoln_fn.paths import paths
+from lincoln_fn.walk.paths import paths
 
 SHOWN = ("embedding", "positional_embedding", "residual", "multi_head_attention", "gelu")
 

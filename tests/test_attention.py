@@ -12,9 +12,9 @@ from torch.nn import functional
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.core.layer import unchanged
 from lincoln_fn.initializers import constant
 from lincoln_fn.initializers import normal as normal_init
-from lincoln_fn.layer import unchanged
 from lincoln_fn.layers import dense, multi_head_attention, scaled_dot_product_attention
 
 SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention

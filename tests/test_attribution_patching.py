@@ -7,7 +7,7 @@ from compare import same_number
 import lincoln_fn as lf
 from lincoln_fn import keys, tree
 from lincoln_fn.attribution import attribution_patching
-from lincoln_fn.patching import outputs, patched
+from lincoln_fn.inspect.patching import outputs, patched
 
 
 def normal(*shape, seed=0):

@@ -9,7 +9,7 @@ from compare import same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss
 
 X = keys.normal(lf.Key(1), (5, 3))

@@ -15,8 +15,8 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.compiler.trace.structures import flatten, make_builder
 from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.core.record import State, record, static
 from lincoln_fn.layers import dropout
-from lincoln_fn.record import State, record, static
 
 optim, schedules = lf.optim, lf.schedules
 

@@ -8,7 +8,7 @@ from compare import same_number
 from test_compile import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.record import State, record
+from lincoln_fn.core.record import State, record
 
 # Compiled to the end where a state is donated; else the graph alone is looked at.
 WAYS = pytest.mark.parametrize("way", ["donated", "kept"], indirect=True)

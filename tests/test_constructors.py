@@ -14,7 +14,8 @@ from cases import CASES
 from cases.case import normal, uniform
 
 import lincoln_fn as lf
-from lincoln_fn import arguments, layers, losses, metrics, optim, schedules
+from lincoln_fn import layers, losses, metrics, optim, schedules
+from lincoln_fn.errors import arguments
 
 VALUES = [-1, 0, 2.5, math.inf, math.nan, "a", None, [], torch.ones(2)]
 
@@ -392,7 +393,9 @@ def test_a_training_step_checks_no_hyperparameters(monkeypatch):
     x, target = normal(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     calls = []
-    monkeypatch.setattr("lincoln_fn.arguments.read", lambda *args: calls.append(args) or args[1])
+    monkeypatch.setattr(
+        "lincoln_fn.errors.arguments.read", lambda *args: calls.append(args) or args[1]
+    )
     for _ in range(2):
         state, _ = step(state, (x, target))
     assert not calls

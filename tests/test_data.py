@@ -7,7 +7,7 @@ from compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import data
-from lincoln_fn.data import batches
+from lincoln_fn.training.data import batches
 
 X = torch.arange(14.0).view(7, 2).clone()
 T = torch.arange(7)

@@ -12,7 +12,7 @@ from test_per_example import norms_of, one_by_one, to_float64
 import lincoln_fn as lf
 from lincoln_fn import curvature, per_example, rules, terms
 from lincoln_fn.attribution import lrp
-from lincoln_fn.declaration import declared_by, gradients_of, kind_of
+from lincoln_fn.core.declaration import declared_by, gradients_of, kind_of
 from lincoln_fn.layers import dense
 from lincoln_fn.per_example import forms, network
 

@@ -32,9 +32,9 @@ from lincoln_fn import (
     per_example,
     rules,
 )
+from lincoln_fn.core.record import evolve
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.record import evolve
 
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")

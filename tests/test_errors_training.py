@@ -9,8 +9,8 @@ from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import LayerError, NonFiniteError, losses
-from lincoln_fn.data import batches
 from lincoln_fn.layers import dense
+from lincoln_fn.training.data import batches
 
 KEY = lf.Key(0)
 X, T = normal(6, 3), torch.arange(6) % 4

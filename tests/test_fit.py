@@ -11,7 +11,7 @@ from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
-from lincoln_fn.data import batches
+from lincoln_fn.training.data import batches
 
 SGD = lf.optim.sgd(0.1)
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())

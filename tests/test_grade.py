@@ -14,8 +14,8 @@ from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import dense
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing import GradeError, grade, make_cases, otter_results
 from lincoln_fn.testing.grading import isolated
 

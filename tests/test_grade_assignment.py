@@ -10,7 +10,7 @@ import torch
 from compare import same_bits
 
 import lincoln_fn as lf
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.assignment import Options, files, main, write
 from lincoln_fn.testing.grading.blanks import backward_pass
 from lincoln_fn.testing.grading.isolated import Ran

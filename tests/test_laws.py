@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
-from lincoln_fn.data import batches
+from lincoln_fn.training.data import batches
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
 SEEDS = st.integers(0, 2**64 - 1).map(lf.Key)

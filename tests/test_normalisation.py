@@ -9,9 +9,9 @@ from torch import nn
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.core.layer import unchanged
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.fastpath import fast
-from lincoln_fn.layer import unchanged
 from lincoln_fn.layers import (
     batch_norm,
     instance_norm,

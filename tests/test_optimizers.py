@@ -13,8 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
+from lincoln_fn.core.record import State, record
 from lincoln_fn.optim import adamw, by_path, lion, muon, radam, rmsprop, sgd
-from lincoln_fn.record import State, record
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 
 T = torch.optim

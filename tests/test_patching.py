@@ -8,7 +8,7 @@ from compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, tree
-from lincoln_fn.patching import outputs, patched
+from lincoln_fn.inspect.patching import outputs, patched
 from lincoln_fn.walk import gradients, there
 
 X = keys.normal(lf.Key(1), (5, 4), dtype=torch.float64)

@@ -10,9 +10,9 @@ from test_per_example import check, example, norms_of, one_by_one, run_alone, to
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
 from lincoln_fn.combine.scan import scan
+from lincoln_fn.core.terms import Explicit, Gather, Outer, Total
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.network import terms_of
-from lincoln_fn.terms import Explicit, Gather, Outer, Total
 
 
 def drawn(*shape, seed=0):

@@ -11,8 +11,9 @@ from compare import same_bits, same_number
 from torch import Tensor
 
 import lincoln_fn as lf
+from lincoln_fn.core.record import EVERYTHING, TRAINED
+from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.layers import dense, softmax
-from lincoln_fn.record import EVERYTHING, TRAINED, brief
 
 
 @lf.record

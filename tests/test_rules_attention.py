@@ -7,7 +7,7 @@ from compare import largest, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import rules
-from lincoln_fn.paths import paths
+from lincoln_fn.walk.paths import paths
 
 HEADS = 2
 X = normal(3, 5, 6).double()

@@ -7,7 +7,6 @@ import torch
 from compare import same_bits
 
 import lincoln_fn as lf
-from lincoln_fn._slices import slice_rows, spans
 from lincoln_fn.checkpoint.blocks import record_strides
 from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.checkpoint.places import is_count
@@ -18,6 +17,7 @@ from lincoln_fn.distributed.data_parallel.buckets import layout
 from lincoln_fn.distributed.data_parallel.fixed_tree import add_node, find_nodes, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
+from lincoln_fn.optim.slices import slice_rows, spans
 from lincoln_fn.streams.stream import is_gain
 
 

@@ -11,7 +11,7 @@ from children import printed_by_child
 
 import lincoln_fn as lf
 from lincoln_fn.streams import progress
-from lincoln_fn.streams.progress import display
+from lincoln_fn.training.progress_display import display
 
 
 class Terminal(io.StringIO):

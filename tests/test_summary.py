@@ -5,7 +5,7 @@ import torch
 from cases import CASES
 
 import lincoln_fn as lf
-from lincoln_fn.summary import summary
+from lincoln_fn.inspect.summary import summary
 
 
 def cells(net, x, column):

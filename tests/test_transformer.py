@@ -6,7 +6,7 @@ from compare import same_bits, same_number
 from test_attention import normal, run
 
 import lincoln_fn as lf
-from lincoln_fn.layer import map_layers, unchanged
+from lincoln_fn.core.layer import map_layers, unchanged
 from lincoln_fn.layers import dense, dropout
 
 MHA = lf.multi_head_attention

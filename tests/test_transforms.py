@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.core.record import State, record
 from lincoln_fn.optim import (
     accumulate,
     adam,
@@ -21,7 +22,6 @@ from lincoln_fn.optim import (
     sgd,
     weight_decay,
 )
-from lincoln_fn.record import State, record
 
 
 @record

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import _waiting
-from lincoln_fn._waiting import LOG, waiting
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.runtime import log_if_slow as _waiting
+from lincoln_fn.runtime.log_if_slow import LOG, waiting
 
 
 class Heard(logging.Handler):

@@ -12,10 +12,10 @@ from wrong.given import KEY, LOGITS, NET, NLL, SGD, STATE, STEP, T, X, fit, step
 
 import lincoln_fn as lf
 from lincoln_fn import LayerError, StepRecord, losses
-from lincoln_fn.data import batches
 from lincoln_fn.estimators import NetClassifier
 from lincoln_fn.interop import from_torch
 from lincoln_fn.interop._constructors import _find
+from lincoln_fn.training.data import batches
 
 CONSTRUCTORS = {
     "Layer": [*_find(), lf.serial, lf.residual, lf.branch, lf.transformer_encoder_block],

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent))
 from prose import with_formulas
 from source_files import MADE, defined, made_of, read
 
-RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.record.record"}
+RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.core.record.record"}
 NOT_A_DEFAULT = ("static(", "attrs.field(")
 SECTION = re.compile(r"^(?=[A-Z]\w+:$)", flags=re.MULTILINE)
 

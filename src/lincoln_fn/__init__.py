@@ -9,15 +9,12 @@ Every layer is a pair of pure functions with gradients written by hand:
 from lincoln_fn import attribution as attribution
 from lincoln_fn import checkpoint as checkpoint
 from lincoln_fn import curvature as curvature
-from lincoln_fn import data as data
 from lincoln_fn import distributed as distributed
 from lincoln_fn import initializers as initializers
 from lincoln_fn import inspect as inspect
 from lincoln_fn import interop as interop
-from lincoln_fn import keys as keys
 from lincoln_fn import layers as layers
 from lincoln_fn import losses as losses
-from lincoln_fn import metrics as metrics
 from lincoln_fn import notebook as notebook
 from lincoln_fn import optim as optim
 from lincoln_fn import per_example as per_example
@@ -26,9 +23,7 @@ from lincoln_fn import replay as replay
 from lincoln_fn import rules as rules
 from lincoln_fn import schedules as schedules
 from lincoln_fn import streams as streams
-from lincoln_fn import terms as terms
 from lincoln_fn import testing as testing
-from lincoln_fn import tree as tree
 from lincoln_fn import walk as walk
 from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import checkpointed as checkpointed
@@ -52,16 +47,22 @@ from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_
 from lincoln_fn.combine import with_context as with_context
 from lincoln_fn.compiler import compile as compile  # noqa: A004  # torch's users expect it
 from lincoln_fn.compiler import export_step as export_step
-from lincoln_fn.declaration import declare as declare
-from lincoln_fn.evaluate import evaluate as evaluate
+from lincoln_fn.core import keys as keys
+from lincoln_fn.core import terms as terms
+from lincoln_fn.core import tree as tree
+from lincoln_fn.core.declaration import declare as declare
+from lincoln_fn.core.former_names import keep_former_names
+from lincoln_fn.core.keys import Key as Key
+from lincoln_fn.core.layer import Layer as Layer
+from lincoln_fn.core.layer import map_layers as map_layers
+from lincoln_fn.core.record import State as State
+from lincoln_fn.core.record import evolve as evolve
+from lincoln_fn.core.record import record as record
+from lincoln_fn.core.record import static as static
+from lincoln_fn.errors.errors import LayerError as LayerError
+from lincoln_fn.errors.errors import NonFiniteError as NonFiniteError
 from lincoln_fn.fastpath import fast as fast
-from lincoln_fn.fit import FitRecord as FitRecord
-from lincoln_fn.fit import History as History
-from lincoln_fn.fit import fit as fit
-from lincoln_fn.gradient import Gradient as Gradient
-from lincoln_fn.keys import Key as Key
-from lincoln_fn.layer import Layer as Layer
-from lincoln_fn.layer import map_layers as map_layers
+from lincoln_fn.inspect.summary import summary as summary
 from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool3d as adaptive_avg_pool3d
@@ -169,26 +170,27 @@ from lincoln_fn.layers.threshold import threshold as threshold
 from lincoln_fn.layers.unflatten import unflatten as unflatten
 from lincoln_fn.layers.upsample import upsample as upsample
 from lincoln_fn.losses import Loss as Loss
-from lincoln_fn.memory import keep_freed_memory as keep_freed_memory
 from lincoln_fn.optim import Optimizer as Optimizer
-from lincoln_fn.record import State as State
-from lincoln_fn.record import evolve as evolve
-from lincoln_fn.record import record as record
-from lincoln_fn.record import static as static
-from lincoln_fn.shapes import LayerError as LayerError
-from lincoln_fn.shapes import NonFiniteError as NonFiniteError
-from lincoln_fn.step import make_step as make_step
-from lincoln_fn.summary import summary as summary
-from lincoln_fn.threads import adapt_waiting as adapt_waiting
-from lincoln_fn.train import StateLike as StateLike
-from lincoln_fn.train import StepRecord as StepRecord
-from lincoln_fn.train import TrainState as TrainState
-from lincoln_fn.train import init_state as init_state
-from lincoln_fn.train import train as train
+from lincoln_fn.runtime.memory import keep_freed_memory as keep_freed_memory
+from lincoln_fn.runtime.threads import adapt_waiting as adapt_waiting
+from lincoln_fn.training import data as data
+from lincoln_fn.training import metrics as metrics
+from lincoln_fn.training.evaluate import evaluate as evaluate
+from lincoln_fn.training.fit import FitRecord as FitRecord
+from lincoln_fn.training.fit import History as History
+from lincoln_fn.training.fit import fit as fit
+from lincoln_fn.training.gradient import Gradient as Gradient
+from lincoln_fn.training.step import make_step as make_step
+from lincoln_fn.training.train import StateLike as StateLike
+from lincoln_fn.training.train import StepRecord as StepRecord
+from lincoln_fn.training.train import TrainState as TrainState
+from lincoln_fn.training.train import init_state as init_state
+from lincoln_fn.training.train import train as train
 from lincoln_fn.walk import Site as Site
 from lincoln_fn.walk import cotangents as cotangents
 from lincoln_fn.walk import grads_at as grads_at
 
 __version__ = "0.1.0"
 
+keep_former_names()
 notebook.load_if_in_ipython()

@@ -6,7 +6,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn import LayerError, StepRecord, metrics, streams
-from lincoln_fn.data import batches
+from lincoln_fn.training.data import batches
 from wrong.given import ACCURACY, KEY, NET, PARAMS, STATE, STEP, T, X, fit
 
 PLAIN = [(STATE, StepRecord(1, 0.5)), (STATE, StepRecord(2, 0.4))]

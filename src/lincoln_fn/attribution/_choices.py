@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import shown
 from lincoln_fn.attribution.kinds import Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.rules._feedback import no_backward
-from lincoln_fn.shapes import LayerError
 
 Choice: TypeAlias = tuple[Kind, Rule]
 

@@ -18,13 +18,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.inference import inference
-from lincoln_fn.layer import Arrays, Layer
-from lincoln_fn.record import brief
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.shapes import LayerError
 
 Target: TypeAlias = int | Tensor | None
 

@@ -21,15 +21,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine.inference import inference
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.patching import labels_of, note, outputs
-from lincoln_fn.paths import map_paths
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.inspect.patching import labels_of, note, outputs
 from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.walk.paths import map_paths
 
 # Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
 Metric: TypeAlias = Target | Callable[[Arrays], Arrays]

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 import attrs
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked
 from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.layer import Layer
-from lincoln_fn.paths import paths, unknown_path
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import NonNegative, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.paths import paths, unknown_path
 
 
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:

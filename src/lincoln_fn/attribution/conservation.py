@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn import tree
-from lincoln_fn._table import table
-from lincoln_fn.arguments import checked
 from lincoln_fn.attribution.lrp import Relevance
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.inspect.table import table
 
 
 @attrs.frozen

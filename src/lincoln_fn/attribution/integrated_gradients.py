@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, check_argument
 from lincoln_fn.attribution._explained import Target, at_inference, by_example, explained_output
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, check_argument
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 
 
 class IntegratedGradients(NamedTuple):

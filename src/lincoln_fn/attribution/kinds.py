@@ -1,6 +1,6 @@
 """The kinds of layers, by which a composite chooses rules.
 
-A kind is a set of what layers declare (`lincoln_fn.declaration`). Your own layer has a rule if it
+A kind is a set of what layers declare (`lf.declare`). Your own layer has a rule if it
 declares a kind; or write a set with its `forward` in the place of one.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn import declaration
-from lincoln_fn.layer import Layer, unbound
+from lincoln_fn.core import declaration
+from lincoln_fn.core.layer import Layer, unbound
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]

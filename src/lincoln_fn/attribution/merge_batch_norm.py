@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.combine.serial import there as serial_there
-from lincoln_fn.layer import Layer, Params
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.record import evolve
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
-from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import gather_entries
 
 

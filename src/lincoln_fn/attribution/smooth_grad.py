@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import PositiveInt, check_argument
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import keys
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, check_argument
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 
 
 def smooth_grad(

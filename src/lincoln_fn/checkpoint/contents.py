@@ -17,6 +17,7 @@ from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
 from lincoln_fn.checkpoint.notes import Notes, begin_digest, encode_name, head_digest, read_notes
 from lincoln_fn.checkpoint.places import Head, read_head
+from lincoln_fn.core.former_names import current_name
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 
@@ -54,7 +55,8 @@ def check_head(contents: Contents, differences: str = "") -> None:
 
 def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
     """Check a file against what is expected, before any of its tensors is read."""
-    differences = _differences({**rest, **shapes}, {**contents.notes["rest"], **contents.shapes})
+    found = {path: current_name(text) for path, text in contents.notes["rest"].items()}
+    differences = _differences({**rest, **shapes}, {**found, **contents.shapes})
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))

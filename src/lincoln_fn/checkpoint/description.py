@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.checkpoint.places import Place
-from lincoln_fn.record import EVERYTHING, record
-from lincoln_fn.tree import Tree
+from lincoln_fn.core.record import EVERYTHING, record
+from lincoln_fn.core.tree import Tree
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 # Values in a tree that are not tensors, and whose repr describes them completely.

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import attrs
 
-from lincoln_fn._mends import is_function
 from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
 from lincoln_fn.checkpoint.listing import (
     best_first,
@@ -23,7 +22,8 @@ from lincoln_fn.checkpoint.listing import (
 )
 from lincoln_fn.checkpoint.lock import writing
 from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.train import TrainState
+from lincoln_fn.errors.descriptions import is_function
+from lincoln_fn.training.train import TrainState
 
 R = TypeVar("R")
 

@@ -33,7 +33,7 @@ from lincoln_fn.checkpoint.notes import (
     read_score,
 )
 from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
-from lincoln_fn.record import EVERYTHING
+from lincoln_fn.core.record import EVERYTHING
 
 VERSION: Final = 1
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
 
 NAME: Final = "context()"
 # The forms of x, by the number of its entries with all masks.

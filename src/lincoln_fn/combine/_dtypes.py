@@ -7,8 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Params
 
 T = TypeVar("T")
 

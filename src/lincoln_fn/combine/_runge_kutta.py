@@ -21,8 +21,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 
 Method: TypeAlias = Literal["euler", "midpoint", "rk4"]
 R = TypeVar("R")

@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import shown
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.shapes import LayerError, check_cotangent
-from lincoln_fn.terms import Outer, check_batched
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.terms import Outer, check_batched
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cotangent
 
 Features: TypeAlias = Float[Tensor, "*batch n_features"]
 Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 
 
 def add_trees(first: Arrays, second: Arrays) -> Arrays:

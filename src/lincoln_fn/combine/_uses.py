@@ -6,10 +6,12 @@ from functools import partial, reduce
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Params
-from lincoln_fn.record import brief, record
-from lincoln_fn.shapes import LayerError, check_cotangent
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.walk.composition import VisitRecord
 from lincoln_fn.walk.visits import Record, VisitThere
 

@@ -6,11 +6,11 @@ masks. (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.)
 
 from __future__ import annotations
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Layer, Params, unchanged
-from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import take_ownership

@@ -14,16 +14,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import NonNegativeInt, checked, require
 from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cache, check_params
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NonNegativeInt, checked, require
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries

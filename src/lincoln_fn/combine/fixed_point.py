@@ -27,16 +27,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
 from lincoln_fn.combine._solver import Method, Solver
 from lincoln_fn.combine._uses import Kept, with_states
-from lincoln_fn.constructors import call_of_parts
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, unchanged
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import call_of_parts
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import take_ownership

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine.inference import with_statistics_still
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import State, record
-from lincoln_fn.shapes import check_params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import State, record
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

@@ -12,11 +12,11 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.arguments import FloatingDtype, checked
 from lincoln_fn.combine._dtypes import cast, cast_like, dtype_of
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import FloatingDtype, checked
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

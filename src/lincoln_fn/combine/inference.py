@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.declaration import Function, declared_by
-from lincoln_fn.layer import Layer, is_derived, map_layers, unbound, unchanged
+from lincoln_fn.core.declaration import Function, declared_by
+from lincoln_fn.core.layer import Layer, is_derived, map_layers, unbound, unchanged
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import _by_running
-from lincoln_fn.shapes import LayerError
 
 
 @checked

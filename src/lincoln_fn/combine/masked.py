@@ -15,13 +15,13 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import checked, require
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.errors.arguments import checked, require
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import gru, last_state, lstm, masked_mean, rnn
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries

@@ -34,16 +34,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn.arguments import PositiveInt, checked, require
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
 from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
-from lincoln_fn.constructors import call_of_parts
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError, check_axis, check_cache
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import call_of_parts
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.errors.arguments import PositiveInt, checked, require
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -5,9 +5,9 @@ Derivation. y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -33,14 +33,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import checked, require
 from lincoln_fn.combine._uses import Kept, with_states
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.constructors import call_of
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, unchanged
-from lincoln_fn.shapes import LayerError, check_axis, check_cache
+from lincoln_fn.core.constructors import call_of
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.errors.arguments import checked, require
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -32,17 +32,18 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
 from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine._uses import check_mirrors, gather_uses
-from lincoln_fn.constructors import call_of_parts
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_axis
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import call_of_parts
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, to_tuple
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -9,8 +9,8 @@ dx, from the last layer back to the first:
 
 from __future__ import annotations
 
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -13,12 +13,12 @@ from functools import partial, reduce
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import checked
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

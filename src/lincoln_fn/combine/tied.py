@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine._scores import Logits, matrix, scores
 from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import check_entries, is_trained

@@ -21,15 +21,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.gelu import gelu

@@ -8,13 +8,14 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from lincoln_fn._mends import mend_of, shown
 from lincoln_fn.compiler.function import CompiledFunction, is_pure, of_function
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.step import CompiledRun
-from lincoln_fn.layer import Layer
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.step import Step
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.training.step import Step
 
 # Any: trees of tensors, of whatever kinds the function takes and returns.
 Function = TypeVar("Function", bound=Callable[[Any, Any], Any])

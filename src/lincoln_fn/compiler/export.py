@@ -8,17 +8,17 @@ from typing import Final
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn._batches import check_batch
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._waiting import waiting
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
-from lincoln_fn.data import Batch
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.step import Step
-from lincoln_fn.train import TrainState
+from lincoln_fn.core import tree
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.runtime.log_if_slow import waiting
+from lincoln_fn.training.batch_checks import check_batch
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.step import Step
+from lincoln_fn.training.train import TrainState
 
 NAMES: Final = "names.json"
 

@@ -10,7 +10,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn._waiting import waiting
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
@@ -20,9 +19,10 @@ from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
 from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
-from lincoln_fn.layer import Arrays
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.threads import with_one_thread
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.runtime.log_if_slow import waiting
+from lincoln_fn.runtime.threads import with_one_thread
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()

@@ -6,8 +6,8 @@ import attrs
 
 from lincoln_fn.compiler.function import of_function
 from lincoln_fn.compiler.trace.tracing import Program
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.fastpath import fast
-from lincoln_fn.layer import Layer
 
 
 def of_prediction(layer: Layer) -> Program:

@@ -11,17 +11,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn._spent import copy_shared
-from lincoln_fn._transformed import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.inductor.guards import Fits, fits_like
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
 from lincoln_fn.compiler.trace.structures import Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import of_step
-from lincoln_fn.data import Batch
+from lincoln_fn.core.autodiff import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.fastpath.bfloat16 import precision
-from lincoln_fn.step import Step, total_of
-from lincoln_fn.train import TrainState
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.donation import copy_shared
+from lincoln_fn.training.step import Step, total_of
+from lincoln_fn.training.train import TrainState
 
 # What a graph depends on beside its tensors: the structure of a batch, None for two tensors; the
 # number of threads; and the precision of products.

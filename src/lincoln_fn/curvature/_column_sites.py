@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import evolve
 from lincoln_fn.per_example.checks import check_axes
-from lincoln_fn.record import evolve
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site
 from lincoln_fn.walk.walks import BackWalker, Wants

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lincoln_fn import tree
-from lincoln_fn._transformed import check_not_transformed
+from lincoln_fn.core import tree
+from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.record import evolve
 from lincoln_fn.fastpath import convolution as fast_conv
 from lincoln_fn.fastpath import dense as fast_dense
 from lincoln_fn.fastpath.losses import fast_loss
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.layers import conv, conv_transpose, dense
 from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.record import evolve
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import records

@@ -8,9 +8,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from lincoln_fn.core.layer import Layer, map_layers, unbound
 from lincoln_fn.fastpath import fast
 from lincoln_fn.fastpath.rearranged import rearrange
-from lincoln_fn.layer import Layer, map_layers, unbound
 from lincoln_fn.layers import dense, group_norm, lstm, silu
 from lincoln_fn.rules.backpropagation import with_true_gradient
 

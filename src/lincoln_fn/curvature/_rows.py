@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import unfold
 
-from lincoln_fn.declaration import gradients_of
-from lincoln_fn.layer import Cache, Layer, Params
-from lincoln_fn.paths import paths
+from lincoln_fn.core.declaration import gradients_of
+from lincoln_fn.core.layer import Cache, Layer, Params
+from lincoln_fn.core.terms import Correlation, Outer
 from lincoln_fn.per_example import correlation
-from lincoln_fn.terms import Correlation, Outer
+from lincoln_fn.walk.paths import paths
 
 
 @attrs.frozen(eq=False)

@@ -17,18 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import evolve
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._columns import Columns, RowColumns, SumColumns
 from lincoln_fn.curvature._fast import fast_for_columns
 from lincoln_fn.curvature._rows import has_inputs_first, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent, examples_in
 from lincoln_fn.per_example.network import dx_and_terms
-from lincoln_fn.record import evolve
 from lincoln_fn.walk.sites import Site, grads_at
 
 

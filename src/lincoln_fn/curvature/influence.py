@@ -31,8 +31,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.curvature._duals import (
     check_not_nested,
     dual_forward,
@@ -43,12 +43,12 @@ from lincoln_fn.curvature._duals import (
     with_tangents,
 )
 from lincoln_fn.curvature.products import gauss_newton_vector_product, hessian_vector_product
-from lincoln_fn.data import Batch
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
 from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.training.data import Batch
 
 
 @checked

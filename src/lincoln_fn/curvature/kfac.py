@@ -33,19 +33,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import Decay, Positive, PositiveInt, Shown
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core import tree
+from lincoln_fn.core.addable import Addable
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import TRAINED, evolve, record
 from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
-from lincoln_fn.gradient import Gradient
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import Decay, Positive, PositiveInt, Shown
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.per_example.checks import check_independent, examples_in
-from lincoln_fn.record import TRAINED, brief, evolve, record
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.walk.addable import Addable
+from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site, cotangents, grads_at
 

@@ -34,22 +34,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._batches import check_batch, check_walkable
-from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import kind_of
+from lincoln_fn.core.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.core.record import record, static
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.data import Batch
-from lincoln_fn.declaration import kind_of
-from lincoln_fn.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.errors.arguments import Positive, checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.losses._reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.mse import backward as mse_backward
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.training.batch_checks import check_batch, check_walkable
+from lincoln_fn.training.data import Batch
 
 Structure: TypeAlias = Literal["last_layer", "diagonal"]
 

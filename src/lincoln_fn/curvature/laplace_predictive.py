@@ -25,14 +25,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import keys, per_example, tree
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn import per_example
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.record import record
 from lincoln_fn.curvature.laplace import Posterior, features
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.layers._normalisation import widened
-from lincoln_fn.record import record
 from lincoln_fn.rules.backpropagation import with_true_gradient
 
 

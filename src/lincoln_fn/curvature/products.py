@@ -25,8 +25,8 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 
 from __future__ import annotations
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import checked
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.curvature._duals import (
     check_not_nested,
     dual_forward,
@@ -38,10 +38,10 @@ from lincoln_fn.curvature._duals import (
     with_tangents,
 )
 from lincoln_fn.curvature._fast import fast_for_forward_mode
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
 
 
 @checked

@@ -11,11 +11,11 @@ import attrs
 import torch
 import torch.distributed as dist
 
-from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.distributed import pulse as pulses
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.threads import share_cores
+from lincoln_fn.errors.arguments import Positive, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.runtime.threads import share_cores
 
 
 def alone() -> Group:
@@ -45,7 +45,7 @@ def world() -> Group:
     Example:
         >>> world()
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: world: expected a process group, got none; start the script \
+        lincoln_fn.LayerError: world: expected a process group, got none; start the script \
 by torchrun, and call it within lf.distributed.connect()
     """
     if not dist.is_available() or not dist.is_initialized():

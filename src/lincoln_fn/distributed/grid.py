@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
 
 
 @checked

@@ -14,20 +14,20 @@ from sklearn.utils import check_random_state  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_is_fitted, validate_data  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from lincoln_fn import tree
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine import serial
-from lincoln_fn.fit import FitRecord, fit
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer, adam
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import TrainState, init_state
+from lincoln_fn.training.fit import FitRecord, fit
+from lincoln_fn.training.train import TrainState, init_state
 
 # A network, or a function of the number of its outputs that makes one.
 Net: TypeAlias = Layer | Callable[[int], Layer]

@@ -18,10 +18,10 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.arguments import check_argument
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
-from lincoln_fn.shapes import LayerError
 
 # By the loss's name: how a net's outputs become log-probabilities of the classes.
 _OF_ALL_CLASSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {

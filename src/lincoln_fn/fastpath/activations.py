@@ -31,11 +31,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import layers
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import gelu, selu, softplus
-from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input
 
 # Any: each kernel has a cache and hyperparameters of its own.
 Kernel: TypeAlias = Callable[..., Any]

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.fastpath.plain import is_traced
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import _heads, dropout, scaled_dot_product_attention
 from lincoln_fn.layers._attention import Sequence
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cotangent
 
 aten = torch.ops.aten
 

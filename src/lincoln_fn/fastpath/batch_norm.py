@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cotangent, check_input, check_params
 from lincoln_fn.fastpath.normalisation import list_wanted, present
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import moved
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.layers.batch_norm import Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cotangent, check_input, check_params
 
 MOST_VALUES: Final = 2**16
 

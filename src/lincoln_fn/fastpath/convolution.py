@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.fastpath._layout import channels_last
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import _conv, conv
@@ -24,8 +26,6 @@ from lincoln_fn.layers._conv_axes import conv_axes
 from lincoln_fn.layers._padding import Amounts, check_amounts, fold, pad
 from lincoln_fn.layers._spatial import Sizes, check_image
 from lincoln_fn.layers.conv import Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 class Arguments(NamedTuple):

@@ -21,8 +21,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.core.layer import Cache, unbound
+from lincoln_fn.core.record import record, static
 from lincoln_fn.fastpath.twin import Function, unless_transformed
-from lincoln_fn.layer import Cache, unbound
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses._labels import label_column
 from lincoln_fn.losses._parts import parts_of, weighted_of
@@ -33,7 +34,6 @@ from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_formula_backward
 from lincoln_fn.losses.softmax_cross_entropy import forward as softmax_formula
-from lincoln_fn.record import record, static
 
 
 @record

@@ -24,15 +24,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.library import Library
 
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import evolve, record, static
 from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.plain import runs_here
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
-from lincoln_fn.layer import Arrays
 from lincoln_fn.layers import lstm
 from lincoln_fn.layers._recurrent import run, run_backward
 from lincoln_fn.layers._recurrent_forms import Cache
 from lincoln_fn.layers._scan import Cell, Rule, ScanCache, Tensors, scan, scan_backward
-from lincoln_fn.record import evolve, record, static
 
 Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 

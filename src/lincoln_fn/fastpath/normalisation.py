@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
 from lincoln_fn.layers._normalisation import Sizes, widened
 from lincoln_fn.layers._normalisation_checks import check_grouped, trailing_sizes
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 @record

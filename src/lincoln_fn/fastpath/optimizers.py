@@ -16,10 +16,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn._transformed import is_transformed
+from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core.layer import Params
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.twin import Function
-from lincoln_fn.layer import Params
 from lincoln_fn.optim.adam import AdamState, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
 from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists

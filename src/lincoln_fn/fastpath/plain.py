@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from lincoln_fn._transformed import is_transformed
+from lincoln_fn.core.autodiff import is_transformed
 
 
 def is_traced(*tensors: Tensor | None) -> bool:

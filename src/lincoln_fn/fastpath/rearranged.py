@@ -14,7 +14,7 @@ the convolution, for `compiler/passes/pooled_convolution.py`, which says what th
 from __future__ import annotations
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.layers import max_pool, relu
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.arguments import checked
+from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
     attention,
@@ -18,7 +19,6 @@ from lincoln_fn.fastpath import (
 )
 from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.fastpath.twin import Function, Twin
-from lincoln_fn.layer import Layer, unbound
 
 TWINS: Final[tuple[Twin, ...]] = (
     *activations.TWINS,

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn._transformed import is_transformed, tensors_in
-from lincoln_fn.declaration import declare_like
-from lincoln_fn.layer import Layer, is_derived, unbound, unchanged
+from lincoln_fn.core.autodiff import is_transformed, tensors_in
+from lincoln_fn.core.declaration import declare_like
+from lincoln_fn.core.layer import Layer, is_derived, unbound, unchanged
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
 Function: TypeAlias = Callable[..., Any]

@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn._kinds import check_functions
-from lincoln_fn.keys import Key, Shape
+from lincoln_fn.core.keys import Key, Shape
+from lincoln_fn.errors.kinds import check_functions
 
 
 class Fans(NamedTuple):

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import checked
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key, Shape
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.initializers.initializer import Fans, Initializer
-from lincoln_fn.keys import Key, Shape
 
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key, Shape
+from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.initializers.initializer import Fans, Initializer
-from lincoln_fn.keys import Key, Shape
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:

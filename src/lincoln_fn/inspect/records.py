@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 import attrs
 
-from lincoln_fn._table import table
-from lincoln_fn.layer import Arrays
-from lincoln_fn.record import brief
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.inspect.table import table
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
 
 
 def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tree of arrays

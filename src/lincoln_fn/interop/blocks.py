@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.interop.names import KINDS, Names, Slot, combinator, like, size
-from lincoln_fn.layer import Arrays, Layer, Params
 
 # A path into params, and torch's name for it.
 Places: TypeAlias = list[tuple[str, tuple[int, ...]]]

@@ -9,8 +9,8 @@ from torch import nn
 
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.serial import serial
+from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
-from lincoln_fn.layer import Layer, Params
 from lincoln_fn.layers.relu import relu
 
 

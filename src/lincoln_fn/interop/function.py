@@ -14,11 +14,11 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params, no_params
-from lincoln_fn.record import EVERYTHING, record
-from lincoln_fn.shapes import check_cache, check_params
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params, no_params
+from lincoln_fn.core.record import EVERYTHING, record
+from lincoln_fn.errors.shapes import check_cache, check_params
 
 
 @record

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop._constructors import ours
-from lincoln_fn.layer import Layer
 
 # Any: torch declares few of its modules' attributes.
 Module: TypeAlias = Any

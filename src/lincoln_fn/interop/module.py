@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.record import EVERYTHING
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.errors.arguments import checked
 
 
 @checked

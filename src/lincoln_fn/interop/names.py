@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import layers
-from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.core.layer import Arrays, Layer
 
 Names: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.

@@ -15,17 +15,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params, no_params, unbound
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
 from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params, no_params, unbound
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
 
 # How the params of a composition are made of those of its parts.
 # Compositions whose params are those of their part.
@@ -97,7 +96,7 @@ def from_state_dict(
         Params(weight=float32[3, 2], bias=float32[2])
         >>> from_state_dict(lf.dense(4), named)
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: dense(4): expected tensors by torch's names; \
+        lincoln_fn.LayerError: dense(4): expected tensors by torch's names; \
 weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got float32[2]
     """
     check_argument("from_state_dict", "layer", Layer, layer, ("layer", "state_dict"))

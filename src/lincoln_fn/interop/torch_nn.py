@@ -12,9 +12,12 @@ from typing import Any, Final, TypeAlias
 
 from torch import nn
 
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.frozen import FrozenParams, frozen
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.interop._constructors import ours
 from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import (
@@ -34,9 +37,6 @@ from lincoln_fn.interop.hyperparameters import (
     with_bias,
 )
 from lincoln_fn.interop.state_dict import from_state_dict
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.shapes import LayerError
 
 # Any: torch declares few of its modules' attributes.
 Maker: TypeAlias = Callable[[Any], Layer]

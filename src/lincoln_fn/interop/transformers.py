@@ -25,14 +25,14 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import tree
 from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.names import combinator
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers._attention import Mask, Sequence, check_mask, check_sequences
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError
 
 Inputs: TypeAlias = (
     Sequence

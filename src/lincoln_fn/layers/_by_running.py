@@ -25,7 +25,9 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers._normalisation import (
     Running,
     affine_grads,
@@ -34,8 +36,6 @@ from lincoln_fn.layers._normalisation import (
     standardise_by,
     widened,
 )
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_input, check_params
 
 
 @record

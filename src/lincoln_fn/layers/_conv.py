@@ -21,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_bias, check_input, check_like
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.keys import Key, checked_key
 from lincoln_fn.layers._spatial import Sizes, check_image
-from lincoln_fn.shapes import LayerError, check_bias, check_input, check_like
 
 
 class Geometry(NamedTuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from lincoln_fn.arguments import NonNegativeSizes, require
+from lincoln_fn.errors.arguments import NonNegativeSizes, require
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._padding import Amounts
 from lincoln_fn.layers._spatial import Sizes, per_axis
-from lincoln_fn.shapes import LayerError
 
 Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]

@@ -34,8 +34,10 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer, unchanged
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer, unchanged
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers._attention import (
     Mask,
@@ -45,8 +47,6 @@ from lincoln_fn.layers._attention import (
     softmax_backward,
     weights_of,
 )
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Inputs: TypeAlias = tuple[Sequence, Sequence, Sequence, Mask | None]

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError, check_input
+from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input
 
 Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Mask: TypeAlias = Bool[Tensor, "*batch length"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.shapes import LayerError, check_input, check_like
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input, check_like
 
 
 def check_inputs(layer: str, params: object, x: object) -> None:

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.record import State, record
-from lincoln_fn.terms import mirror, no_batch, sum_axes
+from lincoln_fn.core.record import State, record
+from lincoln_fn.core.terms import mirror, no_batch, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 # For each of the last axes, in their order, how many elements come before and how many after.
 Amounts = tuple[tuple[int, int], ...]
@@ -21,7 +21,7 @@ def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
     Example:
         >>> check_amounts("pad", torch.zeros(1, 1, 3), ((3, 0),), "reflect")
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: pad: expected padding from 0 to 2 for reflect on an axis of \
+        lincoln_fn.LayerError: pad: expected padding from 0 to 2 for reflect on an axis of \
 3, got (3, 0)
     """
     for n, pair in zip(x.shape[-len(amounts) :], amounts, strict=True):

@@ -15,11 +15,12 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, require
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import PositiveInt, require
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.layers._spatial import Sizes, check_image, per_axis
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError, check_input
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 
@@ -91,7 +92,7 @@ def check_windows(layer: str, params: object, x: Tensor, window: Window) -> None
     Example:
         >>> check_windows("max_pool1d", (), torch.zeros(2, 4), window_of("max_pool1d", (5,)))
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: max_pool1d: expected x with room for a window of (5,), got \
+        lincoln_fn.LayerError: max_pool1d: expected x with room for a window of (5,), got \
 (2, 4)
     """
     check_spatial(layer, params, x, window.n)
@@ -108,7 +109,7 @@ def check_spatial(
     Example:
         >>> check_spatial("max_pool1d", (), torch.zeros(4), 1)
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: max_pool1d: expected x of shape (channels, l) or \
+        lincoln_fn.LayerError: max_pool1d: expected x of shape (channels, l) or \
 (batch, channels, l), got (4,)
     """
     check_input(layer, params, x, expected)

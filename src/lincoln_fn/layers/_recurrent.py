@@ -15,9 +15,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.terms import length_first, no_batch
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays
 from lincoln_fn.layers._recurrent_forms import (
     Cache,
     Cells,
@@ -30,9 +34,6 @@ from lincoln_fn.layers._recurrent_forms import (
     unpacked_cotangent,
 )
 from lincoln_fn.layers._scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError, check_params
-from lincoln_fn.terms import length_first, no_batch
 
 # Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]

@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cotangent, check_input, check_like, wrong_shape
 from lincoln_fn.layers._scan import Cell, Rule, Tensors
-from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_cotangent, check_input, check_like, wrong_shape
 
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
 

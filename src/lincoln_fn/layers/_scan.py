@@ -38,8 +38,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.record import record, static
-from lincoln_fn.terms import Outer, mirror, sum_rows
+from lincoln_fn.core.record import record, static
+from lincoln_fn.core.terms import Outer, mirror, sum_rows
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 Sizes = tuple[int, ...]
 
@@ -52,7 +52,7 @@ def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> N
     Example:
         >>> check_image("conv1d", torch.zeros(2, 3, 5), 1, 4)
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: conv1d: expected x of shape (4, l) or (batch, 4, l), \
+        lincoln_fn.LayerError: conv1d: expected x of shape (4, l) or (batch, 4, l), \
 got (2, 3, 5)
     """
     if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):

@@ -11,9 +11,9 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import require
-from lincoln_fn.record import record
-from lincoln_fn.shapes import check_cache, check_cotangent
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import require
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 
 
 @record

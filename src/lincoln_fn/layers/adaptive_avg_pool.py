@@ -17,9 +17,11 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers._pool import (
     OutputSize,
     adapted_sizes,
@@ -36,8 +38,6 @@ from lincoln_fn.layers._pool_positions import (
     summed_in,
 )
 from lincoln_fn.layers._spatial import Sizes
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record

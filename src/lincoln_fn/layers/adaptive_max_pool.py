@@ -19,9 +19,11 @@ from functools import partial
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers._pool import (
     OutputSize,
     adapted_sizes,
@@ -32,8 +34,6 @@ from lincoln_fn.layers._pool import (
 )
 from lincoln_fn.layers._pool_positions import adaptive_positions, added_up, flat_positions
 from lincoln_fn.layers.max_pool import largest
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record

@@ -34,10 +34,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Probability
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import Probability
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.layers.dropout import (
     Cache,
     Params,
@@ -48,7 +50,6 @@ from lincoln_fn.layers.dropout import (
     init,
 )
 from lincoln_fn.layers.selu import ALPHA, SCALE
-from lincoln_fn.shapes import LayerError, check_input
 
 __all__ = [
     "Cache",

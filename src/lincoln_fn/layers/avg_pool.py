@@ -22,10 +22,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegativeSizes, PositiveSizes, Range
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes, Range
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
 from lincoln_fn.layers._pool_positions import (
     added_up,
@@ -35,8 +37,6 @@ from lincoln_fn.layers._pool_positions import (
     summed_in,
 )
 from lincoln_fn.layers._spatial import Sizes, per_axis
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 

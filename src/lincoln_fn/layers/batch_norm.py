@@ -39,11 +39,14 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, unchanged
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, unchanged
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers._by_running import Norm, inference_forms
 from lincoln_fn.layers._normalisation import (
     Running,
@@ -58,9 +61,6 @@ from lincoln_fn.layers._normalisation import (
     widened,
 )
 from lincoln_fn.layers._normalisation_checks import check_batch, check_count
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_input
-from lincoln_fn.signatures import shape_checked
 
 
 @record

@@ -26,20 +26,20 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegativeSizes, PositiveInt, PositiveSizes
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.core.terms import Correlation, check_batched, mirror, sum_axes
+from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveInt, PositiveSizes
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _conv, _padding
 from lincoln_fn.layers._conv import Geometry
 from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers._spatial import Sizes, check_image
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.signatures import shape_checked
-from lincoln_fn.terms import Correlation, check_batched, mirror, sum_axes
 
 DEFAULT_INIT: Final = fan_in_uniform()
 

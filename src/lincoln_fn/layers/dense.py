@@ -24,15 +24,16 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import brief, record
-from lincoln_fn.shapes import (
-    LayerError,
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import Outer, check_batched, mirror, sum_rows
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import (
     check_bias,
     check_cotangent,
     check_input,
@@ -40,7 +41,7 @@ from lincoln_fn.shapes import (
     check_params,
     wrong_shape,
 )
-from lincoln_fn.terms import Outer, check_batched, mirror, sum_rows
+from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 
 
 @record

@@ -24,14 +24,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import Probability
-from lincoln_fn.constructors import bare, constructor, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, constructor, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Probability
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 
 P = TypeVar("P")
 

@@ -26,15 +26,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import FloatingDtype, PositiveInt, require
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.core.terms import Gather, check_batched, mirror
+from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt, require
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params, wrong_shape
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params, wrong_shape
-from lincoln_fn.terms import Gather, check_batched, mirror
 
 
 @record

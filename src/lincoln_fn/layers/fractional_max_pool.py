@@ -36,18 +36,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import PositiveSizes, Range, require
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Layer
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveSizes, Range, require
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers._pool import check_spatial, dy_of, stand_in
 from lincoln_fn.layers._pool_positions import added_up, flat_positions, summed_in
 from lincoln_fn.layers._spatial import Sizes, per_axis
 from lincoln_fn.layers.max_pool import largest
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
 
 Ratio: TypeAlias = Annotated[float, Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
 

@@ -31,10 +31,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record, static
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.signatures import shape_checked
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
 CUBIC: Final = 0.044715

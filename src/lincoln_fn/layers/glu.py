@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis, check_cache, check_cotangent, check_input
 
 
 @record

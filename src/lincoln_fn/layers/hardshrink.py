@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Layer
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.signatures import shape_checked
 
 
 @shape_checked

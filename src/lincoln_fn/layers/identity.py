@@ -10,9 +10,9 @@ Cache: nothing.
 
 from __future__ import annotations
 
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Arrays, Layer
-from lincoln_fn.shapes import check_params
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.errors.shapes import check_params
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:

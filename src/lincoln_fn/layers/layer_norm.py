@@ -41,11 +41,14 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative
-from lincoln_fn.constructors import bare, call_of, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, call_of, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers._normalisation import (
     Sizes,
     affine_grads,
@@ -62,9 +65,6 @@ from lincoln_fn.layers._normalisation_checks import (
     sizes_of,
     trailing_sizes,
 )
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_input
-from lincoln_fn.signatures import shape_checked
 
 
 @record

@@ -31,15 +31,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers._normalisation import widened
 from lincoln_fn.layers._normalisation_checks import check_channels
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.signatures import shape_checked
 
 
 @record

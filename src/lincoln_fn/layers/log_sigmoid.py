@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.layer import Layer
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.signatures import shape_checked
 
 
 @shape_checked

@@ -31,10 +31,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveSizes, at_least
-from lincoln_fn.constructors import bare, over_axes
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, over_axes
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveSizes, at_least
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers._pool import Window, check_windows, window_of
 from lincoln_fn.layers._pool_positions import (
     added_up,
@@ -45,8 +47,6 @@ from lincoln_fn.layers._pool_positions import (
     summed_in,
 )
 from lincoln_fn.layers._spatial import Sizes, per_axis
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 Power: TypeAlias = Annotated[float, at_least(1)]
 

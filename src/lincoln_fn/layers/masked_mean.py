@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers._masked import Inputs, Mask, Sequence, mirrored, sequence_and_mask
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache, check_cotangent
 
 
 @record

@@ -23,13 +23,16 @@ from typing import Any
 
 import torch
 
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import PositiveInt, Probability
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Params as AnyParams
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import PositiveInt, Probability
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer, unbound
-from lincoln_fn.layer import Params as AnyParams
 from lincoln_fn.layers import _heads, dense, dropout
 from lincoln_fn.layers._attention import Sequence
 from lincoln_fn.layers._attention_forms import (
@@ -43,8 +46,6 @@ from lincoln_fn.layers._attention_forms import (
     parts_of,
     to_batch_first,
 )
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

@@ -20,21 +20,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import check_batched, mirror, sum_axes
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record
-from lincoln_fn.shapes import (
-    LayerError,
-    check_input,
-    check_like,
-    wrong_shape,
-)
-from lincoln_fn.signatures import shape_checked
-from lincoln_fn.terms import check_batched, mirror, sum_axes
 
 
 @record

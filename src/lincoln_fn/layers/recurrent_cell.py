@@ -29,12 +29,17 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.core.terms import check_batched
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_input, check_like
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
 from lincoln_fn.layers._recurrent_forms import Family, check_cell, checked_states
 from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads, cell_terms
@@ -42,9 +47,6 @@ from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
 from lincoln_fn.layers.rnn import FAMILIES as RNN
 from lincoln_fn.layers.rnn import Nonlinearity
-from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_input, check_like
-from lincoln_fn.terms import check_batched
 
 # The parameters of one layer of rnn, gru or lstm in one direction.
 Params: TypeAlias = Cell

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layer import Layer
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.signatures import shape_checked
 
 
 @shape_checked

@@ -32,12 +32,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer
 from lincoln_fn.layers._recurrent import (
     DEFAULT_INIT,
     Form,
@@ -48,7 +49,6 @@ from lincoln_fn.layers._recurrent import (
 )
 from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers._scan import Rule, Tensors
-from lincoln_fn.record import record
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 

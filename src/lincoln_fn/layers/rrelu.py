@@ -19,15 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import require
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record
-from lincoln_fn.shapes import check_input, check_params
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import require
+from lincoln_fn.errors.shapes import check_input, check_params
+from lincoln_fn.errors.signatures import shape_checked
 
 
 @record

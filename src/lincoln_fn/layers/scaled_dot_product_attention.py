@@ -32,9 +32,12 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.layers._attention import (
     Mask,
     Sequence,
@@ -45,8 +48,6 @@ from lincoln_fn.layers._attention import (
     softmax_backward,
     weights_of,
 )
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_params
 
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]

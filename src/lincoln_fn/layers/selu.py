@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.layer import Layer
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.signatures import shape_checked
 
 ALPHA: Final = 1.6732632423543772848170429916717
 SCALE: Final = 1.0507009873554804934193349852946

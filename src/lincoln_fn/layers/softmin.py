@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_axis
-from lincoln_fn.signatures import shape_checked
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.errors.signatures import shape_checked
 
 
 @record

@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, OpenSize
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
-from lincoln_fn.shapes import LayerError, check_axis
-from lincoln_fn.signatures import shape_checked
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 

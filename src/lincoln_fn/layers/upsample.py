@@ -38,14 +38,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, Positive, PositiveSizes, require
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.declaration import declare
-from lincoln_fn.layer import Layer
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.layers._spatial import Sizes
 from lincoln_fn.layers._stand_in import StandIns, stand_ins
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input
 
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]

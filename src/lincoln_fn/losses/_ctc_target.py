@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._targets import any_true, check_between, value_range
-from lincoln_fn.shapes import LayerError
 
 
 def read_target(

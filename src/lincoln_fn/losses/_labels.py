@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._targets import any_true, check_between, check_integers
 from lincoln_fn.losses._weights import Weights
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError
 
 
 @record

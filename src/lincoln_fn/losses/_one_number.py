@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 
 def check_one_number(loss: str, value: Tensor) -> None:
@@ -13,7 +13,7 @@ def check_one_number(loss: str, value: Tensor) -> None:
     Example:
         >>> check_one_number("mse(reduction='none')", torch.ones(3))
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: mse(reduction='none'): expected one number, got (3,); use \
+        lincoln_fn.LayerError: mse(reduction='none'): expected one number, got (3,); use \
 reduction='mean' or 'sum'
     """
     if value.ndim:

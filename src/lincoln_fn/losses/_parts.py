@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts, backward, forward
-from lincoln_fn.shapes import LayerError
 
 
 def first_check(loss: Loss) -> Check | None:

@@ -13,8 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._targets import outside
-from lincoln_fn.shapes import LayerError
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
 # finite difference has changed.

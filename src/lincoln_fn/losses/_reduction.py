@@ -19,13 +19,14 @@ from typing import Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import no_tuple, shown
-from lincoln_fn.constructors import bare
-from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.core.constructors import bare
+from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import brief, no_tuple, shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.shapes import check_cache, check_like
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.record import brief, record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_like
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
 # p = 0 gives the same finite loss, 87.3, and a finite gradient in every dtype.

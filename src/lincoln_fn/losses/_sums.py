@@ -17,13 +17,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses._reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts
-from lincoln_fn.shapes import LayerError
 
 
 @attrs.frozen(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 
 def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:

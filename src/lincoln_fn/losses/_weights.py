@@ -8,9 +8,9 @@ from typing import Annotated, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.arguments import Range
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.arguments import Range
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 
 
 def _is_finite(weight: Tensor) -> bool:

@@ -27,11 +27,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import constructor
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_vectors, signs
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record, static
 
 TINY: Final = 1e-12
 

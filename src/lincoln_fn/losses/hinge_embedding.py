@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import constructor
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record
 
 
 @record

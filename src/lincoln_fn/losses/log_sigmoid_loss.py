@@ -23,13 +23,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record
 from lincoln_fn.losses._predictions import check_log_probabilities
 from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record
 
 
 @record

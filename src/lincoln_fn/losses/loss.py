@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn._kinds import check_functions
-from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.errors.kinds import check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 

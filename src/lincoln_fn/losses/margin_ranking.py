@@ -17,12 +17,12 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.constructors import constructor
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError
 
 
 @record

@@ -22,12 +22,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.constructors import constructor
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import probabilities
 from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record
 
 
 @record

@@ -16,15 +16,16 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import NOT_EMPTY, checked, require
-from lincoln_fn.layer import Arrays
-from lincoln_fn.layer import Cache as AnyCache
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.layer import Cache as AnyCache
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NOT_EMPTY, checked, require
+from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses._reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cache
 
 Parts: TypeAlias = Mapping[str, tuple[float, Loss]]
 

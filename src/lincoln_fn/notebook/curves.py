@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 
 if TYPE_CHECKING:
-    from lincoln_fn.fit import FitRecord
-    from lincoln_fn.train import StepRecord
+    from lincoln_fn.training.fit import FitRecord
+    from lincoln_fn.training.train import StepRecord
 
 _WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64
 # Of a longer run, the smallest and the largest value of each of so many parts are drawn.

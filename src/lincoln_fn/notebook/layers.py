@@ -11,12 +11,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
 from lincoln_fn.notebook.trees import tensor_cells
-from lincoln_fn.paths import paths
-from lincoln_fn.record import brief
+from lincoln_fn.walk.paths import paths
 from lincoln_fn.walk.walks import inside, there
 
 # A longer call is cut; a composition's parts follow below it, and its tooltip is the whole call.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.layer import Arrays
 from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 

@@ -10,10 +10,10 @@ import attrs
 from jaxtyping import Shaped
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
-from lincoln_fn.record import brief
 
 # So few numbers are written, in place of a histogram.
 _WRITTEN: Final = 4

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn.arguments import check_argument
-from lincoln_fn.fit import FitRecord
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.tree import Tree
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
 from lincoln_fn.notebook.markup import Markup, fade, wrap
 from lincoln_fn.notebook.trees import tree_html
-from lincoln_fn.record import brief
-from lincoln_fn.train import StepRecord, TrainState
-from lincoln_fn.tree import Tree
+from lincoln_fn.training.fit import FitRecord
+from lincoln_fn.training.train import StepRecord, TrainState
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -7,14 +7,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform
-from lincoln_fn.record import record
 
 
 @record

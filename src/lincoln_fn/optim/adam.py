@@ -18,9 +18,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay, NonNegative
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Decay, NonNegative
 from lincoln_fn.optim.leaves import (
     Rule,
     check_state,
@@ -37,7 +38,6 @@ from lincoln_fn.optim.rules import (
     running_mean,
     take_scaled_step,
 )
-from lincoln_fn.record import record
 
 
 @record

@@ -16,9 +16,10 @@ from typing import Annotated
 
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, NonNegative
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -27,7 +28,6 @@ from lincoln_fn.optim.rules import (
     regularize_gradient,
     take_step,
 )
-from lincoln_fn.record import record
 
 
 @record

@@ -9,13 +9,13 @@ from typing import Annotated, TypeAlias
 
 import optree
 
-from lincoln_fn import tree
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import NOT_EMPTY, checked
-from lincoln_fn.layer import Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import TRAINED
+from lincoln_fn.errors.arguments import NOT_EMPTY, checked
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.record import TRAINED
-from lincoln_fn.shapes import LayerError
 
 # A pattern of `fnmatch`, such as "0.*", or a function of the path.
 Pattern: TypeAlias = str | Callable[[str], bool]

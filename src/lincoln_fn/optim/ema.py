@@ -8,15 +8,15 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import Decay
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import TRAINED, record
+from lincoln_fn.errors.arguments import Decay
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.rules import running_mean
 from lincoln_fn.optim.transforms import Transform
-from lincoln_fn.record import TRAINED, record
-from lincoln_fn.shapes import LayerError
 
 
 @record

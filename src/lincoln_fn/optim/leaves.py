@@ -10,12 +10,12 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import shown
-from lincoln_fn.layer import Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import TRAINED, State
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import OptimizerState
-from lincoln_fn.record import TRAINED, State
-from lincoln_fn.shapes import LayerError
 
 # Any: a leaf of each tree, or None for a tree that is not used, and as many new leaves.
 Rule: TypeAlias = Callable[..., tuple[Any, ...]]

@@ -19,10 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import NonNegative, NonNegativeInt, Probability
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, Probability
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -31,8 +33,6 @@ from lincoln_fn.optim.rules import (
     running_mean,
     take_step,
 )
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError
 
 # The coefficients of the source given below.
 COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)

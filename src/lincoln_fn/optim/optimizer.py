@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn._kinds import check_functions
-from lincoln_fn.arguments import NonNegative, Shown
-from lincoln_fn.layer import Params
+from lincoln_fn.core.layer import Params
+from lincoln_fn.errors.arguments import NonNegative, Shown
+from lincoln_fn.errors.kinds import check_functions
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any

@@ -16,12 +16,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
 from lincoln_fn.optim.leaves import check_state, fill_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
-from lincoln_fn.record import record
 
 
 @record

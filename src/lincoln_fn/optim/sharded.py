@@ -14,15 +14,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys, tree
-from lincoln_fn._slices import Processes, cut, join
-from lincoln_fn.arguments import checked
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Params
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.leaves import check_state
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.optim.slices import Processes, cut, join
 
 
 @record

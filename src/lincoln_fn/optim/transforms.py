@@ -17,13 +17,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._kinds import check_functions, wrong_kind
-from lincoln_fn.arguments import OR_INFINITE, NonNegative, Positive
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import check_functions, wrong_kind
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.shapes import LayerError
 
 Mask = Callable[[str], bool]
 # (params, grads) -> grads

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.declaration import kind_of
-from lincoln_fn.layer import Arrays, Layer, unbound
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import kind_of
+from lincoln_fn.core.layer import Arrays, Layer, unbound
+from lincoln_fn.core.terms import length_first, no_batch
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import _by_running, permute
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.terms import length_first, no_batch
 
 # Layers that run along one axis, their hyperparameter `dim`.
 _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")

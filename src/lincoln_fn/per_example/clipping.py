@@ -17,15 +17,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from lincoln_fn import keys, tree
-from lincoln_fn.arguments import NonNegative, Positive, PositiveInt
 from lincoln_fn.combine._dtypes import cast_like
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.gradient import Gradient, GradientState
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
+from lincoln_fn.training.gradient import Gradient, GradientState
 
 
 @constructor

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.terms import Correlation
 from lincoln_fn.per_example.outer import costs_less
-from lincoln_fn.terms import Correlation
 
 
 def gradients(term: Correlation, p: Tensor) -> Float[Tensor, " N *shape"]:

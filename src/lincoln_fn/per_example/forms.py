@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.terms import Correlation, Explicit, Gather, Outer, Term
 from lincoln_fn.per_example import correlation, outer
-from lincoln_fn.terms import Correlation, Explicit, Gather, Outer, Term
 
 # How many numbers of gradients a sum over examples has in memory at one time: 16 MiB of float32.
 _AT_ONCE: Final = 2**22

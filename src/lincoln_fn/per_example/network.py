@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import check_argument
-from lincoln_fn.declaration import gradients_of
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import gradients_of
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.terms import Explicit, Term, no_batch
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.terms import Explicit, Term, no_batch
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.training import records

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.terms import Gather, Outer, Term
 from lincoln_fn.fastpath import product
-from lincoln_fn.terms import Gather, Outer, Term
 
 
 def gather(term: Gather, p: Tensor) -> Float[Tensor, " N *shape"]:

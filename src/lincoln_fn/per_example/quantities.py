@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
 from lincoln_fn.combine._dtypes import cast_like
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.terms import Term
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.terms import Term
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:

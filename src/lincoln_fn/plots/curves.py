@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from lincoln_fn.fit import FitRecord
 from lincoln_fn.plots._figure import COLOURS, new_axes
-from lincoln_fn.train import StepRecord
+from lincoln_fn.training.fit import FitRecord
+from lincoln_fn.training.train import StepRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

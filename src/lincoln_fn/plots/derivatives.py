@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import check_argument
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.plots._derivatives import (
     draw_params,
     is_random,
@@ -21,7 +22,6 @@ from lincoln_fn.plots._derivatives import (
     slopes,
 )
 from lincoln_fn.plots._figure import COLOURS, new_axes
-from lincoln_fn.shapes import LayerError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

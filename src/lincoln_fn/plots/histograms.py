@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 from lincoln_fn.plots._figure import COLOURS, axes_grid, new_figure
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.inspect.trace import trace
-from lincoln_fn.layer import Arrays, Layer, Params
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.plots._figure import COLOURS, new_axes
 

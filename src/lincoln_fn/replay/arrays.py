@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import torch
 
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.replay.run import Run, State
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 

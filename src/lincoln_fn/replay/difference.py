@@ -12,11 +12,11 @@ from typing import Final
 
 import attrs
 
-from lincoln_fn.arguments import NonNegative, NonNegativeInt, checked
+from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, checked
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.replay.arrays import Array, MadeBy, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.shapes import LayerError, NonFiniteError
 
 
 @attrs.frozen(kw_only=True)

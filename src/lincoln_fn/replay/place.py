@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
 from lincoln_fn.replay.arrays import Array, MadeBy
 
 

@@ -11,15 +11,17 @@ from typing import Final
 
 from torch import Tensor
 
-from lincoln_fn.arguments import check_argument
 from lincoln_fn.combine.serial import there
-from lincoln_fn.declaration import declare
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import State, record
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import State, brief, record
 from lincoln_fn.rules.matrices import Selector
-from lincoln_fn.shapes import LayerError, check_params
 from lincoln_fn.walk.visits import VisitThere
 
 

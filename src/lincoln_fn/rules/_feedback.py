@@ -23,12 +23,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import check_argument
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import record
 from lincoln_fn.rules.matrices import (
     Selector,
     fans_of,
@@ -36,7 +38,6 @@ from lincoln_fn.rules.matrices import (
     matrices,
     with_matrices,
 )
-from lincoln_fn.shapes import LayerError, check_params
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

@@ -15,9 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.losses._one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.rules.backpropagation import backpropagation

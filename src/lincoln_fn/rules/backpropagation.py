@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine.serial import back as serial_back
-from lincoln_fn.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules import _feedback
 from lincoln_fn.rules.direct_feedback_alignment import back as direct_back
 from lincoln_fn.rules.forward_forward import back as forward_forward_back
@@ -21,7 +22,6 @@ from lincoln_fn.rules.pepita import back as pepita_back
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.straight_through import back as straight_back
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import Back, always
 
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine.serial import there
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.tree import leaves
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.initializers import Initializer, glorot_uniform
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.rules._blocks import (
     PROJECTIONS,
     Projections,
@@ -32,7 +33,6 @@ from lincoln_fn.rules._blocks import (
     shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.tree import leaves
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained

@@ -28,14 +28,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.layer import Cache as AnyCache
-from lincoln_fn.record import record
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Cache as AnyCache
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Positive, checked
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.rules._blocks import advance_parts, blocks_of
 from lincoln_fn.rules.forward_forward_data import Classes, with_label
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.shapes import check_cache
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.arguments import at_least, check_argument
-from lincoln_fn.keys import Key, checked_key
+from lincoln_fn.core import keys
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.errors.arguments import at_least, check_argument
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._targets import check_between
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
 
 Classes: TypeAlias = Annotated[int, at_least(2)]
 

@@ -21,16 +21,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn._mends import no_tuple
-from lincoln_fn.arguments import Probability, at_least
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays, Cache
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.errors.arguments import Probability, at_least
+from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.losses.weighted import weighted
-from lincoln_fn.record import brief
 from lincoln_fn.rules.similarity_matching import similarity_matching
-from lincoln_fn.shapes import LayerError
 
 Kind: TypeAlias = Literal["prediction", "similarity", "both"]
 Classes: TypeAlias = Annotated[int, at_least(2)]

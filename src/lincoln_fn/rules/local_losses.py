@@ -18,18 +18,18 @@ from typing import Final
 
 from torch import Tensor
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine.branch import branch
 from lincoln_fn.combine.serial import serial
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.initializers import zeros
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.layers import conv, dense, flatten, identity
-from lincoln_fn.record import brief
 from lincoln_fn.rules._blocks import blocks_of
 from lincoln_fn.rules.local_loss import Classes, Kind
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained

@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.declaration import kind_of
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import kind_of
+from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.initializers import Fans
-from lincoln_fn.layer import Layer, Params
 from lincoln_fn.layers._attention_forms import NAME as ATTENTION
 
 Selector: TypeAlias = Callable[[Layer], bool]

@@ -29,14 +29,16 @@ from typing import Final, Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, checked
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Cache as AnyCache
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Positive, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, he_uniform
-from lincoln_fn.keys import Key, checked_key
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.layer import Cache as AnyCache
-from lincoln_fn.record import record
 from lincoln_fn.rules._blocks import (
     PROJECTIONS,
     Projections,
@@ -47,7 +49,6 @@ from lincoln_fn.rules._blocks import (
     shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.shapes import LayerError, check_cache
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import init_with_outputs
 from lincoln_fn.walk.parts import check_entries, is_trained

@@ -38,14 +38,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import at_least
-from lincoln_fn.constructors import constructor
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import at_least
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._labels import label_column
 from lincoln_fn.losses._reduction import Cotangent, make_loss
 from lincoln_fn.losses._targets import check_between
 from lincoln_fn.losses.loss import Loss, Reduction
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError
 
 EPS: Final = 1e-8
 

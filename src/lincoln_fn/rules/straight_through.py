@@ -13,8 +13,8 @@ Neurons for Conditional Computation", 2013.
 
 from __future__ import annotations
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Positive, PositiveInt, Probability, require
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, Probability, require
 from lincoln_fn.schedules.schedule import Schedule
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, require
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, require
 from lincoln_fn.schedules.schedule import Schedule
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
-from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.training.train import StepRecord, TrainState
 
 
 def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:

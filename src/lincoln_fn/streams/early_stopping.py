@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from numbers import Real
 
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import PositiveInt, check_argument
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.arguments import PositiveInt, check_argument
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
-from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.training.train import StepRecord, TrainState
 
 
 def early_stopping(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lincoln_fn._batches import check_walkable
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.data import Batch, is_used_once
-from lincoln_fn.evaluate import check_metrics, evaluate
-from lincoln_fn.layer import Layer
-from lincoln_fn.metrics import Metrics
-from lincoln_fn.record import evolve
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import evolve
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.training.batch_checks import check_walkable
+from lincoln_fn.training.data import Batch, is_used_once
+from lincoln_fn.training.evaluate import check_metrics, evaluate
+from lincoln_fn.training.metrics import Metrics
+from lincoln_fn.training.train import StepRecord, TrainState
 
 
 @checked

@@ -9,13 +9,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.shapes import NonFiniteError
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.errors import NonFiniteError
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.training.train import StepRecord, TrainState
 
 
 @checked
@@ -46,7 +46,7 @@ def finite(
         >>> state = TrainState(params, (), lf.Key(0), torch.tensor(7))
         >>> list(finite([(state, StepRecord(7, 0.5))], net))
         Traceback (most recent call last):
-        lincoln_fn.shapes.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
+        lincoln_fn.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
     """
     return _checking(stream, net, every)
 

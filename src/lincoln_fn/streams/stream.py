@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn._mends import shown
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.train import StepRecord, TrainState
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.training.train import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
 Mode: TypeAlias = Literal["max", "min"]

@@ -21,7 +21,7 @@ import attrs
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.blanks import backward_pass, blanked
 from lincoln_fn.testing.grading.examples import example
 from lincoln_fn.testing.grading.forms import otter_test_file

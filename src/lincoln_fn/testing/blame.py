@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn.keys import Key
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.keys import Key
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.failure import failure
 from lincoln_fn.testing.judge import Judgement, judge, relative_error

@@ -6,18 +6,18 @@ from typing import Literal, overload
 
 import torch
 
-from lincoln_fn._batches import check_example
-from lincoln_fn.arguments import check_argument
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled
+from lincoln_fn.training.batch_checks import check_example
 
 
 @overload

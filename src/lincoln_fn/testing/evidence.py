@@ -10,8 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.expansions import EXPANSIONS
 from lincoln_fn.testing.oracles import by_autograd, full_gradient

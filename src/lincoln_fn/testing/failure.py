@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.precision import FUNCTIONS

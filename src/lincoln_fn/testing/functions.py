@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.testing.diagnosis import GradientError, close
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 

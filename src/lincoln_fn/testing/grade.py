@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import get_args
 
-from lincoln_fn import tree
-from lincoln_fn._mends import shown
-from lincoln_fn.arguments import check_argument
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.examined import examined
 from lincoln_fn.testing.grading.hints import Level, hint
 from lincoln_fn.testing.grading.isolated import KEPT, Ran, run_isolated

@@ -8,9 +8,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import is_derived
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import is_derived
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import Results, check_other_functions
 from lincoln_fn.testing.perturbed import closer, is_movable, leaves_of, perturbed, with_leaves

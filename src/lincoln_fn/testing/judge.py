@@ -15,9 +15,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.keys import Key
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import keys
+from lincoln_fn.core.keys import Key
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales

@@ -7,8 +7,8 @@ from dataclasses import is_dataclass
 import attrs
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 
 
 def not_a_tensor(arrays: Arrays) -> str:

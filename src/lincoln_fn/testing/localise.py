@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.paths import map_paths, paths
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.walk.paths import map_paths, paths
 
 
 class Part(NamedTuple):

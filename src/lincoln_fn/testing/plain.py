@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys, tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.oracles import by_autograd, inner, slope_along
 from lincoln_fn.testing.sample import Sample, random_like

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Layer, unchanged
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Layer, unchanged
 
 T = TypeVar("T")
 
@@ -146,4 +146,4 @@ def _is_of_the_library() -> bool:
     frame = sys._getframe(3)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(("torch", "optree")):
         frame = frame.f_back
-    return bool(frame.f_globals.get("__name__", "").startswith("lincoln_fn.keys"))
+    return bool(frame.f_globals.get("__name__", "").startswith("lincoln_fn.core.keys"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 
 

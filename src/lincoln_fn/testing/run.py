@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn import tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import failure
 from lincoln_fn.testing.functions import Results, check_other_functions

@@ -8,10 +8,10 @@ from typing import TypeVar
 import attrs
 from torch import Tensor
 
-from lincoln_fn import keys, tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.kinds import not_a_tensor, other_kind
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Final
 
-from lincoln_fn.layer import Arrays, Params
+from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.sample import Sample

@@ -20,9 +20,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
-from lincoln_fn._kinds import wrong_kind
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import Owned, make_readable, place_parts

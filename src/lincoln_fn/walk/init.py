@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.walk.composition import VisitRecord
 from lincoln_fn.walk.visits import Record
 

@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 import attrs
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._mends import A_TUPLE, mend_of, shown
-from lincoln_fn.layer import Cache, Layer, Params, unchanged
-from lincoln_fn.record import State, brief
-from lincoln_fn.shapes import LayerError, placed
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Cache, Layer, Params, unchanged
+from lincoln_fn.core.record import State
+from lincoln_fn.errors.descriptions import A_TUPLE, brief, shown
+from lincoln_fn.errors.errors import LayerError, placed
+from lincoln_fn.errors.suggestions import mend_of
 
 R = TypeVar("R")
 _WALK: Final = Path(__file__).parent
@@ -107,7 +108,7 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
     Example:
         >>> check_entries("serial", "params", ((), ()), 3)
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: serial: expected params with 3 entries, got ((), ())
+        lincoln_fn.LayerError: serial: expected params with 3 entries, got ((), ())
     """
     is_tuple = type(given) is tuple or type(given) is Owned
     if not (isinstance(given, tuple | Owned) and is_tuple and len(given) == count):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lincoln_fn.arguments import checked
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, is_derived
-from lincoln_fn.record import record, static
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 

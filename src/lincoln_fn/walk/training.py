@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.parts import take_ownership, to_tuple
 from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.parts import is_trained, to_tuple
 
 # Any: a visitor's record of a part, or the records that a loop returns.

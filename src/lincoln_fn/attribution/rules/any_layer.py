@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative
 
 
 def pass_() -> Rule:

@@ -33,13 +33,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import _heads, scaled_dot_product_attention
 from lincoln_fn.layers._attention import weights_of
-from lincoln_fn.shapes import LayerError
 
 
 @constructor

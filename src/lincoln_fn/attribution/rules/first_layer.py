@@ -16,12 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, checked, require
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative, checked, require
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 
 
 @checked

@@ -26,11 +26,11 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Shown, require
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative, Shown, require
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 

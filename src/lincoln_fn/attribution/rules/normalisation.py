@@ -22,13 +22,13 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import layer_norm, rms_norm
 from lincoln_fn.layers._normalisation import mean_over, scale_and_shift
-from lincoln_fn.shapes import LayerError
 
 
 @constructor

@@ -27,10 +27,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.layer import Arrays
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.layers import recurrent_cell
 from lincoln_fn.layers._recurrent import run_backward
 from lincoln_fn.layers._scan import Cell, ScanCache, Tensors, affine

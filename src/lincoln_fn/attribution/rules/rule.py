@@ -23,10 +23,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.record import brief, evolve
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import evolve
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 
 
 @attrs.frozen(eq=False)

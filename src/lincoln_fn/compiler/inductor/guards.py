@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn._transformed import is_transformed
 from lincoln_fn.compiler.trace.structures import layouts
+from lincoln_fn.core.autodiff import is_transformed
 
 # A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]

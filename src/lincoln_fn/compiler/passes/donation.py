@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from lincoln_fn._spent import nothing_like
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes import product_updates
 from lincoln_fn.compiler.passes.fx_match import base_of, kind_of
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.compiler.trace.tracing import Traced
+from lincoln_fn.training.donation import nothing_like
 
 aten = torch.ops.aten
 

@@ -17,7 +17,7 @@ from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
-from lincoln_fn.threads import SMALL_PRODUCT
+from lincoln_fn.runtime.threads import SMALL_PRODUCT
 
 aten = torch.ops.aten
 

@@ -23,17 +23,17 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from lincoln_fn import tree
 from lincoln_fn.compiler.trace.decompositions import ForInductor
 from lincoln_fn.compiler.trace.structures import Structure, flatten
-from lincoln_fn.data import Batch
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath.plain import RunsHere
-from lincoln_fn.layer import Arrays
 from lincoln_fn.losses._one_number import check_one_number
-from lincoln_fn.record import brief
-from lincoln_fn.shapes import LayerError
-from lincoln_fn.step import Step
-from lincoln_fn.train import TrainState
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.step import Step
+from lincoln_fn.training.train import TrainState
 
 
 @attrs.frozen(eq=False)

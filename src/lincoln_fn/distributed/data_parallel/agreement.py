@@ -11,13 +11,13 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.data import Batch
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
 from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.layer import Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.training.data import Batch
 
 _LONGEST = 400  # characters of a description
 

@@ -19,11 +19,11 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn._slices import slice_rows, split_row
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.layer import Params
+from lincoln_fn.optim.slices import slice_rows, split_row
 
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:

@@ -17,10 +17,9 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import Positive, PositiveInt
 from lincoln_fn.compiler.compile import compile as compiled_function
-from lincoln_fn.constructors import bare, constructor
-from lincoln_fn.data import Batch
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
@@ -32,10 +31,11 @@ from lincoln_fn.distributed.data_parallel.synchronised import (
 )
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
-from lincoln_fn.layer import Layer, Params
+from lincoln_fn.errors.arguments import Positive, PositiveInt
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.reduce import Compute, Reduce
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.reduce import Compute, Reduce
 
 
 @constructor

@@ -10,8 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.data import Batch
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Layer, Params, unchanged
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
 from lincoln_fn.distributed.data_parallel.shards import (
@@ -25,10 +25,10 @@ from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.layer import Layer, Params, unchanged
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.training.data import Batch
 
 
 @attrs.frozen(eq=False)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import Composition, gather_entries
 from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records

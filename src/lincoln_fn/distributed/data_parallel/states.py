@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.layer import Params
 
 
 def average_states(

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
 from lincoln_fn.distributed.data_parallel.shards import Shards
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.losses._parts import parts_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.shapes import LayerError, NonFiniteError
 
 
 class LossSums:

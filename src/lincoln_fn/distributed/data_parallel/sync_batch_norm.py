@@ -31,10 +31,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import NonNegative, Probability
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer, unchanged
+from lincoln_fn.core.record import record, static
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.layer import Layer, unchanged
+from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers._normalisation import (
     affine_grads,
@@ -45,8 +48,6 @@ from lincoln_fn.layers._normalisation import (
 )
 from lincoln_fn.layers._normalisation_checks import check_batch
 from lincoln_fn.layers.batch_norm import Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import LayerError, check_cache, check_cotangent, check_input, check_params
 
 # Collects a tensor of each shard: x of shape (*s) -> (shards, *s).
 Gather: TypeAlias = Callable[[Tensor], Tensor]

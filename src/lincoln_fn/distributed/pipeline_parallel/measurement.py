@@ -9,15 +9,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.arguments import PositiveInt, checked
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key, normal
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times
 from lincoln_fn.distributed.pipeline_parallel.stages import device_of, lay_out_as_sent
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath import fast
-from lincoln_fn.keys import Key, normal
-from lincoln_fn.layer import Arrays, Layer, Params
-from lincoln_fn.shapes import LayerError
 from lincoln_fn.walk.sites import cotangents, grads_at
 
 

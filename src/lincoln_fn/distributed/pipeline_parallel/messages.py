@@ -22,11 +22,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.layer import Arrays
-from lincoln_fn.shapes import LayerError, NonFiniteError
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
 
 # Any: what JSON can express.
 Json: TypeAlias = Any

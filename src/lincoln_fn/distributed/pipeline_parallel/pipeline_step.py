@@ -19,8 +19,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
-from lincoln_fn.data import Batch
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.shards import (
     Shards,
@@ -35,9 +35,9 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import StageFunctions
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
-from lincoln_fn.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.losses._sums import sum_of
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.visits import Record
 
 _BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once

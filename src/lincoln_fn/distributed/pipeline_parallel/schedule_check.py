@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lincoln_fn._mends import shown
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import LayerError
 
 # By the kind of an action: the kind of the one that comes before it.
 _BEFORE: Final = {"F": None, "B": "F", "W": "B"}
@@ -43,7 +43,7 @@ def check_schedule(
         (3, 2, 1)
         >>> check_schedule(((("F", 0), ("B", 0)),))
         Traceback (most recent call last):
-        lincoln_fn.shapes.LayerError: schedule: expected W0 in stage 0, got none; add ("W", 0) \
+        lincoln_fn.LayerError: schedule: expected W0 in stage 0, got none; add ("W", 0) \
 after position 1
     """
     if not isinstance(schedule, tuple) or not schedule:

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, checked
 from lincoln_fn.combine import _scores
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer, Params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.layers.embedding import embedding
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import attrs
 
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Kind, Schedule
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 
 @attrs.frozen

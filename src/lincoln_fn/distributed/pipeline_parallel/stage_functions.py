@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from lincoln_fn.compiler.compile import compile as compiled_function
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.parts import Placed
 from lincoln_fn.walk.sites import cotangents, grads_at
 from lincoln_fn.walk.visits import Record

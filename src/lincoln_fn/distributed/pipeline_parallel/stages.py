@@ -12,13 +12,13 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries

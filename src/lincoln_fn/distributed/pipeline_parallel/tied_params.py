@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.layer import Params
-from lincoln_fn.record import evolve
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import evolve
+from lincoln_fn.errors.errors import LayerError
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
 Tied: TypeAlias = tuple[str, ...]

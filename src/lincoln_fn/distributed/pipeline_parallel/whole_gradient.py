@@ -13,11 +13,11 @@ from collections.abc import Hashable, Iterator
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import get_at, set_at, stage_of
-from lincoln_fn.layer import Params
 from lincoln_fn.optim import transforms
 
 

@@ -21,14 +21,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from lincoln_fn import tree
-from lincoln_fn._slices import cut, slice_rows, split_row
-from lincoln_fn.arguments import checked
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.shapes import LayerError, check_params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.optim.slices import cut, slice_rows, split_row
 from lincoln_fn.walk.composition import Composition, VisitRecord, composition, gather_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 

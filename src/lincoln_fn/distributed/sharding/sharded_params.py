@@ -9,12 +9,12 @@ from typing import TypeAlias
 import optree
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn._slices import join
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import EVERYTHING, TRAINED, record, static
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.layer import Params
-from lincoln_fn.record import EVERYTHING, TRAINED, record, static
-from lincoln_fn.shapes import check_params
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.optim.slices import join
 
 # The shape and the strides of each whole parameter.
 Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]

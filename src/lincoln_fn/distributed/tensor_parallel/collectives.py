@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers._normalisation import widened
-from lincoln_fn.shapes import LayerError
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:

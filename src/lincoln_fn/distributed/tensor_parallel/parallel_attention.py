@@ -28,8 +28,10 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt, Probability
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -40,15 +42,13 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
+from lincoln_fn.errors.arguments import PositiveInt, Probability
+from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
 from lincoln_fn.layers import _heads, dropout, multi_head_attention
 from lincoln_fn.layers._attention import Sequence
 from lincoln_fn.layers._attention_forms import Gradients, Inputs
 from lincoln_fn.layers.multi_head_attention import Params
-from lincoln_fn.record import record, static
-from lincoln_fn.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -13,11 +13,11 @@ Cache: those of the embedding, the body and the scores.
 
 from __future__ import annotations
 
-from lincoln_fn.arguments import checked
 from lincoln_fn.combine.tied import tied
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
-from lincoln_fn.layer import Layer
+from lincoln_fn.errors.arguments import checked
 
 
 @checked

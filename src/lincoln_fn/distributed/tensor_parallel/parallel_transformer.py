@@ -19,19 +19,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.layers import dense
 from lincoln_fn.layers._attention_forms import NAME as ATTENTION
-from lincoln_fn.paths import map_paths
+from lincoln_fn.walk.paths import map_paths
 
 
 @constructor

@@ -29,8 +29,9 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.arguments import PositiveInt
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -38,11 +39,10 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     sum_over,
     take_own_part,
 )
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.shapes import check_input, check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
 from lincoln_fn.layers import dense
-from lincoln_fn.shapes import check_input, check_params
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

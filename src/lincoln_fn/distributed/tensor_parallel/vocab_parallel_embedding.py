@@ -26,20 +26,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.arguments import FloatingDtype, PositiveInt
-from lincoln_fn.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
     sum_over,
     take_own_part,
 )
+from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.initializers import Initializer, normal
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Layer
 from lincoln_fn.layers import embedding
-from lincoln_fn.record import record
-from lincoln_fn.shapes import LayerError, check_cache, check_params
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 # What a function that nobody has written yet does: nbgrader's own words.
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn import keys, tree
-from lincoln_fn._batches import check_example
-from lincoln_fn.arguments import PositiveInt, checked
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Layer, Params
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.training.batch_checks import check_example
 
 
 @checked

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import torch
 
-from lincoln_fn import tree
-from lincoln_fn.keys import Key
-from lincoln_fn.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.submission import Submission, adapted, layer_of, load

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 import torch
 
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.errors.errors import LayerError
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import attrs
 
 from lincoln_fn import initializers
-from lincoln_fn.layer import Layer, Params
-from lincoln_fn.shapes import LayerError
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.errors import LayerError
 
 # Any: the names of a module.
 Names: TypeAlias = Mapping[str, Any]

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import tree
+from lincoln_fn.core import tree
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Candidates, Cost, Guess, Hypothesis
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn import keys
-from lincoln_fn.keys import Key
+from lincoln_fn.core import keys
+from lincoln_fn.core.keys import Key
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.plain import first_not_linear
 

@@ -1,0 +1,1 @@
+"""What every room builds on: records, trees, keys and the layer protocol."""

@@ -1,0 +1,218 @@
+"""A constructor's signature says it once: the types of its arguments, and their defaults.
+
+    @constructor
+    def elu(alpha: float = 1.0) -> Layer:
+        return bare(Layer, forward, backward)
+
+    elu("a")                LayerError: elu: expected alpha to be a finite number, got 'a'
+    elu(0.5)                elu(alpha=0.5)
+    elu(0.5).forward        partial(forward, alpha=0.5)
+    forward((), x)          alpha is 1.0, as for elu()
+
+`constructor` checks the arguments as `checked` does. The name of what is made becomes the call that
+makes it, without the arguments at their defaults. Each of its functions gets the arguments that it
+takes by keyword; what the constructor has bound itself stays. And the file's own `init`, `forward`
+and `predict` have the constructor's defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from inspect import Parameter, Signature, signature, unwrap
+from types import FunctionType
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args
+
+from torch import Tensor
+
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import (
+    ALWAYS_SHOWN,
+    BY_POSITION,
+    call_with,
+    form_of,
+    read_arguments,
+)
+from lincoln_fn.errors.descriptions import brief
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Bare(NamedTuple):
+    """What `constructor` completes: a maker (call, *functions) -> object, and functions for it."""
+
+    make: Callable[..., Any]  # Any: of every kind of object
+    functions: tuple[Callable[..., Any], ...]
+    others: dict[str, Callable[..., Any]]
+    call: str
+
+
+# Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
+def bare(
+    make: Callable[..., R], *functions: Callable[..., Any], call: str = "", **others: Any
+) -> R:
+    """Return make(call, *functions, **others) from a constructor, which completes the functions.
+
+    `call` is the constructor's own call, unless it is given here.
+    """
+    made: Any = _Bare(make, functions, others, call)  # Any: `constructor` makes an R of it
+    result: R = made
+    return result
+
+
+def constructor(function: Callable[P, R]) -> Callable[P, R]:
+    """Check a constructor's arguments, name what it makes, and bind the arguments to its functions.
+
+    Args:
+        function: returns `bare(Layer, forward, backward)`, or the like.
+
+    Returns:
+        The constructor. It raises a `LayerError` for an argument that is not of its type.
+
+    Example:
+        >>> def forward(params, x, *, factor):
+        ...     return factor * x, factor
+        >>> def backward(params, factor, g):
+        ...     return factor * g, ()
+        >>> @constructor
+        ... def scaled(factor: float = 2.0) -> Layer:
+        ...     return bare(Layer, forward, backward)
+        >>> scaled(), scaled(3.0), scaled(3.0).predict((), 5.0)
+        (scaled(), scaled(factor=3.0), 15.0)
+    """
+    _give_defaults(function)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
+        arguments = read_arguments(function, args, kwargs)
+        made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
+        assert isinstance(made, _Bare), "a constructor returns bare(...)"
+        arguments = {**form_of(function).defaults, **arguments}
+        bound = [_with_arguments(each, arguments) for each in made.functions]
+        others = {key: _with_arguments(each, arguments) for key, each in made.others.items()}
+        result: R = made.make(made.call or _written(function, arguments), *bound, **others)
+        return result
+
+    made: Any = call  # Any: a function with an attribute of its own
+    made.is_checked = True
+    result: Callable[P, R] = made
+    return result
+
+
+def _give_defaults(function: Callable[..., Any]) -> None:
+    """Give the functions in a constructor's file its defaults, for those who call them directly."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature(function).parameters.items()
+        if parameter.default is not Parameter.empty
+    }
+    own = getattr(unwrap(function), "__globals__", {})
+    for key in ("init", "forward", "predict"):
+        if isinstance(target := own.get(key), FunctionType) and target.__globals__ is own:
+            asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
+            target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
+
+
+def _keywords(function: object) -> tuple[str, ...]:
+    """Return the names of a function's keyword-only parameters."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ()
+    names: tuple[str, ...] = code.co_varnames
+    return names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+# Any: the arguments and the functions are of any kind.
+def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
+    """Bind the arguments that a function takes by keyword, unless they are already bound."""
+    is_partial = isinstance(function, partial)
+    inner, args, given = (
+        (function.func, function.args, function.keywords) if is_partial else (function, (), {})
+    )
+    asked = _keywords(unwrap(inner))
+    new = {name: arguments[name] for name in asked if name in arguments and name not in given}
+    return partial(inner, *args, **new, **given) if new else function
+
+
+def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    """Write the call of a constructor, without the arguments at their defaults.
+
+    Args:
+        function: the constructor.
+        *args: its arguments.
+        **kwargs: likewise.
+
+    Returns:
+        The code. An argument without a default stands first, without its name.
+
+    Example:
+        >>> call_of(lf.dense, 500, bias=True), call_of(lf.softmax, dim=1)
+        ('dense(500)', 'softmax(dim=1)')
+    """
+    form = form_of(function)
+    given = form.signature.bind(*args, **kwargs).arguments
+    return _written(function, {**form.defaults, **given})
+
+
+def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Write a call with these arguments; the defaults are among them."""
+    form = form_of(function)
+    shown: list[str] = []
+    for name in form.signature.parameters:
+        value, marks = arguments.get(name, ()), get_args(form.hints[name])
+        if name == form.rest:
+            shown += map(_shown, value)
+        elif name not in form.defaults or ALWAYS_SHOWN in marks:
+            shown.append(_shown(value))
+        elif value is not (default := form.defaults[name]) and value != default:
+            shown.append(_shown(value) if BY_POSITION in marks else f"{name}={_shown(value)}")
+    return f"{function.__name__}({', '.join(shown)})"
+
+
+def _shown(value: object) -> str:
+    """Write an argument; a class may say how, where its repr differs from process to process."""
+    text: str = getattr(type(value), "in_calls", "")
+    return text or (brief(value) if isinstance(value, Tensor) else repr(value))
+
+
+def call_of_parts(function: Callable[..., Any], parts: tuple[Layer, ...], **options: Any) -> str:
+    """Write the call of a combinator whose arguments are its parts and some options."""
+    return call_of(function, *parts, **options)
+
+
+def over_axes(
+    family: Callable[Concatenate[int, P], R],
+) -> tuple[Callable[P, R], Callable[P, R], Callable[P, R]]:
+    """Make the constructors of a family of layers, over one, two and three spatial axes.
+
+    Args:
+        family: the constructor, whose first argument is the number of spatial axes. It is named
+            after the family, such as `_conv_nd`.
+
+    Returns:
+        Three constructors, such as `conv1d`, `conv2d` and `conv3d`.
+
+    Example:
+        >>> def _sum_nd(n: int, *, keepdim: bool = False) -> Layer:
+        ...     return bare(Layer, lambda params, x: (x.flatten(-n).sum(-1), x.shape), print)
+        >>> sum1d, sum2d, sum3d = over_axes(_sum_nd)
+        >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
+        (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))
+    """
+    first, second, third = (_with_axes(family, n) for n in (1, 2, 3))
+    return first, second, third
+
+
+def _with_axes(family: Callable[Concatenate[int, P], R], n: int) -> Callable[P, R]:
+    @wraps(family)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return family(n, *args, **kwargs)
+
+    made: Any = call  # Any: a function with an attribute of its own
+    own = signature(family)
+    made.__name__ = made.__qualname__ = f"{family.__name__.strip('_').removesuffix('_nd')}{n}d"
+    made.__signature__ = Signature(
+        list(own.parameters.values())[1:], return_annotation=own.return_annotation
+    )
+    return constructor(call)

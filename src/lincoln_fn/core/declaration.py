@@ -1,0 +1,186 @@
+"""What a layer declares of itself, once, beside its mathematics.
+
+A layer's functions compute. Per-example gradients, curvature, backward rules and relevance have to
+know more: which kind of layer it is, and how its parameters enter. A layer declares both of its own
+functions, so the declaration goes wherever they go: through `functools.partial`, `lf.fast`,
+`Layer.replace`, pickle, and into a layer that is made of known functions.
+
+- The kind is that of the layer whose `forward` it is declared of.
+- The terms are those of the layer whose `grads` they are declared of, or whose `backward` if it has
+  no `grads` of its own. A layer with another `grads` has other gradients, and no terms.
+
+Nothing is required: every walk works for a layer that declares nothing, by its functions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived, unbound
+from lincoln_fn.errors.errors import LayerError
+
+# Any: the functions of every layer, with params, caches and hyperparameters of their own.
+Function: TypeAlias = Callable[..., Any]
+# (params, cache, g) -> terms, in the structure of params.
+Terms: TypeAlias = Callable[[Any, Any, Any], Any]
+
+Kind: TypeAlias = Literal[
+    # They multiply by a matrix or by kernels, and may add a bias.
+    "dense", "convolution", "scores", "bilinear", "recurrent",
+    # They normalise; batch norm over the batch.
+    "norm", "batch_norm",
+    # Each element of y is a function of one of x, such as relu.
+    "activation", "dropout",
+    # Each element of y is one of x, or an interpolation between several.
+    "moving", "max_pool",
+    # A sum or a mean of elements of x, or another function with f(c x) = c f(x).
+    "average", "addition",
+    "softmax", "log_softmax", "product", "gated", "attention", "embedding",
+]  # fmt: skip
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+
+
+@attrs.frozen(eq=False)
+class Declaration:
+    """What a layer declares; `declare` explains the fields."""
+
+    kind: Kind | None = None
+    terms: Terms | None = None
+    dx_and_terms: Terms | None = None
+    params: type | None = None
+    at_inference: tuple[Function, Function] | None = None
+
+
+_NOTHING: Final = Declaration()
+# Of a layer of the library that declares nothing of its own.
+_ELEMENTWISE: Final = Declaration(kind="activation")
+
+
+def declare(
+    *functions: Function,
+    kind: Kind | None = None,
+    terms: Terms | None = None,
+    dx_and_terms: Terms | None = None,
+    params: type | None = None,
+    at_inference: tuple[Function, Function] | None = None,
+) -> None:
+    """Declare what a layer is, and how its parameters enter.
+
+    A second call for the same function adds to the first.
+
+    Args:
+        *functions: the layer's `forward`; its `grads`, or its `backward` if it has no `grads`; and
+            its `predict`, if it has one of its own.
+        kind: which kind of layer it is, such as "dense", "norm" or "activation". Relevance
+            propagation chooses its rule by it. "dense", "convolution", "bilinear" and "recurrent"
+            have matrices, for which feedback alignment and its kin have others on the way back.
+        terms: (params, cache, g) -> terms, which mirror params: the gradient of each example in one
+            of the forms of `lf.terms`.
+        dx_and_terms: (params, cache, g) -> (dx, terms), in place of `terms`, for a layer in which
+            the two share their work.
+        params: the class of the layer's params, a record with a `weight` and a `bias`, if K-FAC is
+            to precondition it: y = x W + b with the weight (n_in, n_out) as an `Outer` of x and g,
+            or kernels (n_out, n_in, *kernel) as a `Correlation`.
+        at_inference: declared of `predict`: a (forward, backward) that computes what `predict` does
+            and its gradient, for `lf.inference`. This forward takes the hyperparameters of
+            `predict`.
+
+    Raises:
+        LayerError: if a function cannot have a declaration, or there is no such kind.
+
+    Example:
+        >>> def forward(params, x):
+        ...     return torch.sin(x), x
+        >>> def backward(params, x, g):
+        ...     return g * torch.cos(x), ()
+        >>> declare(forward, kind="activation")
+        >>> kind_of(lf.Layer("sin()", forward, backward))
+        'activation'
+    """
+    if kind is not None and kind not in KINDS:
+        raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    given: dict[str, Any] = {  # Any: each is of its own type
+        "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
+        "at_inference": at_inference,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    for function in functions:
+        _attach(function, attrs.evolve(declared_by(function), **given))
+
+
+def _attach(function: Function, made: Declaration) -> None:
+    if not hasattr(function, "__dict__") or isinstance(function, partial):
+        problem = f"expected a function of the layer, without bound arguments, got {function!r}"
+        raise LayerError("declare", problem)
+    function.__dict__["declaration"] = made
+
+
+def declared_by(function: Function) -> Declaration:
+    """Return what was declared of a function, whatever arguments are bound to it.
+
+    A function of `layers/` of which nothing was declared computes element by element.
+
+    Example:
+        >>> declared_by(lf.dense(3).grads).kind, declared_by(print).kind
+        ('dense', None)
+    """
+    function = unbound(function)
+    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
+    default = _ELEMENTWISE if is_ours else _NOTHING
+    made: Declaration = getattr(function, "declaration", default)
+    return made
+
+
+def declare_like(
+    function: Function, formula: Function, to_formula_cache: Callable[[Any, Any], Any] | None
+) -> None:
+    """Declare of a faster function what its formula declares.
+
+    Args:
+        function: the faster one.
+        formula: the function that it takes the place of.
+        to_formula_cache: (params, cache) -> the formula's cache; None if the caches are the same.
+    """
+    made = declared_by(formula)
+    if made is _NOTHING or isinstance(function, partial):
+        return
+    if to_formula_cache is not None:
+        made = attrs.evolve(
+            made,
+            terms=made.terms and partial(_by_formula, made.terms, to_formula_cache),
+            dx_and_terms=made.dx_and_terms
+            and partial(_by_formula, made.dx_and_terms, to_formula_cache),
+        )
+    _attach(function, made)
+
+
+# Any: terms, or dx and terms.
+def _by_formula(
+    terms: Terms, to_formula_cache: Callable[[Any, Any], Any], params: Params, cache: Cache,
+    g: Arrays,
+) -> Any:  # fmt: skip
+    return terms(params, to_formula_cache(params, cache), g)
+
+
+def kind_of(layer: Layer) -> Kind | None:
+    """Return the kind of a single layer; None if it declares none.
+
+    Example:
+        >>> kind_of(lf.conv2d(4, 3)), kind_of(lf.tanh()), kind_of(lf.inference(lf.dropout()))
+        ('convolution', 'activation', 'dropout')
+    """
+    return declared_by(layer.forward).kind
+
+
+def gradients_of(layer: Layer) -> Declaration:
+    """Return what is declared of the function that computes a layer's gradients.
+
+    Example:
+        >>> gradients_of(lf.dense(3)).terms is lf.layers.dense.terms
+        True
+    """
+    return declared_by(layer.backward if is_derived(layer, "grads") else layer.grads)

@@ -1,0 +1,283 @@
+"""The layer protocol.
+
+    y, cache    = layer.forward(params, x)           pure: same params and x, same y
+    dx, dparams = layer.backward(params, cache, g)   g is dL/dy; each result mirrors its argument
+
+    params  = layer.init(key, x)                    default: (), no parameters
+    y       = layer.predict(params, x)              default: forward(params, x)[0]
+    dx      = layer.input_grad(params, cache, g)    default: backward(params, cache, g)[0]
+    dparams = layer.grads(params, cache, g)         default: backward(params, cache, g)[1]
+    params  = layer.advance(params, cache)          default: params unchanged
+
+These seven functions are the whole protocol. In each of them
+
+    params   is what `forward` was given: a frozen record, or a tuple of records; () for none
+    x        is a floating tensor, or a tuple of inputs
+    y        is the output
+    cache    is what `forward` returned beside y: all that `backward` needs
+    g        is dL/dy, of y's shape, dtype and device
+    dx       is dL/dx, and mirrors x: None for an input that has no gradient
+    dparams  is dL/dparams, and mirrors params: a `State` is returned unchanged
+
+Nothing that comes in, goes out or is cached is changed in place. A wrong argument raises
+`LayerError`, which names the layer, what it expected and what it was given.
+
+A `Layer` is a frozen record of these functions. It holds no parameters and remembers nothing:
+the caller owns the cache that `forward` returns, and gives it to `backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+
+import attrs
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import check_functions, check_not_missing
+
+if TYPE_CHECKING:
+    from lincoln_fn.walk.composition import Composition
+
+# Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
+# express "what this layer's forward returned".
+Params: TypeAlias = Any
+Cache: TypeAlias = Any
+# Any: one tensor, or a tuple of them where a layer takes several inputs.
+Arrays: TypeAlias = Any
+T = TypeVar("T")
+
+
+def no_params(key: Key, x: Arrays) -> Params:
+    """Initialise a layer that has no parameters."""
+    return ()
+
+
+def unchanged(params: Params, cache: Cache) -> Params:
+    """Advance a layer that carries no state."""
+    return params
+
+
+class Init(partial[Params]):
+    """A layer's `init`, which says what is missing in `net.init(x)`, and what to write."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
+        """Call the function."""
+        if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
+            check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
+        return super().__call__(*arguments, **options)
+
+    def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
+        """Return whether the function takes a call, as one of your own may without an x."""
+        try:
+            signature(self).bind(*arguments, **options)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+
+def _with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
+    is_plain = isinstance(init, FunctionType | MethodType | partial)
+    return Init(init) if is_plain and not isinstance(init, Init) else init
+
+
+@attrs.frozen(eq=False, repr=False)
+class Layer:
+    """A layer, as the pure functions that make it.
+
+    Args:
+        name: the code that makes the layer, such as "dense(500)"; its repr.
+        forward: (params, x) -> (y, cache).
+        backward: (params, cache, g) -> (dx, dparams).
+        init: (key, x) -> params; only the shape, dtype and device of x matter.
+        predict: (params, x) -> y, without a cache: the layer as it is used after training.
+        input_grad: (params, cache, g) -> dx, if dparams is not needed.
+        grads: (params, cache, g) -> dparams, if dx is not needed.
+        advance: (params, cache) -> params with the next running statistics or key.
+        composition: how a layer made of layers connects its parts; None for a single layer.
+            `lincoln_fn.walk.composition` makes it.
+
+    Raises:
+        LayerError: if name is not a string, or a function is not callable.
+
+    Example:
+        >>> double = Layer(
+        ...     "double()",
+        ...     forward=lambda params, x: (2 * x, None),
+        ...     backward=lambda params, cache, g: (2 * g, ()),
+        ... )
+        >>> double, double.predict((), 3)
+        (double(), 6)
+    """
+
+    name: str
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
+    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
+    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=_with_message)
+    predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
+        lambda layer: partial(_forward_output, layer.forward), takes_self=True
+    )
+    input_grad: Callable[[Params, Cache, Arrays], Arrays] = attrs.Factory(
+        lambda layer: partial(_backward_dx, layer.backward), takes_self=True
+    )
+    grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
+        lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
+    )
+    advance: Callable[[Params, Cache], Params] = unchanged
+    composition: Composition | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_functions(
+            "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
+            predict=self.predict, input_grad=self.input_grad, grads=self.grads,
+            advance=self.advance,
+        )  # fmt: skip
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers that a composition is made of; () for a single layer."""
+        return self.composition.parts if self.composition else ()
+
+    def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:  # Any: as below
+        """Make the same composition of other parts; its own name or `init` stays.
+
+        Args:
+            parts: one for each of the old ones.
+            **changes: arguments of `lf.walk.composition` that change, such as `back`.
+
+        Returns:
+            The composition.
+
+        Example:
+            >>> lf.serial(lf.dense(3), lf.relu()).rebuild((lf.dense(3), lf.tanh()))
+            serial(dense(3), tanh())
+        """
+        assert self.composition is not None, "a single layer has no parts"
+        made = self.composition.rebuild(parts, **changes)
+        own_name = {} if self.name == self.composition.call(self.parts) else {"name": self.name}
+        is_own = unbound(self.init) != self.composition.initialise
+        own_init = {"init": self.init} if is_own else {}
+        return made.replace(**own_name, **own_init) if own_name or own_init else made
+
+    def __call__(self, *arguments: object, **options: object) -> NoReturn:
+        """Refuse the call of a torch module: here, the params are an argument."""
+        where = self.composition.label if self.composition else self.name
+        call = "y = net.predict(params, x), or y, cache = net.forward(params, x) to train"
+        raise LayerError(where, f"expected no call of the layer itself; write {call}")
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.layers import layer_html  # only in a notebook: it is far above
+
+        return layer_html(self)
+
+    def replace(self, **changes: Any) -> Layer:  # Any: any field's value
+        """Make the same layer with other functions.
+
+        A new `forward` resets `predict` to its default, and a new `backward` resets `grads` and
+        `input_grad`, unless they are given too. If only `grads` or `input_grad` is new, `backward`
+        becomes the pair of both. If any function of a composition except `init` is replaced, the
+        result is a single layer: no walk reaches its parts.
+
+        Args:
+            **changes: new values by field name.
+
+        Returns:
+            The new layer.
+
+        Example:
+            >>> same = Layer("same()", lambda params, x: (x, None), lambda params, c, g: (g, ()))
+            >>> same.replace(backward=lambda params, cache, g: (-g, ())).backward((), None, 2)
+            (-2, ())
+        """
+        kept = {field.name: getattr(self, field.name) for field in attrs.fields(Layer)}
+        if not changes.keys() <= {"name", "init", "composition"}:
+            kept["composition"] = None
+        if "forward" in changes:
+            del kept["predict"]
+        if "backward" in changes:
+            del kept["grads"], kept["input_grad"]
+        elif "grads" in changes or "input_grad" in changes:
+            halves = {**kept, **changes}
+            kept["backward"] = partial(_both, halves["input_grad"], halves["grads"])
+        return Layer(**{**kept, **changes})
+
+
+def _both(
+    input_grad: Callable[[Params, Cache, Arrays], Arrays],
+    grads: Callable[[Params, Cache, Arrays], Params],
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+) -> tuple[Arrays, Params]:
+    return input_grad(params, cache, g), grads(params, cache, g)
+
+
+def _forward_output(
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]], params: Params, x: Arrays
+) -> Arrays:
+    return forward(params, x)[0]
+
+
+def _backward_dx(
+    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]],
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+) -> Arrays:
+    return backward(params, cache, g)[0]
+
+
+def _backward_dparams(
+    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]],
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+) -> Params:
+    return backward(params, cache, g)[1]
+
+
+def is_derived(layer: Layer, name: str) -> bool:
+    """Return whether a layer's function is the default, which calls another of its functions."""
+    function = getattr(layer, name)
+    source, derived = {
+        "predict": (layer.forward, _forward_output),
+        "input_grad": (layer.backward, _backward_dx),
+        "grads": (layer.backward, _backward_dparams),
+    }[name]
+    return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
+
+
+def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
+    """Replace every single layer of a composition, however deeply nested.
+
+    Args:
+        f: takes a layer without parts and returns its replacement.
+        net: a layer.
+
+    Returns:
+        The same composition of the new layers.
+
+    Raises:
+        LayerError: if net is not a layer, or f is not a function.
+
+    Example:
+        >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))
+        other()
+    """
+    check_argument("map_layers", "net", Layer, net, ("f", "net"))
+    if net.composition is None:
+        return f(net)
+    return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
+
+
+def unbound(function: Callable[..., T]) -> Callable[..., T]:
+    """Return a function without the hyperparameters that `functools.partial` binds to it."""
+    return function.func if isinstance(function, partial) else function

@@ -1,0 +1,257 @@
+"""Frozen records of tensors, and the marker for those that are carried but not trained.
+
+Parameters, caches and states are all records: attrs classes that cannot be changed after they are
+made. `record` also registers the class with optree and torch, so that a record can be mapped over,
+saved, compiled and exported like a tuple.
+
+optree sees each record in two views, which are namespaces of its registry:
+
+- `TRAINED`: the leaves that an optimizer updates. A `State` has none here, and is passed through
+  unchanged.
+- `EVERYTHING`: every tensor, including those inside a `State`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+import attrs
+import optree
+import torch.utils._pytree as torch_pytree
+from typing_extensions import dataclass_transform
+
+from lincoln_fn.errors.descriptions import brief
+
+TRAINED: Final = "lincoln_fn.trained"
+EVERYTHING: Final = "lincoln_fn.everything"
+
+T = TypeVar("T")
+
+
+class State:
+    """Marks a record whose tensors are carried from step to step but not trained.
+
+    Running statistics and keys are states: `tree.map` passes them through unchanged, checkpoints
+    save them, and only `advance` makes new ones.
+    """
+
+    __slots__ = ()
+
+
+# Any: the default may have any type, and the result has the field's type.
+def static(**options: Any) -> Any:
+    """Declare a field that is part of a record's structure and not a leaf: a number, a name.
+
+    Args:
+        **options: what `attrs.field` takes, such as `default`.
+
+    Returns:
+        The field, for use as the right-hand side in a record's class body.
+
+    Example:
+        >>> @record
+        ... class Cache:
+        ...     x: Tensor
+        ...     dim: int = static(default=-1)
+        >>> optree.tree_leaves(Cache(7, dim=0), namespace=TRAINED)
+        [7]
+    """
+    return attrs.field(metadata={"static": True}, **options)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, attrs.field))
+def record(cls: type[T]) -> type[T]:
+    """Make a class a frozen record that optree and torch know as a tree.
+
+    Two records are equal only if they are the same object, because comparing tensors gives no
+    single answer. Printing a record shows each tensor's dtype and shape, not its numbers.
+
+    Args:
+        cls: a class with annotated fields.
+
+    Returns:
+        The frozen attrs class, registered in both views and with torch's pytree.
+
+    Example:
+        >>> @record
+        ... class Params:
+        ...     weight: Tensor
+        >>> Params(torch.zeros(2, 3))
+        Params(weight=float32[2, 3])
+    """
+    constructs_itself = cls.__init__ is not object.__init__
+    frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes a new class
+    frozen.__repr__ = _repr
+    if not hasattr(frozen, "_repr_html_"):
+        frozen._repr_html_ = _repr_html_
+    fields = attrs.fields(frozen)
+    children = tuple(a.name for a in fields if not a.metadata.get("static"))
+    constants = tuple(a.name for a in fields if a.metadata.get("static"))
+
+    read, read_constants = _reader(children), _reader(constants)
+    frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
+    # For `compile`, which makes a record from its children by these.
+    frozen.__tree_setters__ = None if constants else _setters(frozen, children)
+    make = _maker(frozen, children + constants, constructs_itself)
+
+    def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
+        return read(tree), read_constants(tree), children
+
+    def unflatten(context: Any, values: Any) -> T:  # Any: leaves and constants of any kind
+        made: T = make(*values, *context)
+        return made
+
+    is_state = issubclass(cls, State)
+    in_training: tuple[Any, Any] = (_hold, _release) if is_state else (flatten, unflatten)
+    # Any: optree's types know only its own collections.
+    register: Any = optree.register_pytree_node
+    register(frozen, flatten, unflatten, namespace=EVERYTHING)
+    register(frozen, *in_training, namespace=TRAINED)
+    _register_with_torch(frozen, children, constants)
+    result: type[T] = frozen
+    return result
+
+
+# Any: each field has a type of its own.
+def evolve(tree: T, **changes: Any) -> T:
+    """Make a record like another, with some fields changed.
+
+    It is `attrs.evolve` with types that any type checker accepts for records.
+
+    Args:
+        tree: the record, which stays as it is.
+        **changes: new values by field name.
+
+    Returns:
+        The new record.
+
+    Raises:
+        TypeError: if there is no such field.
+
+    Example:
+        >>> @record
+        ... class Params:
+        ...     weight: Tensor
+        ...     bias: Tensor | None
+        >>> evolve(Params(torch.zeros(2, 3), torch.zeros(3)), bias=None)
+        Params(weight=float32[2, 3], bias=None)
+    """
+    kind: Any = tree  # Any: of a class that attrs has made
+    changed: T = attrs.evolve(kind, **changes)
+    return changed
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
+    """Make the function that reads the fields of a record."""
+    if not names:
+        return lambda tree: ()
+    read = attrgetter(*names)
+    return read if len(names) > 1 else lambda tree: (read(tree),)
+
+
+# Any: a record class, and the values of its fields.
+def _setters(cls: Any, names: tuple[str, ...]) -> tuple[Callable[[object, Any], None], ...]:
+    """List the functions that set fields of a record that is being made."""
+    return tuple(getattr(cls, name).__set__ for name in names)
+
+
+def _maker(
+    cls: Any,  # Any: a record class
+    names: tuple[str, ...],
+    constructs_itself: bool,
+) -> Callable[..., Any]:
+    """Make the function that makes a record from any values of its fields."""
+    # A class's own constructor may refuse values that a tree contains temporarily, such as shapes
+    # or names. The constructor that attrs generates does not, and takes a third of the time of
+    # setting the fields one by one.
+    fields = attrs.fields(cls)
+    checks = any(a.validator or a.converter or a.kw_only or not a.init for a in fields)
+    in_order = names == tuple(a.name for a in fields)
+    if in_order and not (checks or constructs_itself or hasattr(cls, "__attrs_post_init__")):
+        constructor: Callable[..., Any] = cls
+        return constructor
+    write = _setters(cls, names)
+
+    def make(*values: object) -> Any:  # Any: as above
+        made = object.__new__(cls)
+        for set_field, value in zip(write, values, strict=True):
+            set_field(made, value)
+        return made
+
+    return make
+
+
+def _register_with_torch(
+    cls: Any,  # Any: a record class
+    children: tuple[str, ...],
+    constants: tuple[str, ...],
+) -> None:
+    """Register a record with torch's pytree; fields that are None are structure, not leaves."""
+
+    def flatten(tree: object) -> tuple[list[object], tuple[Any, ...]]:
+        present = tuple(name for name in children if getattr(tree, name) is not None)
+        values = [getattr(tree, name) for name in present]
+        return values, (present, tuple(getattr(tree, name) for name in constants))
+
+    def unflatten(values: Any, context: Any) -> object:  # Any: leaves and constants of any kind
+        present, held = context
+        made = object.__new__(cls)
+        for name in children:
+            object.__setattr__(made, name, None)
+        for name, value in zip(present + constants, (*values, *held), strict=True):
+            object.__setattr__(made, name, value)
+        return made
+
+    def flatten_with_keys(tree: object) -> tuple[list[Any], tuple[Any, ...]]:
+        values, context = flatten(tree)
+        keys = map(torch_pytree.GetAttrKey, context[0])
+        return list(zip(keys, values, strict=True)), context
+
+    torch_pytree.register_pytree_node(
+        cls,
+        flatten,
+        unflatten,
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        # JSON has only lists.
+        to_dumpable_context=list,
+        from_dumpable_context=_as_tuples,
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+
+
+def _as_tuples(value: object) -> object:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+@attrs.frozen(eq=False)
+class _Held:
+    """A state as structure: all are equal, so that params and dparams have the same structure."""
+
+    state: State
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and type(self.state) is type(other.state)
+
+    def __hash__(self) -> int:
+        return hash(type(self.state))
+
+
+def _hold(state: State) -> tuple[tuple[()], _Held, tuple[()]]:
+    return (), _Held(state), ()
+
+
+def _release(held: _Held, _: object) -> State:
+    return held.state
+
+
+def _repr(self: attrs.AttrsInstance) -> str:
+    shown = (f"{a.name}={brief(getattr(self, a.name))}" for a in attrs.fields(type(self)))
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _repr_html_(self: attrs.AttrsInstance) -> str:
+    from lincoln_fn.notebook.trees import record_html  # only in a notebook: it is far above
+
+    return record_html(self)

@@ -1,0 +1,219 @@
+"""Checks of a constructor's arguments: the signature has the ranges, `checked` enforces them.
+
+    @checked
+    def dropout(p: Probability = 0.5) -> Layer: ...
+
+    dropout(2)      LayerError: dropout: expected p from 0 to 1, got 2
+    dropout("a")    LayerError: dropout: expected p to be a finite number from 0 to 1, got 'a'
+
+To a type checker a `Probability` is a float and a `PositiveInt` an int; the range follows the type,
+in `Annotated`. A number without a range is any finite number. A condition between two arguments is
+not a range: the constructor checks it by `require`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    get_type_hints,
+)
+
+import torch
+
+from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
+from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
+from lincoln_fn.errors.annotations import Hint, RefusedError, read
+from lincoln_fn.errors.annotations import Range as Range
+from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.torch_order import check_order, in_our_order
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def at_least(least: float) -> Range:
+    """Require a number of at least a minimum.
+
+    Args:
+        least: the minimum.
+
+    Returns:
+        The range.
+
+    Example:
+        >>> at_least(1).words, at_least(1).holds(0)
+        ('of at least 1', False)
+    """
+    return Range(f"of at least {least}", lambda value: value >= least)
+
+
+# Behind a type in `Annotated`: the call that names what is made shows the argument by its position.
+BY_POSITION: Final = Range("", lambda value: True)
+# The same, and at its default, too.
+ALWAYS_SHOWN: Final = Range("", lambda value: True)
+Shown: TypeAlias = Annotated[T, ALWAYS_SHOWN]
+NOT_EMPTY: Final = Range("with at least one entry", lambda value: len(value) > 0)
+
+PositiveInt: TypeAlias = Annotated[int, at_least(1)]
+NonNegativeInt: TypeAlias = Annotated[int, at_least(0)]
+Positive: TypeAlias = Annotated[float, Range("above 0", lambda value: value > 0)]
+NonNegative: TypeAlias = Annotated[float, at_least(0)]
+Probability: TypeAlias = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+# How much of a running mean is kept: less than all of it.
+Decay: TypeAlias = Annotated[float, Range("in [0, 1)", lambda value: 0 <= value < 1)]
+# A bound may be infinite, which means that there is none.
+Bound: TypeAlias = Annotated[float, OR_INFINITE]
+# The size of an axis, or -1 if it is found from x.
+OpenSize: TypeAlias = Annotated[int, Range("positive or -1", lambda size: size > 0 or size == -1)]
+FloatingDtype: TypeAlias = Annotated[
+    torch.dtype, Range("of floating numbers", lambda dtype: dtype.is_floating_point)
+]
+# One number for every spatial axis, or one for each.
+PositiveSizes: TypeAlias = PositiveInt | Annotated[tuple[PositiveInt, ...], NOT_EMPTY]
+NonNegativeSizes: TypeAlias = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], NOT_EMPTY]
+
+
+def checked(constructor: Callable[P, R]) -> Callable[P, R]:
+    """Check a constructor's arguments by the types in its signature, each time it is called.
+
+    Args:
+        constructor: a function.
+
+    Returns:
+        The same function, which raises a `LayerError` for an argument that is not of its type.
+
+    Example:
+        >>> @checked
+        ... def dense(n_out: PositiveInt, *, bias: bool = True) -> str:
+        ...     return f"dense({n_out})"
+        >>> dense(0)
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: dense: expected n_out of at least 1, got 0
+    """
+
+    @wraps(constructor)
+    def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
+        return call_with(constructor, read_arguments(constructor, args, kwargs))
+
+    made: Any = call  # Any: a function with an attribute of its own
+    made.is_checked = True
+    result: Callable[P, R] = made
+    return result
+
+
+class Form(NamedTuple):
+    """A function's parameters: their types, their defaults, and those that a call has to place."""
+
+    signature: inspect.Signature
+    hints: dict[str, Hint]
+    defaults: dict[str, Any]  # Any: of any kind
+    order: tuple[str, ...]  # () for one alone
+    rest: str  # the parameter of all further arguments, such as "dims" for *dims; "" for none
+
+
+# At the first call, when all names in the types are defined.
+@cache
+def form_of(function: Callable[..., Any]) -> Form:
+    """Read a function's parameters."""
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    defaults, order, rest = {}, [], ""
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            each: Any = hints[name]  # Any: a type, as a value
+            hints[name], rest = tuple.__class_getitem__((each, ...)), name
+        elif parameter.default is not parameter.empty:
+            defaults[name] = parameter.default
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            order.append(name)
+    return Form(signature, hints, defaults, tuple(order) if len(order) > 1 else (), rest)
+
+
+# Any: of any kind, until they are checked.
+def read_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Read the arguments that a call gives as the types in the function's signature, by name."""
+    form, name = form_of(function), function.__name__
+    try:
+        given = form.signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise _wrong_call(function, args, kwargs, error) from None
+    check_order(name, args)
+    return {
+        key: check_argument(name, key, form.hints[key], value, form.order)
+        for key, value in given.items()
+    }
+
+
+def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
+    """Call a function with arguments by name."""
+    rest = form_of(function).rest
+    if not rest:
+        return function(**arguments)
+    others = {key: value for key, value in arguments.items() if key != rest}
+    return function(*arguments.get(rest, ()), **others)
+
+
+def _wrong_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
+) -> TypeError:
+    """Let Python report which argument is missing or unknown, and add what to write."""
+    said = f"{function.__name__}() {error}"
+    try:
+        function(*args, **kwargs)
+    except TypeError as of_python:
+        said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
+    mend = in_our_order(function.__name__, args)
+    return TypeError(f"{said}; {mend}" if mend else said)
+
+
+def require(holds: bool, constructor: str, expected: str, given: object) -> None:
+    """Check a condition between a constructor's arguments.
+
+    Args:
+        holds: whether the condition holds.
+        constructor: the constructor's name.
+        expected: what is expected of which argument, such as "low below high".
+        given: what was given.
+
+    Raises:
+        LayerError: if it does not hold.
+
+    Example:
+        >>> require(2 < 1, "uniform", "low below high", (2, 1))
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: uniform: expected low below high, got (2, 1)
+    """
+    if not holds:
+        raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
+
+
+def check_argument(
+    function: str, name: str, hint: Hint, value: Any, order: Sequence[str] = ()
+) -> Any:
+    """Read an argument as a type; the error says what was expected, what was given and the mend."""
+    try:
+        return read(hint, value)
+    except RefusedError as refused:
+        said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
+        mend = mend_of(refused.given, refused.kind)
+        if not mend and name in order and refused.kind[:1].isupper():
+            mend = f"the order is {function}({', '.join(order)})"
+        raise LayerError(function, f"{said}; {mend}" if mend else said) from None
+
+
+def _shown(value: object) -> str:
+    return brief(value) if isinstance(value, torch.dtype | list | dict) else shown(value)

@@ -1,0 +1,1 @@
+"""Training: the data, the step, and the loop."""

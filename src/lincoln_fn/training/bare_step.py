@@ -1,0 +1,97 @@
+"""The bare step: forward, loss, backward, advance and update, without checks of its arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim import OptimizerState
+from lincoln_fn.runtime.threads import fits_one_thread, with_one_thread
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
+from lincoln_fn.training.gradient import Gradient, GradientState
+from lincoln_fn.training.reduce import Compute
+from lincoln_fn.training.train import TrainState
+from lincoln_fn.walk.parts import take_ownership
+from lincoln_fn.walk.training import gradients
+
+# An optimizer's: (params, grads, state) -> (params, state).
+Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
+
+# The order of epoch i is drawn from the run's key and i, from 0 on. -1 is a different stream.
+_GRADIENT: Final = -1
+
+
+def bare_step(
+    layer: Layer,
+    loss: Loss,
+    update: Update,
+    state: TrainState,
+    batch: Batch,
+    *,
+    gradient: Gradient | None,
+    reduced: Compute | None,
+    has_parts: bool,
+    donate: bool,
+) -> tuple[TrainState, Tensor]:
+    """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
+    if torch.get_num_threads() > 1 and fits_one_thread(state.params, batch[0]):
+        return with_one_thread(bare_step)(
+            layer, loss, update, state, batch,
+            gradient=gradient, reduced=reduced, has_parts=has_parts, donate=donate,
+        )  # fmt: skip
+    params, kept = state.params, state.gradient_state
+    if reduced is not None:
+        check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))
+        value, advanced, dparams = reduced(params, batch, state.step)
+        if donate and not value.isfinite().all():
+            return state, value
+        return _update_state(state, update, advanced, dparams, kept, donate=donate), value
+    x, target = batch
+    prediction, cache = layer.forward(params, x)
+    value, loss_cache = loss.forward(prediction, target)
+    if donate:
+        check_donated(value)
+    if donate and not (value.ndim == 0 and math.isfinite(value.item())):
+        return state, value  # the step refuses this loss, so the state must not be updated
+    g = loss.backward(loss_cache)
+    if has_parts:
+        value = torch.stack((value, *loss_cache.values))
+    advanced = layer.advance(params, cache)
+    # There are no other references to the caches, so each is freed after its layer's backward.
+    del prediction, loss_cache
+    if gradient is None:
+        cache = take_ownership(cache)
+        dparams = gradients(layer, params, cache, g)
+    else:
+        key = state.key.fold_in(_GRADIENT).fold_in(state.step)
+        dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
+    return _update_state(state, update, advanced, dparams, kept, donate=donate), value
+
+
+def _update_state(
+    state: TrainState,
+    update: Update,
+    advanced: Params,
+    dparams: Params,
+    kept: GradientState,
+    *,
+    donate: bool,
+) -> TrainState:
+    """Make the next state."""
+    opt_state = state.opt_state
+    if donate:  # `update` may write into a tensor that another leaf holds, too
+        advanced, opt_state, kept = unshare((advanced, opt_state, kept))
+    new_params, opt_state = update(advanced, dparams, opt_state)
+    new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
+    if donate:
+        old = state.params, state.opt_state, state.gradient_state
+        spend_replaced(old, (new_params, opt_state, kept))
+    return new_state

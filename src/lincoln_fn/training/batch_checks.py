@@ -1,0 +1,75 @@
+"""Checks of the data that a user passes in: arrays, batches and sources of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.record import TRAINED
+from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+
+
+def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
+    """Make tensors of a tuple of arrays, or raise a `LayerError`."""
+    if not isinstance(arrays, tuple | list):
+        mend = "write (x,) for one array, (x, target) for two"
+        raise LayerError("batches", f"expected a tuple of arrays, got {shown(arrays)}; {mend}")
+    if not tree.leaves(arrays):
+        raise LayerError("batches", f"expected at least one array, got {brief(arrays)}")
+
+    def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
+        try:
+            return torch.as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
+        except (TypeError, ValueError, RuntimeError) as error:
+            name, kind = f"arrays[{i}]", "an array of numbers"
+            raise wrong_kind("batches", name, array, kind) from error
+
+    def is_leaf(node: object) -> bool:
+        return isinstance(node, list) and not any(map(is_array, node))
+
+    return tuple(
+        optree.tree_map(
+            partial(as_tensor, i), entry, is_leaf=is_leaf, none_is_leaf=True, namespace=TRAINED
+        )
+        for i, entry in enumerate(arrays)
+    )
+
+
+def check_walkable(where: str, batches: object) -> None:
+    """Check that an argument can be iterated over batch by batch, and is not a single batch."""
+    is_batch = isinstance(batches, tuple) and any(map(is_array, batches))
+    if is_batch:
+        problem = f"expected batches, got one batch, {shown(batches)}; write [(x, target)]"
+        raise LayerError(where, problem)
+    # A user's class may be iterable by `__getitem__` alone.
+    can_be_walked = hasattr(batches, "__iter__") or hasattr(type(batches), "__getitem__")
+    if is_array(batches) or isinstance(batches, Mapping | str) or not can_be_walked:
+        problem = f"expected batches, an iterable of (x, target), got {shown(batches)}"
+        raise LayerError(where, problem)
+
+
+def check_batch(where: str, batch: object) -> None:
+    """Check that a batch is a pair (x, target)."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise LayerError(where, f"expected a batch (x, target), got {shown(batch)}")
+
+
+def check_example(where: str, x: object) -> None:
+    """Check that an example input is a tensor, or a tree of them."""
+    leaves = tree.leaves(x)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        raise wrong_kind(where, "x", x, "tensor")
+
+
+def is_array(value: object) -> bool:
+    """Return whether a value is an array of torch, numpy or pandas, and no list or tuple."""
+    return isinstance(value, Tensor | np.ndarray) or hasattr(value, "to_numpy")

@@ -1,0 +1,226 @@
+"""Data: batches as a function of (key, i), and `map` for every other source.
+
+Any iterable of (x, target) can be the data. This module is for tensors and arrays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import attrs
+import numpy as np
+from torch import Tensor
+
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, check_argument
+from lincoln_fn.errors.descriptions import is_function
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.training.batch_checks import as_tensors, check_walkable
+
+Array: TypeAlias = Tensor | np.ndarray[Any, Any]  # Any: arrays of every shape and dtype
+Batch: TypeAlias = tuple[Arrays, Arrays]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@attrs.frozen(eq=False, repr=False)
+class Batches:
+    """Batches of arrays in memory; made by `batches`, and iterable any number of times."""
+
+    arrays: tuple[Any, ...]  # Any: trees of tensors
+    batch_size: int
+    key: Key | None
+    epochs: int
+    start: int
+    drop_last: bool
+    shard: tuple[int, int] = (0, 1)
+
+    @property
+    def examples(self) -> int:
+        """The number of examples in the arrays."""
+        return len(tree.leaves(self.arrays)[0])
+
+    @property
+    def per_epoch(self) -> int:
+        """The number of batches in an epoch."""
+        whole, rest = divmod(self.examples, self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+    def __repr__(self) -> str:
+        of = f"{self.examples} examples by {self.batch_size}"
+        return f"batches({of}, epochs={self.epochs}, start={self.start})"
+
+    def __len__(self) -> int:
+        """Count the batches from `start` to the end of the last epoch."""
+        return max(self.epochs * self.per_epoch - self.start, 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Give the batches from `start` to the end of the last epoch."""
+        per_epoch = self.per_epoch
+        for epoch in range(self.start // per_epoch, self.epochs):
+            order = self._order(epoch)
+            for i in range(max(self.start - epoch * per_epoch, 0), per_epoch):
+                yield self._take(i, order)
+
+    def at(self, i: int) -> Batch:
+        """Give batch i, counted from the first batch of the first epoch.
+
+        Args:
+            i: at least 0; after the last epoch, further epochs follow.
+
+        Returns:
+            The batch that iteration yields at that position.
+
+        Raises:
+            LayerError: if i is below 0.
+
+        Example:
+            >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
+            (tensor([4]), tensor([4]))
+        """
+        if i < 0:
+            raise LayerError("batches", f"expected at(i) with i of at least 0, got {i}")
+        epoch, i_in_epoch = divmod(i, self.per_epoch)
+        return self._take(i_in_epoch, self._order(epoch))
+
+    def _order(self, epoch: int) -> Tensor | None:
+        return (
+            None if self.key is None else keys.permutation(self.key.fold_in(epoch), self.examples)
+        )
+
+    def _take(self, i: int, order: Tensor | None) -> Batch:
+        first = i * self.batch_size
+        count = min(self.batch_size, self.examples - first)
+        rank, size = self.shard
+        rows = slice(first + count * rank // size, first + count * (rank + 1) // size)
+        if order is None:
+            return tree.map(lambda array: array[rows], self.arrays)
+        chosen = order[rows]
+        return tree.map(lambda array: array.index_select(0, chosen), self.arrays)
+
+
+def batches(
+    arrays: tuple[Array, ...],
+    batch_size: int,
+    *,
+    key: Key | None = None,
+    epochs: int = 1,
+    start: int = 0,
+    drop_last: bool = False,
+    shard: tuple[int, int] = (0, 1),
+) -> Batches:
+    """Make batches of arrays in memory. Batch i is a function of (key, i).
+
+    Args:
+        arrays: a tuple such as (x, target), of tensors, numpy arrays, data frames or series with
+            one row per example.
+        batch_size: examples per batch; the last of an epoch can be smaller.
+        key: shuffles each epoch differently; None keeps the order of the arrays.
+        epochs: how often every example is used.
+        start: the number of the first batch, such as a state's step to resume from.
+        drop_last: whether to leave out a smaller last batch.
+        shard: (rank, size): the part of each batch that is given, of `size` parts that differ by at
+            most one example. A batch with fewer examples than parts has empty ones.
+
+    Returns:
+        An iterable with a length. The batches are new tensors if shuffled, views if not.
+
+    Raises:
+        LayerError: if arrays is not a tuple of numeric arrays, there is no example, the lengths
+            differ, a number is below its minimum or not an int, key is not a `Key`, or shard is not
+            two ints with 0 <= rank < size.
+
+    Example:
+        >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
+        ...     print(x, target)
+        tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
+        tensor([2.], dtype=torch.float64) tensor([2])
+    """
+    check_argument("batches", "batch_size", PositiveInt, batch_size)
+    check_argument("batches", "epochs", PositiveInt, epochs)
+    check_argument("batches", "start", NonNegativeInt, start)
+    check_argument("batches", "key", Key | None, key)
+    _check_shard(shard)
+    tensors = as_tensors(arrays)
+    lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
+    if len(set(lengths)) != 1 or lengths[0] == 0:
+        problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
+        raise LayerError("batches", problem)
+    result = Batches(tensors, batch_size, key, epochs, start, drop_last, shard)
+    if result.per_epoch == 0:
+        problem = f"drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
+        raise LayerError("batches", problem)
+    return result
+
+
+def _check_shard(shard: object) -> None:
+    if isinstance(shard, tuple) and len(shard) == 2 and {type(entry) for entry in shard} == {int}:
+        rank, size = shard
+        if 0 <= rank < size:
+            return
+    problem = "expected shard to be (rank, size) with 0 <= rank < size"
+    raise LayerError("batches", f"{problem}, got {shard!r}; write (group.rank, group.size)")
+
+
+@attrs.frozen(eq=False)
+class Mapped(Generic[A, B]):
+    """An iterable whose items are passed through a function; made by `map`."""
+
+    f: Callable[..., B]
+    source: Iterable[A]
+
+    def __iter__(self) -> Iterator[B]:
+        """Yield the new items; each iteration starts from the beginning if the source's does."""
+        for item in self.source:
+            yield self.f(*item) if isinstance(item, tuple | list) else self.f(item)
+
+    def __len__(self) -> int:
+        """Count the items, if the source has a length."""
+        return len(self.source)  # type: ignore[arg-type]  # raises TypeError without a length
+
+
+def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
+    """Pass every batch through a function, for instance to scale or reshape x.
+
+    Args:
+        f: takes a batch's entries, such as x and target, and returns the new batch.
+        source: an iterable of batches, such as a torchvision `DataLoader`.
+
+    Returns:
+        An iterable that can be iterated over as often as the source.
+
+    Raises:
+        LayerError: if f is not a function, or source is not iterable.
+
+    Example:
+        >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
+        >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
+        [torch.Size([8, 784])]
+    """
+    if not is_function(f):
+        raise wrong_kind("map", "f", f, "a function of a batch's entries")
+    check_walkable("map", source)
+    return Mapped(f, source)
+
+
+def is_used_once(batches: object) -> bool:
+    """Return whether batches can be iterated over only once: an iterator, or a `map` over one.
+
+    Args:
+        batches: an iterable.
+
+    Returns:
+        False for what gives the same batches each time.
+
+    Example:
+        >>> is_used_once([1, 2]), is_used_once(iter([1, 2]))
+        (False, True)
+    """
+    while isinstance(batches, Mapped):
+        batches = batches.source
+    return isinstance(batches, Iterator)

@@ -1,0 +1,87 @@
+"""Spent tensors: those of a donated state, whose memory now belongs to the next state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import is_
+from typing import Final, TypeVar
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.errors import LayerError
+
+T = TypeVar("T")
+
+# No parameter has this shape, while a slice of one can be an empty vector.
+_SHAPE: Final = (0, 0)
+# One empty tensor for each dtype that most states have; they are shared.
+_NOTHING: Final = {
+    dtype: torch.empty(_SHAPE, dtype=dtype) for dtype in (torch.float32, torch.int64)
+}
+
+
+def spend(tensor: Tensor) -> None:
+    """Empty a tensor, so that it cannot be mistaken for the tensor that now uses its memory."""
+    # `set_` would need an operation and a storage, which costs time in a small step.
+    tensor.data = nothing_like(tensor)
+
+
+def nothing_like(tensor: Tensor) -> Tensor:
+    """Return the empty tensor, of the same dtype and device, that a spent tensor becomes."""
+    nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
+    return tensor.new_empty(_SHAPE) if nothing is None else nothing
+
+
+def is_spent(leaf: object) -> bool:
+    """Return whether a leaf is a spent tensor: an empty matrix that has no memory."""
+    return isinstance(leaf, Tensor) and leaf.shape == _SHAPE and leaf.data_ptr() == 0
+
+
+def check_unspent(state: Arrays) -> None:
+    """Check that a state has not been donated to a step."""
+    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
+    for path, leaf in zip(paths, leaves, strict=True):
+        if is_spent(leaf):
+            problem = f"expected a state that no step has updated in place, got {path} empty"
+            raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
+
+
+def check_donated(*tensors: Tensor) -> None:
+    """Check that autograd and torch.func do not see a step that updates its state in place."""
+    reason = "donate=True updates the state in place"
+    check_not_transformed("step", reason, "use a step without donate", tensors)
+
+
+def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Copy each leaf that shares memory with one before it: both may be updated in place."""
+    seen, separate = set(), []
+    for leaf in leaves:
+        address = leaf.untyped_storage().data_ptr()
+        separate.append(leaf.clone() if address in seen else leaf)
+        seen.add(address)
+    return separate
+
+
+def unshare(given: T) -> T:
+    """Copy each tensor of a tree that shares memory with one before it."""
+    leaves = tree.leaves(given, states=True)
+    check_donated(*leaves)
+    new = copy_shared(leaves)
+    if all(map(is_, new, leaves)):
+        return given
+    each = iter(new)
+    return tree.map(lambda _: next(each), given, states=True)
+
+
+def spend_replaced(old: Arrays, new: Arrays) -> None:
+    """Empty the tensors whose memory now belongs to the next state."""
+    for before, after in zip(tree.children(old), tree.children(new), strict=True):
+        if isinstance(before, Tensor):
+            if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
+                spend(before)
+        elif before is not after:
+            spend_replaced(before, after)

@@ -1,0 +1,100 @@
+"""Evaluation: metrics of a network's predictions over a whole set of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import is_function, shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.runtime.threads import adapt_waiting
+from lincoln_fn.training.batch_checks import check_batch, check_walkable
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.metrics import Metrics
+from lincoln_fn.training.reduce import Reduce
+
+
+@checked
+def evaluate(
+    net: Layer,
+    params: Params,
+    batches: Iterable[Batch],
+    metrics: Metrics,
+    *,
+    reduce: Reduce | None = None,
+) -> dict[str, float]:
+    """Compute metrics of a network's predictions, averaged over the examples.
+
+    Args:
+        net: the network, of which `predict` is used.
+        params: its parameters.
+        batches: an iterable of (x, target).
+        metrics: by name, functions (prediction, target) -> mean over the examples.
+        reduce: adds up the metrics of several processes, each of which has other examples, such as
+            `distributed.mean(group)`; None for one process.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        LayerError: if an argument has the wrong type, there is no metric or no batch, a batch does
+            not fit, or a metric does not return a number.
+
+    Example:
+        >>> import torch, lincoln_fn as lf
+        >>> rows = [(torch.eye(2), torch.tensor([0, 1])), (torch.eye(2)[:1], torch.tensor([1]))]
+        >>> scores = evaluate(lf.softmax(), (), rows, {"accuracy": lf.metrics.accuracy})
+        >>> round(scores["accuracy"], 4)
+        0.6667
+    """
+    check_walkable("evaluate", batches)
+    check_metrics("evaluate", metrics)
+    sums = dict.fromkeys(metrics, 0.0)
+    examples = 0
+    for batch in batches:
+        check_batch("evaluate", batch)
+        x, target = batch
+        if reduce is not None and not len(tree.leaves(x)[0]):
+            continue  # other processes have all examples of this batch
+        adapt_waiting()
+        prediction = net.predict(params, x)
+        count = len(tree.leaves(x)[0])
+        examples += count
+        for name, metric in metrics.items():
+            sums[name] += _number(name, metric(prediction, target)) * count
+    if reduce is not None:
+        total, *of_metrics = reduce.totals([examples, *sums.values()])
+        examples, sums = round(total), dict(zip(metrics, of_metrics, strict=True))
+    if examples == 0:
+        raise LayerError("evaluate", "expected at least one example, got none")
+    return {name: total / examples for name, total in sums.items()}
+
+
+def check_metrics(where: str, metrics: object) -> None:
+    """Check that metrics are a mapping from names to functions."""
+    if not isinstance(metrics, Mapping):
+        mend = 'write {"accuracy": lf.metrics.accuracy}'
+        problem = f"expected metrics to be functions by name, got {shown(metrics)}; {mend}"
+        raise LayerError(where, problem)
+    if not metrics:
+        raise LayerError(where, "expected at least one metric by name, got {}")
+    for name, metric in metrics.items():
+        check_metric(where, f"metrics[{name!r}]", metric)
+
+
+def check_metric(where: str, name: str, metric: object) -> None:
+    """Check that a metric is a function, and not a constructor."""
+    is_constructor = getattr(metric, "__annotations__", {}).get("return") == "Metric"
+    if not is_function(metric) or is_constructor:
+        raise wrong_kind(where, name, metric, "a function of a prediction and its target")
+
+
+def _number(name: str, score: object) -> float:
+    try:
+        return float(score)  # type: ignore[arg-type]  # which is checked here
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"expected one number of metrics[{name!r}], got {shown(score)}"
+        raise LayerError("evaluate", problem) from error

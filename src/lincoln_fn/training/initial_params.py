@@ -1,0 +1,49 @@
+"""Params that a run starts from, in place of those that the network draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import wrong_shape
+from lincoln_fn.errors.suggestions import mend_of
+
+
+def copy_like(params: Params, drawn: Params) -> Params:
+    """Copy given params in the memory layout of drawn ones, after checking that they fit."""
+    # Copies, because a step that updates its state in place must not change the given params.
+    expected, given = _by_path(drawn), _by_path(params)
+    if not tree.same_structure(params, drawn, states=True):
+        problem = f"expected params like the network's own, {brief(drawn)}, got {shown(params)}"
+        mend = mend_of(params, "params") or _difference(list(expected), list(given))
+        raise LayerError("init_state", f"{problem}; {mend}" if mend else problem)
+    for path, leaf in expected.items():
+        found = given[path]
+        if not isinstance(found, Tensor) or found.shape != leaf.shape:
+            raise wrong_shape("init_state", path, found, str(tuple(leaf.shape)))
+
+    def copy(like: Tensor, leaf: Tensor) -> Tensor:
+        memory = torch.empty_strided(
+            like.shape, like.stride(), dtype=leaf.dtype, device=leaf.device
+        )
+        return memory.copy_(leaf.detach())
+
+    return tree.map(copy, drawn, params, states=True)
+
+
+def _by_path(params: Params) -> dict[str, Any]:  # Any: a tensor, or what was given for one
+    paths = (f"params.{path}".removesuffix(".") for path in tree.paths(params, states=True))
+    return dict(zip(paths, tree.leaves(params, states=True), strict=True))
+
+
+def _difference(expected: list[str], given: list[str]) -> str:
+    missing = [path for path in expected if path not in given]
+    unknown = [path for path in given if path not in expected]
+    named = (("missing", missing), ("unknown", unknown))
+    return "; ".join(f"{word} {', '.join(paths)}" for word, paths in named if paths)

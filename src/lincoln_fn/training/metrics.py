@@ -1,0 +1,142 @@
+"""Metrics: functions (prediction, target) -> the mean over the examples, as a number.
+
+`evaluate` weights each batch by its number of examples, so a smaller last batch counts less. Any
+function of this kind is a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+
+Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
+Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
+
+
+def accuracy(prediction: Tensor, target: Tensor) -> float:
+    """Compute the share of examples whose highest-scored class is the label.
+
+    Args:
+        prediction: (N, C) with C of at least 2; logits, probabilities or log-probabilities, which
+            have the same order. For one column, or one number per example, see `binary_accuracy`.
+        target: (N,) or (N, 1) class indices.
+
+    Returns:
+        A share from 0 to 1. `nan` is never the highest: an example whose prediction contains one
+        counts as wrong.
+
+    Raises:
+        LayerError: if the shapes do not fit, a label is not a class index, or there is no example.
+
+    Example:
+        >>> import torch
+        >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+        0.5
+    """
+    labels = _labels("accuracy", prediction, target, k=2)
+    best, index = prediction.max(1)  # for a row with nan, best is nan
+    return ((index == labels) & ~best.isnan()).double().mean().item()
+
+
+def _top_k_error(prediction: Tensor, target: Tensor, *, k: int) -> float:
+    labels = _labels("top_k_error", prediction, target, k)
+    hits = prediction.topk(k, dim=1).indices == labels.unsqueeze(1)
+    return 1 - hits.any(1).double().mean().item()
+
+
+@checked
+def top_k_error(k: PositiveInt = 5) -> Metric:
+    """Make the metric: the share of examples whose label is not among the k highest-scored classes.
+
+    Args:
+        k: at least 1, and at most the number of classes.
+
+    Returns:
+        The metric, on (N, C) predictions and (N,) or (N, 1) class indices.
+
+    Raises:
+        LayerError: if k is below 1; from the metric, if the shapes do not fit, a label is not a
+            class index, there are fewer than k classes, or there is no example.
+
+    Example:
+        >>> import torch
+        >>> top_k_error(2)(torch.tensor([[0.1, 0.3, 0.6], [0.5, 0.4, 0.1]]), torch.tensor([1, 2]))
+        0.5
+    """
+    return partial(_top_k_error, k=k)
+
+
+def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.5) -> float:
+    """Compute the share of examples whose prediction is on the right side of a threshold.
+
+    Args:
+        prediction: (N,) or (N, 1), high for class 1.
+        target: (N,) or (N, 1) labels, 0 or 1.
+        threshold: class 1 is predicted above it: 0.5 for probabilities, `math.log(0.5)` for
+            log-probabilities, 0 for logits. Bind it with `functools.partial`.
+
+    Returns:
+        A share from 0 to 1.
+
+    Raises:
+        LayerError: if there is not one prediction per label, a label is neither 0 nor 1, or there
+            is no example.
+
+    Example:
+        >>> import torch
+        >>> binary_accuracy(torch.tensor([[0.9], [0.4]]), torch.tensor([1, 1]))
+        0.5
+    """
+    _check_tensors("binary_accuracy", prediction, target)
+    shape, of_target = tuple(prediction.shape), tuple(target.shape)
+    columns = ((len(prediction),), (len(prediction), 1)) if shape else ()
+    if shape not in columns or of_target not in columns:
+        mend = "; see accuracy" if len(shape) == 2 and shape[1] > 1 else ""
+        problem = f"expected (N,) or (N, 1) of both, got prediction {shape}"
+        raise LayerError("binary_accuracy", f"{problem} and target {of_target}{mend}")
+    is_second, labels = prediction.flatten() > threshold, target.flatten()
+    wrong = labels[(labels != 0) & (labels != 1)]
+    if len(wrong):
+        raise LayerError("binary_accuracy", f"expected labels 0 or 1, got {wrong[0].item():g}")
+    return (is_second == (labels == 1)).double().mean().item()
+
+
+def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
+    _check_tensors(name, prediction, target)
+    shape = tuple(prediction.shape)
+    if len(shape) != 2 or shape[1] < k:
+        one = len(shape) == 1 or shape[1:] == (1,)
+        mend = "; for two classes with one number an example see binary_accuracy" if one else ""
+        problem = f"expected prediction of shape (N, C) with C >= {k}, got {shape}{mend}"
+        raise LayerError(name, problem)
+    classes = shape[1]
+    if target.shape not in ((shape[0],), (shape[0], 1)):
+        mend = "; take its argmax(1)" if target.shape == shape else ""
+        problem = f"expected target of shape {(shape[0],)} for prediction {shape}"
+        raise LayerError(name, f"{problem}, got {tuple(target.shape)}{mend}")
+    if target.is_floating_point() or target.is_complex():
+        mend = "convert it by .long()"
+        raise LayerError(name, f"expected target of class indices, got {target.dtype}; {mend}")
+    labels = target.flatten().long()
+    low, high = (end.item() for end in labels.aminmax())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise LayerError(name, f"expected labels from 0 to {classes - 1}, got {wrong}")
+    return labels
+
+
+def _check_tensors(name: str, prediction: object, target: object) -> None:
+    """Check that both are tensors of at least one example."""
+    for what, given in (("prediction", prediction), ("target", target)):
+        if not isinstance(given, Tensor):
+            raise wrong_kind(name, what, given, "tensor")
+        if given.numel() == 0:
+            shape = tuple(given.shape)
+            raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")

@@ -1,0 +1,68 @@
+"""The reduce protocol: how a training step computes what several processes compute together.
+
+    compute                  = reduce.bind(net, loss, name)
+    value, params, dparams   = compute(params, batch, step)
+    totals                   = reduce.totals(numbers)
+
+    net      is the network, or `lf.fast` of it
+    loss     is the step's loss
+    name     is the code of the step, which all processes must share
+    batch    is (x, target), this process's part of the batch
+    step     is the number of steps taken
+    value    is the loss of the whole batch, followed by the values of a weighted loss's parts
+    params   is `net.advance(params, cache)`, for the whole batch
+    dparams  is the gradient of the whole batch's loss
+    numbers  is a list of numbers, and `totals` their sums over all processes
+
+Without a reduce, a step computes them from its own batch. `lf.distributed.mean` makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.training.data import Batch
+
+Compute: TypeAlias = Callable[[Params, Batch, Tensor], tuple[Tensor, Params, Params]]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Reduce:
+    """A way to compute a step's gradient together with other processes.
+
+    Args:
+        name: the code that makes it; its repr.
+        bind: (net, loss, name) -> compute.
+        totals: numbers -> their sums over all processes.
+        exact: whether the bits must not depend on how parameters are divided among processes. Then
+            the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
+            differently.
+
+        shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
+
+    Raises:
+        LayerError: if name is not a string, or a function is not callable.
+
+    Example:
+        >>> lf.distributed.mean(lf.distributed.alone())
+        mean(group)
+    """
+
+    name: str
+    bind: Callable[[Layer, Loss, str], Compute]
+    totals: Callable[[Sequence[float]], list[float]]
+    exact: bool = True
+    shard: tuple[int, int] = (0, 1)
+
+    def __attrs_post_init__(self) -> None:
+        check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)
+
+    def __repr__(self) -> str:
+        return self.name

@@ -1,0 +1,227 @@
+"""A training step: forward, loss, backward, advance and update, in that order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import final
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import check_argument, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.losses._one_number import check_one_number
+from lincoln_fn.losses._parts import first_check, parts_of
+from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.runtime.threads import adapt_waiting
+from lincoln_fn.training.bare_step import bare_step
+from lincoln_fn.training.batch_checks import check_batch
+from lincoln_fn.training.data import Batch
+from lincoln_fn.training.donation import check_unspent
+from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.reduce import Reduce
+from lincoln_fn.training.step_errors import check_prediction, non_finite
+from lincoln_fn.training.train import StepFunction, TrainState
+
+
+@final
+@attrs.frozen(eq=False, repr=False)
+class Step:
+    """A training step; made by `make_step`.
+
+    A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is the
+    function that a call runs: the bare step, a compiled one, or one that updates the state in place
+    if `donate` allows it. Autograd and torch.func go through a call, which then is the bare step.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: Optimizer
+    donate: bool
+    pure: StepFunction
+    run: StepFunction
+    # Checks, at step 0, that the loss accepts the predictions; None for most losses.
+    check_first: Callable[[Params, Batch], None] | None = None
+    # The names of a weighted loss's parts. `run` and `pure` return their values after the loss's.
+    parts: tuple[str, ...] = ()
+    gradient: Gradient | None = None
+    reduce: Reduce | None = None
+
+    def __repr__(self) -> str:
+        own = "" if self.gradient is None else f", gradient={self.gradient}"
+        own += "" if self.reduce is None else f", reduce={self.reduce}"
+        return f"make_step({self.net}, {self.loss}, {self.optimizer}{own})"
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step, with the errors that `make_step` documents."""
+        new_state, value = self._taken(state, batch)
+        return new_state, value[0] if self.parts else value
+
+    def with_parts(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
+        """Take a step, and report the value of each part of a weighted loss, too.
+
+        Args:
+            state: as for a call.
+            batch: likewise.
+
+        Returns:
+            The new state, and the value. For a weighted loss the value is a dict of numbers:
+            "loss", and each part by its name.
+
+        Raises:
+            LayerError: as a call does.
+        """
+        new_state, value = self._taken(state, batch)
+        if not self.parts:
+            return new_state, value
+        return new_state, dict(zip(("loss", *self.parts), value, strict=True))
+
+    def _taken(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step; for a weighted loss, the value is followed by those of its parts."""
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            if isinstance(batch, TrainState):
+                raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
+            check_batch("step", batch)
+        adapt_waiting()
+        try:
+            if self.check_first is not None and not int(state.step):
+                self.check_first(state.params, (batch[0], batch[1]))
+            new_state, value = self.run(state, (batch[0], batch[1]))
+        except Exception as error:
+            check_argument("step", "state", TrainState, state)
+            check_unspent(state)
+            if isinstance(error, LayerError) and self.reduce is None:
+                self.net.forward(state.params, batch[0])  # names the position in the user's network
+            raise
+        if not self.parts:
+            check_one_number(self.loss.name, value)
+        if not math.isfinite(total_of(value).item()):
+            raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
+        return new_state, value
+
+
+def total_of(value: Tensor) -> Tensor:
+    """Return the loss from the value that a step's `run` returns.
+
+    Args:
+        value: the loss or, for a weighted loss, the loss and the values of the parts.
+
+    Returns:
+        A tensor without axes.
+
+    Example:
+        >>> total_of(torch.tensor([3.0, 2.0, 1.0]))
+        tensor(3.)
+    """
+    return value[0] if value.ndim else value
+
+
+@checked
+def make_step(
+    net: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    donate: bool = False,
+    fast: bool = True,
+    gradient: Gradient | None = None,
+    reduce: Reduce | None = None,
+) -> Step:
+    """Make the training step of a network: step(state, (x, target)) -> (state, value).
+
+    Args:
+        net: the network.
+        loss: its loss, with reduction mean or sum.
+        optimizer: updates the parameters.
+        donate: whether a step may update the state in place, which saves time and memory in large
+            networks. The old tensors are empty afterwards, so using a state twice is an error: to
+            keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
+            share its memory.
+        fast: whether to run `lf.fast(net)`, which computes the same in less time.
+        gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
+            None for the gradient itself. One that keeps a state needs
+            `init_state(..., gradient=gradient)`.
+        reduce: how to compute the step together with other processes, such as
+            `distributed.mean(group)`; None computes it alone.
+
+    Returns:
+        The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
+        for a batch that does not fit. At step 0 it also raises one if the loss takes probabilities,
+        or their logarithms, and the net returns something else. For a loss that is `nan` or
+        infinite it raises `NonFiniteError`, which names the step and the first layer whose output
+        is not finite. In each case there is no new state, and the old one is unchanged. Autograd
+        and torch.func differentiate the step, also a compiled one; not one with `donate` or
+        `reduce`, which then raises a `LayerError`.
+
+    Raises:
+        LayerError: if an argument has the wrong type, both gradient and reduce are given, or
+            gradient expects another reduction than the loss has.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer)
+        >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(4)))
+        >>> state.step
+        tensor(1)
+    """
+    if gradient is not None:
+        _check_reduction(gradient, loss)
+    layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
+    reduced, exact = None, False
+    if reduce is not None:
+        if gradient is not None:
+            problem = "expected gradient or reduce, got both"
+            raise LayerError("make_step", f"{problem}; leave one of them out")
+        reduced = reduce.bind(layer, its_loss, f"make_step({net}, {loss}, {optimizer})")
+        exact = reduce.exact
+    parts = tuple(parts_of(loss))
+    pure, in_place = (
+        partial(
+            bare_step,
+            layer,
+            its_loss,
+            (fast_optimizer(optimizer, donate=writes, exact=exact) if fast else optimizer).update,
+            gradient=gradient,
+            reduced=reduced,
+            has_parts=bool(parts),
+            donate=writes,
+        )
+        for writes in (False, True)
+    )
+    check = first_check(loss)
+    return Step(
+        net,
+        loss,
+        optimizer,
+        donate,
+        pure,
+        in_place if donate else pure,
+        None if check is None else partial(check_prediction, layer, check),
+        parts,
+        gradient,
+        reduce,
+    )
+
+
+def _check_reduction(gradient: Gradient, loss: Loss) -> None:
+    """Refuse a gradient for another reduction, whose examples would have a factor too many."""
+    formula = formula_of(loss)
+    if formula is None or gradient.reduction is None:
+        return
+    has = "mean" if formula.is_mean else "sum"
+    if gradient.reduction != has:
+        name = gradient.name.partition("(")[0]
+        problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
+        raise LayerError(f"make_step: {gradient}", f"{problem}; or write {name}(reduction={has!r})")

@@ -1,0 +1,57 @@
+"""Errors of a running step: the wrong kind of prediction, a number that is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.errors.errors import NonFiniteError
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.training.data import Batch
+from lincoln_fn.walk.walks import there
+
+
+def check_prediction(
+    layer: Layer, check: Callable[[Arrays, Arrays], None], params: Params, batch: Batch
+) -> None:
+    """Check that a prediction is of the kind that the loss takes, by the loss's own check."""
+    x, target = batch
+    try:
+        prediction = layer.predict(params, x)
+        same_form = not isinstance(prediction, tuple) or len(prediction) == len(target)
+        predicted, labels = tree.leaves(prediction), tree.leaves(target)
+        is_readable = same_form and all(leaf.is_floating_point() for leaf in predicted)
+        is_readable = is_readable and all(leaf.numel() for leaf in (*predicted, *labels))
+    except Exception:
+        return  # The step itself says what is wrong.
+    if is_readable and labels:
+        check(prediction, target)
+
+
+def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:
+    """Make the error that names where a loss stopped being finite, by running the network again."""
+    where = f"step {number}"
+    if not _all_finite(x):
+        return NonFiniteError(where, "x holds values that are not finite")
+
+    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        if not _all_finite(y):
+            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
+            bad = [path for path, leaf in paths if not _all_finite(leaf)]
+            of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
+            raise NonFiniteError(layer.name, f"the output is not finite{of}")
+        return y, cache
+
+    try:
+        there(visit, net, params, x)
+    except NonFiniteError as error:
+        return NonFiniteError(f"{where}: {error.where}", error.problem)
+    return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")
+
+
+def _all_finite(arrays: Arrays) -> bool:
+    return all(bool(torch.isfinite(leaf).all()) for leaf in tree.leaves(arrays))

@@ -1,0 +1,230 @@
+"""Training: a step is a pure function of a state and a batch, and a loop passes the state on.
+
+    state, value = step(state, (x, target))
+
+`make_step`, in step.py, makes the step of a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from time import perf_counter
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.errors.kinds import check_not_missing, wrong_kind
+from lincoln_fn.errors.suggestions import STATE
+from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.optim import Optimizer, OptimizerState
+from lincoln_fn.runtime.log_if_slow import watch_pace
+from lincoln_fn.runtime.threads import count_cores
+from lincoln_fn.training.batch_checks import check_example, check_walkable
+from lincoln_fn.training.data import Batch, is_used_once
+from lincoln_fn.training.gradient import Gradient, GradientState
+from lincoln_fn.training.initial_params import copy_like
+from lincoln_fn.training.step_value import Value, examples_in, numbers_of
+
+
+@record
+class TrainState:
+    """Everything that a training run carries from one step to the next.
+
+    `key` belongs to the run and stays the same: the order of the data, for example, is drawn from
+    `key.fold_in(epoch)`. `step` counts the steps taken. `gradient_state` is what a step's own
+    gradient keeps; () for most.
+    """
+
+    params: Params
+    opt_state: OptimizerState
+    key: Key
+    step: Tensor
+    gradient_state: GradientState = ()
+
+    def _repr_html_(self) -> str:
+        from lincoln_fn.notebook.views import state_html  # only in a notebook: it is far above
+
+        return state_html(self)
+
+
+@record
+class StepRecord:
+    """The record of one step of `train`.
+
+    `step` is its number, from 1, and `loss` its loss. `examples` is the number of examples in the
+    batch (None if that is not of tensors). `scores` are further numbers by name: the value of each
+    part of `losses.weighted`, and the metrics that `streams.evaluated` adds.
+    """
+
+    step: int
+    loss: float
+    examples: int | None = None
+    scores: Mapping[str, float] = attrs.field(factory=dict)
+
+
+StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor]]
+
+
+class StateLike(Protocol):
+    """What `train` needs of your own state, such as one of two networks: the attribute `step`.
+
+    Your step function adds 1 to it. Define the state's class with `lf.record`, with records and
+    tensors as fields: then `checkpoint` can save it, and `lf.compile` can compile the step.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> @lf.record
+        ... class Average:
+        ...     mean: Tensor
+        ...     step: Tensor
+        >>> def step(state, batch):
+        ...     mean = 0.9 * state.mean + 0.1 * batch
+        ...     return Average(mean, state.step + 1), (batch - mean).abs()
+        >>> begin = Average(torch.tensor(0.0), torch.tensor(0))
+        >>> [round(record.loss, 2) for _, record in train(step, begin, list(torch.ones(3)))]
+        [0.9, 0.81, 0.73]
+    """
+
+    @property
+    def step(self) -> Tensor | int:
+        """The number of steps taken: an int, or a tensor with one."""
+
+
+P = ParamSpec("P")
+S = TypeVar("S", bound=StateLike)
+B = TypeVar("B")
+
+
+def _with_message(make: Callable[P, TrainState]) -> Callable[P, TrainState]:
+    """Let `init_state` say that its key is missing, and what to write."""
+
+    @wraps(make)
+    def call(*args: P.args, **kwargs: P.kwargs) -> TrainState:
+        write = "lf.init_state(net, optimizer, lf.Key(0), x)"
+        names = ("net", "optimizer", "key", "x")
+        check_not_missing("init_state", write, names, args, kwargs)
+        return make(*args, **kwargs)
+
+    return call
+
+
+@_with_message
+@checked
+def init_state(
+    net: Layer,
+    optimizer: Optimizer,
+    key: Key,
+    x: Arrays,
+    *,
+    params: Params | None = None,
+    gradient: Gradient | None = None,
+) -> TrainState:
+    """Make the state before the first step.
+
+    Args:
+        net: the network.
+        optimizer: the optimizer.
+        key: it is split in two; initial parameters are drawn from one key, and the other is the
+            run's key.
+        x: an example input, of which only shape, dtype and device matter.
+        params: parameters to start from, such as those of a trained network; they are copied. None
+            draws them from the key.
+        gradient: the step's own gradient, if `make_step` has one.
+
+    Returns:
+        The state, with step 0.
+
+    Raises:
+        LayerError: if an argument has the wrong type, x does not fit the network, or params do not
+            have the network's structure and shapes.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, optimizer, x = lf.dense(2), lf.optim.sgd(0.1), torch.zeros(1, 3)
+        >>> state = init_state(net, optimizer, lf.Key(0), x)
+        >>> state.params
+        Params(weight=float32[3, 2], bias=float32[2])
+        >>> again = init_state(net, optimizer, lf.Key(1), x, params=state.params)
+        >>> (again.params.weight == state.params.weight).all()
+        tensor(True)
+    """
+    check_example("init_state", x)
+    init_key, run_key = key.near(tree.leaves(x)[0]).split()
+    drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout
+    params = drawn if params is None else copy_like(params, drawn)
+    step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
+    kept = () if gradient is None else gradient.init(net, params)
+    return TrainState(params, optimizer.init(params), run_key, step, kept)
+
+
+def train(
+    step: Callable[[S, B], tuple[S, Value]], state: S, batches: Iterable[B]
+) -> Iterator[tuple[S, StepRecord]]:
+    """Take a step for every batch, and let the caller decide when to look, stop or save.
+
+    Args:
+        step: from `make_step`, or any function (state, batch) -> (state, value). The value is the
+            loss, a tensor with one number, or a dict of such tensors; "loss" is the loss, and the
+            others go to `record.scores`.
+        state: to start from: a `TrainState`, or your own state, which only needs an attribute
+            `step`, the number of steps taken (`StateLike`).
+        batches: an iterable of batches, such as (x, target).
+
+    Yields:
+        The state after each step, and its record.
+
+    Raises:
+        LayerError: if step or state has the wrong type, batches are not iterable or an empty
+            iterator; and as the step does.
+        NonFiniteError: for a loss that is not finite, even if the step does not check it.
+
+    Example:
+        >>> count = lambda state, batch: (state, torch.tensor(0.5))
+        >>> begin = TrainState((), (), Key(0), torch.tensor(0))
+        >>> [record.step for state, record in train(count, begin, [(1, 2), (3, 4)])]
+        [1, 2]
+    """
+    yield from take_steps(step, state, batches, watch_pace(count_cores()))
+
+
+def take_steps(
+    step: Callable[[S, B], tuple[S, Value]],
+    state: S,
+    batches: Iterable[B],
+    watch: Callable[[tuple[int | None, float]], None],
+) -> Iterator[tuple[S, StepRecord]]:
+    """Train; `watch` is given the examples and the seconds of each step."""
+    if isinstance(step, Layer) or not callable(step):
+        swapped = "(step, state, batches)" if hasattr(step, "step") else ""
+        raise wrong_kind("train", "step", step, "what make_step returns", swapped)
+    if not hasattr(state, "step"):
+        raise wrong_kind("train", "state", state, STATE)
+    check_walkable("train", batches)
+    # Any: the step of a weighted loss has one more function, which reports the parts.
+    take: Any = getattr(step, "with_parts", step)
+    number = begun = int(state.step)
+    for batch in batches:
+        began = perf_counter()
+        state, value = take(state, batch)
+        number += 1
+        loss, scores = numbers_of(value)
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"step {number}", f"the loss is {loss}")
+        examples = examples_in(batch)
+        watch((examples, perf_counter() - began))
+        yield state, StepRecord(number, loss, examples, scores)
+    # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
+    # step left.
+    if number == begun and is_used_once(batches):
+        problem = "expected at least one batch, got none: the iterator is used up"
+        raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
