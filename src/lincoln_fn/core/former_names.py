@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Final
 
 FORMER_NAMES: Final = {
@@ -53,7 +52,7 @@ FORMER_NAMES: Final = {
 def keep_former_names() -> None:
     """Let `import` and pickle find each module by its former name, too."""
     for former, name in FORMER_NAMES.items():
-        sys.modules[f"lincoln_fn.{former}"] = import_module(f"lincoln_fn.{name}")
+        sys.modules[f"lincoln_fn.{former}"] = sys.modules[f"lincoln_fn.{name}"]
 
 
 def current_name(kind: str) -> str:

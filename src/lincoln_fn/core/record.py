@@ -22,6 +22,7 @@ import optree
 import torch.utils._pytree as torch_pytree
 from typing_extensions import dataclass_transform
 
+from lincoln_fn.core.html import html
 from lincoln_fn.errors.descriptions import brief
 
 TRAINED: Final = "lincoln_fn.trained"
@@ -252,6 +253,4 @@ def _repr(self: attrs.AttrsInstance) -> str:
 
 
 def _repr_html_(self: attrs.AttrsInstance) -> str:
-    from lincoln_fn.notebook.trees import record_html  # only in a notebook: it is far above
-
-    return record_html(self)
+    return html(self)

@@ -13,6 +13,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.visits import Record, VisitBack
 
@@ -85,7 +86,7 @@ class _Refusing:
 
 def patch_layer(layer: Layer, patches: Patches) -> Layer:
     """Make a layer whose functions apply the patches."""
-    made = layer.composition
+    made = composition_of(layer)
     if made is not None:
         return layer.rebuild(
             layer.parts,

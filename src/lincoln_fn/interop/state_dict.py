@@ -25,6 +25,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
 from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
+from lincoln_fn.walk.composition import composition_of
 
 # How the params of a composition are made of those of its parts.
 # Compositions whose params are those of their part.
@@ -202,7 +203,8 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
 
 def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
     """Return what makes a layer's params: of a composition, the function it was given."""
-    return layer.composition.init if layer.composition is not None else layer.init
+    made = composition_of(layer)
+    return layer.init if made is None else made.init
 
 
 def _kind(layer: Layer, whole: Layer) -> Kind:

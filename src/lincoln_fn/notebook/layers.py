@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
@@ -33,6 +34,7 @@ class Use:
     y: Arrays
 
 
+@html.register(Layer)
 def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
     """Show a network as a tree."""
     is_open = sum(1 for _ in paths(net)) <= _OPEN

@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.html import html
 from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
@@ -45,8 +46,9 @@ def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False
     )
 
 
+@html.register(object)
 def record_html(value: object) -> Markup:
-    """Show a record on its own."""
+    """Show a record, or any other value."""
     return wrap(tree_html(value))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.tree import Tree
 from lincoln_fn.errors.arguments import check_argument
@@ -85,6 +86,7 @@ def is_history(value: object) -> bool:
     return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
+@html.register(TrainState)
 def state_html(state: TrainState) -> Markup:
     """Show the state of a run."""
     heading = fade(f"TrainState after step {int(state.step):,}")

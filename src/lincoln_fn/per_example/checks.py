@@ -14,6 +14,7 @@ from lincoln_fn.core.terms import length_first, no_batch
 from lincoln_fn.errors.descriptions import brief
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import _by_running, permute
+from lincoln_fn.walk.composition import composition_of
 
 # Layers that run along one axis, their hyperparameter `dim`.
 _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
@@ -21,7 +22,7 @@ _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
 
 def check_independent(net: Layer, position: str = "") -> None:
     """Check that no layer of a network, at a position in one around it, mixes the examples."""
-    made = net.composition
+    made = composition_of(net)
     if made is not None:
         options = getattr(made.there, "keywords", {})
         if options.get("batch_first") is False:

@@ -22,6 +22,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.rules.matrices import Selector
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import VisitThere
 
 
@@ -35,7 +36,8 @@ class Projections(State):
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
     check_argument(rule, "net", Layer, net)
-    if net.composition is None or net.composition.there is not there:
+    made = composition_of(net)
+    if made is None or made.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:

@@ -22,7 +22,7 @@ from lincoln_fn.rules.pepita import back as pepita_back
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.straight_through import back as straight_back
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
-from lincoln_fn.walk.composition import Back, always
+from lincoln_fn.walk.composition import Back, always, composition_of
 
 
 def _global(own: Back) -> Back:
@@ -79,7 +79,7 @@ def with_true_gradient(net: Layer) -> Layer:
 
 
 def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Back]]) -> Layer:
-    made = net.composition
+    made = composition_of(net)
     if made is None:
         return net
     parts = tuple(_without(part, loops) for part in made.parts)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import attrs
 
 from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
@@ -62,9 +63,7 @@ class History(tuple[FitRecord, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.curves import history_html  # only in a notebook: it is far above
-
-        return history_html(self)
+        return html(self)
 
 
 @checked

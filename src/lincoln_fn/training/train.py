@@ -51,11 +51,6 @@ class TrainState:
     step: Tensor
     gradient_state: GradientState = ()
 
-    def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.views import state_html  # only in a notebook: it is far above
-
-        return state_html(self)
-
 
 @record
 class StepRecord:
