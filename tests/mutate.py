@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict there")
     options = parser.parse_args()
 
-    paths = {file for path in options.paths for file in (sorted(path.glob("*.py")) or [path])}
-    everything = sorted(file for folder in folders for file in folder.glob("*.py"))
+    paths = {file for path in options.paths for file in (sorted(path.rglob("*.py")) or [path])}
+    everything = sorted(file for folder in folders for file in folder.rglob("*.py"))
     mutants = [
         mutant
         for path, code in gradient_code(everything).items()

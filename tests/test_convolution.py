@@ -9,7 +9,8 @@ from compare import same_bits, same_number
 from torch.nn import functional as F
 
 import lincoln_fn as lf
-from lincoln_fn.layers import _padding, conv, conv_transpose
+from lincoln_fn.layers import conv, conv_transpose
+from lincoln_fn.layers.common import pad_axes
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -131,7 +132,7 @@ def source(j, n, mode):
 def test_padding_copies_and_its_gradient_adds_back(mode, amounts):
     shape = (2, 3, *(4, 5, 6)[: len(amounts)])
     x = normal(*shape)
-    y = _padding.pad(x, amounts, mode, 7.0)
+    y = pad_axes.pad(x, amounts, mode, 7.0)
     g = normal(*y.shape, seed=1)
     expected, expected_dx = x, g
     for axis, (before, after) in enumerate(amounts, 2):
@@ -147,15 +148,15 @@ def test_padding_copies_and_its_gradient_adds_back(mode, amounts):
             expected_dx = zeros.index_add(axis, copied, expected_dx)
     assert same_bits(y, expected)
     version = g._version
-    assert same_number(_padding.fold(g, amounts, mode), expected_dx)
+    assert same_number(pad_axes.fold(g, amounts, mode), expected_dx)
     assert g._version == version
 
 
 def test_padding_can_take_away():
     x = normal(2, 3, 5)
-    assert same_bits(_padding.pad(x, ((-1, 2),), "constant"), F.pad(x[..., 1:], [0, 2]))
+    assert same_bits(pad_axes.pad(x, ((-1, 2),), "constant"), F.pad(x[..., 1:], [0, 2]))
     g = normal(2, 3, 6)
-    assert same_number(_padding.fold(g, ((-1, 2),), "constant"), F.pad(g[..., :4], [1, 0]))
+    assert same_number(pad_axes.fold(g, ((-1, 2),), "constant"), F.pad(g[..., :4], [1, 0]))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_padding_can_take_away():
 )
 def test_padding_that_does_not_fit(pair, mode, problem):
     with pytest.raises(lf.LayerError) as error:
-        _padding.check_amounts("layer", normal(1, 3), (pair,), mode)
+        pad_axes.check_amounts("layer", normal(1, 3), (pair,), mode)
     assert problem in str(error.value)
 
 
@@ -183,10 +184,10 @@ def test_padding_that_does_not_fit(pair, mode, problem):
 )
 def test_padding_that_just_fits(pair, mode):
     x = normal(2, 3)
-    _padding.check_amounts("layer", x, (pair,), mode)
-    assert _padding.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
+    pad_axes.check_amounts("layer", x, (pair,), mode)
+    assert pad_axes.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
 
 
 def test_padding_an_empty_axis():
     with pytest.raises(lf.LayerError, match="from 0 to 0 for replicate on an axis of 0"):
-        _padding.check_amounts("layer", torch.zeros(2, 0), ((1, 0),), "replicate")
+        pad_axes.check_amounts("layer", torch.zeros(2, 0), ((1, 0),), "replicate")

@@ -14,7 +14,7 @@ from processes import run_in_processes
 import lincoln_fn as lf
 from lincoln_fn import distributed
 from lincoln_fn.core.layer import no_params, unbound
-from lincoln_fn.losses._sums import sum_of
+from lincoln_fn.losses.common.sums import sum_of
 
 SHARDS = 4
 LOSS = lf.losses.softmax_cross_entropy()

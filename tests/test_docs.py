@@ -25,7 +25,7 @@ from cases import activations
 from compare import same_number
 
 import lincoln_fn as lf
-from lincoln_fn.plots._derivatives import jacobian_matrix
+from lincoln_fn.plots.slopes import jacobian_matrix
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs/_tools"))
 
@@ -41,7 +41,7 @@ BLOCK = re.compile(
     r"(?:\n(?P=indent)```text\n(?P<output>.*?)^(?P=indent)```\n)?",
     flags=re.DOTALL | re.MULTILINE,
 )
-LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.name.startswith("_")]
+LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.ispkg]
 GENERATED = {path: source_pages.page(path) for package in MADE for path in paths(package)}
 REFERENCED = re.findall(
     r"^::: ([\w.]+)$",
@@ -97,9 +97,9 @@ def test_every_block_of_output_belongs_to_a_program():
 
 
 def test_every_layer_and_every_loss_has_a_page():
-    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__)} - {"loss"}
+    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg} - {"loss"}
     files = [f"layers/{name}" for name in LAYERS]
-    files += [f"losses/{name}" for name in sorted(losses) if not name.startswith("_")]
+    files += [f"losses/{name}" for name in sorted(losses)]
     assert list(GENERATED) == files
 
 

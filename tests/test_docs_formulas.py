@@ -17,9 +17,9 @@ from source_files import MADE, REMARK, SOURCE, paths, read
 
 PAGES = [path for package in MADE for path in paths(package)]
 FILES = [
-    read(f"{package}/{path.stem}")
+    read(str(path.relative_to(SOURCE).with_suffix("")))
     for package in MADE
-    for path in sorted((SOURCE / package).glob("*.py"))
+    for path in sorted((SOURCE / package).rglob("*.py"))
     if path.stem not in ("__init__", "loss")
 ]
 BLOCKS = [part for file in FILES for part in file.docstring if part.is_formulas]

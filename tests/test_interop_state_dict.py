@@ -1,6 +1,7 @@
 """Parameters by torch's names: compositions, what is refused, and numpy."""
 
 import pkgutil
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -76,8 +77,8 @@ def test_names_are_paths_without_what_is_wrapped_around():
 def test_every_class_of_parameters_is_in_the_table():
     own = {
         module.Params
-        for _, name, _ in pkgutil.iter_modules(lf.layers.__path__)
-        if hasattr(module := getattr(lf.layers, name), "Params")
+        for _, name, _ in pkgutil.walk_packages(lf.layers.__path__, "lincoln_fn.layers.")
+        if hasattr(module := import_module(name), "Params")
     }
     assert set(KINDS) == own
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import lincoln_fn as lf
 from lincoln_fn import losses
-from lincoln_fn.losses._targets import outside
+from lincoln_fn.losses.common.targets import outside
 
 t = torch.tensor
 HALVES = t([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5])

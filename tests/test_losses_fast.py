@@ -11,7 +11,7 @@ from test_losses_table import REDUCTIONS, TABLE, to
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
 from lincoln_fn.fastpath.losses import Picked, Rows, fast_loss
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.common.reduction import formula_of
 
 FAST = ("nll", "softmax_cross_entropy")
 CASES = [

@@ -13,7 +13,7 @@ from test_compile_rewrites import assert_same_after, drawn, targets, traced
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.passes import lstm, views
-from lincoln_fn.layers import _scan
+from lincoln_fn.layers.common import scan
 from lincoln_fn.layers.lstm import FAMILY
 
 pytestmark = pytest.mark.usefixtures("needs_vectors")
@@ -43,9 +43,9 @@ def by_loops(x, params, state, g, dstate, reverse):
 def by_cells(x, params, state, g, dstate, reverse):
     """Compute the same step by step, in float64."""
     x, params, state, g, dstate = lf.tree.map(torch.Tensor.double, (x, params, state, g, dstate))
-    cell = _scan.Cell(*params)
-    y, last, cache = _scan.scan(FAMILY.rule, cell, x, state, None, reverse)
-    dx, dcell, dfirst = _scan.scan_backward(FAMILY.rule, cell, cache, g, dstate)
+    cell = scan.Cell(*params)
+    y, last, cache = scan.scan(FAMILY.rule, cell, x, state, None, reverse)
+    dx, dcell, dfirst = scan.scan_backward(FAMILY.rule, cell, cache, g, dstate)
     return (y, *last, dx, *lf.tree.leaves(dcell), *dfirst)
 
 

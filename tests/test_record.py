@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn.core.record import EVERYTHING, TRAINED
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.layers import dense, softmax
 
 
@@ -68,7 +68,7 @@ def test_a_record_is_equal_to_itself_alone_and_can_be_a_key():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_record_shows_dtypes_and_shapes(value, text):
-    assert brief(value) == text
+    assert format_briefly(value) == text
     if isinstance(value, Mixed):
         assert repr(value) == text
 
@@ -187,8 +187,12 @@ def test_params_and_caches_of_every_layer_survive_both_libraries(case):
     cache = case.layer.forward(params, case.x)[1]
     for value in (params, cache):
         leaves, structure = torch_pytree.tree_flatten(value)
-        assert brief(torch_pytree.tree_unflatten(leaves, structure)) == brief(value)
-        assert brief(lf.tree.map(lambda leaf: leaf, value, states=True)) == brief(value)
+        assert format_briefly(torch_pytree.tree_unflatten(leaves, structure)) == format_briefly(
+            value
+        )
+        assert format_briefly(lf.tree.map(lambda leaf: leaf, value, states=True)) == format_briefly(
+            value
+        )
 
 
 def refusing():

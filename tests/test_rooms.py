@@ -103,6 +103,48 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle(GRAPH) == []
 
 
+def private_of(source, module):
+    """Give the private names and modules of other rooms that some code of a module names."""
+    own, aliases = room_of(module), {}
+    for home, name in imports_of(source):
+        if home != "lincoln_fn" and not home.startswith("lincoln_fn."):
+            continue
+        whole = f"{home}.{name}"
+        aliases[name] = whole
+        parts = [part for part in whole.split(".") if part.startswith("_")]
+        if parts and room_of(whole) != own:
+            yield whole
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            whole = aliases.get(node.value.id, "")
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if is_private and whole in GRAPH and room_of(whole) != own:
+                yield f"{whole}.{node.attr}"
+
+
+def test_what_another_room_names_is_public():
+    found = {
+        f"{module_of(file)}: {name}"
+        for file in LIBRARY.rglob("*.py")
+        for name in private_of(file.read_text(), module_of(file))
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from lincoln_fn.rules._blocks import split",
+        "from lincoln_fn.rules import _blocks",
+        "from lincoln_fn.rules.feedback import _step",
+        "from lincoln_fn.rules import feedback\nfeedback._step()",
+    ],
+)
+def test_every_way_to_name_what_is_private_is_seen(code):
+    assert [*private_of(code, "lincoln_fn.attribution.lrp")]
+    assert not [*private_of(code, "lincoln_fn.rules.pepita")]
+
+
 def test_modules_found_by_name_are_those_of_two_files():
     found = {
         str(file.relative_to(LIBRARY))

@@ -12,7 +12,7 @@ import torch
 from test_waiting import heard  # noqa: F401  # a fixture
 
 import lincoln_fn as lf
-from lincoln_fn.runtime import log_if_slow as _waiting
+from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime import threads
 
 

@@ -9,8 +9,8 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.runtime import log_if_slow as _waiting
-from lincoln_fn.runtime.log_if_slow import LOG, waiting
+from lincoln_fn.runtime import log as _waiting
+from lincoln_fn.runtime.log import LOG, log_if_slow
 
 
 class Heard(logging.Handler):
@@ -34,14 +34,14 @@ def heard(monkeypatch):
 
 
 def test_a_long_wait_is_said_while_it_lasts(heard):
-    with waiting("counting the stars", seconds=0.0):
+    with log_if_slow("counting the stars", seconds=0.0):
         assert heard.event.wait(60)
     assert heard.lines == ["lincoln_fn: counting the stars"]
 
 
 def test_a_short_wait_says_nothing(heard):
     threads = set(threading.enumerate())
-    with waiting("adding two numbers", seconds=3600.0):
+    with log_if_slow("adding two numbers", seconds=3600.0):
         (timer,) = set(threading.enumerate()) - threads
     timer.join(60)
     assert not timer.is_alive()
@@ -53,7 +53,7 @@ def test_a_wait_that_fails_is_over_too(heard):
 
     def fail():
         before = set(threading.enumerate())
-        with waiting("dividing", seconds=3600.0):
+        with log_if_slow("dividing", seconds=3600.0):
             started.extend(set(threading.enumerate()) - before)
             raise ZeroDivisionError
 
@@ -75,7 +75,7 @@ def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
 
     def note(what, **options):
         told.append(what)
-        return waiting(what, seconds=3600.0)
+        return log_if_slow(what, seconds=3600.0)
 
     monkeypatch.setattr(graphs, "waiting", note)
     # Nothing is found on disk, and nothing kept there.

@@ -146,7 +146,7 @@ def try_in_forks(
 
 def files_for(path: Path, full: bool, rows: bool) -> list[str]:
     """List the test files for a file of the package: those with the tables' rows, or all."""
-    tables = TABLES[path.parent.name]
+    tables = TABLES[path.relative_to(PACKAGE).parts[0]]
     others = sorted({file.name for file in family_of(path)} - {*tables})
     names = tables if rows else (*tables, *others, *GENERAL)
     return [str(TESTS / name) for name in names if full or name not in short_suite.FILES]
@@ -192,9 +192,9 @@ def module_of(path: Path) -> str:
 
 
 def users_of(path: Path) -> set[str]:
-    """List a module and those of its folder that import it, directly or not."""
+    """List a module and those of its room that import it, directly or not."""
     users, imports = {module_of(path)}, {}
-    for file in path.parent.glob("*.py"):
+    for file in (PACKAGE / path.relative_to(PACKAGE).parts[0]).rglob("*.py"):
         imported = Module(file).imported.values()
         names = {name for module, own in imported for name in (module, f"{module}.{own}")}
         imports[module_of(file)] = names
@@ -206,10 +206,10 @@ def users_of(path: Path) -> set[str]:
 def family_of(path: Path) -> set[Path]:
     """List the test files named as a module is, or as tables in cases/ that speak of its users."""
     families = {"losses", path.stem}
-    if path.parent.name == "layers":
+    if path.relative_to(PACKAGE).parts[0] == "layers":
         names = {user.rpartition(".")[2] for user in users_of(path)}
         named = re.compile(rf"(lf\.|\")\w*({'|'.join(names)})")
         tables = (TESTS / "cases").glob("*.py")
         families = {table.stem for table in tables if named.search(table.read_text())}
-        families.add(path.stem.lstrip("_"))
+        families.add(path.stem)
     return {file for family in families for file in TESTS.glob(f"test_{family}*.py")}

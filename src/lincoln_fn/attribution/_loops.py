@@ -22,7 +22,6 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.fixed_point import back as fixed_point_back
 from lincoln_fn.combine.ode import Times
 from lincoln_fn.combine.ode import back as ode_back
@@ -30,6 +29,7 @@ from lincoln_fn.combine.ode import back_continuous as ode_back_continuous
 from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.add import add
 from lincoln_fn.walk.composition import Back, Composition, There, composition_of

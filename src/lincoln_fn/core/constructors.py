@@ -33,7 +33,7 @@ from lincoln_fn.errors.arguments import (
     form_of,
     read_arguments,
 )
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,7 +173,7 @@ def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
 def _shown(value: object) -> str:
     """Write an argument; a class may say how, where its repr differs from process to process."""
     text: str = getattr(type(value), "in_calls", "")
-    return text or (brief(value) if isinstance(value, Tensor) else repr(value))
+    return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))
 
 
 def call_of_parts(function: Callable[..., Any], parts: tuple[Layer, ...], **options: Any) -> str:

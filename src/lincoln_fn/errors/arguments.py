@@ -33,9 +33,9 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 from lincoln_fn.errors.torch_order import check_order, in_our_order
 
 P = ParamSpec("P")
@@ -209,11 +209,13 @@ def check_argument(
         return read(hint, value)
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
-        mend = mend_of(refused.given, refused.kind)
+        mend = suggest(refused.given, refused.kind)
         if not mend and name in order and refused.kind[:1].isupper():
             mend = f"the order is {function}({', '.join(order)})"
         raise LayerError(function, f"{said}; {mend}" if mend else said) from None
 
 
 def _shown(value: object) -> str:
-    return brief(value) if isinstance(value, torch.dtype | list | dict) else shown(value)
+    return (
+        format_briefly(value) if isinstance(value, torch.dtype | list | dict) else describe(value)
+    )

@@ -37,7 +37,7 @@ class NonFiniteError(LayerError):
     __module__ = "lincoln_fn"
 
 
-def placed(error: LayerError, position: str, name: str) -> LayerError:
+def place(error: LayerError, position: str, name: str) -> LayerError:
     """Add the position of a part in a composition to an error that it raised.
 
     Args:

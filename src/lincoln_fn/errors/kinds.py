@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lincoln_fn.errors.descriptions import is_function, shown
+from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 
 
 def check_functions(kind: str, where: object, **functions: object) -> None:
@@ -88,8 +88,8 @@ def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "")
     article = "an" if kind[0] in "AEIO" else "a"
     expected = kind if " " in kind else f"{article} {kind}"
     subject = f"{name} to be {expected}" if name else expected
-    mend = mend_of(given, kind) or (f"the order is {where}{order}" if order else "")
+    mend = suggest(given, kind) or (f"the order is {where}{order}" if order else "")
     # The numbers in a list, for instance, would not help the reader.
     by_type = kind == "tensor" and not mend.startswith("write")
-    got = type(given).__name__ if by_type else shown(given)
+    got = type(given).__name__ if by_type else describe(given)
     return LayerError(where, f"expected {subject}, got {got}{'; ' if mend else ''}{mend}")

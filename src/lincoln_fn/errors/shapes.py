@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
@@ -61,12 +61,12 @@ def check_params(layer: str, params: object, expected: type | None) -> None:
 
 def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
     return LayerError(
-        layer, f"expected params {expected}, got {shown(given)}{_mend(given, 'params')}"
+        layer, f"expected params {expected}, got {describe(given)}{_mend(given, 'params')}"
     )
 
 
 def _mend(given: object, kind: str = "tensor") -> str:
-    mend = mend_of(given, kind)
+    mend = suggest(given, kind)
     return f"; {mend}" if mend else ""
 
 
@@ -160,7 +160,9 @@ def check_cotangent(
         lincoln_fn.LayerError: sigmoid: expected g of shape (2, 4), got (2, 3)
     """
     if not isinstance(cached, Tensor):
-        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cached)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
+        )
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
     check_like(layer, "g", g, cached)
@@ -186,7 +188,9 @@ def check_cache(layer: str, cache: object, expected: type) -> None:
         lincoln_fn.LayerError: softmax: expected the cache of its own forward, got ()
     """
     if type(cache) is not expected:
-        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cache)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cache)}"
+        )
 
 
 def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None:

@@ -8,7 +8,7 @@ import attrs
 
 from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.inspect.table import table
 
 
@@ -55,8 +55,8 @@ class LayerTrace:
     path: str
     name: str
     use: int
-    output: Arrays = attrs.field(repr=brief)
-    gradient: Arrays = attrs.field(repr=brief)
+    output: Arrays = attrs.field(repr=format_briefly)
+    gradient: Arrays = attrs.field(repr=format_briefly)
     output_norm: float | None
     gradient_norm: float | None
     dparams_norm: float | None
@@ -100,7 +100,7 @@ def cells(layer: LayerTrace) -> tuple[str, ...]:
     return (
         layer.path,
         layer.label[len(layer.path) :].lstrip(),
-        brief(layer.output),
+        format_briefly(layer.output),
         *("-" if norm is None else f"{norm:.4g}" for norm in norms),
         "-" if layer.dead is None else f"{layer.dead:.1%}",
         str(layer.non_finite or ""),

@@ -17,7 +17,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import State, record
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer
@@ -60,7 +60,9 @@ def draw_projection(
     fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
     if not fits or not target.is_floating_point():
         wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
-        raise LayerError(rule, f"{wanted}, got {brief(error)} to be sent to {brief(target)}")
+        raise LayerError(
+            rule, f"{wanted}, got {format_briefly(error)} to be sent to {format_briefly(target)}"
+        )
     shape = tuple(target.shape[k:])
     n_in, n_out = error.shape[-1], math.prod(shape)
     return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)

@@ -18,7 +18,7 @@ from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.runtime.log_if_slow import watch_pace
+from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, batches, is_used_once

@@ -21,7 +21,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.terms import Outer, check_batched
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cotangent
 
@@ -76,7 +76,7 @@ def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features
     weight = getattr(params, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         expected = "expected params with a weight of shape (n_embeddings, n_features)"
-        raise LayerError(label, f"{expected}, got {shown(params)}")
+        raise LayerError(label, f"{expected}, got {describe(params)}")
     return weight
 
 

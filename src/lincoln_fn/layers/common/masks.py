@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
 
@@ -36,7 +36,7 @@ def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, M
     """
     if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
         wanted = "x to be a sequence or (sequence, mask)"
-        raise LayerError(name, f"expected {wanted}, got {no_tuple(x)}")
+        raise LayerError(name, f"expected {wanted}, got {describe_non_tuple(x)}")
     sequence, mask = x if isinstance(x, tuple) else (x, None)
     check_input(name, params, sequence)
     if sequence.ndim < 2 or not sequence.shape[-2]:
@@ -52,7 +52,7 @@ def _check_mask(name: str, mask: object, sequence: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
         mend = "True where the sequence has an entry"
         raise LayerError(
-            name, f"expected a mask of bools of shape {shape}, {mend}, got {brief(mask)}"
+            name, f"expected a mask of bools of shape {shape}, {mend}, got {format_briefly(mask)}"
         )
     if mask.device != sequence.device:
         raise LayerError(name, f"expected mask on {sequence.device}, got {mask.device}")

@@ -19,7 +19,7 @@ _SLOW: Final = 10.0
 
 
 @contextmanager
-def waiting(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
+def log_if_slow(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
     """Log what a block of code does, if it takes a long time.
 
     Args:

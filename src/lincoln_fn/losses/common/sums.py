@@ -19,9 +19,9 @@ from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays, Cache
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._one_number import check_one_number
-from lincoln_fn.losses._parts import parts_of
-from lincoln_fn.losses._reduction import ReducedCache, formula_of, loss_of
+from lincoln_fn.losses.common.one_number import check_one_number
+from lincoln_fn.losses.common.parts import parts_of
+from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers._attention import Mask, Sequence, check_mask, check_sequences
+from lincoln_fn.layers.common.attention import Mask, Sequence, check_mask, check_sequences
 
 Inputs: TypeAlias = (
     Sequence

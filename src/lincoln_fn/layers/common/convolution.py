@@ -25,7 +25,7 @@ from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_bias, check_input, check_like
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.layers._spatial import Sizes, check_image
+from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 
 class Geometry(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like
 
@@ -21,7 +21,7 @@ def check_inputs(layer: str, params: object, x: object) -> None:
         LayerError: if it is not.
     """
     if type(x) is not tuple or not x:
-        raise LayerError(layer, f"expected x to be a tuple of tensors, got {no_tuple(x)}")
+        raise LayerError(layer, f"expected x to be a tuple of tensors, got {describe_non_tuple(x)}")
     for i, x_i in enumerate(x):
         check_input(layer, params, x_i)
         check_like(layer, f"x[{i}]", x_i, x[0])

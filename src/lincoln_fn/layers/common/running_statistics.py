@@ -28,7 +28,7 @@ from torch import Tensor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
-from lincoln_fn.layers._normalisation import (
+from lincoln_fn.layers.common.normalisation import (
     Running,
     affine_grads,
     affine_terms,

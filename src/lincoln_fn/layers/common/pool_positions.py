@@ -15,15 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.layers._pool import Window, pooled_shape
-from lincoln_fn.layers._spatial import Sizes
+from lincoln_fn.layers.common.pooling import Window, pooled_shape
+from lincoln_fn.layers.common.spatial import Sizes
 
 
 def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
     """List by axis the positions in each window, o s - p + t d for its element t.
 
     Example:
-        >>> from lincoln_fn.layers._pool import window_of
+        >>> from lincoln_fn.layers.common.pooling import window_of
         >>> axis_positions(window_of("max_pool1d", (2,), padding=1), torch.zeros(1, 3))
         [tensor([[-1,  0],
                 [ 1,  2]])]

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import PositiveInt, require
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.layers._spatial import Sizes, check_image, per_axis
+from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 
@@ -123,7 +123,7 @@ def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
     if not return_indices:
         return g
     if type(g) is not tuple or len(g) != 2:
-        raise LayerError(layer, f"expected g as (dy, None), got {brief(g)}")
+        raise LayerError(layer, f"expected g as (dy, None), got {format_briefly(g)}")
     return g[0]
 
 

@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn.errors.arguments import NonNegativeSizes, require
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers._conv import Geometry
-from lincoln_fn.layers._padding import Amounts
-from lincoln_fn.layers._spatial import Sizes, per_axis
+from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.pad_axes import Amounts
+from lincoln_fn.layers.common.spatial import Sizes, per_axis
 
 Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]

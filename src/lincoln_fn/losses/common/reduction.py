@@ -22,7 +22,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare
 from lincoln_fn.core.layer import Arrays, Cache
 from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import brief, no_tuple, shown
+from lincoln_fn.errors.descriptions import describe, describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_cache, check_like
@@ -66,6 +66,7 @@ class Formula:
 
     @property
     def is_mean(self) -> bool:
+        """Whether the loss is a mean, which is divided by the count."""
         return self.reduction not in ("sum", "none")
 
 
@@ -176,10 +177,10 @@ def _listed(
         return [(names[0], given)]
     if not names:
         if given is not None:
-            raise LayerError(name, f"expected {what} None, got {brief(given)}")
+            raise LayerError(name, f"expected {what} None, got {format_briefly(given)}")
         return []
     if not isinstance(given, tuple) or len(given) != len(names):
-        got = no_tuple(given) if isinstance(given, list) else shown(given)
+        got = describe_non_tuple(given) if isinstance(given, list) else describe(given)
         raise LayerError(name, f"expected {what} ({', '.join(names)}), got {got}")
     return list(zip(names, given, strict=True))
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like
 
@@ -92,7 +92,7 @@ def check_sequences(layer: str, params: object, x: object, expected: type | None
     """
     if type(x) is not tuple or len(x) not in (3, 4):
         forms = "(query, key, value) or (query, key, value, mask)"
-        raise LayerError(layer, f"expected x to be {forms}, got {brief(x)}")
+        raise LayerError(layer, f"expected x to be {forms}, got {format_briefly(x)}")
     for name, part in zip(("query", "key", "value"), x, strict=False):
         check_input(layer, params, part, expected)
         check_like(layer, name, part, x[0])
@@ -123,7 +123,9 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, like.dtype):
-        raise LayerError(layer, f"expected a mask of bool or {like.dtype}, got {brief(mask)}")
+        raise LayerError(
+            layer, f"expected a mask of bool or {like.dtype}, got {format_briefly(mask)}"
+        )
     if mask.device != like.device:
         raise LayerError(layer, f"expected the mask on {like.device}, got {mask.device}")
     ends = shape[len(shape) - mask.ndim :]

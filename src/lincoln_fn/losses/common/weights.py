@@ -9,7 +9,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.errors.arguments import Range
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -40,7 +40,7 @@ class Weights:
     value: Tensor
 
     def __repr__(self) -> str:
-        return brief(self.value)
+        return format_briefly(self.value)
 
     def of_classes(self, n: int, like: Tensor) -> Tensor:
         """Return the weights of n classes, in the dtype and on the device of like."""

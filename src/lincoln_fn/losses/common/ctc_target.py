@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._targets import any_true, check_between, value_range
+from lincoln_fn.losses.common.targets import any_true, check_between, value_range
 
 
 def read_target(

@@ -18,11 +18,11 @@ from torch import Tensor
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.terms import length_first, no_batch
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers._recurrent_forms import (
+from lincoln_fn.layers.common.recurrent_forms import (
     Cache,
     Cells,
     Family,
@@ -33,7 +33,7 @@ from lincoln_fn.layers._recurrent_forms import (
     unpacked,
     unpacked_cotangent,
 )
-from lincoln_fn.layers._scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
+from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
 
 # Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
@@ -114,7 +114,9 @@ def run_backward(
     dx has None for a mask, and for a state that was not given.
     """
     if type(cache) is not Cache or cache.family.name != name:
-        raise LayerError(name, f"expected the cache of its own forward, got {brief(cache)}")
+        raise LayerError(
+            name, f"expected the cache of its own forward, got {format_briefly(cache)}"
+        )
     family = cache.family
     check_params(name, params, family.params)
     cells: Cells = params.cells

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._targets import outside
+from lincoln_fn.losses.common.targets import outside
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
 # finite difference has changed.

@@ -16,10 +16,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cotangent, check_input, check_like, wrong_shape
-from lincoln_fn.layers._scan import Cell, Rule, Tensors
+from lincoln_fn.layers.common.scan import Cell, Rule, Tensors
 
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
 
@@ -104,7 +104,9 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     """Split x into its parts, and check that they fit."""
     name, entries = family.name, len(x) if type(x) is tuple else 0
     if type(x) is tuple and entries not in (2, 3):
-        raise LayerError(name, f"expected x or (x, state) or (x, state, mask), got {brief(x)}")
+        raise LayerError(
+            name, f"expected x or (x, state) or (x, state, mask), got {format_briefly(x)}"
+        )
     sequence, state, mask = (*x, None)[:3] if entries else (x, None, None)
     check_sequence(name, sequence, batch_first)
     weight = cells[0][0].weight_ih
@@ -122,7 +124,9 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     if mask is not None:
         shape = tuple(sequence.shape[:-1])
         if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
-            raise LayerError(name, f"expected a bool mask of shape {shape}, got {brief(mask)}")
+            raise LayerError(
+                name, f"expected a bool mask of shape {shape}, got {format_briefly(mask)}"
+            )
         mask = to_batch_first(mask, axis)
     return Inputs(to_batch_first(sequence, axis), state, mask, entries, axis)
 
@@ -133,7 +137,7 @@ def unpacked_cotangent(
     """Split g: dL/dy, batch first, and dL/ds of each layer and direction."""
     if (type(g) is tuple and len(g) == 2) != (cache.entries > 0):
         form = "(g of the outputs, g of the last state)" if cache.entries else "one tensor"
-        raise LayerError(family.name, f"expected g to be {form}, got {brief(g)}")
+        raise LayerError(family.name, f"expected g to be {form}, got {format_briefly(g)}")
     dy, dlast = g if cache.entries else (g, None)
     check_cotangent(family.name, dy, cache.y)
     axis = cache.batch_axis
@@ -163,7 +167,7 @@ def checked_states(
 ) -> Tensors:
     """Check that a state has the cell's number of tensors, all of one shape."""
     states = state if type(state) is tuple else (state,)
-    shapes = [tuple(s.shape) if isinstance(s, Tensor) else brief(s) for s in states]
+    shapes = [tuple(s.shape) if isinstance(s, Tensor) else format_briefly(s) for s in states]
     if shapes != [shape] * rule.states:
         wanted = f"{rule.states} of shape {shape}"
         raise LayerError(name, f"expected {what} to have {wanted}, got {shapes}")

@@ -6,7 +6,7 @@ from functools import partial
 
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._reduction import Check, formula_of
+from lincoln_fn.losses.common.reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts, backward, forward
 

@@ -39,7 +39,7 @@ from lincoln_fn.core.layer import Layer, unchanged
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers._attention import (
+from lincoln_fn.layers.common.attention import (
     Mask,
     Sequence,
     SoftmaxBackward,

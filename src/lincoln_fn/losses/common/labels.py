@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._targets import any_true, check_between, check_integers
-from lincoln_fn.losses._weights import Weights
+from lincoln_fn.losses.common.targets import any_true, check_between, check_integers
+from lincoln_fn.losses.common.weights import Weights
 
 
 @record

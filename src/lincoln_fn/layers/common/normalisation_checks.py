@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn.errors.arguments import BY_POSITION, NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_like, wrong_shape
-from lincoln_fn.layers._normalisation import Running, Sizes
+from lincoln_fn.layers.common.normalisation import Running, Sizes
 
 NormalizedShape: TypeAlias = Annotated[
     OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY], BY_POSITION
