@@ -43,9 +43,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from mutation.code import PACKAGE, gradient_code
-from mutation.mistakes import Mutant, mutants_of
-from mutation.trials import try_imported, try_in_forks
+from helpers.mutation.code import PACKAGE, gradient_code
+from helpers.mutation.mistakes import Mutant, mutants_of
+from helpers.mutation.trials import try_imported, try_in_forks
 
 # What the parent has imported the mutants need not import.
 SHARED = ("hypothesis.strategies", "jaxtyping", "numpy", "optree", "torch._dynamo")

@@ -136,20 +136,7 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
 
 
 def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """Write the call of a constructor, without the arguments at their defaults.
-
-    Args:
-        function: the constructor.
-        *args: its arguments.
-        **kwargs: likewise.
-
-    Returns:
-        The code. An argument without a default stands first, without its name.
-
-    Example:
-        >>> call_of(lf.dense, 500, bias=True), call_of(lf.softmax, dim=1)
-        ('dense(500)', 'softmax(dim=1)')
-    """
+    """Write the call of a constructor, without the arguments at their defaults."""
     form = form_of(function)
     given = form.signature.bind(*args, **kwargs).arguments
     return _written(function, {**form.defaults, **given})

@@ -44,18 +44,7 @@ T = TypeVar("T")
 
 
 def at_least(least: float) -> Range:
-    """Require a number of at least a minimum.
-
-    Args:
-        least: the minimum.
-
-    Returns:
-        The range.
-
-    Example:
-        >>> at_least(1).words, at_least(1).holds(0)
-        ('of at least 1', False)
-    """
+    """Require a number of at least a minimum."""
     return Range(f"of at least {least}", lambda value: value >= least)
 
 
@@ -181,22 +170,7 @@ def _wrong_call(
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:
-    """Check a condition between a constructor's arguments.
-
-    Args:
-        holds: whether the condition holds.
-        constructor: the constructor's name.
-        expected: what is expected of which argument, such as "low below high".
-        given: what was given.
-
-    Raises:
-        LayerError: if it does not hold.
-
-    Example:
-        >>> require(2 < 1, "uniform", "low below high", (2, 1))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: uniform: expected low below high, got (2, 1)
-    """
+    """Check a condition between a constructor's arguments."""
     if not holds:
         raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
 

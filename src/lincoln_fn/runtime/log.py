@@ -20,20 +20,7 @@ _SLOW: Final = 10.0
 
 @contextmanager
 def log_if_slow(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
-    """Log what a block of code does, if it takes a long time.
-
-    Args:
-        what: such as "compiling the step".
-        seconds: the wait before it is logged; a block that ends earlier logs nothing.
-
-    Yields:
-        Nothing.
-
-    Example:
-        >>> with waiting("adding two numbers"):
-        ...     print(1 + 1)
-        2
-    """
+    """Log what a block of code does, if it takes a long time."""
     timer = Timer(seconds, LOG.warning, ("lincoln_fn: %s", what))
     timer.daemon = True
     timer.start()
@@ -44,18 +31,7 @@ def log_if_slow(what: str, *, seconds: float = SECONDS) -> Iterator[None]:
 
 
 def watch_pace(cores: int) -> Callable[[tuple[int | None, float]], None]:
-    """Log once if steps have been slow for two seconds, while other processes need the cores.
-
-    Args:
-        cores: how many this process may use.
-
-    Returns:
-        A function that is given the number of examples and the seconds of each step.
-
-    Example:
-        >>> watch = watch_pace(2)
-        >>> watch((32, 0.001))
-    """
+    """Log once if steps have been slow for two seconds, while other processes need the cores."""
     pace = _pace(cores)
     next(pace)
     return pace.send

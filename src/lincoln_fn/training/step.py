@@ -112,18 +112,7 @@ class Step:
 
 
 def total_of(value: Tensor) -> Tensor:
-    """Return the loss from the value that a step's `run` returns.
-
-    Args:
-        value: the loss or, for a weighted loss, the loss and the values of the parts.
-
-    Returns:
-        A tensor without axes.
-
-    Example:
-        >>> total_of(torch.tensor([3.0, 2.0, 1.0]))
-        tensor(3.)
-    """
+    """Return the loss from the value that a step's `run` returns."""
     return value[0] if value.ndim else value
 
 
