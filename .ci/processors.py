@@ -23,16 +23,28 @@ import tempfile
 import time
 from pathlib import Path
 
-# Why a file is here: what its tests compare.
-TWINS = "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged bfloat16"
-KERNELS = "small_products product_updates pooled_convolution sparse_convolution lstm_loops lowering"
-COMPILED = "compile_rewrites fuzz"
-BITS = "walk rules rules_alignment per_example_forms transforms_of_layers replay keys"
+# Why a file is here: what its tests compare. By room, the names of the files.
+TWINS = {
+    "fastpath": "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged bfloat16"
+}
+KERNELS = {
+    "compiler": "small_products product_updates pooled_convolution sparse_convolution"
+    " lstm_loops lowering"
+}
+COMPILED = {"compiler": "compile_rewrites", "repository": "fuzz"}
+BITS = {
+    "walk": "walk",
+    "rules": "rules alignment",
+    "per_example": "forms",
+    "layers": "transforms_of_layers",
+    "replay": "replay",
+    "core": "keys",
+}
 
 # Inductor and a compiler under emulation take a minute, and so would a hundred more tests.
 EMULATED = (
-    "tests/test_rearranged.py",
-    "tests/test_compile_function.py",
+    "tests/fastpath/test_rearranged.py",
+    "tests/compiler/test_compile_function.py",
     *("-k", "rearranged or same_again"),
 )
 
@@ -54,9 +66,14 @@ print("ATen:", torch.backends.cpu.get_cpu_capability())
 QEMU = ("qemu-x86_64", "-cpu", "Nehalem")
 
 
-def files(*names: str) -> list[str]:
+def files(*groups: dict[str, str]) -> list[str]:
     """Give the paths of tests in some groups."""
-    return [f"tests/test_{name}.py" for group in names for name in group.split()]
+    return [
+        f"tests/{room}/test_{name}.py"
+        for group in groups
+        for room, names in group.items()
+        for name in names.split()
+    ]
 
 
 def parts(python: list[str], environment: dict[str, str]) -> str:

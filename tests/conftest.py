@@ -19,7 +19,11 @@ with warnings.catch_warnings():  # torch 2.9 warns once that another setting wil
     torch.get_float32_matmul_precision()
 
 # Their assertions tell what they compared, as those of the tests do.
-pytest.register_assert_rewrite("compositions", "replays", "pipelines", "kernels_together")
+pytest.register_assert_rewrite(
+    *("helpers.attention", "helpers.compiling", "helpers.compositions", "helpers.copies"),
+    *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
+    "helpers.replays",
+)
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile(

@@ -21,9 +21,9 @@ from collections import Counter
 from multiprocessing.connection import Connection, wait
 
 import torch
-from fuzzing import tables
-from fuzzing.compare import Outcome, outcome, smaller
-from fuzzing.trial import of_row, trial
+from helpers.fuzzing import tables
+from helpers.fuzzing.compare import Outcome, outcome, smaller
+from helpers.fuzzing.trial import of_row, trial
 
 # A worker is replaced after as many trials, for compiled steps stay in memory.
 TRIALS_PER_WORKER = 30

@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 import torch
-from cases import CASES
-from cases.case import Case
-from cases.normalisation import varied_init
+from helpers.cases import CASES
+from helpers.cases.case import Case
+from helpers.cases.normalisation import varied_init
 
 import lincoln_fn as lf
 from lincoln_fn import keys, tree

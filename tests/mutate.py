@@ -43,9 +43,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from mutation.code import PACKAGE, gradient_code
-from mutation.mistakes import Mutant, mutants_of
-from mutation.trials import try_imported, try_in_forks
+from helpers.mutation.code import PACKAGE, gradient_code
+from helpers.mutation.mistakes import Mutant, mutants_of
+from helpers.mutation.trials import try_imported, try_in_forks
 
 # What the parent has imported the mutants need not import.
 SHARED = ("hypothesis.strategies", "jaxtyping", "numpy", "optree", "torch._dynamo")
@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict there")
     options = parser.parse_args()
 
-    paths = {file for path in options.paths for file in (sorted(path.glob("*.py")) or [path])}
-    everything = sorted(file for folder in folders for file in folder.glob("*.py"))
+    paths = {file for path in options.paths for file in (sorted(path.rglob("*.py")) or [path])}
+    everything = sorted(file for folder in folders for file in folder.rglob("*.py"))
     mutants = [
         mutant
         for path, code in gradient_code(everything).items()

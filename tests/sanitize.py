@@ -21,7 +21,7 @@ SANITIZED = (
 
 
 def main() -> None:
-    tests = sorted(TESTS.glob("test_*.py"))
+    tests = sorted(TESTS.rglob("test_*.py"))
     files = [path for path in tests if "kernels_together" in path.read_text()]
     options = ["-s", "-n", "0", "-p", "sanitize"]  # -s: pytest would keep the report to itself
     command = [sys.executable, "-m", "pytest", *options, *map(str, files)]

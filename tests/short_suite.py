@@ -16,39 +16,54 @@ ROWS = 16
 
 # Tests whose every row stays.
 WHOLE = {
-    "test_activations.py": {"test_is_its_formula", "test_the_slope_at_a_kink_and_beside_it"},
-    "test_doctests.py": {"test_docstring_examples_run"},  # which use every public name
-    "test_layers.py": {"test_gradients_are_proven", "test_agrees_with_torch_in_float32"},
-    "test_losses_edges.py": {"test_kinks_have_the_slope_of_the_page"},
-    "test_losses_table.py": {"test_agrees_with_torch", "test_gradient_is_proven"},
+    "layers/test_activations.py": {"test_is_its_formula", "test_the_slope_at_a_kink_and_beside_it"},
+    "repository/test_doctests.py": {"test_docstring_examples_run"},  # which use every public name
+    "layers/test_layers.py": {"test_gradients_are_proven", "test_agrees_with_torch_in_float32"},
+    "losses/test_edges.py": {"test_kinks_have_the_slope_of_the_page"},
+    "losses/test_table.py": {"test_agrees_with_torch", "test_gradient_is_proven"},
 }
 
 COMPILING = {
-    *("test_compile_aliases.py", "test_compile_failures.py", "test_fuzz.py", "test_lowering.py"),
-    *("test_lstm_loops.py", "test_on_disk.py", "test_pooled_convolution.py"),
-    *("test_private_parts.py", "test_product_updates.py", "test_small_products.py"),
-    "test_sparse_convolution.py",
+    "compiler/test_compile_aliases.py",
+    "compiler/test_compile_failures.py",
+    "compiler/test_lowering.py",
+    "compiler/test_lstm_loops.py",
+    "compiler/test_on_disk.py",
+    "compiler/test_pooled_convolution.py",
+    "compiler/test_private_parts.py",
+    "compiler/test_product_updates.py",
+    "compiler/test_small_products.py",
+    "compiler/test_sparse_convolution.py",
+    "repository/test_fuzz.py",
 }
 PROCESSES = {
-    *("test_checkpoint_memory.py", "test_distributed_checkpoints.py", "test_places.py"),
-    *("test_grade_graders.py", "test_memory.py", "test_pipeline_example.py"),
-    *("test_pipeline_killed.py", "test_pipeline_processes.py"),
+    "checkpoint/test_checkpoint_memory.py",
+    "distributed/test_checkpoints.py",
+    "distributed/test_pipeline_killed.py",
+    "distributed/test_pipeline_processes.py",
+    "repository/test_pipeline_example.py",
+    "repository/test_places.py",
+    "runtime/test_memory.py",
+    "testing/test_grade_graders.py",
 }
 PROGRAMS = {
-    *("test_examples_research.py", "test_interop_resnets.py", "test_notebooks.py"),
-    *("test_per_example_mnist.py", "test_rules_example.py"),
+    "interop/test_resnets.py",
+    "repository/test_examples_research.py",
+    "repository/test_notebooks.py",
+    "repository/test_per_example_mnist.py",
+    "repository/test_rules_example.py",
 }
 FILES = COMPILING | PROCESSES | PROGRAMS
 
 # Tests of the other files, each with the rows that stay; () is none.
 TESTS = {
-    "test_benchmarks.py": {
+    "repository/test_benchmarks.py": {
         "test_processes_take_turns": (),
         "test_growth_is_measured_at_each_size": (),
         "test_losses_of_ours_and_torch_agree": ("mlp-small", "lenet-8-sgd", "char-lstm-sgd"),
         "test_losses_of_other_libraries_agree": (),
     },
-    "test_compile.py": {
+    "compiler/test_compile.py": {
         "test_five_compiled_steps_are_five_eager_steps": ("momentum",),
         "test_variances_are_compiled": ("single",),
         "test_a_compiled_graph_is_found_on_disk": (),
@@ -57,12 +72,12 @@ TESTS = {
         "test_errors_are_the_eager_steps": (),
         "test_an_embedded_index_out_of_range_is_refused": (),
     },
-    "test_compile_function.py": {
+    "compiler/test_compile_function.py": {
         "test_a_gans_step_of_two_networks_is_the_same_compiled": (),
         "test_a_compiled_function_leaves_its_arguments_and_gives_the_same_again": (),
         "test_a_value_that_is_not_finite_is_the_functions_own_affair": (),
     },
-    "test_compile_rewrites.py": {
+    "compiler/test_compile_rewrites.py": {
         "test_onednn_is_called_from_compiled_code": (),
         "test_products_of_many_matrices": (),
         "test_pooling_in_loops_is_aten_s": (),
@@ -71,18 +86,18 @@ TESTS = {
         "test_an_lstm_is_one_operation_here_and_cells_elsewhere": (),
         "test_compiled_steps_are_eager_ones": (),
     },
-    "test_bfloat16.py": {
+    "fastpath/test_bfloat16.py": {
         "test_products_of_a_compiled_step": (),
         "test_a_compiled_step_heeds_what_torch_is_told_now": (),
     },
-    "test_checkpoint_directory.py": {"test_a_flipped_bit_in_a_score_does_not_remove_the_best": ()},
-    "test_curvature_influence.py": {
+    "checkpoint/test_directory.py": {"test_a_flipped_bit_in_a_score_does_not_remove_the_best": ()},
+    "curvature/test_influence.py": {
         "test_it_predicts_the_test_loss_after_training_without_each_example": (),
     },
-    "test_curvature_kfac.py": {
+    "curvature/test_kfac.py": {
         "test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled": (),
     },
-    "test_data_parallel.py": {
+    "distributed/test_data_parallel.py": {
         "test_any_number_of_processes_gives_the_same_bits": ("2",),
         "test_a_step_of_shards_is_the_step_of_the_whole_batch": (),
         "test_synchronised_statistics_are_those_of_the_whole_batch": (),
@@ -96,21 +111,21 @@ TESTS = {
         "test_wrong_use_is_refused_by_the_same_error_in_all_processes": (),
         "test_a_group_that_is_gone_is_refused": (),
     },
-    "test_deep.py": {"test_summary_and_trace": (), "test_a_step": ()},
-    "test_docs.py": {
+    "walk/test_deep.py": {"test_summary_and_trace": (), "test_a_step": ()},
+    "repository/test_docs.py": {
         "test_the_code_of_a_page_runs_and_says_what_is_shown": (),
         "test_a_picture_is_drawn_the_same_each_time_and_leaves_torch_as_it_was": (),
     },
-    "test_docs_formulas.py": {"test_katex_takes_all_that_the_docstrings_hold": ()},
-    "test_donation.py": {
+    "repository/test_docs_formulas.py": {"test_katex_takes_all_that_the_docstrings_hold": ()},
+    "training/test_donation.py": {
         "test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over": (),
         "test_the_numbers_are_those_of_the_pure_step": ("False",),
         "test_a_weight_stays_where_it_is_and_the_old_state_is_empty": ("eager",),
         "test_a_step_that_fails_has_written_nothing": ("eager",),
         "test_column_major_weights_give_the_same_numbers_and_stay_so": ("eager",),
     },
-    "test_estimators.py": {"test_partial_fit_learns_from_parts_that_lack_classes": ()},
-    "test_examples.py": {
+    "estimators/test_estimators.py": {"test_partial_fit_learns_from_parts_that_lack_classes": ()},
+    "repository/test_examples.py": {
         "test_breast_cancer_reaches_the_notebooks_accuracy": (),
         "test_breast_cancer_follows_its_key_and_init": (),
         "test_breast_cancer_runs_as_a_script_and_draws": (),
@@ -120,27 +135,27 @@ TESTS = {
         "test_mnist_learns_in_an_epoch": (),
         "test_mnist_goes_on_from_its_newest_checkpoint": (),
     },
-    "test_examples_text.py": {
+    "repository/test_examples_text.py": {
         "test_the_first_losses_are_those_of_autograd": (),
         "test_a_short_run_prints_bits_beside_the_bigram_models_and_a_sample": (),
     },
-    "test_export.py": {
+    "compiler/test_export.py": {
         "test_three_steps_without_the_library_are_three_eager_steps": (),
         "test_the_tensors_of_a_batch_are_named": (),
     },
-    "test_fixed_point.py": {
+    "combine/test_fixed_point.py": {
         "test_a_compiled_step_gives_the_same": ("iteration",),
         "test_walks_have_the_bits_of_backward": ("own cell",),
     },
-    "test_grade.py": {"test_where_a_process_cannot_be_copied_a_new_one_is_started": ()},
-    "test_grade_assignment.py": {
+    "testing/test_grade.py": {"test_where_a_process_cannot_be_copied_a_new_one_is_started": ()},
+    "testing/test_grade_assignment.py": {
         "test_a_teacher_makes_an_assignment_and_grades_a_file": (),
         "test_the_notebooks_are_valid": (),
     },
-    "test_in_dtype.py": {"test_small_steps_are_not_lost": ("False",)},
-    "test_interop_training.py": {"test_twenty_steps_beside_torch": ()},
-    "test_interop_to_torch.py": {"test_gradcheck": ("[dense", "lstm(3)0", "batch_norm(bias")},
-    "test_interop_transformers.py": {
+    "combine/test_in_dtype.py": {"test_small_steps_are_not_lost": ("False",)},
+    "interop/test_training.py": {"test_twenty_steps_beside_torch": ()},
+    "interop/test_to_torch.py": {"test_gradcheck": ("[dense", "lstm(3)0", "batch_norm(bias")},
+    "interop/test_transformers.py": {
         "test_a_decoder": ("bias=False",),
         "test_an_encoder": ("bias=False",),
         "test_masks_of_an_encoder_are_those_that_the_module_says": ("both-True",),
@@ -149,9 +164,9 @@ TESTS = {
         "test_masks_of_both": (),
         "test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_same": (),
     },
-    "test_normalisation.py": {"test_batch_norm_is_right_over_millions_of_rows": ()},
-    "test_ode.py": {"test_a_compiled_step_gives_the_same": ("discrete",)},
-    "test_on_disk_trust.py": {
+    "layers/test_normalisation.py": {"test_batch_norm_is_right_over_millions_of_rows": ()},
+    "combine/test_ode.py": {"test_a_compiled_step_gives_the_same": ("discrete",)},
+    "compiler/test_on_disk_trust.py": {
         "test_a_folder_that_others_write_is_not_used": (),
         "test_a_folder_of_another_user_is_not_used": (),
         "test_a_note_leads_to_no_library_but_the_one_beside_it": (),
@@ -161,58 +176,65 @@ TESTS = {
         "test_a_folder_that_cannot_be_written_costs_a_warning": (),
         "test_a_planted_library_does_not_run": (),
     },
-    "test_pickle_steps.py": {
+    "library/test_pickle_steps.py": {
         "test_a_compiled_step_is_the_step_it_was_compiled_from_and_is_compiled_anew": (),
         "test_a_compiled_prediction_and_function_leave_their_graphs_behind": (),
         "test_another_process_takes_the_same_step": (),
     },
-    "test_plots.py": {"test_every_layer_of_a_deep_network_has_axes": ()},
-    "test_prediction.py": {
+    "plots/test_plots.py": {"test_every_layer_of_a_deep_network_has_axes": ()},
+    "compiler/test_prediction.py": {
         "test_predictions_are_the_eager_ones": (),
         "test_metrics_are_those_of_the_eager_layer": (),
         "test_a_prediction_is_found_on_disk": (),
     },
-    "test_replay.py": {"test_the_example_finds_its_fault_and_draws": ()},
-    "test_resume.py": {"test_a_run_killed_twenty_times_ends_the_same": ()},
-    "test_rules_laws.py": {
+    "replay/test_replay.py": {"test_the_example_finds_its_fault_and_draws": ()},
+    "training/test_resume.py": {"test_a_run_killed_twenty_times_ends_the_same": ()},
+    "rules/test_rules_laws.py": {
         "test_it_learns": (),
         "test_summary_and_map_layers_see_its_parts": ("uniform", "pepita"),
         "test_the_graph_of_a_compiled_step_computes_the_step": (),
     },
-    "test_scan.py": {"test_a_compiled_step_gives_the_same": ("own cell",)},
-    "test_streams_logged.py": {
+    "combine/test_scan.py": {"test_a_compiled_step_gives_the_same": ("own cell",)},
+    "streams/test_logged.py": {
         "test_a_killed_run_leaves_whole_lines": (),
         "test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped": (),
     },
-    "test_submissions.py": {
+    "testing/test_submissions.py": {
         "test_nine_of_ten_mistakes_have_a_name": (),
         "test_the_page_shows_the_table": (),
     },
-    "test_summary.py": {
+    "inspect/test_summary.py": {
         "test_the_summary_of_every_layer_is_that_of_a_real_run": ("[dense", "[conv2d", "[lstm("),
     },
-    "test_tensor_parallel.py": {
+    "distributed/test_tensor_parallel.py": {
         "test_the_parts_together_are_what_one_process_computes": (),
         "test_what_all_processes_have_is_the_same_in_all_bit_for_bit": (),
         "test_what_cannot_be_divided_is_refused_by_the_same_error_in_all": (),
         "test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process": (),
         "test_names_are_the_same_in_all_processes": (),
     },
-    "test_train.py": {"test_200_steps_equal_torchs_autograd_and_sgd": ("logits", "averaged")},
-    "test_typed_user.py": {"test_the_program_runs": ()},
+    "training/test_train.py": {
+        "test_200_steps_equal_torchs_autograd_and_sgd": ("logits", "averaged")
+    },
+    "library/test_typed_user.py": {"test_the_program_runs": ()},
 }
+
+
+def key_of(path):
+    """Give the key of a file in the tables: its room and its name."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def leaves_out(path):
     """Whether all of a file is left to `--full`."""
-    return path.name in FILES
+    return key_of(path) in FILES
 
 
 def divided(items):
     """Divide the tests that were collected into those of the short suite and the others."""
     by_test = {}
     for item in items:
-        by_test.setdefault((item.path.name, item.originalname), []).append(item)
+        by_test.setdefault((key_of(item.path), item.originalname), []).append(item)
     kept = {
         item
         for (file, name), rows in by_test.items()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.plots._derivatives import jacobian_matrix
+from lincoln_fn.plots.slopes import jacobian_matrix
 
 
 def _x(*shape: int, seed: int = 0) -> torch.Tensor:

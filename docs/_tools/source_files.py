@@ -141,7 +141,7 @@ def paragraphs(docstring: str) -> Iterator[Paragraph]:
 
 
 def reachable(path: str, start: tuple[str, ...]) -> dict[str, list[str]]:
-    """Find what some definitions of a file call, in this file and in the private ones it imports.
+    """Find what some definitions of a file call, in this file and in the shared ones it imports.
 
     Args:
         path: the file's.
@@ -154,7 +154,7 @@ def reachable(path: str, start: tuple[str, ...]) -> dict[str, list[str]]:
     waiting = [(path, key) for key in start]
     while waiting:
         file, key = waiting.pop()
-        is_shown = file == path or "/_" in file
+        is_shown = file == path or "/common/" in file
         if (file, key) in found or not is_shown or key not in read(file).definitions:
             continue
         found.add((file, key))
@@ -169,11 +169,11 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
         root, *path = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else [""]
         if root != "lincoln_fn" or not path or path[0] not in MADE:
             continue
+        home = "/".join(path)
+        is_file = (SOURCE / f"{home}.py").exists()
         for alias in node.names:
-            if len(path) == 2:
-                yield alias.asname or alias.name, ("/".join(path), alias.name)
-            else:
-                yield alias.asname or alias.name, (f"{path[0]}/{alias.name}", "")
+            imported = (home, alias.name) if is_file else (f"{home}/{alias.name}", "")
+            yield alias.asname or alias.name, imported
 
 
 def _uses(

@@ -161,7 +161,7 @@ def _borrowed(file: File) -> list[str]:
     """Say which functions of the protocol are another layer's."""
     owners: dict[str, list[str]] = {}
     for key, (path, member) in file.imports.items():
-        if key in (*PROTOCOL, "Params", "Cache") and member and "/_" not in path:
+        if key in (*PROTOCOL, "Params", "Cache") and member and "/common/" not in path:
             owners.setdefault(path, []).append(f"`{key}`")
     return [f"From {_link(read(path))}: {', '.join(keys)}." for path, keys in owners.items()]
 

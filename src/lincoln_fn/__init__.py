@@ -51,7 +51,7 @@ from lincoln_fn.core import keys as keys
 from lincoln_fn.core import terms as terms
 from lincoln_fn.core import tree as tree
 from lincoln_fn.core.declaration import declare as declare
-from lincoln_fn.core.former_names import keep_former_names
+from lincoln_fn.core.former_names import keep_former_names as _keep_former_names
 from lincoln_fn.core.keys import Key as Key
 from lincoln_fn.core.layer import Layer as Layer
 from lincoln_fn.core.layer import map_layers as map_layers
@@ -192,5 +192,5 @@ from lincoln_fn.walk import grads_at as grads_at
 
 __version__ = "0.1.0"
 
-keep_former_names()
+_keep_former_names()
 notebook.load_if_in_ipython()

@@ -8,10 +8,10 @@ from typing import TypeAlias
 from lincoln_fn.attribution.kinds import Kind, belongs
 from lincoln_fn.attribution.rules import Rule
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.rules._feedback import no_backward
+from lincoln_fn.rules.feedback import no_backward
 
 Choice: TypeAlias = tuple[Kind, Rule]
 
@@ -45,4 +45,4 @@ def check_composite(
 def _shown(choice: object) -> str:
     if isinstance(choice, tuple):
         return f"({', '.join(map(_shown, choice))})"
-    return "a kind" if isinstance(choice, frozenset) else shown(choice)
+    return "a kind" if isinstance(choice, frozenset) else describe(choice)

@@ -22,7 +22,7 @@ from lincoln_fn.combine.inference import inference
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules.backpropagation import with_true_gradient
 
@@ -34,14 +34,14 @@ def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
     check_argument(function, "net", Layer, net, ("net", "params", "x", "target"))
     if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
         mend = "explain the part of the network behind its embedding, or use lrp"
-        raise LayerError(function, f"expected a floating x, got {brief(x)}; {mend}")
+        raise LayerError(function, f"expected a floating x, got {format_briefly(x)}; {mend}")
     return with_true_gradient(inference(net))
 
 
 def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
     """Return g: 1 at the outputs that the target picks, or its weights."""
     if not isinstance(y, Tensor) or y.ndim == 0:
-        raise LayerError(function, f"expected a network with one output, got {brief(y)}")
+        raise LayerError(function, f"expected a network with one output, got {format_briefly(y)}")
     if isinstance(target, Tensor) and target.is_floating_point():
         if target.shape != y.shape:
             given = f"{tuple(target.shape)}"
@@ -63,7 +63,7 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
         index = torch.full(shape, target, device=y.device)
     else:
         wanted = f"a class, or integer classes of shape {shape}, or weights of {tuple(y.shape)}"
-        raise LayerError(function, f"expected target to be {wanted}, got {brief(target)}")
+        raise LayerError(function, f"expected target to be {wanted}, got {format_briefly(target)}")
     classes = y.shape[axis]
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
         given = f"{int(index.min())} to {int(index.max())}"

@@ -22,7 +22,6 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.fixed_point import back as fixed_point_back
 from lincoln_fn.combine.ode import Times
 from lincoln_fn.combine.ode import back as ode_back
@@ -30,9 +29,10 @@ from lincoln_fn.combine.ode import back_continuous as ode_back_continuous
 from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.add import add
-from lincoln_fn.walk.composition import Back, Composition, There
+from lincoln_fn.walk.composition import Back, Composition, There, composition_of
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Of a sum: its terms and the relevance of it, to the relevance of each term.
@@ -43,7 +43,7 @@ _ADD: Final = add()
 
 def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops:
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
-    made = layer.composition
+    made = composition_of(layer)
     assert made is not None, "a single layer has no loops"
     loop = unbound(made.back)
     if loop in _REFUSED:

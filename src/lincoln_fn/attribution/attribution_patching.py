@@ -29,6 +29,7 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.inspect.patching import labels_of, note, outputs
 from lincoln_fn.rules.backpropagation import with_true_gradient
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.paths import map_paths
 
 # Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
@@ -95,7 +96,7 @@ def _watched(
     path: str,
 ) -> Layer:
     """Let a layer's forward note y, and its backward y and g."""
-    made = layer.composition
+    made = composition_of(layer)
 
     # Any: the arguments of a layer's functions, and of a composition's loops.
     def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:

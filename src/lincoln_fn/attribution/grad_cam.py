@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.inspect.patching import patched
 from lincoln_fn.walk.paths import paths, unknown_path
@@ -65,7 +65,7 @@ def grad_cam(
     a, da = maps[0], gradients[0]
     if not isinstance(a, Tensor) or a.ndim < 3:
         wanted = "feature maps of shape (batch, channels, *positions)"
-        raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {brief(a)}")
+        raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {format_briefly(a)}")
     alpha = da.mean(tuple(range(2, a.ndim)), keepdim=True)
     cam: Tensor = (alpha * a).sum(1).clamp(min=0)
     return cam

@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.attribution._explained import Target, at_inference, by_example, explained_output
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -77,7 +77,7 @@ def integrated_gradients(
     net = at_inference(name, net, x)
     check_argument(name, "steps", PositiveInt, steps)
     if not isinstance(x, Tensor):
-        raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
+        raise LayerError(name, f"expected x to be one tensor, got {format_briefly(x)}")
     start = _baseline(name, x, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
     y = net.predict(params, x)
@@ -100,4 +100,4 @@ def _baseline(name: str, x: Tensor, baseline: object) -> Tensor:
         return torch.as_tensor(baseline).to(x).expand(x.shape)
     except (RuntimeError, TypeError, ValueError) as error:
         wanted = f"a baseline that broadcasts to {tuple(x.shape)}"
-        raise LayerError(name, f"expected {wanted}, got {brief(baseline)}") from error
+        raise LayerError(name, f"expected {wanted}, got {format_briefly(baseline)}") from error

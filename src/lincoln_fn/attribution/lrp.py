@@ -22,7 +22,7 @@ from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules.backpropagation import with_true_gradient
 from lincoln_fn.walk.paths import map_paths
@@ -42,8 +42,8 @@ class LayerRelevance:
 
     path: str
     name: str
-    y: Arrays = attrs.field(repr=brief)
-    x: Arrays = attrs.field(repr=brief)
+    y: Arrays = attrs.field(repr=format_briefly)
+    x: Arrays = attrs.field(repr=format_briefly)
 
 
 @attrs.frozen(eq=False)
@@ -56,7 +56,7 @@ class Relevance:
             its input; a composition comes after its parts.
     """
 
-    x: Arrays = attrs.field(repr=brief)
+    x: Arrays = attrs.field(repr=format_briefly)
     layers: tuple[LayerRelevance, ...] = attrs.field(repr=False)
 
     def __getitem__(self, path: str) -> LayerRelevance:
@@ -118,7 +118,7 @@ def lrp(
     """
     composite = epsilon_plus() if rules is None else rules
     if not isinstance(composite, Composite):
-        raise LayerError("lrp", f"expected rules to be a Composite, got {brief(rules)}")
+        raise LayerError("lrp", f"expected rules to be a Composite, got {format_briefly(rules)}")
     net = with_true_gradient(inference(net))
     chosen = composite.rules_of(net)
     found: list[LayerRelevance] = []

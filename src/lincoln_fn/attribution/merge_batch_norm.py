@@ -26,7 +26,7 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.record import evolve
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
-from lincoln_fn.walk.composition import gather_entries
+from lincoln_fn.walk.composition import composition_of, gather_entries
 
 
 @checked
@@ -56,7 +56,7 @@ def merge_batch_norm(net: Layer, params: Params) -> Params:
 
 
 def _merged(layer: Layer, params: Params) -> Params:
-    made = layer.composition
+    made = composition_of(layer)
     if made is None:
         return params
     if made.label == "frozen":

@@ -16,7 +16,7 @@ from lincoln_fn.core import keys
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -61,7 +61,7 @@ def smooth_grad(
     check_argument(name, "key", Key, key)
     check_argument(name, "samples", PositiveInt, samples)
     if not isinstance(x, Tensor):
-        raise LayerError(name, f"expected x to be one tensor, got {brief(x)}")
+        raise LayerError(name, f"expected x to be one tensor, got {format_briefly(x)}")
     if not isinstance(noise, int | float) or not noise >= 0:
         raise LayerError(name, f"expected noise of at least 0, got {noise!r}")
     y = net.predict(params, x)

@@ -8,7 +8,7 @@ from typing import Final
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 
@@ -32,7 +32,7 @@ def _forward(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Array
     check_params(NAME, params, None)
     given = x if isinstance(x, tuple) else (x,)
     if len(given) not in (least, most):
-        raise LayerError(NAME, f"expected x to be {FORMS[most]}, got {no_tuple(x)}")
+        raise LayerError(NAME, f"expected x to be {FORMS[most]}, got {describe_non_tuple(x)}")
     missing = (None,) * (most - len(given))
     return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
 

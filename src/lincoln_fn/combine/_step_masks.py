@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -27,7 +27,7 @@ def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "lengt
     ):
         return mask.movedim(dim, 0)
     shape = tuple(sequence.shape[: max(dim + 1, 2)])
-    raise LayerError("scan", f"expected a bool mask of shape {shape}, got {brief(mask)}")
+    raise LayerError("scan", f"expected a bool mask of shape {shape}, got {format_briefly(mask)}")
 
 
 def steps_of(mask: Bool[Tensor, "length ..."] | None, count: int) -> Sequence[Tensor | None]:

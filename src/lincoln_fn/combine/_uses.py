@@ -9,7 +9,7 @@ import torch
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.walk.composition import VisitRecord
@@ -41,6 +41,6 @@ def with_states(visit: VisitThere, params: Params, cache: Kept) -> Params:
 def check_mirrors(label: str, g: Arrays, y: Arrays) -> None:
     """Check that a composition's g has the structure and the shapes of its y."""
     if not tree.same_structure(g, y):
-        raise LayerError(label, f"expected g like y, {brief(y)}, got {brief(g)}")
+        raise LayerError(label, f"expected g like y, {format_briefly(y)}, got {format_briefly(g)}")
     for given, cached in zip(tree.leaves(g), tree.leaves(y), strict=True):
         check_cotangent(label, given, cached)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from functools import reduce
 
-from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity

@@ -14,15 +14,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record
+from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import NonNegativeInt, checked, require
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.walk.composition import composition
@@ -70,7 +70,9 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _with_context(x: Arrays) -> tuple[Arrays, ...]:
     if type(x) is not tuple or len(x) < 2:
-        raise LayerError("with_context", f"expected x to be (input, *context), got {no_tuple(x)}")
+        raise LayerError(
+            "with_context", f"expected x to be (input, *context), got {describe_non_tuple(x)}"
+        )
     return x
 
 
@@ -117,7 +119,7 @@ def _forward(
     check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
         wanted = f"a tuple of at least {max(entries) + 1}"
-        raise LayerError(name, f"expected x to be {wanted}, got {no_tuple(x)}")
+        raise LayerError(name, f"expected x to be {wanted}, got {describe_non_tuple(x)}")
     y = tuple(x[i] for i in entries)
     return y if len(y) > 1 else y[0], Selected(x)
 

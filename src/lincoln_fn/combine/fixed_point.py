@@ -34,7 +34,7 @@ from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -58,7 +58,10 @@ def _there(
         y = cell.predict(params, (x, z)) if predicts else cell.forward(params, (x, z))[0]
         if not isinstance(y, Tensor) or y.shape != z.shape:
             where = f"{visit.label}[0] {cell.name}"
-            raise LayerError(where, f"expected its output to be like z, {brief(z)}, got {brief(y)}")
+            raise LayerError(
+                where,
+                f"expected its output to be like z, {format_briefly(z)}, got {format_briefly(y)}",
+            )
         return y
 
     z = solver.solve(f, _first(x, shape), visit.label)

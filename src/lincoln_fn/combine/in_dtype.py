@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.combine._dtypes import cast, cast_like, dtype_of
+from lincoln_fn.core.dtypes import cast, cast_like, dtype_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import FloatingDtype, checked

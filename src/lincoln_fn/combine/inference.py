@@ -20,7 +20,7 @@ from lincoln_fn.core.declaration import Function, declared_by
 from lincoln_fn.core.layer import Layer, is_derived, map_layers, unbound, unchanged
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import _by_running
+from lincoln_fn.layers.common import running_statistics
 
 
 @checked
@@ -72,7 +72,8 @@ def with_statistics_still(layer: Layer) -> Layer:
 
     def still(part: Layer) -> Layer:
         by_statistics = (
-            not is_derived(part, "predict") and unbound(_forms(part)[0]) is _by_running.forward
+            not is_derived(part, "predict")
+            and unbound(_forms(part)[0]) is running_statistics.forward
         )
         return _at_inference(part) if by_statistics else part
 

@@ -19,7 +19,7 @@ from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.errors.arguments import checked, require
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import gru, last_state, lstm, masked_mean, rnn
 from lincoln_fn.walk.composition import composition
@@ -112,7 +112,9 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, 
 
 def _with_its_mask(x: Arrays) -> tuple[Arrays, Tensor]:
     if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
-        raise LayerError("masked", f"expected x to be (sequence, mask), got {no_tuple(x)}")
+        raise LayerError(
+            "masked", f"expected x to be (sequence, mask), got {describe_non_tuple(x)}"
+        )
     h, mask = x
     return h, mask
 

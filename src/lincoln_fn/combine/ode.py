@@ -41,7 +41,7 @@ from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.errors.arguments import PositiveInt, checked, require
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_axis, check_cache
@@ -169,7 +169,10 @@ def _steps(
         k, record = visit(0, params, times.input(t, z))
         if _shapes(k) != _shapes(z):
             where = f"{visit.label}[0] {visit.parts[0].name}"
-            raise LayerError(where, f"expected its output to be like z, {brief(z)}, got {brief(k)}")
+            raise LayerError(
+                where,
+                f"expected its output to be like z, {format_briefly(z)}, got {format_briefly(k)}",
+            )
         return k, record
 
     for n in range(times.steps):

@@ -39,7 +39,7 @@ from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
 from lincoln_fn.errors.arguments import checked, require
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.composition import composition
@@ -103,7 +103,7 @@ def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
         return first, second
     if type(x) is not tuple or len(x) != 2:
         expected = "expected x to be a tensor or a tuple of two"
-        raise LayerError("reversible", f"{expected}, got {no_tuple(x)}")
+        raise LayerError("reversible", f"{expected}, got {describe_non_tuple(x)}")
     return x
 
 

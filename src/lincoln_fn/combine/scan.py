@@ -33,15 +33,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
-from lincoln_fn.combine._sums import add_trees
 from lincoln_fn.combine._uses import check_mirrors, gather_uses
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.walk.composition import composition
@@ -141,7 +141,7 @@ def _unpack(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
     sequence, state, mask = (*x, None)[:3] if is_tuple else (x, None, None)
     if not isinstance(sequence, Tensor):
         expected = "expected x to be a sequence, (sequence, state) or (sequence, state, mask)"
-        raise LayerError("scan", f"{expected}, got {no_tuple(x)}")
+        raise LayerError("scan", f"{expected}, got {describe_non_tuple(x)}")
     check_axis("scan", sequence, dim)
     if not sequence.shape[dim]:
         problem = f"expected at least one step in axis {dim}, got {tuple(sequence.shape)}"
@@ -152,7 +152,9 @@ def _unpack(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Tensor, Arrays]:
     if type(made) is not tuple or len(made) != 2:
         where = f"{visit.label}[0] {visit.parts[0].name}"
-        raise LayerError(where, f"expected the cell to return (y_t, s_t), got {brief(made)}")
+        raise LayerError(
+            where, f"expected the cell to return (y_t, s_t), got {format_briefly(made)}"
+        )
     return made
 
 

@@ -17,7 +17,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.parts import check_entries
@@ -68,7 +68,9 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
-        raise LayerError("shared", f"expected x to be a tuple of inputs, got {no_tuple(x)}")
+        raise LayerError(
+            "shared", f"expected x to be a tuple of inputs, got {describe_non_tuple(x)}"
+        )
 
 
 @checked

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.combine._scores import Logits, matrix, scores
+from lincoln_fn.combine.embedding_scores import Logits, matrix, scores
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key

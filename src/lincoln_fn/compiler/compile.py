@@ -12,9 +12,9 @@ from lincoln_fn.compiler.function import CompiledFunction, is_pure, of_function
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.step import CompiledRun
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 from lincoln_fn.training.step import Step
 
 # Any: trees of tensors, of whatever kinds the function takes and returns.
@@ -77,8 +77,8 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
     if not isinstance(whole, Layer):
         if not is_pure(whole):
             kinds = "a step, a layer or a function of (state, batch)"
-            mend = mend_of(whole, "Layer")
-            problem = f"expected whole to be {kinds}, got {shown(whole)}"
+            mend = suggest(whole, "Layer")
+            problem = f"expected whole to be {kinds}, got {describe(whole)}"
             raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
         is_made = isinstance(whole, CompiledFunction)
         return whole if is_made else CompiledFunction(partial(of_function, whole))

@@ -14,7 +14,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.runtime.log_if_slow import waiting
+from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.step import Step
@@ -66,7 +66,7 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         raise wrong_kind("export_step", "step", step, "what make_step returns")
     check_argument("export_step", "state", TrainState, state)
     check_batch("export_step", batch)
-    with waiting("exporting the step"):
+    with log_if_slow("exporting the step"):
         _export(step, state, batch, path)
 
 

@@ -21,7 +21,7 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.runtime.log_if_slow import waiting
+from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.runtime.threads import with_one_thread
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
@@ -39,7 +39,7 @@ def graph_of(
 def _graph_of(
     program: Program, first: Arrays, second: Arrays, donated: int
 ) -> tuple[Made, Structure]:
-    with waiting(f"tracing the {program.where}, once a process"):
+    with log_if_slow(f"tracing the {program.where}, once a process"):
         traced = write_down(program, first, second)
     has_one_thread = torch.get_num_threads() > 1 and is_small(traced.graph)
     make = with_one_thread(_find_or_compile) if has_one_thread else _find_or_compile
@@ -57,12 +57,12 @@ def _graph_of(
 
 def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
     with use_trusted_cache():
-        with waiting(f"looking for the compiled {program.where} on disk"):
+        with log_if_slow(f"looking for the compiled {program.where} on disk"):
             note = disk_cache.note_on(traced, donate=donated > 0)
             made = disk_cache.find(note)
         if made is None:
             later = "once; later runs find it on disk" if note else "once a process"
-            with waiting(f"compiling the {program.where}, {later}"):
+            with log_if_slow(f"compiling the {program.where}, {later}"):
                 made = _compile(guard(program, traced), donated)
             disk_cache.keep(note, made)
     return made

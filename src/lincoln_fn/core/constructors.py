@@ -33,7 +33,7 @@ from lincoln_fn.errors.arguments import (
     form_of,
     read_arguments,
 )
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,20 +136,7 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
 
 
 def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """Write the call of a constructor, without the arguments at their defaults.
-
-    Args:
-        function: the constructor.
-        *args: its arguments.
-        **kwargs: likewise.
-
-    Returns:
-        The code. An argument without a default stands first, without its name.
-
-    Example:
-        >>> call_of(lf.dense, 500, bias=True), call_of(lf.softmax, dim=1)
-        ('dense(500)', 'softmax(dim=1)')
-    """
+    """Write the call of a constructor, without the arguments at their defaults."""
     form = form_of(function)
     given = form.signature.bind(*args, **kwargs).arguments
     return _written(function, {**form.defaults, **given})
@@ -173,7 +160,7 @@ def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
 def _shown(value: object) -> str:
     """Write an argument; a class may say how, where its repr differs from process to process."""
     text: str = getattr(type(value), "in_calls", "")
-    return text or (brief(value) if isinstance(value, Tensor) else repr(value))
+    return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))
 
 
 def call_of_parts(function: Callable[..., Any], parts: tuple[Layer, ...], **options: Any) -> str:

@@ -138,13 +138,8 @@ def declared_by(function: Function) -> Declaration:
 def declare_like(
     function: Function, formula: Function, to_formula_cache: Callable[[Any, Any], Any] | None
 ) -> None:
-    """Declare of a faster function what its formula declares.
-
-    Args:
-        function: the faster one.
-        formula: the function that it takes the place of.
-        to_formula_cache: (params, cache) -> the formula's cache; None if the caches are the same.
-    """
+    """Declare of a faster function what its formula declares."""
+    # to_formula_cache: (params, cache) -> the formula's cache; None if the caches are the same.
     made = declared_by(formula)
     if made is _NOTHING or isinstance(function, partial):
         return

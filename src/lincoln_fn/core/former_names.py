@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Final
 
 FORMER_NAMES: Final = {
@@ -22,8 +21,11 @@ FORMER_NAMES: Final = {
     "_told": "training.step_value",
     "_torch_order": "errors.torch_order",
     "_transformed": "core.autodiff",
-    "_waiting": "runtime.log_if_slow",
+    "_waiting": "runtime.log",
     "arguments": "errors.arguments",
+    "combine._dtypes": "core.dtypes",
+    "combine._scores": "combine.embedding_scores",
+    "combine._sums": "core.sums",
     "constructors": "core.constructors",
     "data": "training.data",
     "declaration": "core.declaration",
@@ -32,12 +34,41 @@ FORMER_NAMES: Final = {
     "gradient": "training.gradient",
     "keys": "core.keys",
     "layer": "core.layer",
+    "layers._attention": "layers.common.attention",
+    "layers._attention_forms": "layers.common.attention_forms",
+    "layers._by_running": "layers.common.running_statistics",
+    "layers._conv": "layers.common.convolution",
+    "layers._conv_axes": "layers.common.conv_axes",
+    "layers._heads": "layers.common.attention_heads",
+    "layers._masked": "layers.common.masks",
+    "layers._merge": "layers.common.merge",
+    "layers._normalisation": "layers.common.normalisation",
+    "layers._normalisation_checks": "layers.common.normalisation_checks",
+    "layers._padding": "layers.common.pad_axes",
+    "layers._pool": "layers.common.pooling",
+    "layers._pool_positions": "layers.common.pool_positions",
+    "layers._recurrent": "layers.common.recurrent",
+    "layers._recurrent_forms": "layers.common.recurrent_forms",
+    "layers._scan": "layers.common.scan",
+    "layers._spatial": "layers.common.spatial",
+    "layers._stand_in": "layers.common.stand_in",
+    "losses._ctc_target": "losses.common.ctc_target",
+    "losses._labels": "losses.common.labels",
+    "losses._one_number": "losses.common.one_number",
+    "losses._parts": "losses.common.parts",
+    "losses._predictions": "losses.common.predictions",
+    "losses._reduction": "losses.common.reduction",
+    "losses._sums": "losses.common.sums",
+    "losses._targets": "losses.common.targets",
+    "losses._weights": "losses.common.weights",
     "memory": "runtime.memory",
     "metrics": "training.metrics",
     "patching": "inspect.patching",
     "paths": "walk.paths",
+    "plots._derivatives": "plots.slopes",
     "record": "core.record",
     "reduce": "training.reduce",
+    "rules._feedback": "rules.feedback",
     "shapes": "errors.shapes",
     "signatures": "errors.signatures",
     "step": "training.step",
@@ -53,7 +84,7 @@ FORMER_NAMES: Final = {
 def keep_former_names() -> None:
     """Let `import` and pickle find each module by its former name, too."""
     for former, name in FORMER_NAMES.items():
-        sys.modules[f"lincoln_fn.{former}"] = import_module(f"lincoln_fn.{name}")
+        sys.modules[f"lincoln_fn.{former}"] = sys.modules[f"lincoln_fn.{name}"]
 
 
 def current_name(kind: str) -> str:

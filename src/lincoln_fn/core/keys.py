@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn.core.record import State, record, static
 from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, at_least, check_argument
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 
@@ -83,9 +83,9 @@ class Key(State):
                 raise ValueError(f"Key: expected a seed of at most 64 bits, got {bits}")
             bits = _mix(torch.tensor(_to_signed(int(bits))))
         if not isinstance(bits, Tensor) or bits.dtype is not torch.int64:
-            raise TypeError(f"Key: expected an int or an int64 tensor, got {shown(bits)}")
+            raise TypeError(f"Key: expected an int or an int64 tensor, got {describe(bits)}")
         if bits.ndim:
-            problem = f"expected one seed, a tensor of shape (), got {shown(bits)}"
+            problem = f"expected one seed, a tensor of shape (), got {describe(bits)}"
             raise LayerError("Key", problem)
         object.__setattr__(self, "bits", bits)
 
@@ -216,11 +216,13 @@ def _check_number(data: object) -> int | Tensor:
     """Return a number that `fold_in` can use, or raise an error."""
     if isinstance(data, Tensor):
         if data.is_floating_point() or data.is_complex() or data.dtype is torch.bool or data.ndim:
-            problem = f"expected an integer tensor of shape (), got {brief(data)}"
+            problem = f"expected an integer tensor of shape (), got {format_briefly(data)}"
             raise LayerError("Key.fold_in", problem)
         return data.long()  # a product in a shorter dtype would overflow
     if not isinstance(data, int | np.integer) or isinstance(data, bool):
-        raise LayerError("Key.fold_in", f"expected an int or an integer tensor, got {shown(data)}")
+        raise LayerError(
+            "Key.fold_in", f"expected an int or an integer tensor, got {describe(data)}"
+        )
     if not _LEAST <= data <= _MOST:
         raise LayerError("Key.fold_in", f"expected a number of at most 64 bits, got {data}")
     return int(data)
@@ -266,7 +268,9 @@ def bits(key: Key, shape: Shape) -> Tensor:
     checked_key("keys", key)
     if not isinstance(shape, tuple | list):
         mend = f"; write ({shape},)" if isinstance(shape, int) else ""
-        raise LayerError("keys", f"expected shape to be a tuple of sizes, got {shown(shape)}{mend}")
+        raise LayerError(
+            "keys", f"expected shape to be a tuple of sizes, got {describe(shape)}{mend}"
+        )
     return _bits(key, tuple(shape))
 
 

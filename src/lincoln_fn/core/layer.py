@@ -32,17 +32,15 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, check_not_missing
-
-if TYPE_CHECKING:
-    from lincoln_fn.walk.composition import Composition
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
 # express "what this layer's forward returned".
@@ -84,6 +82,29 @@ class Init(partial[Params]):
 def _with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
     is_plain = isinstance(init, FunctionType | MethodType | partial)
     return Init(init) if is_plain and not isinstance(init, Init) else init
+
+
+class Composed(Protocol):
+    """What a layer reads of how it is made of its parts: a `lincoln_fn.walk.Composition`."""
+
+    @property
+    def label(self) -> str:
+        """The combinator's name."""
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers that it is made of."""
+
+    @property
+    def call(self) -> Callable[[tuple[Layer, ...]], str]:
+        """Write the code that makes the composition of some parts."""
+
+    def initialise(self, key: Key, x: Arrays) -> Params:
+        """Make the parts' params."""
+
+    # Any: arguments of `lf.walk.composition`, by name.
+    def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
+        """Make the same composition of other parts."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -129,7 +150,7 @@ class Layer:
         lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
-    composition: Composition | None = None
+    composition: Composed | None = None
 
     def __attrs_post_init__(self) -> None:
         check_functions(
@@ -174,9 +195,7 @@ class Layer:
         return self.name
 
     def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.layers import layer_html  # only in a notebook: it is far above
-
-        return layer_html(self)
+        return html(self)
 
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.

@@ -22,7 +22,8 @@ import optree
 import torch.utils._pytree as torch_pytree
 from typing_extensions import dataclass_transform
 
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.core.html import html
+from lincoln_fn.errors.descriptions import format_briefly
 
 TRAINED: Final = "lincoln_fn.trained"
 EVERYTHING: Final = "lincoln_fn.everything"
@@ -247,11 +248,9 @@ def _release(held: _Held, _: object) -> State:
 
 
 def _repr(self: attrs.AttrsInstance) -> str:
-    shown = (f"{a.name}={brief(getattr(self, a.name))}" for a in attrs.fields(type(self)))
+    shown = (f"{a.name}={format_briefly(getattr(self, a.name))}" for a in attrs.fields(type(self)))
     return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _repr_html_(self: attrs.AttrsInstance) -> str:
-    from lincoln_fn.notebook.trees import record_html  # only in a notebook: it is far above
-
-    return record_html(self)
+    return html(self)

@@ -33,12 +33,7 @@ P = TypeVar("P")
 
 
 def by_example(x: Float[Tensor, "N *rows features"]) -> Float[Tensor, "N T features"]:
-    """Make the rows of each example one axis.
-
-    Example:
-        >>> by_example(torch.zeros(5, 3)).shape, by_example(torch.zeros(5, 2, 4, 3)).shape
-        (torch.Size([5, 1, 3]), torch.Size([5, 8, 3]))
-    """
+    """Make the rows of each example one axis."""
     return x.flatten(1, -2) if x.ndim > 2 else x.unsqueeze(1)
 
 
@@ -221,35 +216,18 @@ def mirror(params: P, **terms: Term | None) -> P:
 
 
 def no_batch(layer: str, g: Tensor) -> LayerError:
-    """Make the error for an input without an axis of examples.
-
-    Example:
-        >>> no_batch("dense", torch.zeros(4)).where
-        'dense'
-    """
+    """Make the error for an input without an axis of examples."""
     problem = "expected a batch, with the examples on axis 0"
     return LayerError(layer, f"{problem}, got g of shape {tuple(g.shape)}")
 
 
 def length_first(where: str, mend: str) -> LayerError:
-    """Make the error for a layer whose sequences have the examples on axis 1.
-
-    Example:
-        >>> length_first("gru", "batch_first=True").where
-        'gru'
-    """
+    """Make the error for a layer whose sequences have the examples on axis 1."""
     problem = "expected the examples on axis 0 of every layer's output, got sequences of"
     return LayerError(where, f"{problem} (length, batch, ...); use {mend}")
 
 
 def check_batched(layer: str, g: Tensor, ndim: int = 2) -> None:
-    """Check that g has an axis of examples: at least `ndim` axes.
-
-    Example:
-        >>> check_batched("dense", torch.zeros(4))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: dense: expected a batch, with the examples on axis 0, got g \
-of shape (4,)
-    """
+    """Check that g has an axis of examples: at least `ndim` axes."""
     if g.ndim < ndim:
         raise no_batch(layer, g)

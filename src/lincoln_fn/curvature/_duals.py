@@ -34,7 +34,7 @@ from lincoln_fn.fastpath import convolution as fast_conv
 from lincoln_fn.fastpath import dense as fast_dense
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.layers import conv, conv_transpose, dense
-from lincoln_fn.losses._one_number import check_one_number
+from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine._dtypes import cast_like
+from lincoln_fn.core.dtypes import cast_like
 from lincoln_fn.core.record import evolve, record
 from lincoln_fn.curvature._rows import has_inputs_first
 from lincoln_fn.curvature.kfac_factors import Factors
-from lincoln_fn.layers._normalisation import widened
+from lincoln_fn.layers.common.normalisation import widened
 
 
 @record

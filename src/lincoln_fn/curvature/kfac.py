@@ -43,7 +43,7 @@ from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
 from lincoln_fn.errors.arguments import Decay, Positive, PositiveInt, Shown
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.per_example.checks import check_independent, examples_in
 from lincoln_fn.training.gradient import Gradient
@@ -141,7 +141,7 @@ def _compute(
     """Update the factors, and precondition the gradient."""
     check_independent(net)
     if not isinstance(state, KfacState):
-        problem = f"expected the state of a gradient with factors, got {brief(state)}"
+        problem = f"expected the state of a gradient with factors, got {format_briefly(state)}"
         raise LayerError("kfac", f"{problem}; write init_state(..., gradient=gradient)")
     _, sites = cotangents(net, params, cache, g, dx=False)
     dparams = grads_at(net, params, sites)

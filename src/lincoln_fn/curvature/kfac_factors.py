@@ -42,8 +42,8 @@ from lincoln_fn.curvature._rows import Rows, rows_of
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers._normalisation import widened
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
 from lincoln_fn.walk.sites import Site

@@ -43,8 +43,8 @@ from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.errors.arguments import Positive, checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers._normalisation import widened
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.mse import backward as mse_backward
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward

@@ -33,7 +33,7 @@ from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.curvature.laplace import Posterior, features
 from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.layers._normalisation import widened
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.rules.backpropagation import with_true_gradient
 
 

@@ -43,8 +43,8 @@ from torch import Tensor
 from lincoln_fn.core.layer import Arrays, unbound
 from lincoln_fn.curvature._duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._one_number import check_one_number
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.common.one_number import check_one_number
+from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.softmax_cross_entropy import LabelCache
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward

@@ -39,7 +39,7 @@ from lincoln_fn.curvature._duals import (
 )
 from lincoln_fn.curvature._fast import fast_for_forward_mode
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 
@@ -139,5 +139,5 @@ def _check(where: str, params: Params, v: Params) -> None:
         for p, t in zip(tree.leaves(params), tree.leaves(v), strict=True)
     )
     if not matches:
-        problem = f"expected v to mirror params, {brief(params)}, got {brief(v)}"
+        problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
         raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")

@@ -33,9 +33,9 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 from lincoln_fn.errors.torch_order import check_order, in_our_order
 
 P = ParamSpec("P")
@@ -44,18 +44,7 @@ T = TypeVar("T")
 
 
 def at_least(least: float) -> Range:
-    """Require a number of at least a minimum.
-
-    Args:
-        least: the minimum.
-
-    Returns:
-        The range.
-
-    Example:
-        >>> at_least(1).words, at_least(1).holds(0)
-        ('of at least 1', False)
-    """
+    """Require a number of at least a minimum."""
     return Range(f"of at least {least}", lambda value: value >= least)
 
 
@@ -181,22 +170,7 @@ def _wrong_call(
 
 
 def require(holds: bool, constructor: str, expected: str, given: object) -> None:
-    """Check a condition between a constructor's arguments.
-
-    Args:
-        holds: whether the condition holds.
-        constructor: the constructor's name.
-        expected: what is expected of which argument, such as "low below high".
-        given: what was given.
-
-    Raises:
-        LayerError: if it does not hold.
-
-    Example:
-        >>> require(2 < 1, "uniform", "low below high", (2, 1))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: uniform: expected low below high, got (2, 1)
-    """
+    """Check a condition between a constructor's arguments."""
     if not holds:
         raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
 
@@ -209,11 +183,13 @@ def check_argument(
         return read(hint, value)
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
-        mend = mend_of(refused.given, refused.kind)
+        mend = suggest(refused.given, refused.kind)
         if not mend and name in order and refused.kind[:1].isupper():
             mend = f"the order is {function}({', '.join(order)})"
         raise LayerError(function, f"{said}; {mend}" if mend else said) from None
 
 
 def _shown(value: object) -> str:
-    return brief(value) if isinstance(value, torch.dtype | list | dict) else shown(value)
+    return (
+        format_briefly(value) if isinstance(value, torch.dtype | list | dict) else describe(value)
+    )

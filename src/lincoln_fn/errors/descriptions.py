@@ -16,7 +16,7 @@ A_TUPLE: Final = "write a tuple in place of the list"
 _LONGEST: Final = 80
 
 
-def brief(value: object) -> str:
+def format_briefly(value: object) -> str:
     """Describe a value briefly: tensors by dtype and shape, single numbers with their value."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
@@ -27,14 +27,14 @@ def brief(value: object) -> str:
                 pass
         return f"{dtype}{list(value.shape)}"
     if type(value) is list:
-        return f"[{', '.join(brief(item) for item in value)}]"
+        return f"[{', '.join(format_briefly(item) for item in value)}]"
     if type(value) is tuple:
-        inside = ", ".join(brief(item) for item in value)
+        inside = ", ".join(format_briefly(item) for item in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     return repr(value)
 
 
-def shown(given: object) -> str:
+def describe(given: object) -> str:
     """Describe a value in a few words."""
     kind = type(given)
     if isinstance(given, type):
@@ -51,13 +51,15 @@ def shown(given: object) -> str:
     is_short = isinstance(given, Tensor | tuple | str | int | float | None)
     if not (is_short or kind.__module__.startswith("lincoln_fn")):
         return kind.__name__
-    text = " ".join(brief(given).split())
+    text = " ".join(format_briefly(given).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def no_tuple(given: object) -> str:
+def describe_non_tuple(given: object) -> str:
     """Describe a value that should have been a tuple; for a list, add what to write."""
-    return f"{brief(given)}; {A_TUPLE}" if isinstance(given, list) else brief(given)
+    return (
+        f"{format_briefly(given)}; {A_TUPLE}" if isinstance(given, list) else format_briefly(given)
+    )
 
 
 def is_plain_function(given: object) -> bool:

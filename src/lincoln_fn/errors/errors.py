@@ -37,21 +37,8 @@ class NonFiniteError(LayerError):
     __module__ = "lincoln_fn"
 
 
-def placed(error: LayerError, position: str, name: str) -> LayerError:
-    """Add the position of a part in a composition to an error that it raised.
-
-    Args:
-        error: the part's error.
-        position: of the part, such as "serial[2]".
-        name: the part's full name, such as "dense(10)".
-
-    Returns:
-        The error to raise instead.
-
-    Example:
-        >>> placed(LayerError("dense", "expected a tensor"), "serial[2]", "dense(10)")
-        LayerError('serial[2] dense(10)', 'expected a tensor')
-    """
+def place(error: LayerError, position: str, name: str) -> LayerError:
+    """Add the position of a part in a composition to an error that it raised."""
     # A part that is a composition has already named a position. A single layer has only its bare
     # name, which is replaced by the full one.
     is_composition = "[" in error.where.partition("(")[0]

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
-    """Check that parameters belong to the layer, and that the input is a floating tensor.
-
-    Args:
-        layer: the layer's name.
-        params: the parameters given.
-        x: the input given.
-        expected: the record class of the layer's parameters; None for a layer without any.
-
-    Raises:
-        LayerError: if one of them does not.
-
-    Example:
-        >>> check_input("sigmoid", (), 3.0)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: sigmoid: expected x to be a tensor, got float; convert it by \
-torch.tensor
-    """
+    """Check that parameters belong to the layer, and that the input is a floating tensor."""
     check_params(layer, params, expected)
     if not isinstance(x, Tensor):
         raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}{_mend(x)}")
@@ -36,21 +20,7 @@ torch.tensor
 
 
 def check_params(layer: str, params: object, expected: type | None) -> None:
-    """Check that parameters belong to the layer.
-
-    Args:
-        layer: the layer's name.
-        params: the parameters given.
-        expected: the record class of the layer's parameters; None for a layer without any.
-
-    Raises:
-        LayerError: if they are not.
-
-    Example:
-        >>> check_params("sigmoid", (1, 2), None)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: sigmoid: expected params (), got (1, 2)
-    """
+    """Check that parameters are of the layer's class, or () if it has none."""
     if expected is None:
         if type(params) is not tuple or params:
             raise _wrong_params(layer, "()", params)
@@ -61,33 +31,17 @@ def check_params(layer: str, params: object, expected: type | None) -> None:
 
 def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
     return LayerError(
-        layer, f"expected params {expected}, got {shown(given)}{_mend(given, 'params')}"
+        layer, f"expected params {expected}, got {describe(given)}{_mend(given, 'params')}"
     )
 
 
 def _mend(given: object, kind: str = "tensor") -> str:
-    mend = mend_of(given, kind)
+    mend = suggest(given, kind)
     return f"; {mend}" if mend else ""
 
 
 def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
-    """Check that a bias is one number for each of n features, and not one that broadcasts.
-
-    Args:
-        layer: the layer's name.
-        bias: the bias given, or None.
-        weight: the bias should have its dtype.
-        n: how many features.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> import torch
-        >>> check_bias("dense(4)", torch.ones(1), torch.ones(3, 4), 4)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: dense(4): expected bias of shape (4,), got (1,)
-    """
+    """Check that a bias is one number for each of n features, and not one that broadcasts."""
     if bias is None:
         return
     if not isinstance(bias, Tensor) or bias.shape != (n,):
@@ -97,21 +51,7 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
 
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
-    """Make the error about a parameter that is not a tensor, or has the wrong shape.
-
-    Args:
-        layer: the layer's name.
-        name: the parameter.
-        given: what was given.
-        shape: the shape that was expected, in words such as "(n_in, n_out)".
-
-    Returns:
-        The error.
-
-    Example:
-        >>> wrong_shape("dense", "weight", None, "(n_in, n_out)")
-        LayerError('dense', 'expected weight of shape (n_in, n_out), got NoneType')
-    """
+    """Make the error about a parameter that is not a tensor, or has the wrong shape."""
     got = f"{type(given).__name__}{_mend(given)}"
     if isinstance(given, Tensor):
         got = f"{tuple(given.shape)}"
@@ -119,17 +59,7 @@ def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
 
 
 def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
-    """Check that a tensor has another's dtype and device.
-
-    Args:
-        layer: the layer's name.
-        name: the argument's name.
-        given: the argument.
-        like: the tensor that it has to match.
-
-    Raises:
-        LayerError: if dtype or device differ.
-    """
+    """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
         if not isinstance(like, Tensor):  # a numpy array has a dtype, too
             got = f"{type(like).__name__}{_mend(like)}"
@@ -142,25 +72,11 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
 def check_cotangent(
     layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
 ) -> None:
-    """Check that g has the output's shape, dtype and device, as the cache has them.
-
-    Args:
-        layer: the layer's name.
-        g: the gradient given to `backward`.
-        cached: a tensor from the cache, with the output's dtype and device.
-        shape: the output's shape; None if it is the cached tensor's.
-
-    Raises:
-        LayerError: if the cache is not this layer's, or g differs in shape, dtype or device.
-
-    Example:
-        >>> import torch
-        >>> check_cotangent("sigmoid", torch.zeros(2, 3), torch.zeros(2, 4))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: sigmoid: expected g of shape (2, 4), got (2, 3)
-    """
+    """Check that g has the output's shape, dtype and device, as a cached tensor has them."""
     if not isinstance(cached, Tensor):
-        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cached)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
+        )
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
     check_like(layer, "g", g, cached)
@@ -170,43 +86,15 @@ def check_cotangent(
 
 
 def check_cache(layer: str, cache: object, expected: type) -> None:
-    """Check that a cache belongs to the layer.
-
-    Args:
-        layer: the layer's name.
-        cache: the cache given.
-        expected: the record class of the layer's cache.
-
-    Raises:
-        LayerError: if it is of another class.
-
-    Example:
-        >>> check_cache("softmax", (), LayerError)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: softmax: expected the cache of its own forward, got ()
-    """
+    """Check that a cache belongs to the layer."""
     if type(cache) is not expected:
-        raise LayerError(layer, f"expected the cache of its own forward, got {brief(cache)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cache)}"
+        )
 
 
 def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None:
-    """Check that a tensor has an axis.
-
-    Args:
-        layer: the layer's name.
-        x: the tensor.
-        dim: the axis, counted from the end if it is negative.
-        scalar: whether a tensor without axes counts as having one, of size 1.
-
-    Raises:
-        LayerError: if there is none.
-
-    Example:
-        >>> import torch
-        >>> check_axis("softmax", torch.zeros(2, 3), 2)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: softmax: expected x to have an axis dim=2, got shape (2, 3)
-    """
+    """Check that a tensor has an axis; with `scalar`, one without axes has one, of size 1."""
     ndim = max(x.ndim, 1) if scalar else x.ndim
     if not -ndim <= dim < ndim:
         raise LayerError(layer, f"expected x to have an axis dim={dim}, got shape {tuple(x.shape)}")

@@ -1,6 +1,6 @@
 """What to write instead of a wrong argument.
 
-`MENDS` lists the most common mistakes.
+`SUGGESTIONS` lists the most common mistakes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _always(given: object) -> bool:
     return True
 
 
-class Mend(NamedTuple):
+class Suggestion(NamedTuple):
     """A correction: what to write in place of an object."""
 
     kind: str  # what is expected where this correction helps, in the error's words
@@ -63,48 +63,54 @@ class Mend(NamedTuple):
     text: str  # what to write; {} is replaced by the object
 
 
-MENDS: Final[Sequence[Mend]] = (
-    Mend("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
-    Mend("Layer", _has_layers, "write lf.serial(*layers)"),
-    Mend("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
-    Mend("Layer", is_plain_function, "make a layer of a function by lf.interop.from_function"),
-    Mend("Loss", _of_torch(nn.Module), "see lf.losses"),
-    Mend("Loss", is_plain_function, "see lf.losses"),
-    Mend("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
-    Mend("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
-    Mend("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
-    Mend("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
-    Mend("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
-    Mend("Initializer", _is(float, int), "write lf.initializers.constant({})"),
-    Mend("Initializer", is_plain_function, "see lf.initializers"),
-    Mend("Key", _is(int), "write lf.Key({})"),
-    Mend("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
-    Mend("tensor", _is_shape, "write torch.empty{}"),
-    Mend(
+SUGGESTIONS: Final[Sequence[Suggestion]] = (
+    Suggestion(
+        "Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"
+    ),
+    Suggestion("Layer", _has_layers, "write lf.serial(*layers)"),
+    Suggestion("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
+    Suggestion(
+        "Layer", is_plain_function, "make a layer of a function by lf.interop.from_function"
+    ),
+    Suggestion("Loss", _of_torch(nn.Module), "see lf.losses"),
+    Suggestion("Loss", is_plain_function, "see lf.losses"),
+    Suggestion("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
+    Suggestion("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
+    Suggestion("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
+    Suggestion("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
+    Suggestion("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
+    Suggestion("Initializer", _is(float, int), "write lf.initializers.constant({})"),
+    Suggestion("Initializer", is_plain_function, "see lf.initializers"),
+    Suggestion("Key", _is(int), "write lf.Key({})"),
+    Suggestion("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
+    Suggestion("tensor", _is_shape, "write torch.empty{}"),
+    Suggestion(
         "tensor", _has_class_name("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"
     ),
-    Mend("tensor", _is(list, float, int), "convert it by torch.tensor"),
-    Mend("params", _has_class_name("TrainState"), "give its state.params"),
-    Mend("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
-    Mend("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
-    Mend("params", _is(Tensor), "the order is (params, x)"),
-    Mend("a function of a prediction and its target", _always, "see lf.metrics"),
-    Mend(
+    Suggestion("tensor", _is(list, float, int), "convert it by torch.tensor"),
+    Suggestion("params", _has_class_name("TrainState"), "give its state.params"),
+    Suggestion("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
+    Suggestion("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
+    Suggestion("params", _is(Tensor), "the order is (params, x)"),
+    Suggestion("a function of a prediction and its target", _always, "see lf.metrics"),
+    Suggestion(
         "what make_step returns",
         _has_class_name("Layer"),
         "lf.make_step(net, loss, optimizer) makes it",
     ),
-    Mend("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
-    Mend(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
-    Mend("torch.nn.Module", _is(type), "make an object of the class"),
-    Mend("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
-    Mend("torch.nn.Module", is_plain_function, "make a layer of it by lf.interop.from_function"),
+    Suggestion("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
+    Suggestion(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
+    Suggestion("torch.nn.Module", _is(type), "make an object of the class"),
+    Suggestion("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
+    Suggestion(
+        "torch.nn.Module", is_plain_function, "make a layer of it by lf.interop.from_function"
+    ),
 )
 
 
-def mend_of(given: object, kind: str) -> str:
+def suggest(given: object, kind: str) -> str:
     """Find what to write in place of an object, or "" if nothing is known."""
     if is_constructor(given):
         return f"write {_call(given)}"
-    texts = (mend.text for mend in MENDS if mend.kind == kind and mend.matches(given))
+    texts = (mend.text for mend in SUGGESTIONS if mend.kind == kind and mend.matches(given))
     return next(texts, "").replace("{}", repr(given))

@@ -19,7 +19,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.layers.dense import dense
@@ -152,7 +152,7 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
         made = net(n_out)
     except TypeError as error:
         mend = "it is called with the number of outputs"
-        raise LayerError(name, f"net: {shown(net)} raised {error}; {mend}") from error
+        raise LayerError(name, f"net: {describe(net)} raised {error}; {mend}") from error
     check_argument(name, "net", Layer, made)
     return made
 

@@ -22,8 +22,9 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.fastpath.plain import is_traced
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
-from lincoln_fn.layers import _heads, dropout, scaled_dot_product_attention
-from lincoln_fn.layers._attention import Sequence
+from lincoln_fn.layers import dropout, scaled_dot_product_attention
+from lincoln_fn.layers.common import attention_heads
+from lincoln_fn.layers.common.attention import Sequence
 
 aten = torch.ops.aten
 
@@ -32,16 +33,16 @@ aten = torch.ops.aten
 class KernelCache:
     """q, k, v and y by head, and the logarithm of the sum of each query's e^scores."""
 
-    q: _heads.Heads
-    k: _heads.Heads
-    v: _heads.Heads
-    y: _heads.Heads
+    q: attention_heads.Heads
+    k: attention_heads.Heads
+    v: attention_heads.Heads
+    y: attention_heads.Heads
     logsumexp: Float[Tensor, "batch heads length"]
     is_causal: bool = static()
 
 
-def _copy_heads(x: Sequence, num_heads: int) -> _heads.Heads:
-    return _heads.split_heads(x, num_heads).contiguous()
+def _copy_heads(x: Sequence, num_heads: int) -> attention_heads.Heads:
+    return attention_heads.split_heads(x, num_heads).contiguous()
 
 
 def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
@@ -50,29 +51,38 @@ def _softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
 
 
 _backward_by_formula: Final = partial(
-    _heads.backward, split=_copy_heads, softmax_backward=_softmax_backward
+    attention_heads.backward, split=_copy_heads, softmax_backward=_softmax_backward
 )
 
 
-@unless_transformed(_heads.forward)
+@unless_transformed(attention_heads.forward)
 def forward(
-    params: dropout.Params | None, x: _heads.Inputs, *, num_heads: int, p: float, is_causal: bool
-) -> tuple[Sequence, KernelCache | _heads.Cache]:
+    params: dropout.Params | None,
+    x: attention_heads.Inputs,
+    *,
+    num_heads: int,
+    p: float,
+    is_causal: bool,
+) -> tuple[Sequence, KernelCache | attention_heads.Cache]:
     """Compute y = merge(kept v)."""
     query, key, value, mask = x
     if params is not None or mask is not None or not _supports(query, key, value):
-        return _heads.forward(
+        return attention_heads.forward(
             params, x, num_heads=num_heads, p=p, is_causal=is_causal, split=_copy_heads
         )
-    q, k, v = (_heads.split_heads(part, num_heads) for part in (query, key, value))
+    q, k, v = (attention_heads.split_heads(part, num_heads) for part in (query, key, value))
     y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, is_causal)
-    return _heads.merge_heads(y), KernelCache(q, k, v, y, logsumexp, is_causal)
+    return attention_heads.merge_heads(y), KernelCache(q, k, v, y, logsumexp, is_causal)
 
 
-def _remade(params: dropout.Params | None, cache: KernelCache, g: Sequence) -> _heads.Cache:
-    query, key, value = map(_heads.merge_heads, (cache.q, cache.k, cache.v))
+def _remade(
+    params: dropout.Params | None, cache: KernelCache, g: Sequence
+) -> attention_heads.Cache:
+    query, key, value = map(attention_heads.merge_heads, (cache.q, cache.k, cache.v))
     x, num_heads = (query, key, value, None), cache.q.shape[-3]
-    return _heads.forward(params, x, num_heads=num_heads, p=0.0, is_causal=cache.is_causal)[1]
+    return attention_heads.forward(
+        params, x, num_heads=num_heads, p=0.0, is_causal=cache.is_causal
+    )[1]
 
 
 @unless_transformed(_backward_by_formula, KernelCache, _remade)
@@ -84,10 +94,10 @@ def backward(
     batch, num_heads, length, features = q.shape
     check_cotangent("attention_heads", g, q, (batch, length, num_heads * features))
     gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        _heads.split_heads(g, num_heads), q, cache.k, cache.v, cache.y, cache.logsumexp, 0.0,
-        cache.is_causal,
+        attention_heads.split_heads(g, num_heads), q, cache.k, cache.v, cache.y, cache.logsumexp,
+        0.0, cache.is_causal,
     )  # fmt: skip
-    dquery, dkey, dvalue = map(_heads.merge_heads, gradients)
+    dquery, dkey, dvalue = map(attention_heads.merge_heads, gradients)
     return (dquery, dkey, dvalue, None), params
 
 
@@ -97,7 +107,7 @@ def _supports(query: Sequence, key: Sequence, value: Sequence) -> bool:
 
 
 TWINS: Final = (
-    Twin(_heads, forward=forward, backward=backward),
+    Twin(attention_heads, forward=forward, backward=backward),
     Twin(
         scaled_dot_product_attention,
         backward=partial(scaled_dot_product_attention.backward, softmax_backward=_softmax_backward),

@@ -24,9 +24,9 @@ from lincoln_fn.errors.shapes import check_cotangent, check_input, check_params
 from lincoln_fn.fastpath.normalisation import list_wanted, present
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
-from lincoln_fn.layers._normalisation import moved
-from lincoln_fn.layers._normalisation_checks import check_batch, check_count
 from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.layers.common.normalisation import moved
+from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
 
 MOST_VALUES: Final = 2**16
 

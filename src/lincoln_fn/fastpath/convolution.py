@@ -21,10 +21,11 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.fastpath._layout import channels_last
 from lincoln_fn.fastpath.twin import Twin
-from lincoln_fn.layers import _conv, conv
-from lincoln_fn.layers._conv_axes import conv_axes
-from lincoln_fn.layers._padding import Amounts, check_amounts, fold, pad
-from lincoln_fn.layers._spatial import Sizes, check_image
+from lincoln_fn.layers import conv
+from lincoln_fn.layers.common import convolution
+from lincoln_fn.layers.common.conv_axes import conv_axes
+from lincoln_fn.layers.common.pad_axes import Amounts, check_amounts, fold, pad
+from lincoln_fn.layers.common.spatial import Sizes, check_image
 from lincoln_fn.layers.conv import Params
 
 
@@ -62,7 +63,7 @@ def forward(
     """Compute what the formula does; pad first what the kernel cannot pad."""
     check_input("conv", params, x, Params)
     weight = params.weight
-    layer, n = _conv.named("conv", weight), weight.ndim - 2
+    layer, n = convolution.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
     (steps, dilations, _), amounts, mode = conv_axes(
         layer, tuple(weight.shape[2:]), stride, padding, dilation, groups, padding_mode
@@ -74,7 +75,9 @@ def forward(
         check_amounts(layer, x, amounts, mode)
         x = pad(x, amounts, mode)
     arguments = Arguments(steps, within, dilations, False, nothing, groups)
-    _conv.check_fit(layer, x, weight, params.bias, len(weight), positions(x, weight, arguments))
+    convolution.check_fit(
+        layer, x, weight, params.bias, len(weight), positions(x, weight, arguments)
+    )
     x = _in_layout(x, weight)
     y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
     return y if x.ndim == weight.ndim else y[0], Cache(x, arguments, amounts, mode)
@@ -102,7 +105,7 @@ def _gradients(
     """Run the backward kernel for the wanted gradients; the others are None."""
     check_params("conv", params, Params)
     weight = params.weight
-    layer = _conv.named("conv", weight)
+    layer = convolution.named("conv", weight)
     check_cache(layer, cache, Cache)
     x, arguments = cache.x, cache.arguments
     sizes = positions(x, weight, arguments)
@@ -124,8 +127,8 @@ def positions(x: Tensor, weight: Tensor, arguments: Arguments) -> Sizes:
     """Count the kernel's positions on each axis, below 1 where it does not fit."""
     own = x.shape[2 - weight.ndim :]
     padded = tuple(size + 2 * q for size, q in zip(own, arguments.padding, strict=True))
-    geometry = _conv.Geometry(arguments.stride, arguments.dilation, arguments.groups)
-    return _conv.fits(padded, weight, geometry)
+    geometry = convolution.Geometry(arguments.stride, arguments.dilation, arguments.groups)
+    return convolution.fits(padded, weight, geometry)
 
 
 def _add_batch(x: Tensor, weight: Tensor) -> Tensor:
@@ -141,7 +144,7 @@ def to_formula_cache(params: Params, cache: Cache) -> conv.Cache:
     """Pad the input by the zeros that were left to the kernel."""
     stride, padding, dilation, _, _, groups = cache.arguments
     x = pad(cache.x, tuple((q, q) for q in padding), "constant")
-    return conv.Cache(x, _conv.Geometry(stride, dilation, groups), cache.amounts, cache.mode)
+    return conv.Cache(x, convolution.Geometry(stride, dilation, groups), cache.amounts, cache.mode)
 
 
 TWINS: Final = (

@@ -1,8 +1,8 @@
 """A whole sequence of lstm by oneDNN, through ATen's own operations.
 
-It computes what `layers/_scan.py` does with the step of `layers/lstm.py`. oneDNN applies the gates'
-functions to the sums that a matrix product has just computed, and it reorders the matrices once for
-all steps. It supports float32 on the CPU, and no mask.
+It computes what `layers/common/scan.py` does with the step of `layers/lstm.py`. oneDNN applies the
+gates' functions to the sums that a matrix product has just computed, and it reorders the matrices
+once for all steps. It supports float32 on the CPU, and no mask.
 
 Forward and backward take 0.4 to 0.6 of the formula's time for 64 x 28 x 28 to 128 x 20 x 256
 (batch, length, n_in) and 128 to 512 features of a state. Measured on a Zen 5, with one thread.
@@ -30,9 +30,9 @@ from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.plain import runs_here
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm
-from lincoln_fn.layers._recurrent import run, run_backward
-from lincoln_fn.layers._recurrent_forms import Cache
-from lincoln_fn.layers._scan import Cell, Rule, ScanCache, Tensors, scan, scan_backward
+from lincoln_fn.layers.common.recurrent import run, run_backward
+from lincoln_fn.layers.common.recurrent_forms import Cache
+from lincoln_fn.layers.common.scan import Cell, Rule, ScanCache, Tensors, scan, scan_backward
 
 Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
 

@@ -21,8 +21,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
-from lincoln_fn.layers._normalisation import Sizes, widened
-from lincoln_fn.layers._normalisation_checks import check_grouped, trailing_sizes
+from lincoln_fn.layers.common.normalisation import Sizes, widened
+from lincoln_fn.layers.common.normalisation_checks import check_grouped, trailing_sizes
 
 
 @record

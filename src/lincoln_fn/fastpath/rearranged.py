@@ -16,14 +16,16 @@ from __future__ import annotations
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.layers import max_pool, relu
+from lincoln_fn.walk.composition import composition_of
 
 
 def rearrange(net: Layer) -> Layer:
     """Exchange every ReLU of this library and the max-pooling that follows it."""
-    if net.composition is None:
+    made = composition_of(net)
+    if made is None:
         return net
     parts = [rearrange(part) for part in net.parts]
-    if net.composition.there is there:
+    if made.there is there:
         for i in range(len(parts) - 1):
             if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):
                 parts[i], parts[i + 1] = parts[i + 1], parts[i]

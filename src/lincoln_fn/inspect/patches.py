@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.visits import Record, VisitBack
 
@@ -85,7 +86,7 @@ class _Refusing:
 
 def patch_layer(layer: Layer, patches: Patches) -> Layer:
     """Make a layer whose functions apply the patches."""
-    made = layer.composition
+    made = composition_of(layer)
     if made is not None:
         return layer.rebuild(
             layer.parts,
@@ -114,7 +115,9 @@ def _new_value(path: str, what: str, old: Arrays, patch: Patch) -> Arrays:
     new = patch(old) if callable(patch) else patch
     pairs = zip(tree.leaves(new), tree.leaves(old), strict=False)
     if not tree.same_structure(new, old) or not all(_is_like(a, b) for a, b in pairs):
-        problem = f"expected a new {what} like the old, {brief(old)}, got {brief(new)}"
+        problem = (
+            f"expected a new {what} like the old, {format_briefly(old)}, got {format_briefly(new)}"
+        )
         raise LayerError(f"patched {path!r}", problem)
     return new
 

@@ -6,8 +6,9 @@ from typing import Final, Literal
 
 import attrs
 
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.inspect.table import table
 
 
@@ -54,8 +55,8 @@ class LayerTrace:
     path: str
     name: str
     use: int
-    output: Arrays = attrs.field(repr=brief)
-    gradient: Arrays = attrs.field(repr=brief)
+    output: Arrays = attrs.field(repr=format_briefly)
+    gradient: Arrays = attrs.field(repr=format_briefly)
     output_norm: float | None
     gradient_norm: float | None
     dparams_norm: float | None
@@ -84,23 +85,22 @@ class Trace(tuple[LayerTrace, ...]):
         return {label: norm for label, norm in pairs if norm is not None}
 
     def __str__(self) -> str:
-        return table(_HEADINGS, [_cells(layer) for layer in self], left=3)
+        return table(HEADINGS, [cells(layer) for layer in self], left=3)
 
     def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.tables import trace_html  # only in a notebook: it is far above
-
-        return trace_html(_HEADINGS, [_cells(layer) for layer in self], self)
+        return html(self)
 
 
-_HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
+HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
 
 
-def _cells(layer: LayerTrace) -> tuple[str, ...]:
+def cells(layer: LayerTrace) -> tuple[str, ...]:
+    """Write the cells of a layer's row."""
     norms = (layer.output_norm, layer.gradient_norm, layer.dparams_norm)
     return (
         layer.path,
         layer.label[len(layer.path) :].lstrip(),
-        brief(layer.output),
+        format_briefly(layer.output),
         *("-" if norm is None else f"{norm:.4g}" for norm in norms),
         "-" if layer.dead is None else f"{layer.dead:.1%}",
         str(layer.non_finite or ""),

@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
@@ -62,33 +63,36 @@ class Summary:
     total: LayerSummary
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, (table(_HEADINGS, self._rows(), left=3), self._remark())))
+        return "\n".join(filter(None, (table(HEADINGS, rows_of(self), left=3), remark_on(self))))
 
     def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.tables import summary_html  # only in a notebook: it is far above
-
-        return summary_html(_HEADINGS, self._rows(), self._remark())
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        rows = [_cells(layer, self._shown(layer)) for layer in self.layers]
-        return [*rows, (), ("", *_cells(self.total, "total")[1:])]
-
-    def _remark(self) -> str:
-        states = self.total.states
-        return f"The states hold {states:,} numbers more, which are not trained." if states else ""
-
-    def _shown(self, layer: LayerSummary) -> str:
-        """Indent a name; a composition's name is shortened, because its parts follow below."""
-        inside = f"{layer.path}."
-        parts = [part.name for part in self.layers if part.path.startswith(inside)]
-        named = any(part in layer.name for part in parts)
-        name = layer.name.partition("(")[0] if named else layer.name
-        return "  " * layer.path.count(".") + name
+        return html(self)
 
 
-_HEADINGS: Final = (
+HEADINGS: Final = (
     "path", "layer", "output shape", "parameters", "cache bytes", "multiply-adds"
 )  # fmt: skip
+
+
+def rows_of(summary: Summary) -> list[tuple[str, ...]]:
+    """Write the rows of a summary's table."""
+    rows = [_cells(layer, _indent(layer, summary.layers)) for layer in summary.layers]
+    return [*rows, (), ("", *_cells(summary.total, "total")[1:])]
+
+
+def remark_on(summary: Summary) -> str:
+    """Say how many numbers the states hold, or "" if there are none."""
+    states = summary.total.states
+    return f"The states hold {states:,} numbers more, which are not trained." if states else ""
+
+
+def _indent(layer: LayerSummary, layers: tuple[LayerSummary, ...]) -> str:
+    """Indent a name; a composition's name is shortened, because its parts follow below."""
+    inside = f"{layer.path}."
+    parts = [part.name for part in layers if part.path.startswith(inside)]
+    named = any(part in layer.name for part in parts)
+    name = layer.name.partition("(")[0] if named else layer.name
+    return "  " * layer.path.count(".") + name
 
 
 def _cells(layer: LayerSummary, name: str) -> tuple[str, ...]:

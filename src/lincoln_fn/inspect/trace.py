@@ -14,7 +14,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, map_layers
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
-from lincoln_fn.losses._one_number import check_one_number
+from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.walk.walks import BackWalker, Wants, there
 

@@ -17,11 +17,10 @@ from lincoln_fn.core.layer import Layer
 
 
 def _find() -> Iterator[Callable[..., Layer]]:
-    files = (file.name for file in pkgutil.iter_modules(layers.__path__))
-    for file in files:
-        if file.startswith("_"):
+    for file in pkgutil.iter_modules(layers.__path__):
+        if file.ispkg:
             continue
-        home = import_module(f"{layers.__name__}.{file}")
+        home = import_module(f"{layers.__name__}.{file.name}")
         for name, value in vars(home).items():
             is_own = isfunction(value) and value.__module__ == home.__name__
             # A string, because each file begins with `from __future__ import annotations`.

@@ -20,11 +20,12 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params, no_params, unbound
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
 from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
+from lincoln_fn.walk.composition import composition_of
 
 # How the params of a composition are made of those of its parts.
 # Compositions whose params are those of their part.
@@ -103,7 +104,7 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
     check_argument("from_state_dict", "key", Key, key)
     if not isinstance(state_dict, Mapping):
         mend = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
-        problem = f"expected state_dict to be tensors by name, got {shown(state_dict)}{mend}"
+        problem = f"expected state_dict to be tensors by name, got {describe(state_dict)}{mend}"
         raise LayerError("from_state_dict", problem)
     if like is None:
         like = _structure(layer, state_dict, layer)
@@ -168,7 +169,7 @@ def _check(
         shape = tuple(slot.joined(leaves[path].to("meta") for path in slot.fields).shape)
         given = named.get(name)
         if name in named and (not isinstance(given, Tensor) or tuple(given.shape) != shape):
-            problems.append(f"{name}: expected shape {shape}, got {brief(given)}")
+            problems.append(f"{name}: expected shape {shape}, got {format_briefly(given)}")
     if problems:
         raise LayerError(layer.name, f"expected tensors by torch's names; {'; '.join(problems)}")
 
@@ -202,7 +203,8 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
 
 def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
     """Return what makes a layer's params: of a composition, the function it was given."""
-    return layer.composition.init if layer.composition is not None else layer.init
+    made = composition_of(layer)
+    return layer.init if made is None else made.init
 
 
 def _kind(layer: Layer, whole: Layer) -> Kind:

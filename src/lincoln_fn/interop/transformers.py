@@ -29,7 +29,7 @@ from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.names import combinator
 from lincoln_fn.layers.identity import identity
@@ -174,7 +174,7 @@ def _both_init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def _divide(x: Arrays) -> tuple[Arrays, Arrays, tuple[Arrays, ...]]:
     if type(x) is not tuple or len(x) not in (2, 5):
         expected = "(source, target) or with masks of source, target and memory behind"
-        raise LayerError(BOTH, f"expected x to be {expected}, got {brief(x)}")
+        raise LayerError(BOTH, f"expected x to be {expected}, got {format_briefly(x)}")
     return x[0], x[1], x[2:]
 
 

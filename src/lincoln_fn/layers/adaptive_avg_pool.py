@@ -22,14 +22,7 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.layers._pool import (
-    OutputSize,
-    adapted_sizes,
-    check_spatial,
-    output_sizes,
-    stand_in,
-)
-from lincoln_fn.layers._pool_positions import (
+from lincoln_fn.layers.common.pool_positions import (
     adaptive_positions,
     added_up,
     flat_positions,
@@ -37,7 +30,14 @@ from lincoln_fn.layers._pool_positions import (
     sizes_in,
     summed_in,
 )
-from lincoln_fn.layers._spatial import Sizes
+from lincoln_fn.layers.common.pooling import (
+    OutputSize,
+    adapted_sizes,
+    check_spatial,
+    output_sizes,
+    stand_in,
+)
+from lincoln_fn.layers.common.spatial import Sizes
 
 
 @record

@@ -24,7 +24,8 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.layers._pool import (
+from lincoln_fn.layers.common.pool_positions import adaptive_positions, added_up, flat_positions
+from lincoln_fn.layers.common.pooling import (
     OutputSize,
     adapted_sizes,
     check_spatial,
@@ -32,7 +33,6 @@ from lincoln_fn.layers._pool import (
     output_sizes,
     stand_in,
 )
-from lincoln_fn.layers._pool_positions import adaptive_positions, added_up, flat_positions
 from lincoln_fn.layers.max_pool import largest
 
 

@@ -20,7 +20,7 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.layers._merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
 
 
 @record

@@ -28,15 +28,21 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes, Range
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.layers._pool import Window, check_windows, pooled_shape, stand_in, window_of
-from lincoln_fn.layers._pool_positions import (
+from lincoln_fn.layers.common.pool_positions import (
     added_up,
     axis_positions,
     flat_positions,
     picked,
     summed_in,
 )
-from lincoln_fn.layers._spatial import Sizes, per_axis
+from lincoln_fn.layers.common.pooling import (
+    Window,
+    check_windows,
+    pooled_shape,
+    stand_in,
+    window_of,
+)
+from lincoln_fn.layers.common.spatial import Sizes, per_axis
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 

@@ -35,7 +35,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.core.terms import Outer, check_batched, mirror, sum_rows
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import brief, no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import (
     check_bias,
@@ -185,7 +185,9 @@ def bilinear(
 
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
     if type(x) is not tuple or len(x) != 2:
-        raise LayerError("bilinear", f"expected x to be a tuple of two tensors, got {no_tuple(x)}")
+        raise LayerError(
+            "bilinear", f"expected x to be a tuple of two tensors, got {describe_non_tuple(x)}"
+        )
     for part in x:
         check_input("bilinear", params, part, expected)
     u, v = x
@@ -199,7 +201,7 @@ def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
 def _check_backward(params: Params, x: object, g: object) -> None:
     check_params("bilinear", params, Params)
     if type(x) is not tuple or len(x) != 2:
-        problem = f"expected the cache of its own forward, got {brief(x)}"
+        problem = f"expected the cache of its own forward, got {format_briefly(x)}"
         raise LayerError("bilinear", problem)
     u, n_out = x[0], len(params.weight)
     check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))

@@ -20,7 +20,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
-from lincoln_fn.layers._merge import check_inputs, check_shape
+from lincoln_fn.layers.common.merge import check_inputs, check_shape
 
 
 @record

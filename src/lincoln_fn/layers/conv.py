@@ -36,11 +36,11 @@ from lincoln_fn.errors.arguments import PositiveInt, PositiveSizes
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers import _conv, _padding
-from lincoln_fn.layers._conv import Geometry
-from lincoln_fn.layers._conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
-from lincoln_fn.layers._padding import Amounts
-from lincoln_fn.layers._spatial import Sizes, check_image
+from lincoln_fn.layers.common import convolution, pad_axes
+from lincoln_fn.layers.common.conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
+from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.pad_axes import Amounts
+from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -77,10 +77,10 @@ def init(
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv{n}d"
-    in_channels = _conv.check_example(layer, x, n, groups)
+    in_channels = convolution.check_example(layer, x, n, groups)
     shape = (out_channels, in_channels // groups, *kernel_size)
     inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
+    return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
 @shape_checked
@@ -96,16 +96,16 @@ def forward(
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
     weight = params.weight
-    layer, n = _conv.named("conv", weight), weight.ndim - 2
+    layer, n = convolution.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
     geometry, amounts, mode = conv_axes(
         layer, tuple(weight.shape[2:]), stride, padding, dilation, groups, padding_mode
     )
-    _padding.check_amounts(layer, x, amounts, mode)
-    padded = _padding.pad(x, amounts, mode)
-    sizes = _conv.fits(padded.shape[-n:], weight, geometry)
-    _conv.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
-    y = _conv.convolve(padded, weight, params.bias, geometry)
+    pad_axes.check_amounts(layer, x, amounts, mode)
+    padded = pad_axes.pad(x, amounts, mode)
+    sizes = convolution.fits(padded.shape[-n:], weight, geometry)
+    convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
+    y = convolution.convolve(padded, weight, params.bias, geometry)
     return y, Cache(padded, geometry, amounts, mode)
 
 
@@ -123,11 +123,11 @@ def input_grad(
     _check_backward(params, cache, g)
     weight, geometry = params.weight, cache.geometry
     n = weight.ndim - 2
-    reached = _conv.reach(g.shape[-n:], weight, geometry)
+    reached = convolution.reach(g.shape[-n:], weight, geometry)
     # After the last position that the kernel reached, dx is 0.
     rest = tuple(size - own for size, own in zip(cache.x.shape[-n:], reached, strict=True))
-    dx = _conv.convolve_transposed(g, weight, None, geometry, (0,) * n, rest)
-    return _padding.fold(dx, cache.amounts, cache.mode)
+    dx = convolution.convolve_transposed(g, weight, None, geometry, (0,) * n, rest)
+    return pad_axes.fold(dx, cache.amounts, cache.mode)
 
 
 def grads(
@@ -135,13 +135,15 @@ def grads(
 ) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
     _check_backward(params, cache, g)
-    dweight = _conv.weight_gradient(g, cache.x, params.weight, cache.geometry)
-    return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
+    dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)
+    return Params(
+        dweight, None if params.bias is None else convolution.bias_gradient(g, cache.geometry)
+    )
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n[k] = sum_p g_n[p] x_n[s p + d k] and db_n = sum_p g_n[p], of each example n."""
-    check_batched(_conv.named("conv", params.weight), g, params.weight.ndim)
+    check_batched(convolution.named("conv", params.weight), g, params.weight.ndim)
     weight = Correlation(g, cache.x, *cache.geometry)
     return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
 
@@ -152,9 +154,9 @@ declare(forward, grads, kind="convolution", params=Params, terms=terms)
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_params("conv", params, Params)
     weight = params.weight
-    layer, n = _conv.named("conv", weight), weight.ndim - 2
+    layer, n = convolution.named("conv", weight), weight.ndim - 2
     check_cache(layer, cache, Cache)
-    sizes = _conv.fits(cache.x.shape[-n:], weight, cache.geometry)
+    sizes = convolution.fits(cache.x.shape[-n:], weight, cache.geometry)
     check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 

@@ -36,10 +36,10 @@ from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveInt, PositiveS
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers import _conv, _padding
-from lincoln_fn.layers._conv import Geometry
-from lincoln_fn.layers._conv_axes import conv_transpose_axes, kernel_axes
-from lincoln_fn.layers._spatial import Sizes, check_image
+from lincoln_fn.layers.common import convolution, pad_axes
+from lincoln_fn.layers.common.conv_axes import conv_transpose_axes, kernel_axes
+from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -76,10 +76,10 @@ def init(
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv_transpose{n}d"
-    in_channels = _conv.check_example(layer, x, n, groups)
+    in_channels = convolution.check_example(layer, x, n, groups)
     shape = (in_channels, out_channels // groups, *kernel_size)
     inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*_conv.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
+    return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
 @shape_checked
@@ -95,13 +95,13 @@ def forward(
 ) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     weight = params.weight
-    layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
+    layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
     check_image(layer, x, n, len(weight))
     axes = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
     cache = Cache(x, *axes)
     n_out = weight.shape[1] * groups
-    _conv.check_fit(layer, x, weight, params.bias, n_out, _y_spatial(weight, cache))
-    return _conv.convolve_transposed(x, weight, params.bias, *axes), cache
+    convolution.check_fit(layer, x, weight, params.bias, n_out, _y_spatial(weight, cache))
+    return convolution.convolve_transposed(x, weight, params.bias, *axes), cache
 
 
 def backward(
@@ -116,7 +116,7 @@ def input_grad(
 ) -> Float[Tensor, "*batch in_channels *spatial"]:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
     _check_backward(params, cache, g)
-    return _conv.convolve(_padded(cache, g), params.weight, None, cache.geometry)
+    return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
 def grads(
@@ -124,13 +124,15 @@ def grads(
 ) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
     _check_backward(params, cache, g)
-    dweight = _conv.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
-    return Params(dweight, None if params.bias is None else _conv.bias_gradient(g, cache.geometry))
+    dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
+    return Params(
+        dweight, None if params.bias is None else convolution.bias_gradient(g, cache.geometry)
+    )
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n[k] = sum_p x_n[p] g_n[s p + d k - q] and db_n = sum_t g_n[t], of example n."""
-    check_batched(_conv.named("conv_transpose", params.weight), g, params.weight.ndim)
+    check_batched(convolution.named("conv_transpose", params.weight), g, params.weight.ndim)
     weight = Correlation(cache.x, _padded(cache, g), *cache.geometry)
     return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
 
@@ -141,11 +143,11 @@ declare(forward, grads, kind="convolution", terms=terms)
 def _padded(cache: Cache, g: Tensor) -> Tensor:
     """Pad g with q zeros on both sides, and cut the end that no x_c[p] reaches."""
     sides = zip(cache.padding, cache.output_padding, strict=True)
-    return _padding.pad(g, tuple((q, q - more) for q, more in sides), "constant")
+    return pad_axes.pad(g, tuple((q, q - more) for q, more in sides), "constant")
 
 
 def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
-    reached = _conv.reach(cache.x.shape[2 - weight.ndim :], weight, cache.geometry)
+    reached = convolution.reach(cache.x.shape[2 - weight.ndim :], weight, cache.geometry)
     axes = zip(reached, cache.padding, cache.output_padding, strict=True)
     return tuple(size - 2 * q + more for size, q, more in axes)
 
@@ -153,7 +155,7 @@ def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     check_params("conv_transpose", params, Params)
     weight = params.weight
-    layer, n = _conv.named("conv_transpose", weight), weight.ndim - 2
+    layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
     check_cache(layer, cache, Cache)
     channels = weight.shape[1] * cache.geometry.groups
     shape = (*cache.x.shape[: -n - 1], channels, *_y_spatial(weight, cache))

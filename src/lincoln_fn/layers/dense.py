@@ -31,7 +31,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.core.terms import Outer, check_batched, mirror, sum_rows
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import (
     check_bias,
@@ -183,8 +183,6 @@ def check_backward(params: Params, x: object, g: object) -> None:
     check_params("dense", params, Params)
     n_in, n_out = params.weight.shape
     if not isinstance(x, Tensor) or x.shape[-1:] != (n_in,):
-        raise LayerError(
-            f"dense({n_out})",
-            f"expected the cache of its own forward, x of shape (..., {n_in}), got {brief(x)}",
-        )
+        expected = f"the cache of its own forward, x of shape (..., {n_in})"
+        raise LayerError(f"dense({n_out})", f"expected {expected}, got {format_briefly(x)}")
     check_cotangent(f"dense({n_out})", g, x, (*x.shape[:-1], n_out))

@@ -22,7 +22,7 @@ from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._stand_in import StandIns, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, reshaped_back, stand_ins
 
 
 @shape_checked

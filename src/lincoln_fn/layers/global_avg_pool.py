@@ -24,7 +24,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
 @shape_checked

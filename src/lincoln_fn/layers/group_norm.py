@@ -35,7 +35,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt
 from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._normalisation import (
+from lincoln_fn.layers.common.normalisation import (
     affine_grads,
     affine_terms,
     first_affine,
@@ -44,7 +44,7 @@ from lincoln_fn.layers._normalisation import (
     statistics,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import check_grouped
+from lincoln_fn.layers.common.normalisation_checks import check_grouped
 
 
 @record

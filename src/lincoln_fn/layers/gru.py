@@ -56,7 +56,7 @@ from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers._recurrent import (
+from lincoln_fn.layers.common.recurrent import (
     DEFAULT_INIT,
     Form,
     init_cells,
@@ -64,8 +64,8 @@ from lincoln_fn.layers._recurrent import (
     run_backward,
     run_terms,
 )
-from lincoln_fn.layers._recurrent_forms import Cache, Cells, Family
-from lincoln_fn.layers._scan import Rule, Tensors
+from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
+from lincoln_fn.layers.common.scan import Rule, Tensors
 
 
 @record

@@ -39,8 +39,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._by_running import Norm, inference_forms
-from lincoln_fn.layers._normalisation import (
+from lincoln_fn.layers.common.normalisation import (
     Running,
     affine_grads,
     affine_terms,
@@ -53,7 +52,8 @@ from lincoln_fn.layers._normalisation import (
     statistics,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import check_count, check_instances
+from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
+from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 
 
 @record

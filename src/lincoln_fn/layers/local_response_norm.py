@@ -38,8 +38,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._normalisation import widened
-from lincoln_fn.layers._normalisation_checks import check_channels
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.normalisation_checks import check_channels
 
 
 @record

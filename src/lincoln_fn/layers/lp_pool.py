@@ -37,8 +37,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveSizes, at_least
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.layers._pool import Window, check_windows, window_of
-from lincoln_fn.layers._pool_positions import (
+from lincoln_fn.layers.common.pool_positions import (
     added_up,
     axis_positions,
     flat_positions,
@@ -46,7 +45,8 @@ from lincoln_fn.layers._pool_positions import (
     sizes_in,
     summed_in,
 )
-from lincoln_fn.layers._spatial import Sizes, per_axis
+from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
+from lincoln_fn.layers.common.spatial import Sizes, per_axis
 
 Power: TypeAlias = Annotated[float, at_least(1)]
 

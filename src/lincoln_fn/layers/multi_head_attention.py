@@ -1,7 +1,7 @@
 """Multi-head attention: y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o.
 
-Derivation. It is a composition of four dense layers, with the heads between them.
-`layers/_heads.py` derives the heads' attention. The chain rule gives each part its g:
+Derivation. It is a composition of four dense layers, with the heads between them, whose attention
+`layers/common/attention_heads.py` derives. The chain rule gives each part its g:
 
     dheads = g W_o^T    and `dense` derives dW_o and db_o
     (dq, dk, dv) = what the heads make of dheads
@@ -29,13 +29,14 @@ from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import PositiveInt, Probability
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.layers import _heads, dense, dropout
-from lincoln_fn.layers._attention import Sequence
-from lincoln_fn.layers._attention_forms import (
+from lincoln_fn.layers import dense, dropout
+from lincoln_fn.layers.common import attention_heads
+from lincoln_fn.layers.common.attention import Sequence
+from lincoln_fn.layers.common.attention_forms import (
     NAME,
     Given,
     Gradients,
@@ -269,7 +270,7 @@ def multi_head_attention(
         _init, num_heads=num_heads, p=dropout, bias=bias, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
-    heads = _heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
+    heads = attention_heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
     return bare(
         lambda call: composition(
             NAME,
@@ -292,7 +293,7 @@ def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) 
     try:
         features = [p.weight.shape[0] for p in projections]
     except (AttributeError, IndexError) as error:
-        problem = f"expected params of dense.Params, got {shown(projections)}"
+        problem = f"expected params of dense.Params, got {describe(projections)}"
         raise LayerError(NAME, problem) from error
     widths = [p.weight.shape[-1] for p in projections]
     if len(set(widths)) > 1:

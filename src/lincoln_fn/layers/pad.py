@@ -31,10 +31,10 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound, NonNegativeSizes, require
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
-from lincoln_fn.layers import _padding
-from lincoln_fn.layers._padding import Amounts
-from lincoln_fn.layers._spatial import Sizes, check_image
-from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common import pad_axes
+from lincoln_fn.layers.common.pad_axes import Amounts
+from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
 @record
@@ -59,8 +59,8 @@ def forward(
     amounts = pairs[::-1]
     check_input("pad", params, x)
     check_image("pad", x, len(amounts))
-    _padding.check_amounts("pad", x, amounts, mode)
-    y = _padding.pad(x, amounts, mode, value)
+    pad_axes.check_amounts("pad", x, amounts, mode)
+    y = pad_axes.pad(x, amounts, mode, value)
     return y, Cache(stand_ins(x, y), amounts, mode)
 
 
@@ -73,7 +73,7 @@ def backward(
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
     check_cache("pad", cache, Cache)
     check_cotangent("pad", g, cache.shapes.y)
-    return _padding.fold(g, cache.amounts, cache.mode), ()
+    return pad_axes.fold(g, cache.amounts, cache.mode), ()
 
 
 def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:  # noqa: D417  # n is not the user's

@@ -27,7 +27,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
 @record

@@ -26,7 +26,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._normalisation import widened
+from lincoln_fn.layers.common.normalisation import widened
 
 
 @record

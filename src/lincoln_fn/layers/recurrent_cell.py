@@ -36,13 +36,13 @@ from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.terms import check_batched
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_input, check_like
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers._recurrent import DEFAULT_INIT, Form, drawn_cell
-from lincoln_fn.layers._recurrent_forms import Family, check_cell, checked_states
-from lincoln_fn.layers._scan import Cell, Tensors, affine, cell_grads, cell_terms
+from lincoln_fn.layers.common.recurrent import DEFAULT_INIT, Form, drawn_cell
+from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
+from lincoln_fn.layers.common.scan import Cell, Tensors, affine, cell_grads, cell_terms
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
 from lincoln_fn.layers.rnn import FAMILIES as RNN
@@ -115,7 +115,7 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
     name = _name(family)
     _check_params(params, family)
     if type(x) is tuple and len(x) != 2:
-        raise LayerError(name, f"expected x or (x, state), got {brief(x)}")
+        raise LayerError(name, f"expected x or (x, state), got {format_briefly(x)}")
     given, state = x if type(x) is tuple else (x, None)
     check_input(name, (), given)
     check_like(name, "x", given, params.weight_ih)
@@ -141,7 +141,9 @@ def _check_params(params: object, family: Family) -> None:
     """Check that the parameters belong to a cell with this number of gates."""
     name, gates = _name(family), family.rule.gates
     if type(params) is not Cell:
-        raise LayerError(name, f"expected params recurrent_cell.Params, got {brief(params)}")
+        raise LayerError(
+            name, f"expected params recurrent_cell.Params, got {format_briefly(params)}"
+        )
     check_cell(name, params, gates)
 
 

@@ -24,7 +24,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 
 @shape_checked

@@ -45,7 +45,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._normalisation import (
+from lincoln_fn.layers.common.normalisation import (
     Sizes,
     affine_grads,
     affine_terms,
@@ -54,7 +54,7 @@ from lincoln_fn.layers._normalisation import (
     scale_and_shift,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import (
+from lincoln_fn.layers.common.normalisation_checks import (
     NormalizedShape,
     shown_sizes,
     sizes_of,

@@ -38,7 +38,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.layers._attention import (
+from lincoln_fn.layers.common.attention import (
     Mask,
     Sequence,
     SoftmaxBackward,

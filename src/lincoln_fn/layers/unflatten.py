@@ -26,7 +26,7 @@ from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers._stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 

@@ -45,8 +45,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
-from lincoln_fn.layers._spatial import Sizes
-from lincoln_fn.layers._stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.spatial import Sizes
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]

@@ -52,8 +52,8 @@ from torch.nn.functional import pad
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeInt
-from lincoln_fn.losses._ctc_target import read_target
-from lincoln_fn.losses._reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.ctc_target import read_target
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
 # log 0, finite so that a difference of infinities does not give nan. Only sums with it are below

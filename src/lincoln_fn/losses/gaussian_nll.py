@@ -28,8 +28,8 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._reduction import Cotangent, make_loss
-from lincoln_fn.losses._targets import nan_unless, same_shape, value_range
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import nan_unless, same_shape, value_range
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

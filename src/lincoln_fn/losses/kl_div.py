@@ -23,9 +23,9 @@ from torch import Tensor
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._predictions import check_log_probabilities
-from lincoln_fn.losses._reduction import Cotangent, make_loss, number_of_values
-from lincoln_fn.losses._targets import same_shape, value_range
+from lincoln_fn.losses.common.predictions import check_log_probabilities
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, number_of_values
+from lincoln_fn.losses.common.targets import same_shape, value_range
 from lincoln_fn.losses.loss import Loss
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]

@@ -22,10 +22,10 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.losses._predictions import check_probabilities
-from lincoln_fn.losses._reduction import Cotangent, make_loss
-from lincoln_fn.losses._targets import probabilities
-from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
+from lincoln_fn.losses.common.predictions import check_probabilities
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

@@ -26,9 +26,9 @@ from torch import Tensor
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import record
-from lincoln_fn.losses._predictions import check_log_probabilities
-from lincoln_fn.losses._reduction import SMALLEST, Cotangent, make_loss
-from lincoln_fn.losses._targets import probabilities
+from lincoln_fn.losses.common.predictions import check_log_probabilities
+from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, make_loss
+from lincoln_fn.losses.common.targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

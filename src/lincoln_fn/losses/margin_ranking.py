@@ -20,8 +20,8 @@ from torch import Tensor
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._reduction import Cotangent, make_loss
-from lincoln_fn.losses._targets import signs
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

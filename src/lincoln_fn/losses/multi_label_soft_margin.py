@@ -22,9 +22,9 @@ from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
-from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses._targets import check_classes_last, check_shape, probabilities
-from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.targets import check_classes_last, check_shape, probabilities
+from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
-from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses._targets import check_classes_last, check_shape, class_indices
-from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
+from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

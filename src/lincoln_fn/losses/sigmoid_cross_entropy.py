@@ -24,9 +24,9 @@ from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
-from lincoln_fn.losses._reduction import Cotangent, make_loss
-from lincoln_fn.losses._targets import probabilities
-from lincoln_fn.losses._weights import ElementWeights, Weights, weights_of
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

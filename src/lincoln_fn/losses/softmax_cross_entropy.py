@@ -36,9 +36,9 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._labels import Labels, read_labels, total_weight, weighted
-from lincoln_fn.losses._reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses._weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 NAME = "softmax_cross_entropy"

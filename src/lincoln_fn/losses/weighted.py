@@ -20,11 +20,11 @@ from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.layer import Cache as AnyCache
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NOT_EMPTY, checked, require
-from lincoln_fn.errors.descriptions import no_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.losses._one_number import check_one_number
-from lincoln_fn.losses._reduction import Cotangent
+from lincoln_fn.losses.common.one_number import check_one_number
+from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
 
 Parts: TypeAlias = Mapping[str, tuple[float, Loss]]
@@ -45,7 +45,7 @@ def forward(
     for what, given in (("prediction", prediction), ("target", target)):
         if type(given) is not tuple or len(given) != len(parts):
             wanted = f"{what} to be a tuple ({', '.join(parts)})"
-            raise LayerError("weighted", f"expected {wanted}, got {no_tuple(given)}")
+            raise LayerError("weighted", f"expected {wanted}, got {describe_non_tuple(given)}")
     values, caches = [], []
     total: Tensor | None = None
     for (name, (weight, loss)), of_prediction, of_target in zip(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from lincoln_fn.core.html import html
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
-
-if TYPE_CHECKING:
-    from lincoln_fn.training.fit import FitRecord
-    from lincoln_fn.training.train import StepRecord
+from lincoln_fn.training.fit import FitRecord, History
+from lincoln_fn.training.train import StepRecord
 
 _WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64
 # Of a longer run, the smallest and the largest value of each of so many parts are drawn.
@@ -20,6 +19,7 @@ _ROWS: Final = 20
 _COLOURS: Final = ("#0072B2", "#D55E00")
 
 
+@html.register(History)
 def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
     """Show a run: curves of the loss and the metric, and a table of its last lines."""
     if not records:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 from lincoln_fn.walk.paths import paths
@@ -33,6 +34,7 @@ class Use:
     y: Arrays
 
 
+@html.register(Layer)
 def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
     """Show a network as a tree."""
     is_open = sum(1 for _ in paths(net)) <= _OPEN
@@ -57,11 +59,13 @@ def _describe_uses(layer: Layer, uses: list[Use]) -> list[str]:
     names = tree.paths(uses[0].params, states=True)
     leaves = tree.leaves(uses[0].params, states=True)
     if not layer.parts:
-        described += [f"{name} {brief(leaf)}" for name, leaf in zip(names, leaves, strict=True)]
+        described += [
+            f"{name} {format_briefly(leaf)}" for name, leaf in zip(names, leaves, strict=True)
+        ]
     else:
         described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
     y = uses[0].y
-    shown: list[str] = [fade(f"  y {brief(y)} ")]
+    shown: list[str] = [fade(f"  y {format_briefly(y)} ")]
     if not layer.parts and isinstance(y, Tensor):
         _, picture, _, _, lost = tensor_cells(y)
         shown += [picture if isinstance(picture, Markup) else fade(picture), lost]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays
+from lincoln_fn.inspect.records import HEADINGS, Trace, cells
+from lincoln_fn.inspect.summary import HEADINGS as SUMMARY_HEADINGS
+from lincoln_fn.inspect.summary import Summary, remark_on, rows_of
 from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 
-if TYPE_CHECKING:
-    from lincoln_fn.inspect import LayerTrace
 
-
-def trace_html(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], records: Sequence[LayerTrace]
-) -> Markup:
+@html.register(Trace)
+def trace_html(trace: Trace) -> Markup:
     """Show a trace: its table, with histograms of each output and each gradient."""
     shown = [
         (
@@ -27,9 +24,9 @@ def trace_html(
             *row[3:-1],
             _bold(row[-1]),
         )
-        for row, record in zip(rows, records, strict=True)
+        for row, record in zip(map(cells, trace), trace, strict=True)
     ]
-    return wrap(table((*headings[:3], "y", "dL/dy", *headings[3:]), shown, left=5))
+    return wrap(table((*HEADINGS[:3], "y", "dL/dy", *HEADINGS[3:]), shown, left=5))
 
 
 def _histogram(arrays: Arrays) -> str:
@@ -40,7 +37,9 @@ def _bold(text: str) -> str:
     return element("b", text) if text else ""
 
 
-def summary_html(headings: Sequence[str], rows: Sequence[Sequence[str]], remark: str) -> Markup:
+@html.register(Summary)
+def summary_html(summary: Summary) -> Markup:
     """Show a summary: its table, with the total in bold, and the remark below it."""
-    total = [_bold(cell) for cell in rows[-1]]
-    return wrap(table(headings, [*rows[:-1], total], left=3), fade(remark))
+    *rows, total = rows_of(summary)
+    bold = [_bold(cell) for cell in total]
+    return wrap(table(SUMMARY_HEADINGS, [*rows, bold], left=3), fade(remark_on(summary)))

@@ -11,7 +11,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from lincoln_fn.core import tree
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.core.html import html
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 
@@ -45,8 +46,9 @@ def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False
     )
 
 
+@html.register(object)
 def record_html(value: object) -> Markup:
-    """Show a record on its own."""
+    """Show a record, or any other value."""
     return wrap(tree_html(value))
 
 
@@ -85,7 +87,7 @@ def _size(value: tree.Tree) -> str:
 
 def _row(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, Tensor):
-        return name, brief(value), "", "", "", ""
+        return name, format_briefly(value), "", "", "", ""
     return name, *tensor_cells(value)
 
 
@@ -93,16 +95,16 @@ def tensor_cells(tensor: Shaped[Tensor, "*s"]) -> tuple[str, str, str, str, str]
     """Make the cells of a tensor: dtype and shape, histogram, range, mean, what is not finite."""
     measured = distribution(tensor) if tensor.ndim else None
     if measured is None:
-        return brief(tensor), "", "", "", ""
+        return format_briefly(tensor), "", "", "", ""
     lost = warning(measured)
     if tensor.numel() <= _WRITTEN:
         shown = " ".join(f"{number:.4g}" for number in tensor.detach().flatten().tolist())
     else:
         shown = histogram(measured) if measured.shares else ""
     if not measured.shares:
-        return brief(tensor), shown, "", "", lost
+        return format_briefly(tensor), shown, "", "", lost
     span = f"{measured.low:.4g} … {measured.high:.4g}"
-    return brief(tensor), shown, span, f"mean {measured.mean:.4g}", lost
+    return format_briefly(tensor), shown, span, f"mean {measured.mean:.4g}", lost
 
 
 def warning(measured: Distribution) -> Markup:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import attrs
 
+from lincoln_fn.core.html import html
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.tree import Tree
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
 from lincoln_fn.notebook.markup import Markup, fade, wrap
@@ -62,9 +63,9 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
         True
     """
     if params is None and x is None:
-        return View(html_of(value), brief(value))
+        return View(html_of(value), format_briefly(value))
     check_argument("view", "net", Layer, value, ("net", "params", "x"))
-    return View(layer_html(value, uses_of(value, params, x)), brief(value))
+    return View(layer_html(value, uses_of(value, params, x)), format_briefly(value))
 
 
 def html_of(value: Tree) -> str:
@@ -85,6 +86,7 @@ def is_history(value: object) -> bool:
     return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
+@html.register(TrainState)
 def state_html(state: TrainState) -> Markup:
     """Show the state of a run."""
     heading = fade(f"TrainState after step {int(state.step):,}")

@@ -13,7 +13,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import TRAINED
 from lincoln_fn.errors.arguments import NOT_EMPTY, checked
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 
@@ -39,7 +39,7 @@ def _update(
     """Update each optimizer's parameters, and merge the results."""
     if type(state) is not tuple or len(state) != len(parts):
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
-        problem = f"expected a tuple of {number}, got {shown(state)}; init(params) makes one"
+        problem = f"expected a tuple of {number}, got {describe(state)}; init(params) makes one"
         raise LayerError("by_path", problem)
     owner = _owners(params, patterns)
     if not tree.same_structure(params, grads):

@@ -13,7 +13,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import TRAINED, State
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import OptimizerState
 
@@ -91,15 +91,15 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
     """Check that a state belongs to the optimizer, and has the fields that its update needs."""
     if expected is None:
         if type(state) is not tuple or state:
-            raise LayerError(name, f"expected state (), got {shown(state)}; {_MEND}")
+            raise LayerError(name, f"expected state (), got {describe(state)}; {_MEND}")
         return
     if type(state) is not expected:
-        problem = f"expected state {expected.__name__}, got {shown(state)}; {_MEND}"
+        problem = f"expected state {expected.__name__}, got {describe(state)}; {_MEND}"
         raise LayerError(name, problem)
     for field, is_kept in kept.items():
         if (getattr(state, field) is not None) is not is_kept:
             wanted = "with" if is_kept else "without"
-            problem = f"expected state {expected.__name__} {wanted} {field}, got {shown(state)}"
+            problem = f"expected state {expected.__name__} {wanted} {field}, got {describe(state)}"
             raise LayerError(name, f"{problem}; {_MEND}")
 
 

@@ -11,9 +11,11 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Arrays, Layer, unbound
 from lincoln_fn.core.terms import length_first, no_batch
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import _by_running, permute
+from lincoln_fn.layers import permute
+from lincoln_fn.layers.common import running_statistics
+from lincoln_fn.walk.composition import composition_of
 
 # Layers that run along one axis, their hyperparameter `dim`.
 _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
@@ -21,7 +23,7 @@ _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
 
 def check_independent(net: Layer, position: str = "") -> None:
     """Check that no layer of a network, at a position in one around it, mixes the examples."""
-    made = net.composition
+    made = composition_of(net)
     if made is not None:
         options = getattr(made.there, "keywords", {})
         if options.get("batch_first") is False:
@@ -53,7 +55,7 @@ def _option(layer: Layer, name: str) -> Any:
 
 
 def _mixes(layer: Layer) -> bool:
-    if unbound(layer.backward) is _by_running.backward:
+    if unbound(layer.backward) is running_statistics.backward:
         is_batch_norm = getattr(layer.backward, "keywords", {})["norm"].name == "batch_norm"
         options = getattr(layer.init, "keywords", {})
         return is_batch_norm and not options.get("track_running_stats", True)
@@ -75,7 +77,9 @@ def examples_in(g: Arrays) -> int:
     for leaf in tree.leaves(g):
         if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
-    raise LayerError("per_example", f"expected g with the examples on axis 0, got {brief(g)}")
+    raise LayerError(
+        "per_example", f"expected g with the examples on axis 0, got {format_briefly(g)}"
+    )
 
 
 def check_any(name: str, count: int) -> None:

@@ -17,9 +17,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.core import keys, tree
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.dtypes import cast_like
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine._dtypes import cast_like
 from lincoln_fn.core import tree
+from lincoln_fn.core.dtypes import cast_like
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.terms import Term
 from lincoln_fn.errors.errors import LayerError

@@ -14,14 +14,8 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.plots._derivatives import (
-    draw_params,
-    is_random,
-    jacobian_matrix,
-    jumps,
-    slopes,
-)
 from lincoln_fn.plots._figure import COLOURS, new_axes
+from lincoln_fn.plots.slopes import draw_params, is_random, jacobian_matrix, jumps, slopes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,11 +17,12 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import State, record
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.rules.matrices import Selector
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import VisitThere
 
 
@@ -35,7 +36,8 @@ class Projections(State):
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
     check_argument(rule, "net", Layer, net)
-    if net.composition is None or net.composition.there is not there:
+    made = composition_of(net)
+    if made is None or made.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:
@@ -58,7 +60,9 @@ def draw_projection(
     fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
     if not fits or not target.is_floating_point():
         wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
-        raise LayerError(rule, f"{wanted}, got {brief(error)} to be sent to {brief(target)}")
+        raise LayerError(
+            rule, f"{wanted}, got {format_briefly(error)} to be sent to {format_briefly(target)}"
+        )
     shape = tuple(target.shape[k:])
     n_in, n_out = error.shape[-1], math.prod(shape)
     return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)

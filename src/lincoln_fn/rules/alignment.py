@@ -18,7 +18,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.losses._one_number import check_one_number
+from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.rules.backpropagation import backpropagation
 from lincoln_fn.walk.parts import is_trained

@@ -14,7 +14,7 @@ from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.rules import _feedback
+from lincoln_fn.rules import feedback
 from lincoln_fn.rules.direct_feedback_alignment import back as direct_back
 from lincoln_fn.rules.forward_forward import back as forward_forward_back
 from lincoln_fn.rules.local_losses import back as local_back
@@ -22,7 +22,7 @@ from lincoln_fn.rules.pepita import back as pepita_back
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.straight_through import back as straight_back
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
-from lincoln_fn.walk.composition import Back, always
+from lincoln_fn.walk.composition import Back, always, composition_of
 
 
 def _global(own: Back) -> Back:
@@ -37,7 +37,7 @@ def _no_gradient(own: Back) -> Back:
 
 # By a rule's loop back, how to make that of backpropagation. Any: loops with hyperparameters.
 _LOOPS: Final[dict[Callable[..., Any], Callable[[Back], Back]]] = {
-    _feedback.back: lambda own: _feedback.true_back,
+    feedback.back: lambda own: feedback.true_back,
     direct_back: lambda own: serial_back,
     forward_forward_back: _no_gradient,
     local_back: _global,
@@ -79,7 +79,7 @@ def with_true_gradient(net: Layer) -> Layer:
 
 
 def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Back]]) -> Layer:
-    made = net.composition
+    made = composition_of(net)
     if made is None:
         return net
     parts = tuple(_without(part, loops) for part in made.parts)
@@ -90,7 +90,7 @@ def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Bac
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
         changes = {"back": loop(made.back), "needs_dx": always, "reads_once": made.reads_once}
-    if loop is not None and made.back is _feedback.back:
-        changes["gather"] = _feedback.true_gather
+    if loop is not None and made.back is feedback.back:
+        changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)
     return layer if layer.name == net.name else layer.replace(name=net.name)

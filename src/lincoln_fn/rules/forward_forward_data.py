@@ -11,9 +11,9 @@ from torch import Tensor
 from lincoln_fn.core import keys
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.errors.arguments import at_least, check_argument
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._targets import check_between
+from lincoln_fn.losses.common.targets import check_between
 
 Classes: TypeAlias = Annotated[int, at_least(2)]
 
@@ -41,12 +41,14 @@ def with_label(
                 [0., 0., 1., 0.]])
     """
     if x.ndim < 2 or x[0].numel() < n_classes:
-        problem = f"expected x with at least {n_classes} numbers an example, got {brief(x)}"
+        problem = (
+            f"expected x with at least {n_classes} numbers an example, got {format_briefly(x)}"
+        )
         raise LayerError("with_label", problem)
     fits = isinstance(labels, Tensor) and labels.shape == x.shape[:1]
     if not fits or labels.is_floating_point():
-        problem = f"expected labels to be class indices of shape ({len(x)},), got {brief(labels)}"
-        raise LayerError("with_label", problem)
+        expected = f"labels to be class indices of shape ({len(x)},)"
+        raise LayerError("with_label", f"expected {expected}, got {format_briefly(labels)}")
     check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
     classes = torch.arange(n_classes, device=x.device)

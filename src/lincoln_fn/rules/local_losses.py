@@ -23,7 +23,7 @@ from lincoln_fn.combine.serial import serial
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
@@ -117,7 +117,7 @@ def _init(
     made, outputs = init_with_outputs(parts[:count], key, x)
     if not isinstance(outputs[-1], Tensor) or outputs[-1].shape[1:2] != (n_classes,):
         problem = f"expected a network that ends with logits of {n_classes} classes"
-        raise LayerError(_RULE, f"{problem}, got {brief(outputs[-1])}")
+        raise LayerError(_RULE, f"{problem}, got {format_briefly(outputs[-1])}")
     inputs = (outputs[start - 1] for start in starts[1:])
     pairs = enumerate(zip(parts[count:], inputs, strict=True))
     return (*made, *(head.init(key.fold_in(count + i), h) for i, (head, h) in pairs))

@@ -19,7 +19,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.initializers import Fans
-from lincoln_fn.layers._attention_forms import NAME as ATTENTION
+from lincoln_fn.layers.common.attention_forms import NAME as ATTENTION
 
 Selector: TypeAlias = Callable[[Layer], bool]
 

@@ -42,9 +42,9 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import at_least
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._labels import label_column
-from lincoln_fn.losses._reduction import Cotangent, make_loss
-from lincoln_fn.losses._targets import check_between
+from lincoln_fn.losses.common.labels import label_column
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import check_between
 from lincoln_fn.losses.loss import Loss, Reduction
 
 EPS: Final = 1e-8

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from numbers import Real
 
 from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
@@ -50,7 +50,7 @@ def early_stopping(
     check_name("early_stopping", metric)
     check_mode("early_stopping", mode)
     if not isinstance(min_delta, Real) or not 0 <= min_delta < math.inf:
-        got = shown(min_delta)
+        got = describe(min_delta)
         raise LayerError("early_stopping", f"expected min_delta of at least 0, got {got}")
     return _stopping(stream, metric, patience, mode, min_delta)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import evolve
 from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.training.batch_checks import check_walkable
@@ -52,7 +52,7 @@ def evaluated(
         [0, 1]
     """
     if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
-        got = list(metrics) if isinstance(metrics, Mapping) else shown(metrics)
+        got = list(metrics) if isinstance(metrics, Mapping) else describe(metrics)
         names = f"at least one, and none named 'step' or 'loss', got {got}"
         raise LayerError("evaluated", f"expected metrics by name, {names}")
     check_metrics("evaluated", metrics)

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.training.train import StepRecord, TrainState
@@ -36,7 +36,9 @@ def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]
     steps = iter(stream)
     for step in steps:
         if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[1], "scores"):
-            problem = f"expected stream to give (state, record), as train does, got {shown(step)}"
+            problem = (
+                f"expected stream to give (state, record), as train does, got {describe(step)}"
+            )
             raise LayerError(where, problem)
         yield step
         break

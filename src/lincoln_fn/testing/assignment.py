@@ -18,9 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
-import torch
 
-import lincoln_fn as lf
+from lincoln_fn import layers
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.blanks import backward_pass, blanked
 from lincoln_fn.testing.grading.examples import example
@@ -79,10 +78,10 @@ def files(options: Options) -> Mapping[str, str]:
         f"reference = {reference}\n"
         f"cases = lf.testing.make_cases(reference, {x}, key=lf.Key({options.seed}))"
     )
-    leaves = _leaves(setup)
+    imports = f"import torch\n\nimport lincoln_fn as lf\n\n{setup}"
+    leaves = _leaves(imports)
     student = blanked(source, blanks, derivation=options.derivation)
     solved = blanked(source, blanks, derivation=options.derivation, solution=True)
-    imports = f"import torch\n\nimport lincoln_fn as lf\n\n{setup}"
     return {
         "assignment.py": _MODULE.format(name=name, setup=setup, blanks=tuple(blanks)),
         f"student/{name}.py": f"{student.rstrip()}\n",
@@ -93,13 +92,13 @@ def files(options: Options) -> Mapping[str, str]:
 
 
 def _layers() -> list[str]:
-    return [p.stem for p in Path(lf.layers.__path__[0]).glob("[a-z]*.py")]
+    return [p.stem for p in Path(layers.__path__[0]).glob("[a-z]*.py")]
 
 
-def _leaves(setup: str) -> list[str]:
+def _leaves(code: str) -> list[str]:
     """List the gradients of the cases, by the code that will make them."""
-    names: dict[str, object] = {"lf": lf, "torch": torch}
-    exec(setup, names)  # the teacher's own code
+    names: dict[str, object] = {}
+    exec(code, names)  # the teacher's own code
     cases = names["cases"]
     assert isinstance(cases, tuple)
     return list(dict.fromkeys(leaf for case in cases for leaf in floating(*case)[0]))

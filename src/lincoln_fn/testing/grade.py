@@ -11,7 +11,7 @@ from typing import get_args
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.examined import examined
 from lincoln_fn.testing.grading.hints import Level, hint
@@ -94,7 +94,7 @@ def grade(
 def _check_submission(submission: object) -> None:
     if not isinstance(submission, (Layer, ModuleType, SimpleNamespace, Mapping, str, os.PathLike)):
         mend = "give a Layer, a module, globals() or the path of a file"
-        raise LayerError("grade", f"expected a submission, got {shown(submission)}; {mend}")
+        raise LayerError("grade", f"expected a submission, got {describe(submission)}; {mend}")
     if isinstance(submission, (str, os.PathLike)) and not Path(submission).is_file():
         raise LayerError("grade", f"expected the path of a file, got {str(submission)!r}")
 
@@ -106,7 +106,7 @@ def _checked_leaves(reference: Layer, cases: object) -> list[str]:
     )
     if not pairs or not cases:
         mend = "lf.testing.make_cases(reference, x) makes some"
-        raise LayerError("grade", f"expected cases (params, x), got {shown(cases)}; {mend}")
+        raise LayerError("grade", f"expected cases (params, x), got {describe(cases)}; {mend}")
     assert isinstance(cases, Sequence)
     names: dict[str, None] = {}
     for case in cases:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.record import TRAINED
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 
@@ -22,9 +22,9 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
     """Make tensors of a tuple of arrays, or raise a `LayerError`."""
     if not isinstance(arrays, tuple | list):
         mend = "write (x,) for one array, (x, target) for two"
-        raise LayerError("batches", f"expected a tuple of arrays, got {shown(arrays)}; {mend}")
+        raise LayerError("batches", f"expected a tuple of arrays, got {describe(arrays)}; {mend}")
     if not tree.leaves(arrays):
-        raise LayerError("batches", f"expected at least one array, got {brief(arrays)}")
+        raise LayerError("batches", f"expected at least one array, got {format_briefly(arrays)}")
 
     def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
         try:
@@ -48,19 +48,19 @@ def check_walkable(where: str, batches: object) -> None:
     """Check that an argument can be iterated over batch by batch, and is not a single batch."""
     is_batch = isinstance(batches, tuple) and any(map(is_array, batches))
     if is_batch:
-        problem = f"expected batches, got one batch, {shown(batches)}; write [(x, target)]"
+        problem = f"expected batches, got one batch, {describe(batches)}; write [(x, target)]"
         raise LayerError(where, problem)
     # A user's class may be iterable by `__getitem__` alone.
     can_be_walked = hasattr(batches, "__iter__") or hasattr(type(batches), "__getitem__")
     if is_array(batches) or isinstance(batches, Mapping | str) or not can_be_walked:
-        problem = f"expected batches, an iterable of (x, target), got {shown(batches)}"
+        problem = f"expected batches, an iterable of (x, target), got {describe(batches)}"
         raise LayerError(where, problem)
 
 
 def check_batch(where: str, batch: object) -> None:
     """Check that a batch is a pair (x, target)."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise LayerError(where, f"expected a batch (x, target), got {shown(batch)}")
+        raise LayerError(where, f"expected a batch (x, target), got {describe(batch)}")
 
 
 def check_example(where: str, x: object) -> None:

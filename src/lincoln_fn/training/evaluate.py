@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import is_function, shown
+from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.runtime.threads import adapt_waiting
@@ -77,7 +77,7 @@ def check_metrics(where: str, metrics: object) -> None:
     """Check that metrics are a mapping from names to functions."""
     if not isinstance(metrics, Mapping):
         mend = 'write {"accuracy": lf.metrics.accuracy}'
-        problem = f"expected metrics to be functions by name, got {shown(metrics)}; {mend}"
+        problem = f"expected metrics to be functions by name, got {describe(metrics)}; {mend}"
         raise LayerError(where, problem)
     if not metrics:
         raise LayerError(where, "expected at least one metric by name, got {}")
@@ -96,5 +96,5 @@ def _number(name: str, score: object) -> float:
     try:
         return float(score)  # type: ignore[arg-type]  # which is checked here
     except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"expected one number of metrics[{name!r}], got {shown(score)}"
+        problem = f"expected one number of metrics[{name!r}], got {describe(score)}"
         raise LayerError("evaluate", problem) from error

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import attrs
 
 from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
@@ -17,7 +18,7 @@ from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.runtime.log_if_slow import watch_pace
+from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, batches, is_used_once
@@ -62,9 +63,7 @@ class History(tuple[FitRecord, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.curves import history_html  # only in a notebook: it is far above
-
-        return history_html(self)
+        return html(self)
 
 
 @checked

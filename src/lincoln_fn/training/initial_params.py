@@ -9,21 +9,22 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
-from lincoln_fn.errors.descriptions import brief, shown
+from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import wrong_shape
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.suggestions import suggest
 
 
 def copy_like(params: Params, drawn: Params) -> Params:
     """Copy given params in the memory layout of drawn ones, after checking that they fit."""
     # Copies, because a step that updates its state in place must not change the given params.
-    expected, given = _by_path(drawn), _by_path(params)
+    own, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):
-        problem = f"expected params like the network's own, {brief(drawn)}, got {shown(params)}"
-        mend = mend_of(params, "params") or _difference(list(expected), list(given))
+        expected = f"params like the network's own, {format_briefly(drawn)}"
+        problem = f"expected {expected}, got {describe(params)}"
+        mend = suggest(params, "params") or _difference(list(own), list(given))
         raise LayerError("init_state", f"{problem}; {mend}" if mend else problem)
-    for path, leaf in expected.items():
+    for path, leaf in own.items():
         found = given[path]
         if not isinstance(found, Tensor) or found.shape != leaf.shape:
             raise wrong_shape("init_state", path, found, str(tuple(leaf.shape)))

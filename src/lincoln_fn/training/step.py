@@ -17,9 +17,9 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.losses._one_number import check_one_number
-from lincoln_fn.losses._parts import first_check, parts_of
-from lincoln_fn.losses._reduction import formula_of
+from lincoln_fn.losses.common.one_number import check_one_number
+from lincoln_fn.losses.common.parts import first_check, parts_of
+from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.threads import adapt_waiting
@@ -112,18 +112,7 @@ class Step:
 
 
 def total_of(value: Tensor) -> Tensor:
-    """Return the loss from the value that a step's `run` returns.
-
-    Args:
-        value: the loss or, for a weighted loss, the loss and the values of the parts.
-
-    Returns:
-        A tensor without axes.
-
-    Example:
-        >>> total_of(torch.tensor([3.0, 2.0, 1.0]))
-        tensor(3.)
-    """
+    """Return the loss from the value that a step's `run` returns."""
     return value[0] if value.ndim else value
 
 

@@ -14,7 +14,7 @@ from lincoln_fn.errors.kinds import wrong_kind
 Value: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
-def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
+def read_numbers(value: Value) -> tuple[float, dict[str, float]]:
     """Read the loss, and the other numbers by name, of what a step returned beside the state."""
     if isinstance(value, Tensor):
         return value.item(), {}
@@ -25,7 +25,7 @@ def numbers_of(value: Value) -> tuple[float, dict[str, float]]:
     return numbers.pop("loss"), numbers
 
 
-def examples_in(batch: object) -> int | None:
+def count_examples(batch: object) -> int | None:
     """Count the examples of a batch: the length of x, or None if it has no tensor."""
     x = batch[0] if type(batch) is tuple and batch else batch
     first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)

@@ -27,13 +27,13 @@ from lincoln_fn.errors.kinds import check_not_missing, wrong_kind
 from lincoln_fn.errors.suggestions import STATE
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.runtime.log_if_slow import watch_pace
+from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
 from lincoln_fn.training.batch_checks import check_example, check_walkable
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.initial_params import copy_like
-from lincoln_fn.training.step_value import Value, examples_in, numbers_of
+from lincoln_fn.training.step_value import Value, count_examples, read_numbers
 
 
 @record
@@ -50,11 +50,6 @@ class TrainState:
     key: Key
     step: Tensor
     gradient_state: GradientState = ()
-
-    def _repr_html_(self) -> str:
-        from lincoln_fn.notebook.views import state_html  # only in a notebook: it is far above
-
-        return state_html(self)
 
 
 @record
@@ -217,10 +212,10 @@ def take_steps(
         began = perf_counter()
         state, value = take(state, batch)
         number += 1
-        loss, scores = numbers_of(value)
+        loss, scores = read_numbers(value)
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")
-        examples = examples_in(batch)
+        examples = count_examples(batch)
         watch((examples, perf_counter() - began))
         yield state, StepRecord(number, loss, examples, scores)
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no

@@ -185,7 +185,7 @@ class Composition:
 
     @depth.default
     def _measure(self) -> int:
-        within = (part.composition for part in self.parts)
+        within = map(composition_of, self.parts)
         return 1 + max((made.depth for made in within if made is not None), default=0)
 
     @placed.default
@@ -267,6 +267,13 @@ class Composition:
         if "back" in changes:  # it was declared for the old loop
             del kept["reads_once"]
         return composition(self.label, parts, **{**kept, **changes})
+
+
+def composition_of(layer: Layer) -> Composition | None:
+    """Return how a layer is made of its parts; None for a single layer."""
+    made = layer.composition
+    assert made is None or isinstance(made, Composition), "`composition` makes it"
+    return made
 
 
 def _itself(i: int, params: Params, record: Record) -> Params:

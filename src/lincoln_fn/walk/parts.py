@@ -13,9 +13,9 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Cache, Layer, Params, unchanged
 from lincoln_fn.core.record import State
-from lincoln_fn.errors.descriptions import A_TUPLE, brief, shown
-from lincoln_fn.errors.errors import LayerError, placed
-from lincoln_fn.errors.suggestions import mend_of
+from lincoln_fn.errors.descriptions import A_TUPLE, describe, format_briefly
+from lincoln_fn.errors.errors import LayerError, place
+from lincoln_fn.errors.suggestions import suggest
 
 R = TypeVar("R")
 _WALK: Final = Path(__file__).parent
@@ -68,10 +68,10 @@ def place_error(
     # It replaces a `LayerError`: it has its cause and its traceback, without the walk's own frames,
     # of which every level of a network adds some. Any other error becomes its cause.
     if isinstance(error, LayerError):
-        placed_error = placed(error, position, layer)
+        placed_error = place(error, position, layer)
         placed_error.__cause__ = error.__cause__
         return placed_error.with_traceback(_without_walk(error.__traceback__))
-    problem = f"{doing} raised {type(error).__name__} on {brief(given)}: {error}"
+    problem = f"{doing} raised {type(error).__name__} on {format_briefly(given)}: {error}"
     made = LayerError(f"{position} {layer}", problem)
     made.__cause__ = error
     return made
@@ -113,8 +113,8 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
     is_tuple = type(given) is tuple or type(given) is Owned
     if not (isinstance(given, tuple | Owned) and is_tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
-        mend = mend_of(given, what) or (A_TUPLE if isinstance(given, list) else "")
-        problem = f"expected {what} with {entries}, got {shown(given)}"
+        mend = suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
+        problem = f"expected {what} with {entries}, got {describe(given)}"
         raise LayerError(label, f"{problem}; {mend}" if mend else problem)
 
 
@@ -146,7 +146,7 @@ class Owned:
         return take_ownership(entry)
 
     def __repr__(self) -> str:
-        return brief(to_tuple(self))
+        return format_briefly(to_tuple(self))
 
 
 def _read_before(reader: str) -> LayerError:

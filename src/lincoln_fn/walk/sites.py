@@ -12,6 +12,7 @@ from typing import Any
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import checked
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import Record
 from lincoln_fn.walk.walks import BackWalker, Wants
 
@@ -115,6 +116,6 @@ def _grads(layer: Layer, params: Params, sites: Record) -> Params:
         if sites.dparams is not None:
             return sites.dparams
         return layer.grads(sites.params, sites.cache, sites.g)
-    made = layer.composition
+    made = composition_of(layer)
     assert made is not None, "a single layer has one site"
     return made.gather(lambda i, entry, site: _grads(made.parts[i], entry, site), params, sites)

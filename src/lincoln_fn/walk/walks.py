@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import (
     ERRORS,
     is_trained,
@@ -89,7 +89,7 @@ class _Walker:
 
     def run(self, layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
-        made = layer.composition
+        made = composition_of(layer)
         if made is None:
             return self.visit(layer, path, params, x)
         visit = _Parts(made, path, self)
@@ -132,7 +132,7 @@ class _Parts:
     def advance(self, i: int, params: Params, record: Record) -> Params:
         """Advance the state of part i."""
         part = self.composition.parts[i]
-        made = part.composition
+        made = composition_of(part)
         if part.advance is unchanged:
             return params
         if made is None:
@@ -226,7 +226,7 @@ class BackWalker:
         self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
-        made = layer.composition
+        made = composition_of(layer)
         if made is None:
             return self.leaf(layer, path, params, to_tuple(cache), g, wants)
         if self.owns_cache:

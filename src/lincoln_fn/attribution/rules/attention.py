@@ -38,8 +38,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import _heads, scaled_dot_product_attention
-from lincoln_fn.layers._attention import weights_of
+from lincoln_fn.layers import scaled_dot_product_attention
+from lincoln_fn.layers.common import attention_heads
+from lincoln_fn.layers.common.attention import weights_of
 
 
 @constructor
@@ -61,12 +62,12 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         cache = use.cache
-        if isinstance(cache, _heads.Cache):
+        if isinstance(cache, attention_heads.Cache):
             heads = cache.q.shape[-3]
-            y, r = (_heads.split_heads(t, heads) for t in (use.y, relevance))
+            y, r = (attention_heads.split_heads(t, heads) for t in (use.y, relevance))
             weights = weights_of(cache.q, cache.k, cache.mask, cache.is_causal)
             parts = shares(cache.q, cache.k, cache.v, weights, y, r)
-            return (*map(_heads.merge_heads, parts), _no_mask(cache.mask))
+            return (*map(attention_heads.merge_heads, parts), _no_mask(cache.mask))
         if not isinstance(cache, scaled_dot_product_attention.Cache):
             raise LayerError(use.layer.name, "expected a layer of attention for attention()")
         q, k, v, *masks = cache.x

@@ -20,7 +20,7 @@ from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative, checked, require
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -60,7 +60,9 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
         s = share(relevance, z - z_low - z_high, stabilizer)
         return inputs[0] * pull(s) - inputs[1] * pull_low(s) - inputs[2] * pull_high(s)
 
-    bounds = (value if not isinstance(value, Tensor) else brief(value) for value in (low, high))
+    bounds = (
+        value if not isinstance(value, Tensor) else format_briefly(value) for value in (low, high)
+    )
     name = ", ".join(map(str, bounds))
     return Rule(f"z_box({name})", propagate)
 
@@ -116,5 +118,7 @@ def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:
     try:
         return torch.as_tensor(value).to(x).expand(x.shape)
     except RuntimeError as error:
-        problem = f"expected {name} to broadcast to x, {tuple(x.shape)}, got {brief(value)}"
+        problem = (
+            f"expected {name} to broadcast to x, {tuple(x.shape)}, got {format_briefly(value)}"
+        )
         raise LayerError("z_box", problem) from error

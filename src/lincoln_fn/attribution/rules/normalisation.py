@@ -28,7 +28,7 @@ from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import layer_norm, rms_norm
-from lincoln_fn.layers._normalisation import mean_over, scale_and_shift
+from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift
 
 
 @constructor

@@ -32,9 +32,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.layers import recurrent_cell
-from lincoln_fn.layers._recurrent import run_backward
-from lincoln_fn.layers._scan import Cell, ScanCache, Tensors, affine
-from lincoln_fn.layers._scan import Rule as Step
+from lincoln_fn.layers.common.recurrent import run_backward
+from lincoln_fn.layers.common.scan import Cell, ScanCache, Tensors, affine
+from lincoln_fn.layers.common.scan import Rule as Step
 
 
 @constructor

@@ -26,7 +26,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -140,6 +140,6 @@ def one_input(rule: str, use: Use) -> Tensor:
         LayerError: if x is something else.
     """
     if not isinstance(use.x, Tensor) or not use.x.is_floating_point():
-        problem = f"expected a layer with one floating input, got {brief(use.x)}"
+        problem = f"expected a layer with one floating input, got {format_briefly(use.x)}"
         raise LayerError(use.layer.name, f"{problem}; {rule} is for dense layers and convolutions")
     return use.x

@@ -27,10 +27,10 @@ from lincoln_fn.compiler.trace.decompositions import ForInductor
 from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath.plain import RunsHere
-from lincoln_fn.losses._one_number import check_one_number
+from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import TrainState
@@ -125,7 +125,7 @@ def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments
         path = tree.paths(arguments, states=True)[i]
         if not isinstance(leaf, Tensor):
             mend = "a number that changes from step to step has to be a tensor"
-            problem = f"{expected} tensors alone, got {brief(leaf)} at {path}; {mend}"
+            problem = f"{expected} tensors alone, got {format_briefly(leaf)} at {path}; {mend}"
             raise LayerError(where, problem)
         problem = f"{expected} dense tensors, got a sparse one at {path}; use {path}.to_dense()"
         raise LayerError(where, problem)

@@ -1,7 +1,7 @@
 """Data parallelism: each process computes the gradient of some examples, and all add them up.
 
 A batch of N examples is divided into a fixed number of logical shards. Shard s computes the sum of
-its losses, S_s, and its count, n_s (`losses/_sums.py`):
+its losses, S_s, and its count, n_s (`losses/common/sums.py`):
 
     value = sum_s S_s / sum_s n_s
     dparams = sum_s dS_s / sum_s n_s

@@ -26,7 +26,7 @@ from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses._sums import sum_of
+from lincoln_fn.losses.common.sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
-from lincoln_fn.walk.composition import Composition, gather_entries
+from lincoln_fn.walk.composition import Composition, composition_of, gather_entries
 from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records
 from lincoln_fn.walk.visits import sum_uses
@@ -80,7 +80,7 @@ def _skip(layer: Layer, path: str, params: Params) -> Params:
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
     """Yield the outermost compositions that merge their records themselves."""
-    made = layer.composition
+    made = composition_of(layer)
     if made is None:
         return
     if made.gather is not gather_entries:

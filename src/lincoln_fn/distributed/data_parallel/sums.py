@@ -1,6 +1,6 @@
 """The losses of all shards, added up as soon as those of this process are known.
 
-With S_s the sum of shard s's losses, and n_s its count (`losses/_sums.py`),
+With S_s the sum of shard s's losses, and n_s its count (`losses/common/sums.py`),
 
     value = sum_s S_s / sum_s n_s
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
-from lincoln_fn.losses._parts import parts_of
+from lincoln_fn.losses.common.parts import parts_of
 from lincoln_fn.losses.loss import Loss
 
 

@@ -39,15 +39,15 @@ from lincoln_fn.errors.arguments import NonNegative, Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers import batch_norm
-from lincoln_fn.layers._normalisation import (
+from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.layers.common.normalisation import (
     affine_grads,
     scale_and_shift,
     statistics,
     sum_over,
     widened,
 )
-from lincoln_fn.layers._normalisation_checks import check_batch
-from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.layers.common.normalisation_checks import check_batch
 
 # Collects a tensor of each shard: x of shape (*s) -> (shards, *s).
 Gather: TypeAlias = Callable[[Tensor], Tensor]

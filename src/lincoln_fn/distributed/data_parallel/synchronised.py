@@ -20,7 +20,7 @@ from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
-from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.composition import Composition, composition_of
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def is_synchronised(net: Layer) -> bool:
 
 def communicates(net: Layer) -> bool:
     """Return whether any function of a network sends something."""
-    made = net.composition
+    made = composition_of(net)
     if made is not None and (is_fully_sharded(made) or _is_divided(made)):
         return True
     return is_sync_batch_norm(net) or any(map(communicates, net.parts))
@@ -96,7 +96,7 @@ def _is_divided(made: Composition) -> bool:
 
 def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:
     """Make the network of one shard, whose layers meet those of the other shards."""
-    made = net.composition
+    made = composition_of(net)
     if made is None:
         is_sync = is_sync_batch_norm(net)
         return with_gather(net, partial(meeting.gather, shard)) if is_sync else net

@@ -35,7 +35,7 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import StageFunctions
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
-from lincoln_fn.losses._sums import sum_of
+from lincoln_fn.losses.common.sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.visits import Record

@@ -7,7 +7,7 @@ from typing import Final
 
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
-from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 
 # By the kind of an action: the kind of the one that comes before it.
@@ -47,7 +47,7 @@ def check_schedule(
 after position 1
     """
     if not isinstance(schedule, tuple) or not schedule:
-        raise LayerError("schedule", f"expected a tuple for each stage, got {shown(schedule)}")
+        raise LayerError("schedule", f"expected a tuple for each stage, got {describe(schedule)}")
     if stages is not None and len(schedule) != stages:
         mend = f"make it for {stages} stages"
         raise LayerError("schedule", f"expected {stages} stages, got {len(schedule)}; {mend}")
@@ -71,12 +71,12 @@ after position 1
 def _check_kinds(stage: int, actions: object) -> None:
     """Check that a stage's actions are pairs of a kind and a number."""
     if not isinstance(actions, tuple):
-        raise LayerError("schedule", f"expected a tuple for stage {stage}, got {shown(actions)}")
+        raise LayerError("schedule", f"expected a tuple for stage {stage}, got {describe(actions)}")
     for i, action in enumerate(actions):
         is_pair = isinstance(action, tuple) and len(action) == 2
         if not is_pair or action[0] not in ("F", "B", "W") or not _is_number(action[1]):
             problem = f'expected an action such as ("F", 0) at position {i} of stage {stage}'
-            raise LayerError("schedule", f"{problem}, got {shown(action)}")
+            raise LayerError("schedule", f"{problem}, got {describe(action)}")
 
 
 def _is_number(microbatch: object) -> bool:

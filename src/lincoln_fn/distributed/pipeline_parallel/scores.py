@@ -1,7 +1,7 @@
 """The scores of a tied embedding as a layer of its own, for the last stage of a pipeline.
 
-Derivation: that of `combine/_scores.py`. The gradients of both copies of E are added up by the
-pipeline (`tied_params.py`).
+Derivation: that of `combine/embedding_scores.py`. The gradients of both copies of E are added up by
+the pipeline (`tied_params.py`).
 
 Cache: h.
 """
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine import _scores
+from lincoln_fn.combine import embedding_scores
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, checked
@@ -40,7 +40,7 @@ def scores(num_embeddings: PositiveInt) -> Layer:
         >>> net.init(lf.Key(0), torch.zeros(2, 3))
         Params(weight=float32[10, 3])
     """
-    made = _scores.scores()
+    made = embedding_scores.scores()
     return made.replace(
         name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
     )

@@ -30,7 +30,13 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.optim.slices import cut, slice_rows, split_row
-from lincoln_fn.walk.composition import Composition, VisitRecord, composition, gather_entries
+from lincoln_fn.walk.composition import (
+    Composition,
+    VisitRecord,
+    composition,
+    composition_of,
+    gather_entries,
+)
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Collects parameters for this call alone, or once for calls that are made at the same time.
@@ -131,7 +137,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
 
 def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
-    made = net.composition
+    made = composition_of(net)
     assert made is not None, "it has a part"
     there, back = (partial(loop, once=once) for loop in (_there, _back))
     group = made.gather.keywords["group"]  # type: ignore[attr-defined]  # a partial, as made above
@@ -146,7 +152,7 @@ def is_fully_sharded(made: Composition) -> bool:
 
 def check_sharding(net: Layer, *, within: str = "") -> None:
     """Check that no composition adds up the gradients of a `fully_sharded` part itself."""
-    made = net.composition
+    made = composition_of(net)
     if made is None:
         return
     if is_fully_sharded(made):

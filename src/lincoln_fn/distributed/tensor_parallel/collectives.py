@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers._normalisation import widened
+from lincoln_fn.layers.common.normalisation import widened
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:

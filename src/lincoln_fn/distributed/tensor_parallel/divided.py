@@ -14,7 +14,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.tree import T
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, take_own_part
-from lincoln_fn.errors.descriptions import brief
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -94,5 +94,7 @@ def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | Non
 
 def _map(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
     if not tree.same_structure(given, like, states=True):
-        raise LayerError(function, f"expected a tree like {brief(like)}, got {brief(given)}")
+        raise LayerError(
+            function, f"expected a tree like {format_briefly(like)}, got {format_briefly(given)}"
+        )
     return tree.map(f, given, like, states=True)

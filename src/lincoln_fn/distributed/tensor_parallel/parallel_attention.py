@@ -45,9 +45,10 @@ from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, r
 from lincoln_fn.errors.arguments import PositiveInt, Probability
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.layers import _heads, dropout, multi_head_attention
-from lincoln_fn.layers._attention import Sequence
-from lincoln_fn.layers._attention_forms import Gradients, Inputs
+from lincoln_fn.layers import dropout, multi_head_attention
+from lincoln_fn.layers.common import attention_heads
+from lincoln_fn.layers.common.attention import Sequence
+from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
 from lincoln_fn.layers.multi_head_attention import Params
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
@@ -65,7 +66,7 @@ class HeadsCache:
 
 
 def heads_there(
-    visit: VisitThere, params: dropout.Params | None, x: _heads.Inputs, *, group: Group
+    visit: VisitThere, params: dropout.Params | None, x: attention_heads.Inputs, *, group: Group
 ) -> tuple[Sequence, HeadsCache]:
     """Compute the attention of the own heads."""
     query, key, value, mask = x
@@ -127,21 +128,23 @@ def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: Head
 
 def _forward_dropped(
     params: dropout.Params | None,
-    x: _heads.Inputs,
+    x: attention_heads.Inputs,
     *,
     group: Group,
     num_heads: int,
     p: float,
     is_causal: bool,
-) -> tuple[Sequence, _heads.Cache]:
+) -> tuple[Sequence, attention_heads.Cache]:
     """Compute the own heads, with their part of the mask that one process draws."""
     drop = partial(drop_part, group=group, axis=-3)
-    return _heads.forward(params, x, num_heads=num_heads, p=p, is_causal=is_causal, drop=drop)
+    return attention_heads.forward(
+        params, x, num_heads=num_heads, p=p, is_causal=is_causal, drop=drop
+    )
 
 
 def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
     own = num_heads // group.size
-    heads = _heads.attention_heads(own, p=p, is_causal=is_causal)
+    heads = attention_heads.attention_heads(own, p=p, is_causal=is_causal)
     if p:
         # A function of this file, since `lf.fast` has another one for `_heads.forward`.
         forward = partial(_forward_dropped, group=group, num_heads=own, p=p, is_causal=is_causal)

@@ -30,7 +30,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dro
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.layers import dense
-from lincoln_fn.layers._attention_forms import NAME as ATTENTION
+from lincoln_fn.layers.common.attention_forms import NAME as ATTENTION
 from lincoln_fn.walk.paths import map_paths
 
 

@@ -1,0 +1,85 @@
+"""The scores of a tied embedding: y = h E^T, a score for each of its rows.
+
+Derivation.
+
+    y_j = sum_i h_i E_(ji)
+    dh = g E
+    dE = g^T h    summed over all rows
+
+Cache: h.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.terms import Outer, check_batched
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cotangent
+
+Features: TypeAlias = Float[Tensor, "*batch n_features"]
+Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
+
+
+def forward(params: Params, h: Features) -> tuple[Logits, Features]:
+    """Compute y = h E^T."""
+    y: Tensor = h @ matrix("scores", params).mT
+    return y, h
+
+
+def backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
+    """Compute dh = g E and dE = g^T h."""
+    return input_grad(params, h, g), grads(params, h, g)
+
+
+def input_grad(params: Params, h: Features, g: Logits) -> Features:
+    """Compute dh = g E."""
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
+    dh: Tensor = g @ weight
+    return dh
+
+
+def grads(params: Params, h: Features, g: Logits) -> Params:
+    """Compute dE = g^T h, and zeros for whatever else the embedding has."""
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
+    dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
+
+    def gradient(leaf: Tensor) -> Tensor:
+        return dweight if leaf is weight else torch.zeros_like(leaf)
+
+    return tree.map(gradient, params)
+
+
+# Any: params of any structure.
+def terms(params: Any, h: Features, g: Logits) -> Any:
+    """Return dE_n = sum_t g_nt^T h_nt, and zeros for whatever else the embedding has."""
+    weight = matrix("scores", params)
+    check_batched("scores", g)
+    return tree.map(lambda p: Outer(g, h) if p is weight else torch.zeros_like(p), params)
+
+
+declare(forward, grads, kind="scores", terms=terms)
+
+
+def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:
+    """Return E, or raise a `LayerError` if the params have none."""
+    weight = getattr(params, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        expected = "expected params with a weight of shape (n_embeddings, n_features)"
+        raise LayerError(label, f"{expected}, got {describe(params)}")
+    return weight
+
+
+def scores() -> Layer:
+    """Make the layer, whose params are the embedding's."""
+    return Layer("scores()", forward, backward, input_grad=input_grad, grads=grads)

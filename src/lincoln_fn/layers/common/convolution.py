@@ -1,0 +1,155 @@
+"""A convolution, its transpose and the gradient of its weight, over one to three spatial axes.
+
+With s the stride, d the dilation, and o and c channels of one group, a convolution A of x, its
+transpose and the gradient of its weight are
+
+    (A x)_o[p] = sum_(c,k) W_(o,c)[k] x_c[s p + d k]
+    (A^T g)_c[t] = sum_o sum_(p,k: s p + d k = t) W_(o,c)[k] g_o[p]
+    dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k]
+
+The layer `conv` is A, and its dx is A^T g. The layer `conv_transpose` is A^T, and its dx is A g.
+The third line is the first with k and p exchanged: a convolution of x with the kernel g, whose
+stride is d and whose dilation is s. It sums over the batch as the first sums over the channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_bias, check_input, check_like
+from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.layers.common.spatial import Sizes, check_image
+
+
+class Geometry(NamedTuple):
+    """How a kernel moves over x: its stride, its dilation, and the groups."""
+
+    stride: Sizes
+    dilation: Sizes
+    groups: int
+
+
+def convolve(
+    x: Float[Tensor, "*batch in_channels *spatial"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " out_channels"] | None,
+    geometry: Geometry,
+) -> Float[Tensor, "*batch out_channels *positions"]:
+    """Compute (A x)_o[p] + b_o = sum_(c,k) W_(o,c)[k] x_c[s p + d k] + b_o."""
+    stride, dilation, groups = geometry
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
+    return convolution(x, weight, bias, stride=stride, dilation=dilation, groups=groups)
+
+
+def convolve_transposed(
+    g: Float[Tensor, "*batch out_channels *positions"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " in_channels"] | None,
+    geometry: Geometry,
+    padding: Sizes,
+    output_padding: Sizes,
+) -> Float[Tensor, "*batch in_channels *spatial"]:
+    """Compute (A^T g)_c[t] + b_c, cut by `padding` at both ends, longer by `output_padding`."""
+    stride, dilation, groups = geometry
+    convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
+    return convolution(g, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def weight_gradient(
+    g: Float[Tensor, "*batch out_channels *positions"],
+    x: Float[Tensor, "*batch in_channels *spatial"],
+    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    geometry: Geometry,
+) -> Float[Tensor, "out_channels group_channels *kernel"]:
+    """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k], summed over the batch."""
+    stride, dilation, groups = geometry
+    n = len(stride)
+    if g.ndim == n + 1:
+        g, x = g[None], x[None]
+    if len(x) == 0:  # torch returns no channels of y for a convolution over no channels
+        return weight.new_zeros(weight.shape)
+    # Elements after the last one that the kernel reached contribute to no W[k].
+    for axis, end in enumerate(reach(g.shape[2:], weight, geometry), 2):
+        x = x.narrow(axis, 0, end)
+    x, g = (t.reshape(len(t), groups, -1, *t.shape[2:]) for t in (x, g))
+    x = x.transpose(0, 2).flatten(1, 2)  # (group_channels, groups * batch, *reached)
+    g = g.movedim(0, 2).flatten(0, 1)  # (out_channels, batch, *positions)
+    return convolve(x, g, None, Geometry(dilation, stride, groups)).transpose(0, 1)
+
+
+def bias_gradient(
+    g: Float[Tensor, "*batch channels *positions"], geometry: Geometry
+) -> Float[Tensor, " channels"]:
+    """Compute db_o = sum_p g_o[p], summed over the batch."""
+    channels = g.ndim - len(geometry.stride) - 1
+    return g.sum([axis for axis in range(g.ndim) if axis != channels])
+
+
+def reach(positions: Sizes, weight: Tensor, geometry: Geometry) -> Sizes:
+    """Compute s (P - 1) + d (K - 1) + 1, the elements under a kernel of K in P positions."""
+    stride, dilation, _ = geometry
+    axes = zip(positions, weight.shape[2:], stride, dilation, strict=True)
+    return tuple(s * (p - 1) + d * (k - 1) + 1 for p, k, s, d in axes)
+
+
+def fits(spatial: Sizes, weight: Tensor, geometry: Geometry) -> Sizes:
+    """Compute (N - d (K - 1) - 1) // s + 1, the positions of a kernel of K on N elements."""
+    stride, dilation, _ = geometry
+    axes = zip(spatial, weight.shape[2:], stride, dilation, strict=True)
+    return tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in axes)
+
+
+def named(family: str, weight: object) -> str:
+    """Name the layer that a weight belongs to, such as "conv2d"."""
+    if not isinstance(weight, Tensor) or not 3 <= weight.ndim <= 5:
+        got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise LayerError(family, f"expected a weight with one to three spatial axes, got {got}")
+    return f"{family}{weight.ndim - 2}d"
+
+
+def check_fit(
+    layer: str, x: Tensor, weight: Tensor, bias: Tensor | None, n_out: int, y_spatial: Sizes
+) -> None:
+    """Check that x and the bias are of the weight's dtype, the bias's shape, and y not empty."""
+    check_like(layer, "x", x, weight)
+    check_bias(layer, bias, weight, n_out)
+    if min(y_spatial) < 1:
+        given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
+        raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
+
+
+def check_example(layer: str, x: object, n: int, groups: int) -> int:
+    """Check the example input given to `init`, and count its channels."""
+    check_input(layer, (), x)
+    assert isinstance(x, Tensor)  # as just checked
+    check_image(layer, x, n)
+    channels = x.shape[-n - 1]
+    if channels % groups:
+        raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
+    return channels
+
+
+def draw(
+    layer: str,
+    key: Key,
+    x: Tensor,
+    shape: Sizes,
+    n_out: int,
+    *,
+    bias: bool,
+    weight_init: Initializer,
+    bias_init: Initializer,
+) -> tuple[Tensor, Tensor | None]:
+    """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
+    size = math.prod(shape[2:])
+    fans = Fans(shape[1] * size, shape[0] * size)
+    weight_key, bias_key = checked_key(layer, key).near(x).split()
+    weight = weight_init.draw(weight_key, shape, fans, x.dtype)
+    return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None

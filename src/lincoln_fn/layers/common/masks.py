@@ -1,0 +1,63 @@
+"""The input of `last_state` and `masked_mean`: a sequence, alone or with a mask."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input
+
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Mask: TypeAlias = Bool[Tensor, "*batch length"]
+Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
+
+
+def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, Mask | None]:
+    """Find the sequence and the mask in x, and check that they fit together.
+
+    Args:
+        name: the layer's name.
+        params: its params, which are ().
+        x: a sequence, or (sequence, mask), with a mask or None.
+
+    Returns:
+        The sequence, and the mask or None.
+
+    Raises:
+        LayerError: if x is neither.
+
+    Example:
+        >>> sequence_and_mask("last_state", (), torch.zeros(2, 5, 3))[1]
+    """
+    if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
+        wanted = "x to be a sequence or (sequence, mask)"
+        raise LayerError(name, f"expected {wanted}, got {describe_non_tuple(x)}")
+    sequence, mask = x if isinstance(x, tuple) else (x, None)
+    check_input(name, params, sequence)
+    if sequence.ndim < 2 or not sequence.shape[-2]:
+        shape = tuple(sequence.shape)
+        raise LayerError(name, f"expected a sequence of shape (..., length, features), got {shape}")
+    if mask is not None:
+        _check_mask(name, mask, sequence)
+    return sequence, mask
+
+
+def _check_mask(name: str, mask: object, sequence: Tensor) -> None:
+    shape = tuple(sequence.shape[:-1])
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
+        mend = "True where the sequence has an entry"
+        raise LayerError(
+            name, f"expected a mask of bools of shape {shape}, {mend}, got {format_briefly(mask)}"
+        )
+    if mask.device != sequence.device:
+        raise LayerError(name, f"expected mask on {sequence.device}, got {mask.device}")
+
+
+def mirrored(dx: Sequence, has_mask_entry: bool) -> Sequence | tuple[Sequence, None]:
+    """Put dx into the form of x: a mask has no gradient."""
+    return (dx, None) if has_mask_entry else dx

@@ -1,0 +1,158 @@
+"""Shared by rnn, gru and lstm: several layers, two directions, states in and out, and masks.
+
+Layer k runs over the outputs of layer k - 1; with two directions, over the outputs of both, side by
+side on the last axis. The states of all layers and directions are stacked as torch stacks them:
+layer 0 forward, layer 0 backward, layer 1 forward, and so on.
+
+`_recurrent_forms.py` lists the forms of x and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.terms import length_first, no_batch
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
+from lincoln_fn.layers.common.recurrent_forms import (
+    Cache,
+    Cells,
+    Family,
+    Inputs,
+    check_sequence,
+    packed,
+    to_given_form,
+    unpacked,
+    unpacked_cotangent,
+)
+from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
+
+# Any: the cache of a scan; a faster scan may have another.
+Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
+ScanBackward: TypeAlias = Callable[..., tuple[Tensor, Cell, Tensors]]
+
+DEFAULT_INIT: Final = fan_in_uniform()
+
+
+class Form(NamedTuple):
+    """How a recurrent layer's parameters are made."""
+
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    weight_init: Initializer
+    bias_init: Initializer
+
+
+def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
+    """Draw the cells of all layers and directions; all fans are those of a state, as in torch."""
+    sequence = x[0] if type(x) is tuple and x else x
+    check_sequence(family.name, sequence, batch_first=True)
+    hidden, directions = form.hidden_size, 1 + form.bidirectional
+    count = 4 * form.num_layers * directions
+    keys = iter(checked_key(family.name, key).near(sequence).split(count))
+
+    def cell(n_in: int) -> Cell:
+        return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
+
+    inputs = [sequence.shape[-1]] + [directions * hidden] * (form.num_layers - 1)
+    return tuple(tuple(cell(n_in) for _ in range(directions)) for n_in in inputs)
+
+
+def drawn_cell(keys: Iterator[Key], n_in: int, gates: int, form: Form, dtype: torch.dtype) -> Cell:
+    """Draw a cell, with the next key for each of its parameters."""
+    hidden = form.hidden_size
+    fans, width = Fans(hidden, hidden), gates * hidden
+    weights = (form.weight_init.draw(next(keys), (n, width), fans, dtype) for n in (n_in, hidden))
+    biases = (
+        form.bias_init.draw(next(keys), (width,), fans, dtype) if form.bias else None
+        for _ in range(2)
+    )
+    return Cell(*weights, *biases)
+
+
+def run(
+    family: Family, params: Any, x: Arrays, batch_first: bool, scan: Scan = scan
+) -> tuple[Arrays, Cache]:
+    """Compute the outputs of all layers, each by a scan over those before, and the last states."""
+    check_params(family.name, params, family.params)
+    cells: Cells = params.cells
+    inputs = unpacked(family, cells, x, batch_first)
+    y, directions = inputs.sequence, len(cells[0])
+    lasts: list[Tensors] = []
+    caches = []
+    for k, pair in enumerate(cells):
+        outputs, scans = [], []
+        for d, cell in enumerate(pair):
+            first = _first_state(family.rule, cell, inputs, k * directions + d)
+            h, last, scanned = scan(family.rule, cell, y, first, inputs.mask, d == 1)
+            outputs.append(h)
+            scans.append(scanned)
+            lasts.append(last)
+        y = torch.cat(outputs, -1) if directions == 2 else outputs[0]
+        caches.append(tuple(scans))
+    entries, axis = inputs.entries, inputs.batch_axis
+    y = to_given_form(y, axis)
+    cache = Cache(tuple(caches), y, family, entries, inputs.state is not None, axis)
+    return (y, packed(lasts, axis)) if entries else y, cache
+
+
+def run_backward(
+    name: str, params: Any, cache: Cache, g: Arrays, scan_backward: ScanBackward = scan_backward
+) -> tuple[Arrays, Any]:
+    """Compute dx and dparams, by the scans' own backward from the last layer to the first.
+
+    dx has None for a mask, and for a state that was not given.
+    """
+    if type(cache) is not Cache or cache.family.name != name:
+        raise LayerError(
+            name, f"expected the cache of its own forward, got {format_briefly(cache)}"
+        )
+    family = cache.family
+    check_params(name, params, family.params)
+    cells: Cells = params.cells
+    dy, dlasts = unpacked_cotangent(family, cells, cache, g)
+    dcells, dfirsts = [], []
+    for k in range(len(cells) - 1, -1, -1):
+        directions = len(cells[k])
+        results = [
+            scan_backward(family.rule, cell, scanned, part, dlasts[k * directions + d])
+            for d, (cell, scanned, part) in enumerate(
+                zip(cells[k], cache.scans[k], dy.chunk(directions, -1), strict=True)
+            )
+        ]
+        dy = sum((dx for dx, _, _ in results[1:]), start=results[0][0])
+        dcells.append(tuple(dcell for _, dcell, _ in results))
+        dfirsts.append([dfirst for _, _, dfirst in results])
+    dparams = family.params(tuple(dcells[::-1]))
+    dy = to_given_form(dy, cache.batch_axis)
+    if cache.entries == 0:
+        return dy, dparams
+    dstate = packed([dfirst for pair in dfirsts[::-1] for dfirst in pair], cache.batch_axis)
+    return (dy, dstate if cache.has_state else None, None)[: cache.entries], dparams
+
+
+def run_terms(params: Any, cache: Cache, g: Arrays) -> tuple[Arrays, Any]:
+    """Compute dx, and return the terms of the cells' parameters."""
+    name = cache.family.name
+    if cache.batch_axis is None:
+        raise no_batch(name, cache.y)
+    if cache.batch_axis:
+        raise length_first(name, "batch_first=True")
+    return run_backward(name, params, cache, g, scan_terms)
+
+
+def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:
+    if inputs.state is not None:
+        return tuple(s[which] for s in inputs.state)
+    zeros = inputs.sequence.new_zeros(len(inputs.sequence), len(cell.weight_hh))
+    return (zeros,) * rule.states

@@ -1,0 +1,86 @@
+"""Access to the parts of a weighted loss, for steps and `fast_loss`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.reduction import Check, formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.weighted import Parts, backward, forward
+
+
+def first_check(loss: Loss) -> Check | None:
+    """Return a loss's check of the first batch of a step.
+
+    Args:
+        loss: the loss, weighted or not.
+
+    Returns:
+        (prediction, target) -> None, which refuses values that the loss, or a part of it, does not
+        accept; None if it accepts all values.
+
+    Example:
+        >>> first_check(lf.losses.mse())
+    """
+    parts = parts_of(loss)
+    if not parts:
+        formula = formula_of(loss)
+        return None if formula is None else formula.check_first
+    checks = tuple(first_check(part) for _, part in parts.values())
+    return partial(_check_each, parts, checks) if any(checks) else None
+
+
+def _check_each(
+    parts: Parts,
+    checks: tuple[Check | None, ...],
+    predictions: tuple[Arrays, ...],
+    targets: tuple[Arrays, ...],
+) -> None:
+    heads = zip(parts, checks, predictions, targets, strict=True)
+    for name, check, prediction, target in heads:
+        try:
+            if check is not None:
+                check(prediction, target)
+        except LayerError as error:
+            where = f"weighted[{name!r}] {parts[name][1]}"
+            raise LayerError(where, error.problem) from error
+
+
+def parts_of(loss: Loss) -> Parts:
+    """Return the parts of a weighted loss, by name; any other loss has none.
+
+    Args:
+        loss: the loss.
+
+    Returns:
+        Weights and losses.
+
+    Example:
+        >>> mse = lf.losses.mse()
+        >>> parts_of(mse), list(parts_of(lf.losses.weighted({"size": (0.5, mse)})))
+        ({}, ['size'])
+    """
+    made = loss.forward
+    if not isinstance(made, partial) or made.func is not forward:
+        return {}
+    given: Parts = made.keywords["parts"]
+    return given
+
+
+def weighted_of(name: str, parts: Parts) -> Loss:
+    """Make a weighted loss from other parts.
+
+    Args:
+        name: its name.
+        parts: (weight, loss) by name.
+
+    Returns:
+        The loss.
+
+    Example:
+        >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
+        mine()
+    """
+    return Loss(name, partial(forward, parts=parts), partial(backward, parts=parts))

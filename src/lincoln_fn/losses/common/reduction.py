@@ -1,0 +1,190 @@
+"""Shared by all losses: the checks of their arguments, and the reduction of many values to one.
+
+A loss's file computes a value l_i for each example (or element), and its gradient. `reduction`
+combines them, with n_i the number of values, unless a loss counts differently (for instance by
+class weights):
+
+    none:    value = l                    dl_i = g_i
+    sum:     value = sum_i l_i            dl_i = g
+    mean:    value = sum_i l_i / n_i      dl_i = g / n_i
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare
+from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import describe, describe_non_tuple, format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.shapes import check_cache, check_like
+from lincoln_fn.losses.loss import Loss
+
+# A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
+# p = 0 gives the same finite loss, 87.3, and a finite gradient in every dtype.
+SMALLEST: Final = 2.0**-126
+
+# dL/dl: a number, or a tensor of shape () or of l's shape.
+Cotangent: TypeAlias = Tensor | float
+Check: TypeAlias = Callable[[Arrays, Arrays], None]
+
+
+@attrs.frozen(eq=False)
+class Formula:
+    """A loss before its reduction.
+
+    Args:
+        name: the name of the loss's constructor.
+        reduction: one that the loss supports; all except sum and none are means.
+        forward: (prediction, target) -> (l, cache).
+        backward: (cache, dl) -> dprediction.
+        count: cache -> n, of shape () or of l's shape; None for the number of values.
+        inputs: the names of the prediction's tensors; several are a tuple.
+        targets: the names of the target's tensors, likewise; without any, the target is None.
+        check: (prediction, target) -> None, which refuses values that the loss does not accept;
+            None if it accepts all values. `forward` calls it last.
+        check_first: likewise, for the first batch of a step.
+    """
+
+    name: str
+    reduction: str
+    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
+    backward: Callable[[Cache, Cotangent], Arrays]
+    count: Callable[[Cache], Tensor | None]
+    inputs: tuple[str, ...] = ("prediction",)
+    targets: tuple[str, ...] = ("target",)
+    check: Check | None = None
+    check_first: Check | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the loss is a mean, which is divided by the count."""
+        return self.reduction not in ("sum", "none")
+
+
+@record
+class ReducedCache:
+    """The formula's cache, n of a mean (None for the number of values), l's shape, the loss."""
+
+    formula: Cache
+    n: Tensor | None
+    shape: tuple[int, ...] = static()
+    loss: str = static()
+
+
+def number_of_values(cache: Cache) -> None:
+    """Divide a mean by the number of values."""
+    return
+
+
+def make_loss(
+    name: str,
+    reduction: str,
+    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]],
+    backward: Callable[[Cache, Cotangent], Arrays],
+    *,
+    count: Callable[[Cache], Tensor | None] = number_of_values,
+    inputs: tuple[str, ...] = ("prediction",),
+    targets: tuple[str, ...] = ("target",),
+    check: Check | None = None,
+    check_first: Check | None = None,
+) -> Loss:
+    """Make a loss from its formula; `constructor` adds its name."""
+    formula = Formula(
+        name, reduction, forward, backward, count, inputs, targets, check, check_first or check
+    )
+    return bare(lambda call: loss_of(call, formula))
+
+
+def loss_of(name: str, formula: Formula) -> Loss:
+    """Make the loss of a formula."""
+    return Loss(name, partial(_forward, formula), partial(_backward, formula))
+
+
+def formula_of(loss: Loss) -> Formula | None:
+    """Return the formula of a loss that `loss_of` has made; None if a function is a user's own."""
+    forward, backward = loss.forward, loss.backward
+    if not isinstance(forward, partial) or not isinstance(backward, partial):
+        return None
+    if forward.func is not _forward or backward.func is not _backward:
+        return None
+    formula: Formula = forward.args[0]
+    return formula if backward.args[0] is formula else None
+
+
+def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
+    """Compute l, sum l or sum l / n."""
+    _check_given(formula, prediction, target)
+    values, of_formula = formula.forward(prediction, target)
+    n = formula.count(of_formula) if formula.is_mean else None
+    cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
+    if formula.check is not None:
+        formula.check(prediction, target)
+    if formula.is_mean:
+        return values.mean() if n is None else (values / n).sum(), cache
+    return values.sum() if formula.reduction == "sum" else values, cache
+
+
+def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
+    """Compute dprediction, from dl = g or dl = g / n."""
+    check_cache(formula.name, cache, ReducedCache)
+    if cache.loss != formula.name:
+        problem = f"expected the cache of its own forward, got that of {cache.loss}"
+        raise LayerError(formula.name, problem)
+    expected = cache.shape if formula.reduction == "none" else ()
+    if isinstance(g, Tensor) and g.shape != expected:
+        raise LayerError(formula.name, f"expected g of shape {expected}, got {tuple(g.shape)}")
+    if not formula.is_mean:
+        return formula.backward(cache.formula, g)
+    n = math.prod(cache.shape) if cache.n is None else cache.n
+    return formula.backward(cache.formula, g / n)
+
+
+def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
+    name, inputs, targets = formula.name, formula.inputs, formula.targets
+    predicted = _listed(name, "prediction", inputs, prediction)
+    labels = _listed(name, "target", targets, target)
+    for what, given in (*predicted, *labels):
+        if not isinstance(given, Tensor):
+            raise wrong_kind(name, what, given, "tensor")
+        # One of several target tensors may be empty: sequences without a label, to ctc.
+        if given.numel() == 0 and (what in inputs or len(targets) == 1):
+            shape = tuple(given.shape)
+            raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")
+    what, first = predicted[0]
+    if not first.is_floating_point():
+        raise LayerError(name, f"expected {what} of a floating dtype, got {first.dtype}")
+    for what, given in predicted[1:]:
+        check_like(name, what, given, first)
+    for what, given in labels:
+        if given.device != first.device:
+            raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
+
+
+def _listed(
+    name: str, what: str, names: tuple[str, ...], given: Arrays
+) -> list[tuple[str, Tensor]]:
+    """Pair values with their names."""
+    if len(names) == 1:
+        return [(names[0], given)]
+    if not names:
+        if given is not None:
+            raise LayerError(name, f"expected {what} None, got {format_briefly(given)}")
+        return []
+    if not isinstance(given, tuple) or len(given) != len(names):
+        got = describe_non_tuple(given) if isinstance(given, list) else describe(given)
+        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {got}")
+    return list(zip(names, given, strict=True))
+
+
+def per_example(dl: Cotangent, dim: int) -> Cotangent:
+    """Add to dl, one number per example, the axis along which the loss has reduced its input."""
+    return dl.unsqueeze(dim) if isinstance(dl, Tensor) and dl.ndim else dl

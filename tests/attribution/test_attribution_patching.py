@@ -1,0 +1,123 @@
+"""Attribution patching equals patching one output at a time, to first order."""
+
+import pytest
+import torch
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+from lincoln_fn import keys, tree
+from lincoln_fn.attribution import attribution_patching
+from lincoln_fn.inspect.patching import outputs, patched
+
+
+def normal(*shape, seed=0):
+    return keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
+
+
+def brute_force(net, params, clean_x, corrupted_x, metric):
+    """Patch each output in a run of its own, and measure how the metric changes."""
+    clean = outputs(net, params, clean_x)
+    before = metric(net.predict(params, corrupted_x))
+    return {
+        path: metric(patched(net, {path: y}).predict(params, corrupted_x)) - before
+        for path, y in clean.items()
+        if "use" not in path
+    }
+
+
+def check_first_order(net, params, clean_x, direction, metric, target):
+    """Compare the estimates for two differences of the inputs, the second a tenth of the first."""
+    errors = []
+    for size in (1e-4, 1e-5):
+        corrupted = tree.map(lambda x, d, size=size: x + size * d, clean_x, direction)
+        found = attribution_patching(net, params, clean_x, corrupted, target)
+        expected = brute_force(net, params, clean_x, corrupted, metric)
+        sums = {path: sum(leaf.sum() for leaf in tree.leaves(found[path])) for path in expected}
+        errors.append({path: (sums[path] - expected[path]).abs().item() for path in expected})
+        for path, change in expected.items():
+            assert errors[-1][path] <= 0.01 * abs(change) + 1e-12, path
+    for path, error in errors[0].items():
+        # Of second order: a tenth of the difference has a hundredth of the error.
+        assert errors[1][path] <= error / 50 + 1e-13, path
+
+
+X = normal(3, 5, 6)
+NET = lf.serial(
+    lf.transformer_encoder_block(2, 7, 0.1, "gelu", norm_first=True, is_causal=True),
+    lf.checkpointed(lf.residual(lf.serial(lf.layer_norm(), lf.dense(6), lf.tanh()))),
+    lf.masked_mean(),
+    lf.dense(4),
+)
+PARAMS = NET.init(lf.Key(1), X)
+
+
+def test_the_effect_of_every_output_is_right_to_first_order():
+    weights = normal(3, 4, seed=2)
+    check_first_order(
+        NET, PARAMS, X, normal(3, 5, 6, seed=1), lambda y: (weights * y).sum(), weights
+    )
+
+
+def test_a_metric_may_be_any_function_of_y():
+    def metric(y):
+        return y.logsumexp(1).sum()
+
+    check_first_order(NET, PARAMS, X, normal(3, 5, 6, seed=1), metric, lambda y: y.softmax(1))
+
+
+def test_the_effects_are_exact_behind_the_last_layer_that_is_not_linear():
+    other = normal(3, 5, 6, seed=3)
+    found = attribution_patching(NET, PARAMS, X, other, 2)
+    change = (NET.predict(PARAMS, X) - NET.predict(PARAMS, other))[:, 2]
+    for path in ("1.0", "1", "2", "3", ""):
+        own = found[path].flatten(1).sum(1)
+        assert same_number(own, change)
+    assert not same_number(found["0"].flatten(1).sum(1), change)
+    assert list(found) == list(outputs(NET, PARAMS, X))
+
+
+def test_the_effects_are_the_differences_times_the_gradients():
+    net, x, other = (
+        lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)),
+        normal(2, 5),
+        normal(2, 5, seed=9),
+    )
+    params = net.init(lf.Key(1), x)
+    found = attribution_patching(net, params, x, other, 1)
+    clean, corrupted = ((h @ params[0].weight + params[0].bias).tanh() for h in (x, other))
+    assert same_number(found["1"], (clean - corrupted) * params[2].weight[:, 1])
+    slope = 1 - corrupted**2
+    before = (x - other) @ params[0].weight
+    assert same_number(found["0"], before * slope * params[2].weight[:, 1])
+    assert list(found) == ["0", "1", "2", ""]
+
+
+def test_each_use_of_a_shared_layer_has_its_effect():
+    net = lf.serial(lf.shared(lf.tanh()), lf.add())
+    x = normal(2, 5), normal(2, 5, seed=1)
+    other = normal(2, 5, seed=2), normal(2, 5, seed=3)
+    weights = normal(2, 5, seed=4)
+    found = attribution_patching(net, ((), ()), x, other, weights)
+    for label, h, h_other in zip(("0.0", "0.0, use 2"), x, other, strict=True):
+        assert same_number(found[label], weights * (h.tanh() - h_other.tanh()))
+    assert same_number(found["0"][1], found["0.0, use 2"])
+
+
+def test_indices_and_masks_have_no_effect_of_their_own():
+    net = lf.serial(
+        lf.parallel(lf.embedding(9, 4), lf.identity()), lf.multi_head_attention(2), lf.last_state()
+    )
+    codes, mask = torch.tensor([[1, 2, 3]]), normal(1, 3)
+    params = tree.map(lambda p: p.double(), net.init(lf.Key(1), (codes, mask.float())))
+    other = torch.tensor([[1, 7, 3]]), mask
+    found = attribution_patching(net, params, (codes, mask), other, 1)
+    assert found["0.0"].shape == (1, 3, 4)
+    assert not found["0.0"][:, [0, 2]].any()
+    bools = torch.tensor([[True, True, False]])
+    found = attribution_patching(net, params, (codes, bools), (other[0], bools), 1)
+    assert found["0"][1] is None
+
+
+def test_runs_of_different_shapes_are_refused():
+    with pytest.raises(lf.LayerError, match="expected both runs to have outputs of one shape"):
+        attribution_patching(NET, PARAMS, X, X[:, :4], 1)

@@ -1,0 +1,56 @@
+"""How much memory a save and a load take beside the state, in a process of their own."""
+
+from itertools import product as pairs
+from pathlib import Path
+
+import pytest
+from helpers.children import printed_by_children
+
+# A state of 64 MiB, whose largest tensor has 16; how far the peak is above what was there before.
+PROGRAM = """
+import sys, torch
+from pathlib import Path
+from lincoln_fn.checkpoint import load, save
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+def made(number):
+    tensor = torch.full((4, size // 4), number)
+    return tensor.T if sys.argv[2] == "permuted" else tensor
+
+torch.set_num_threads(1)
+path, size = sys.argv[1], 2**22
+small = {"a": torch.ones(3), "b": torch.ones(5, 2).T}
+save(path, small, score=1.0)
+load(path, small)  # all that is imported or set up at first
+state = {str(i): made(float(i)) for i in range(4)}
+like = {name: tensor.to("meta") for name, tensor in state.items()}
+if sys.argv[3] == "load":
+    save(path, state)
+    del state
+Path("/proc/self/clear_refs").write_text("5")  # the peak is to be that from here on
+before = status("VmRSS")
+result = load(path, like) if sys.argv[3] == "load" else save(path, state)
+print((status("VmHWM") - before) / 1024)
+"""
+
+
+LAYOUTS, ACTS = ("plain", "permuted"), {"save": 1.1 * 16, "load": 64 + 4}
+
+
+@pytest.fixture(scope="module")
+def peaks(tmp_path_factory):
+    """Measure the peak of each act with each layout."""
+    runs = list(pairs(LAYOUTS, ACTS))
+    folder = tmp_path_factory.mktemp("peaks")
+    told = printed_by_children([(PROGRAM, f"{folder}/{'-'.join(run)}", *run) for run in runs])
+    return dict(zip(runs, map(float, told), strict=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells of its peaks")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("act", ACTS)
+def test_the_peak(act, layout, peaks):
+    assert peaks[layout, act] <= ACTS[act]

@@ -1,0 +1,246 @@
+"""Two hundred damaged files: each gives one clear error, and a directory passes over each."""
+
+import io
+import json
+import os
+import pickle
+from functools import partial
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.checkpoints import PROBLEM
+from helpers.compare import same_bits
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
+
+import lincoln_fn as lf
+from lincoln_fn import checkpoint
+from lincoln_fn.checkpoint import CheckpointError
+
+X = normal(6, 5)
+ADAM = lf.optim.adam(0.01)
+
+
+def state_of(*layers, optimizer=ADAM):
+    return lf.init_state(lf.serial(*layers), optimizer, lf.Key(0), X)
+
+
+STATE = state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4))
+OTHERS = {
+    "wider": state_of(lf.dense(8), lf.batch_norm(), lf.dropout(0.5), lf.dense(4)),
+    "shallower": state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5)),
+    "deeper": state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4), lf.dense(4)),
+    "without batch norm": state_of(lf.dense(7), lf.tanh(), lf.dropout(0.5), lf.dense(4)),
+    "without dropout": state_of(lf.dense(7), lf.batch_norm(), lf.tanh(), lf.dense(4)),
+    "with layer norm": state_of(lf.dense(7), lf.layer_norm(7), lf.dropout(0.5), lf.dense(4)),
+    "by momentum": state_of(
+        lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4),
+        optimizer=lf.optim.sgd(0.1, momentum=0.9),
+    ),
+    "by amsgrad": state_of(
+        lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4),
+        optimizer=lf.optim.adam(0.01, amsgrad=True),
+    ),
+    "in float64": lf.tree.map(lambda t: t.double(), STATE),
+    "its parameters alone": STATE.params,
+    "nothing": (),
+}  # fmt: skip
+
+
+def good_bytes(folder):
+    file = folder / "good.safetensors"
+    checkpoint.save(file, STATE)
+    return file.read_bytes()
+
+
+def taken_apart(data, folder):
+    file = folder / "apart.safetensors"
+    file.write_bytes(data)
+    with safe_open(file, "pt") as opened:
+        tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+        return tensors, json.loads(opened.metadata()["lincoln_fn"])
+
+
+def truncated(part, data, folder):
+    return data[: int(len(data) * part)]
+
+
+def flipped(place, bit, data, folder):
+    """Flip a bit; place counts from 0 to 1 through a part: the length, the header, the numbers."""
+    part, share = place
+    header = 8 + int.from_bytes(data[:8], "little")
+    first, last = {"length": (0, 8), "header": (8, header), "numbers": (header, len(data))}[part]
+    position = first + int((last - first) * share)
+    return data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
+
+
+def rewritten(change, data, folder):
+    """Write the file anew with other tensors or notes, in good order as safetensors."""
+    tensors, notes = taken_apart(data, folder)
+    change(tensors, notes)
+    return to_bytes(tensors, {"lincoln_fn": json.dumps(notes)})
+
+
+def of_another(name, data, folder):
+    checkpoint.save(folder / "other.safetensors", OTHERS[name])
+    return (folder / "other.safetensors").read_bytes()
+
+
+class Harmful:
+    """What unpickling would run."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder / "harmed"),)
+
+
+def pickled(protocol, data, folder):
+    return pickle.dumps(Harmful(folder), protocol)
+
+
+def torch_saved(in_a_zip, data, folder):
+    buffer = io.BytesIO()
+    torch.save(Harmful(folder), buffer, _use_new_zipfile_serialization=in_a_zip)
+    return buffer.getvalue()
+
+
+def pickle_within(data, folder):
+    """Put a pickle where the notes should be."""
+    tensors, _ = taken_apart(data, folder)
+    return to_bytes(tensors, {"lincoln_fn": pickle.dumps(Harmful(folder), 0).decode()})
+
+
+WEIGHT, BIAS, MEAN = "params.0.weight", "params.0.bias", "params.1.running.mean"
+CHANGES = {
+    "without a weight": lambda t, n: t.pop(WEIGHT),
+    "without a statistic": lambda t, n: t.pop(MEAN),
+    "without the step": lambda t, n: t.pop("step"),
+    "without any tensor": lambda t, n: t.clear(),
+    "with a tensor": lambda t, n: t.update({"params.9.weight": torch.ones(2)}),
+    "with an empty tensor": lambda t, n: t.update(extra=torch.ones(0)),
+    "with another name": lambda t, n: t.update({"params.0.wait": t.pop(WEIGHT)}),
+    "with two exchanged": lambda t, n: t.update({BIAS: t[MEAN], MEAN: t[BIAS]}),
+    "transposed": lambda t, n: t.update({WEIGHT: t[WEIGHT].T.contiguous()}),
+    "as a row": lambda t, n: t.update({BIAS: t[BIAS].view(1, -1)}),
+    "as integers of the same bits": lambda t, n: t.update({BIAS: t[BIAS].view(torch.int32)}),
+    "in float64": lambda t, n: t.update({BIAS: t[BIAS].double()}),
+    "with -0.0 for 0.0": lambda t, n: t.update({BIAS: -t[BIAS]}),
+    "with a later step": lambda t, n: t.update(step=t["step"] + 1),
+    "version 2": lambda t, n: n.update(version=2),
+    "version 0": lambda t, n: n.update(version=0),
+    "version '1'": lambda t, n: n.update(version="1"),
+    "version None": lambda t, n: n.update(version=None),
+    "without version": lambda t, n: n.pop("version"),
+    "without a checksum": lambda t, n: n.pop("sha256"),
+    "without the rest": lambda t, n: n.pop("rest"),
+    "with no checksum": lambda t, n: n.update(sha256=None),
+    "with other records": lambda t, n: n["rest"].update(params="list"),
+    "with strides": lambda t, n: n["strides"].update({WEIGHT: [1, 5]}),
+    "with a score": lambda t, n: n.update(score=1.0),
+}
+DAMAGES = {
+    **{f"the first {i}%": partial(truncated, i / 100) for i in range(0, 100, 2)},
+    "all but the last byte": lambda data, folder: data[:-1],
+    **{f"bit {i} of the length": partial(flipped, ("length", i / 8), i) for i in range(8)},
+    **{f"bit {i} of the header": partial(flipped, ("header", i / 48), i % 8) for i in range(48)},
+    **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 32), i % 8) for i in range(32)},
+    **{f"rewritten {name}": partial(rewritten, change) for name, change in CHANGES.items()},
+    **{f"of a network {name}": partial(of_another, name) for name in OTHERS},
+    **{f"a pickle of protocol {i}": partial(pickled, i) for i in range(6)},
+    "a pickle by torch.save": partial(torch_saved, True),
+    "an old pickle by torch.save": partial(torch_saved, False),
+    "a pickle in the notes": pickle_within,
+    "a letter for its first byte": lambda data, folder: b"{" + data[1:],
+    "a byte more": lambda data, folder: data + b"\0",
+    "twice": lambda data, folder: data + data,
+    "without its first byte": lambda data, folder: data[1:],
+    "zeros": lambda data, folder: bytes(len(data)),
+    "zeros in its last half": lambda data, folder: data[: len(data) // 2].ljust(len(data), b"\0"),
+    "text": lambda data, folder: b"step 100  loss 0.5\n" * 40,
+    "of another library": lambda data, folder: to_bytes({"weight": torch.ones(2)}),
+    "of another library, with notes": lambda data, folder: to_bytes({}, {"format": "pt"}),
+    "of notes that are no JSON": lambda data, folder: to_bytes({}, {"lincoln_fn": "{"}),
+    "of notes that are a list": lambda data, folder: to_bytes({}, {"lincoln_fn": "[1]"}),
+    "of notes that are a number": lambda data, folder: to_bytes({}, {"lincoln_fn": "1"}),
+    "of notes without end": lambda data, folder: to_bytes({}, {"lincoln_fn": "[" * 100_000}),
+    "of a JSON alone": lambda data, folder: data[8 : 8 + int.from_bytes(data[:8], "little")],
+    "a header of 10^18 bytes": lambda data, folder: (10**18).to_bytes(8, "little") + data[8:],
+    "its numbers alone": lambda data, folder: data[8 + int.from_bytes(data[:8], "little") :],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch):
+    """Save without waiting for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def test_there_are_two_hundred():
+    assert len(DAMAGES) == 200
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_gives_one_clear_error_and_is_passed_over(name, tmp_path):
+    directory = checkpoint.Directory(tmp_path / "run")
+    directory.save(STATE)
+    damaged = tmp_path / "run" / "step_000000007.safetensors"
+    damaged.write_bytes(DAMAGES[name](good_bytes(tmp_path), tmp_path))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(damaged, STATE)
+    assert caught.value.path == damaged
+    assert PROBLEM.fullmatch(caught.value.problem)
+    with pytest.warns(UserWarning, match="passed over a checkpoint") as warned:
+        state = directory.latest(STATE)
+    assert [str(w.message) for w in warned] == [f"passed over a checkpoint: {caught.value}"]
+    assert same_bits(state, STATE)
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("without a statistic", f"missing {MEAN} float32[7]"),
+        ("with a tensor", "unexpected params.9.weight float32[2]"),
+        (
+            "with another name",
+            f"missing {WEIGHT} float32[5, 7]\n  unexpected params.0.wait float32[5, 7]",
+        ),
+        ("transposed", f"{WEIGHT}: expected float32[5, 7], got float32[7, 5]"),
+        ("in float64", f"{BIAS}: expected float32[7], got float64[7]"),
+    ],
+)
+def test_a_file_with_other_tensors_than_its_own_names_them(change, line, tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(rewritten(CHANGES[change], good_bytes(tmp_path), tmp_path))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(damaged, STATE)
+    problem = "is damaged: what it holds does not agree with its checksum"
+    assert str(caught.value) == f"{damaged}: {problem}\n  {line}"
+
+
+def test_a_whole_file_of_another_version_is_told_by_its_version(tmp_path, monkeypatch):
+    file = tmp_path / "later.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr("lincoln_fn.checkpoint.file.VERSION", 2)
+        checkpoint.save(file, STATE)
+        checkpoint.load(file, STATE)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(file, STATE)
+    assert str(caught.value) == f"{file}: expected version 1 of the format, got 2"
+
+
+def test_a_file_of_another_library_is_told_from_a_damaged_one(tmp_path):
+    file = tmp_path / "foreign.safetensors"
+    file.write_bytes(to_bytes({"weight": torch.ones(2)}))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(file, STATE)
+    problem = "is no checkpoint: it has no lincoln_fn in its metadata"
+    assert str(caught.value) == f"{file}: {problem}"
+
+
+def test_unpickling_would_harm(tmp_path):
+    pickle.loads(pickled(2, b"", tmp_path))
+    assert (tmp_path / "harmed").is_dir()

@@ -1,0 +1,192 @@
+"""Two writers: the second process is refused, by a lock that ends with the first."""
+
+import errno
+import gc
+import os
+import sys
+import threading
+from contextlib import contextmanager, suppress
+
+import pytest
+import torch
+from helpers.children import context, run_child
+
+import lincoln_fn as lf
+from lincoln_fn.checkpoint import CheckpointError, Directory, every, lock
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
+
+REFUSED = "another process saves checkpoints here; end it, or take another folder"
+
+
+def state_at(step):
+    return lf.TrainState((torch.full((2,), float(step)),), (), lf.Key(0), torch.tensor(step))
+
+
+LIKE = state_at(0)
+
+
+def write(folder, pipe, until=None):
+    """Save step 1, leave a child until a pipe is closed if there is one, and do as told."""
+    directory = Directory(folder)
+    directory.save(state_at(1))
+    if until is None:
+        pipe.send("saved")
+    elif os.fork() == 0:
+        pipe.send("saved")  # by the child: it runs, so it has closed its copy of the lock
+        with suppress(EOFError):
+            until.recv()
+        os._exit(0)
+    while pipe.recv() == "del":
+        del directory
+        gc.collect()
+        pipe.send("done")
+
+
+@contextmanager
+def writer(folder, *until):
+    ours, its = context().Pipe()
+    process = context().Process(target=write, args=(folder, its, *until), daemon=True)
+    process.start()
+    its.close()
+    with ours:
+        assert ours.recv() == "saved"
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            process.join()
+
+
+def assert_refused(folder):
+    with pytest.raises(CheckpointError) as caught:
+        Directory(folder).save(state_at(2))
+    assert (caught.value.path, caught.value.problem) == (folder, REFUSED)
+    assert sorted(os.listdir(folder)) == ["step_000000001.safetensors"]
+
+
+def test_the_second_is_refused_until_the_first_is_killed(tmp_path):
+    with writer(tmp_path) as (process, _):
+        assert_refused(tmp_path)
+        assert int(Directory(tmp_path).latest(LIKE).step) == 1  # a reader needs no lock
+        process.kill()
+        process.join()
+        Directory(tmp_path).save(state_at(2))
+    assert int(Directory(tmp_path).latest(LIKE).step) == 2
+
+
+def test_a_child_of_the_first_does_not_keep_the_lock(tmp_path):
+    until, closed = context().Pipe(duplex=False)  # the child waits until its end is closed
+    with until, closed, writer(tmp_path, until) as (process, _):
+        assert_refused(tmp_path)
+        process.kill()
+        process.join()
+        Directory(tmp_path).save(state_at(2))
+
+
+def test_the_first_frees_the_folder_when_its_directory_is_deleted(tmp_path):
+    with writer(tmp_path) as (_, pipe):
+        assert_refused(tmp_path)
+        pipe.send("del")
+        assert pipe.recv() == "done"
+        Directory(tmp_path).save(state_at(2))
+
+
+def test_a_second_run_is_refused_before_its_first_step(tmp_path):
+    taken = []
+
+    def steps():
+        taken.append(1)
+        yield state_at(2), lf.StepRecord(2, 0.5)
+
+    with writer(tmp_path), pytest.raises(CheckpointError, match=REFUSED):
+        next(every(steps(), Directory(tmp_path), steps=100))
+    assert taken == []
+
+
+def test_two_directories_of_a_process_go_together(tmp_path):
+    first, second = Directory(tmp_path, keep_last=9), Directory(tmp_path / "." / "", keep_last=9)
+    (tmp_path / "link").symlink_to(tmp_path)
+    third = Directory(tmp_path / "link", keep_last=9)
+    for step in range(0, 6, 3):
+        first.save(state_at(step))
+        second.save(state_at(step + 1))
+        third.save(state_at(step + 2))
+    assert int(first.latest(LIKE).step) == 5
+    del first, second  # the third still holds the folder
+    gc.collect()
+    code = "import sys; from lincoln_fn.checkpoint import Directory; " + (
+        "import lincoln_fn as lf, torch; "
+        "Directory(sys.argv[1]).save(lf.TrainState((), (), lf.Key(0), torch.tensor(9)))"
+    )
+    assert f"CheckpointError: {tmp_path}: {REFUSED}" in run_child(code, tmp_path).stderr
+    del third
+    gc.collect()
+    assert run_child(code, tmp_path).returncode == 0
+
+
+def test_a_lock_leaves_no_file_and_no_open_file(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(5):
+        Directory(tmp_path / str(i)).save(state_at(1))
+        assert os.listdir(tmp_path / str(i)) == ["step_000000001.safetensors"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_that_is_made_anew_is_locked_anew(tmp_path):
+    folder = tmp_path / "run"
+    directory = Directory(folder)
+    directory.save(state_at(1))
+    (folder / "step_000000001.safetensors").unlink()
+    folder.rmdir()
+    with writer(folder), pytest.raises(CheckpointError, match=REFUSED):
+        directory.save(state_at(2))
+
+
+def test_threads_of_a_process_do_not_remove_each_others_files(tmp_path):
+    directories = [Directory(tmp_path, keep_last=50), Directory(tmp_path, keep_last=50)]
+    problems = []
+
+    def run(first, directory):
+        try:
+            for step in range(first, 20, 2):
+                directory.save(state_at(step))
+        except Exception as error:  # told of below, in the main thread
+            problems.append(error)
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(directories)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(os.listdir(tmp_path)) == 20
+
+
+def test_a_disk_without_locks_is_told_of_and_written_to(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    directory = Directory(tmp_path)
+    with pytest.warns(UserWarning, match="cannot be locked against a second writer") as warned:
+        directory.save(state_at(1))
+    assert warned[0].filename == __file__
+    directory.save(state_at(2))  # and once only
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_run_that_removes_what_was_listed_does_not_mislead_a_reader(tmp_path, monkeypatch):
+    directory = Directory(tmp_path, keep_last=1)
+    directory.save(state_at(1))
+    loads = []
+
+    def load(file, like):
+        if not loads:
+            directory.save(state_at(2))
+        loads.append(file.name)
+        return lf.checkpoint.file.load(file, like)
+
+    monkeypatch.setattr("lincoln_fn.checkpoint.directory.load", load)
+    assert int(Directory(tmp_path).latest(LIKE).step) == 2
+    assert loads == ["step_000000001.safetensors", "step_000000002.safetensors"]

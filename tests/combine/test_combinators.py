@@ -1,0 +1,238 @@
+"""Combinators hand on all functions, proven over dropout and batch norm."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from helpers.stateful import STATEFUL, X
+
+import lincoln_fn as lf
+
+each = pytest.mark.parametrize("name", STATEFUL)
+
+
+def states(params):
+    """List the running statistics and keys."""
+    pairs = zip(
+        lf.tree.paths(params, states=True), lf.tree.leaves(params, states=True), strict=True
+    )
+    return [leaf for path, leaf in pairs if "running" in path or "key" in path]
+
+
+@each
+def test_gradients_are_proven_over_dropout_and_batch_norm(name):
+    layer, x = STATEFUL[name]
+    lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=False)
+
+
+@each
+def test_advance_is_handed_on_to_every_state(name):
+    layer, x = STATEFUL[name]
+    params = layer.init(lf.Key(1), x)
+    cache = layer.forward(params, x)[1]
+    advanced = layer.advance(params, cache)
+    moved = [
+        not same_bits(before, after)
+        for before, after in zip(states(params), states(advanced), strict=True)
+    ]
+    assert moved
+    assert all(moved)
+    for before, after in zip(lf.tree.leaves(params), lf.tree.leaves(advanced), strict=True):
+        assert before is after
+
+
+@each
+def test_predict_is_handed_on(name):
+    layer, x = STATEFUL[name]
+    params = layer.init(lf.Key(1), x)
+    first = lf.tree.leaves(layer.predict(params, x))
+    advanced = layer.advance(params, layer.forward(params, x)[1])
+    for _ in range(3):
+        advanced = layer.advance(advanced, layer.forward(advanced, x)[1])
+    # Dropout is off and running statistics are used: an example gets the same alone.
+    alone = lf.tree.map(lambda leaf: leaf[:1], x)
+    together = lf.tree.map(lambda leaf: leaf[:1], layer.predict(advanced, x))
+    assert same_number(layer.predict(advanced, alone), together)
+    assert all(torch.isfinite(leaf).all() for leaf in first)
+
+
+def test_shared_draws_different_masks_and_threads_the_running_statistics():
+    x = torch.ones(4, 8)
+    layer = lf.shared(lf.dropout(0.5))
+    first, second = layer.forward(layer.init(lf.Key(3), (x, x)), (x, x))[0]
+    assert not same_bits(first, second)
+
+    norm = lf.batch_norm()
+    params = norm.init(lf.Key(0), X)
+    other = normal(5, 3, seed=1)
+    in_turn = params
+    for x_i in (X, other):
+        in_turn = norm.advance(in_turn, norm.forward(in_turn, x_i)[1])
+    at_once = lf.shared(norm)
+    together = at_once.advance(params, at_once.forward(params, (X, other))[1])
+    assert same_bits(states(together), states(in_turn))
+
+
+def test_checkpointed_recomputes_with_the_same_masks_and_keeps_x_alone():
+    plain = lf.serial(lf.dropout(0.5), lf.dense(4), lf.dropout(0.5))
+    params = plain.init(lf.Key(1), X)
+    layer = lf.checkpointed(plain)
+    y, cache = layer.forward(params, X)
+    plain_y, plain_cache = plain.forward(params, X)
+    g = normal(6, 4, seed=3)
+    assert same_bits(y, plain_y)
+    assert cache.x is X
+    ours, theirs = layer.backward(params, cache, g), plain.backward(params, plain_cache, g)
+    assert same_bits(ours, theirs)
+    kept = {leaf.data_ptr() for leaf in lf.tree.leaves(cache, states=True) if leaf.ndim}
+    assert kept <= {leaf.data_ptr() for leaf in (X, *lf.tree.leaves(params))}
+
+
+def test_checkpointed_advances_the_same_from_params_that_have_moved():
+    layer = lf.checkpointed(lf.serial(lf.dense(4), lf.batch_norm()))
+    params = layer.init(lf.Key(1), X)
+    cache = layer.forward(params, X)[1]
+    moved = lf.tree.map(lambda leaf: leaf + 1, params)
+    advanced = layer.advance(moved, cache)
+    for given, expected in zip(lf.tree.leaves(advanced), lf.tree.leaves(moved), strict=True):
+        assert given is expected
+    assert same_bits(states(advanced), states(layer.advance(params, cache)))
+
+
+def test_frozen_computes_no_dparams_and_nothing_below_it():
+    def refuse(*arguments):
+        raise AssertionError("a gradient that nobody needs was computed")
+
+    below = lf.dense(4).replace(grads=refuse, input_grad=refuse)
+    frozen = lf.frozen(below.replace(backward=refuse, grads=refuse))
+    net = lf.serial(frozen, lf.relu().replace(backward=refuse), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+    dparams = net.grads(params, net.forward(params, X)[1], normal(6, 2, seed=1))
+    assert lf.tree.paths(dparams) == ["2.weight", "2.bias"]
+    assert dparams[0] is params[0]
+
+
+def test_the_first_dx_is_never_computed_by_grads():
+    def refuse(*arguments):
+        raise AssertionError("dx of the first layer was computed")
+
+    first = lf.dense(4)
+    first = first.replace(backward=refuse, grads=first.grads)
+    net = lf.serial(lf.identity(), first, lf.relu(), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+    dparams = net.grads(params, net.forward(params, X)[1], normal(6, 2, seed=1))
+    assert dparams[1].weight.shape == (3, 4)
+
+
+def test_an_optimizer_leaves_frozen_parameters_alone():
+    net = lf.serial(lf.frozen(lf.dense(4)), lf.relu(), lf.dense(2), lf.log_softmax())
+    optimizer = lf.optim.sgd(0.5)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    step = lf.make_step(net, lf.losses.nll(), optimizer)
+    after, _ = step(state, (X, torch.tensor([0, 1, 0, 1, 1, 0])))
+    assert after.params[0].params.weight is state.params[0].params.weight
+    assert not same_bits(after.params[2].weight, state.params[2].weight)
+
+
+def test_repeat_gives_each_layer_parameters_of_its_own():
+    net = lf.repeat(3, lf.dense(3))
+    weights = [p.weight for p in net.init(lf.Key(0), X)]
+    assert not same_bits(weights[0], weights[1])
+    assert not same_bits(weights[1], weights[2])
+
+
+def test_names_spell_the_code_that_makes_them():
+    for spelling in (
+        "serial(dense(4), residual(tanh()))",
+        "residual(dense(4), identity())",
+        "parallel(dense(4), tanh())",
+        "branch(dense(4), tanh(), merge=concatenate(dim=1))",
+        "branch(dense(4), tanh())",
+        "shared(dense(4))",
+        "tied(embedding(7, 3), dense(3))",
+        "repeat(2, dense(3))",
+        "frozen(dense(3))",
+        "checkpointed(dense(3))",
+    ):
+        assert repr(eval(spelling, vars(lf))) == spelling
+
+
+@each
+def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
+    layer, x = STATEFUL[name]
+    seen = []
+
+    def watched(single):
+        seen.append(single.name)
+        return single
+
+    again = lf.map_layers(watched, layer)
+    assert again.name == layer.name
+    assert "dropout(0.4)" in seen or "dropout(p=0.4)" in seen
+    params = layer.init(lf.Key(1), x)
+    assert same_bits(again.forward(params, x)[0], layer.forward(params, x)[0])
+
+
+PARAMS = lf.dense(4).init(lf.Key(0), X)
+ERRORS = [
+    (lf.residual(lf.dense(4)), (PARAMS, ()), X, "residual[2] add(): expected inputs of one"),
+    (lf.residual(lf.dense(4)), PARAMS, X, "residual: expected params with 2 entries, got Params("),
+    (
+        lf.parallel(lf.dense(4)),
+        (PARAMS,),
+        X,
+        "parallel: expected x with 1 entry, got float32[6, 3]",
+    ),
+    (
+        lf.parallel(lf.dense(4)),
+        ((),),
+        (X,),
+        "parallel[0] dense(4): expected params dense.Params, got ()",
+    ),
+    (
+        lf.shared(lf.dense(4)),
+        PARAMS,
+        X,
+        "shared: expected x to be a tuple of inputs, got float32[6, 3]",
+    ),
+    (lf.shared(lf.dense(4)), PARAMS, (X, X.double()), "shared[0] dense(4): expected x of dtype"),
+    (lf.frozen(lf.dense(4)), PARAMS, X, "frozen: expected params frozen.FrozenParams, got Params("),
+    (
+        lf.checkpointed(lf.dense(4)),
+        PARAMS,
+        X[:, :2],
+        "checkpointed[0] dense(4): expected x of shape",
+    ),
+    (lf.add(), (), (X, X[:2]), "add: expected inputs of one shape, got (6, 3), (2, 3)"),
+    (lf.add(), (), X, "add: expected x to be a tuple of tensors, got float32[6, 3]"),
+    (lf.multiply(), (), (X, X.double()), "multiply: expected x[1] of dtype torch.float32, got"),
+    (lf.concatenate(), (), (X, X[:2]), "concatenate: expected shapes alike but for axis -1, got"),
+    (lf.concatenate(), (), (X, X[0]), "concatenate: expected shapes alike but for axis -1, got"),
+]
+
+
+@pytest.mark.parametrize(("layer", "params", "x", "message"), ERRORS, ids=lambda v: str(v)[:40])
+def test_errors_say_where_the_part_stands(layer, params, x, message):
+    with pytest.raises(lf.LayerError) as caught:
+        layer.forward(params, x)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_cache_or_cotangent_of_another_composition_is_refused():
+    layer = lf.branch(lf.dense(4), lf.dense(4))
+    params = layer.init(lf.Key(0), X)
+    _, cache = layer.forward(params, X)
+    with pytest.raises(lf.LayerError, match=r"branch\[2\] add\(\): expected g of shape"):
+        layer.backward(params, cache, normal(6, 3))
+    with pytest.raises(lf.LayerError, match="branch: expected the cache with 3 entries"):
+        layer.backward(params, (), normal(6, 4))
+    kept = lf.checkpointed(lf.dense(4))
+    with pytest.raises(lf.LayerError, match="checkpointed: expected the cache of its own"):
+        kept.backward(PARAMS, X, normal(6, 4))
+
+
+def test_wrong_numbers_of_layers_are_refused():
+    with pytest.raises(ValueError, match="repeat: expected n of at least 1, got 0"):
+        lf.repeat(0, lf.dense(3))
+    with pytest.raises(ValueError, match=r"branch: expected at least one of layers, got \(\)"):
+        lf.branch()

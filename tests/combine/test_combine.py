@@ -1,0 +1,324 @@
+"""Compositions hand on all that their parts do; and layers made of other layers."""
+
+import attrs
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch import Tensor
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.core.layer import unbound
+
+X = normal(5, 3)
+G = normal(5, 2, seed=1)
+
+
+@lf.record
+class Noise(lf.State):
+    key: lf.Key
+    count: Tensor
+
+
+@lf.record
+class Scale:
+    factor: Tensor
+    noise: Noise
+
+
+def init(key, x):
+    return Scale(torch.tensor(2.0), Noise(key, torch.tensor(0)))
+
+
+def forward(params, x):
+    noise = keys.uniform(params.noise.key, tuple(x.shape), dtype=x.dtype)
+    return params.factor * x * noise, (x, noise)
+
+
+def backward(params, cache, g):
+    x, noise = cache
+    return g * params.factor * noise, Scale((g * x * noise).sum(), params.noise)
+
+
+def advance(params, cache):
+    noise = Noise(params.noise.key.fold_in(1), params.noise.count + 1)
+    return attrs.evolve(params, noise=noise)
+
+
+# All that a layer can have of its own: a random forward, a state, and another predict.
+NOISY = lf.Layer(
+    "noisy()",
+    forward,
+    backward,
+    init,
+    predict=lambda params, x: params.factor * x / 2,
+    grads=lambda params, cache, g: backward(params, cache, g)[1],
+    advance=advance,
+)
+NETS = {
+    "noise first": lf.serial(NOISY, lf.dense(2)),
+    "noise last": lf.serial(lf.dense(2), lf.tanh(), NOISY),
+    "noise nested": lf.serial(lf.tanh(), lf.serial(lf.dense(2), lf.serial(NOISY))),
+}
+
+
+def noisy_state(params):
+    (noise,) = [part for part in flat(params) if isinstance(part, Scale)]
+    return noise.noise
+
+
+def flat(params):
+    if type(params) is not tuple:
+        return [params]
+    return [part for entry in params for part in flat(entry)]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_serial_hands_on_predict_advance_and_states(name):
+    net = NETS[name]
+    params = net.init(lf.Key(0), X)
+    lf.testing.check_layer(net, params, X)
+    y, cache = net.forward(params, X)
+    predicted = net.predict(params, X)
+    assert not same_number(predicted, y)
+    # Without noise, predict is the same net with the noisy layer's predict in its place.
+    quiet = lf.map_layers(
+        lambda layer: (
+            layer.replace(forward=lambda p, x: (layer.predict(p, x), x))
+            if layer is NOISY
+            else layer
+        ),
+        net,
+    )
+    assert same_bits(quiet.forward(params, X)[0], predicted)
+    advanced = net.advance(params, cache)
+    before, after = noisy_state(params), noisy_state(advanced)
+    assert int(after.count) == int(before.count) + 1
+    assert int(after.key.bits) == int(before.key.fold_in(1).bits)
+    for old, new in zip(lf.tree.leaves(params), lf.tree.leaves(advanced), strict=True):
+        assert old is new
+    assert not same_bits(net.forward(advanced, X)[0], y)
+
+
+def test_serial_without_states_leaves_params_as_they_are():
+    net = lf.serial(lf.dense(2), lf.serial(lf.tanh()))
+    params = net.init(lf.Key(0), X)
+    assert net.advance(params, net.forward(params, X)[1]) is params
+
+
+def test_serial_is_its_parts_one_after_the_other():
+    first, second = lf.dense(4), lf.dense(2)
+    net = lf.serial(first, lf.tanh(), second)
+    params = net.init(lf.Key(0), X)
+    assert [p.weight.shape for p in (params[0], params[2])] == [(3, 4), (4, 2)]
+    hidden, cache_0 = first.forward(params[0], X)
+    active, cache_1 = lf.tanh().forward((), hidden)
+    y, cache_2 = second.forward(params[2], active)
+    given, cache = net.forward(params, X)
+    assert same_bits(given, y)
+    assert same_bits(net.predict(params, X), y)
+    assert same_bits(cache, (cache_0, cache_1, cache_2))
+    g, dparams_2 = second.backward(params[2], cache_2, G)
+    g, _ = lf.tanh().backward((), cache_1, g)
+    g, dparams_0 = first.backward(params[0], cache_0, g)
+    dx, dparams = net.backward(params, cache, G)
+    assert same_bits(dx, g)
+    expected = lf.tree.leaves((dparams_0, (), dparams_2))
+    assert same_bits(lf.tree.leaves(dparams), expected)
+
+
+@pytest.mark.parametrize(
+    ("net", "called"),
+    [
+        (lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), ["backward", "backward", "grads"]),
+        (lf.serial(lf.tanh(), lf.dense(4), lf.dense(2)), ["backward", "grads"]),
+        (lf.serial(lf.tanh(), lf.sigmoid()), []),
+        (lf.serial(lf.serial(lf.tanh(), lf.dense(2)), lf.tanh()), ["backward", "grads"]),
+    ],
+    ids=str,
+)
+def test_grads_stops_at_the_first_layer_that_has_parameters(net, called):
+    calls = []
+
+    def watched(layer):
+        def note(name, function):
+            return lambda *arguments: (calls.append(name), function(*arguments))[1]
+
+        return layer.replace(
+            backward=note("backward", layer.backward), grads=note("grads", layer.grads)
+        )
+
+    params = net.init(lf.Key(0), X)
+    y, cache = net.forward(params, X)
+    g = torch.ones_like(y)
+    dparams = lf.map_layers(watched, net).grads(params, cache, g)
+    _, expected = net.backward(params, cache, g)
+    assert same_bits(dparams, expected)
+    if called:
+        assert calls == called
+    else:
+        assert "backward" not in calls[:-1]
+
+
+def test_an_empty_serial_is_the_identity():
+    net = lf.serial()
+    assert net.name == "serial()"
+    assert net.init(lf.Key(0), X) == ()
+    y, cache = net.forward((), X)
+    assert same_bits(y, X)
+    dx, dparams = net.backward((), cache, G)
+    assert same_bits(dx, G)
+    assert dparams == net.grads((), cache, G) == net.advance((), cache) == ()
+
+
+def test_each_part_draws_its_parameters_from_a_key_of_its_own():
+    net = lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3)))
+    params = net.init(lf.Key(0), X)
+    weights = [params[0].weight, params[1].weight, params[2][0].weight]
+    assert not same_bits(weights[0], weights[1])
+    assert not same_bits(weights[1], weights[2])
+    again = net.init(lf.Key(0), X)
+    assert same_bits(params, again)
+    other = net.init(lf.Key(1), X)
+    assert not same_bits(other[0].weight, weights[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_init_looks_at_the_shape_and_dtype_of_its_example_alone(dtype):
+    net = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2))
+    by_values = net.init(lf.Key(0), X.to(dtype))
+    by_others = net.init(lf.Key(0), torch.full((1, 3), torch.nan, dtype=dtype))
+    by_meta = net.init(lf.Key(0), torch.empty(7, 3, dtype=dtype, device="meta"))
+    for one, other, meta in zip(*map(lf.tree.leaves, (by_values, by_others, by_meta)), strict=True):
+        assert same_bits(one, other)
+        assert same_bits(one, meta.to(one.device) if not meta.is_meta else one)
+        assert (meta.shape, meta.dtype) == (one.shape, dtype)
+
+
+def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
+    layer = NOISY.replace(backward=lambda params, cache, g: ("dx", "dparams"))
+    assert layer.grads(None, None, None) == "dparams"
+    assert layer.input_grad(None, None, None) == "dx"
+    assert layer.predict is NOISY.predict
+    layer = NOISY.replace(forward=lambda params, x: ("y", "cache"))
+    assert layer.predict(None, None) == "y"
+    assert layer.grads is NOISY.grads
+    layer = NOISY.replace(
+        forward=lambda params, x: ("y", None), predict=lambda params, x: "predicted"
+    )
+    assert layer.predict(None, None) == "predicted"
+    layer = NOISY.replace(name="quiet()")
+    assert (repr(layer), layer.advance, unbound(layer.init)) == ("quiet()", advance, init)
+    assert NOISY.name == "noisy()"
+
+
+@pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.adam(0.1)], ids=str)
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lf.in_dtype(lf.dense(4), torch.float64),
+        lf.multi_head_attention(2),
+        lf.transformer_encoder_block(2, 8),
+        lf.residual(lf.dense(4)),
+        lf.checkpointed(lf.dense(4)),
+    ],
+    ids=str,
+)
+def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimizer):
+    """Its gather once read records that a walk for dx alone does not make."""
+    x, target = lf.keys.normal(lf.Key(1), (2, 3, 5)), torch.zeros(2, 3, 2)
+    states = []
+    for middle in (part, lf.frozen(part)):
+        net = lf.serial(lf.dense(4), middle, lf.dense(2))
+        step = lf.make_step(net, lf.losses.mse(), optimizer, fast=fast)
+        state = lf.init_state(net, optimizer, lf.Key(0), x)
+        states.append(step(state, (x, target))[0])
+    trained, frozen = states
+    assert same_number(frozen.params[0].weight, trained.params[0].weight)
+    assert same_number(frozen.params[2].bias, trained.params[2].bias)
+
+
+def rows_of(params, x):
+    return x @ params.weight, x
+
+
+def rows_of_backward(params, x, g):
+    return g @ params.weight.mT, lf.layers.embedding.Params(x.mT @ g)
+
+
+# An embedding of distributions over indices, which has a dx.
+TABLE = lf.Layer(
+    "table()", rows_of, rows_of_backward,
+    lambda key, x: lf.embedding(5, 3).init(key, torch.zeros(1, dtype=torch.long)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [lf.frozen, lambda layer: lf.frozen(lf.frozen(layer))])
+def test_scores_do_not_train_a_frozen_embedding(wrap):
+    frozen, plain = lf.tied(wrap(TABLE), lf.dense(3)), lf.tied(TABLE, lf.dense(3))
+    x = normal(4, 5)
+    params = frozen.init(lf.Key(0), x)
+    inner = params[0].params
+    inner = getattr(inner, "params", inner)
+    y, cache = frozen.forward(params, x)
+    g = normal(*y.shape, seed=1)
+    dx, dparams = frozen.backward(params, cache, g)
+    of_x, expected = plain.backward((inner, params[1]), plain.forward((inner, params[1]), x)[1], g)
+    assert dparams[0] is params[0]
+    assert torch.equal(dx, of_x)
+    for ours, wanted in zip(lf.tree.leaves(dparams), lf.tree.leaves(expected[1]), strict=True):
+        assert torch.equal(ours, wanted)
+    assert lf.tree.paths(frozen.grads(params, cache, g)) == ["1.weight", "1.bias"]
+    assert [row.path for row in lf.summary(frozen, x).layers][-1] == "2"
+
+    loss, optimizer = lf.losses.mse(), lf.optim.sgd(0.1)
+    state = lf.init_state(frozen, optimizer, lf.Key(0), x, params=params)
+    state, _ = lf.make_step(frozen, loss, optimizer)(state, (x, y + 1))
+    assert torch.equal(lf.tree.leaves(state.params[0], states=True)[0], inner.weight)
+
+
+def test_an_embedding_without_a_matrix_is_refused_by_tied():
+    net = lf.tied(lf.Layer("mine()", lambda params, x: (x, None), print), lf.identity())
+    expected = (
+        r"tied: expected params with a weight of shape \(n_embeddings, n_features\), got \(\)"
+    )
+    with pytest.raises(lf.LayerError, match=expected):
+        net.predict(((), ()), normal(2, 3))
+    with pytest.raises(lf.LayerError, match=r"tied\[2\] scores\(\): expected params with a weight"):
+        net.backward(((), ()), (None, normal(2, 3), normal(2, 3)), normal(2, 4))
+
+
+def test_a_layer_is_frozen():
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        NOISY.forward = None
+
+
+def test_map_layers_replaces_every_single_layer_and_keeps_the_composition():
+    net = lf.serial(lf.dense(4), lf.serial(lf.tanh(), lf.serial(lf.relu())))
+    seen = []
+    same = lf.map_layers(lambda layer: (seen.append(layer.name), layer)[1], net)
+    assert seen == ["dense(4)", "tanh()", "relu()"]
+    assert same.name == net.name == "serial(dense(4), serial(tanh(), serial(relu())))"
+    swapped = lf.map_layers(lambda layer: lf.sigmoid() if layer.name == "relu()" else layer, net)
+    assert swapped.name == "serial(dense(4), serial(tanh(), serial(sigmoid())))"
+    assert [part.name for part in swapped.parts] == [
+        "dense(4)",
+        "serial(tanh(), serial(sigmoid()))",
+    ]
+    params = net.init(lf.Key(0), X)
+    assert same_number(
+        swapped.predict(params, X), torch.sigmoid(torch.tanh(lf.dense(4).predict(params[0], X)))
+    )
+
+
+def test_a_users_layer_is_treated_like_ours():
+    double = lf.Layer(
+        "double()",
+        forward=lambda params, x: (2 * x, None),
+        backward=lambda params, cache, g: (2 * g, ()),
+    )
+    net = lf.serial(lf.dense(4), double, lf.dense(2))
+    assert repr(net) == "serial(dense(4), double(), dense(2))"
+    lf.testing.check_layer(net, net.init(lf.Key(0), X), X)

@@ -1,0 +1,122 @@
+"""A layer that computes in another dtype keeps its parameters, and all around it, in their own."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.compiling import compiles
+
+import lincoln_fn as lf
+
+X, TARGET = lf.keys.normal(lf.Key(0), (16, 24)), torch.arange(16) % 5
+INNER = lf.serial(lf.dense(32), lf.tanh(), lf.dense(5))
+LOW = lf.in_dtype(INNER, torch.bfloat16)
+
+
+def dtypes(tree):
+    return {leaf.dtype for leaf in lf.tree.leaves(tree, states=True)}
+
+
+def test_numbers_are_near_and_dtypes_are_kept():
+    params = LOW.init(lf.Key(1), X)
+    y, cache = LOW.forward(params, X)
+    exact, exact_cache = INNER.forward(params, X)
+    g = lf.keys.normal(lf.Key(2), tuple(y.shape))
+    given = (y, LOW.predict(params, X), *LOW.backward(params, cache, g))
+    expected = (exact, exact, *INNER.backward(params, exact_cache, g))
+    assert dtypes((params, *given)) == {torch.float32}
+    assert dtypes(cache.cache) == {torch.bfloat16}
+    assert same_number(given, expected, dtype=torch.bfloat16)
+    assert not same_number(given, expected)
+
+
+def test_it_equals_the_layer_on_cast_numbers():
+    params = LOW.init(lf.Key(1), X)
+    low = lf.tree.map(torch.Tensor.bfloat16, params)
+    y, cache = LOW.forward(params, X)
+    inner_y, inner_cache = INNER.forward(low, X.bfloat16())
+    assert same_bits(y, inner_y.float())
+    g = lf.keys.normal(lf.Key(2), tuple(y.shape))
+    results = LOW.backward(params, cache, g)
+    inner = INNER.backward(low, inner_cache, g.bfloat16())
+    assert same_bits(results, lf.tree.map(torch.Tensor.float, inner))
+
+
+def test_y_has_the_dtype_that_is_asked_for():
+    layer = lf.in_dtype(INNER, torch.bfloat16, torch.float32)
+    params, x = layer.init(lf.Key(1), X), X.bfloat16()
+    y, cache = layer.forward(params, x)
+    of_floats, cache_of_floats = LOW.forward(params, X)
+    assert y.dtype is torch.float32
+    assert same_bits(y, of_floats)
+    assert same_bits(layer.predict(params, x), of_floats)
+    g = lf.keys.normal(lf.Key(2), tuple(y.shape))
+    dx, dparams = layer.backward(params, cache, g)
+    expected_dx, expected = LOW.backward(params, cache_of_floats, g)
+    assert dx.dtype is torch.bfloat16
+    assert same_bits(dx.float(), expected_dx)
+    assert dtypes(dparams) == {torch.float32}
+    assert same_bits(dparams, expected)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
+def test_small_steps_are_not_lost(compiled):
+    optimizer = lf.optim.sgd(1e-4)
+    step = lf.make_step(LOW, lf.losses.softmax_cross_entropy(), optimizer)
+    step = lf.compile(step) if compiled else step
+    state = first = lf.init_state(LOW, optimizer, lf.Key(1), X)
+    for _ in range(5):
+        state, _ = step(state, (X, TARGET))
+    for old, new in zip(lf.tree.leaves(first.params), lf.tree.leaves(state.params), strict=True):
+        assert new.dtype is torch.float32
+        assert not same_bits(old, new)
+        # A step of 1e-4 of the gradient is far below what bfloat16 can tell apart.
+        assert (old - new).abs().max() < 1e-3
+
+
+def test_codes_take_the_dtype_of_the_parameters():
+    layer = lf.in_dtype(lf.embedding(7, 4), torch.bfloat16)
+    codes = torch.tensor([[1, 2], [6, 0]])
+    params = layer.init(lf.Key(0), codes)
+    y, cache = layer.forward(params, codes)
+    assert y.dtype is torch.float32
+    dx, dparams = layer.backward(params, cache, torch.ones_like(y))
+    assert dx is None
+    assert dparams.weight.dtype is torch.float32
+
+
+def test_its_name_makes_it_again_and_other_parts_stay_in_it():
+    assert str(LOW) == f"in_dtype({INNER}, torch.bfloat16)"
+    relu = LOW.rebuild((lf.relu(),))
+    assert str(relu) == "in_dtype(relu(), torch.bfloat16)"
+    wider = lf.in_dtype(INNER, torch.bfloat16, torch.float32).rebuild((lf.relu(),))
+    assert str(wider) == "in_dtype(relu(), torch.bfloat16, torch.float32)"
+    assert wider.predict((), X.bfloat16()).dtype is torch.float32
+
+
+def test_errors():
+    with pytest.raises(
+        ValueError, match=r"in_dtype: expected dtype of floating numbers, got torch\.int64"
+    ):
+        lf.in_dtype(INNER, torch.int64)
+    with pytest.raises(
+        ValueError,
+        match=r"in_dtype: expected out_dtype of floating numbers or None, got torch\.bool",
+    ):
+        lf.in_dtype(INNER, torch.bfloat16, torch.bool)
+    with pytest.raises(lf.LayerError, match=r"in_dtype\[0\] serial\[0\] dense\(32\): expected x"):
+        LOW.forward(LOW.init(lf.Key(0), X), X[:, :3])
+    params = LOW.init(lf.Key(0), X)
+    with pytest.raises(lf.LayerError, match="in_dtype: expected"):
+        LOW.backward(params, LOW.forward(params, X)[1].cache, torch.ones(16, 5))
+
+
+def test_running_statistics_stay_in_their_own_dtype():
+    layer = lf.in_dtype(lf.batch_norm(), torch.bfloat16)
+    params = layer.init(lf.Key(0), X)
+    _, cache = layer.forward(params, X)
+    advanced = layer.advance(params, cache)
+    exact = lf.batch_norm().advance(params, lf.batch_norm().forward(params, X)[1])
+    assert same_number(advanced, exact, dtype=torch.bfloat16)
+    assert dtypes(lf.tree.leaves(advanced, states=True)) == dtypes(
+        lf.tree.leaves(exact, states=True)
+    )

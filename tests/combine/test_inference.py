@@ -1,0 +1,167 @@
+"""A part that runs as after training: forward is predict, its gradient is right, nothing moves."""
+
+from functools import partial
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch import nn
+
+import lincoln_fn as lf
+
+
+def trained(layer, x):
+    """Make params whose statistics are not those of the start."""
+    params = layer.init(lf.Key(3), x)
+    for scale in (2.0, 3.0):
+        _, cache = layer.forward(params, scale * x + 1)
+        params = layer.advance(params, cache)
+    return params
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_is_predict_and_no_state_moves(case):
+    params = case.params()
+    layer = lf.inference(case.layer)
+    y, cache = layer.forward(params, case.x)
+    assert same_bits(y, case.layer.predict(params, case.x))
+    assert same_bits(layer.predict(params, case.x), y)
+    assert layer.advance(params, cache) is params or same_bits(layer.advance(params, cache), params)
+    again = lf.inference(layer)
+    assert again.name == layer.name
+    assert same_bits(again.predict(params, case.x), y)
+
+
+NORMS = [
+    (lf.batch_norm(eps=1e-3), nn.BatchNorm2d(3, eps=1e-3)),
+    (
+        lf.instance_norm(affine=True, track_running_stats=True),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "module"), NORMS, ids=["batch_norm", "instance_norm"])
+def test_norms_by_moved_statistics_are_torchs_in_eval_mode(layer, module):
+    x, g = normal(4, 3, 2, 5), normal(4, 3, 2, 5, seed=1)
+    params = trained(layer, x)
+    params = lf.evolve(params, weight=normal(3, seed=2), bias=normal(3, seed=3))
+    lf.testing.check_layer(lf.inference(layer), params, x)
+
+    y, cache = lf.inference(layer).forward(params, x)
+    dx, dparams = lf.inference(layer).backward(params, cache, g)
+    with torch.no_grad():
+        module.weight.copy_(params.weight)
+        module.bias.copy_(params.bias)
+        module.running_mean.copy_(params.running.mean)
+        module.running_var.copy_(params.running.var)
+    leaf = x.clone().requires_grad_()
+    expected = module.eval()(leaf)
+    gradients = torch.autograd.grad(expected, (leaf, module.weight, module.bias), g)
+    assert same_number(y, expected.detach())
+    assert same_number((dx, dparams.weight, dparams.bias), gradients)
+    assert dparams.running is params.running
+
+
+def test_a_step_trains_an_inference_part_and_leaves_its_statistics():
+    x, target = normal(8, 3), normal(8, 2, seed=1)
+    net = lf.serial(lf.inference(lf.serial(lf.batch_norm(), lf.dropout(0.5))), lf.dense(2))
+    optimizer = lf.optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    new, _ = step(state, (x, target))
+    norm, before = new.params[0][0], state.params[0][0]
+    assert same_bits(norm.running, before.running)
+    assert same_bits(new.params[0][1], state.params[0][1])
+    assert not same_bits(norm.weight, before.weight)
+
+
+def test_frozen_statistics_move_unless_they_are_to_be_still():
+    x = normal(8, 3)
+    layer = lf.serial(lf.batch_norm(), lf.dropout(0.5))
+    moving, still = lf.frozen(layer), lf.frozen(layer, statistics="still")
+    assert str(still) == "frozen(serial(inference(batch_norm()), dropout()))"
+    params = moving.init(lf.Key(0), x)
+    for net, moves in ((moving, True), (still, False)):
+        _, cache = net.forward(params, x)
+        norm, drop = net.advance(params, cache).params
+        assert bool(same_bits(norm, params.params[0])) is not moves
+        assert not same_bits(drop, params.params[1])  # dropout draws anew in both
+
+
+def test_frozen_names_the_statistics_that_it_knows():
+    with pytest.raises(lf.LayerError, match=r"frozen: expected statistics .*'still'.*got 'stil'"):
+        lf.frozen(lf.batch_norm(), statistics="stil")
+
+
+def test_a_layer_of_ones_own_with_its_own_predict_is_refused_by_name_with_the_mend():
+    noisy = lf.Layer(
+        "noisy()",
+        lambda params, x: (x + 1, None),
+        lambda params, cache, g: (g, ()),
+        predict=lambda params, x: x,
+    )
+    with pytest.raises(lf.LayerError, match=r"inference: noisy\(\).*lf\.map_layers") as refused:
+        lf.inference(lf.serial(lf.dense(2), noisy))
+    assert "no backward is known" in str(refused.value)
+    mended = lf.map_layers(
+        lambda part: lf.identity() if part.name == "noisy()" else part, lf.serial(noisy)
+    )
+    assert str(lf.inference(mended)) == "serial(identity())"
+
+
+def test_a_network_of_fast_functions_runs_as_after_training():
+    net, x = lf.fast(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout())), normal(5, 4)
+    params = trained(net, x)
+    y, cache = lf.inference(net).forward(params, x)
+    assert same_number(y, net.predict(params, x))
+    g = normal(5, 3, seed=1)
+    plain = lf.inference(lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout()))
+    expected = plain.input_grad(params, plain.forward(params, x)[1], g)
+    assert same_number(lf.inference(net).input_grad(params, cache, g), expected)
+
+
+def test_a_layer_of_ones_own_declares_the_gradient_of_its_predict():
+    def predict(params, x, *, factor):
+        return factor * x
+
+    def at_inference(params, x, *, factor):
+        return predict(params, x, factor=factor), factor
+
+    lf.declare(predict, at_inference=(at_inference, lambda params, factor, g: (factor * g, ())))
+    scaled = lf.Layer(
+        "scaled()",
+        lambda params, x: (x, None),
+        lambda params, cache, g: (g, ()),
+        predict=partial(predict, factor=3.0),
+    )
+    net = lf.inference(lf.serial(scaled, lf.dropout()))
+    x = torch.ones(2, 3)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    assert same_bits(y, 3 * x)
+    assert same_bits(net.predict(params, x), 3 * x)
+    assert same_bits(net.input_grad(params, cache, x), 3 * x)
+
+
+def test_a_layer_of_ones_own_that_only_advances_stays_as_it_is():
+    counted = lf.Layer(
+        "counted()",
+        lambda params, x: (x + params, None),
+        lambda params, cache, g: (g, torch.zeros(())),
+        advance=lambda params, cache: params + 1,
+    )
+    layer = lf.inference(counted)
+    assert str(layer) == "inference(counted())"
+    assert layer.forward(torch.tensor(2.0), torch.ones(1))[0] == 3
+    assert layer.advance(torch.tensor(2.0), None) == 2
+
+
+def test_attention_at_inference_is_the_same_after_fast():
+    x = normal(2, 5, 4)
+    net = lf.inference(lf.transformer_encoder_block(2, dim_feedforward=6, dropout=0.5))
+    params = net.init(lf.Key(0), x)
+    y = lf.fast(net).forward(params, x)[0]
+    assert same_number(y, net.predict(params, x))

@@ -1,0 +1,204 @@
+"""Transformer blocks, their context, and what stacks of them make of it."""
+
+import pytest
+import torch
+from helpers.attention import normal, run
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn.core.layer import map_layers, unchanged
+from lincoln_fn.layers import dense, dropout
+
+MHA = lf.multi_head_attention
+ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
+
+
+SEQUENCE, MEMORY, NARROW = normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2)
+
+
+def test_dropout_stands_where_torch_has_it():
+    x, p = normal(2, 5, 6), 0.3
+    layer = ENCODER(2, 7, dropout=p)
+    params = layer.init(lf.Key(0), x)
+    assert len({int(bits) for bits in states(params)}) == 4
+    _, (((_, attention, after), _), norm), (((first, _, hidden, second, last),), _), norm_2 = (
+        params[0],
+        params[1],
+        params[2][0],
+        params[2][1],
+    )
+
+    def dropped(key, x):
+        return dropout.forward(key, x, p=p)[0]
+
+    def normed(params, x):
+        return lf.layer_norm().predict(params, x)
+
+    h = dropped(after, MHA(2, dropout=p).forward(attention, x)[0])
+    h = normed(norm, x + h)
+    f = dropped(hidden, torch.relu(dense.forward(first, h)[0]))
+    f = dropped(last, dense.forward(second, f)[0])
+    assert same_number(layer.forward(params, x)[0], normed(norm_2, h + f))
+
+
+def states(params):
+    trained = {id(leaf) for leaf in lf.tree.leaves(params)}
+    return [leaf for leaf in lf.tree.leaves(params, states=True) if id(leaf) not in trained]
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_every_key_of_a_decoder_moves_on(norm_first):
+    x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+    net = lf.with_context(*[DECODER(2, 7, norm_first=norm_first)] * 2)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    advanced = net.advance(params, cache)
+    before, after = states(params), states(advanced)
+    assert len(before) == len(after) == 12
+    assert not {int(bits) for bits in before} & {int(bits) for bits in after}
+    assert lf.tree.paths(params) == lf.tree.paths(DECODER_WITHOUT[norm_first].init(lf.Key(0), x))
+    assert same_number(net.predict(params, x), net.predict(advanced, x))
+    assert not same_bits(net.forward(advanced, x)[0], y)
+
+
+DECODER_WITHOUT = [
+    lf.with_context(*[DECODER(2, 7, 0.0, norm_first=norm_first)] * 2)
+    for norm_first in (False, True)
+]
+
+
+def test_blocks_without_dropout_carry_no_state():
+    x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+    assert ENCODER(2, 7, 0.0).advance is DECODER(2, 7, 0.0).advance is unchanged
+    assert states(DECODER(2, 7, 0.0).init(lf.Key(0), x)) == []
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_blocks_without_biases_have_none_anywhere(norm_first):
+    x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+    for make, given in ((ENCODER, x[0]), (DECODER, x)):
+        with_, without = (
+            lf.tree.paths(make(2, 7, norm_first=norm_first, bias=bias).init(lf.Key(0), given))
+            for bias in (True, False)
+        )
+        assert without == [path for path in with_ if not path.endswith("bias")]
+        assert len(with_) == 2 * len(without)
+
+
+def test_a_stack_adds_up_what_its_blocks_make_of_the_memory():
+    x = normal(2, 5, 6), normal(2, 4, 3, seed=1)
+    first, second = DECODER(2, 7, 0.0), DECODER(3, 8, 0.0)
+    net = lf.with_context(first, second)
+    params, g = net.init(lf.Key(0), x), normal(2, 5, 6, seed=9)
+    y, (dtarget, dmemory), dparams = run(net, x, g, params)
+    h, cache = first.forward(params[0], x)
+    y_2, cache_2 = second.forward(params[1], (h, x[1]))
+    (dh, of_second), dparams_2 = second.backward(params[1], cache_2, g)
+    (dx, of_first), dparams_1 = first.backward(params[0], cache, dh)
+    assert same_number((y, dtarget, dmemory), (y_2, dx, of_first + of_second))
+    assert same_number(dparams, (dparams_1, dparams_2))
+
+
+def test_padded_places_do_not_reach_the_others():
+    x, mask = normal(2, 5, 6), torch.tensor([True, True, True, False, False]).expand(2, 5)
+    net = lf.with_context(*[ENCODER(2, 7, 0.0)] * 3)
+    params = net.init(lf.Key(0), (x, mask))
+    y = net.predict(params, (x, mask))
+    assert same_number(y[:, :3], lf.serial(*net.parts).predict(params, x[:, :3]))
+    changed = torch.cat([x[:, :3], normal(2, 2, 6, seed=5)], 1)
+    assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
+
+
+def test_a_stack_learns():
+    x = (normal(8, 5, 6, dtype=torch.float32), normal(8, 5, seed=1) > -1)
+    target = normal(8, 5, 2, seed=2, dtype=torch.float32)
+    blocks = lf.with_context(*[ENCODER(2, 8, norm_first=True)] * 2)
+    net = lf.serial(blocks, lf.dense(2))
+    step = lf.make_step(net, lf.losses.mse(), lf.optim.adam(0.01))
+    state = lf.init_state(net, lf.optim.adam(0.01), lf.Key(0), x)
+    values = []
+    for _ in range(40):
+        state, value = step(state, (x, target))
+        values.append(float(value))
+    assert values[-1] < 0.6 * values[0]
+
+
+@pytest.mark.parametrize(
+    ("block", "x"),
+    [(ENCODER(2, 7), normal(2, 5, 6)), (DECODER(2, 7), (normal(2, 5, 6), normal(2, 4, 3)))],
+)
+def test_blocks_are_rebuilt_of_their_parts(block, x):
+    seen = []
+    same = map_layers(lambda layer: seen.append(layer.name) or layer, block)
+    assert same.name == block.name
+    assert seen.count("dense(features)") == 1
+    given, expected = same.init(lf.Key(0), x), block.init(lf.Key(0), x)
+    assert same_number(given, expected)
+    assert same_number(same.forward(given, x)[0], block.forward(expected, x)[0])
+
+
+def test_gradients_of_a_tuple_mirror_it():
+    x, mask = normal(2, 5, 6), normal(2, 5) > -1
+    for given in ((x, mask), (x, None)):
+        dx = run(ENCODER(2, 7), given)[1]
+        assert len(dx) == 2
+        assert dx[1] is None
+    dx = run(DECODER(2, 7), (x, x, None, mask))[1]
+    assert [part is None for part in dx] == [False, False, True, True]
+
+
+def test_select_gives_zeros_to_what_it_leaves_out_and_sums_what_it_repeats():
+    x = (normal(2), normal(3), torch.tensor([1]), (normal(4), None))
+    layer = lf.select(0, 0)
+    _, cache = layer.forward((), x)
+    dx, dparams = layer.backward((), cache, (torch.ones(2), torch.full((2,), 2.0)))
+    assert same_number(
+        dx, (torch.full((2,), 3.0), torch.zeros(3).double(), None, (torch.zeros(4).double(), None))
+    )
+    assert dparams == ()
+
+
+def test_errors_of_compositions_say_where():
+    block = DECODER(2, 7, 0.0)
+    params = block.init(lf.Key(0), (SEQUENCE, MEMORY))
+    for net, given, message in (
+        (
+            block,
+            (SEQUENCE, MEMORY, None),
+            "transformer_decoder_block[0] context(): expected x to be (target, memory) or "
+            "(target, memory, mask, mask), got (float64[2, 5, 6], float64[2, 4, 6], None)",
+        ),
+        (
+            block,
+            (SEQUENCE, NARROW),
+            "transformer_decoder_block[1] with_context[1] serial[0] residual[0] "
+            "serial[1] multi_head_attention(2): expected query, key and value with [6, 6, 6] "
+            "features, got [6, 3, 3]",
+        ),
+        (
+            ENCODER(2, 7, 0.0),
+            (SEQUENCE, None, None),
+            "transformer_encoder_block[0] context(): expected x to be a sequence or (sequence, "
+            "mask), got (float64[2, 5, 6], None, None)",
+        ),
+        (
+            lf.with_context(lf.add(), lf.add()),
+            SEQUENCE,
+            "with_context: expected x to be (input, *context), got float64[2, 5, 6]",
+        ),
+        (
+            lf.select(1),
+            SEQUENCE,
+            "select(1): expected x to be a tuple of at least 2, got float64[2, 5, 6]",
+        ),
+        (
+            lf.select(2),
+            (SEQUENCE, MEMORY),
+            "select(2): expected x to be a tuple of at least 3, got "
+            "(float64[2, 5, 6], float64[2, 4, 6])",
+        ),
+    ):
+        own = params if net is block else ((), (), ()) if "enc" in net.name else ((), ())
+        with pytest.raises(lf.LayerError) as error:
+            net.forward(own if net.name[:6] != "select" else (), given)
+        assert str(error.value) == message

@@ -1,0 +1,388 @@
+"""Compiled steps: the same as eager for every kind of layer and optimizer, and the same errors."""
+
+import functools
+import re
+from collections import deque, namedtuple
+
+import numpy as np
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.compiling import CASES, LETTERS, TOKENS, T, X, compiles, optim
+from torch._dynamo.utils import counters
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.compiler.trace.structures import flatten, make_builder
+from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.core.record import record, static
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """Each case's step, its compiled form and its first state; compiled once for all tests."""
+    made = {}
+    for name, (net, loss, optimizer, batch) in CASES.items():
+        step = lf.make_step(net, loss, optimizer)
+        state = lf.init_state(net, optimizer, lf.Key(0), batch[0])
+        made[name] = step, lf.compile(step), state
+    return made
+
+
+@compiles
+@pytest.mark.parametrize("name", CASES)
+def test_five_compiled_steps_are_five_eager_steps(steps, name):
+    step, compiled, first = steps[name]
+    batch = CASES[name][3]
+    ours = theirs = first
+    masks = []
+    for _ in range(5):
+        ours, value = compiled(ours, batch)
+        theirs, expected = step(theirs, batch)
+        assert same_number((ours, value), (theirs, expected))
+        masks += [ours.params[0].mask] if name == "dense" else []
+    assert int(ours.step) == 5
+    assert len(compiled.run.graphs) == 1
+    # Eager's, as `same_number` has seen, and a new one each time.
+    for i, mask in enumerate(masks):
+        assert not any(same_bits(mask, other) for other in masks[:i])
+
+
+def spread():
+    """Give a user's layer that asks torch for variances, of a row and of all."""
+    return lf.Layer(
+        "spread()",
+        lambda params, x: (x * x.var(1, keepdim=True) + x.var(correction=0), None),
+        lambda params, cache, g: (g, ()),
+        lambda key, x: (),
+    )
+
+
+VARIANCES = {
+    "of many": (
+        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), spread()),
+        (2, 3, 24, 24),
+    ),
+    "of a single row": (lf.serial(lf.layer_norm(), spread()), (1, 7)),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", VARIANCES)
+def test_variances_are_compiled(name):
+    net, shape = VARIANCES[name]
+    x = keys.normal(lf.Key(0), shape)
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(1), x)
+    batch = x, keys.normal(lf.Key(2), (len(x), x[0].numel()))
+    assert same_number(lf.compile(step)(state, batch), step(state, batch))
+
+
+@compiles
+def test_a_compiled_graph_is_found_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    net, optimizer = lf.serial(lf.dense(4), lf.lstm(16), lf.dense(3)), optim.adam()
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    x, target = keys.normal(lf.Key(2), (5, 7, 3)), torch.zeros(5, 7, 3)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for found in ("miss", "hit"):
+        before = counters["inductor"][f"fxgraph_cache_{found}"]
+        assert same_number(lf.compile(step)(state, (x, target)), step(state, (x, target)))
+        assert counters["inductor"][f"fxgraph_cache_{found}"] == before + 1
+
+
+@compiles
+def test_a_layer_that_draws_from_torchs_generator_draws_the_same():
+    noisy = lf.Layer(
+        "noisy()", lambda p, x: (x + torch.rand_like(x), None), lambda p, cache, g: (g, ())
+    )
+    step = lf.make_step(
+        lf.serial(lf.dense(4), noisy, lf.dense(3)),
+        lf.losses.softmax_cross_entropy(),
+        lf.optim.sgd(0.1),
+    )
+    compiled, state = lf.compile(step), lf.init_state(step.net, step.optimizer, lf.Key(0), X)
+    compiled(state, (X, T))
+    values = []
+    for run in (step, compiled):
+        torch.manual_seed(3)
+        values.append([run(state, (X, T))[1] for _ in range(2)])
+    assert same_number(values[1], values[0])
+    assert values[0][0] != values[0][1]
+
+
+@compiles
+def test_a_mask_that_a_small_product_draws_is_the_eager_one():
+    net = lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1))
+    x = keys.normal(lf.Key(3), (2, 5, 6))
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    assert same_number(lf.compile(step)(state, (x, x)), step(state, (x, x)))
+
+
+BAD = {
+    "a label too large": (X, T + 7),
+    "a label below 0": (X, T - 1),
+    "labels all ignored": (X, torch.full_like(T, 9)),
+    "another number of features": (X[:, :4], T),
+    "another dtype": (X.double(), T),
+    "too few labels": (X, T[:5]),
+    "labels that are floats": (X, T.float()),
+    "no tensor": (X.numpy(), T),
+    "nan": (X * torch.nan, T),
+    "no pair": (X, T, T),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", BAD)
+def test_errors_are_the_eager_steps(steps, name):
+    step, compiled, state = steps["dense"]
+    with pytest.raises(lf.LayerError) as expected:
+        step(state, BAD[name])
+    with pytest.raises(type(expected.value), match=f"^{re.escape(str(expected.value))}$"):
+        compiled(state, BAD[name])
+
+
+@compiles
+@pytest.mark.parametrize("wrong", [-1, 7, 10**9])
+def test_an_embedded_index_out_of_range_is_refused(steps, wrong):
+    _, compiled, state = steps["attention"]
+    tokens = TOKENS.clone()
+    tokens[1, 2] = wrong
+    with pytest.raises(
+        lf.LayerError, match=rf"embedding.*expected indices from 0 to 6, got {wrong}$"
+    ):
+        compiled(state, (tokens, LETTERS))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_strides_and_shapes_make_graphs_of_their_own():
+    net, optimizer = lf.dense(2), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    compiled = lf.compile(step)
+    assert lf.compile(compiled) is compiled
+    assert repr(compiled) == repr(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    # One tensor in two places, and then two.
+    square, other = keys.normal(lf.Key(2), (2, 5, 5))
+    net = lf.dense(5)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    compiled = lf.compile(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), square)
+    for batch in ((square, square), (square, other), (square.T, other)):
+        assert same_number(compiled(state, batch), step(state, batch))
+    assert len(compiled.run.graphs) == 2
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("empty", [0, 2])  # leaves without memory, which look as if they shared it
+def test_what_a_step_remembers_does_not_grow(empty):
+    def backward(params, x, g):
+        return g, ((g * x).sum(), *map(torch.zeros_like, params[1:]))
+
+    layer = lf.Layer(
+        "scale()",
+        lambda params, x: (params[0] * x, x),
+        backward,
+        lambda key, x: (torch.ones(()), *(torch.ones(0) for _ in range(empty))),
+    )
+    step = lf.compile(lf.make_step(layer, lf.losses.mse(), optim.sgd(0.1), donate=True))
+    state = lf.init_state(layer, optim.sgd(0.1), lf.Key(0), X)
+    for rows in (6, 6, 5, 6, 5, 6):
+        state, _ = step(state, (X[:rows], X[:rows]))
+    assert len(step.run.graphs) == 2
+    remembered = [len(graph.after) for graph in step.run.graphs.values()]
+    assert remembered == ([0, 0] if empty else [2, 1])
+
+
+def traced_value(net, loss, batch):
+    """Trace a step for a batch of zeros, and give the graph's value for the batch."""
+    zeros = lf.tree.map(torch.zeros_like, batch)
+    optimizer = optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), zeros[0])
+    step = lf.make_step(net, loss, optimizer)
+    traced = trace(step, state, zeros)
+    *_, value = traced.graph(*lf.tree.leaves((state, batch), states=True))
+    return value
+
+
+def loss_by(values):
+    """A user's loss on (N, C), of a function (prediction, target) -> value, with no gradient."""
+    return lf.Loss("mine()", lambda z, t: (values(z, t), z), lambda z, g=1.0: torch.zeros_like(z))
+
+
+INDEXING = {
+    "gather": lambda z, t: z.gather(1, t[:, None]).sum(),
+    "index": lambda z, t: z[torch.arange(6), t].sum(),
+    "index_select": lambda z, t: z.index_select(1, t).sum(),
+    "scatter": lambda z, t: z.scatter(1, t[:, None], 2.0).sum(),
+    "scatter_": lambda z, t: torch.zeros_like(z).scatter_(1, t[:, None], 2.0).sum(),
+    "index_put": lambda z, t: z.index_put((torch.arange(6), t), torch.tensor(2.0)).sum(),
+    "index_add": lambda z, t: z.index_add(1, t, torch.ones(6, 6)).sum(),
+    "nll_loss": torch.nn.functional.nll_loss,
+    "embedding": lambda z, t: torch.nn.functional.embedding(t, z).sum(),
+}
+
+
+@pytest.mark.parametrize("name", INDEXING)
+def test_a_users_indices_out_of_range_make_the_value_nan(name):
+    loss = loss_by(INDEXING[name])
+    n = 6 if name == "embedding" else 5
+    right = torch.tensor([0, 2, 1, 4, 2, 0])
+    value = traced_value(lf.identity(), loss, (X, right))
+    assert same_number(value, loss.forward(X, right)[0])
+    for wrong in (n, -n - 1):
+        assert traced_value(
+            lf.identity(), loss, (X, torch.cat((right[1:], torch.tensor([wrong]))))
+        ).isnan()
+
+
+def test_indices_from_the_end_are_in_range():
+    last = torch.full((6,), -5)
+    value = traced_value(lf.identity(), loss_by(INDEXING["index"]), (X, last))
+    assert same_number(value, X[:, 0].sum())
+
+
+@pytest.mark.parametrize(
+    ("loss", "right", "wrong"),
+    [
+        (lf.losses.soft_margin(), 1.0, 0.5),
+        (lf.losses.sigmoid_cross_entropy(), 1.0, 1.5),
+        (lf.losses.sigmoid_cross_entropy(), 0.0, -0.5),
+    ],
+)
+def test_labels_that_no_check_can_see_make_the_value_nan(loss, right, wrong):
+    target = torch.full((6, 5), right)
+    assert traced_value(lf.identity(), loss, (X, target)).isfinite()
+    target[3, 2] = wrong
+    assert traced_value(lf.identity(), loss, (X, target)).isnan()
+
+
+def test_a_variance_below_0_makes_the_value_nan():
+    loss = lf.losses.gaussian_nll()
+    net = lf.Layer(
+        "twice()", lambda params, x: ((x, x), None), lambda params, cache, g: (g[0] + g[1], ())
+    )
+    assert traced_value(net, loss, (X.abs(), X)).isfinite()
+    assert traced_value(net, loss, (X, X)).isnan()
+
+
+def user_layer(f):
+    return lf.Layer(
+        "mine()",
+        lambda params, x: (f(x), None),
+        lambda params, cache, g: (g, ()),
+        predict=lambda params, x: x,
+    )
+
+
+UNTRACEABLE = {
+    "a branch": (lambda x: x if x.sum() > 1e9 else -x, "DataDependentOutputException"),
+    "item": (lambda x: x * x[0, 0].item(), "DataDependentOutputException"),
+    "tolist": (lambda x: x * x[0, 0].tolist(), "DataDependentOutputException"),
+    "numpy": (lambda x: torch.from_numpy(x.numpy()), "RuntimeError"),
+    "numpy's functions": (lambda x: torch.from_numpy(np.exp(np.asarray(x))), "RuntimeError"),
+    "a shape by values": (lambda x: x[x > 0].sum() * x, "DynamicOutputShapeException"),
+}
+
+
+@pytest.mark.parametrize("name", UNTRACEABLE)
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_layer_that_cannot_be_traced_is_named(name, is_alone):
+    f, problem = UNTRACEABLE[name]
+    net = user_layer(f) if is_alone else lf.serial(lf.dense(5), lf.serial(user_layer(f)))
+    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
+    state = lf.init_state(net, optim.sgd(0.1), lf.Key(0), X)
+    step(state, (X, X))
+    where = r"make_step\(mine\(\)" if is_alone else r"serial\[1\] serial\[0\] mine\(\)"
+    with pytest.raises(
+        lf.LayerError, match=rf"^{where}.*: cannot be traced \(.*{problem}"
+    ) as raised:
+        lf.compile(step)(state, (X, X))
+    assert "write it in tensor operations" in str(raised.value)
+
+
+def test_a_number_among_the_leaves_is_refused():
+    counting = optim.Optimizer(
+        "counting()", lambda params: {"count": 0}, lambda p, dp, s: (p, {"count": s["count"] + 1})
+    )
+    step = lf.make_step(lf.dense(2), lf.losses.mse(), counting)
+    state = lf.init_state(lf.dense(2), counting, lf.Key(0), X)
+    message = r"expected tensors alone, got 0 at 0.opt_state.count; a number that changes"
+    with pytest.raises(lf.LayerError, match=message):
+        lf.compile(step)(state, (X, X[:, :2]))
+
+
+def test_a_loss_of_several_numbers_is_refused_as_eagerly():
+    step = lf.make_step(lf.dense(2), lf.losses.mse(reduction="none"), optim.sgd(0.1))
+    state = lf.init_state(lf.dense(2), optim.sgd(0.1), lf.Key(0), X)
+    for refusing in (step, lf.compile(step)):
+        with pytest.raises(lf.LayerError, match=r"^mse.*: expected one number, got \(6, 2\)"):
+            refusing(state, (X, X[:, :2]))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_each_precision_of_products_has_a_graph_of_its_own():
+    net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), optim.sgd(0.1)
+    compiled = lf.compile(lf.make_step(net, loss, optimizer))
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "high", "medium", "high"):
+            torch.set_float32_matmul_precision(precision)
+            compiled(state, (X, T))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(compiled.run.graphs) == 3
+
+
+def test_erfc_is_traced_as_erf_in_single_precision_alone():
+    net, optimizer = lf.serial(lf.dense(3), lf.gelu()), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    for dtype, expected in (
+        (torch.float32, "aten.erf.default"),
+        (torch.float64, "aten.erfc.default"),
+    ):
+
+        def moved(leaf, dtype=dtype):
+            return leaf.to(dtype) if leaf.is_floating_point() else leaf
+
+        given = lf.tree.map(moved, (state, (X, X[:, :3])), states=True)
+        nodes = trace(step, *given).graph.graph.nodes
+        assert {str(n.target) for n in nodes if "erf" in str(n.target)} == {expected}
+
+
+@record
+class Pair:
+    first: object
+    second: object
+
+
+@record
+class Named(Pair):
+    """A pair that its parent cannot make: with a name, which is no leaf."""
+
+    name: str = static(default="")
+
+
+Point = namedtuple("Point", "x y")
+TREES = {
+    "tensor": X,
+    "nothing": (),
+    "records": Pair(Named(X, T, "inner"), (Pair(T, None), X)),
+    "state": (lf.Key(3), X),
+    "one_entry": (Pair((X,), ()),),
+    "deep": functools.reduce(lambda tree, _: Pair((tree, X), [T]), range(110), X),
+    "containers": {"list": [X, T], "deque": deque([T, X]), "a": Point(X, {"z": T, "b": X})},
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_is_put_together_as_it_was(name):
+    leaves, structure = flatten(TREES[name])
+    new = list(map(torch.clone, leaves))
+    of_built, structure_of_built = flatten(make_builder(structure)(new))
+    assert structure_of_built == structure
+    assert all(ours is theirs for ours, theirs in zip(of_built, new, strict=True))

@@ -1,0 +1,379 @@
+"""What a compiled step puts in the place of products, pooling and sequences, by graph."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.compiling import T, compiles
+from helpers.graphs import assert_same_after, column_major, drawn, run, targets, traced
+from torch._inductor.utils import fresh_cache
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import lincoln_fn as lf
+from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
+from lincoln_fn.compiler.passes import pooling, products, scalars, torch_kernels
+from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.fastpath import product
+
+aten = torch.ops.aten
+
+
+NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
+
+
+def test_the_products_of_a_step_are_found():
+    for optimizer in (lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9)):
+        graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=optimizer)
+        if optimizer.name == "sgd(0.1)":
+            products.rewrite(graph)
+        else:
+            assert_same_after(products.rewrite, graph, arguments)
+        called = targets(graph)
+        # Of two layers y, dW, and the second's dx; what is added to them is apart.
+        assert called.count(products.product) == 5
+        assert not {aten.mm.default, aten.addmm.default} & set(called)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "small"),
+    [(6, 5, True), (6, 3276, True), (6, 3277, False), (13, 3200, True), (64, 1000, True),
+     (65, 1000, True), (110, 1000, False)],
+)  # fmt: skip
+def test_a_step_of_few_numbers_is_small(rows, size, small):
+    # W has 20 times as many numbers as a row of x.
+    graph, _ = traced(NET, drawn(0, rows, size), torch.arange(rows) % 3)
+    assert products.is_small(graph) == small
+
+
+SMALL = torch.ops.lincoln_fn.small_product.default
+# The shapes of a and b, and what makes their product; below, small ones have no kernel.
+WAYS = {
+    "small": ((6, 5, 20), SMALL),
+    "narrow": ((70, 1100, 5), "transposed"),
+    "of many rows": ((1000, 64, 10), "transposed"),
+    "of one column": ((1000, 1100, 1), "plain"),
+    "large": ((70, 1100, 20), "plain"),
+    "in double precision": ((6, 5, 20), "plain"),
+}
+
+
+def made_by(a, b):
+    """Give the operation that makes a product, and whether it is transposed; and compare it."""
+    graph = make_fx(products.product)(a, b)
+    exact, made = a.double() @ b.double(), graph(a, b)
+    assert made.dtype is a.dtype
+    assert same_number(made, exact, length=max(256, a.shape[-1]), dtype=a.dtype)
+    called = targets(graph)
+    if aten.mm.default not in called:
+        (operation,) = {SMALL, mm_by_onednn} & set(called)
+        return operation
+    # Written to memory, lest ATen add what is added to it.
+    assert aten.as_strided.default in called
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
+    rows, columns = node.meta["val"].shape
+    return "transposed" if (rows, columns) == (b.shape[1], len(a)) else "plain"
+
+
+@pytest.mark.usefixtures("needs_vectors")
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("name", WAYS)
+def test_each_product_is_made_in_its_way(monkeypatch, name, by_columns):
+    monkeypatch.setattr(product, "MKL", True)
+    monkeypatch.setattr(product, "HERE", False)
+    (rows, terms, columns), expected = WAYS[name]
+    if expected is SMALL and not IS_KNOWN:
+        expected = "plain"
+    a, b = drawn(0, rows, terms), drawn(1, terms, columns)
+    if name == "in double precision":
+        a, b = a.double(), b.double()
+    assert made_by(a, b.mT.contiguous().mT if by_columns else b) == expected
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_large_products_are_made_by_onednn(monkeypatch):
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 600)
+    monkeypatch.setattr(small_product, "_MOST", 0)
+    a, b = drawn(0, 6, 5), drawn(1, 5, 20)
+    assert made_by(a, b) is mm_by_onednn
+    assert made_by(a, b.mT.contiguous().mT) is mm_by_onednn
+    # A sum over rows.
+    assert made_by(a.mT.contiguous().mT, b) is mm_by_onednn
+    assert made_by(a[:, :4], b[:4]) == "plain"
+    assert made_by(a, b.repeat_interleave(2, 1)[:, ::2]) == "plain"
+
+
+@compiles
+@pytest.mark.skipif(not IS_KNOWN, reason="an older torch calls it from Python")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 180_000)
+    monkeypatch.setattr(small_product, "_MOST", 0)
+    x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
+    step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(NET, optimizer, lf.Key(0), x)
+    state = column_major(state) if by_columns else state
+    fast, expected = lf.compile(step), step(state, (x, T))
+    called = []
+    with fresh_cache(), monkeypatch.context() as patched:  # lest it be found on disk
+        by_inductor = graphs.by_inductor
+
+        def noted(graph, inputs):
+            called.extend(targets(make_fx(graph)(*inputs)))
+            return by_inductor(graph, inputs)
+
+        patched.setattr(graphs, "by_inductor", noted)
+        assert same_number(fast(state, (x, T)), expected)
+    assert called.count(mm_by_onednn) == 2  # y and dW of the first layer
+    # From Python, as Inductor would call it, it is out of reach now.
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    assert same_number(fast(state, (x, T)), expected)
+
+
+def test_products_of_many_matrices(monkeypatch):
+    a, b, one = drawn(0, 6, 5, 7), drawn(1, 6, 7, 20), drawn(2, 7, 20).expand(6, 7, 20)
+
+    def made(a, b):
+        graph = make_fx(torch.bmm)(a, b)
+        assert_same_after(products.rewrite, graph, (a, b))
+        (target,) = targets(graph)
+        return target
+
+    is_known = small_product.supports(a, b)
+    assert made(a, b) is (small_product.product if is_known else aten.bmm.default)
+    assert made(a.double(), b.double()) is aten.bmm.default
+    monkeypatch.setattr(small_product, "_MOST", 0)
+    assert made(a, b) is aten.bmm.default
+    # Of one with all, only what lies in a row is one product without a copy.
+    assert made(a, one) is products._many_with_one
+    assert made(a.mT.contiguous().mT, one) is aten.bmm.default
+    assert made(a[:0], one[:0]) is aten.bmm.default
+
+
+def images(*shape):
+    return drawn(3, *shape).to(memory_format=torch.channels_last)
+
+
+POOLS = {
+    "2 by 2": ((2, 2), images(3, 8, 6, 10)),
+    "2 by 3, ties": ((2, 3), images(2, 9, 4, 9).round()),
+    "1 by 2": ((1, 2), images(2, 8, 3, 4)),
+    "all equal": ((2, 2), torch.zeros(2, 8, 4, 4).to(memory_format=torch.channels_last)),
+    "infinite": ((2, 2), torch.full((1, 8, 2, 2), -torch.inf)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_in_loops_is_aten_s(name):
+    kernel, x = POOLS[name]
+    y, indices = aten.max_pool2d_with_indices(x, kernel)
+    ours, places = pooling.pool(x, kernel)
+    assert same_number(ours, y)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert places.dtype is torch.int8
+    g = drawn(4, *y.shape)
+    for way in (g, g.to(memory_format=torch.channels_last)):
+        dx = pooling.pool_backward(way, places, kernel)
+        expected = aten.max_pool2d_with_indices_backward(
+            g, x, kernel, kernel, [0, 0], [1, 1], False, indices
+        )
+        assert same_number(dx, expected)
+
+
+def pooled(pool, size=8, channels=8):
+    net = lf.serial(lf.conv2d(channels, 3, padding=1), lf.relu(), pool, lf.flatten(), lf.dense(3))
+    return traced(net, images(6, 2, size, size))
+
+
+def test_pooling_side_by_side_becomes_loops():
+    graph, arguments = pooled(lf.max_pool2d(2))
+    assert_same_after(pooling.rewrite, graph, arguments)
+    called = targets(graph)
+    assert called.count(pooling.pool) == called.count(pooling.pool_backward) == 1
+    assert "max_pool" not in " ".join(map(str, called))
+
+
+OTHERS = {
+    "overlapping": (lf.max_pool2d(2, 1), {}),
+    "dilated": (lf.max_pool2d(2, 2, dilation=2), {}),
+    "padded": (lf.max_pool2d(2, padding=1), {}),
+    "with gaps": (lf.max_pool2d(2, 3), {}),
+    "not filled": (lf.max_pool2d(2), {"size": 7}),
+    "large": (lf.max_pool2d(5), {"size": 10}),
+    "few channels": (lf.max_pool2d(2), {"channels": 4}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_pooling_is_left_to_aten(name):
+    pool, options = OTHERS[name]
+    graph, _ = pooled(pool, **options)
+    pooling.rewrite(graph)
+    torch_kernels.rewrite(graph)
+    called = [str(target) for target in targets(graph) if "pool" in str(target)]
+    own = "lincoln_fn.max_pool2d_with_indices"
+    assert called == [f"{own}.default", f"{own}_backward.default"]
+
+
+def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
+    def forward(params, x):
+        y, indices = aten.max_pool2d_with_indices(x, [2, 2])
+        return y + 0 * indices, (x, indices)
+
+    def backward(params, cache, g):
+        window = [2, 2], [2, 2], [0, 0], [1, 1], False
+        return aten.max_pool2d_with_indices_backward(g, cache[0], *window, cache[1]), ()
+
+    graph, _ = pooled(lf.Layer("indexed()", forward, backward))
+    pooling.rewrite(graph)
+    assert pooling.pool not in targets(graph)
+
+
+def squares():
+    """Give the sum of all numbers' squares, as a loss."""
+    return lf.Loss(
+        "squares()",
+        lambda z, target: (sum(y.pow(2).sum() for y in z), z),
+        lambda z, g=1.0: tuple(2 * g * y for y in z),
+    )
+
+
+@compiles
+def test_windows_that_inductor_has_wrong_are_torchs():
+    # Averages over what is there, of windows that the edge cuts off; and fractional windows of a
+    # volume, each of its axis.
+    form = {"stride": 2, "ceil_mode": True}
+    net = lf.parallel(
+        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(3, **form)),
+        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(3, **form)),
+        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(3, **form)),
+        lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2))),
+    )
+    x = *(drawn(0, 3, 1, *(6,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
+    step = lf.make_step(net, squares(), lf.optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    batch = x, torch.zeros(1)
+    assert same_number(lf.compile(step)(state, batch), step(state, batch))
+
+
+def test_numbers_that_tensors_are_made_with_are_written_before():
+    graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.adamw(0.1))
+    assert len(graph.graph.find_nodes(op="call_function", target=aten.pow.Scalar)) == 2
+    assert_same_after(scalars.rewrite, graph, arguments)
+    assert "materialize" in graph.code
+    ways = {
+        number.target
+        for node in graph.graph.nodes
+        if node.op == "call_function" and node.target is not aten.isfinite.default
+        for number in node.all_input_nodes
+        if not scalars._is_number(node) and scalars._is_number(number) and number.all_input_nodes
+    }
+    assert ways == {materialize}
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0, 1), (1, 0)])
+def test_what_is_cut_out_of_a_tensor_is_not_written_from_its_beginning(place, expected):
+    def cut(x):
+        return materialize(x.exp()[place])
+
+    assert targets(make_fx(cut)(drawn(0, 2, 3))).count(aten.as_strided.default) == expected
+    x = drawn(0, 2, 3)
+    assert same_bits(materialize(x[place]), x[place])
+
+
+def test_an_lstm_is_one_operation_here_and_cells_elsewhere():
+    net = lf.serial(lf.lstm(5), lf.flatten(), lf.dense(3))
+    optimizer, loss = lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
+    x = drawn(0, 6, 4, 3)
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    expected = run(trace(step, state, (x, T)).graph, (state, (x, T)))
+    for here in (True, False):
+        graph = trace(step, state, (x, T), here=here).graph
+        called = [target for target in map(str, targets(graph)) if "lincoln_fn" in target]
+        names = ["lincoln_fn.lstm.default", "lincoln_fn.lstm_backward.default"]
+        assert called == (names if here else [])
+        assert same_number(run(graph, (state, (x, T))), expected)
+
+
+def test_what_was_changed_in_place_may_come_to_lie_otherwise_in_memory():
+    two = torch.arange(36).view(6, 2, 3) % 4
+
+    def backward(z, g=1.0):
+        return z.exp().scatter_(1, two, 2.0)
+
+    loss = lf.Loss("mine()", lambda z, target: (z.sum(), z), backward)
+    net = lf.serial(lf.dense(4), lf.permute(0, 2, 1))
+    x, optimizer = drawn(0, 6, 3, 5), lf.optim.sgd(0.1)
+    graph, (state, batch) = traced(net, x, x, loss, optimizer)
+    expected, _ = lf.make_step(net, loss, optimizer)(state, batch)
+    weight, bias, *_ = run(graph, (state, batch))
+    assert same_number(weight, expected.params[0].weight)
+    assert same_number(bias, expected.params[0].bias)
+
+
+# Of narrow products and a sequence, compiled to the end; whether the state is donated.
+NETS = {
+    "dense": (lf.serial(lf.dense(40), lf.sigmoid(), lf.dense(10)), drawn(0, 300, 30), False),
+    "lstm": (
+        lf.serial(lf.lstm(16, bidirectional=True), lf.flatten(), lf.dense(10)),
+        drawn(2, 6, 3, 4),
+        True,
+    ),
+}
+
+
+@compiles
+@pytest.mark.parametrize("name", NETS)
+def test_compiled_steps_are_eager_ones(name):
+    net, x, donate = NETS[name]
+    target = torch.arange(len(x)) % 3
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
+    compiled = lf.compile(lf.make_step(net, loss, optimizer, donate=donate))
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    ours = lf.tree.map(torch.clone, state, states=True)
+    for _ in range(3):
+        ours, value = compiled(ours, (x, target))
+        state, expected = step(state, (x, target))
+        assert same_number((ours, value), (state, expected))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_state_is_not_taken_for_another():
+    net, optimizer, loss = lf.dense(3), lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
+    x = drawn(0, 6, 5)
+    step, donating = (lf.make_step(net, loss, optimizer, donate=d) for d in (False, True))
+    compiled = lf.compile(step)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    first, _ = compiled(state, (x, T))
+    for _ in range(2):  # the tensors remembered, and found anew
+        assert same_number(compiled(first, (x, T)), step(first, (x, T)))
+    # A state of the same tensors, then updated in place by another step.
+    second, _ = compiled(first, (x, T))
+    assert len(compiled.run.made) == 1
+    donating(second, (x, T))
+    with pytest.raises(lf.LayerError, match=r"updated in place, got params.*empty"):
+        compiled(second, (x, T))
+    del first, second
+    assert len(compiled.run.made) == 0
+    assert len(compiled.run.graphs) == 1
+
+
+@compiles
+@pytest.mark.parametrize(("beta", "alpha"), [(1, 1), (0, 1), (0, 0.5), (2, 0.5), (1, -0.5)])
+def test_a_product_is_added_as_torch_adds_it(beta, alpha, uncompiled):
+    """With beta = 0, whatever is in the summand does not count, nan too."""
+
+    def pure(given, batch):
+        c, a, b = given
+        return torch.addmm(c, a, b, beta=beta, alpha=alpha) + batch
+
+    c = torch.full((4, 3), torch.nan) if beta == 0 else drawn(1, 4, 3)
+    given, batch = (c, drawn(2, 4, 5), drawn(3, 5, 3)), drawn(4, 4, 3)
+    assert same_number(lf.compile(pure)(given, batch), pure(given, batch))

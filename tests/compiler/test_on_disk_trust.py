@@ -1,0 +1,301 @@
+"""A compiled step is loaded only from where nobody but the user can have put it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.children import run_child
+from helpers.compare import same_number
+from helpers.compiling import compiles
+
+import lincoln_fn as lf
+from lincoln_fn.compiler.inductor import cache_folder, disk_cache
+from lincoln_fn.compiler.inductor.cache_folder import (
+    VARIABLE,
+    is_own_file,
+    problem_of,
+    use_trusted_cache,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+keeps = pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches keep no library")
+NOTE_ON = disk_cache.note_on
+
+# Each is where it stands in /tmp/theirs/mine: who owns the folders, and their modes.
+ME, ROOT, OTHER = 1000, 0, 1001
+PLACES = {
+    "a folder of one's own": ((ME, 0o755), (ME, 0o700), None),
+    "below root's": ((ROOT, 0o755), (ME, 0o700), None),
+    "below a sticky one": ((ROOT, 0o1777), (ME, 0o755), None),
+    "that others write": ((ME, 0o755), (ME, 0o757), "others can write /above/cache, of mode 757"),
+    "that a group writes": ((ME, 0o755), (ME, 0o775), "`chmod go-w /above/cache` mends that"),
+    "sticky, but its own": ((ME, 0o755), (ME, 0o1777), "others can write /above/cache"),
+    "of another user": ((ME, 0o755), (OTHER, 0o755), "/above/cache belongs to another user, of id"),
+    "of root": ((ME, 0o755), (ROOT, 0o755), "/above/cache belongs to another user, of id 0"),
+    "below another user's": ((OTHER, 0o755), (ME, 0o700), "/above belongs to another user, of id"),
+    "below one that others write": ((ME, 0o777), (ME, 0o700), "others can write /above, of mode"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_whose_a_folder_is_and_who_may_write_it(name, monkeypatch):
+    above, cache, expected = PLACES[name]
+    owners = {"/": (ROOT, 0o755), "/above": above, "/above/cache": cache}
+
+    def lstat(path):
+        owner, mode = owners[str(path)]
+        return SimpleNamespace(st_uid=owner, st_mode=0o040000 | mode)
+
+    monkeypatch.setattr(os, "geteuid", lambda: ME)
+    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(Path, "resolve", lambda path: path)
+    problem = problem_of(Path("/above/cache"))
+    assert (problem is None) == (expected is None)
+    assert expected is None or expected in problem
+
+
+def test_both_ends_of_a_link_are_looked_at(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "shared")
+    assert problem_of(tmp_path / "link") is None
+    (tmp_path / "shared").chmod(0o777)
+    assert f"others can write {tmp_path / 'shared'}" in problem_of(tmp_path / "link")
+
+
+def test_a_cache_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "new"))
+    before = os.umask(0o002)
+    try:
+        with use_trusted_cache():
+            assert os.environ[VARIABLE] == str(tmp_path / "new")
+        assert os.umask(0o002) == 0o002
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+STEP = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))
+BATCH = torch.ones(4, 3), torch.ones(4, 2)
+
+
+def stepped():
+    state = lf.init_state(STEP.net, STEP.optimizer, lf.Key(0), BATCH[0])
+    ours, theirs = lf.compile(STEP)(state, BATCH), STEP(state, BATCH)
+    assert same_number(ours[1], theirs[1])
+
+
+@compiles
+def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv(VARIABLE, str(folder))
+    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
+    with pytest.warns(UserWarning, match="compiled steps are not stored on disk") as told:
+        stepped()
+    said = str(told[0].message)
+    assert f"others can write {folder}, of mode 777; `chmod go-w {folder}` mends that" in said
+    assert f"or set {VARIABLE} to a folder of your own" in said
+    assert not list(folder.iterdir())
+    assert os.environ[VARIABLE] == str(folder)
+    assert cache_folder._temporary().name.startswith(tempfile.gettempdir())
+    folder.chmod(0o755)
+    with use_trusted_cache():
+        assert os.environ[VARIABLE] == str(folder)
+
+
+@compiles
+def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    # The folder that is used instead would be another user's too.
+    with (
+        pytest.warns(UserWarning, match=f"{tmp_path} belongs to another user, of id {os.getuid()}"),
+        use_trusted_cache(),
+    ):
+        assert Path(os.environ[VARIABLE]) != tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Compile the step once, in a cache folder to be copied."""
+    folder = tmp_path_factory.mktemp("built") / "cache"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(VARIABLE, str(folder))
+        patched.setattr(disk_cache, "note_on", NOTE_ON)
+        torch.set_num_threads(1)
+        stepped()
+    return folder
+
+
+@pytest.fixture
+def kept(built, tmp_path, monkeypatch):
+    """Give the note on a step that is kept in a folder of the test's own."""
+    folder = shutil.copytree(built, tmp_path / "cache")
+    monkeypatch.setenv(VARIABLE, str(folder))
+    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
+    (note,) = (folder / "lincoln_fn").glob("*.json")
+    assert disk_cache.find(note) is not None
+    return note
+
+
+FOREIGN = ["../../elsewhere/foreign.so", "/elsewhere/foreign.so", "../lincoln_fn/other.so"]
+
+
+@compiles
+@keeps
+@pytest.mark.parametrize("path", FOREIGN)
+def test_a_note_leads_to_no_library_but_the_one_beside_it(kept, tmp_path, path, monkeypatch):
+    """What a note said once, a path, it may still say: nobody reads it."""
+    for place in (tmp_path / "elsewhere", kept.parent):
+        place.mkdir(exist_ok=True)
+        for name in ("foreign.so", "other.so"):
+            (place / name).write_bytes(b"no library at all")
+    named = path.replace("/elsewhere", str(tmp_path / "elsewhere"), path[0] == "/")
+    told = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**told, "library": named, "file": named}))
+    assert disk_cache.find(kept).run.file == kept.with_suffix(".so")
+    kept.with_suffix(".so").unlink()
+    assert disk_cache.find(kept) is None
+
+
+def linked(file, elsewhere):
+    shutil.move(file, elsewhere)
+    file.symlink_to(elsewhere)
+
+
+@compiles
+@keeps
+@pytest.mark.parametrize("suffix", [".so", ".json"])
+def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
+    linked(kept.with_suffix(suffix), tmp_path / "elsewhere")
+    assert disk_cache.find(kept) is None
+    stepped()  # and keeps its library in place of the link
+    assert disk_cache.find(kept) is not None
+    linked(kept.parent, tmp_path / "folder")
+    assert disk_cache.find(kept) is None
+
+
+@compiles
+@keeps
+@pytest.mark.parametrize("suffix", [".so", ".json", "its folder"])
+def test_what_others_write_is_not_loaded(kept, suffix):
+    place = kept.parent if suffix == "its folder" else kept.with_suffix(suffix)
+    place.chmod(0o777)
+    assert disk_cache.find(kept) is None
+    if place == kept.parent:
+        with pytest.warns(
+            UserWarning, match=f"not stored, because others can write {place}, of mode"
+        ):
+            stepped()
+    else:
+        stepped()
+        assert disk_cache.find(kept) is not None
+        assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_a_file_is_a_users_own(tmp_path):
+    (tmp_path / "file").write_text("numbers")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "fifo")
+    assert [is_own_file(tmp_path / name) for name in ("file", "link", "fifo", "none", "")] == [
+        True, False, False, False, False,
+    ]  # fmt: skip
+
+
+def replaced(file, content):
+    """Write a file anew: to shorten a library that is loaded would end the process."""
+    file.unlink()
+    file.write_bytes(content)
+
+
+def cut(file, length):
+    replaced(file, file.read_bytes()[:length])
+
+
+def flipped(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    replaced(file, bytes(content))
+
+
+# What becomes of an entry: of its library, or of its note.
+DAMAGES = {
+    **{f"cut to {n}": (".so", lambda file, n=n: cut(file, n)) for n in (0, 1, 64, 4096, -4096, -1)},
+    **{f"bit of {n}": (".so", lambda file, n=n: flipped(file, n)) for n in (0, 40, 5000, -1)},
+    "no library": (".so", lambda file: replaced(file, b"no library at all")),
+    "unreadable": (".so", lambda file: (file.unlink(), file.mkdir())),
+    **{
+        f"note {text[:20]}": (".json", lambda file, text=text: replaced(file, text.encode()))
+        for text in (
+            "", "{", "null", "[]", "3", "{}", '{"fates": 3}', '{"fates": null}',
+            '{"fates": [[1, false, 0.0, 5]], "sha256": ""}', '{"fates": null, "sha256": "00"}',
+        )
+    },
+    "note in bytes": (".json", lambda file: replaced(file, b"\xff\xfe")),
+    "note cut": (".json", lambda file: cut(file, -10)),
+    "other fates": (
+        ".json", lambda file: replaced(file, file.read_bytes().replace(b"null", b"[]"))
+    ),
+}  # fmt: skip
+
+
+@compiles
+@keeps
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_counts_as_missing(kept, name):
+    suffix, damage = DAMAGES[name]
+    before = kept.with_suffix(suffix).read_bytes()
+    damage(kept.with_suffix(suffix))
+    assert kept.with_suffix(suffix).is_dir() or kept.with_suffix(suffix).read_bytes() != before
+    assert disk_cache.find(kept) is None
+
+
+@compiles
+@keeps
+def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
+    kept.unlink()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    made = disk_cache.Made(disk_cache.Library(kept.with_suffix(".so"), None), None)
+    with pytest.warns(
+        UserWarning, match="not stored, because .* cannot be written: .*No space left"
+    ):
+        disk_cache.keep(kept, made)
+
+
+PLANT = """
+import sys, torch, lincoln_fn as lf
+step = lf.compile(lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1)))
+x = torch.ones(4, 3)
+step(lf.init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), x), (x, torch.ones(4, 2)))
+"""
+
+
+@compiles
+@keeps
+def test_a_planted_library_does_not_run(kept, tmp_path):
+    """The attack of old: a note in a folder that others write, and a library of the attacker's."""
+    source, library = tmp_path / "planted.c", kept.with_suffix(".so")
+    source.write_text(
+        "#include <stdio.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void f(void)"
+        f' {{ fclose(fopen("{tmp_path}/ran", "w")); exit(3); }}\n'
+    )
+    library.unlink()  # which this process has loaded
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    kept.parents[1].chmod(0o777)
+    # Without a compiler: what is not found on disk runs as it is.
+    ran = run_child(PLANT, CXX="/nowhere/g++")
+    assert ran.returncode == 0, ran.stderr
+    assert not (tmp_path / "ran").exists()
+    assert f"others can write {kept.parents[1]}" in ran.stderr

@@ -1,0 +1,148 @@
+"""Compiled predictions: the same as eager for every kind of layer, and the same errors."""
+
+import re
+
+import pytest
+import torch
+from helpers.compare import same_number
+from helpers.compiling import CASES, LETTERS, TOKENS, compiles
+from helpers.graphs import drawn
+from torch._inductor.utils import fresh_cache
+
+import lincoln_fn as lf
+from lincoln_fn.compiler import function
+from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.compiler.trace.structures import flatten
+
+NET = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3))
+X = drawn(0, 5, 8)
+PARAMS = NET.init(lf.Key(0), X)
+NOTE_ON = disk_cache.note_on
+
+
+@compiles
+@pytest.mark.parametrize("name", [name for name in CASES if name != "momentum"])
+def test_predictions_are_the_eager_ones(name):
+    net, _, _, (x, _) = CASES[name]
+    params, fast = net.init(lf.Key(3), x), lf.compile(net)
+    few = x[:1] if name in ("lstm", "attention") else x
+    for given in (x, few, x):
+        assert same_number(fast.predict(params, given), net.predict(params, given))
+    assert len(fast.predict.graphs) == (1 if few is x else 2)
+
+
+@compiles
+def test_trees_go_in_and_come_out():
+    net = lf.parallel(lf.dense(4), lf.relu())
+    x = drawn(0, 5, 8), drawn(1, 5, 2)
+    params = net.init(lf.Key(0), x)
+    assert same_number(lf.compile(net).predict(params, x), net.predict(params, x))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_change_of_precision_makes_a_graph_of_its_own():
+    fast = lf.compile(NET)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            fast.predict(PARAMS, X)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert len(fast.predict.graphs) == 2
+
+
+def test_nothing_else_of_a_layer_changes():
+    fast = lf.compile(NET)
+    assert lf.compile(fast) is fast
+    assert repr(fast) == repr(NET)
+    for name in ("forward", "backward", "init", "input_grad", "grads", "advance", "parts"):
+        assert getattr(fast, name) is getattr(NET, name)
+
+
+@compiles
+def test_metrics_are_those_of_the_eager_layer():
+    batches = [(X, torch.arange(5) % 3), (X.flip(0), torch.arange(5) % 2)]
+    metrics = {"accuracy": lf.metrics.accuracy}
+    made = lf.evaluate(lf.compile(NET), PARAMS, batches, metrics)
+    assert made == lf.evaluate(NET, PARAMS, batches, metrics)
+
+
+BAD = {
+    "another number of features": X[:, :4],
+    "another dtype": X.double(),
+    "no tensor": X.numpy(),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors_are_the_eager_layers(name):
+    with pytest.raises(Exception) as expected:  # noqa: PT011  # whichever it is
+        NET.predict(PARAMS, BAD[name])
+    message = f"^{re.escape(str(expected.value))}$"
+    with pytest.raises(type(expected.value), match=message):
+        lf.compile(NET).predict(PARAMS, BAD[name])
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("wrong", [-1, 7, 10**9])
+def test_an_index_out_of_range_is_refused(wrong):
+    net = CASES["attention"][0]
+    params, fast, tokens = net.init(lf.Key(0), TOKENS), lf.compile(net), TOKENS.clone()
+    fast.predict(params, LETTERS)
+    tokens[1, 2] = wrong
+    with pytest.raises(lf.LayerError, match=rf"expected indices from 0 to 6, got {wrong}$"):
+        fast.predict(params, tokens)
+
+
+def test_a_layer_that_looks_at_numbers_is_named():
+    def predict(params, x):
+        return x if x.sum() > 0 else -x
+
+    looks = lf.identity().replace(name="looks()", predict=predict)
+    fast = lf.compile(lf.serial(lf.dense(3), looks))
+    params = lf.serial(lf.dense(3), lf.identity()).init(lf.Key(0), X)
+    mend = re.escape("numpy, item() or tolist(); or use the layer as it is")
+    with pytest.raises(lf.LayerError, match=rf"looks\(\): cannot be traced .*{mend}$"):
+        fast.predict(params, X)
+
+
+def test_a_prediction_that_is_no_tensor_is_refused():
+    count = lf.identity().replace(name="count()", predict=lambda params, x: (x, 3))
+    with pytest.raises(lf.LayerError, match="expected the prediction to be tensors alone, got 3"):
+        lf.compile(count).predict((), X)
+
+
+def test_autograd_and_torch_func_see_the_layer(monkeypatch):
+    monkeypatch.setattr(function, "graph_of", lambda *given: 1 / 0)
+    fast, x = lf.compile(NET), X.clone().requires_grad_()
+    fast.predict(PARAMS, x).sum().backward()
+    ours, x.grad = x.grad, None
+    NET.predict(PARAMS, x).sum().backward()
+    assert same_number(ours, x.grad)
+    mapped = torch.vmap(lambda row: fast.predict(PARAMS, row[None])[0])(X)
+    assert same_number(mapped, NET.predict(PARAMS, X))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_compiled_layer_is_a_part_of_another():
+    net = lf.serial(lf.compile(NET), lf.softmax())
+    params = net.init(lf.Key(0), X)
+    assert same_number(lf.compile(net).predict(params, X), net.predict(params, X))
+    (graph,) = net.parts[0].predict.graphs  # of numbers, and not of what only has a shape
+    assert graph[0] == flatten((PARAMS, X))[1]
+
+
+@compiles
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches have not been tried")
+def test_a_prediction_is_found_on_disk(monkeypatch):
+    with fresh_cache():
+        monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
+        expected = lf.compile(NET).predict(PARAMS, X)
+        monkeypatch.setattr(
+            "lincoln_fn.compiler.graphs.by_inductor", lambda *given, **options: 1 / 0
+        )
+        assert same_number(lf.compile(NET).predict(PARAMS, X), expected)
+        with pytest.warns(UserWarning, match="without being compiled.*ZeroDivisionError"):
+            lf.compile(NET).predict(PARAMS, X[:2])

@@ -1,0 +1,127 @@
+"""Small products in float32 by a kernel of this library's, alone and in compiled steps."""
+
+from functools import partial
+from itertools import product as pairs
+
+import pytest
+import torch
+from helpers.compare import same_number
+from helpers.compiling import compiles
+from helpers.graphs import drawn
+from helpers.kernels_together import together
+
+import lincoln_fn as lf
+from benchmarks import memory
+from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler.kernels.small_product.op import product, supports
+
+pytestmark = [
+    compiles,
+    pytest.mark.skipif(
+        torch.__version__ < "2.13", reason="Python calls the kernels of older torches"
+    ),
+]
+
+needs_vectors = pytest.mark.usefixtures("needs_vectors")
+
+# Rows, terms and columns: whole tiles and parts of them, fewer columns than a vector has numbers,
+# odd numbers, and one of each.
+SHAPES = [(32, 30, 64), (37, 5, 17), (10, 128, 30), (66, 40, 5), (16, 1, 16), (1, 9, 40), (1, 1, 1)]
+ORDERS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+def laid(x, by_columns):
+    return x.mT.contiguous().mT if by_columns else x
+
+
+@needs_vectors
+def test_the_product_is_that_of_float64():
+    given = []
+    # One matrix, and three in a batch.
+    for (rows, terms, count), orders, batch in pairs(SHAPES, ORDERS, ((), (3,))):
+        a, b = drawn(0, *batch, rows, terms), drawn(1, *batch, terms, count)
+        given.append((laid(a, orders[0]), laid(b, orders[1])))
+    for (a, b), made in zip(given, together([partial(product, *x) for x in given]), strict=True):
+        exact = (a.double() @ b.double()).float()
+        assert (made.shape, made.dtype) == (exact.shape, torch.float32)
+        # Many rows that are too short for a vector are columns, but not those of x^T g.
+        is_high = b.shape[-1] < lanes() and a.shape[-2] >= 4 * lanes()
+        is_narrow = is_high and a.is_contiguous()
+        assert (made.mT if is_narrow else made).is_contiguous()
+        assert same_number(made, exact)
+
+
+@needs_vectors
+def test_factors_with_gaps():
+    a, b = drawn(0, 9, 20)[:, ::2], drawn(1, 10, 70)[:, 3:]
+    assert same_number(product(a, b), a @ b)
+
+
+@needs_vectors
+def test_extremes():
+    a = torch.tensor([[1e4, -1e4], [1e-40, -0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
+    for count in (1, 40):
+        b = torch.tensor([[1e4], [1.0]]).expand(2, count).contiguous()
+        assert same_number(product(a[:3], b), a[:3] @ b)
+        assert product(a, b)[3].isnan().all()
+
+
+@needs_vectors
+def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_other():
+    a, b = drawn(0, 8, 1024), drawn(1, 1024, 20)
+    exact, in_turn = a.double() @ b.double(), torch.zeros(8, 20)
+    for i in range(1024):
+        in_turn = in_turn + a[:, i : i + 1] * b[i]
+    assert (product(a, b) - exact).abs().max() <= (in_turn - exact).abs().max()
+
+
+@needs_vectors
+def test_which_products_are_small(monkeypatch):
+    a, b = drawn(0, 128, 64), drawn(1, 64, 64)
+    assert supports(a, b)
+    assert supports(a[None], b[None])
+    assert not supports(a, drawn(1, 64, 65))
+    assert supports(a[:4, :1].expand(4, 1024), drawn(1, 1024, 2))
+    assert not supports(a[:4, :1].expand(4, 1025), drawn(1, 1025, 2))  # of too many terms
+    assert not supports(a[:0], b)
+    assert not supports(a.double(), b.double())
+    assert not supports(a, b.double())
+    assert not supports(a.to("meta"), b.to("meta"))
+    monkeypatch.setattr(cpp_kernel, "lanes", lambda: 0)
+    assert not supports(a, b)
+
+
+def test_compiled_steps_are_eager_ones():
+    optimizer = lf.optim.sgd(0.1, 0.9)
+    # Attention's products are of many small matrices.
+    net = lf.serial(
+        lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)
+    )
+    x, target = drawn(0, 8, 5, 6), torch.arange(8) % 3
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    expected = state = lf.init_state(net, optimizer, lf.Key(0), x)
+    compiled = lf.compile(step)
+    for _ in range(2):
+        (expected, wanted), (state, value) = (
+            step(expected, (x, target)),
+            compiled(state, (x, target)),
+        )
+        assert same_number(value, wanted)
+    assert same_number(state.params, expected.params)
+
+
+def test_an_activation_writes_over_what_it_is_made_of():
+    net, optimizer = lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), lf.optim.adamw()
+    x, target = drawn(0, 128, 30), torch.arange(128) % 2
+    step = lf.make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer, donate=True)
+    states = [lf.init_state(net, optimizer, lf.Key(0), x)]
+    compiled = lf.compile(step)
+
+    def take():
+        states.append(compiled(states.pop(), (x, target[:, None]))[0])
+
+    for _ in range(3):
+        take()
+    # Two tensors of ten features: y, where z was, and dz.
+    assert memory.allocated(take) <= 2 * 4 * 128 * 10 + 1024

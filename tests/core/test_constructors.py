@@ -1,0 +1,446 @@
+"""Constructors refuse what can never work: each argument of each of them, with nine bad values."""
+
+import inspect
+import math
+import pickle
+import re
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal, uniform
+from helpers.constructors import CONSTRUCTORS
+
+import lincoln_fn as lf
+from lincoln_fn import layers, losses, metrics, optim, schedules
+from lincoln_fn.errors import arguments
+
+VALUES = [-1, 0, 2.5, math.inf, math.nan, "a", None, [], torch.ones(2)]
+
+
+# From x, or from the first entry of a tuple.
+EITHER = lf.Layer(
+    "either()",
+    lambda params, x: (x[0], True) if type(x) is tuple else (x, False),
+    lambda params, is_tuple, g: ((g, None) if is_tuple else g, ()),
+)
+
+# By the argument's name, or by the constructor's and the argument's, what an argument without a
+# default is given while another is tried.
+VALID = {
+    "n_out": 3, "out_features": 3, "out_channels": 4, "kernel_size": 2, "norm_type": 2.0,
+    "output_size": 2, "num_embeddings": 7, "embedding_dim": 3, "num_groups": 2, "hidden_size": 3,
+    "size": 3, "num_heads": 2, "padding": 1, "value": 0.5, "upscale_factor": 2,
+    "downscale_factor": 2, "max_len": 9, "threshold": 0.5, "dim": 1, "unflattened_size": (2, -1),
+    "dtype": torch.bfloat16, "n": 2, "k": 2, "decay": 0.9, "max_norm": 1.0, "max_value": 1.0,
+    "factor": 0.1, "lr": 0.1, "gamma": 0.5, "start": 0.1, "end": 0.2, "steps": 4, "lrs": (0.1, 0.2),
+    "boundaries": (3,), "then": 0.1, "max_lr": 0.1, "total_steps": 20, "std": 0.1,
+    "sparsity": 0.5, "nonlinearity": "relu", "layer": lf.dense(3), "embedding": lf.embedding(7, 3),
+    "body": lf.tanh(), "optimizers": {"": optim.sgd(0.1)}, "parts": (optim.sgd(0.1),),
+    "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
+    "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
+    "optimizer": optim.sgd(0.1), "group": lf.distributed.alone(),
+    "schedules": (schedules.constant(0.1), schedules.constant(0.2)),
+}  # fmt: skip
+# Arguments that another one needs.
+BESIDE = {
+    "upsample": [{"size": 4}, {"scale_factor": 2.0}],
+    "fractional_max_pool2d": [{"output_size": 2}, {"output_ratio": 0.5}],
+    "fractional_max_pool3d": [{"output_size": 2}, {"output_ratio": 0.5}],
+    "optim.sgd": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
+    "optim.adagrad": [{}, {"lr_decay": 0.1}],
+    "embedding": [{"padding_idx": None}],
+}
+# Valid where a layer's own cases have no fitting input.
+INPUTS = {
+    "dense": [normal(5, 4)],
+    "permute": [normal(4), normal()],
+    "select": [(normal(2, 3), normal(2, 3), normal(2, 3))],
+    "local_response_norm": [0.1 * normal(2, 6, 5), torch.full((2, 6, 5), 1e4)],
+    "upsample": [normal(1, 2, 3, 3)],
+    "prelu": [normal(2, 3)],
+    "tied": [torch.tensor([[1, 2], [3, 4]])],
+}
+ROWS = uniform(5, 3, low=0.1, high=0.9)
+PAIR = (normal(5, 3), normal(5, 3, seed=1))
+OF_CLASSES = [(ROWS / ROWS.sum(1, keepdim=True), torch.tensor([0, 2, 1, 0, 2]))]
+OF_TWO_CLASSES = [(ROWS[:, :2] / ROWS[:, :2].sum(1, keepdim=True), torch.tensor([0, 1, 1, 0, 1]))]
+OF_ELEMENTS = [(rows, (rows > 0.5).float()) for rows in (ROWS, ROWS[:, :2])]
+OF_SIGNS = [(ROWS, (ROWS > 0.5) * 2.0 - 1), (ROWS, ROWS.sign())]
+OF_SEQUENCES = torch.tensor([[1, 2], [2, 1]]), torch.tensor([5, 5]), torch.tensor([2, 2])
+TARGETS = {
+    "cosine_embedding": [(PAIR, torch.tensor([1.0, -1, 1, -1, 1]))],
+    "margin_ranking": [((PAIR[0], PAIR[1]), torch.ones(5, 3))],
+    "gaussian_nll": [((PAIR[0], ROWS), PAIR[1])],
+    "triplet_margin": [((*PAIR, normal(5, 3, seed=2)), None)],
+    "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
+    "kl_div": [(ROWS.log(), ROWS)],
+    "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES],
+    "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],
+    "hinge_embedding": OF_SIGNS,
+    "soft_margin": OF_SIGNS,
+    "nll": [(rows.log(), target) for rows, target in (*OF_CLASSES, *OF_TWO_CLASSES)],
+}
+
+
+class UnfitError(Exception):
+    """An accepted argument that no input fits: the library said so."""
+
+
+def parameters_of(name):
+    return inspect.signature(CONSTRUCTORS[name]).parameters.values()
+
+
+def valid(name, beside, but):
+    """List arguments that the constructor takes, without one of them."""
+    given, options = [], dict(beside)
+    for parameter in parameters_of(name):
+        if parameter.name == but or parameter.default is not parameter.empty:
+            continue
+        value = VALID.get(f"{name} {parameter.name}", VALID.get(parameter.name))
+        assert value is not None, f"say in VALID what {parameter.name} of {name} may be"
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            given += value
+        else:
+            options.setdefault(parameter.name, value)
+    options.pop(but, None)
+    return given, options
+
+
+def make(name, beside, parameter, value):
+    """Call a constructor with one argument of our choice."""
+    given, options = valid(name, beside, parameter.name)
+    if parameter.kind is not parameter.VAR_POSITIONAL:
+        return CONSTRUCTORS[name](*given, **options, **{parameter.name: value})
+    return CONSTRUCTORS[name](*given, value, **options)
+
+
+@cache
+def inputs_of(name):
+    own = [case.x for case in CASES if case.layer.name.startswith(f"{name}(")]
+    images = [normal(2, 4, *(6,) * n) for n in (0, 1, 2, 3)]
+    return (*INPUTS.get(name, ()), *own, *images, PAIR, torch.tensor([[1, 2, 0]]))
+
+
+def use(name, made):
+    """Use what was made, once: a layer and a loss there and back, an optimizer for two steps."""
+    if isinstance(made, lf.Layer):
+        return first_that_fits(run_layer, made, [(x,) for x in inputs_of(name)])
+    if isinstance(made, lf.Loss):
+        own = TARGETS.get(name.rpartition(".")[2], [])
+        return first_that_fits(run_loss, made, [*own, *OF_CLASSES, *OF_TWO_CLASSES, *OF_ELEMENTS])
+    if isinstance(made, optim.Transform):
+        made = optim.chain(made, optim.sgd(0.1))
+    if isinstance(made, lf.Optimizer):
+        return run_optimizer(made)
+    if isinstance(made, schedules.Schedule):
+        rates = made(torch.tensor([0, 1, 2, 5, 30]))
+        assert (rates >= 0).all(), rates
+        return rates
+    if isinstance(made, lf.initializers.Initializer):
+        fans = lf.initializers.Fans(3, 4)
+        shapes = [(4, 3), (4, 2, 3), (5,)]
+        return first_that_fits(
+            lambda it, shape: it.draw(lf.Key(0), shape, fans, torch.float32),
+            made,
+            [(shape,) for shape in shapes],
+        )
+    if isinstance(made, float):
+        return made
+    return made(normal(6, 9), torch.arange(6))  # a metric
+
+
+def first_that_fits(run, made, candidates):
+    errors = []
+    for candidate in candidates:
+        try:
+            result = run(made, *candidate)
+        except (lf.LayerError, ValueError) as error:
+            if not is_own(error):
+                raise
+            errors.append(str(error))
+            continue
+        leaves = [leaf for leaf in lf.tree.leaves(result) if isinstance(leaf, torch.Tensor)]
+        if not any(leaf.isnan().any() for leaf in leaves):
+            return result
+        errors.append("gave nan")
+    raise UnfitError(f"{made}: {errors}")
+
+
+def run_layer(layer, x):
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    g = lf.tree.map(torch.ones_like, y)
+    if isinstance(y, tuple) and len(y) == 2 and not y[1].is_floating_point():
+        g = (torch.ones_like(y[0]), None)  # the places that pooling returns
+    layer.predict(params, x)
+    return y, layer.backward(params, cache, g), layer.advance(params, cache)
+
+
+def run_loss(loss, prediction, target):
+    value, cache = loss.forward(prediction, target)
+    return value, loss.backward(cache, torch.ones_like(value))
+
+
+def run_optimizer(optimizer):
+    params = (normal(4, 3), normal(2, 5))
+    state = optimizer.init(params)
+    for seed in range(2):
+        grads = (normal(4, 3, seed=seed), normal(2, 5, seed=seed))
+        params, state = optimizer.update(params, grads, state)
+    assert not any(leaf.isnan().any() for leaf in lf.tree.leaves(params))
+    return params
+
+
+def is_own(error, *words):
+    """Tell whether an error is the library's: it says who expected what, and what it got."""
+    text = str(error)
+    said = re.match(r"(?s)[a-z0-9_]+(\[\d\])?.*: expected .*(got|for|by)", text) is not None
+    return isinstance(error, ValueError) and said and all(word in text for word in words)
+
+
+def outcome(name, beside, parameter, value):
+    """Find what comes of an argument: refused, works, or what is wrong."""
+    try:
+        made = make(name, beside, parameter, value)
+    except Exception as error:  # any: that is the question
+        short = name.rpartition(".")[2]
+        if is_own(error, parameter.name) and str(error).startswith(f"{short}: "):
+            return "refused", ""
+        return "raw error", f"{type(error).__name__}: {error}"
+    try:
+        use(name, made)
+    except Exception as error:
+        return "does not work", f"{type(error).__name__}: {error}"
+    return "works", ""
+
+
+def swept(name):
+    """Try every value for every argument of a constructor."""
+    return [
+        (parameter.name, value, *outcome(name, beside, parameter, value))
+        for parameter in parameters_of(name)
+        for beside in BESIDE.get(name, [{}])
+        for value in VALUES
+    ]
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_an_argument_is_refused_by_name_or_works(name):
+    wrong = [row for row in swept(name) if row[2] not in ("refused", "works")]
+    assert not wrong, wrong
+
+
+def test_the_sweep_reaches_every_constructor():
+    tried = sum(
+        len(parameters_of(name)) * len(BESIDE.get(name, [{}])) * len(VALUES)
+        for name in CONSTRUCTORS
+    )
+    assert len(CONSTRUCTORS) >= 186
+    assert tried >= 4_700
+    unchecked = [name for name in CONSTRUCTORS if parameters_of(name) and not is_checked(name)]
+    assert not unchecked
+
+
+def is_checked(name):
+    return hasattr(CONSTRUCTORS[name], "is_checked")
+
+
+INF, NAN = math.inf, math.nan
+WEIGHT = torch.tensor([1.0, -1.0])
+REFUSED = {
+    "dense: expected n_out of at least 1, got 0": lambda: lf.dense(0),
+    "dense: expected n_out to be an int of at least 1, got 2.5": lambda: lf.dense(2.5),
+    "dense: expected n_out to be an int of at least 1, got 3.0": lambda: lf.dense(3.0),
+    "dense: expected n_out to be an int of at least 1, got True": lambda: lf.dense(True),
+    "dense: expected n_out to be an int of at least 1, got int64 3":
+        lambda: lf.dense(torch.tensor(3)),
+    "dense: expected bias to be True or False, got None": lambda: lf.dense(3, bias=None),
+    "dense: expected bias to be True or False, got 0": lambda: lf.dense(3, bias=0),
+    "dense: expected weight_init to be an Initializer, got the constructor zeros; write zeros()":
+        lambda: lf.dense(3, weight_init=lf.initializers.zeros),
+    "dropout: expected p from 0 to 1, got 2": lambda: lf.dropout(2),
+    "dropout: expected p to be a finite number from 0 to 1, got nan": lambda: lf.dropout(NAN),
+    "conv2d: expected kernel_size to be an int of at least 1 or a tuple of ints of at least 1, "
+    "got 'a'": lambda: lf.conv2d(8, "a"),
+    "conv2d: expected stride[1] of at least 1, got 0": lambda: lf.conv2d(8, 3, (2, 0)),
+    "conv2d: expected padding to be an int of at least 0, a tuple of ints of at least 0, "
+    "'same' or 'valid', got 'full'": lambda: lf.conv2d(8, 3, padding="full"),
+    "conv2d: expected kernel_size as an int or a tuple of 2, got (3,)":
+        lambda: lf.conv2d(8, (3,)),
+    "permute: expected dims of 3 axes, each once, got (0, 0, 1)": lambda: lf.permute(0, 0, 1),
+    "flatten: expected start_dim at or before end_dim, got (2, 1)": lambda: lf.flatten(2, 1),
+    "serial: expected layers[1] to be a Layer, got the constructor relu; write relu()":
+        lambda: lf.serial(lf.dense(3), lf.relu),
+    "serial: expected layers[0] to be a Layer, got [dense(3)]; write lf.serial(":
+        lambda: lf.serial([lf.dense(3)]),
+    "embedding: expected dtype of floating numbers, got torch.int64":
+        lambda: lf.embedding(3, 2, dtype=torch.int64),
+    "mse: expected reduction to be 'mean', 'sum' or 'none', got 'average'":
+        lambda: losses.mse(reduction="average"),
+    "nll: expected weight of finite numbers of at least 0 or None, got float32[2]":
+        lambda: losses.nll(weight=WEIGHT),
+    "nll: expected weight to be a tensor of a floating dtype, of 1 axis, of finite numbers of at "
+    "least 0 or None, got [1.0, 2.0]; convert it by torch.tensor":
+        lambda: losses.nll(weight=[1.0, 2.0]),
+    "sgd: expected lr to be a finite number of at least 0 or a function, got inf":
+        lambda: optim.sgd(INF),
+    "sgd: expected lr of at least 0, got -1": lambda: optim.sgd(-1),
+    "sgd: expected lr to be a finite number of at least 0 or a function, got the constructor "
+    "cosine; write cosine(...)": lambda: optim.sgd(schedules.cosine),
+    "adam: expected betas[1] in [0, 1), got 1.0": lambda: optim.adam(betas=(0.9, 1.0)),
+    "adam: expected betas to be a tuple of 2 finite numbers in [0, 1), got (0.9,)":
+        lambda: optim.adam(betas=(0.9,)),
+    "muon: expected ns_steps of at least 0, got -1": lambda: optim.muon(ns_steps=-1),
+    "muon: expected adjust_lr_fn to be 'original', 'match_rms_adamw' or None, got 'a'":
+        lambda: optim.muon(adjust_lr_fn="a"),
+    "rprop: expected step_sizes that rise, got (1.0, 0.5)":
+        lambda: optim.rprop(step_sizes=(1.0, 0.5)),
+    "by_path: expected optimizers['w'] to be an Optimizer, got 3": lambda: optim.by_path({"w": 3}),
+    "by_path: expected optimizers with at least one entry, got {}": lambda: optim.by_path({}),
+    "normal: expected std of at least 0, got -1": lambda: lf.initializers.normal(std=-1),
+    "constant: expected value to be a finite number, got nan":
+        lambda: lf.initializers.constant(NAN),
+    "cosine: expected steps to be an int of at least 1, got 2.5":
+        lambda: schedules.cosine(0.1, 2.5),
+    "piecewise: expected lrs with at least one entry, got ()": lambda: schedules.piecewise([], []),
+    "linear: expected start to be a finite number of at least 0, got 1000000000000000000000000000":
+        lambda: schedules.linear(10**400, 0.1, 3),
+    "top_k_error: expected k of at least 1, got 0": lambda: metrics.top_k_error(0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_the_error_says_what_was_expected_and_given(message):
+    with pytest.raises(lf.LayerError, match=f"^{re.escape(message)}") as raised:
+        REFUSED[message]()
+    assert isinstance(raised.value, ValueError)
+
+
+# What is useful at its end, or is written in another way, is taken. By its call after it was read.
+TAKEN = {
+    "dense(3)": lambda: lf.dense(np.int64(3)),
+    "dense(3, bias=False)": lambda: lf.dense(3, bias=np.bool_(False)),
+    "dropout(p=0)": lambda: lf.dropout(0),
+    "dropout(p=0.25)": lambda: lf.dropout(np.float32(0.25)),
+    "conv2d(4, (3, 5))": lambda: lf.conv2d(4, [3, 5]),
+    "conv2d(4, (3, 5), padding=1)": lambda: lf.conv2d(4, torch.Size((3, 5)), padding=1),
+    "hardtanh(min_val=-inf)": lambda: lf.hardtanh(-INF),
+    "constant_pad1d(1, -inf)": lambda: lf.constant_pad1d(1, -INF),
+    "triplet_margin(p=inf)": lambda: losses.triplet_margin(p=INF),
+    "sgd(0)": lambda: optim.sgd(0),
+    "sgd(1)": lambda: optim.sgd(1),
+    "adamw(0.1, weight_decay=0)": lambda: optim.adamw(0.1, weight_decay=0),
+    "adam(0.1, betas=(0, 0.5))": lambda: optim.adam(0.1, [0, 0.5]),
+    "sgd(cosine(0, 3))": lambda: optim.sgd(schedules.cosine(0, 3)),
+    "clip_by_global_norm(inf)": lambda: optim.clip_by_global_norm(INF),
+    "truncated_normal(1, low=-inf)": lambda: lf.initializers.truncated_normal(1, low=-INF),
+    "normal(0)": lambda: lf.initializers.normal(0),
+}
+
+
+@pytest.mark.parametrize("call", TAKEN)
+def test_what_is_useful_is_taken(call):
+    assert str(TAKEN[call]()) == call
+
+
+def test_a_function_serves_as_a_schedule():
+    optimizer = optim.sgd(lambda step: 0.5 / (step + 1))
+    params, grads = (torch.tensor([1.0]),), (torch.tensor([1.0]),)
+    params, state = optimizer.update(params, grads, optimizer.init(params))
+    assert params[0].item() == 0.5
+    assert optimizer.update(params, grads, state)[0][0].item() == 0.25
+
+
+def test_weights_that_no_number_can_be_read_of_are_taken():
+    weight = torch.ones(3, device="meta")
+    assert str(losses.nll(weight=weight)) == "nll(weight=float32[3])"
+
+
+def test_a_missing_or_unknown_argument_is_named_by_python():
+    with pytest.raises(
+        TypeError, match=r"^dense\(\) missing 1 required positional argument: 'n_out'"
+    ):
+        lf.dense()
+    with pytest.raises(TypeError, match=r"^dense\(\) got an unexpected keyword argument 'units'"):
+        lf.dense(3, units=4)
+
+
+def test_a_constructor_keeps_its_name_signature_and_docstring():
+    assert (lf.dense.__name__, lf.dense.__module__) == ("dense", "lincoln_fn.layers.dense")
+    assert list(inspect.signature(lf.dense).parameters)[:2] == ["n_out", "bias"]
+    assert "n_out" in lf.dense.__doc__
+    assert pickle.loads(pickle.dumps(lf.dense)) is lf.dense
+
+
+def test_a_training_step_checks_no_hyperparameters(monkeypatch):
+    net = lf.serial(lf.dense(4), lf.dropout(0.1), lf.batch_norm(), lf.dense(3))
+    optimizer = optim.chain(optim.clip_by_value(1.0), optim.adam(schedules.cosine(0.1, 10)))
+    step = lf.make_step(net, losses.softmax_cross_entropy(), optimizer)
+    x, target = normal(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    calls = []
+    monkeypatch.setattr(
+        "lincoln_fn.errors.arguments.read", lambda *args: calls.append(args) or args[1]
+    )
+    for _ in range(2):
+        state, _ = step(state, (x, target))
+    assert not calls
+    lf.dense(3)
+    assert calls == [(arguments.PositiveInt, 3)]
+
+
+if __name__ == "__main__":  # counts what a version of the library does
+    found = [(name, *row) for name in CONSTRUCTORS for row in swept(name)]
+    print(len(CONSTRUCTORS), len(found), Counter(row[3] for row in found))
+    for row in found:
+        if row[3] not in ("refused", "works"):
+            print(*row)
+
+
+def test_a_function_called_directly_has_the_constructors_defaults():
+    x = normal(4, 3)
+    assert torch.equal(layers.elu.forward((), x)[0], lf.elu().predict((), x))
+    defaults = inspect.signature(layers.batch_norm.predict).parameters
+    assert (defaults["eps"].default, defaults["momentum"].default) == (1e-5, 0.1)
+    params = layers.batch_norm.Params(None, None, None)
+    y, cache = layers.batch_norm.forward(params, x, eps=0.5)
+    assert cache.momentum == 0.1
+    assert torch.equal(y, lf.batch_norm(0.5).forward(params, x)[0])
+
+
+def test_arguments_are_bound_to_the_functions_that_take_them():
+    layer = lf.conv2d(4, 3, padding="same", bias=False)
+    assert layer.forward.keywords["padding"] == "same"
+    assert layer.init.keywords["kernel_size"] == (3, 3)  # as the constructor has bound it
+    assert layer.backward is layers.conv.backward
+    assert optim.adamw(0.5).update.keywords["decoupled"]
+
+
+def test_one_function_makes_a_family_of_constructors():
+    for n, made in enumerate((lf.conv1d, lf.conv2d, lf.conv3d), 1):
+        assert (made.__name__, made.__module__) == (f"conv{n}d", "lincoln_fn.layers.conv")
+        assert list(inspect.signature(made).parameters)[:2] == ["out_channels", "kernel_size"]
+        assert str(made(4, (3,) * n, stride=2)) == f"conv{n}d(4, {(3,) * n}, stride=2)"
+        assert pickle.loads(pickle.dumps(made)) is made
+        with pytest.raises(
+            TypeError, match=rf"^conv{n}d\(\) missing a required argument: 'kernel_size'"
+        ):
+            made(4)
+
+
+def test_entries_check_their_arguments_by_the_same_types():
+    net, loss, optimizer = lf.dense(2), losses.mse(), optim.sgd(0.1)
+    order = (
+        "make_step: expected loss to be a Loss, got 3; the order is make_step(net, loss, optimizer)"
+    )
+    with pytest.raises(lf.LayerError, match=f"^{re.escape(order)}$"):
+        lf.make_step(net, 3, optimizer)
+    with pytest.raises(
+        lf.LayerError, match=r"^fit: expected batch_size of at least 1 or None, got 0$"
+    ):
+        lf.fit(net, loss, optimizer, (ROWS, ROWS), key=lf.Key(0), batch_size=0)
+    assert str(lf.map_layers(lf.frozen, net)) == "frozen(dense(2))"  # a constructor is a function

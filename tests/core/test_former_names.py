@@ -1,0 +1,81 @@
+"""What users have written and pickled by the modules' former names."""
+
+import base64
+import pickle
+import sys
+import zlib
+from importlib import import_module
+
+import pytest
+import torch
+from helpers.compare import same_bits
+
+import lincoln_fn as lf
+from lincoln_fn.core.former_names import FORMER_NAMES, current_name
+
+# (net, step, state, lf.data.batches), pickled before the modules were moved.
+# fmt: off
+PICKLED = zlib.decompress(base64.b85decode(
+    "c-q}p&2t<_72l89PklR%Ek{u>n1o$omX-V=nGYG9AV;h%JF*i*f*E>uTKmSDotd5Kkt3>9<s76~R2Lj}QWdED0UUEo4s"
+    "liBN)>+sSGZEe0g40f&CKr3thH4fxP&>(boYDx`q%Hh{=J^Z%7^cqN(E0v&KkPevJ6w*F>40f=Z-IPx9HpRtMB^<6{(o"
+    "4!+kmLaz|%IMdPN+E6df3=LIvNQmx9uj^#XJj^@i^)6)&1o31RhxnM$|5xEds;1M%+Yb~o|Tdpp2%k<^MYr|fD#hk&K-"
+    "0)>SToM7<%n_~+>FWCj70AkBAA}EzJUhApw-$&|)+0!)wHu&=DVV_lMK^WfLrN+e*yz#lT+ct;@+<IMl@>Qu%M*=^RGK"
+    "<-{U>tb5!c%wRGKF*#1^9ggs1<KmW*}e#Ky4G3$}!qXLp#1HdN2l(O;cPRVtdp9?6%+S#(>>;F_FKlM{PhQ<ex?00_=_"
+    "o1!TTw!<~OC45=h@ywR6ECXXeUPE&|+AW$1qeQ#2JrQmB984b`kcF~t;;7noSm3Dz^i+;IF7+0%S76#6Gh3XDm2eGUW}"
+    "9m$n25)7(`!<c!Y${+451*Mc{WHS3}OT`@O26e%)u!#ZdxiLXB{`f_>C$dgtIUY=OWNA2cTgAhf;D<?Z;Tv-izjZ6J7~"
+    "b76X;Jm`cL-#lGHG;5>X4(I3g20PbMIpNm1pEjD$N*P?`k8YL2$^x@mEgq?hw(KH|Oayo3P+!T(^UD}sCJ$eR$WSXQmg"
+    ";sbDCO=}x%ULz@^KibLilVEA$e=EZCg+-q+okna2@EC+;+jVbIhESc{=N(4D83HIV5$~H@QKW6+!o+B(lT!wti`p#*@8"
+    ")o*7KuqgYzfzcLQBIrg%__!$VvO{qk=8flr5*NCYNv5lc7Q6#Zh5l%xvNm>@IogJ7{A!VP#07knK@egv~9nR`YuhmzAC"
+    "MSoOs79}rulmw%a1(dw#QS3)0izs=?8%BGu>kFXtl?S_7df?-<3ph=|X)h;$uSXIB{z?LPUqZku3E+JR0k0;2_ay}U)d"
+    "cXqgn)l52K)$_O&##=nbCOd=@=T<my_$E%G=Zr;|3)t!vx$!8Y!xM+JFr?c{gmItXfisJh~yLZbY4vl_%6VnQX}E4eH*"
+    "+-ii9SE#+tnU73R-%wUUn0Ncb#As-@{A8lbmS758p1*Cfxbr*ux0=5=|)*`k7CqWUB%)}hy3T{i~9=>}){$@=s0BPQ^T"
+    "sO&2IKbWDBb8hD9&mWBgH@-B=`b%}e0GA04)mflf1?+`eGBf(0>+@@8EjxBi&kW5pe&URM=DI7y2xZFEMw@KpCCiZT+8"
+    "xIfi`DNuhT@1v3ArwW_ZXFG9UQdmE|a=X!%eU1aq(wyF|s*I7Ab`Tf3Xc+VoX-bjKCM+93<hAcNe8+adU$!rQ?ph2OG;"
+    "-U*7^3o(?zXl*Df-RU=b{Yve&wMxCVRK=jqCulI7i()^lzZH0w%5Sk_b&&bIj(;;1Ju)9`+x3rwT9@~1jR{U<_YV9#oT"
+    "}2)jN$k<uYdMidVU8#8_q9jtYdSN$Y?k?8I^U7x7dDc9H|vE#j*DMV+6zA3-;q5!-HUT^hI8?Oj`d~Dz@iv+*UkrcupL"
+    "y2Dw%mG$S(J8C+n-UZya&a!?2}B|IQ;UXGWf9p(xfD^2XOgW=PoLV7w;E+6*GrA~z%Pl`?@eaM1eJAxY2VF{Mu5?sdVS"
+    "5S5pR&Z<;uEBTUd+_}yu+~V!^*Ekq7_%NQ=48Z}4-<@O#i)Ka!I;)qs<&cPZzLGgicx(h!I)Nz>dpTJ)!SpK-X2T!_E@"
+    "U7$5OpLmg?aR_;HLfyC`hHt&x%2usJev2ks_EVnhouq6K&}VpnI#t}tL%7_ckE*cH&&JxnpRfBfJVC!IZD!)9~XY#oEv"
+    "KT;pisi#t*<GJ@YWg%cju5HQ^;4L?}dK?1}4}aG2OlZUQCQMYp-IV!I8Qqllkr58lO<BHApL_Tt!b8f>hj%}i!mCVp3k"
+    "-)tDv*=Ha#~PRJ)z_E`4sXw{m*Esz!PRU>fUnCugIxT$;A(AbG)w^7Sq%n$LgrfeL?rN8_%UvsmGaLm5qOYy#CMg4}X9"
+    "6T<vk@_TRGjKIo<@+q38b+p&a&aMeA$3nN!|)2OgLg%U#-!l3J)rZcmfd9q!`L9uTml^_$j-RwbEsch$P&;`p8-CQHHo"
+    "yDGRif+E4Y%65LGTYrkL-9OZv$9<v<q&W;)e1IHUPs*GUN~6prnje2=i22<ORFoFt}HDrFR!k4L%S{8>t-AIP0>}}L~9"
+    "Sasgrcmtd@_W`<pNR^i=y-@%kqpefqS1;n!>HfBk&z<G;VUcDU6@HL{J&Q6tkxA05+=gJJNXQn_;Cj-%n_R(l;w7hVvy"
+    "#1=dcq5|HH?3dk}m+RM7mXqGhjPqusi{8vc-ZXYs*53N#(bK?tnZri<@EG>UKVGwX6clDGF___1nce04i5n00U72n0eM"
+    ")ospA~NC(#)5^rMFOJj7OL2SL;_VCp?-S=g~+PJ(`X@`sdI7@`rzv)-RGrtJTPxZc{2$s{cP6bamy*@}=ef&OwoG%t8G"
+    "p;UN64jW{~Ww~^~L-pQCOG?~DQrP~v={{XNZF(U"
+))
+# fmt: on
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_a_module_is_imported_by_its_former_name(former):
+    module = import_module(f"lincoln_fn.{former}")
+    assert module is sys.modules[f"lincoln_fn.{FORMER_NAMES[former]}"]
+
+
+def test_what_users_import_from_former_modules():
+    from lincoln_fn.data import batches
+    from lincoln_fn.layer import Layer
+    from lincoln_fn.record import record
+    from lincoln_fn.shapes import LayerError
+
+    assert (batches, Layer, record, LayerError) == (
+        lf.data.batches, lf.Layer, lf.record, lf.LayerError,
+    )  # fmt: skip
+
+
+def test_a_pickle_of_before_is_loaded_and_computes_the_same():
+    net, step, state, batches = pickle.loads(PICKLED)
+    x = torch.arange(6.0).view(2, 3) / 6
+    now = lf.serial(lf.dense(2), lf.tanh())
+    assert same_bits(net.forward(state.params, x), now.forward(state.params, x))
+    made = lf.make_step(now, lf.losses.mse(), lf.optim.sgd(0.1))
+    assert same_bits(step(state, (x, x[:, :2])), made(state, (x, x[:, :2])))
+    assert batches is lf.data.batches
+
+
+def test_a_class_has_the_name_of_today():
+    assert current_name("lincoln_fn.train.TrainState") == "lincoln_fn.training.train.TrainState"
+    assert current_name("lincoln_fn.layers.dense.Params") == "lincoln_fn.layers.dense.Params"
+    assert current_name("mine.train.TrainState") == "mine.train.TrainState"

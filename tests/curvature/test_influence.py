@@ -1,0 +1,147 @@
+"""The influence of training examples, held against training without them."""
+
+import pytest
+import torch
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+from lincoln_fn import curvature, keys
+from lincoln_fn.curvature.influence import conjugate_gradients
+from lincoln_fn.layers import dense
+
+L2, N = 2.0, 120
+X = keys.normal(lf.Key(1), (N, 4)).double()
+LABELS = (X @ keys.normal(lf.Key(2), (4, 3)).double() + 2 * keys.normal(lf.Key(3), (N, 3))).argmax(
+    1
+)
+TEST = keys.normal(lf.Key(4), (6, 4)).double(), torch.tensor([0, 1, 2, 2, 1, 0])
+NET = lf.dense(3)
+
+
+def trained(x, labels, loss, start=None):
+    """Minimise loss + L2/2 ||params||^2 by Newton's method."""
+    theta = torch.zeros(15).double() if start is None else start
+
+    def value(theta):
+        logits = x @ theta[:12].reshape(4, 3) + theta[12:]
+        value = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return value / loss + L2 / 2 * (theta**2).sum()
+
+    for _ in range(8):
+        theta = theta.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(value(theta), theta)
+        hessian = torch.autograd.functional.hessian(value, theta)
+        theta = theta - torch.linalg.solve(hessian, grad)
+    return theta.detach()
+
+
+def params_of(theta):
+    return dense.Params(theta[:12].reshape(4, 3), theta[12:])
+
+
+def test_loss(theta, reduction):
+    x, labels = TEST
+    logits = NET.predict(params_of(theta), x)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction=reduction)
+
+
+test_loss.__test__ = False
+
+
+@pytest.mark.parametrize("kind", ["gauss_newton", "hessian"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_it_predicts_the_test_loss_after_training_without_each_example(kind, reduction):
+    divisor = N if reduction == "mean" else 1
+    theta = trained(X, LABELS, divisor)
+    loss = lf.losses.softmax_cross_entropy(reduction=reduction)
+    got = curvature.influence(
+        NET, params_of(theta), X, loss, LABELS, TEST,
+        damping=L2, curvature=kind, tolerance=1e-10,
+    )  # fmt: skip
+    before = test_loss(theta, reduction)
+    changes = []
+    for n in range(30):
+        rest = torch.arange(N) != n
+        changes.append(
+            test_loss(trained(X[rest], LABELS[rest], divisor, theta), reduction) - before
+        )
+    changes = torch.stack(changes)
+    assert torch.corrcoef(torch.stack([-got[:30], changes]))[0, 1] > 0.98
+    # Influence is the first order of what leaving an example out changes.
+    assert same_number(-got[:30], changes, error=0.15)
+
+
+def test_it_is_the_derivative_of_the_test_loss_in_the_examples_weight():
+    theta, step = trained(X, LABELS, 1), 1e-4
+    loss = lf.losses.softmax_cross_entropy(reduction="sum")
+    got = curvature.influence(
+        NET, params_of(theta), X, loss, LABELS, TEST, damping=L2, tolerance=1e-12
+    )
+
+    def reweighted(n, e):
+        weights = torch.ones(N).double()
+        weights[n] += e
+        value = theta.clone().requires_grad_()
+        for _ in range(5):
+
+            def objective(theta):
+                logits = X @ theta[:12].reshape(4, 3) + theta[12:]
+                each = torch.nn.functional.cross_entropy(logits, LABELS, reduction="none")
+                return (weights * each).sum() + L2 / 2 * (theta**2).sum()
+
+            value = value.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(objective(value), value)
+            hessian = torch.autograd.functional.hessian(objective, value)
+            value = value - torch.linalg.solve(hessian, grad)
+        return test_loss(value.detach(), "sum")
+
+    for n in (0, 5, 17):
+        slope = (reweighted(n, step) - reweighted(n, -step)) / (2 * step)
+        assert same_number(got[n], slope, error=1e-7)
+
+
+def test_in_a_deep_network_it_is_minus_the_solved_inner_product():
+    net, loss = lf.serial(lf.dense(5), lf.tanh(), lf.dense(3)), lf.losses.softmax_cross_entropy()
+    params, damping = net.init(lf.Key(0), X), 0.1
+
+    def gradient(x, labels):
+        y, cache = net.forward(params, x)
+        return flat(net.grads(params, cache, loss.backward(loss.forward(y, labels)[1])))
+
+    count = len(flat(params))
+    columns = []
+    for e in torch.eye(count).double():
+        these = iter(e.split([leaf.numel() for leaf in lf.tree.leaves(params)]))
+        v = lf.tree.map(lambda p, these=these: next(these).reshape(p.shape), params)
+        columns.append(flat(curvature.gauss_newton_vector_product(net, params, X, loss, LABELS, v)))
+    matrix = torch.stack(columns, 1) + damping * torch.eye(count).double()
+    solved = torch.linalg.solve(matrix, gradient(*TEST))
+    each = [gradient(X[n : n + 1], LABELS[n : n + 1]) / N for n in range(N)]
+    wanted = -torch.stack(each) @ solved
+    got = curvature.influence(net, params, X, loss, LABELS, TEST, damping=damping, tolerance=1e-11)
+    assert same_number(got, wanted, error=1e-9)
+
+
+def flat(tree):
+    return torch.cat([leaf.flatten() for leaf in lf.tree.leaves(tree)])
+
+
+def test_conjugate_gradients_refuse_negative_curvature_and_too_few_iterations():
+    b = (torch.tensor([1.0, 2.0]),)
+    with pytest.raises(lf.LayerError, match="direction of negative curvature; raise damping"):
+        conjugate_gradients(lambda v: (-v[0],), b, 0.5, 1e-6, 10)
+    scales = torch.tensor([1.0, 1000.0])
+    with pytest.raises(lf.LayerError, match=r"in 1 iterations, got a residual of 0\.\d+; raise"):
+        conjugate_gradients(lambda v: (scales * v[0],), b, 0.0, 1e-6, 1)
+    (s,) = conjugate_gradients(lambda v: (scales * v[0],), b, 0.0, 1e-6, 10)
+    assert same_number(s, b[0] / scales)
+    (zero,) = conjugate_gradients(lambda v: v, (torch.zeros(2),), 0.0, 1e-6, 10)
+    assert same_number(zero, torch.zeros(2))
+
+
+def test_wrong_arguments_are_refused():
+    params, loss = params_of(torch.zeros(15).double()), lf.losses.softmax_cross_entropy()
+    with pytest.raises(lf.LayerError, match="curvature to be 'gauss_newton' or 'hessian'"):
+        curvature.influence(NET, params, X, loss, LABELS, TEST, curvature="fisher")
+    with pytest.raises(lf.LayerError, match="influence: expected loss to be a Loss, got"):
+        curvature.influence(NET, params, loss, X, LABELS, TEST)

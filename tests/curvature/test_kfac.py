@@ -1,0 +1,265 @@
+"""Kronecker factors, and the gradient that they precondition."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import curvature, keys
+from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.layers import dense
+
+X = keys.normal(lf.Key(1), (5, 2, 6, 4)).double()
+LABELS = torch.tensor([0, 2, 1, 1, 0])
+NET = lf.serial(
+    lf.conv2d(3, (3, 2), stride=(2, 1), padding=(1, 0)), lf.tanh(), lf.flatten(),
+    lf.dense(4), lf.tanh(), lf.dense(3, bias=False),
+)  # fmt: skip
+PARAMS = NET.init(lf.Key(0), X)
+
+
+def rows_by_hand(net, params, x, g, reduce):
+    """List for each dense layer and convolution the rows x~ and g, (n, t, i) and (n, t, o)."""
+    _, cache = net.forward(params, x)
+    _, sites = lf.cotangents(net, params, cache, g)
+    found = {}
+    for site in (sites[0], sites[3], sites[5]):
+        if site.path == "0":
+            geometry = site.cache.geometry
+            rows = torch.nn.functional.unfold(
+                site.cache.x, site.params.weight.shape[2:], geometry.dilation, 0, geometry.stride
+            ).mT
+            its = site.g.flatten(2).mT
+        else:
+            rows, its = site.cache[:, None], site.g[:, None]
+        if reduce:
+            rows, its = rows.mean(1, keepdim=True), its.sum(1, keepdim=True)
+        if site.params.bias is not None:
+            rows = torch.cat([rows, torch.ones_like(rows[..., :1])], -1)
+        found[site.path] = rows, its
+    return found
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("fisher", ["exact", "empirical"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_factors_are_the_moments_of_rows_and_cotangents(fisher, sharing, reduction):
+    loss = lf.losses.softmax_cross_entropy(reduction=reduction)
+    got = curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher=fisher, sharing=sharing)
+    y = NET.predict(PARAMS, X)
+    g = loss.backward(loss.forward(y, LABELS)[1])
+    each = columns(loss, y, LABELS) if fisher == "exact" else [g]
+    count = len(X) if (fisher, reduction) == ("empirical", "mean") else 1
+    wanted_b = dict.fromkeys(got, 0)
+    for column in each:
+        for path, (rows, its) in rows_by_hand(NET, PARAMS, X, column, sharing == "reduce").items():
+            wanted_b[path] = wanted_b[path] + count * torch.einsum("nti,ntj->ij", its, its)
+            a = torch.einsum("nti,ntj->ij", rows, rows) / (rows.shape[0] * rows.shape[1])
+            assert same_number(got[path].a, a)
+    assert sorted(got) == ["0", "3", "5"]
+    for path, b in wanted_b.items():
+        assert same_number(got[path].b, b)
+
+
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("fisher", ["exact", "empirical"])
+def test_the_factors_equal_curvlinops(fisher, sharing):
+    linops = pytest.importorskip("curvlinops")
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0)), torch.nn.Tanh(),
+        torch.nn.Flatten(), torch.nn.Linear(27, 4), torch.nn.Tanh(),
+        torch.nn.Linear(4, 3, bias=False),
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for i in (0, 3, 5):
+            weight, bias = PARAMS[i].weight, PARAMS[i].bias
+            module[i].weight.copy_(weight if i == 0 else weight.mT)
+            if bias is not None:
+                module[i].bias.copy_(bias)
+    operator = linops.KFACLinearOperator(
+        module,
+        torch.nn.CrossEntropyLoss(),
+        list(module.parameters()),
+        [(X, LABELS)],
+        fisher_type="type-2" if fisher == "exact" else "empirical",
+        kfac_approx=sharing,
+        separate_weight_and_bias=False,
+        check_deterministic=False,
+    )
+    operator.compute_kronecker_factors()
+    state = operator.state_dict()
+    loss = lf.losses.softmax_cross_entropy()
+    got = curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher=fisher, sharing=sharing)
+    for path, factors in got.items():
+        assert same_number(factors.a, state["input_covariances"][path])
+        assert same_number(factors.b, state["gradient_covariances"][path])
+
+
+def step_of(net, params, x, loss, target, gradient, state=None):
+    y, cache = net.forward(params, x)
+    g = loss.backward(loss.forward(y, target)[1])
+    state = gradient.init(net, params) if state is None else state
+    return gradient.compute(net, params, cache, g, state, lf.Key(0))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
+def test_for_one_example_of_a_linear_network_it_is_the_natural_gradient(bias, fast):
+    net, loss = lf.dense(3, bias=bias), lf.losses.softmax_cross_entropy()
+    x, target, damping = keys.normal(lf.Key(1), (1, 4)).double(), torch.tensor([2]), 0.03
+    params = net.init(lf.Key(0), x)
+    layer = lf.fast(net) if fast else net
+    got, _ = step_of(layer, params, x, loss, target, curvature.kfac(damping))
+    y, cache = net.forward(params, x)
+    plain = net.grads(params, cache, loss.backward(loss.forward(y, target)[1]))
+    flat = torch.cat([leaf.flatten() for leaf in lf.tree.leaves(plain)])
+    fisher = torch.outer(flat, flat) + damping * torch.eye(len(flat)).double()
+    natural = torch.linalg.solve(fisher, flat)
+    ours = torch.cat([leaf.flatten() for leaf in lf.tree.leaves(got)])
+    condition = 1 + flat.square().sum() / damping
+    assert same_number(ours, natural, terms=condition * natural.abs().max())
+
+
+def test_a_convolution_is_preconditioned_by_the_product_of_its_factors():
+    loss, damping = lf.losses.softmax_cross_entropy(), 0.01
+    got, _ = step_of(NET, PARAMS, X, loss, LABELS, curvature.kfac(damping))
+    factors = curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher="empirical")["0"]
+    y, cache = NET.forward(PARAMS, X)
+    plain = NET.grads(PARAMS, cache, loss.backward(loss.forward(y, LABELS)[1]))[0]
+    rows = torch.cat([plain.weight.flatten(1), plain.bias[:, None]], 1)  # (o, i)
+    whole = torch.kron(factors.b, factors.a)
+    whole = whole + damping * torch.eye(len(whole)).double()
+    natural = torch.linalg.solve(whole, rows.flatten()).reshape(rows.shape)
+    assert same_number(got[0].weight.flatten(1), natural[:, :-1])
+    assert same_number(got[0].bias, natural[:, -1])
+
+
+def test_the_factors_are_running_means_and_eigenvectors_wait():
+    loss, gradient = lf.losses.softmax_cross_entropy(), curvature.kfac(0.1, decay=0.6, every=2)
+    state, wanted = None, None
+    for k in range(1, 5):
+        x = keys.normal(lf.Key(k), (5, 2, 6, 4)).double()
+        before = state
+        _, state = step_of(NET, PARAMS, x, loss, LABELS, gradient, state)
+        now = curvature.kfac_factors(NET, PARAMS, x, loss, LABELS, fisher="empirical")["3"]
+        kept = min(1 - 1 / k, 0.6)
+        wanted = (
+            now if k == 1 else lf.tree.map(lambda w, n, e=kept: e * w + (1 - e) * n, wanted, now)
+        )
+        for name in ("a", "b"):
+            # The share of the past is a number of float32.
+            given, expected = getattr(state.factors[1], name), getattr(wanted, name)
+            assert same_number(given, expected, error=1e-7)
+        is_same = before is not None and bool(same_bits(before.eigen[1].a, state.eigen[1].a))
+        assert is_same == (k in (2, 4))
+
+
+def test_layers_without_factors_keep_their_own_gradient():
+    net = lf.serial(
+        lf.conv2d(4, 3, groups=2), lf.group_norm(2), lf.flatten(), lf.frozen(lf.dense(3))
+    )
+    params, loss = net.init(lf.Key(0), X), lf.losses.softmax_cross_entropy()
+    got, _ = step_of(net, params, X, loss, LABELS, curvature.kfac(0.1))
+    y, cache = net.forward(params, X)
+    plain = net.grads(params, cache, loss.backward(loss.forward(y, LABELS)[1]))
+    assert same_number(got, plain)
+
+
+def test_a_shared_layer_has_the_mean_of_its_inputs_and_the_sum_of_its_cotangents():
+    net = lf.serial(lf.shared(lf.dense(4)), lf.add(), lf.dense(2))
+    x = keys.normal(lf.Key(1), (4, 3)).double(), keys.normal(lf.Key(2), (4, 3)).double()
+    target = torch.tensor([0, 1, 1, 0])
+    params, loss = net.init(lf.Key(0), x), lf.losses.softmax_cross_entropy(reduction="sum")
+    _, state = step_of(net, params, x, loss, target, curvature.kfac(0.1, reduction="sum"))
+    y, cache = net.forward(params, x)
+    _, sites = lf.cotangents(net, params, cache, loss.backward(loss.forward(y, target)[1]))
+    uses = [site for site in _sites(sites) if site.path.startswith("0")]
+    assert len(uses) == 2
+    inputs = [torch.cat([site.cache, torch.ones(4, 1).double()], 1) for site in uses]
+    a = sum(rows.mT @ rows / 4 for rows in inputs) / 2
+    b = sum(site.g.mT @ site.g for site in uses)
+    assert [f.a.shape for f in state.factors] == [(4, 4), (5, 5)]
+    assert same_number(state.factors[0].a, a)
+    assert same_number(state.factors[0].b, b)
+
+
+def _sites(tree):
+    return [tree] if isinstance(tree, lf.Site) else [s for part in tree for s in _sites(part)]
+
+
+def steps_until(value, step, state, batch):
+    for n in range(1, 400):
+        state, loss = step(state, batch)
+        if loss < value:
+            return n
+    return 400
+
+
+def test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled():
+    scales = torch.tensor([10.0, 1.0, 0.1])
+    x = keys.normal(lf.Key(1), (64, 3)) * scales
+    target = torch.tanh(x / scales @ keys.normal(lf.Key(2), (3, 2)))
+    net, loss, batch = lf.serial(lf.dense(8), lf.tanh(), lf.dense(2)), lf.losses.mse(), (x, target)
+    counts = {"kfac": [], "sgd": []}
+    for name, gradient in (("kfac", curvature.kfac(1e-3)), ("sgd", None)):
+        for lr in (0.003, 0.01, 0.03, 0.1, 0.3):
+            optimizer = lf.optim.sgd(lr)
+            state = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
+            step = lf.make_step(net, loss, optimizer, gradient=gradient)
+            try:
+                counts[name].append(steps_until(0.02, step, state, batch))
+            except lf.NonFiniteError:
+                counts[name].append(400)
+    assert 4 * min(counts["kfac"]) < min(counts["sgd"]), counts
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_compiled_step_and_a_checkpoint_agree(tmp_path):
+    x, target = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
+    net, optimizer, gradient = lf.serial(lf.dense(3)), lf.optim.sgd(0.1), curvature.kfac(0.1)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, gradient=gradient)
+    begin = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
+    state, _ = step(begin, (x, target))
+    lf.checkpoint.save(tmp_path / "state.pt", state)
+    resumed = lf.checkpoint.load(tmp_path / "state.pt", like=begin)
+    wanted, _ = step(state, (x, target))
+    for again, exact in ((step, True), (lf.compile(step), False)):
+        got, _ = again(resumed, (x, target))
+        assert same_number(got.params, wanted.params)
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(lf.LayerError, match="kfac: expected damping above 0, got 0"):
+        curvature.kfac(0)
+    loss = lf.losses.softmax_cross_entropy()
+    with pytest.raises(lf.LayerError, match="expected fisher to be 'exact' or 'empirical'"):
+        curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher="true")
+    norm = lf.serial(lf.dense(3), lf.batch_norm())
+    params = norm.init(lf.Key(0), X[..., 0, 0])
+    with pytest.raises(lf.LayerError, match=r"serial\[1\] batch_norm\(\)"):
+        step_of(
+            norm, params, X[..., 0, 0], lf.losses.softmax_cross_entropy(), LABELS, curvature.kfac()
+        )
+
+
+def test_its_params_are_those_of_dense_layers():
+    _, state = step_of(NET, PARAMS, X, lf.losses.softmax_cross_entropy(), LABELS, curvature.kfac())
+    assert isinstance(PARAMS[3], dense.Params)
+    assert [tuple(f.a.shape) for f in state.factors] == [(13, 13), (28, 28), (4, 4)]
+
+
+def test_half_precision_has_its_factors_in_float32():
+    net, x, gradient = lf.dense(3), keys.normal(lf.Key(5), (8, 4)), curvature.kfac(0.5)
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(1.0)
+    params, labels = net.init(lf.Key(0), x), torch.arange(8) % 3
+
+    def stepped(dtype):
+        start = lf.init_state(net, optimizer, lf.Key(0), x.to(dtype), gradient=gradient)
+        step = lf.make_step(net, loss, optimizer, gradient=gradient)
+        these = lf.tree.map(lambda p: p.to(dtype), params)
+        return step(lf.evolve(start, params=these), (x.to(dtype), labels))[0]
+
+    half, single = stepped(torch.bfloat16), stepped(torch.float32)
+    assert half.params.weight.dtype is torch.bfloat16
+    assert half.gradient_state.factors[0].a.dtype is torch.float32
+    assert same_number(half.params.weight, single.params.weight, dtype=torch.bfloat16)

@@ -1,0 +1,188 @@
+"""Hessian- and Gauss-Newton-vector products, held against autograd's double backward."""
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import cast
+from helpers.compare import largest, same_bits, same_number
+from helpers.compositions import random_like
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import lincoln_fn as lf
+from lincoln_fn import curvature, keys
+from lincoln_fn.layers import dense
+
+
+def floating(tree):
+    return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
+
+
+# Neither quadratic nor convex: sum y^3 / 6 + y^2.
+CUBIC = lf.Loss(
+    "cubic()",
+    lambda y, target: (sum((leaf**3 / 6 + leaf**2).sum() for leaf in floating(y)), y),
+    lambda y, g=1.0: lf.tree.map(
+        lambda leaf: g * (leaf**2 / 2 + 2 * leaf) if leaf.is_floating_point() else leaf, y
+    ),
+)
+
+
+def with_leaves(params, leaves):
+    these = iter(leaves)
+    return lf.tree.map(lambda _: next(these), params)
+
+
+def oracle(net, params, x, v):
+    """Compute H v and G v by autograd through the forward pass alone."""
+    leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+    ys = floating(net.forward(with_leaves(params, leaves), x)[0])
+    ys = [y for y in ys if y.requires_grad]
+    value = sum((y**3 / 6 + y**2).sum() for y in ys)
+    along = lf.tree.leaves(v)
+
+    def grad(outputs, inputs, weights=None, **options):
+        return torch.autograd.grad(
+            outputs, inputs, weights, allow_unused=True, materialize_grads=True, **options
+        )
+
+    grads = grad(value, leaves, create_graph=True)
+    slope = sum((g * t).sum() for g, t in zip(grads, along, strict=True))
+    hessian = grad(slope, leaves, retain_graph=True) if slope.requires_grad else along
+    # J v is the derivative of J^T u in u, along v.
+    us = [torch.zeros_like(y, requires_grad=True) for y in ys]
+    pulled = grad(ys, leaves, us, create_graph=True)
+    j_v = grad(sum((p * t).sum() for p, t in zip(pulled, along, strict=True)), us)
+    h_j_v = [(y.detach() + 2) * t for y, t in zip(ys, j_v, strict=True)]
+    return hessian, grad(ys, leaves, h_j_v)
+
+
+TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=str)
+def test_products_equal_autograd_for_every_layer(case):
+    params, x = cast(case.params()), cast(case.x)
+    v = random_like(params, 300)
+    hessian, gauss_newton = oracle(case.layer, params, x, v)
+    for function, wanted in (
+        (curvature.hessian_vector_product, hessian),
+        (curvature.gauss_newton_vector_product, gauss_newton),
+    ):
+        got = lf.tree.leaves(function(case.layer, params, x, CUBIC, None, v))
+        # The key's bias of attention has no effect: its sums cancel. A fixed point is reached in
+        # 200 steps of some twenty roundings.
+        wanted = tuple(wanted)
+        assert same_number(tuple(got), wanted, terms=largest(wanted), length=4000)
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=str)
+def test_products_in_float32_run_through_the_fast_functions(case):
+    params, x = case.params(), case.x
+    v = random_like(params, 300)
+    for function in (curvature.hessian_vector_product, curvature.gauss_newton_vector_product):
+        got = function(case.layer, params, x, CUBIC, None, v)
+        exact = function(case.layer, cast(params), cast(x), CUBIC, None, cast(v))
+        assert {leaf.dtype for leaf in lf.tree.leaves(got)} == {torch.float32}
+        assert same_number(got, exact, dtype=torch.float32)
+
+
+LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
+
+
+# torch's own, at the first jvp of a process.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_the_products_of_an_mlp_equal_torch_func():
+    x = keys.normal(lf.Key(1), (6, 5)).double()
+    module = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    weights = {name: p.detach() for name, p in module.named_parameters()}
+    v = {name: random_like(p, 7 + i) for i, (name, p) in enumerate(weights.items())}
+
+    def predict(weights):
+        return torch.func.functional_call(module, weights, x)
+
+    def value(weights):
+        return cross_entropy(predict(weights), LABELS)
+
+    _, hessian = torch.func.jvp(torch.func.grad(value), (weights,), (v,))
+    y, j_v = torch.func.jvp(predict, (weights,), (v,))
+    _, h_j_v = torch.func.jvp(torch.func.grad(lambda y: cross_entropy(y, LABELS)), (y,), (j_v,))
+    (gauss_newton,) = torch.func.vjp(predict, weights)[1](h_j_v)
+
+    net, loss = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)), lf.losses.softmax_cross_entropy()
+    params, tangent = (_ours(tree) for tree in (weights, v))
+    for function, wanted in (
+        (curvature.hessian_vector_product, hessian),
+        (curvature.gauss_newton_vector_product, gauss_newton),
+    ):
+        got = function(net, params, x, loss, LABELS, tangent)
+        assert same_number(got, _ours(wanted))
+
+
+def _ours(of):
+    first = dense.Params(of["0.weight"].mT, of["0.bias"])
+    return first, (), dense.Params(of["2.weight"].mT, of["2.bias"])
+
+
+def test_a_transformer_encoder_has_the_product_of_finite_differences():
+    net = lf.serial(
+        lf.transformer_encoder_block(2, 8, 0.1, "gelu"),
+        lf.transformer_encoder_block(2, 8, 0.1, "gelu"),
+        lf.permute(0, 2, 1),
+    )
+    x = keys.normal(lf.Key(1), (2, 5, 4)).double()
+    target = torch.tensor([[0, 1, 2, 3, 0], [3, 2, 1, 0, 1]])
+    params, loss = net.init(lf.Key(0), x), lf.losses.softmax_cross_entropy()
+    v, step = random_like(params, 20), 1e-5
+
+    def grads(params):
+        y, cache = net.forward(params, x)
+        return net.grads(params, cache, loss.backward(loss.forward(y, target)[1]))
+
+    ahead = grads(lf.tree.map(lambda p, t: p + step * t, params, v))
+    behind = grads(lf.tree.map(lambda p, t: p - step * t, params, v))
+    got = curvature.hessian_vector_product(net, params, x, loss, target, v)
+    quotient = lf.tree.map(lambda a, b: (a - b) / (2 * step), ahead, behind)
+    assert same_number(got, quotient, error=1e-6)
+
+
+def test_frozen_parameters_and_states_are_no_part_of_the_curvature():
+    net = lf.serial(lf.frozen(lf.dense(4)), lf.dropout(0.4), lf.batch_norm(), lf.dense(2))
+    x = keys.normal(lf.Key(1), (6, 3)).double()
+    params = net.init(lf.Key(0), x)
+    v = random_like(params, 30)
+    got = curvature.hessian_vector_product(net, params, x, CUBIC, None, v)
+    assert lf.tree.same_structure(got, params)
+    hessian, _ = oracle(net, params, x, v)
+    assert same_number(tuple(lf.tree.leaves(got)), hessian)
+
+
+def test_nothing_given_is_changed_and_the_result_has_no_tangent():
+    net, x = lf.serial(lf.dense(4), lf.relu(), lf.dense(2)), keys.normal(lf.Key(1), (6, 3))
+    params = net.init(lf.Key(0), x)
+    v = random_like(params, 30)
+    before = [leaf.clone() for leaf in lf.tree.leaves((params, v, x))]
+    first, second = (
+        curvature.hessian_vector_product(net, params, x, CUBIC, None, v) for _ in range(2)
+    )
+    assert same_bits(before, lf.tree.leaves((params, v, x)))
+    assert same_bits(first, second)
+    assert not any(leaf.requires_grad for leaf in lf.tree.leaves(first))
+    with torch.autograd.forward_ad.dual_level():
+        for leaf in lf.tree.leaves((params, first)):
+            assert torch.autograd.forward_ad.unpack_dual(leaf).tangent is None
+
+
+@pytest.mark.parametrize("v", [(), (torch.zeros(3, 2),), torch.zeros(2)])
+def test_a_vector_that_does_not_mirror_params_is_refused(v):
+    net, x = lf.serial(lf.dense(2)), torch.zeros(4, 3)
+    params = net.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError, match="product: expected v to mirror params"):
+        curvature.gauss_newton_vector_product(net, params, x, CUBIC, None, v)
+
+
+def test_a_wrong_order_names_the_right_one():
+    net, x = lf.dense(2), torch.zeros(4, 3)
+    params = net.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError, match=r"the order is .*\(net, params, x, loss, target, v\)"):
+        curvature.hessian_vector_product(net, params, CUBIC, x, None, params)

@@ -1,0 +1,405 @@
+"""A step on several processes: the bits of one, and the numbers of a step without reduce."""
+
+import contextlib
+import io
+import re
+from itertools import chain
+from typing import ClassVar
+
+import pytest
+import torch
+from helpers.compare import largest, same_bits, same_number
+from helpers.processes import run_in_processes
+
+import lincoln_fn as lf
+from lincoln_fn import distributed
+from lincoln_fn.core.layer import no_params, unbound
+from lincoln_fn.losses.common.sums import sum_of
+
+SHARDS = 4
+LOSS = lf.losses.softmax_cross_entropy()
+OPTIMIZERS = {
+    "sgd": lf.optim.sgd(0.1),
+    "momentum": lf.optim.sgd(0.1, momentum=0.9),
+    "adamw": lf.optim.adamw(0.01),
+    "clipped": lf.optim.chain(
+        lf.optim.clip_by_global_norm(0.1), lf.optim.accumulate(2), lf.optim.adamw(0.01)
+    ),
+}
+
+
+def data(rows, *sizes, classes=3):
+    x = lf.keys.normal(lf.Key(5), (rows, *sizes))
+    return x, lf.keys.bits(lf.Key(6), (rows,)).remainder(classes)
+
+
+def right(prediction, target):
+    """Compute the share of right labels; the classes are axis 1."""
+    return (prediction.argmax(1) == target).double().mean().item()
+
+
+def mlp(group):
+    return lf.serial(lf.dense(17), lf.dropout(0.3), lf.relu(), lf.dense(3))
+
+
+def convolutional(group):
+    return lf.serial(
+        lf.conv2d(4, 2, padding=1), distributed.sync_batch_norm(group), lf.relu(), lf.flatten(),
+        lf.dense(3),
+    )  # fmt: skip
+
+
+def batch_normed(group):
+    return lf.serial(lf.dense(5), lf.batch_norm(), lf.tanh(), lf.dropout(0.2), lf.dense(3))
+
+
+def transformer(group):
+    """Read 5 characters of 11, and predict each next one; the output shares the embedding."""
+    block = lf.transformer_encoder_block(2, 16, dropout=0.1)
+    body = lf.serial(lf.positional_embedding(5), block, lf.layer_norm())
+    return lf.serial(lf.tied(lf.embedding(11, 8), body), lf.permute(0, 2, 1))
+
+
+def text():
+    return tuple(lf.keys.bits(lf.Key(seed), (50, 5)).remainder(11) for seed in (3, 4))
+
+
+def zero_3(net, group):
+    """Shard each part of a network that has parameters."""
+    return lf.serial(
+        *(
+            part
+            if unbound(part.init) is no_params or part.name.startswith("dropout")
+            else distributed.fully_sharded(part, group)
+            for part in net.parts
+        )
+    )
+
+
+CASES = {
+    "mlp": (mlp, lambda: data(50, 12), 13),  # the last batch has 11 examples
+    "small": (mlp, lambda: data(50, 12), 16),  # the last one has 2, fewer than there are shards
+    "convolutional": (convolutional, lambda: data(50, 1, 3, 4), 13),
+    "batch_normed": (batch_normed, lambda: data(50, 12), 10),
+    "transformer": (transformer, text, 13),
+}
+
+
+def run(group, name, optimizer, zero=0, reduce=None):
+    make, examples, size = CASES[name]
+    net, arrays, optimizer = make(group), examples(), OPTIMIZERS[optimizer]
+    plain = net
+    if zero == 1:
+        optimizer = lf.optim.sharded(optimizer, group)
+    if zero == 3:
+        net = zero_3(net, group)
+    step = lf.make_step(net, LOSS, optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), arrays[0])
+    shard = (group.rank, group.size)
+    batches = lf.data.batches(arrays, size, key=lf.Key(1), shard=shard)
+    values = []
+    for batch in batches:
+        state, value = step(state, batch)
+        values.append(value.item())
+    params = distributed.whole(state.params, group)
+    scores = lf.evaluate(
+        plain, params, lf.data.batches(arrays, size, shard=shard), {"right": right}, reduce=reduce
+    )
+    leaves = lf.tree.leaves(params, states=True)
+    return [leaf.numpy() for leaf in leaves], values, scores["right"]
+
+
+def run_all(group):
+    """Run each network with each optimizer, and with ZeRO."""
+    reduce = distributed.mean(group, shards=SHARDS)
+    return {
+        (name, optimizer, zero): run(group, name, optimizer, zero, reduce)
+        for name in CASES
+        for optimizer in OPTIMIZERS
+        for zero in (0, 1, 3)
+        if zero == 0 or optimizer == "adamw" or (group.size < 4 and optimizer != "clipped")
+    }
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return with_one_thread(run_all)
+
+
+def with_one_thread(function):
+    """Run in one process, with one thread, as each of several processes has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(distributed.alone())
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_any_number_of_processes_gives_the_same_bits(world, alone):
+    for of_rank in run_in_processes(world, run_all):
+        for case, (leaves, values, accuracy) in of_rank.items():
+            *expected, its_accuracy = alone[case]
+            assert same_bits([leaves, values], expected), case
+            assert same_number(accuracy, its_accuracy), case
+
+
+@pytest.mark.parametrize("name", ["mlp", "small"])
+@pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
+def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
+    leaves, values, accuracy = run(distributed.alone(), name, optimizer)
+    of_shards, its_values, its_accuracy = alone[name, optimizer, 0]
+    assert same_number(values, its_values, dtype=torch.float32)
+    assert same_number(leaves, of_shards)
+    assert accuracy == its_accuracy
+
+
+def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
+    CASES["plain"] = (
+        lambda group: lf.serial(
+            lf.conv2d(4, 2, padding=1), lf.batch_norm(), lf.relu(), lf.flatten(), lf.dense(3)
+        ),
+        lambda: data(50, 1, 3, 4),
+        13,
+    )
+    leaves, values, _ = run(distributed.alone(), "plain", "momentum")
+    of_shards, its_values, _ = alone["convolutional", "momentum", 0]
+    assert same_number(values, its_values, dtype=torch.float32)
+    assert same_number(leaves, of_shards)
+
+
+class Counting(distributed.Group):
+    """A group of one process that counts the numbers which it would send."""
+
+    sent: ClassVar = []
+
+    def gather(self, x):
+        self.sent.append(x.numel())
+        return super().gather(x)
+
+
+def test_the_parameters_of_a_frozen_backbone_are_not_sent():
+    backbone = lf.frozen(lf.serial(lf.dense(40), lf.batch_norm()))
+    net, optimizer, (x, target) = lf.serial(backbone, lf.dense(3)), lf.optim.sgd(0.1), data(8, 12)
+    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(Counting(0, (0,)), shards=2))
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    Counting.sent.clear()
+    new, _ = step(state, (x, target))
+    old, norm = (params[0].params[1].running for params in (state.params, new.params))
+    assert (norm.mean != old.mean).all()
+    # Three numbers of the loss, seven flags, and the mean and the variance: for each of two shards.
+    assert sum(Counting.sent) == 2 * 3 + 7 + 2 * 80
+
+
+def fitted(group):
+    """Fit, and return the history without the seconds, and what was printed."""
+    x, target = data(50, 12)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        state, history = lf.fit(
+            mlp(group), LOSS, OPTIMIZERS["momentum"], (x, target), key=lf.Key(0), epochs=2,
+            batch_size=13, valid=(x, target), metric=right,
+            reduce=distributed.mean(group, shards=4),
+        )  # fmt: skip
+    records = [(record.step, record.loss, round(record.metric, 12)) for record in history]
+    return state.params[0].weight.numpy(), records, out.getvalue() != ""
+
+
+def test_fit_divides_arrays_and_shows_one_history(alone):
+    weight, records, shown = with_one_thread(fitted)
+    assert shown
+    for rank, (its_weight, its_records, its_shown) in enumerate(run_in_processes(2, fitted)):
+        assert same_bits((its_weight, its_records), (weight, records))
+        assert its_shown == (rank == 0)
+
+
+def compiled_steps(group):
+    """Take three steps by a compiled pass: all four shards have one graph."""
+    x, target = data(48, 12)
+    net, optimizer = batch_normed(group), OPTIMIZERS["momentum"]
+    reduce = distributed.mean(group, shards=SHARDS, compiled=True)
+    step = lf.make_step(net, LOSS, optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for batch in lf.data.batches((x, target), 16, shard=(group.rank, group.size)):
+        state, value = step(state, batch)
+    return [leaf.numpy() for leaf in lf.tree.leaves(state, states=True)], value.item()
+
+
+def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
+    leaves, value = with_one_thread(compiled_steps)
+    for its_leaves, its_value in run_in_processes(2, compiled_steps):
+        assert same_bits((its_leaves, its_value), (leaves, value))
+    x, target = data(48, 12)
+    net, optimizer = batch_normed(None), OPTIMIZERS["momentum"]
+    step = lf.make_step(
+        net, LOSS, optimizer, reduce=distributed.mean(distributed.alone(), shards=4)
+    )
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for batch in lf.data.batches((x, target), 16):
+        state, its_value = step(state, batch)
+    assert same_number(value, its_value.item(), dtype=torch.float32)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    terms = largest(state.params)
+    assert same_number(lf.tree.leaves(state, states=True), leaves, terms=terms)
+
+
+def test_what_cannot_be_compiled_is_refused():
+    group = distributed.alone()
+    reduce = distributed.mean(group, compiled=True)
+    divided = lf.serial(lf.dense(4), distributed.row_parallel(4, group))
+    for net in (convolutional(group), divided):
+        with pytest.raises(lf.LayerError, match="expected layers that do not communicate"):
+            lf.make_step(net, LOSS, OPTIMIZERS["sgd"], reduce=reduce)
+    step = lf.make_step(mlp(group), LOSS, OPTIMIZERS["sgd"], reduce=distributed.mean(group))
+    with pytest.raises(lf.LayerError, match=r"write lf.distributed.mean.group, compiled=True"):
+        lf.compile(step)
+
+
+def counted_losses():
+    weight = [0.5, 2.0, 1.0]
+    yield lf.losses.softmax_cross_entropy(ignore_index=1)
+    yield lf.losses.softmax_cross_entropy(weight=torch.tensor(weight))
+    yield lf.losses.softmax_cross_entropy(reduction="sum")
+    yield lf.Loss("own()", LOSS.forward, LOSS.backward)
+
+
+@pytest.mark.parametrize("loss", [*counted_losses()], ids=str)
+def test_a_loss_counts_as_in_the_whole_batch(loss):
+    net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(7, 12)
+    target[:2] = 1  # the first shard has no label that counts
+    state = lf.init_state(net, optimizer, lf.Key(0), x.double())
+    reduce = distributed.mean(distributed.alone(), shards=4)
+    batch = x.double(), target
+    whole, value = lf.make_step(net, loss, optimizer)(state, batch)
+    sharded, its_value = lf.make_step(net, loss, optimizer, reduce=reduce)(state, batch)
+    assert same_number(its_value, value)
+    assert same_number(sharded.params.weight, whole.params.weight)
+
+
+def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
+    loss, log_p = lf.losses.ctc(), data(7, 5, 4)[0].log_softmax(-1).movedim(0, 1).double()
+    labels = lf.keys.bits(lf.Key(2), (7, 2)).remainder(3) + 1
+    steps, lengths = torch.full((7,), 5), torch.tensor([1, 2, 2, 1, 1, 2, 1])
+    value, cache = loss.forward(log_p, (labels, steps, lengths))
+    parts = [
+        sum_of(loss, log_p[:, rows], (labels[rows], steps[rows], lengths[rows]), 0)
+        for rows in (slice(0, 3), slice(3, 7))
+    ]
+    total = sum(part.count for part in parts)
+    assert same_number(sum(part.values for part in parts)[0] / total, value)
+    gradient = torch.cat([part.g for part in parts], 1) / total
+    assert same_number(gradient, loss.backward(cache))
+
+
+def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
+    mse, (x, target) = lf.losses.mse(), data(7, 12)
+    loss = lf.losses.weighted({"near": (1.0, LOSS), "far": (0.5, mse)})
+    net = lf.branch(lf.dense(3), lf.dense(2), merge=lf.identity())
+    optimizer, targets = lf.optim.sgd(0.1), (target, torch.ones(7, 2))
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    reduce = distributed.mean(distributed.alone(), shards=4)
+    _, expected = lf.make_step(net, loss, optimizer).with_parts(state, (x, targets))
+    step = lf.make_step(net, loss, optimizer, reduce=reduce)
+    _, values = step.with_parts(state, (x, targets))
+    assert values.keys() == expected.keys() == {"loss", "near", "far"}
+    for name, value in values.items():
+        assert same_number(value, expected[name])
+    labels = lf.losses.softmax_cross_entropy(ignore_index=1)
+    counted = lf.losses.weighted({"near": (1.0, labels), "far": (0.5, mse)})
+    with pytest.raises(lf.LayerError, match=r"weighted.'near'.: expected a mean over all values"):
+        lf.make_step(net, counted, optimizer, reduce=reduce)(state, (x, targets))
+
+
+def refuse(group):
+    """Try what must be refused, and return the errors."""
+    net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(8, 12)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    steps = {
+        loss: lf.make_step(net, loss, optimizer, reduce=distributed.mean(group))
+        for loss in (LOSS, lf.losses.softmax_cross_entropy(label_smoothing=0.1))
+    }
+    step = steps[LOSS]
+    first = group.rank == 0
+    other = lf.init_state(net, optimizer, lf.Key(group.rank), x)
+    bad = x / 0 if first else x
+    tries = {
+        "batches": lambda: step(state, (x if first else x[:, :5], target)),
+        "steps": lambda: [*steps.values()][group.rank](state, (x, target)),
+        "first parameters": lambda: step(other, (x, target)),
+        "loss": lambda: step(state, (bad, target)),
+        "empty": lambda: step(state, (x[:0], target[:0])),
+        "uneven": lambda: lf.make_step(
+            net, LOSS, optimizer, reduce=distributed.mean(group, shards=4)
+        )(state, (x[: 3 if first else 8], target[: 3 if first else 8])),
+        "shards": lambda: distributed.mean(group, shards=3),
+        "order": lambda: distributed.mean(group, shards=4, deterministic=False),
+    }
+    errors = {}
+    for name, attempt in tries.items():
+        with pytest.raises(lf.LayerError) as caught:
+            attempt()
+        errors[name] = str(caught.value)
+    # After all this the processes are still in step.
+    step(state, (x, target))
+    return errors
+
+
+def test_wrong_use_is_refused_by_the_same_error_in_all_processes():
+    first, second = run_in_processes(2, refuse)
+    assert first["loss"] == "step 1: x holds values that are not finite"
+    assert second["loss"] == "step 1: the loss of another process's examples is not finite"
+    del first["loss"], second["loss"]
+    assert first == second
+    assert first["batches"] == (
+        "mean: expected the same batches with examples in all processes, got "
+        "rank 0: (12) of float32, () of int64; rank 1: (5) of float32, () of int64"
+    )
+    assert re.match(
+        "mean: expected the same steps .* rank 1: .*label_smoothing=0.1", first["steps"]
+    )
+    assert "expected the same parameters with numbers" in first["first parameters"]
+    assert first["empty"] == "mean: expected at least one example in the batch, got none"
+    assert first["uneven"] == (
+        "mean: expected [5, 6] examples in the processes, got [3, 8]; "
+        "use lf.data.batches(..., shard=(group.rank, group.size))"
+    )
+    assert first["shards"] == (
+        "mean: expected shards to be a multiple of the 2 processes, got 3; "
+        "take a multiple, such as 4"
+    )
+
+
+def leave(group):
+    """Use a step after the connection is closed, and return the error."""
+    net, optimizer, batch = lf.dense(3), lf.optim.sgd(0.1), data(8, 12)
+    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(group))
+    state = lf.init_state(net, optimizer, lf.Key(0), batch[0])
+    torch.distributed.destroy_process_group()
+    try:
+        with pytest.raises(lf.LayerError) as caught:
+            step(state, batch)
+    finally:  # `connect` closes it at its end
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    return str(caught.value)
+
+
+def test_a_group_that_is_gone_is_refused():
+    for error in run_in_processes(2, leave):
+        assert error == (
+            "Group: expected a group whose connection is open, got one after its connect() ended; "
+            "train within connect()"
+        )
+
+
+def test_shards_of_a_batch_are_its_rows_in_order():
+    arrays = torch.arange(11), torch.arange(11)
+    whole = [x.tolist() for x, _ in lf.data.batches(arrays, 4, key=lf.Key(3))]
+    parts = [
+        [x.tolist() for x, _ in lf.data.batches(arrays, 4, key=lf.Key(3), shard=(rank, 3))]
+        for rank in range(3)
+    ]
+    assert [[*chain(*rows)] for rows in zip(*parts, strict=True)] == whole
+    assert [len(rows) for rows in parts[0]] == [1, 1, 1]
+    with pytest.raises(lf.LayerError, match=r"shard to be .* got .3, 3.; write .group.rank"):
+        lf.data.batches(arrays, 4, shard=(3, 3))

@@ -1,0 +1,35 @@
+"""A process of a pipeline that is killed ends the others, with an error that names it."""
+
+import os
+import signal
+
+import torch
+from helpers.processes import outcomes, started
+
+import lincoln_fn as lf
+from lincoln_fn import distributed
+
+
+def train_until_killed(group):
+    stages = lf.dense(3), lf.dense(3)
+    net, reduce = distributed.pipeline(stages, distributed.zero_bubble_h1(2, 3), group)
+    optimizer, x = lf.optim.sgd(0.1), torch.ones(6, 3)
+    step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    try:
+        for i in range(3):
+            if i == 2 and group.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            state, _ = step(state, (x, x))
+    except distributed.LostProcessError as error:
+        return i, str(error)
+    return None
+
+
+def test_a_process_that_is_killed_is_named():
+    with started(2, train_until_killed) as running:
+        found = outcomes(running, patience=60)
+        running[1][0].join()
+        assert running[1][0].exitcode == -signal.SIGKILL
+    lost = 2, "rank 1 is gone; start the run again from its last checkpoint"
+    assert found == {0: ("returned", lost), 1: ("killed", None)}

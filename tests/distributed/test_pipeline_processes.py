@@ -1,0 +1,238 @@
+"""Pipelines of several processes compute, bit for bit, what one process computes."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.compare import same_bits
+from helpers.pipelines import (
+    SCHEDULES,
+    TIED,
+    bits,
+    mixed,
+    mixed_batch,
+    run_of,
+    two_losses,
+    two_targets,
+    writer,
+    writer_batch,
+)
+from helpers.processes import run_in_processes
+
+import lincoln_fn as lf
+from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.distributed import alone, grid, measure_link
+from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
+from lincoln_fn.distributed.pipeline_parallel.schedules import (
+    one_f_one_b,
+    zero_bubble_h1,
+    zero_bubble_h2,
+)
+
+MIXED = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]
+WRITER = [writer_batch(7), writer_batch(3)]  # fewer examples than microbatches
+COMPILED = lf.serial(lf.dense(5), lf.relu()), lf.serial(lf.dense(3))
+
+
+def layers():
+    return mixed(lf.dropout(0.2))
+
+
+def link_of(group):
+    link = measure_link(group, torch.ones(100_000), repeats=2)
+    return link.latency, link.bandwidth
+
+
+def functions_of(group):
+    """Return what each process gets from the layer's own functions, and from `evaluate`."""
+    net = pipeline(layers(), one_f_one_b(4, 2), group).net
+    x, _ = mixed_batch(6)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    dx, dparams = net.backward(params, cache, y)
+    metrics = {"mean": lambda prediction, target: prediction.mean().item()}
+    scores = lf.evaluate(net, params, lf.data.batches(mixed_batch(10), 5), metrics)
+    alike = y, net.predict(params, x), dx, net.input_grad(params, cache, y)
+    stages = [bits(each) for each in dparams], [bits(each) for each in net.advance(params, cache)]
+    return bits(alike), scores, stages
+
+
+def uncompiled(group):
+    """Train compiled stages, each graph run as it is, without Inductor."""
+    small_product._MOST = 0
+    graphs.by_inductor = lambda graph, inputs: lambda leaves: graph(*leaves)
+    return run_of(COMPILED, MIXED[:1], zero_bubble_h2(2, 3), group, compiled=True)
+
+
+def failing():
+    """Make a layer that cannot take negative numbers."""
+
+    def forward(params, x):
+        if not x.is_meta and (x < 0).any():
+            raise RuntimeError("a number is negative")
+        return x, None
+
+    return lf.Layer("failing()", forward, lambda params, cache, g: (g, ()))
+
+
+def errors_in(group):
+    """Return the error of each wrong use, and the loss of a step that follows them all."""
+    optimizer, loss = lf.optim.sgd(0.1), lf.losses.mse()
+    x, target = torch.ones(6, 3), torch.zeros(6, 2)
+
+    def step_of(schedule, stages):
+        net, reduce = pipeline(stages, schedule, group)
+        state = lf.init_state(net, optimizer, lf.Key(0), x)
+        return lf.make_step(net, loss, optimizer, reduce=reduce), state
+
+    positive = lf.dense(4, weight_init=lf.initializers.constant(1.0))
+    stages = failing(), positive, failing(), lf.dense(2)
+    good, state = step_of(one_f_one_b(4, 3), stages)
+    negative = lf.evolve(state, params=lf.tree.map(lambda p: -p.abs() - 1, state.params))
+    later = lf.evolve(state, step=state.step + (group.rank == 3))
+    rows = 5 if group.rank == 2 else 6
+    own = (zero_bubble_h1 if group.rank == 1 else one_f_one_b)(4, 3)
+    attempts = {
+        "in a stage": lambda: good(negative, (x, target)),
+        "batch": lambda: good(state, (x[:rows], target[:rows])),
+        "step": lambda: good(later, (x, target)),
+        "schedule": lambda: step_of(own, stages)[0](state, (x, target)),
+        "not finite": lambda: good(state, (x * 1e30, target)),
+        "shape": lambda: good(state, (torch.ones(6, 4), target)),
+    }
+    told = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except Exception as error:
+            told[name] = f"{type(error).__name__}: {error}"
+    return told, good(state, (x, target))[1].item()
+
+
+def in_two_stages(name, microbatches, row, column):
+    """Train the writer in two stages, on this process's part of a batch."""
+    first, second, third, fourth = writer()
+    stages, rows = (lf.serial(first, second), lf.serial(third, fourth)), 6 // column.size
+    part = tuple(array[rows * column.rank : rows * (column.rank + 1)] for array in writer_batch(6))
+    schedule, tied = SCHEDULES[name](2, microbatches), (("0.0.0", "1.1.1"),)
+    return run_of(stages, [part], schedule, row, data=column, tied=tied, max_norm=0.1)
+
+
+def of_two_losses(group):
+    batches, schedule = [two_targets(7), two_targets(6)], zero_bubble_h1(2, 3)
+    return run_of(layers()[:2], batches, schedule, group, two_losses())
+
+
+def in_four(group):
+    row, column = grid(group, 2)
+    part = [tuple(a[6 * column.rank : 6 * column.rank + 6] for a in mixed_batch(12))]
+    found = {name: run_of(layers(), MIXED, SCHEDULES[name](4, 4), group) for name in SCHEDULES}
+    return {
+        **found,
+        "two of two": run_of(layers(), MIXED, zero_bubble_h2(4, 4), row),
+        "grid": run_of(layers(), part, one_f_one_b(4, 2), row, data=column),
+        "sharded": run_of(
+            layers(), part, one_f_one_b(4, 2), row, data=column,
+            optimizer=lf.optim.sharded(lf.optim.adamw(0.01), column),
+        ),
+        "tied": run_of(writer(), WRITER, zero_bubble_h2(4, 4), group, tied=TIED, max_norm=0.1),
+        **{f"two stages {name}": in_two_stages(name, 3, row, column) for name in SCHEDULES},
+        "two losses": of_two_losses(row),
+        "functions": functions_of(group),
+        "errors": errors_in(group),
+        "compiled": uncompiled(row),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def four():
+    """Give what four processes found."""
+    return run_in_processes(4, in_four)
+
+
+def check(found, expected, stages=4):
+    """Check that processes have the losses, and together the params, of one process."""
+    losses, params = expected
+    seen = set()
+    for their_losses, their_params in found:
+        assert their_losses == losses
+        for stage, (ours, theirs) in enumerate(zip(params, their_params, strict=True)):
+            if theirs or not ours:
+                seen.add(stage)
+                assert same_bits(theirs, ours)
+    assert seen == set(range(stages))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_four_processes_give_the_bits_of_one(four, name):
+    expected = run_of(layers(), MIXED, one_f_one_b(4, 4), alone())
+    check([each[name] for each in four], expected)
+    assert [[bool(params) for params in each[name][1]] for each in four] == np.eye(4).tolist()
+
+
+def test_a_process_may_have_several_stages(four):
+    check(
+        [each["two of two"] for each in four], run_of(layers(), MIXED, one_f_one_b(4, 4), alone())
+    )
+
+
+@pytest.mark.parametrize("name", ["grid", "sharded"])
+def test_pipelines_beside_each_other_give_the_bits_of_one_with_all_microbatches(four, name):
+    expected = run_of(layers(), [mixed_batch(12)], one_f_one_b(4, 4), alone())
+    check([each[name] for each in four], expected)
+
+
+def test_tied_scores_and_the_norm_are_those_of_all_stages(four):
+    expected = run_of(writer(), WRITER, one_f_one_b(4, 4), alone(), tied=TIED, max_norm=0.1)
+    check([each["tied"] for each in four], expected)
+    first, last = four[0]["tied"][1][0], four[3]["tied"][1][3]
+    assert same_bits(first[0], last[2])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_pipelines_of_two_stages_beside_each_other(four, name):
+    expected = in_two_stages("1f1b", 6, alone(), alone())
+    check([each[f"two stages {name}"] for each in four], expected, 2)
+
+
+def test_a_loss_of_several_parts_is_known_to_all(four):
+    check([each["two losses"] for each in four], of_two_losses(alone()), 2)
+
+
+def test_the_functions_of_the_layer_give_the_same_to_all(four):
+    alike, scores, (dparams, advanced) = functions_of(alone())
+    for rank, each in enumerate(four):
+        theirs, their_scores, (their_dparams, their_advanced) = each["functions"]
+        assert their_scores == scores
+        assert same_bits(theirs, alike)
+        assert same_bits(their_dparams[rank], dparams[rank])
+        assert same_bits(their_advanced[rank], advanced[rank])
+
+
+def test_compiled_stages_give_the_bits_of_one_process(four, uncompiled):
+    expected = run_of(COMPILED, MIXED[:1], one_f_one_b(2, 3), alone(), compiled=True)
+    check([each["compiled"] for each in four], expected, 2)
+
+
+def test_all_processes_raise_the_same_error(four):
+    told, loss = four[0]["errors"]
+    for each in four:
+        assert each["errors"] == (told, loss)
+    assert told["in a stage"].startswith(
+        "LayerError: pipeline[2] failing(): forward raised RuntimeError on float32[2, 4]: a number"
+    )
+    assert told["batch"] == (
+        "LayerError: pipeline: expected the same batch in all processes, "
+        "got rank 1: (6, 3), (6, 2); rank 2: (5, 3), (5, 2)"
+    )
+    assert "expected the same step in all processes, got rank 2: step 0" in told["step"]
+    assert "expected the same step in all processes, got rank 0: step 0" in told["schedule"]
+    assert "NonFiniteError: step 1" in told["not finite"]
+    assert "pipeline[1] dense(4" in told["shape"]
+    assert "(2, 4)" in told["shape"] or "(6, 4)" in told["shape"]
+
+
+def test_a_measured_link_is_the_same_in_all_processes():
+    first, *others = run_in_processes(3, link_of)
+    assert first == others[0] == others[1]
+    assert all(0 < number < float("inf") for number in first)

@@ -1,0 +1,127 @@
+"""Arguments in torch's order are refused, with what to write; ours pass as they are."""
+
+import warnings
+
+import pytest
+import torch
+from helpers.cases.case import normal
+
+import lincoln_fn as lf
+
+THEIRS = {
+    "conv2d(1, 8, 3)": (lambda: lf.conv2d(1, 8, 3), "conv2d(8, 3)", "conv2d(1, 8, stride=3)"),
+    "conv2d(3, 6, 5)": (lambda: lf.conv2d(3, 6, 5), "conv2d(6, 5)"),
+    "conv2d(3, 64, 7)": (lambda: lf.conv2d(3, 64, 7), "conv2d(64, 7)"),
+    "conv2d(3, 64, 7, 2)": (lambda: lf.conv2d(3, 64, 7, 2), "conv2d(64, 7)"),
+    "conv2d(16, 3, 5)": (lambda: lf.conv2d(16, 3, 5), "conv2d(3, 5)"),
+    "conv2d(64, 1, 3)": (lambda: lf.conv2d(64, 1, 3), "conv2d(1, 3)"),
+    "conv1d(12, 32, 4)": (lambda: lf.conv1d(12, 32, 4), "conv1d(32, 4)"),
+    "conv3d(1, 4, 3)": (lambda: lf.conv3d(1, 4, 3), "conv3d(4, 3)"),
+    "conv_transpose2d(64, 32, 4)": (
+        lambda: lf.conv_transpose2d(64, 32, 4), "conv_transpose2d(32, 4)",
+    ),
+    "batch_norm(64)": (lambda: lf.batch_norm(64), "batch_norm()", "batch_norm(eps=64)"),
+    "instance_norm(3)": (lambda: lf.instance_norm(3), "instance_norm()"),
+    "group_norm(2, 64)": (lambda: lf.group_norm(2, 64), "group_norm(2)"),
+    "lstm(28, 128)": (lambda: lf.lstm(28, 128), "lstm(128)", "lstm(28, num_layers=128)"),
+    "gru(28, 64, 2)": (lambda: lf.gru(28, 64, 2), "gru(64)"),
+    "transformer_encoder_block(64, 4)": (
+        lambda: lf.transformer_encoder_block(64, 4), "transformer_encoder_block(4)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", THEIRS)
+def test_torchs_order_is_refused_with_what_to_write(call):
+    made, *words = THEIRS[call]
+    with pytest.raises(lf.LayerError) as refused:
+        made()
+    name = call.partition("(")[0]
+    assert refused.value.where == name
+    assert f"{name}: expected (" in str(refused.value)
+    assert [word for word in words if word not in str(refused.value)] == []
+
+
+OURS = [
+    lambda: lf.conv2d(8, 3, 2), lambda: lf.conv2d(8, 3, 1, 1), lambda: lf.conv2d(8, 1, 2),
+    lambda: lf.conv2d(768, 16, 16), lambda: lf.conv2d(96, 11, 4), lambda: lf.conv2d(64, 7, 2, 3),
+    lambda: lf.conv2d(8, 3, 3), lambda: lf.conv2d(8, 4, 2, 1), lambda: lf.conv2d(8, 4, 1),
+    lambda: lf.conv_transpose2d(8, 2, 2), lambda: lf.conv2d(16, (3, 5), 2),
+    lambda: lf.conv2d(1, 8, stride=3), lambda: lf.batch_norm(1e-3), lambda: lf.batch_norm(eps=64),
+    lambda: lf.group_norm(2, 1e-3), lambda: lf.lstm(28, 2), lambda: lf.lstm(28, num_layers=20),
+    lambda: lf.transformer_encoder_block(4, 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made", OURS, ids=lambda made: str(made()))
+def test_our_order_passes(made):
+    assert isinstance(made(), lf.Layer)
+
+
+TOO_MANY = {
+    "dense": (lambda: lf.dense(784, 10), "torch's (in_features, out_features) is dense(10)"),
+    "conv2d": (lambda: lf.conv2d(1, 8, 3, 1, 1), "is conv2d(8, 3)"),
+    "conv2d by name": (
+        lambda: lf.conv2d(in_channels=1, out_channels=8, kernel_size=3),
+        "is conv2d(out_channels, kernel_size)",
+    ),
+    "attention": (lambda: lf.multi_head_attention(64, 8), "is multi_head_attention(8)"),
+    "bilinear": (lambda: lf.bilinear(4, 5, 6), "is bilinear(6)"),
+    "dense of a bias": (lambda: lf.dense(10, False), "is dense(out_features)"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MANY)
+def test_pythons_own_error_says_what_torchs_order_is_here(case):
+    made, said = TOO_MANY[case]
+    with pytest.raises(TypeError, match="argument") as refused:
+        made()
+    assert "the sizes of the input come from x" in str(refused.value)
+    assert str(refused.value).endswith(said)
+
+
+def test_probabilities_that_do_not_sum_to_one_warn_once():
+    x, target = normal(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    net, optimizer = lf.serial(lf.dense(2), lf.sigmoid()), lf.optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.cross_entropy(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            state, _ = step(state, (x, target))
+        lf.make_step(net, lf.losses.cross_entropy(), optimizer)(
+            lf.init_state(net, optimizer, lf.Key(1), x), (x, target)
+        )
+    assert [warning.category for warning in told] == [UserWarning]
+    assert "softmax_cross_entropy() on logits" in str(told[0].message)
+
+
+def test_probabilities_that_sum_to_one_do_not_warn():
+    x, target = normal(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    net, optimizer = lf.serial(lf.dense(2), lf.softmax()), lf.optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.cross_entropy(), optimizer)
+    state, _ = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, target))
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: lf.add().forward((), [x, x]),
+        lambda x: lf.concatenate().forward((), [x, x]),
+        lambda x: lf.bilinear(2).init(lf.Key(0), [x, x]),
+        lambda x: lf.shared(lf.relu()).forward((), [x, x]),
+        lambda x: lf.parallel(lf.relu(), lf.relu()).forward(((), ()), [x, x]),
+        lambda x: lf.select(0).forward((), [x, x]),
+        lambda x: lf.with_context(lf.add()).forward(((),), [x, x]),
+        lambda x: lf.masked(lf.relu()).forward(((),), [x, x]),
+        lambda x: lf.masked_mean().forward((), [x, x]),
+        lambda x: lf.losses.triplet_margin().forward([x, x, x], None),
+        lambda x: lf.losses.weighted({"a": (1.0, lf.losses.mse())}).forward([x], (x,)),
+    ],
+)
+def test_a_list_for_a_tuple_has_its_mend(call):
+    with pytest.raises(lf.LayerError) as refused:
+        call(normal(5, 3))
+    assert str(refused.value).endswith("write a tuple in place of the list")
+    assert "tensor([" not in str(refused.value)

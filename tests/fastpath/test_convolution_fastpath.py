@@ -1,0 +1,164 @@
+"""The faster convolutions: layout, kernels and what they compute."""
+
+import pytest
+import torch
+from helpers.cases import convolution
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from helpers.convolutions import MAKERS, axes_of, input_for, run
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from lincoln_fn.fastpath import convolution as twins
+from lincoln_fn.fastpath import fast
+
+PLANES = [
+    lf.conv2d(6, 3, 2, 1),
+    lf.conv2d(4, 3, groups=4),
+    lf.conv2d(6, (2, 3), padding="same"),
+]
+
+
+class Kernels(TorchDispatchMode):
+    """Records ATen's operations, and what convolution's backward kernel was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.wanted = [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        if func is torch.ops.aten.convolution_backward.default:
+            self.wanted.append(tuple(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layer", PLANES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_planes_are_in_channels_last_layout(layer, dtype, order):
+    x = normal(2, 4, 5, 7).to(dtype)
+    params = layer.init(lf.Key(0), x)
+    given = run(fast(layer), params, x.contiguous(memory_format=order))
+    assert same_number(given, run(layer, params, x))
+    for name, tensor in zip(("y", "dx"), given, strict=False):
+        assert tensor.is_contiguous(memory_format=torch.channels_last), name
+
+
+def test_an_image_of_one_channel_is_not_copied():
+    x = normal(2, 1, 5, 7)
+    layer = fast(lf.conv2d(6, 3))
+    y, cache = layer.forward(layer.init(lf.Key(0), x), x)
+    assert cache.x.data_ptr() == x.data_ptr()
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_symmetric_zeros_are_left_to_the_kernel():
+    x = normal(2, 4, 5, 7)
+    for padding in (2, "same", "valid"):
+        layer = fast(lf.conv2d(6, 3, padding=padding))
+        _, cache = layer.forward(layer.init(lf.Key(0), x), x)
+        assert same_bits(cache.x, x)
+        assert cache.amounts == ()
+
+
+@pytest.mark.parametrize("maker", MAKERS[:3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_only_what_is_wanted_is_computed_and_by_one_kernel(maker, bias):
+    layer, x = fast(maker(6, 3, bias=bias)), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    with Kernels() as kernels:
+        layer.grads(params, cache, torch.ones_like(y))
+        layer.backward(params, cache, torch.ones_like(y))
+        layer.input_grad(params, cache, torch.ones_like(y))
+    assert kernels.wanted == [(False, True, bias), (True, True, bias), (True, False, False)]
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_formula_computes_each_half_once(maker):
+    layer, x = maker(6, 3), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    counts = []
+    for function in (layer.input_grad, layer.grads, layer.backward):
+        with Kernels() as kernels:
+            function(params, cache, torch.ones_like(y))
+        counts.append(kernels.names.count("aten::convolution"))
+        assert not any("backward" in name for name in kernels.names)
+    assert counts == [1, 1, 2]
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_empty_batch(maker, mode):
+    options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
+    layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
+    params = layer.init(lf.Key(0), x)
+    assert same_number(run(fast(layer), params, x), run(layer, params, x))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_other_orders_in_memory_and_meta(maker):
+    layer, x = fast(maker(6, 3, 2, 1)), input_for(maker)
+    params = layer.init(lf.Key(0), x)
+    expected = run(layer, params, x)
+    orders = [x.repeat_interleave(2, -1)[..., ::2], x.permute(2, 0, 1, *range(3, x.ndim))]
+    orders[1] = orders[1].contiguous().permute(1, 2, 0, *range(3, x.ndim))
+    if axes_of(maker) == 3:
+        orders.append(x.contiguous(memory_format=torch.channels_last_3d))
+    for other in orders:
+        assert not other.is_contiguous()
+        assert same_number(run(layer, params, other), expected)
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
+    assert layer.predict(on_meta, x.to("meta")).shape == expected[0].shape
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lf.conv2d(6, 3, 2, 1, groups=2), lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
+     lf.conv2d(6, 3, padding=1, padding_mode="circular")],
+    ids=str,
+)  # fmt: skip
+def test_vmap(layer):
+    layer, x = fast(layer), normal(3, 2, 4, 5, 7)
+    params = layer.init(lf.Key(0), x[0])
+    y, cache = torch.func.vmap(lambda one: layer.forward(params, one))(x)
+    g = normal(*y.shape, seed=1)
+    given = torch.func.vmap(lambda c, g: layer.backward(params, c, g))(cache, g)
+    for i in range(3):
+        y_i, cache_i = layer.forward(params, x[i])
+        expected = layer.backward(params, cache_i, g[i])
+        assert same_number(y[i], y_i)
+        for ours, theirs in zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True):
+            assert same_number(ours[i], theirs)
+
+
+CONVOLUTIONS = [case for case in convolution.CASES if twins.TWINS[0].matches(case.layer)]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_the_shape_of_y_is_known_beforehand(case):
+    params, layer = case.params(), fast(case.layer)
+    y, cache = layer.forward(params, case.x)
+    spatial = params.weight.ndim - 2
+    assert twins.positions(cache.x, params.weight, cache.arguments) == y.shape[-spatial:]
+
+
+@pytest.mark.parametrize("maker", [lf.conv1d, lf.conv2d, lf.conv_transpose2d, lf.conv_transpose3d])
+def test_errors_are_the_formulas(maker):
+    x = input_for(maker)
+    for layer in (maker(6, 3, 2), fast(maker(6, 3, 2))):
+        params = layer.init(lf.Key(0), x)
+        y, cache = layer.forward(params, x)
+        for call, message in [
+            (lambda: layer.forward((), x), "expected params conv"),  # noqa: B023
+            (lambda: layer.forward(params, x[:, 1:]), "expected x of shape"),  # noqa: B023
+            (lambda: layer.forward(params, x.double()), "expected x of dtype"),  # noqa: B023
+            (lambda: layer.backward(params, cache, y[1:]), "expected g of shape"),  # noqa: B023
+            (lambda: layer.grads(params, cache, y.double()), "expected g of dtype"),  # noqa: B023
+            (lambda: layer.grads(params, x, y), "expected the cache of its own"),  # noqa: B023
+            (lambda: layer.input_grad((), cache, y), "expected params conv"),  # noqa: B023
+        ]:
+            with pytest.raises(lf.LayerError, match=message):
+                call()

@@ -1,0 +1,99 @@
+"""Every faster pair of functions is equal to its formula, in every case that it matches."""
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import Case, cast, normal
+from helpers.compare import largest, same_number
+from helpers.fast_layers import LARGE, ROWS
+
+import lincoln_fn as lf
+from lincoln_fn.fastpath.table import TWINS
+
+# Inputs at the extremes: far from 0, at kinks and ties, and too small for a normal number.
+EXTREMES = {"usual": 1.0, "far": 1e4, "zero": 0.0, "denormal": 1e-40}
+
+
+def scaled(x, factor):
+    return lf.tree.map(lambda leaf: leaf * factor if leaf.is_floating_point() else leaf, x)
+
+
+def results(layer, params, x):
+    """Compute y, prediction, dx, dparams and the halves."""
+    y, cache = layer.forward(params, x)
+    g = lf.tree.map(
+        lambda leaf: (
+            normal(*leaf.shape, seed=3).to(leaf.dtype)
+            if leaf.is_floating_point()
+            else torch.zeros_like(leaf)
+        ),
+        y,
+    )
+    dx, dparams = layer.backward(params, cache, g)
+    dx_alone = layer.input_grad(params, cache, g)
+    dparams_alone = layer.grads(params, cache, g)
+    advanced = layer.advance(params, cache)
+    return y, layer.predict(params, x), dx, dparams, dx_alone, dparams_alone, advanced
+
+
+def assert_same(given, expected):
+    # Some gradients cancel: those of a bias before a norm, and of the keys. g is about 1.
+    terms = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
+    assert same_number(given, expected, terms=terms)
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("case", ROWS, ids=str)
+def test_a_twin_is_equal_to_its_formula(case, extreme):
+    if case.layer.parts and extreme == "far":
+        pytest.skip("a composition amplifies what its layers round; each of them is a row itself")
+    params, x = case.params(), scaled(case.x, EXTREMES[extreme])
+    fast = lf.fast(case.layer)
+    assert_same(results(fast, params, x), results(case.layer, params, x))
+    if extreme != "denormal":
+        params, x = cast(params), cast(x)
+        assert_same(results(fast, params, x), results(case.layer, params, x))
+
+
+def test_every_row_of_the_table_is_matched_by_a_case():
+    singles = []
+    for case in CASES:
+        lf.map_layers(lambda layer: singles.append(layer) or layer, case.layer)
+    for twin in TWINS:
+        assert any(map(twin.matches, singles)), twin.formula.__name__
+
+
+def test_a_layer_with_functions_of_its_own_stays_as_it_is():
+    for name in ("forward", "backward", "predict", "input_grad", "grads"):
+        own = lf.dense(3)
+        own = own.replace(**{name: lambda *arguments: None})
+        assert lf.fast(lf.serial(own, lf.relu())).parts[0] is own
+
+
+def test_a_step_without_the_fast_path_computes_the_same():
+    net = lf.serial(lf.conv2d(3, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(4))
+    x, target = normal(5, 2, 8, 8), torch.tensor([0, 3, 1, 2, 0])
+    loss = lf.losses.softmax_cross_entropy()
+    for optimizer in (lf.optim.sgd(0.1), lf.optim.adam(0.1)):
+        state = lf.init_state(net, optimizer, lf.Key(0), x)
+        fast, value = lf.make_step(net, loss, optimizer)(state, (x, target))
+        plain, expected = lf.make_step(net, loss, optimizer, fast=False)(state, (x, target))
+        assert same_number(value, expected)
+        assert same_number(fast.params, plain.params)
+
+
+@pytest.mark.parametrize("which", ["twin", "formula"])
+@pytest.mark.parametrize("name", ["dense(500)", "conv2d(16, 3, padding=1)"])
+def test_a_twin_or_a_formula_that_is_broken_is_noticed(name, which, monkeypatch):
+    case = next(case for case in LARGE if case.layer.name == name)
+    formula, fast = case.layer, lf.fast(case.layer)
+
+    def broken(layer):
+        return layer.replace(
+            backward=lambda params, cache, g: layer.backward(params, cache, 1.001 * g)
+        )
+
+    monkeypatch.setattr(lf, "fast", lambda layer: broken(fast) if which == "twin" else fast)
+    case = Case(broken(formula) if which == "formula" else formula, case.x)
+    with pytest.raises(AssertionError):
+        test_a_twin_is_equal_to_its_formula(case, "usual")

@@ -1,0 +1,284 @@
+"""Products of dense layers are the same by either library; where autograd looks, it sees them."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from lincoln_fn.fastpath import product
+from lincoln_fn.fastpath.processor import is_amd_with
+
+has_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"
+)
+
+
+@pytest.fixture
+def preferred(monkeypatch):
+    """A processor on which oneDNN is faster, however small the product."""
+    monkeypatch.setattr(product, "HERE", True)
+    monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 1)
+
+
+def drawn(i, *shape):
+    return lf.keys.normal(lf.Key(i), shape)
+
+
+class Seen(TorchDispatchMode):
+    """Lists the operations that run within it, and the shapes of the products that they make."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.names.append(str(func))
+        if str(func) in ("aten.mm.default", "aten.addmm.default", "aten.bmm.default"):
+            self.made.append(tuple(made.shape[-2:]))
+        return made
+
+
+ONEDNN = "mkldnn._linear_pointwise.default"
+ROWS = {
+    "rows": drawn(0, 7, 12),
+    "batches": drawn(1, 3, 5, 12),
+    "one row": drawn(2, 12),
+    "columns": drawn(3, 12, 2).mT,
+    "every other": drawn(4, 7, 24)[:, ::2],
+    "length first": drawn(5, 5, 3, 12).transpose(0, 1),
+}
+WEIGHTS = {
+    "by rows": drawn(6, 40, 12),
+    "by columns": drawn(7, 12, 40).mT,
+    "with gaps": drawn(8, 40, 24)[:, ::2],
+}
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_linear_is_the_product(rows, weight, has_bias):
+    x, w, b = ROWS[rows], WEIGHTS[weight], drawn(9, 40) if has_bias else None
+    exact = x.double() @ w.double().mT + (0 if b is None else b.double())
+    y = product.linear(x, w, b)
+    assert y.shape == exact.shape
+    assert same_number(y, exact, dtype=torch.float32)
+    assert same_bits(y, product.linear(x, w, b))
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+def test_which_products_suit():
+    x, weight = ROWS["rows"], WEIGHTS["by rows"]
+    assert product.onednn_is_faster(x, weight)
+    assert product.onednn_is_faster(x, WEIGHTS["by columns"])
+    # Columns are copied first, which counts unless the weight is 16 times as large.
+    assert product.onednn_is_faster(ROWS["columns"], drawn(6, 32, 12))
+    assert not product.onednn_is_faster(ROWS["columns"], drawn(6, 31, 12))
+    assert not product.onednn_is_faster(x, WEIGHTS["with gaps"])
+    assert not product.onednn_is_faster(x.double(), weight.double())
+    assert not product.onednn_is_faster(x.to("meta"), weight.to("meta"))
+
+
+def test_small_products_and_other_processors_keep_mkl(monkeypatch):
+    x, weight = torch.empty(2, 2048), torch.empty(1024, 2048)
+    monkeypatch.setattr(product, "HERE", True)
+    assert product.onednn_is_faster(x, weight)
+    assert not product.onednn_is_faster(x, weight[1:])
+    monkeypatch.setattr(product, "HERE", False)
+    assert not product.onednn_is_faster(x, weight)
+
+
+@has_onednn
+@pytest.mark.parametrize(
+    ("name", "has_vectors", "expected"),
+    [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False)],
+)
+def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vectors, expected):
+    capabilities = {"cpu_name": name, "avx512_f": has_vectors}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert is_amd_with("avx512_f") is expected
+    assert not is_amd_with("avx512_bf16")
+    with monkeypatch.context() as without:
+        without.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert not is_amd_with("avx512_f")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as of older versions of torch
+    assert not is_amd_with("avx512_f")
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+def test_autograd_and_torch_func_see_the_product():
+    x, weight = ROWS["rows"], WEIGHTS["by rows"]
+    learned = weight.clone().requires_grad_()
+    y = product.linear(x, learned)
+    (slope,) = torch.autograd.grad(y.sum(), learned)
+    assert same_number(slope, x.sum(0).expand(40, 12))
+    with torch.no_grad(), Seen() as seen:
+        assert not product.linear(x, learned).requires_grad
+    assert ONEDNN in seen.names
+    slopes = torch.func.grad(lambda x: product.linear(x, weight).sum())(x)
+    assert same_number(slopes, weight.sum(0).expand(7, 12))
+    with Seen() as seen:
+        by_row = torch.func.vmap(lambda row: product.linear(row, weight))(x)
+    assert same_number(by_row, x.double() @ weight.double().mT, dtype=torch.float32)
+    assert ONEDNN not in seen.names
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own making
+def test_forward_mode_sees_the_product():
+    x, weight = ROWS["rows"], WEIGHTS["by rows"]
+    y, tangent = torch.func.jvp(lambda x: product.linear(x, weight), (x,), (x,))
+    assert same_number(tangent, y)
+    with torch.no_grad(), forward_ad.dual_level():
+        y, tangent = forward_ad.unpack_dual(product.linear(forward_ad.make_dual(x, x), weight))
+        assert same_number(tangent, y)
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+def test_a_traced_product_is_torch_s_own():
+    with Seen() as seen:
+        with FakeTensorMode():
+            product.linear(torch.empty(7, 12), torch.empty(40, 12))
+        assert ONEDNN not in seen.names
+        product.linear(ROWS["rows"], WEIGHTS["by rows"])
+    assert ONEDNN in seen.names
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+@pytest.mark.parametrize("n_out", [10, 16, 40])
+@pytest.mark.parametrize("order", ["by rows", "by columns"])
+def test_sums_over_rows_are_made_by_onednn(order, n_out):
+    x, g, weight = drawn(0, 7, 20), drawn(1, 7, n_out), ORDERS[order](drawn(2, 20, n_out))
+    is_wide = n_out >= 16 or order == "by columns"
+    exact = x.double().mT @ g.double()
+    with Seen() as seen:
+        dweight = product.outer(x, g, like=weight)
+    assert (ONEDNN in seen.names) is is_wide
+    assert same_number(dweight, exact, dtype=torch.float32)
+    assert dweight.stride() == weight.stride()
+
+
+@has_onednn
+@pytest.mark.usefixtures("preferred")
+def test_which_sums_over_rows_are_left_to_mkl():
+    x, g, weight = drawn(0, 7, 20), drawn(1, 7, 40), drawn(2, 20, 40)
+    for bad_x, bad_g in (
+        (x.double(), g.double()),
+        (x.mT.contiguous().mT, g),
+        (drawn(0, 7, 40)[:, ::2], g),
+        (x, g.mT.contiguous().mT),
+    ):
+        with Seen() as seen:
+            dweight = product.outer(bad_x, bad_g, like=weight)
+        assert ONEDNN not in seen.names
+        assert same_number(dweight, bad_x.mT @ bad_g, dtype=torch.float32)
+    with Seen() as seen:
+        torch.func.vmap(lambda x: product.outer(x, g, like=weight))(x[None])
+        with FakeTensorMode():
+            product.outer(torch.empty(7, 20), torch.empty(7, 40), like=torch.empty(20, 40))
+    assert ONEDNN not in seen.names
+
+
+ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.contiguous().mT}
+
+
+@pytest.mark.parametrize("n_out", [1, 10, 15, 16])
+@pytest.mark.parametrize("rows", [1, 700])
+@pytest.mark.parametrize("order", ORDERS)
+def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
+    x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
+    made = product.outer(x, g, like=weight)
+    assert made.stride() == weight.stride()
+    exact = x.double().mT @ g.double()
+    tolerance = 2e-6 * exact.abs().max() + 1e-6
+    assert (made - exact).abs().max() <= tolerance
+
+
+# Rows, terms and columns of a product, and whether MKL takes less time for the transposed one.
+NARROW = {
+    (64, 128, 10): True,
+    (65, 128, 2): False,  # few multiply-adds
+    (64, 128, 16): False,
+    (15, 2000, 10): False,
+    (1000, 128, 1): False,
+}
+
+
+@pytest.fixture
+def by_mkl(monkeypatch):
+    """A processor on which MKL makes all products."""
+    monkeypatch.setattr(product, "HERE", False)
+    monkeypatch.setattr(product, "MKL", True)
+
+
+@pytest.mark.usefixtures("by_mkl")
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("shape", NARROW, ids=str)
+def test_outputs_of_few_features_are_transposed(shape, has_bias):
+    rows, n_in, n_out = shape
+    x, weight, b = drawn(0, rows, n_in), drawn(1, n_out, n_in), drawn(2, n_out)
+    bias = b if has_bias else None
+    exact = x.double() @ weight.double().mT + (b if has_bias else 0)
+    with Seen() as seen:
+        y = product.linear(x, weight, bias)
+    assert ((n_out, rows) in seen.made) is NARROW[shape]
+    assert same_number(y, exact, dtype=torch.float32)
+    assert y.is_contiguous()
+    if rows % 2 == 0:
+        many = product.linear(x.view(2, rows // 2, n_in), weight, bias)
+        assert same_number(many, exact.view(2, rows // 2, n_out), dtype=torch.float32)
+    with Seen() as seen:
+        mapped = torch.func.vmap(lambda x: product.linear(x, weight, bias))(x[None])
+    assert same_number(mapped[0], exact, dtype=torch.float32)
+    assert (n_out, rows) not in seen.made
+
+
+@pytest.mark.usefixtures("by_mkl")
+@pytest.mark.parametrize("shape", NARROW, ids=str)
+def test_gradients_of_few_features_are_transposed(shape):
+    n_in, rows, n_out = shape
+    x, g, weight = drawn(0, rows, n_in), drawn(1, rows, n_out), drawn(2, n_in, n_out)
+    exact = x.double().mT @ g.double()
+    with Seen() as seen:
+        dweight = product.outer(x, g, like=weight)
+    assert ((n_out, n_in) in seen.made) is NARROW[shape]
+    assert same_number(dweight, exact, dtype=torch.float32)
+    assert dweight.is_contiguous()
+
+
+def test_a_traced_product_of_few_columns_is_torch_s_own():
+    x, g, weight = drawn(0, 64, 128), drawn(1, 64, 10), drawn(2, 128, 10)
+    with Seen() as seen, FakeTensorMode(allow_non_fake_inputs=True) as fakes:
+        x, g, weight = map(fakes.from_tensor, (x, g, weight))
+        product.linear(x, weight.mT)
+        product.outer(x, g, like=weight)
+    assert (10, 64) not in seen.made
+    assert (10, 128) not in seen.made
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "expected"),
+    [
+        ((4, 3), (1, 4), True),
+        ((4, 3), (1, 5), True),
+        ((4, 3), (3, 1), False),
+        ((4, 3), (1, 1), False),
+        ((4, 1), (1, 1), False),
+        ((1, 4), (1, 1), False),
+        ((1, 4), (4, 1), False),
+    ],
+)
+def test_which_weights_are_column_major(shape, stride, expected):
+    assert product.is_column_major(torch.empty(20).as_strided(shape, stride)) is expected

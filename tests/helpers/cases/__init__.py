@@ -1,0 +1,34 @@
+"""The table of cases: every layer in every configuration that changes its code path."""
+
+from helpers.cases import (
+    activations,
+    attention,
+    basic,
+    combinators,
+    convolution,
+    dropout,
+    embedding,
+    normalisation,
+    pooling,
+    recurrent,
+    shape,
+)
+from helpers.cases.case import Case
+
+CASES: list[Case] = [
+    case
+    for family in (
+        basic,
+        combinators,
+        activations,
+        convolution,
+        normalisation,
+        dropout,
+        embedding,
+        pooling,
+        recurrent,
+        shape,
+        attention,
+    )
+    for case in family.CASES
+]

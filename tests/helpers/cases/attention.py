@@ -1,0 +1,327 @@
+"""Attention, the transformer blocks, and the combinators that they are made of."""
+
+import torch
+from torch import nn
+
+import lincoln_fn as lf
+from helpers.cases.case import Case, normal
+from lincoln_fn import keys
+
+
+def allowed(*shape, seed=0):
+    """Draw a mask, True where attention is allowed, with the first key always so."""
+    first = torch.arange(shape[-1]) == 0
+    return keys.bernoulli(lf.Key(3000 + seed), shape, 0.6) | first
+
+
+def attend(is_causal=False, scale=None):
+    def run(params, x):
+        query, key, value, mask = x if len(x) == 4 else (*x, None)
+        if is_causal and mask is not None:
+            past = torch.ones(query.shape[-2], key.shape[-2]).tril() > 0
+            mask = mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, -torch.inf)
+        return nn.functional.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=is_causal and mask is None, scale=scale
+        )
+
+    return run
+
+
+def attention_weights(p, prefix=""):
+    """Name our parameters as torch.nn.MultiheadAttention does, for query, key and value apart."""
+    parts = {"q": p.query, "k": p.key, "v": p.value}
+    named = {f"{prefix}{name}_proj_weight": part.weight.mT for name, part in parts.items()}
+    named[f"{prefix}out_proj.weight"] = p.output.weight.mT
+    if p.query.bias is not None:
+        # The key's has a gradient of 0, for which autograd has rounding errors.
+        biases = (p.query.bias, p.key.bias.detach(), p.value.bias)
+        named[f"{prefix}in_proj_bias"] = torch.cat(biases)
+        named[f"{prefix}out_proj.bias"] = p.output.bias
+    return named
+
+
+def joined(named, prefix=""):
+    """Put query's, key's and value's weights into one, as torch does where their sizes agree."""
+    apart = [named.pop(f"{prefix}{name}_proj_weight") for name in "qkv"]
+    return {**named, f"{prefix}in_proj_weight": torch.cat(apart)}
+
+
+def forbidden(mask, query, key, heads):
+    """Give a mask the shape that torch.nn.MultiheadAttention has it in; True is where not to."""
+    if mask is None:
+        return None
+    mask = mask[:, None, None] if mask.ndim == 2 else mask
+    full = mask.expand(len(query), heads, query.shape[1], key.shape[1]).flatten(0, 1)
+    return ~full if full.dtype is torch.bool else full
+
+
+def attention(heads, sizes, is_causal=False, **options):
+    n, kdim, vdim = sizes
+    module = nn.MultiheadAttention(n, heads, kdim=kdim, vdim=vdim, batch_first=True, **options)
+
+    def run(params, x):
+        if isinstance(x, tuple) and len(x) > 2:
+            query, key, value, mask = x if len(x) == 4 else (*x, None)
+        else:
+            query, mask = x if isinstance(x, tuple) else (x, None)
+            key = value = query
+        if is_causal:
+            past = (torch.ones(query.shape[1], key.shape[1]).tril() > 0)[None, None]
+            mask = past if mask is None else (mask[:, None, None] & past)
+        named = attention_weights(params)
+        named = named if n != kdim or n != vdim else joined(named)
+        mask = forbidden(mask, query, key, heads)
+        arguments = {"attn_mask": mask, "need_weights": False}
+        return torch.func.functional_call(module, named, (query, key, value), arguments)[0]
+
+    return run
+
+
+def length_first(run):
+    """Give torch's sequences, whose first axis is the length, as if the batch were the first."""
+
+    def turned(part):
+        return part.transpose(0, 1)
+
+    def turned_run(params, x):
+        x = (*map(turned, x[:3]), *x[3:]) if isinstance(x, tuple) else turned(x)
+        return turned(run(params, x))
+
+    return turned_run
+
+
+def affine(params, prefix, transposed=False):
+    named = {f"{prefix}weight": params.weight.mT if transposed else params.weight}
+    return named if params.bias is None else {**named, f"{prefix}bias": params.bias}
+
+
+def sublayer(params, norm_first):
+    """Find a sublayer's own params and its norm's, in the order that the block has them in."""
+    if not norm_first:
+        (way, _), norm = params
+        return way, norm
+    way, _ = params
+    return way, None
+
+
+def attending(params, norm_first, name, norm):
+    way, last = sublayer(params, norm_first)
+    first = way[1][0] if norm_first else last
+    return {
+        **attention_weights(way[2 if norm_first else 1], f"{name}."),
+        **affine(first, f"{norm}."),
+    }
+
+
+def feeding_forward(params, norm_first, norm):
+    way, last = sublayer(params, norm_first)
+    first, layers = way if norm_first else (last, way[0])
+    return {
+        **affine(first, f"{norm}."),
+        **affine(layers[0], "linear1.", transposed=True),
+        **affine(layers[3], "linear2.", transposed=True),
+    }
+
+
+def encoder_weights(params, norm_first):
+    _, attention_params, forward_params = params
+    named = attending(attention_params, norm_first, "self_attn", "norm1")
+    return {
+        **joined(named, "self_attn."),
+        **feeding_forward(forward_params, norm_first, "norm2"),
+    }
+
+
+def decoder_weights(params, norm_first):
+    _, (self_params, memory_params, (_, forward_params)) = params
+    own = attending(self_params, norm_first, "self_attn", "norm1")
+    cross = attending(memory_params, norm_first, "multihead_attn", "norm2")
+    return {
+        **joined(own, "self_attn."),
+        **joined(cross, "multihead_attn."),
+        **feeding_forward(forward_params, norm_first, "norm3"),
+    }
+
+
+def encoder(features, heads, hidden, is_causal=False, **options):
+    module = nn.TransformerEncoderLayer(
+        features, heads, hidden, dropout=0.0, batch_first=True, **options
+    )
+
+    def run(params, x):
+        x, mask = x if isinstance(x, tuple) else (x, None)
+        if is_causal:
+            past = (torch.ones(x.shape[1], x.shape[1]).tril() > 0)[None, None]
+            mask = past if mask is None else (mask[:, None, None] & past)
+        named = encoder_weights(params, options.get("norm_first", False))
+        arguments = {"src_mask": forbidden(mask, x, x, heads)}
+        return torch.func.functional_call(module, named, (x,), arguments)
+
+    return run
+
+
+def decoder(features, heads, hidden, is_causal=True, **options):
+    module = nn.TransformerDecoderLayer(
+        features, heads, hidden, dropout=0.0, batch_first=True, **options
+    )
+
+    def run(params, x):
+        target, memory, mask, memory_mask = x if len(x) == 4 else (*x, None, None)
+        if is_causal:
+            past = (torch.ones(target.shape[1], target.shape[1]).tril() > 0)[None, None]
+            mask = past if mask is None else (mask[:, None, None] & past)
+        named = decoder_weights(params, options.get("norm_first", False))
+        arguments = {
+            "tgt_mask": forbidden(mask, target, target, heads),
+            "memory_mask": forbidden(memory_mask, target, memory, heads),
+        }
+        return torch.func.functional_call(module, named, (target, memory), arguments)
+
+    return run
+
+
+def stacked(block, count):
+    """Run torch's block once for each of the params of a stack."""
+
+    def run(params, x):
+        for i in range(count):
+            h = block(params[i], x)
+            x = (h, *x[1:]) if isinstance(x, tuple) else h
+        return h
+
+    return run
+
+
+# Batch 2, length 5, key length 4, features 6 (of values 3, of keys 7 in multi-head attention).
+QKV = (normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2))
+CROSS = (normal(2, 5, 6), normal(2, 4, 7, seed=1), normal(2, 4, 3, seed=2))
+X, MEMORY = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+LONG = normal(8, 9, 6, seed=9)
+SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
+ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
+SELF = (6, 6, 6)
+
+CASES = [
+    Case(SDPA(), QKV, attend()),
+    Case(SDPA(scale=0.3), QKV, attend(scale=0.3)),
+    Case(SDPA(is_causal=True), QKV, attend(is_causal=True), note="fewer keys"),
+    Case(SDPA(is_causal=True), (QKV[1], QKV[0], normal(2, 5, 3)), attend(is_causal=True)),
+    Case(SDPA(), (*QKV, None), attend()),
+    Case(SDPA(), (*QKV, allowed(2, 5, 4)), attend()),
+    Case(SDPA(), (*QKV, allowed(2, 1, 4)), attend(), note="keys"),
+    Case(SDPA(), (*QKV, normal(2, 5, 4, seed=4)), attend(), note="added"),
+    Case(SDPA(), (*QKV, normal(2, 1, 4, seed=4)), attend(), note="added"),
+    Case(SDPA(), (*QKV, normal(4, seed=4)), attend(), note="added"),
+    Case(SDPA(is_causal=True), (*QKV, allowed(5, 4)), attend(is_causal=True)),
+    Case(
+        SDPA(is_causal=True), (*QKV, normal(1, 5, 4, seed=4)), attend(is_causal=True), note="added"
+    ),
+    Case(SDPA(), (normal(5, 6), normal(4, 6, seed=1), normal(4, 3, seed=2)), attend()),
+    Case(
+        SDPA(),
+        (normal(2, 3, 5, 6), normal(2, 3, 4, 6, seed=1), normal(2, 3, 4, 7), allowed(2, 1, 1, 4)),
+        attend(),
+    ),
+    Case(MHA(2), X, attention(2, SELF)),
+    Case(MHA(1), X, attention(1, SELF)),
+    Case(MHA(6), X, attention(6, SELF)),
+    Case(MHA(3, bias=False), X, attention(3, SELF, bias=False)),
+    Case(MHA(2, is_causal=True), X, attention(2, SELF, is_causal=True)),
+    Case(MHA(2), (X, None), attention(2, SELF)),
+    Case(MHA(2), (X, allowed(2, 5)), attention(2, SELF), note="padding"),
+    Case(MHA(2), (X, normal(2, 5, seed=4)), attention(2, SELF), note="added padding"),
+    Case(MHA(2, is_causal=True), (X, allowed(2, 5)), attention(2, SELF, is_causal=True)),
+    Case(MHA(2), (X, allowed(1, 1, 5, 5)), attention(2, SELF)),
+    Case(MHA(3), (X, normal(2, 3, 5, 5, seed=4)), attention(3, SELF), note="added"),
+    # Of so many rows, one product makes query, key and value.
+    Case(MHA(2), LONG, attention(2, SELF)),
+    Case(MHA(3, bias=False), LONG, attention(3, SELF, bias=False)),
+    Case(MHA(2), (LONG, normal(8, 9, seed=4)), attention(2, SELF), note="added padding"),
+    Case(MHA(2), (LONG, normal(8, 4, 6, seed=7), normal(8, 4, 6, seed=8)), attention(2, SELF)),
+    Case(MHA(2), CROSS, attention(2, (6, 7, 3))),
+    Case(MHA(2), (X, MEMORY, MEMORY), attention(2, SELF)),
+    Case(MHA(2), (*CROSS, None), attention(2, (6, 7, 3))),
+    Case(MHA(2), (*CROSS, allowed(2, 4)), attention(2, (6, 7, 3)), note="padding"),
+    Case(MHA(2), (*CROSS, allowed(2, 2, 5, 4)), attention(2, (6, 7, 3))),
+    Case(MHA(3), (*CROSS, normal(1, 3, 1, 4, seed=4)), attention(3, (6, 7, 3)), note="added"),
+    Case(MHA(2), normal(5, 6), attention(2, SELF)),
+    Case(
+        MHA(2, is_causal=True), (normal(5, 6), normal(4, 7), normal(4, 3)), predict_is_forward=True
+    ),
+    Case(MHA(2, batch_first=False), X, length_first(attention(2, SELF))),
+    Case(MHA(2, batch_first=False), normal(5, 6), attention(2, SELF)),
+    Case(
+        MHA(3, batch_first=False),
+        (normal(5, 2, 6), normal(4, 2, 7), normal(4, 2, 3), normal(2, 4, seed=4)),
+        length_first(attention(3, (6, 7, 3))),
+        note="added padding",
+    ),
+    Case(MHA(2, dropout=0.3), (X, allowed(2, 5)), predict_is_forward=False),
+    Case(MHA(2, dropout=0.3), CROSS, predict_is_forward=False),
+    Case(lf.select(1), QKV, lambda params, x: x[1] * 1),
+    Case(
+        lf.select(2, 0, 2), (*QKV, allowed(2, 4)), lambda params, x: (x[2] * 1, x[0] * 1, x[2] * 1)
+    ),
+    Case(
+        lf.with_context(lf.multiply(), lf.multiply(), lf.select(0)),
+        (normal(2, 3), normal(2, 3, seed=1)),
+        lambda params, x: x[0] * x[1] * x[1],
+    ),
+    Case(
+        lf.with_context(lf.add(), lf.serial(lf.select(0, 0, 2), lf.multiply())),
+        (normal(2, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)),
+        lambda params, x: (x[0] + x[1] + x[2]).square() * x[2],
+    ),
+    Case(ENCODER(2, 7, 0.0), X, encoder(6, 2, 7)),
+    Case(ENCODER(3, 7, 0.0, "gelu"), X, encoder(6, 3, 7, activation="gelu")),
+    Case(ENCODER(2, 7, 0.0, norm_first=True), X, encoder(6, 2, 7, norm_first=True)),
+    Case(
+        ENCODER(2, 7, 0.0, layer_norm_eps=0.1, bias=False),
+        X,
+        encoder(6, 2, 7, layer_norm_eps=0.1, bias=False),
+    ),
+    Case(ENCODER(2, 7, 0.0, is_causal=True), X, encoder(6, 2, 7, is_causal=True)),
+    Case(ENCODER(2, 7, 0.0), (X, allowed(2, 5)), encoder(6, 2, 7), note="padding"),
+    Case(ENCODER(2, 7, 0.0, norm_first=True), (X, None), encoder(6, 2, 7, norm_first=True)),
+    Case(ENCODER(2, 7, 0.0), (X, normal(1, 2, 5, 5, seed=4)), encoder(6, 2, 7), note="added"),
+    Case(ENCODER(2, 7), (X, allowed(2, 5)), predict_is_forward=False),
+    Case(ENCODER(2, 7, norm_first=True), X, predict_is_forward=False),
+    Case(DECODER(2, 7, 0.0), (X, MEMORY), decoder(6, 2, 7)),
+    Case(DECODER(2, 7, 0.0, norm_first=True), (X, MEMORY), decoder(6, 2, 7, norm_first=True)),
+    Case(
+        DECODER(3, 7, 0.0, "gelu", bias=False),
+        (X, MEMORY),
+        decoder(6, 3, 7, activation="gelu", bias=False),
+    ),
+    Case(DECODER(2, 7, 0.0, is_causal=False), (X, MEMORY), decoder(6, 2, 7, is_causal=False)),
+    Case(
+        DECODER(2, 7, 0.0, norm_first=True),
+        (X, MEMORY, allowed(2, 5), allowed(2, 4, seed=1)),
+        decoder(6, 2, 7, norm_first=True),
+        note="padding",
+    ),
+    Case(
+        DECODER(2, 7, 0.0),
+        (X, MEMORY, None, normal(2, 1, 5, 4, seed=4)),
+        decoder(6, 2, 7),
+        note="added",
+    ),
+    Case(DECODER(2, 7), (X, normal(2, 4, 3)), predict_is_forward=False),
+    Case(DECODER(2, 7, norm_first=True), (X, MEMORY, None, None), predict_is_forward=False),
+    Case(lf.repeat(2, ENCODER(2, 7, 0.0)), X, stacked(encoder(6, 2, 7), 2)),
+    Case(
+        lf.with_context(*[ENCODER(2, 7, 0.0)] * 3),
+        (X, allowed(2, 5)),
+        stacked(encoder(6, 2, 7), 3),
+    ),
+    Case(
+        lf.serial(lf.parallel(lf.identity(), ENCODER(3, 7, 0.0)), DECODER(2, 8, 0.0)),
+        (X, MEMORY),
+        lambda p, x: decoder(6, 2, 8)(p[1], (x[0], encoder(6, 3, 7)(p[0][1], x[1]))),
+    ),
+    Case(
+        lf.with_context(*[DECODER(2, 7, 0.0)] * 2),
+        (X, MEMORY, None, allowed(2, 4)),
+        stacked(decoder(6, 2, 7), 2),
+    ),
+]

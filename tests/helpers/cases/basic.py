@@ -1,0 +1,58 @@
+"""Dense layers, and compositions of the first layers."""
+
+from torch import nn
+
+import lincoln_fn as lf
+from helpers.cases.case import Case, by_module, normal
+from lincoln_fn.initializers import constant
+from lincoln_fn.initializers import normal as normal_init
+
+LINEAR = {"weight": lambda p: p.weight.mT, "bias": lambda p: p.bias}
+
+CASES = [
+    Case(lf.dense(4), normal(5, 3), by_module(nn.Linear(3, 4), LINEAR)),
+    Case(lf.dense(4), normal(3), by_module(nn.Linear(3, 4), LINEAR)),
+    Case(lf.dense(4), normal(1, 3), by_module(nn.Linear(3, 4), LINEAR)),
+    Case(lf.dense(4), normal(2, 5, 3), by_module(nn.Linear(3, 4), LINEAR)),
+    Case(lf.dense(1), normal(5, 3), by_module(nn.Linear(3, 1), LINEAR)),
+    # Weights of few outputs lie by columns.
+    Case(lf.dense(4), normal(5, 17), by_module(nn.Linear(17, 4), LINEAR)),
+    Case(lf.dense(4), normal(2, 5, 17), by_module(nn.Linear(17, 4), LINEAR)),
+    Case(
+        lf.dense(4, bias=False),
+        normal(5, 3),
+        by_module(nn.Linear(3, 4, bias=False), {"weight": lambda p: p.weight.mT}),
+    ),
+    Case(
+        lf.dense(4, weight_init=normal_init(0.01), bias_init=constant(0.5)),
+        normal(5, 3),
+        by_module(nn.Linear(3, 4), LINEAR),
+    ),
+    Case(lf.serial(), normal(5, 3), lambda params, x: x),
+    Case(
+        lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(6), lf.log_softmax()),
+        normal(5, 3),
+        by_module(
+            nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 6), nn.LogSoftmax(-1)),
+            {
+                "0.weight": lambda p: p[0].weight.mT,
+                "0.bias": lambda p: p[0].bias,
+                "2.weight": lambda p: p[2].weight.mT,
+                "2.bias": lambda p: p[2].bias,
+            },
+        ),
+    ),
+    Case(
+        lf.serial(lf.tanh(), lf.serial(lf.dense(4), lf.relu()), lf.dense(2)),
+        normal(5, 3),
+        by_module(
+            nn.Sequential(nn.Tanh(), nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Linear(4, 2)),
+            {
+                "1.0.weight": lambda p: p[1][0].weight.mT,
+                "1.0.bias": lambda p: p[1][0].bias,
+                "2.weight": lambda p: p[2].weight.mT,
+                "2.bias": lambda p: p[2].bias,
+            },
+        ),
+    ),
+]

@@ -1,0 +1,18 @@
+"""Every constructor."""
+
+import inspect
+
+import lincoln_fn as lf
+from lincoln_fn import losses, metrics, optim, schedules
+
+# What a constructor declares to return. `fast` and `map_layers` take a network, and change it.
+MADE = ("Layer", "Loss", "Optimizer", "Transform", "Schedule", "Initializer", "Metric")
+OTHERS = ("fast", "map_layers")
+HOMES = (lf, losses, optim, schedules, lf.initializers, metrics)
+CONSTRUCTORS = {
+    f"{home.__name__.removeprefix('lincoln_fn').removeprefix('.')}.{name}".removeprefix("."): made
+    for home in HOMES
+    for name, made in vars(home).items()
+    if inspect.isfunction(made) and not name.startswith("_") and name not in OTHERS
+    if made.__annotations__.get("return") in MADE or made is lf.initializers.gain
+}

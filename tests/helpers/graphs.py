@@ -1,0 +1,44 @@
+"""Graphs of steps."""
+
+import torch
+
+import lincoln_fn as lf
+from helpers.compare import same_number
+from helpers.compiling import T
+from lincoln_fn.compiler.trace.tracing import trace
+
+
+def drawn(i, *shape):
+    return lf.keys.normal(lf.Key(i), shape)
+
+
+def column_major(state, least=1):
+    """Give a state's matrices of so many numbers another layout, as `lf.fast(net).init` may."""
+
+    def turned(leaf):
+        return leaf.mT.contiguous().mT if leaf.ndim == 2 and leaf.numel() >= least else leaf
+
+    return lf.tree.map(turned, state, states=True)
+
+
+def traced(net, x, target=T, loss=None, optimizer=None, layout=lambda state: state):
+    optimizer = optimizer or lf.optim.sgd(0.1, momentum=0.9)
+    step = lf.make_step(net, loss or lf.losses.softmax_cross_entropy(), optimizer)
+    state = layout(lf.init_state(net, optimizer, lf.Key(0), x))
+    return trace(step, state, (x, target)).graph, (state, (x, target))
+
+
+def targets(graph):
+    return [node.target for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def run(graph, arguments):
+    outputs = graph(*lf.tree.leaves(arguments, states=True))
+    return [outputs] if isinstance(outputs, torch.Tensor) else outputs
+
+
+def assert_same_after(rewrite, graph, arguments):
+    before = run(graph, arguments)
+    rewrite(graph)
+    graph.graph.lint()
+    assert same_number(run(graph, arguments), before)

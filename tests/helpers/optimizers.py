@@ -1,0 +1,157 @@
+"""Optimizers beside torch's, with params to update."""
+
+from functools import partial
+
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys, optim
+from lincoln_fn.core.record import State, record
+
+T = torch.optim
+
+
+@record
+class Running(State):
+    mean: torch.Tensor
+
+
+@record
+class Layer:
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    state: Running | None = None
+
+
+def parameters(dtype, scale=1.0, seed=0):
+    """Leaves of different shapes, a bias that is None, a leaf without axes, and a State."""
+
+    def draw(i, *shape):
+        return keys.normal(lf.Key(seed).fold_in(i), shape, std=scale, dtype=dtype)
+
+    return (
+        Layer(draw(0, 3, 4), draw(1, 4)),
+        (),
+        Layer(draw(2, 5, 2, 3, 3), None, Running(torch.ones(4, dtype=dtype))),
+        {"gain": draw(3)},
+    )
+
+
+def matrices(dtype, seed=0):
+    return [
+        keys.normal(lf.Key(seed).fold_in(i), shape, dtype=dtype)
+        for i, shape in enumerate([(3, 5), (6, 2), (4, 4)])
+    ]
+
+
+# Each row: ours, torch's, and the options of both.
+TABLE = [
+    (optim.sgd, T.SGD, {}),
+    (optim.sgd, T.SGD, {"lr": 0.1, "weight_decay": 0.1}),
+    (optim.sgd, T.SGD, {"lr": 0.1, "maximize": True}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "dampening": 0.3}),
+    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    (
+        optim.sgd,
+        T.SGD,
+        {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, "maximize": True},
+    ),
+    (optim.adagrad, T.Adagrad, {}),
+    (optim.adagrad, T.Adagrad, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1}),
+    (
+        optim.adagrad,
+        T.Adagrad,
+        {"initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True},
+    ),
+    (optim.rmsprop, T.RMSprop, {}),
+    (optim.rmsprop, T.RMSprop, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.rmsprop, T.RMSprop, {"centered": True, "eps": 1e-2}),
+    (optim.rmsprop, T.RMSprop, {"momentum": 0.9, "maximize": True}),
+    (optim.rmsprop, T.RMSprop, {"momentum": 0.5, "centered": True, "eps": 1e-2}),
+    (optim.adadelta, T.Adadelta, {}),
+    (
+        optim.adadelta,
+        T.Adadelta,
+        {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1},
+    ),
+    (optim.adadelta, T.Adadelta, {"maximize": True}),
+    (optim.adam, T.Adam, {}),
+    (optim.adam, T.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}),
+    (optim.adam, T.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    (optim.adam, T.Adam, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
+    (optim.adam, T.Adam, {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
+    (optim.adamw, T.AdamW, {}),
+    (
+        optim.adamw,
+        T.AdamW,
+        {"lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.9), "eps": 1e-3},
+    ),
+    (optim.adamw, T.AdamW, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
+    (optim.adamw, T.AdamW, {"lr": 0.01, "maximize": True}),
+    (optim.adamax, T.Adamax, {}),
+    (optim.adamax, T.Adamax, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.adamax, T.Adamax, {"maximize": True}),
+    (optim.nadam, T.NAdam, {}),
+    (optim.nadam, T.NAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.nadam, T.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.nadam, T.NAdam, {"momentum_decay": 0.1, "maximize": True}),
+    (optim.radam, T.RAdam, {}),
+    (optim.radam, T.RAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.radam, T.RAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (optim.radam, T.RAdam, {"maximize": True}),
+    (optim.asgd, T.ASGD, {}),
+    (
+        optim.asgd,
+        T.ASGD,
+        {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1},
+    ),
+    (optim.asgd, T.ASGD, {"maximize": True}),
+    (optim.rprop, T.Rprop, {}),
+    (optim.rprop, T.Rprop, {"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}),
+    (optim.rprop, T.Rprop, {"maximize": True}),
+]
+# One configuration of each that keeps all that it can keep.
+RICH = [
+    optim.sgd(0.05, momentum=0.9, dampening=0.3, weight_decay=0.1),
+    optim.adagrad(lr_decay=0.01),
+    optim.rmsprop(momentum=0.5, centered=True),
+    optim.adadelta(),
+    optim.adam(amsgrad=True),
+    optim.adamw(),
+    optim.adamax(),
+    optim.nadam(decoupled_weight_decay=True),
+    optim.radam(decoupled_weight_decay=True),
+    optim.asgd(t0=2.0),
+    optim.rprop(),
+    optim.lion(weight_decay=0.1),
+    optim.chain(optim.clip_by_global_norm(1.0), optim.accumulate(2), optim.ema(0.9), optim.adam()),
+    optim.by_path({"0.*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()}),
+]
+
+
+def gradient(p, t):
+    """The slope of a bowl that is another one in each step."""
+    return p + 0.7 * torch.sin(p + t)
+
+
+def steps_of(optimizer, params, steps, of=gradient):
+    state = optimizer.init(params)
+    for t in range(steps):
+        grads = lf.tree.map(partial(of, t=t), params)
+        params, state = optimizer.update(params, grads, state)
+    return params, state
+
+
+SCHEDULED = [
+    (optim.sgd, T.SGD, {}),
+    (optim.sgd, T.SGD, {"momentum": 0.9}),
+    (optim.adagrad, T.Adagrad, {"lr_decay": 0.01}),
+    (optim.rmsprop, T.RMSprop, {}),
+    (optim.adadelta, T.Adadelta, {}),
+    (optim.adam, T.Adam, {}),
+    (optim.adamw, T.AdamW, {"weight_decay": 0.3}),
+    (optim.adamax, T.Adamax, {}),
+    (optim.nadam, T.NAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+    (optim.radam, T.RAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+]

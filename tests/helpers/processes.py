@@ -1,0 +1,82 @@
+"""Processes for the tests of what runs on several: `run_in_processes` starts them and waits."""
+
+import os
+import socket
+import traceback
+from contextlib import contextmanager
+from multiprocessing import connection
+
+import torch
+
+from helpers.children import context
+from lincoln_fn import distributed
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _main(rank, world, port, function, arguments, pipe):
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    try:
+        with distributed.connect(timeout=60) as group:
+            pipe.send(("returned", function(group, *arguments)))
+    except BaseException:
+        pipe.send(("raised", traceback.format_exc()))
+
+
+@contextmanager
+def started(world, function, *arguments):
+    """Start processes that call function(group, *arguments); give each one and its pipe.
+
+    A pipe gives ("returned", value) or ("raised", traceback).
+    """
+    port, running = free_port(), []
+    try:
+        for rank in range(world):
+            pipe, its_pipe = context().Pipe(duplex=False)
+            given = (rank, world, port, function, arguments, its_pipe)
+            process = context().Process(target=_main, args=given, daemon=True)
+            process.start()
+            its_pipe.close()
+            running.append((process, pipe))
+        yield running
+    finally:
+        for process, _ in running:
+            process.kill()
+            process.join()
+
+
+def outcomes(running, patience):
+    """Wait for what the processes send last: {rank: ("returned" or "raised", what)}."""
+    pipes = {pipe: rank for rank, (_, pipe) in enumerate(running)}
+    found = {}
+    while pipes:
+        ready = connection.wait(list(pipes), timeout=patience)
+        assert ready, f"ranks {sorted(pipes.values())} have not answered in {patience} s"
+        for pipe in ready:
+            rank = pipes.pop(pipe)
+            try:
+                found[rank] = pipe.recv()
+            except EOFError:
+                found[rank] = ("killed", None)
+    return found
+
+
+def run_in_processes(world, function, *arguments, patience=120):
+    """Call function(group, *arguments) in each of some processes, and list what they return.
+
+    The function is one of a test's module, and what it returns can be pickled; tensors are best
+    returned as lists or numpy arrays.
+    """
+    with started(world, function, *arguments) as running:
+        found = outcomes(running, patience)
+    for rank, (how, what) in sorted(found.items()):
+        assert how == "returned", f"rank {rank} {how}:\n{what}"
+    return [found[rank][1] for rank in range(world)]

@@ -1,0 +1,44 @@
+"""Networks with rules, and their gradients."""
+
+import torch
+
+import lincoln_fn as lf
+from helpers.cases.case import normal
+from lincoln_fn import rules
+
+
+def with_gradients(params):
+    return lf.tree.map(lambda leaf: leaf.detach().clone().requires_grad_(), params)
+
+
+NET = lf.serial(
+    lf.conv2d(3, 3, bias=False), lf.batch_norm(), lf.relu(), lf.max_pool2d(2), lf.flatten(),
+    lf.dense(6), lf.relu(), lf.dropout(0.25), lf.dense(4),
+)  # fmt: skip
+HIDDEN = lf.serial(*NET.parts[:-2])
+X, LABELS = normal(8, 1, 8, 6), torch.arange(8) % 4
+TRUE_OR_FALSE = (torch.arange(8) % 2).float()
+SOFTMAX = lf.losses.softmax_cross_entropy()
+RULES = {
+    "feedback_alignment": (rules.feedback_alignment(NET), SOFTMAX, LABELS),
+    "uniform": (rules.sign_symmetric(NET), SOFTMAX, LABELS),
+    "batchwise": (rules.sign_symmetric(NET, variant="batchwise"), SOFTMAX, LABELS),
+    "fixed": (rules.sign_symmetric(NET, variant="fixed"), SOFTMAX, LABELS),
+    "kolen_pollack": (rules.kolen_pollack(NET), SOFTMAX, LABELS),
+    "direct_feedback_alignment": (rules.direct_feedback_alignment(NET), SOFTMAX, LABELS),
+    "prediction": (
+        rules.local_losses(NET, 4, kind="prediction"),
+        rules.local_loss(4, kind="prediction"),
+        LABELS,
+    ),
+    "both": (rules.local_losses(NET, 4), rules.local_loss(4), LABELS),
+    "forward_forward": (
+        rules.forward_forward(HIDDEN, 4), rules.forward_forward_loss(), TRUE_OR_FALSE,
+    ),
+    "pepita": (rules.pepita(NET), SOFTMAX, LABELS),
+    "straight_through": (
+        lf.map_layers(lambda la: rules.straight_through(la) if "relu" in la.name else la, NET),
+        SOFTMAX,
+        LABELS,
+    ),
+}  # fmt: skip

@@ -1,0 +1,202 @@
+"""Activations."""
+
+import torch
+
+import lincoln_fn as lf
+from helpers.submissions.submission import Submission, layer, normal
+
+X = normal(5, 3)
+
+
+def wrong(what, made, says, x=X):
+    return Submission("activation", what, made, x, says)
+
+
+def of(library, dx):
+    """Give a layer of the library another dx, from its cache and g."""
+    return library.replace(backward=lambda params, cache, g: (dx(cache, g), ()))
+
+
+def softplus(x):
+    return torch.log1p(torch.exp(x)), x
+
+
+def swish(x):
+    s = torch.sigmoid(x)
+    return x * s, (x, s)
+
+
+def gelu(x):
+    t = torch.tanh(0.7978845608 * (x + 0.044715 * x**3))
+    return 0.5 * x * (1 + t), (x, t)
+
+
+def gelu_backward(cache, g):
+    x, t = cache
+    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t**2) * 0.7978845608)
+
+
+WRONG = [
+    wrong("tanh: derivative missing", of(lf.tanh(), lambda y, g: g), "derivative .*missing"),
+    wrong("tanh: g forgotten", of(lf.tanh(), lambda y, g: 1 - y**2), "forgets g"),
+    wrong(
+        "tanh: derivative at x for y",
+        layer(lambda x: (torch.tanh(x), x), lambda x, g: g * (1 - x**2)),
+        "at x, where its formula needs y|uses x of the cache",
+    ),
+    wrong(
+        "tanh: derivative at y for x",
+        of(lf.tanh(), lambda y, g: g * (1 - torch.tanh(y) ** 2)),
+        "derivative at y",
+    ),
+    wrong("tanh: sign", of(lf.tanh(), lambda y, g: g * (y**2 - 1)), "wrong sign"),
+    wrong("sigmoid: derivative missing", of(lf.sigmoid(), lambda y, g: g), "derivative .*missing"),
+    wrong(
+        "sigmoid: derivative at x for y",
+        layer(lambda x: (torch.sigmoid(x), x), lambda x, g: g * x * (1 - x)),
+        "at x, where its formula needs y|uses x of the cache",
+    ),
+    wrong(
+        "sigmoid: derivative at y for x",
+        of(lf.sigmoid(), lambda y, g: g * torch.sigmoid(y) * (1 - torch.sigmoid(y))),
+        "derivative at y",
+    ),
+    wrong(
+        "sigmoid: only y",
+        of(lf.sigmoid(), lambda y, g: g * y),
+        "value y in place of the derivative",
+    ),
+    wrong(
+        "sigmoid: that of tanh",
+        of(lf.sigmoid(), lambda y, g: g * (1 - y**2)),
+        "derivative of tanh at y",
+    ),
+    wrong(
+        "tanh: forward of another slope",
+        layer(lambda x: (torch.sigmoid(x), x), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
+        "another forward: of tanh",
+    ),
+    wrong("relu: mask missing", of(lf.relu(), lambda y, g: g * (y >= 0)), "mask.*missing"),
+    wrong("relu: mask inverted", of(lf.relu(), lambda y, g: g * (y <= 0)), "mask inverted"),
+    wrong("relu: mask from g", of(lf.relu(), lambda y, g: g * (g > 0)), "mask, from g"),
+    wrong("relu: g forgotten", of(lf.relu(), lambda y, g: (y > 0).to(g.dtype)), "forgets g"),
+    wrong("relu: y for the mask", of(lf.relu(), lambda y, g: g * y), "value y in place"),
+    wrong(
+        "leaky relu: slopes exchanged",
+        layer(
+            lambda x: (torch.where(x > 0, x, 0.1 * x), x),
+            lambda x, g: torch.where(x > 0, 0.1 * g, g),
+        ),
+        "mask inverted",
+    ),
+    wrong(
+        "leaky relu: slope missing",
+        layer(
+            lambda x: (torch.where(x > 0, x, 0.1 * x), x), lambda x, g: torch.where(x > 0, g, 0 * g)
+        ),
+        "another forward: of relu|misses the path",
+    ),
+    wrong("elu: derivative at y for x", of(lf.elu(), lambda y, g: g), "derivative .*missing"),
+    wrong("softplus: derivative missing", layer(softplus, lambda x, g: g), "derivative .*missing"),
+    wrong(
+        "softplus: derivative of sigmoid",
+        layer(softplus, lambda x, g: g * torch.sigmoid(x) * (1 - torch.sigmoid(x))),
+        "of sigmoid",
+    ),
+    wrong(
+        "swish: the sigmoid taken as constant",
+        layer(swish, lambda c, g: g * c[1]),
+        "path through sigmoid",
+    ),
+    wrong(
+        "swish: x taken as constant",
+        layer(swish, lambda c, g: g * c[0] * c[1] * (1 - c[1])),
+        "path",
+    ),
+    wrong(
+        "swish: the sigmoid's derivative missing",
+        layer(swish, lambda c, g: g * (c[1] + c[0])),
+        "derivative of sigmoid",
+    ),
+    wrong("gelu: the cube's path missing", layer(gelu, gelu_backward), "misses the path"),
+    wrong("square: factor 2 missing", layer(lambda x: (x**2, x), lambda x, g: g * x), "exponent"),
+    wrong(
+        "cube: exponent not lowered",
+        layer(lambda x: (x**3, x), lambda x, g: 3 * g * x**3),
+        "exponent",
+    ),
+    wrong(
+        "x sin x: product rule's second part missing",
+        layer(lambda x: (x * torch.sin(x), x), lambda x, g: g * torch.sin(x)),
+        "path",
+    ),
+    wrong(
+        "x sin x: sign of the cosine",
+        layer(lambda x: (x * torch.sin(x), x), lambda x, g: g * (torch.sin(x) - x * torch.cos(x))),
+        "sign",
+    ),
+    wrong(
+        "exp: derivative at x",
+        layer(lambda x: (torch.exp(x), x), lambda x, g: g * x),
+        "at x, where",
+    ),
+    wrong(
+        "log: derivative inverted",
+        layer(lambda x: (torch.log(x), x), lambda x, g: g * x),
+        "divides by the derivative",
+        X.abs() + 0.5,
+    ),
+    wrong(
+        "sqrt: factor 1/2 missing",
+        layer(lambda x: (torch.sqrt(x), torch.sqrt(x)), lambda y, g: g / y),
+        "dx is 2 times too large$",
+        X.abs() + 0.5,
+    ),
+]
+RIGHT = [
+    Submission(
+        "activation",
+        "sigmoid written out",
+        layer(lambda x: ((y := 1 / (1 + torch.exp(-x))), y), lambda y, g: g * y - g * y**2),
+        300 * X,
+    ),
+    Submission(
+        "activation",
+        "tanh by exponentials",
+        layer(
+            lambda x: ((torch.exp(2 * x) - 1) / (torch.exp(2 * x) + 1), x),
+            lambda x, g: 4 * g / (torch.exp(x) + torch.exp(-x)) ** 2,
+        ),
+        X,
+    ),
+    Submission(
+        "activation",
+        "relu with a slope of 1/2 at zero",
+        layer(
+            lambda x: (x.clamp(min=0), x),
+            lambda x, g: g * torch.heaviside(x, torch.full_like(x, 0.5)),
+        ),
+        torch.tensor([[-1.0, 0.0, 2.0, 0.0]]),
+    ),
+    Submission(
+        "activation",
+        "relu by float32 zeros",
+        layer(
+            lambda x: (torch.relu(x), x),
+            lambda x, g: torch.where(x > 0, g.float(), torch.zeros(x.shape)),
+        ),
+        X,
+    ),
+    Submission(
+        "activation",
+        "abs of zeros",
+        layer(lambda x: (x.abs(), x), lambda x, g: g * torch.sign(x)),
+        torch.zeros(2, 3),
+    ),
+    Submission(
+        "activation",
+        "square root near zero",
+        layer(lambda x: ((y := torch.sqrt(x)), y), lambda y, g: 0.5 * g / y),
+        torch.tensor([1e-12, 1e-6, 3.0]),
+    ),
+]

@@ -1,0 +1,135 @@
+"""Submissions that a second teacher wrote: gates, skipped steps, lost axes, shared windows."""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from helpers.submissions.submission import Submission, layer, normal, trained
+
+X = normal(4, 5)
+SQUARE = normal(4, 4, seed=1)
+
+
+def one(family: str, what: str, forward: Any, dx: Any, says: str, x: Any = X) -> Submission:
+    """A layer of one line there, and one line back."""
+    made = layer(lambda x: (forward(x), x), dx)
+    return Submission(family, what, made, x, says)
+
+
+def gelu(x: Any, g: Any, inner: Any) -> Any:
+    """The derivative of tanh's gelu, with the derivative of the inner polynomial."""
+    t = torch.tanh(0.8 * (x + 0.045 * x**3))
+    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t**2) * inner)
+
+
+def two_gates(what: str, dz: Any, says: str) -> Submission:
+    """Two gates by one sigmoid."""
+
+    def forward(w: Any, x: Any) -> Any:
+        r, z = torch.sigmoid(x @ w).chunk(2, -1)
+        return torch.tanh(r) * z, (x, r, z)
+
+    def backward(w: Any, cache: Any, g: Any) -> Any:
+        x, r, z = cache
+        t = torch.tanh(r)
+        da = torch.cat([g * z * (1 - t**2) * r * (1 - r), dz(g * t, z)], -1)
+        return da @ w.mT, x.mT @ da
+
+    made = trained(forward, backward)
+    return Submission("gates", what, made, X, says, normal(5, 6, seed=2))
+
+
+def attention(what: str, says: str, swapped: bool) -> Submission:
+    """Scores of as many queries as keys, of dimension 4 too."""
+
+    def backward(cache: Any, g: Any) -> Any:
+        q, k, p = cache
+        ds = p * (g - (g * p).sum(-1, keepdim=True))
+        return (ds.mT @ q, ds @ k) if swapped else (ds @ k, ds.mT @ q)
+
+    def forward(qk: Any) -> Any:
+        p = torch.softmax(qk[0] @ qk[1].mT, -1)
+        return p, (*qk, p)
+
+    return Submission("attention", what, layer(forward, backward), (SQUARE, normal(4, 4)), says)
+
+
+def mean_of_ties(x: Any, g: Any) -> Any:
+    """The gradient of a maximum, divided among ties."""
+    is_largest = (x == x.amax(1, keepdim=True)).to(x)
+    return g[:, None] * is_largest / is_largest.sum(1, keepdim=True)
+
+
+def scattered(x: Any, g: Any, add: bool) -> Any:
+    """The gradient of a maximum of overlapping windows."""
+    places = functional.max_pool1d(x, 3, 1, return_indices=True)[1]
+    wrong = torch.zeros_like(x)
+    return wrong.scatter_add(2, places, g) if add else wrong.scatter(2, places, g)
+
+
+def weighted_norm(what: str, dx: Any, says: str) -> Submission:
+    """Layer norm with a weight."""
+
+    def forward(w: Any, x: Any) -> Any:
+        std = x.std(-1, keepdim=True, correction=0)
+        normed = (x - x.mean(-1, keepdim=True)) / std
+        return normed * w, (normed, std)
+
+    def backward(w: Any, cache: Any, g: Any) -> Any:
+        normed, std = cache
+        return dx(w, normed, std, g), (g * normed).sum(0)
+
+    made = trained(forward, backward)
+    return Submission("layer norm", what, made, X, says, normal(5, seed=3))
+
+
+def mean(v: Any) -> Any:
+    """The mean of each row."""
+    return v.mean(-1, keepdim=True)
+
+
+WRONG = [
+    one("activation", "tanh's gelu: inner derivative missing",
+        lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3))),
+        lambda x, g: gelu(x, g, 1.0), "on to x unchanged"),
+    one("activation", "softmax: keepdim forgotten", lambda x: torch.softmax(x, 1),
+        lambda x, g: torch.softmax(x, 1) * (g - (g * torch.softmax(x, 1)).sum(1)),
+        "keepdim", SQUARE),
+    one("activation", "cumulative sum along the other axis", lambda x: x.cumsum(1),
+        lambda x, g: g.flip(0).cumsum(0).flip(0), "axis 0, where cumsum"),
+    one("activation", "cumulative sum: sum of all steps", lambda x: x.cumsum(1),
+        lambda x, g: g.sum(1, keepdim=True).expand_as(g), "all steps"),
+    one("activation", "x / |x|: the norm's factor missing",
+        lambda x: x / x.norm(dim=1, keepdim=True),
+        lambda x, g: g - x * (g * x).sum(1, keepdim=True) / x.square().sum(1, keepdim=True),
+        "not divided by the denominator"),
+    one("dropout", "keep for 1/keep", lambda x: x * (x > 0) / 0.4,
+        lambda x, g: g * (x > 0) * 0.4, "keep in place of 1/keep"),
+    one("pooling", "overlapping maxima overwritten", lambda x: functional.max_pool1d(x, 3, 1),
+        lambda x, g: scattered(x, g, add=False), "share a maximum", normal(2, 2, 7)),
+    one("several outputs", "one of them forgotten", lambda x: (torch.sin(x), x**2),
+        lambda x, g: g[0] * torch.cos(x), "forgets g.1"),
+    two_gates("derivative of one gate missing", lambda g, z: g, "in part 1 of its output"),
+    two_gates("1 - z for z (1 - z)", lambda g, z: g * (1 - z), "has 1 - y, .* in part 1"),
+    attention("dq and dk exchanged", "are swapped", swapped=True),
+    weighted_norm("weight after the means",
+                  lambda w, n, s, g: w * (g - mean(g) - n * mean(g * n)) / s, "after the means"),
+    weighted_norm("weight missing in the mean of g",
+                  lambda w, n, s, g: (g * w - mean(g) - n * mean(g * w * n)) / s, "mean of g"),
+    one("contract", "a numpy array returned", torch.sin,
+        lambda x, g: (g * torch.cos(x)).numpy(), "type ndarray"),
+]  # fmt: skip
+RIGHT = [
+    two_gates("as the chain rule has it", lambda g, z: g * z * (1 - z), ""),
+    attention("as the chain rule has it", "", swapped=False),
+    one("pooling", "overlapping maxima added", lambda x: functional.max_pool1d(x, 3, 1),
+        lambda x, g: scattered(x, g, add=True), "", normal(2, 2, 7)),
+    one("activation", "|x| with numbers in where, at ties", torch.abs,
+        lambda x, g: torch.where(x >= 0, 1.0, -1.0) * g, "", torch.tensor([-2.0, 0.0, 1.0])),
+    one("activation", "square of a list of numbers",
+        lambda x: torch.tensor([v * v for v in x.flatten().tolist()]),
+        lambda x, g: 2 * x * torch.tensor(g.tolist()).view(4, 5), ""),
+    one("activation", "maximum, divided among ties", lambda x: x.amax(1), mean_of_ties, "",
+        torch.tensor([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0]])),
+]  # fmt: skip

@@ -1,0 +1,82 @@
+"""Softmax, log-softmax and dropout."""
+
+import torch
+
+import lincoln_fn as lf
+from helpers.submissions.submission import Submission, layer, normal
+
+X = normal(5, 3)
+
+
+def wrong(what, made, says, x=X):
+    return Submission("activation", what, made, x, says)
+
+
+def of(library, dx):
+    """Give a layer of the library another dx, from its cache and g."""
+    return library.replace(backward=lambda params, cache, g: (dx(cache, g), ()))
+
+
+def dropped(dx):
+    def backward(params, cache, g):
+        return dx(cache.mask, cache.scale, g), params
+
+    return lf.dropout(0.4).replace(backward=backward)
+
+
+def softmax(x):
+    e = torch.exp(x - x.max(-1, keepdim=True).values)
+    p = e / e.sum(-1, keepdim=True)
+    return p, p
+
+
+def loop(cache, g):
+    dx = torch.zeros_like(g)
+    for i in range(len(g)):
+        jacobian = torch.diag(cache[i]) - torch.outer(cache[i], cache[i])
+        dx[i] = jacobian @ g[i]
+    return dx
+
+
+WRONG = [
+    wrong("softmax: sum missing", of(lf.softmax(), lambda c, g: g * c.y), "sum over the classes"),
+    wrong(
+        "softmax: diagonal alone", of(lf.softmax(), lambda c, g: g * c.y * (1 - c.y)), "diagonal"
+    ),
+    wrong("softmax written out: sum missing", layer(softmax, lambda p, g: g * p), "sum"),
+    wrong(
+        "softmax written out: diagonal alone",
+        layer(softmax, lambda p, g: g * p * (1 - p)),
+        "diagonal",
+    ),
+    wrong(
+        "softmax: sum over the examples",
+        of(lf.softmax(), lambda c, g: c.y * (g - (g * c.y).sum(0, keepdim=True))),
+        "axis",
+    ),
+    wrong("softmax: g forgotten", layer(softmax, lambda p, g: p * (1 - p)), "g"),
+    wrong("softmax: derivative missing", of(lf.softmax(), lambda c, g: g), "derivative"),
+    wrong("log-softmax: sum missing", of(lf.log_softmax(), lambda c, g: g), "sum over the classes"),
+    wrong(
+        "log-softmax: g not summed",
+        of(lf.log_softmax(), lambda c, g: g - torch.exp(c.y) * g),
+        "sum",
+    ),
+    wrong(
+        "log-softmax: weights missing",
+        of(lf.log_softmax(), lambda c, g: g - g.sum(-1, keepdim=True)),
+        "softmax",
+    ),
+    wrong(
+        "log-softmax: y for e^y",
+        of(lf.log_softmax(), lambda c, g: g - c.y * g.sum(-1, keepdim=True)),
+        "log-prob",
+    ),
+    wrong("dropout: 1/keep missing", dropped(lambda m, s, g: g * m), "1/keep"),
+    wrong("dropout: 1/keep twice", dropped(lambda m, s, g: g * m * s * s), "1/keep"),
+    wrong("dropout: mask missing", dropped(lambda m, s, g: g * s), "no mask"),
+    wrong("dropout: mask inverted", dropped(lambda m, s, g: g * ~m * s), "mask inverted"),
+]
+RIGHT = [
+    Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X),
+]

@@ -1,0 +1,189 @@
+"""Submissions in other styles: loops, numpy, torch's functions with a backward by hand."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import lincoln_fn as lf
+from helpers.submissions.submission import Submission, layer, normal, trained
+
+X = normal(6, 4)
+IMAGE = normal(2, 3, 4, 6)
+SIGNAL = normal(2, 3, 8)
+KERNEL, BIAS = normal(4, 3, 3, seed=1), normal(4, seed=2)
+
+
+def pooled(backward):
+    def forward(x):
+        y, _ = functional.max_pool2d(x, 2, return_indices=True)
+        return y, (x, wide(y))
+
+    return layer(forward, lambda cache, g: backward(wide(g), *cache))
+
+
+def wide(y):
+    return y.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def convolved(mistake):
+    """A convolution whose backward is a loop over positions."""
+
+    def forward(params, x):
+        return functional.conv1d(x, *params, stride=2, padding=1), x
+
+    def backward(params, x, g):
+        w, _ = params
+        padded = functional.pad(x, (1, 1))
+        wide, dw = torch.zeros_like(padded), torch.zeros_like(w)
+        if mistake == "one side":
+            padded = functional.pad(x, (0, 2))
+        for t in range(g.shape[2]):
+            window = slice(2 * t, 2 * t + 3)
+            dx = torch.einsum("no,ock->nck", g[:, :, t], w)
+            wide[:, :, window] = dx + (0 if mistake == "overlap" else wide[:, :, window])
+            dw += torch.einsum("no,nck->ock", g[:, :, t], padded[:, :, window])
+        return wide[:, :, 1:-1], (dw, g.sum((0, 2)))
+
+    return trained(forward, backward)
+
+
+def smoothed(mistake):
+    """An average over overlapping windows."""
+
+    def backward(shape, g):
+        dx = g.new_zeros(shape)
+        for t in range(g.shape[2]):
+            old = 0 if mistake else dx[:, :, t : t + 3]
+            dx[:, :, t : t + 3] = old + g[:, :, t : t + 1] / 3
+        return dx
+
+    return layer(lambda x: (functional.avg_pool1d(x, 3, 1), x.shape), backward)
+
+
+def heads(mistake):
+    """Values in two heads: the axes are exchanged, and back."""
+
+    def forward(params, x):
+        n, steps, _ = x.shape
+        v = (x @ params[0]).reshape(n, steps, 2, -1).transpose(1, 2)
+        y = torch.tanh(v).transpose(1, 2).reshape(n, steps, -1)
+        return y @ params[1], (x, y)
+
+    def backward(params, cache, g):
+        x, y = cache
+        dv = (g @ params[1].mT) * (1 - y**2)
+        if mistake:
+            dv = dv.reshape(2, 5, 2, -1).transpose(1, 2).reshape(dv.shape)
+        dws = (torch.einsum("nti,ntj->ij", a, d) for a, d in ((x, dv), (y, g)))
+        return dv @ params[0].mT, (*dws,)
+
+    return trained(forward, backward)
+
+
+def two_layers(mistake):
+    def forward(params, x):
+        h = torch.relu(x @ params[0])
+        return h @ params[1], (x, h)
+
+    def backward(params, cache, g):
+        x, h = cache
+        dz = (g @ params[1].mT) * (h > 0)
+        z = x @ params[0]
+        dv = (z if mistake == "z" else h).mT @ g
+        rows = slice(0, -1) if mistake == "short loop" else slice(None)
+        return dz @ params[0].mT, (x[rows].mT @ dz[rows], dv)
+
+    return trained(forward, backward)
+
+
+def softmax_of_numpy(dx):
+    def forward(x):
+        e = np.exp(x.numpy() - x.numpy().max(1, keepdims=True))
+        y = e / e.sum(1, keepdims=True)
+        return torch.from_numpy(y), y
+
+    return layer(forward, lambda y, g: torch.from_numpy(dx(y, g.numpy())))
+
+
+def elu(negative):
+    return layer(
+        lambda x: (torch.where(x > 0, x, torch.exp(x) - 1), x),
+        lambda x, g: torch.where(x > 0, g, g * negative(x)),
+    )
+
+
+def huber(slope):
+    def forward(x, t):
+        r = x - t
+        return torch.where(r.abs() < 1, r**2 / 2, r.abs() - 0.5).sum(), r
+
+    return lf.Loss("mine()", forward, lambda r, g=1.0: g * slope(r))
+
+
+def bernoulli(dp):
+    def forward(p, t):
+        return -(t * torch.log(p) + (1 - t) * torch.log(1 - p)).mean(), (p, t)
+
+    return lf.Loss("mine()", forward, lambda c, g=1.0: g * dp(*c) / c[0].numel())
+
+
+def squared(factor):
+    def forward(x, t):
+        return ((x - t) ** 2).sum(), x - t
+
+    return lf.Loss("mine()", forward, lambda d, g=1.0: g * factor * d)
+
+
+MLP = (normal(4, 5, seed=3), normal(5, 3, seed=4))
+TWO_HEADS = (normal(4, 6, seed=3), normal(6, 3, seed=4))
+P, T = torch.sigmoid(X), (normal(6, 4, seed=5) > 0).double()
+WRONG = [
+    Submission("pooling", "by indices: sent everywhere", pooled(lambda g, x, y: g), IMAGE,
+               r"sends the gradient of max_pool2d\(\) to all"),
+    Submission("pooling", "by indices: mask inverted", pooled(lambda g, x, y: g * (x != y)), IMAGE,
+               "all but the largest"),
+    Submission("pooling", "by indices: further factor x", pooled(lambda g, x, y: g * x * (x == y)),
+               IMAGE, "further factor x"),
+    Submission("pooling", "overlapping averages overwritten", smoothed("overlap"), SIGNAL,
+               "windows of avg_pool1d"),
+    Submission("convolution", "a loop: overlap overwritten", convolved("overlap"), SIGNAL,
+               r"windows of conv1d\(\) overlap", params=(KERNEL, BIAS)),
+    Submission("convolution", "a loop: x padded on one side", convolved("one side"), SIGNAL,
+               "one side alone", params=(KERNEL, BIAS)),
+    Submission("heads", "axes exchanged once too often", heads("exchanged"), normal(2, 5, 4),
+               "reshaped where transpose", params=TWO_HEADS),
+    Submission("two layers", "dv by z, not by relu(z)", two_layers("z"), X,
+               r"takes `x @ params\[0\]` in place of `torch.relu", params=MLP),
+    Submission("two layers", "the last row left out", two_layers("short loop"), X,
+               "leaves out the last position", params=MLP),
+    Submission("softmax", "of numpy: sum missing", softmax_of_numpy(lambda y, g: g * y), X,
+               "misses the sum over the classes"),
+    Submission("softmax", "of numpy: only the sum",
+               softmax_of_numpy(lambda y, g: -y * (g * y).sum(1, keepdims=True)), X,
+               "only the sum"),
+    Submission("activation", "elu: y for y + 1", elu(lambda x: torch.exp(x) - 1), X,
+               r"is g y; it should be g \(1 \+ y\) where x < 0"),
+    Submission("activation", "elu: zero for x < 0", elu(torch.zeros_like), X, "is zero; it should"),
+    Submission("huber loss", "the square everywhere", huber(lambda r: r), 2 * X,
+               "first branch everywhere", target=normal(6, 4, seed=6)),
+    Submission("huber loss", "branches exchanged",
+               huber(lambda r: torch.where(r.abs() < 1, r.sign(), r)), 2 * X,
+               "each branch where the other", target=normal(6, 4, seed=6)),
+    Submission("logistic loss", "by the score, not by p", bernoulli(lambda p, t: p - t), P,
+               "by the score", target=T),
+    Submission("squared error", "half", squared(1.0), normal(4, 4), "exponent", target=X[:4]),
+]  # fmt: skip
+RIGHT = [
+    Submission("pooling", "by indices", pooled(lambda g, x, y: g * (x == y)), IMAGE),
+    Submission("convolution", "a loop", convolved(""), SIGNAL, params=(KERNEL, BIAS)),
+    Submission("pooling", "a loop over windows", smoothed(""), SIGNAL),
+    Submission("heads", "by hand", heads(""), normal(2, 5, 4), params=TWO_HEADS),
+    Submission("two layers", "by hand", two_layers(""), X, params=MLP),
+    Submission("softmax", "of numpy",
+               softmax_of_numpy(lambda y, g: y * (g - (g * y).sum(1, keepdims=True))), X),
+    Submission("activation", "elu", elu(torch.exp), X),
+    Submission("huber loss", "with a clamp", huber(lambda r: r.clamp(-1, 1)), 2 * X,
+               target=normal(6, 4, seed=6)),
+    Submission("logistic loss", "one quotient", bernoulli(lambda p, t: (p - t) / (p * (1 - p))), P,
+               target=T),
+]  # fmt: skip

@@ -1,0 +1,66 @@
+"""All submissions, and the table of what the checker says of them."""
+
+import html
+from functools import cache
+
+from helpers.submissions import (
+    activations,
+    convolutions,
+    dense,
+    further,
+    gates,
+    losses,
+    norms,
+    pooling,
+    sequences,
+    softmaxes,
+    styles,
+    tensors,
+    variants,
+)
+from helpers.submissions.submission import Submission
+
+FAMILIES = (
+    activations,
+    softmaxes,
+    dense,
+    tensors,
+    convolutions,
+    pooling,
+    norms,
+    sequences,
+    losses,
+    variants,
+    further,
+    gates,
+    styles,
+)
+WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
+RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]
+
+
+@cache
+def said(submission: Submission) -> tuple[str, str]:
+    """Give the name and the sentence of the first mistake; empty if the checker finds none."""
+    mistakes = submission.report().mistakes
+    return (mistakes[0].name, mistakes[0].sentence) if mistakes else ("", "")
+
+
+def table() -> str:
+    """Write the table, in Markdown."""
+    lines = ["| layer | what is wrong | what the checker says |", "| --- | --- | --- |"]
+    for submission in WRONG:
+        pieces = said(submission)[1].replace("|", "\\|").split("`")
+        # Code is between backquotes, and shown as it is.
+        pieces[::2] = [html.escape(piece, quote=False) for piece in pieces[::2]]
+        sentence = "`".join(pieces)
+        # Values are of one machine.
+        sentence = sentence.partition(", a term missing or wrong")[0]
+        # Newer versions of torch name the operation.
+        sentence = sentence.replace("RuntimeError: mm: ", "RuntimeError: ")
+        lines.append(f"| {submission.family} | {submission.what} | {sentence} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,392 @@
+"""What `trace` tells of a network, against autograd and against numbers put there on purpose."""
+
+import pytest
+import torch
+from helpers.cases.case import cast, normal
+from helpers.compare import largest, same_bits, same_number
+from helpers.stateful import STATEFUL
+
+import lincoln_fn as lf
+from lincoln_fn.inspect import NonFinite, Trace, trace
+
+X = normal(6, 3).double()
+SQUARES = lf.Loss(
+    "squares()",
+    forward=lambda y, target: (sum(leaf.square().sum() for leaf in lf.tree.leaves(y)), y),
+    backward=lambda y, g=1.0: lf.tree.map(lambda leaf: 2 * g * leaf, y),
+)
+BLOCK = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
+SEQUENCE = normal(2, 5, 4)
+NETWORKS = STATEFUL | {
+    "a single layer": (lf.dense(4), X),
+    "a single layer, checkpointed": (lf.checkpointed(lf.dense(4)), X),
+    "a layer of several outputs": (lf.lstm(4), (normal(2, 5, 3), None)),
+    "a user's merge": (lf.branch(BLOCK, lf.tanh(), merge=lf.multiply()), X),
+    "checkpointed in checkpointed": (
+        lf.checkpointed(lf.serial(BLOCK, lf.checkpointed(BLOCK), lf.dropout())),
+        X,
+    ),
+    "shared of shared, checkpointed": (
+        lf.shared(lf.checkpointed(lf.shared(lf.serial(BLOCK, lf.dropout())))),
+        ((X, X + 1), (X - 1, 2 * X, X[:2])),
+    ),
+    "encoder": (
+        lf.repeat(2, lf.transformer_encoder_block(2, 6)),
+        SEQUENCE,
+    ),
+    "encoder, masked": (
+        lf.with_context(*[lf.transformer_encoder_block(2, 6, norm_first=True)] * 2),
+        (SEQUENCE, torch.ones(2, 5, dtype=torch.bool).tril()),
+    ),
+    "decoder, checkpointed": (
+        lf.with_context(lf.checkpointed(lf.transformer_decoder_block(2, 6)), lf.select(0)),
+        (SEQUENCE, normal(2, 7, 3)),
+    ),
+}
+each = pytest.mark.parametrize("name", NETWORKS)
+
+
+def by_autograd(net, params, x):
+    """Run a network under autograd, and list each single layer's output with its gradients."""
+    runs = []
+
+    def tapped(layer):
+        def forward(params, x):
+            own = lf.tree.map(lambda leaf: leaf.detach().requires_grad_(), params)
+            y, cache = layer.forward(own, x)
+            # A copy, for a layer may hand on its input itself, which has other uses.
+            y = lf.tree.map(torch.clone, y)
+            floating = [leaf for leaf in lf.tree.leaves(y) if leaf.is_floating_point()]
+            for leaf in floating:
+                leaf.requires_grad_().retain_grad()
+            runs.append((layer.name, floating, lf.tree.leaves(own)))
+            return y, cache
+
+        return layer.replace(forward=forward)
+
+    y = lf.map_layers(tapped, net).forward(params, x)[0]
+    SQUARES.forward(y, None)[0].backward()
+    return runs
+
+
+def norm(tensors):
+    if not tensors:
+        return None  # a mask alone
+    return torch.cat([t.detach().double().flatten() for t in tensors]).norm().item()
+
+
+@each
+def test_outputs_and_gradients_are_those_of_autograd(name):
+    net, x = NETWORKS[name]
+    x = cast(x)
+    params = cast(net.init(lf.Key(1), x))
+    records = trace(net, params, x, SQUARES, None)
+    expected = by_autograd(net, params, x)
+    assert [record.name for record in records] == [layer for layer, _, _ in expected]
+    frozen = "frozen" in name
+    # The squares of normalised numbers have one sum, so the norms' gradients cancel.
+    terms = largest([y.grad for _, outputs, _ in expected for y in outputs])
+    for record, (_, outputs, own) in zip(records, expected, strict=True):
+        given = [leaf for leaf in lf.tree.leaves(record.output) if leaf.is_floating_point()]
+        assert same_number(given, [leaf.detach() for leaf in outputs])
+        # An output that has no use has no gradient to autograd, and zeros to a layer.
+        gradients = [torch.zeros_like(y) if y.grad is None else y.grad for y in outputs]
+        assert same_number(lf.tree.leaves(record.gradient), gradients, terms=terms)
+        assert same_number(record.output_norm, norm(given))
+        assert same_number(record.gradient_norm, norm(gradients), terms=terms)
+        if own and not frozen:
+            dparams = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+            assert same_number(record.dparams_norm, norm(dparams), terms=terms)
+        assert record.non_finite is None
+
+
+@each
+def test_every_layer_has_its_path_and_every_use_its_number(name):
+    net, x = NETWORKS[name]
+    records = trace(net, net.init(lf.Key(1), cast(x)), cast(x), SQUARES, None)
+    for record in records:
+        layer = net
+        for position in filter(None, record.path.split(".")):
+            layer = layer.parts[int(position)]
+        assert layer.name == record.name
+        assert layer.composition is None
+    uses = [(record.path, record.use) for record in records]
+    assert len(set(uses)) == len(uses)
+    assert all(use == 1 or (path, use - 1) in uses for path, use in uses)
+
+
+def test_a_shared_layer_appears_once_a_use():
+    net = lf.serial(lf.shared(lf.dense(2)), lf.add())
+    x = (X, 2 * X)
+    records = trace(net, net.init(lf.Key(0), x), x, lf.losses.mse(), torch.zeros(6, 2).double())
+    assert [record.label for record in records] == [
+        "0.0 dense(2)",
+        "0.0 dense(2), use 2",
+        "1 add()",
+    ]
+    assert same_bits(records[0].gradient, records[2].gradient)
+    assert records[1].dparams_norm > records[0].dparams_norm
+
+
+def test_a_frozen_layer_has_a_gradient_and_no_dparams():
+    net = lf.serial(lf.frozen(lf.dense(4)), lf.dense(2))
+    records = trace(net, net.init(lf.Key(0), X), X, SQUARES, None)
+    assert records[0].gradient.shape == (6, 4)
+    assert records[0].dparams_norm is None
+    assert records[1].dparams_norm > 0
+
+
+def test_frozen_parts_have_a_gradient_each_and_no_dparams():
+    net = lf.frozen(lf.tied(lf.embedding(7, 3), lf.dense(3)))
+    x = torch.tensor([1, 2])
+    records = trace(net, net.init(lf.Key(0), x), x, SQUARES, None)
+    assert [record.gradient.shape for record in records] == [(2, 3), (2, 3), (2, 7)]
+    assert [record.dparams_norm for record in records] == [None, None, None]
+
+
+# Compositions of one's own
+
+
+def in_two_halves(*parts):
+    """Make `serial` of layers that keeps the input of each, and runs each again, last first."""
+
+    def there(visit, params, x):
+        kept = []
+        for i, entry in enumerate(params):
+            kept.append(x)
+            x = visit(i, entry, x)[0]
+        return x, tuple(kept)
+
+    def back(visit, params, cache, g):
+        records = [None] * len(params)
+        for i in reversed(range(len(params))):
+            again = visit.parts[i].forward(params[i], cache[i])[1]
+            g, records[i] = visit(i, params[i], again, g)
+        return g, tuple(records)
+
+    return lf.walk.composition("in_two_halves", parts, there, back)
+
+
+def test_parts_that_are_run_again_in_another_order_are_told_apart():
+    net, plain = in_two_halves(BLOCK, BLOCK), lf.serial(BLOCK, BLOCK)
+    params = plain.init(lf.Key(0), X)
+    again, once = (trace(layer, params, X, SQUARES, None) for layer in (net, plain))
+    assert len(again) == len(once) == 6
+    for record, expected in zip(again, once, strict=True):
+        assert record.path == expected.path
+        assert same_number(record.output, expected.output)
+        assert same_number(record.gradient, expected.gradient)
+        assert record.dparams_norm == expected.dparams_norm
+
+
+@pytest.mark.parametrize("inner", [lf.dense(4), lf.shared(lf.dense(4))], ids=str)
+def test_each_use_of_a_part_that_is_run_again_is_recorded_once(inner):
+    x = (X, 2 * X) if inner.parts else X
+    xs = (x, (3 * X, 4 * X)) if inner.parts else (X, 2 * X)
+    net, plain = lf.shared(lf.checkpointed(inner)), lf.shared(inner)
+    params = plain.init(lf.Key(0), xs)
+    again, once = (trace(layer, params, xs, SQUARES, None) for layer in (net, plain))
+    assert len(again) == len(once) == (4 if inner.parts else 2)
+    assert len({record.dparams_norm for record in once}) == len(once)
+    for record, expected in zip(again, once, strict=True):
+        assert same_number(record.gradient, expected.gradient)
+        assert record.dparams_norm == expected.dparams_norm
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_each_step_of_a_scan_that_is_run_again_has_its_own_gradient(reverse):
+    cell = lf.serial(lf.parallel(lf.dense(4), lf.dense(4)), lf.add(), lf.tanh())
+    layers = (lf.scan(each, reverse=reverse) for each in (lf.checkpointed(cell), cell))
+    nets = [lf.serial(layer, lf.select(0)) for layer in layers]
+    x = normal(6, 5, 3).double(), normal(6, 4, seed=1).double()
+    params = nets[0].init(lf.Key(0), x)
+    again, once = (trace(net, params, x, SQUARES, None) for net in nets)
+    assert len(again) == len(once) == 5 * 4 + 1
+    assert len({record.gradient_norm for record in once}) > 10
+    for record, expected in zip(again, once, strict=True):
+        assert record.name == expected.name
+        assert same_bits(record.gradient, expected.gradient)
+        assert record.dparams_norm == expected.dparams_norm
+
+
+@pytest.mark.parametrize(
+    ("method", "stages", "weighted", "growth"), [("euler", 1, 0, 0.3), ("midpoint", 2, 1, 3.0)]
+)
+def test_the_gradients_of_a_continuous_ode_are_found_at_their_times(
+    method, stages, weighted, growth
+):
+    params = lf.layers.dense.Params(growth * (torch.eye(3) + 0.03).double(), None)
+    traces = []
+    for adjoint in ("discrete", "continuous"):
+        field = lf.dense(3, bias=False)
+        net = lf.ode(field, method=method, steps=60, adjoint=adjoint)
+        traces.append(trace(net, params, X[:, :3], SQUARES, None))
+    discrete, continuous = traces
+    assert len(continuous) == len(discrete) == 60 * stages
+    reached = [record for record in continuous if record.gradient is not None]
+    assert reached == list(continuous[weighted::stages])
+    # From one end to the other the gradient changes by the factor e^growth.
+    norms = [record.gradient_norm for record in discrete[weighted::stages]]
+    assert norms[0] / norms[-1] > 1 + growth
+    for record, expected in zip(reached, norms, strict=True):
+        assert same_number(record.gradient_norm, expected, error=0.04 * growth)
+
+
+def test_a_layer_that_is_run_in_backward_alone_has_no_record():
+    def there(visit, params, x):
+        return visit(0, (), x)[0], x
+
+    def back(visit, params, x, g):
+        return visit(1, (), visit.parts[1].forward((), x)[1], g)
+
+    net = lf.walk.composition("with_surrogate", (lf.hardtanh(), lf.tanh()), there, back)
+    (record,) = trace(net, (), X, SQUARES, None)
+    assert (record.name, record.gradient) == ("hardtanh()", None)
+
+
+# Dead units
+
+
+def dead_of(y, **options):
+    layer = lf.Layer("given()", lambda params, x: (y, None), lambda params, cache, g: (g, ()))
+    (record,) = trace(layer, (), X, SQUARES, None, **options)
+    return record.dead
+
+
+def test_a_unit_is_dead_if_it_is_zero_for_every_example():
+    y = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -0.0, 1e-30]])
+    assert dead_of(y) == 0.5
+    assert dead_of(y.unsqueeze(1).expand(2, 3, 4)) == 0.5
+    assert dead_of(torch.tensor([[0.0, torch.nan], [0.0, 0.0]])) == 0.5
+
+
+def test_the_units_of_images_are_their_channels():
+    y = torch.zeros(2, 4, 3, 5)
+    y[1, 0, 2, 4] = y[0, 2, 0, 0] = y[0, 3, 1, 1] = 1
+    assert dead_of(y) == 0.25
+    assert dead_of(y.unsqueeze(-1)) == 0.25
+    assert dead_of(y, unit_axis=3) == 1 - 3 / 5
+
+
+def test_the_units_of_a_sequence_are_its_features_unless_told():
+    y = torch.zeros(2, 4, 5)
+    y[0, 1, 2] = 1
+    assert dead_of(y) == 4 / 5
+    assert dead_of(y, unit_axis=1) == 3 / 4
+
+
+def test_without_units_there_is_no_share_of_dead_ones():
+    assert dead_of(torch.zeros(5)) is None
+    assert dead_of(torch.zeros(0, 5)) is None
+    assert dead_of(torch.zeros(2, 5), unit_axis=2) is None
+    assert dead_of((torch.zeros(2, 1), torch.ones(2, 3))) == 0.25
+
+
+def test_dead_relus_are_found_in_a_network():
+    net = lf.serial(lf.dense(4), lf.relu(), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+    bias = torch.tensor([0.0, -100.0, -100.0, -100.0]).double()
+    first = lf.layers.dense.Params(params[0].weight, bias)
+    records = trace(net, (first, *params[1:]), X, SQUARES, None)
+    assert [record.dead for record in records] == [0, 0.75, 0]
+
+
+# Values that are not finite
+
+
+def test_the_first_value_of_an_output_that_is_not_finite_is_told():
+    x = torch.tensor([[1.0, 4.0], [-1.0, 0.0], [-4.0, 1.0]])
+    root = lf.Layer(
+        "root()",
+        forward=lambda params, x: (x.sqrt(), x),
+        backward=lambda params, x, g: (g / (2 * x.sqrt()), ()),
+    )
+    records = trace(lf.serial(lf.identity(), root, lf.tanh()), ((), (), ()), x, SQUARES, None)
+    assert records[1].non_finite.where == "output"
+    assert records[1].non_finite.index == (1, 0)
+    assert str(records[1].non_finite) == "output[1, 0] is nan"
+    # The layer before it gave what is finite, and got what is not: -inf or nan where x <= 0.
+    assert records[0].non_finite.where == "gradient"
+    assert records[0].non_finite.index == (1, 0)
+
+
+def test_an_infinite_gradient_of_a_finite_output_is_told():
+    steep = lf.Layer(
+        "steep()",
+        forward=lambda params, x: (x, x),
+        backward=lambda params, x, g: (torch.where(x == 2, torch.inf, g), ()),
+    )
+    x = torch.tensor([[1.0, 3.0, 2.0]])
+    records = trace(lf.serial(lf.identity(), steep), ((), ()), x, SQUARES, None)
+    assert records[0].non_finite == NonFinite("gradient", "", (0, 2), torch.inf)
+    assert records[1].non_finite is None
+
+
+def test_a_value_in_a_tuple_is_told_with_its_entry():
+    x = (torch.zeros(2), torch.tensor([0.0, -torch.inf]))
+    net = lf.parallel(lf.identity(), lf.identity())
+    pair = lf.Layer("pair()", lambda params, x: (x, None), lambda params, cache, g: (g, ()))
+    (record,) = trace(pair, (), x, SQUARES, None)
+    assert record.non_finite == NonFinite("output", "1", (1,), -torch.inf)
+    assert str(record.non_finite) == "output.1[1] is -inf"
+    assert [r.non_finite is None for r in trace(net, ((), ()), x, SQUARES, None)] == [True, False]
+
+
+def test_a_norm_is_taken_in_double_precision():
+    x = torch.full((4,), 1e30)
+    (record,) = trace(lf.identity(), (), x, lf.losses.l1(), torch.zeros(4))
+    assert same_number(record.output_norm, 2e30, dtype=torch.float32)
+
+
+# What is returned
+
+
+def test_the_records_are_a_tuple_and_their_str_a_table():
+    x = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+    pair = lf.Layer(
+        "pair()", lambda p, x: ((x, 2 * x), None), lambda p, c, g: (g[0] + 2 * g[1], ())
+    )
+    net = lf.serial(lf.dense(2, bias=False), lf.relu(), pair, lf.shared(lf.identity()), lf.add())
+    params = (lf.layers.dense.Params(torch.eye(2), None), (), (), (), ())
+    records = trace(net, params, x, SQUARES, None)
+    assert isinstance(records, Trace)
+    assert isinstance(records, tuple)
+    two = "(float32[2, 2], float32[2, 2])"
+    assert str(records).splitlines() == [
+        f"path  layer                 {'output':30}  |output|  |gradient|  |dparams|   dead",
+        "─" * 100,
+        f"0     dense(2, bias=False)  {'float32[2, 2]':30}         5          90        450  50.0%",
+        f"1     relu()                {'float32[2, 2]':30}         5          90          -  50.0%",
+        f"2     pair()                {two:30}     11.18       42.43          -  50.0%",
+        f"3.0   identity()            {'float32[2, 2]':30}         5          30          -  50.0%",
+        f"3.0   identity(), use 2     {'float32[2, 2]':30}        10          30          -  50.0%",
+        f"4     add()                 {'float32[2, 2]':30}        15          30          -  50.0%",
+    ]
+    assert list(records.outputs()) == [record.label for record in records]
+    assert records.outputs()["1 relu()"] is records[1].output
+    assert same_number(
+        records.gradient_norms(),
+        dict(zip(records.outputs(), (90, 90, 30 * 2**0.5, 30, 30, 30), strict=True)),
+    )
+
+
+def test_nothing_is_changed():
+    net = lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+    before = [leaf.clone() for leaf in lf.tree.leaves(params, states=True)]
+    trace(net, params, X, SQUARES, None)
+    after = lf.tree.leaves(params, states=True)
+    assert same_bits(before, after)
+
+
+def test_a_loss_of_several_numbers_is_refused():
+    loss = lf.losses.mse(reduction="none")
+    with pytest.raises(lf.LayerError, match=r"mse.*expected one number, got \(6, 3\).*'mean'"):
+        trace(lf.tanh(), (), X, loss, torch.zeros(6, 3).double())
+
+
+def test_an_input_that_does_not_fit_is_refused_with_its_place():
+    net = lf.serial(lf.tanh(), lf.checkpointed(lf.dense(2)))
+    params = net.init(lf.Key(0), X)
+    with pytest.raises(lf.LayerError, match=r"serial\[1\] checkpointed\[0\] dense\(2\).*3"):
+        trace(net, params, X[:, :2], SQUARES, None)

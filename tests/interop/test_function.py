@@ -1,0 +1,105 @@
+"""A layer out of any torch function."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch import nn
+from torch.nn import functional as F
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_function, from_state_dict, to_state_dict, to_torch
+
+
+def cosine(x):
+    return F.cosine_similarity(*x)
+
+
+def both(x):
+    return x[0] * x[1], x[0].sin()
+
+
+LAYERS = [
+    (from_function(torch.erf), normal(5, 3)),
+    (from_function(cosine), (normal(5, 3), normal(5, 3, seed=1))),
+    (from_function(both), (normal(5, 3), normal(5, 3, seed=1))),
+    (
+        from_function(
+            lambda params, x: F.linear(x, params["weight"], params["bias"]),
+            init=lambda key, x: {"weight": normal(4, 3), "bias": normal(4)},
+        ),
+        normal(5, 3),
+    ),
+    (
+        from_function(
+            lambda params, x: (params[0].weight * x[0])[x[1]],
+            init=lambda key, x: (lf.layers.prelu.Params(normal(3)), lf.Key(2)),
+        ),
+        (normal(5, 3), torch.tensor([2, 2, 0])),
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=range(len(LAYERS)))
+def test_a_function_is_a_layer(layer, x):
+    lf.testing.check_layer(layer, layer.init(lf.Key(0), x), x)
+
+
+def test_an_entry_that_is_not_floating_and_a_state_have_no_gradient():
+    layer, x = LAYERS[-1]
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    with torch.no_grad():
+        dx, dparams = layer.backward(params, cache, torch.ones_like(y))
+    assert dx[1] is None
+    assert dparams[1] is params[1]
+    assert same_number(dx[0], torch.tensor([1.0, 0, 2, 0, 0])[:, None] * params[0].weight)
+
+
+def test_it_composes_and_trains():
+    net = lf.serial(lf.dense(4), from_function(torch.erf), lf.dense(1))
+    x = normal(16, 3)
+    optimizer = lf.optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    values = []
+    for _ in range(20):
+        state, value = step(state, (x, x.sum(1, keepdim=True)))
+        values.append(value)
+    assert values[-1] < 0.5 * values[0]
+    assert net.name == "serial(dense(4), from_function(erf), dense(1))"
+
+
+def test_a_module_without_counterpart_by_way_of_its_parameters():
+    module = nn.GRUCell(3, 4)
+    layer = from_function(
+        lambda params, x: torch.func.functional_call(module, params, (x,)),
+        init=lambda key, x: {name: p.detach().clone() for name, p in module.named_parameters()},
+        name="gru_cell()",
+    )
+    x = normal(5, 3)
+    params = layer.init(lf.Key(0), x)
+    lf.testing.check_layer(layer, params, x)
+    named = to_state_dict(lf.serial(layer), (params,))
+    assert set(named) == {f"0.{name}" for name in module.state_dict()}
+    back = from_state_dict(lf.serial(layer), named, (params,))
+    assert same_bits(back[0]["weight_hh"], params["weight_hh"])
+
+
+def test_it_goes_back_to_torch():
+    module = to_torch(from_function(both), ()).double()
+    x = [normal(2, 3).double().requires_grad_(), normal(2, 3, seed=1).double().requires_grad_()]
+    assert torch.autograd.gradcheck(module, x)
+
+
+def test_its_cache_is_x():
+    _, cache = from_function(torch.erf).forward((), torch.zeros(2))
+    assert repr(cache) == "Given(x=float32[2])"
+
+
+def test_errors_name_it():
+    layer = from_function(torch.erf)
+    with pytest.raises(lf.LayerError, match=r"from_function\(erf\): expected params \(\), got"):
+        layer.forward((torch.zeros(2),), torch.zeros(2))
+    with pytest.raises(lf.LayerError, match=r"from_function\(erf\): expected the cache of its own"):
+        layer.backward((), torch.zeros(2), torch.zeros(2))

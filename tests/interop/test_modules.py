@@ -1,0 +1,398 @@
+"""Each torch.nn module that has a counterpart becomes a layer that computes the same."""
+
+import copy
+from collections import OrderedDict
+from inspect import signature
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_torch, to_state_dict
+from lincoln_fn.interop.torch_nn import LAYERS
+from lincoln_fn.layers.fractional_max_pool import draw_samples
+
+ROW, LINE, PLANE, SPACE = normal(5, 6), normal(2, 6, 7), normal(2, 6, 7, 9), normal(2, 6, 5, 4, 7)
+BY_AXES = {1: LINE, 2: PLANE, 3: SPACE}
+FRACTIONAL = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+SEQUENCE, MEMORY = normal(2, 5, 6), normal(2, 4, 6, seed=1)
+CROSS = SEQUENCE, MEMORY, MEMORY
+
+
+def by_axes(name, *arguments, **options):
+    """Make rows for one to three spatial axes."""
+    kinds = {n: getattr(nn, f"{name}{n}d", None) for n in BY_AXES}
+    return [(kind(*arguments, **options), BY_AXES[n]) for n, kind in kinds.items() if kind]
+
+
+def without_bias(module):
+    """Take a module's bias away; torch's constructors of norms take bias=False only of late."""
+    module.register_parameter("bias", None)
+    return module
+
+
+# What takes a row and has options that `of_defaults` does not set.
+OF_OPTIONS = [
+    nn.ReLU(inplace=True), nn.PReLU(6), nn.GELU("tanh"), nn.GLU(1), nn.Softplus(0.5, 1.0),
+    nn.Threshold(0.1, 2.0), nn.Softmax(1), nn.LogSoftmax(0), nn.Softmin(1),
+]  # fmt: skip
+
+OF_SHAPES = [
+    (nn.Linear(6, 4), ROW),
+    (nn.Linear(6, 4, bias=False), ROW),
+    (nn.Bilinear(6, 3, 4), (ROW, normal(5, 3))),
+    (nn.Bilinear(6, 3, 4, bias=False), (ROW, normal(5, 3))),
+    (nn.Embedding(7, 3), torch.tensor([[1, 2, 6], [0, 1, 0]])),
+    (nn.Embedding(7, 3, padding_idx=1), torch.tensor([[1, 2, 6], [0, 1, 0]])),
+    (nn.Flatten(), PLANE),
+    (nn.Flatten(2, 3), PLANE),
+    (nn.Unflatten(1, (2, 3)), PLANE),
+    (nn.PixelShuffle(2), normal(2, 4, 3, 5)),
+    (nn.PixelUnshuffle(3), normal(2, 4, 6, 9)),
+    (nn.Softmax2d(), PLANE),
+    (nn.Upsample(scale_factor=2), LINE),
+    (nn.Upsample(size=(8, 5), mode="bilinear", align_corners=True), PLANE),
+    (nn.UpsamplingNearest2d(scale_factor=2), PLANE),
+    (nn.UpsamplingBilinear2d((9, 4)), PLANE),
+    (nn.LayerNorm(6, eps=0.1), ROW),
+    (nn.LayerNorm((7, 9), bias=False), PLANE),
+    (nn.LayerNorm((7, 9), elementwise_affine=False), PLANE),
+    (nn.RMSNorm(6), ROW),
+    (nn.RMSNorm((7, 9), eps=0.1, elementwise_affine=False), PLANE),
+    (nn.GroupNorm(3, 6, eps=0.1), PLANE),
+    (nn.GroupNorm(3, 6, affine=False), PLANE),
+    (nn.LocalResponseNorm(3, 0.7, 0.6, 1.5), PLANE),
+    *by_axes("Conv", 6, 4, 3),
+    *by_axes("Conv", 6, 4, 3, 2, 1, dilation=2, groups=2, bias=False, padding_mode="circular"),
+    (nn.Conv2d(6, 4, (3, 2), (1, 2), padding=(2, 0)), PLANE),
+    (nn.Conv2d(6, 4, (3, 5), padding="same"), PLANE),
+    *by_axes("ConvTranspose", 6, 4, 3),
+    *by_axes("ConvTranspose", 6, 4, 3, 2, 1, output_padding=1, groups=2, bias=False, dilation=2),
+    *by_axes("BatchNorm", 6),
+    *by_axes("BatchNorm", 6, eps=0.1, momentum=None, affine=False),
+    *by_axes("BatchNorm", 6, momentum=0.3, track_running_stats=False),
+    *by_axes("InstanceNorm", 6),
+    *by_axes("InstanceNorm", 6, 0.1, 0.3, affine=True, track_running_stats=True),
+    (nn.BatchNorm1d(6), ROW),
+    *((without_bias(module), x) for module, x in by_axes("BatchNorm", 6)),
+    *((without_bias(module), x) for module, x in by_axes("InstanceNorm", 6, affine=True)),
+    (without_bias(nn.GroupNorm(3, 6)), PLANE),
+    (nn.InstanceNorm1d(6, affine=True, track_running_stats=True), LINE[0]),
+    (nn.InstanceNorm2d(6), PLANE[0]),
+    (nn.InstanceNorm3d(6, affine=True), SPACE[0]),
+    *by_axes("Dropout", 0.3),
+    *by_axes("MaxPool", 3),
+    *by_axes("MaxPool", 2, 3, 1, 2, ceil_mode=True),
+    *by_axes("AvgPool", 2),
+    *by_axes("AvgPool", 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    (nn.AvgPool2d((2, 3), divisor_override=5), PLANE),
+    *((module, x.abs()) for module, x in by_axes("LPPool", 3, 2, ceil_mode=True)),
+    *by_axes("AdaptiveAvgPool", 3),
+    (nn.AdaptiveAvgPool2d((None, 4)), PLANE),
+    *by_axes("AdaptiveMaxPool", 3),
+    *by_axes("MaxPool", 3, 2, 1, return_indices=True),
+    *by_axes("AdaptiveMaxPool", 3, return_indices=True),
+    *by_axes("FractionalMaxPool", 2, 2),
+    *by_axes("FractionalMaxPool", 2, output_ratio=0.5, return_indices=True),
+    (nn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.7)), PLANE),
+    *by_axes("ConstantPad", 2, 0.5),
+    *by_axes("ZeroPad", 2),
+    (nn.ReflectionPad2d((1, 2, 3, 0)), PLANE),
+    *by_axes("ReflectionPad", 2),
+    *by_axes("ReplicationPad", 2),
+    *by_axes("CircularPad", 2),
+    *((kind(6, 3, batch_first=True), SEQUENCE) for kind in (nn.RNN, nn.GRU, nn.LSTM)),
+    *(
+        (kind(6, 3, 2, batch_first=True, bias=False, bidirectional=True), SEQUENCE)
+        for kind in (nn.RNN, nn.GRU, nn.LSTM)
+    ),
+    (nn.RNN(6, 3, nonlinearity="relu", dropout=0.0, batch_first=True), SEQUENCE),
+    *((kind(6, 3), x) for kind in (nn.RNN, nn.GRU, nn.LSTM) for x in (SEQUENCE, SEQUENCE[0])),
+    *((kind(6, 3), ROW) for kind in (nn.RNNCell, nn.GRUCell, nn.LSTMCell)),
+    (nn.RNNCell(6, 3, bias=False, nonlinearity="relu"), ROW),
+    (nn.MultiheadAttention(6, 2, batch_first=True), (SEQUENCE, MEMORY, MEMORY)),
+    (nn.MultiheadAttention(6, 3, 0.3, bias=False, batch_first=True), (SEQUENCE, MEMORY, MEMORY)),
+    (nn.MultiheadAttention(6, 2), tuple(t.transpose(0, 1) for t in CROSS)),
+    *(
+        (nn.MultiheadAttention(6, 2, batch_first=batch_first), tuple(t[0] for t in CROSS))
+        for batch_first in (False, True)
+    ),
+    (
+        nn.MultiheadAttention(6, 2, kdim=4, vdim=3, batch_first=True),
+        (SEQUENCE, normal(2, 4, 4), normal(2, 4, 3)),
+    ),
+    *(
+        (kind(6, 2, 8, batch_first=True, **options), x)
+        for kind, x in (
+            (nn.TransformerEncoderLayer, SEQUENCE),
+            (nn.TransformerDecoderLayer, (SEQUENCE, MEMORY)),
+        )
+        for options in (
+            {},
+            {"dropout": 0.0, "activation": "gelu", "layer_norm_eps": 0.1},
+            {"norm_first": True, "bias": False, "activation": nn.ReLU()},
+            {"norm_first": True, "dropout": 0.0, "activation": nn.GELU()},
+        )
+    ),
+    (nn.Sequential(), ROW),
+    (
+        nn.Sequential(nn.Linear(6, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), nn.Softmax(1)),
+        ROW,
+    ),
+]
+
+
+def of_defaults(kind):
+    """Make modules of a kind with torch's defaults, and with other numbers in their place."""
+    arguments = signature(kind).parameters.values()
+    numbers = {p.name: 0.3 * p.default + 0.05 for p in arguments if isinstance(p.default, float)}
+    return [kind(), kind(**numbers)] if numbers else [kind()]
+
+
+def has_defaults(kind):
+    fixed = (p for p in signature(kind).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
+    # torch guesses the axis of a softmax without one.
+    return all(p.default is not p.empty for p in fixed) and getattr(kind(), "dim", 0) is not None
+
+
+# An activation needs no row here: it is what takes any tensor, and has a default for each option.
+OF_DEFAULTS = [
+    module
+    for kind in LAYERS
+    if kind not in {type(module) for module, _ in OF_SHAPES} and has_defaults(kind)
+    for module in of_defaults(kind)
+]
+ROWS = [*((module, ROW) for module in (*OF_DEFAULTS, *OF_OPTIONS)), *OF_SHAPES]
+
+
+def drawn(module):
+    """Give a module other numbers than its first ones, which hide what is forgotten."""
+    module = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) / 2 + 0.1)
+    return module
+
+
+def is_random(module):
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    return isinstance(module, (nn.RReLU, *FRACTIONAL)) or (
+        getattr(module, "inplace", None) is False and getattr(module, "p", 0) > 0
+    )
+
+
+def run(module, x):
+    with torch.no_grad():
+        y = module(*(t.clone() for t in x)) if isinstance(x, tuple) else module(x.clone())
+    is_whole = isinstance(module, nn.LSTMCell) or getattr(module, "return_indices", False)
+    return y[0] if isinstance(y, tuple) and not is_whole else y
+
+
+def with_samples(module, params, x):
+    """Give torch's fractional pooling the samples that our layer draws."""
+    if not isinstance(module, FRACTIONAL):
+        return module
+    module = copy.deepcopy(module)
+    module._random_samples = draw_samples(params.key, x, x.ndim - 2)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "x"), ROWS, ids=[f"{i}-{type(row[0]).__name__}" for i, row in enumerate(ROWS)]
+)
+def test_a_module_becomes_a_layer_that_computes_the_same(module, x):
+    module = drawn(module)
+    named = module.state_dict()
+    layer, params = from_torch(module)
+    assert same_number(layer.predict(params, x), run(with_samples(module.eval(), params, x), x))
+    back = to_state_dict(layer, params)
+    assert list(back) == list(named)
+    for name, tensor in named.items():
+        assert same_bits(back[name], tensor)
+        assert back[name].data_ptr() != tensor.data_ptr()
+        assert back[name].is_contiguous()
+    module.load_state_dict(back, strict=True)
+    assert not any(leaf.requires_grad for leaf in lf.tree.leaves(params))
+    if not any(map(is_random, module.modules())):
+        y, _ = layer.forward(params, x)
+        assert same_number(y, run(module.train(), x))
+
+
+def test_the_rows_above_have_every_module_that_has_a_counterpart():
+    assert {type(module) for module, _ in ROWS} == {*LAYERS, nn.Sequential}
+
+
+def test_every_number_that_a_module_is_made_of_goes_to_the_layer():
+    for kind in {type(module) for module in OF_DEFAULTS}:
+        plain, *others = of_defaults(kind)
+        for module in others:
+            own = {n: value for n, value in vars(module).items() if type(value) is float}
+            # The weights of a prelu are those that it has now, whatever it began with.
+            changed = [v for n, v in own.items() if v != getattr(plain, n) and n != "init"]
+            shown = repr(from_torch(module)[0])
+            assert all(repr(value) in shown for value in changed), (module, shown)
+
+
+def test_the_layer_shows_the_modules_hyperparameters():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Dropout(0.2))
+    shown = "serial(conv2d(8, 3, padding=1), max_pool2d(2), dropout(p=0.2))"
+    assert repr(from_torch(module)[0]) == shown
+
+
+def test_the_keys_of_dropout_come_from_the_key_and_differ():
+    module = nn.Sequential(nn.Dropout(), nn.Dropout())
+    first, second = from_torch(module)[1]
+    assert first.key.bits != second.key.bits
+    assert same_bits(from_torch(module)[1][0].key.bits, first.key.bits)
+    assert from_torch(module, key=lf.Key(1))[1][0].key.bits != first.key.bits
+
+
+def test_a_layer_is_trained_apart_from_its_module():
+    module = nn.Linear(3, 2)
+    _, params = from_torch(module)
+    with torch.no_grad():
+        module.bias.fill_(7)
+        module.weight.fill_(7)
+    assert not (params.bias == 7).any()
+    assert not (params.weight == 7).any()
+
+
+def test_windows_that_are_drawn_are_those_of_the_key():
+    module = nn.Sequential(nn.FractionalMaxPool2d(2, 3), nn.FractionalMaxPool2d(2, 2))
+    layer, params = from_torch(module)
+    assert repr(layer) == (
+        "serial(fractional_max_pool2d(2, output_size=3), fractional_max_pool2d(2, output_size=2))"
+    )
+    assert params[0].key.bits != params[1].key.bits
+    assert from_torch(module, key=lf.Key(1))[1][0].key.bits != params[0].key.bits
+
+
+def test_a_module_that_stands_twice_is_two_parts():
+    act = nn.Tanh()
+    layer, _ = from_torch(nn.Sequential(act, nn.Identity(), act))
+    assert repr(layer) == "serial(tanh(), identity(), tanh())"
+
+
+def test_children_with_names_keep_their_order():
+    module = nn.Sequential(
+        OrderedDict(first=nn.Linear(3, 4), second=nn.ReLU(), third=nn.Linear(4, 2))
+    )
+    layer, params = from_torch(module)
+    x = normal(5, 3)
+    assert same_number(layer.predict(params, x), run(module, x))
+    back = to_state_dict(layer, params)
+    module.load_state_dict(dict(zip(module.state_dict(), back.values(), strict=True)), strict=True)
+
+
+def test_a_module_that_is_not_trained_is_frozen():
+    module = nn.Sequential(nn.Linear(3, 4).requires_grad_(False), nn.Linear(4, 2))
+    layer, params = from_torch(module)
+    assert repr(layer) == "serial(frozen(dense(4)), dense(2))"
+    assert lf.tree.paths(params) == ["1.weight", "1.bias"]
+    assert list(to_state_dict(layer, params)) == list(module.state_dict())
+
+
+def test_float64_and_bfloat16_are_kept():
+    for dtype in (torch.float64, torch.bfloat16):
+        _, params = from_torch(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to(dtype))
+        assert {leaf.dtype for leaf in lf.tree.leaves(params)} == {dtype}
+
+
+class Block(nn.Sequential):
+    """Computes what a Sequential does."""
+
+
+def test_a_subclass_of_sequential_that_only_has_another_name():
+    assert repr(from_torch(Block(nn.ReLU()))[0]) == "serial(relu())"
+
+
+INSTANCE_NORMS = [(nn.InstanceNorm1d, LINE), (nn.InstanceNorm2d, PLANE), (nn.InstanceNorm3d, SPACE)]
+
+
+@pytest.mark.parametrize("is_batch", [True, False])
+@pytest.mark.parametrize(("kind", "x"), INSTANCE_NORMS)
+def test_instance_norm_reads_its_axes_and_moves_its_statistics_as_torch_does(kind, x, is_batch):
+    module = drawn(kind(6, affine=True, track_running_stats=True)).double()
+    layer, params = from_torch(module)
+    x = (x if is_batch else x[0]).double().requires_grad_()
+    expected = module(x)
+    g = normal(*x.shape, seed=1).double()
+    expected_dx, expected_dw = torch.autograd.grad(expected, (x, module.weight), g)
+    y, cache = layer.forward(params, x.detach())
+    dx, dparams = layer.backward(params, cache, g)
+    running = layer.advance(params, cache).running
+    for given, theirs in (
+        (y, expected.detach()),
+        (dx, expected_dx),
+        (dparams.weight, expected_dw),
+        (running.mean, module.running_mean),
+        (running.var, module.running_var),
+    ):
+        assert same_number(given, theirs)
+
+
+NORMS_OF_A_RANK = [
+    (nn.BatchNorm1d(6), PLANE, "batch_norm: expected x of shape (N, 6) or (N, 6, L1), got"),
+    (nn.BatchNorm2d(6), LINE, "batch_norm: expected x of shape (N, 6, L1, L2), got"),
+    (nn.BatchNorm2d(6), PLANE[0], "batch_norm: expected x of shape (N, 6, L1, L2), got"),
+    (nn.BatchNorm3d(6), PLANE, "batch_norm: expected x of shape (N, 6, L1, L2, L3), got"),
+    (
+        nn.BatchNorm2d(6, affine=False, track_running_stats=False),
+        LINE,
+        "batch_norm: expected x of shape (N, C, L1, L2), got",
+    ),
+    (
+        nn.InstanceNorm1d(6, affine=True),
+        PLANE,
+        "instance_norm: expected x of shape (N, 6, L1) or (6, L1), got",
+    ),
+    (
+        nn.InstanceNorm2d(6),
+        LINE[0],
+        "instance_norm: expected x of shape (N, C, L1, L2) or (C, L1, L2), got",
+    ),
+    (
+        nn.InstanceNorm2d(6, affine=True),
+        # torch reads the 2 as channels.
+        LINE,
+        "instance_norm: expected x of shape (N, 6, L1, L2) or (6, L1, L2), got",
+    ),
+    (
+        nn.InstanceNorm3d(6, track_running_stats=True),
+        LINE,
+        "instance_norm: expected x of shape (N, 6, L1, L2, L3) or (6, L1, L2, L3), got",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "x", "message"), NORMS_OF_A_RANK)
+def test_norms_refuse_the_ranks_that_torchs_refuse(module, x, message):
+    with pytest.raises((ValueError, RuntimeError)):
+        module(x)
+    layer, params = from_torch(module)
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError) as raised:
+            function(params, x)
+        assert str(raised.value) == f"{message} {tuple(x.shape)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [
+        (nn.BatchNorm2d(6), "batch_norm(spatial_axes=2)"),
+        (without_bias(nn.BatchNorm1d(6)), "batch_norm(bias=False, spatial_axes=1)"),
+        (nn.BatchNorm1d(6, affine=False), "batch_norm(affine=False, spatial_axes=1)"),
+        (nn.InstanceNorm3d(6), "instance_norm(spatial_axes=3)"),
+        (without_bias(nn.GroupNorm(3, 6)), "group_norm(3, bias=False)"),
+        (nn.GroupNorm(3, 6, affine=False), "group_norm(3, affine=False)"),
+        (without_bias(nn.LayerNorm(6)), "layer_norm(6, bias=False)"),
+    ],
+)
+def test_norms_show_what_they_take_and_lack(module, shown):
+    assert repr(from_torch(module)[0]) == shown

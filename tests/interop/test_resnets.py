@@ -1,0 +1,142 @@
+"""torchvision's ResNets by from_torch: outputs, gradients and statistics, in both modes."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_torch
+
+resnet = pytest.importorskip("torchvision.models.resnet")
+
+
+def randomised(module, seed=0):
+    """Give a module random weights, and statistics that are not those of the start."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            drawn = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+            with torch.no_grad():
+                if name.endswith("running_var") or (tensor.ndim == 1 and "weight" in name):
+                    tensor.copy_(1 + drawn.abs() / 4)
+                elif tensor.ndim > 1:
+                    tensor.copy_(drawn / tensor[0].numel() ** 0.5)
+                else:
+                    tensor.copy_(drawn / 4)
+    return module.double()
+
+
+def small(block, **options):
+    """Make a whole ResNet, small enough for a test: a stem, four stages, a pool and a head."""
+    torch.manual_seed(0)
+    return randomised(resnet.ResNet(block, [2, 1, 1, 1], num_classes=5, **options))
+
+
+BLOCKS = {
+    "BasicBlock": lambda: (randomised(resnet.BasicBlock(4, 4)), (3, 4, 6, 5)),
+    "BasicBlock with a stride": lambda: (
+        randomised(
+            resnet.BasicBlock(
+                4, 6, stride=2, downsample=nn.Sequential(nn.Conv2d(4, 6, 1, 2), nn.BatchNorm2d(6))
+            )
+        ),
+        (3, 4, 6, 5),
+    ),
+    "Bottleneck": lambda: (randomised(resnet.Bottleneck(8, 2)), (3, 8, 6, 5)),
+    "Bottleneck of groups": lambda: (
+        randomised(resnet.Bottleneck(8, 2, groups=2, base_width=64, dilation=2)),
+        (3, 8, 6, 5),
+    ),
+    "resnet of basic blocks": lambda: (small(resnet.BasicBlock), (2, 3, 40, 36)),
+    "resnet of bottlenecks": lambda: (
+        small(resnet.Bottleneck, groups=2, width_per_group=8), (2, 3, 40, 36),
+    ),
+}  # fmt: skip
+
+
+def by_order(tree):
+    """List gradients by size, for torch's order of the parameters is another."""
+    return sorted((tuple(sorted(leaf.shape)), leaf.abs().sum().item()) for leaf in tree)
+
+
+def assert_same(ours, theirs):
+    ours, theirs = by_order(ours), by_order(theirs)
+    # A bias before a norm acts on nothing: its gradient cancels.
+    assert same_number(ours, theirs, terms=max(total for _, total in theirs))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_outputs_and_gradients_are_torchs_in_both_modes(name, mode):
+    module, shape = BLOCKS[name]()
+    layer, params = from_torch(module)
+    layer = lf.inference(layer) if mode == "eval" else layer
+    module.train(mode == "train")
+    x = normal(*shape).double()
+
+    leaf = x.clone().requires_grad_()
+    expected = module(leaf)
+    g = normal(*expected.shape, seed=1).double()
+    dx, *dtheirs = torch.autograd.grad(expected, (leaf, *module.parameters()), g)
+
+    y, cache = layer.forward(params, x)
+    ours, dparams = layer.backward(params, cache, g)
+    assert same_number(y, expected.detach())
+    assert same_number(ours, dx)
+    assert_same(lf.tree.leaves(dparams), dtheirs)
+    if mode == "eval":
+        assert same_number(layer.predict(params, x), expected.detach())
+    moved = [
+        leaf
+        for leaf in lf.tree.leaves(layer.advance(params, cache), states=True)
+        if leaf.is_floating_point()
+    ]
+    buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    assert_same(moved, [*module.parameters(), *buffers])
+
+
+def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():
+    torch.manual_seed(0)
+    module = resnet.resnet18(weights=None)
+    module.fc = nn.Linear(512, 3)
+    layer, params = from_torch(module)
+    x = normal(2, 3, 32, 32)
+    module.eval()
+    assert same_number(layer.predict(params, x), module(x).detach())
+    fast = lf.fast(layer).predict(params, x)
+    assert same_number(fast, module(x).detach())
+
+
+def test_a_frozen_backbone_trains_its_head_alone():
+    module = small(resnet.BasicBlock).float()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    module.fc = nn.Linear(512, 3)
+    layer, params = from_torch(module)
+    assert lf.tree.paths(params) == ["10.weight", "10.bias"]
+    still = lf.inference(layer)
+    optimizer = lf.optim.sgd(0.1)
+    x, target = normal(4, 3, 32, 32), torch.tensor([0, 1, 2, 1])
+    state = lf.init_state(still, optimizer, lf.Key(0), x, params=params)
+    new, _ = lf.make_step(still, lf.losses.softmax_cross_entropy(), optimizer)(state, (x, target))
+    body, before = (lf.tree.leaves(of.params[:10], states=True) for of in (new, state))
+    assert same_bits(body, before)
+    assert not same_bits(new.params[10].weight, state.params[10].weight)
+
+
+def test_a_module_within_that_has_no_counterpart_is_named_by_its_path():
+    module = resnet.resnet18(weights=None)
+    module.layer1[0].conv2 = nn.LazyConv2d(64, 3)
+    with pytest.raises(lf.LayerError, match=r"from_torch: layer1\.0\.conv2 LazyConv2d"):
+        from_torch(module)
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_refused():
+    class Other(resnet.BasicBlock):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    with pytest.raises(lf.LayerError, match="Other: has no counterpart here"):
+        from_torch(Other(4, 4))

@@ -1,0 +1,161 @@
+"""What the table of cases cannot say of activations: formulas, kinks, shapes, derivatives."""
+
+import math
+
+import pytest
+import torch
+from helpers.activation_formulas import ELEMENTWISE, KINKS, VERSIONS, G, X, both, phi
+from helpers.cases.case import normal
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+
+in_both_versions = pytest.mark.parametrize("version", VERSIONS)
+
+
+def at_and_beside(x):
+    ends = (torch.full_like(x, end) for end in (-torch.inf, torch.inf))
+    below, above = (torch.nextafter(x, end) for end in ends)
+    return below, x, above
+
+
+POINTS = torch.tensor([0.0, -0.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 6.0]).double()
+
+
+@in_both_versions
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=str)
+def test_is_its_formula(layer, version):
+    y_formula, slope = ELEMENTWISE[layer]
+    for x in (X, *at_and_beside(POINTS)):
+        g = G.flatten()[: x.numel()].view(x.shape)
+        y, dx = both(VERSIONS[version](layer), x, g)
+        assert same_number(y, y_formula(x))
+        assert same_number(dx, g * slope(x))
+
+
+@in_both_versions
+def test_softmin_is_its_formula(version):
+    y, dx = both(VERSIONS[version](lf.softmin(dim=1)), X, G)
+    expected = torch.exp(-X) / torch.exp(-X).sum(1, keepdim=True)
+    assert same_number(y, expected)
+    dz = expected * (G - (G * expected).sum(1, keepdim=True))
+    assert same_number(dx, -dz)
+
+
+@in_both_versions
+def test_glu_is_its_formula(version):
+    a, b = X[:, :2], X[:, 2:]
+    s, g = torch.sigmoid(b), G[:, 1:3]
+    y, dx = both(VERSIONS[version](lf.glu(dim=1)), X, g)
+    assert same_number(y, a * s)
+    assert same_number(dx[:, :2], g * s)
+    assert same_number(dx[:, 2:], g * a * s * (1 - s))
+
+
+@in_both_versions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("layer", "kink"), [(layer, kink) for layer in KINKS for kink in KINKS[layer]], ids=str
+)
+def test_the_slope_at_a_kink_and_beside_it(layer, kink, dtype, version):
+    at = torch.tensor([kink] if kink else [0.0, -0.0], dtype=dtype)
+    for x, slope in zip(at_and_beside(at), KINKS[layer][kink], strict=True):
+        dx = both(VERSIONS[version](layer), x, torch.ones_like(x))[1]
+        assert same_number(dx, torch.full_like(x, slope))
+
+
+def test_the_slope_at_a_kink_lies_between_those_beside_it():
+    for layer, kinks in KINKS.items():
+        # Without a gap around 0 there is no kink, but the formula's rule is the same.
+        if layer.name in ("hardshrink(lambd=0.0)", "softshrink(lambd=0.0)"):
+            continue
+        for below, at, above in kinks.values():
+            assert min(below, above) <= at <= max(below, above), layer
+
+
+# torch's forward mode loads its rules by torch.jit.script.
+jvp_warns = pytest.mark.filterwarnings("ignore:.torch.jit.script")
+SIMPLE = [lf.sigmoid(), lf.tanh(), lf.log_sigmoid()]
+ALONG_AN_AXIS = [lf.softmax(), lf.log_softmax(dim=1), lf.softmin(), lf.glu(dim=1)]
+
+
+@jvp_warns
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layer", [*ELEMENTWISE, *SIMPLE, *ALONG_AN_AXIS], ids=str)
+def test_backward_has_right_derivatives_in_both_modes(layer, dtype):
+    y = layer.predict((), X)
+    x, g, dot_x, dot_g = X, normal(*y.shape, seed=2), G, normal(*y.shape, seed=3)
+    x, g, dot_x, dot_g = (t.to(dtype) for t in (x, g, dot_x, dot_g))
+
+    def dx(x, g):
+        return both(layer, x, g)[1]
+
+    def moved(step):
+        return dx(x.double() + step * dot_x.double(), g.double() + step * dot_g.double())
+
+    # Fourth order: the error is of the size of step^4.
+    step = 1e-3
+    near, far = moved(step) - moved(-step), moved(2 * step) - moved(-2 * step)
+    expected = (8 * near - far) / (12 * step)
+    value, dot = torch.func.jvp(dx, (x, g), (dot_x, dot_g))
+    assert dot.dtype is dtype
+    assert same_number(dot, expected, error=1e-8, dtype=dtype)
+
+    w = normal(*value.shape, seed=4).to(dtype)
+    _, back = torch.func.vjp(dx, x, g)
+    dual = sum((d * t).sum() for d, t in zip(back(w), (dot_x, dot_g), strict=True))
+    assert same_number(dual, (w * dot).sum(), terms=(w * dot).abs().sum())
+
+
+# By smooth layer: the second derivative of y at 0.
+CURVATURES = {
+    lf.sigmoid(): 0.0,
+    lf.tanh(): 0.0,
+    lf.tanhshrink(): 0.0,
+    lf.log_sigmoid(): -1 / 4,
+    lf.softplus(): 1 / 4,
+    lf.softplus(0.5, 1.0): 1 / 8,
+    lf.silu(): 1 / 2,
+    lf.mish(): 1 - 0.6**2,
+    lf.gelu(): math.sqrt(2 / math.pi),
+    lf.gelu("tanh"): math.sqrt(2 / math.pi),
+}
+
+
+@jvp_warns
+@pytest.mark.parametrize("layer", CURVATURES, ids=str)
+def test_the_derivative_of_backward_at_0(layer):
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+    def dx(x):
+        return both(layer, x, one)[1]
+
+    forwards = torch.func.jvp(dx, (zero,), (one,))[1]
+    for given in (forwards, torch.func.grad(dx)(zero)):
+        assert same_number(given.item(), CURVATURES[layer], terms=1.0, error=1e-12)
+
+
+@in_both_versions
+@pytest.mark.parametrize("layer", [*ELEMENTWISE, lf.softmin(dim=1), lf.glu(dim=1)], ids=str)
+def test_any_strides_shapes_and_devices(layer, version):
+    layer = VERSIONS[version](layer)
+    x = normal(2, 4, 3, 5)
+    g = normal(*layer.predict((), x).shape, seed=1)
+    y, dx = both(layer, x, g)
+    strided = x.transpose(0, 3).contiguous().transpose(0, 3)
+    for same in (strided, x.to(memory_format=torch.channels_last)):
+        other_y, other_dx = both(layer, same, g.mT.contiguous().mT)
+        assert same_number(other_y, y)
+        assert same_number(other_dx, dx)
+    for part in (slice(0, 1), slice(0, 0)):
+        one_y, one_dx = both(layer, x[part], g[part])
+        assert same_number(one_y, y[part])
+        assert same_number(one_dx, dx[part])
+    assert layer.predict((), x.to("meta")).shape == y.shape
+
+
+def test_selu_keeps_mean_0_and_variance_1():
+    z = torch.linspace(-12, 12, 240_001, dtype=torch.float64)
+    y = lf.selu().predict((), z)
+    for power, moment in ((1, 0.0), (2, 1.0)):
+        assert same_number((y**power * phi(z)).sum().item() * 1e-4, moment, terms=1.0, error=1e-06)

@@ -1,0 +1,685 @@
+"""Attention and the transformer blocks: what the table of layers cannot say."""
+
+import math
+
+import attrs
+import pytest
+import torch
+from helpers.attention import normal, run
+from helpers.cases.case import cast
+from helpers.compare import same_bits, same_number, same_statistics
+from torch.func import vmap
+from torch.nn import functional
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.core.layer import unchanged
+from lincoln_fn.initializers import constant
+from lincoln_fn.initializers import normal as normal_init
+from lincoln_fn.layers import dense, multi_head_attention, scaled_dot_product_attention
+
+SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
+ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
+INF = math.inf
+
+
+def qkv(*batch, length=5, key_length=4, dtype=torch.float64):
+    return (
+        normal(*batch, length, 6, dtype=dtype),
+        normal(*batch, key_length, 6, seed=1, dtype=dtype),
+        normal(*batch, key_length, 3, seed=2, dtype=dtype),
+    )
+
+
+def check(layer, x, **options):
+    lf.testing.check_layer(layer, layer.init(lf.Key(0), x), x, **options)
+
+
+# Attention itself.
+
+
+def test_it_is_the_formula_written_out_number_by_number():
+    query, key, value = qkv()
+    mask, g, scale = normal(5, 4, seed=3), normal(5, 3, seed=4), 0.3
+    y, (dquery, dkey, dvalue, dmask), _ = run(SDPA(scale=scale), (query, key, value, mask), g)
+    of_y, of_query, of_key, of_value, of_mask = map(
+        torch.zeros_like, (y, dquery, dkey, dvalue, dmask)
+    )
+    for i in range(5):
+        scores = [scale * sum(query[i] * key[j]) + mask[i, j] for j in range(4)]
+        total = sum(score.exp() for score in scores)
+        weights = [score.exp() / total for score in scores]
+        of_y[i] = sum(weights[j] * value[j] for j in range(4))
+        dweights = [sum(g[i] * value[j]) for j in range(4)]
+        mean = sum(weights[n] * dweights[n] for n in range(4))
+        for j in range(4):
+            dscore = weights[j] * (dweights[j] - mean)
+            of_value[j] += weights[j] * g[i]
+            of_query[i] += scale * dscore * key[j]
+            of_key[j] += scale * dscore * query[i]
+            of_mask[i, j] = dscore
+    assert same_number(
+        (y, dquery, dkey, dvalue, dmask), (of_y, of_query, of_key, of_value, of_mask)
+    )
+
+
+def test_the_scale_is_by_default_one_over_the_root_of_the_features():
+    x = qkv(2)
+    assert same_number(run(SDPA(), x), run(SDPA(scale=6**-0.5), x))
+
+
+def test_causal_attention_sees_no_later_key():
+    query, key, value = qkv()
+    y = SDPA(is_causal=True).predict((), (query, key, value))
+    assert same_number(y[0], value[0])
+    for i in range(5):
+        seen = slice(min(i + 1, 4))
+        assert same_number(y[i], SDPA().predict((), (query[i : i + 1], key[seen], value[seen]))[0])
+    past = torch.ones(5, 4, dtype=torch.bool).tril()
+    assert same_number(y, SDPA().predict((), (query, key, value, past)))
+
+
+BARRED = torch.tensor([True, False, True, False, True]).unsqueeze(1)
+BARRING = [
+    BARRED.expand(5, 4),
+    BARRED,
+    torch.zeros(5, 4).masked_fill(~BARRED, -INF).double(),
+    torch.zeros(1, 5, 1).masked_fill(~BARRED, -INF).double(),
+]
+
+
+@pytest.mark.parametrize("mask", BARRING, ids=["bools", "column", "added", "added column"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_query_that_may_attend_to_nothing_gives_zeros(mask, is_causal):
+    x = qkv(2)
+    y, (dquery, dkey, dvalue, dmask), _ = run(SDPA(is_causal), (*x, mask))
+    free, (free_dquery, *_), _ = run(SDPA(is_causal), x)
+    assert same_number(y, free * BARRED)
+    assert same_number(dquery, free_dquery * BARRED)
+    # The others' gradients are as if that query were not there.
+    g = normal(2, 5, 3, seed=9) * BARRED
+    assert same_number((dkey, dvalue), run(SDPA(is_causal), x, g)[1][1:])
+    assert dmask is None or bool((dmask.masked_select(~BARRED.expand(mask.shape)) == 0).all())
+    check(SDPA(is_causal), (*x, mask))
+
+
+def test_a_causal_row_that_a_mask_leaves_nothing_of_gives_zeros():
+    later = torch.tensor([False, True, True, True])
+    for mask in (later, torch.zeros(4).masked_fill(~later, -INF).double()):
+        y, (dquery, *_), _ = run(SDPA(is_causal=True), (*qkv(), mask))
+        assert bool((y[0] == 0).all())
+        assert bool((dquery[0] == 0).all())
+        assert bool((y[1:] != 0).all())
+        check(SDPA(is_causal=True), (*qkv(), mask))
+
+
+def test_the_padding_of_a_whole_example_gives_zeros_in_multi_head_attention():
+    x, mask = normal(2, 5, 6), torch.tensor([[True] * 5, [False] * 5])
+    layer = MHA(2, bias_init=constant(0.5))
+    y, (dx, dmask), dparams = run(layer, (x, mask))
+    assert same_number(y[1], torch.full_like(y[1], 0.5))
+    assert dmask is None
+    assert bool((dx[1] == 0).all())
+    g = normal(2, 5, 6, seed=9)[:1]
+    assert same_number(run(layer, x[:1], g)[2].query.weight, dparams.query.weight)
+    check(layer, (x, mask))
+
+
+def test_numbers_up_to_1e4_stay_finite_and_as_good_as_float32_allows():
+    x = tuple(part * 1e4 for part in qkv(2, dtype=torch.float32))
+    added = normal(5, 4, seed=3).float() * 1e4
+    for mask in (None, added, added > 0, BARRED):
+        given, truth = run(SDPA(), (*x, mask)), run(SDPA(), cast((*x, mask)))
+        # A score of 1e8 is rounded by 1e8 eps, and exp makes that the relative error of a weight.
+        assert same_number(given, truth, length=1024, dtype=torch.float32)
+
+
+def test_what_is_forbidden_has_no_weight_however_low_the_other_scores_are():
+    query, key, value = (part * 1e4 for part in qkv(2))
+    allowed = normal(5, 4, seed=3) > 0
+    for mask in (allowed, torch.zeros(5, 4).masked_fill(~allowed, -INF).double()):
+        _, cache = SDPA().forward((), (query, key, value, mask))
+        assert bool((cache.weights.masked_select(~allowed) == 0).all())
+
+
+@pytest.mark.parametrize("layer", [SDPA(), SDPA(is_causal=True), MHA(2), MHA(2, is_causal=True)])
+@pytest.mark.parametrize("sizes", [(0, 4), (5, 0), (0, 0), (1, 1), (1, 4), (5, 1)], ids=str)
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_empty_and_single_lengths(layer, sizes, batch):
+    query, key, value = qkv(batch, length=sizes[0], key_length=sizes[1])
+    for rest in ((), (None,), (torch.ones(1, 1, 1, sizes[1]) > 0,)):
+        single = layer.name.startswith("scaled")
+        masks = tuple(mask[0] if single and mask is not None else mask for mask in rest)
+        y, dx, _ = run(layer, (query, key, value, *masks))
+        assert y.shape == (batch, sizes[0], 3 if single else 6)
+        for part, gradient in zip((query, key, value), dx, strict=False):
+            assert gradient.shape == part.shape
+            assert torch.isfinite(gradient).all()
+        if sizes[1] == 0:
+            assert bool((y == 0).all())
+            assert bool((dx[0] == 0).all())
+    if batch and min(sizes) and single:
+        check(layer, (query, key, value))
+
+
+@pytest.mark.parametrize("layer", [MHA(2), ENCODER(2, 7, 0.0), ENCODER(2, 7, 0.0, norm_first=True)])
+@pytest.mark.parametrize("shape", [(2, 0, 6), (0, 5, 6), (1, 1, 6), (5, 6)], ids=str)
+def test_sequences_of_any_length_and_leading_axes(layer, shape):
+    x = normal(*shape)
+    y, dx, dparams = run(layer, x)
+    assert y.shape == dx.shape == x.shape
+    assert all(bool(torch.isfinite(leaf).all()) for leaf in lf.tree.leaves(dparams))
+    if shape == (5, 6):
+        assert same_number(y, run(layer, x[None])[0][0])
+    if 0 not in shape:
+        check(layer, x)
+
+
+def test_two_leading_axes_and_their_masks():
+    x, layer = normal(2, 3, 5, 6), MHA(2)
+    params = layer.init(lf.Key(0), x)
+    for mask in (normal(2, 3, 5) > 0, normal(2, 3, 2, 5, 5) > 0):
+        y = layer.predict(params, (x, mask))
+        assert same_number(y[1, 2], layer.predict(params, (x[1, 2], mask[1, 2])))
+
+
+LAYERS = [
+    (SDPA(is_causal=True), (*qkv(2), normal(5, 4, seed=3))),
+    (MHA(2), normal(2, 5, 6)),
+    (MHA(2, is_causal=True), (*qkv(2), normal(2, 4, seed=3) > -0.5)),
+    (ENCODER(2, 7, 0.0), (normal(2, 5, 6), normal(2, 5, seed=3) > -0.5)),
+    (DECODER(2, 7, 0.0), (normal(2, 5, 6), normal(2, 4, 3, seed=3))),
+]
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=lambda value: getattr(value, "name", ""))
+def test_bfloat16_keeps_its_dtype_and_is_near(layer, x):
+    def short(leaf):
+        return leaf.bfloat16() if leaf.is_floating_point() else leaf
+
+    params = layer.init(lf.Key(0), x)
+    given = run(layer, lf.tree.map(short, x), params=lf.tree.map(short, params))
+    assert {leaf.dtype for leaf in lf.tree.leaves(given)} == {torch.bfloat16}
+    assert same_number(given, run(layer, x, params=params), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=lambda value: getattr(value, "name", ""))
+def test_strides_do_not_matter(layer, x):
+    def strided(leaf):
+        return leaf.mT.contiguous().mT
+
+    params = layer.init(lf.Key(0), x)
+    moved = lf.tree.map(strided, x)
+    assert not lf.tree.leaves(moved)[0].is_contiguous()
+    expected = run(layer, x, params=params)
+    g = normal(*expected[0].shape, seed=9).mT.contiguous().mT
+    assert same_number(run(layer, moved, g, params), expected)
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS[1:], ids=lambda value: getattr(value, "name", ""))
+def test_vmap_gives_each_examples_gradients(layer, x):
+    params = layer.init(lf.Key(0), x)
+
+    def dparams(x, g):
+        return layer.grads(params, layer.forward(params, x)[1], g)
+
+    g = normal(2, 5, 6, seed=9)
+    each = vmap(dparams)(x, g)
+    for i in range(2):
+        one = lf.tree.map(lambda leaf, i=i: leaf[i], x)
+        assert same_number(lf.tree.map(lambda leaf, i=i: leaf[i], each), dparams(one, g[i]))
+    # A batch of one gives the same, and so do masks that are part of what is mapped over.
+    batch = vmap(lambda x, g: dparams(lf.tree.map(lambda leaf: leaf[None], x), g[None]))(x, g)
+    assert same_number(batch, each)
+
+
+def test_vmap_over_attention_with_an_added_mask_sums_its_gradient():
+    x = (*qkv(2), normal(2, 1, 4, seed=3))
+    g = normal(2, 5, 3, seed=9)
+
+    def dx(x, g):
+        return SDPA().backward((), SDPA().forward((), x)[1], g)[0]
+
+    assert same_number(vmap(dx)(x, g), dx(x, g))
+
+
+@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=lambda value: getattr(value, "name", ""))
+def test_shapes_are_found_on_meta(layer, x):
+    meta = lf.tree.map(lambda leaf: leaf.to("meta"), x)
+    y, _, dparams = run(
+        layer,
+        meta,
+        lf.tree.map(lambda leaf: leaf.to("meta"), run(layer, x)[0]),
+        lf.tree.map(lambda leaf: leaf.to("meta"), layer.init(lf.Key(0), x)),
+    )
+    assert y.is_meta
+    assert all(leaf.is_meta for leaf in lf.tree.leaves(dparams))
+    assert y.shape == run(layer, x)[0].shape
+
+
+# Multi-head attention.
+
+
+def test_parameters_start_as_torchs_do():
+    n = 64
+    params = MHA(4).init(lf.Key(0), normal(2, 5, n, dtype=torch.float32))
+    bound = math.sqrt(6 / (n + 3 * n))
+    for part in (params.query, params.key, params.value):
+        assert 0.97 * bound < part.weight.abs().max() <= bound
+        assert same_statistics(part.weight.flatten(), mean=0, std=bound / math.sqrt(3))
+    assert 0.97 / 8 < params.output.weight.abs().max() <= 1 / 8
+    biases = [part.bias for part in (params.query, params.key, params.value, params.output)]
+    assert all(bias.shape == (n,) and not bias.any() for bias in biases)
+    weights = [part.weight for part in (params.query, params.key, params.value, params.output)]
+    assert len({float(weight[0, 0]) for weight in weights}) == 4
+    assert params.dropout is None
+    assert all(leaf.dtype is torch.float32 for leaf in lf.tree.leaves(params))
+
+
+def test_projections_of_other_sizes_start_each_for_itself():
+    x = (normal(2, 5, 64), normal(2, 4, 128), normal(2, 4, 64))
+    params = MHA(4).init(lf.Key(0), x)
+    assert params.key.weight.shape == (128, 64)
+    for part, size in ((params.query, 64), (params.key, 128), (params.value, 64)):
+        bound = math.sqrt(6 / (size + 64))
+        assert 0.97 * bound < part.weight.abs().max() <= bound
+
+
+def test_initializers_by_keyword():
+    layer = MHA(
+        2, weight_init=constant(2.0), output_weight_init=constant(3.0), bias_init=constant(4.0)
+    )
+    params = layer.init(lf.Key(0), normal(2, 5, 6))
+    for part in (params.query, params.key, params.value):
+        assert bool((part.weight == 2).all())
+        assert bool((part.bias == 4).all())
+    assert bool((params.output.weight == 3).all())
+    assert bool((params.output.bias == 4).all())
+
+
+def test_the_keys_bias_has_a_gradient_of_exactly_0():
+    layer, x = MHA(2, bias_init=normal_init(1.0)), normal(2, 5, 6)
+    params = layer.init(lf.Key(0), x)
+    *_, dparams = run(layer, x, params=params)
+    assert bool((dparams.key.bias == 0).all())
+    moved = multi_head_attention.Params(
+        params.query,
+        dense.Params(params.key.weight, params.key.bias + normal(6, seed=3)),
+        params.value,
+        params.output,
+        None,
+    )
+    assert same_number(layer.predict(moved, x), layer.predict(params, x))
+
+
+@pytest.mark.parametrize("form", ["a sequence", "three sequences", "with a mask"])
+def test_the_cache_grows_with_the_length_and_not_with_its_square(form):
+    def kept(length):
+        x = normal(2, length, 6)
+        given = {
+            "a sequence": x,
+            "three sequences": (x, x, x),
+            "with a mask": (x, torch.ones(2, length) > 0),
+        }[form]
+        layer = MHA(2, is_causal=True)
+        leaves = lf.tree.leaves(layer.forward(layer.init(lf.Key(0), given), given)[1])
+        return sum(leaf.untyped_storage().nbytes() for leaf in leaves)
+
+    assert kept(400) <= 2.01 * kept(200)
+
+
+def test_biases_for_some_projections_alone():
+    layer, x = MHA(2), normal(8, 9, 6)
+    made = layer.init(lf.Key(0), x)
+    drawn = dense.Params(made.value.weight, normal(6, seed=1))
+    some = attrs.evolve(made, value=drawn, key=dense.Params(made.key.weight, None))
+    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6).double()))
+    y, cache = layer.forward(some, x)
+    g = normal(8, 9, 6, seed=2)
+    dx, dparams = layer.backward(some, cache, g)
+    expected_y, expected_cache = layer.forward(whole, x)
+    expected_dx, expected = layer.backward(whole, expected_cache, g)
+    assert same_number(y, expected_y)
+    assert same_number(dx, expected_dx)
+    assert same_number(dparams.value.bias, expected.value.bias)
+    assert dparams.key.bias is None
+
+
+def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():
+    layer, x = MHA(2, dropout=0.4), (normal(2, 5, 6), normal(2, 5, seed=3) > -0.5)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    mask = keys.bernoulli(params.dropout.key, (2, 2, 5, 5), 0.6)
+    assert same_bits(cache.heads.dropped.mask, mask)
+    assert 0 < int(mask.sum()) < mask.numel()
+    scores = (cache.heads.q @ cache.heads.k.mT).masked_fill(~x[1][:, None, None], -INF)
+    heads = (
+        (torch.softmax(scores, -1) * mask / 0.6 @ cache.heads.v).transpose(1, 2).reshape(2, 5, 6)
+    )
+    assert same_number(y, heads @ params.output.weight + params.output.bias)
+    whole = MHA(2)
+    plain = multi_head_attention.Params(params.query, params.key, params.value, params.output, None)
+    assert same_number(layer.predict(params, x), whole.predict(plain, x))
+
+
+def test_dropout_moves_on_to_its_next_key():
+    layer, x = MHA(2, dropout=0.4), normal(2, 5, 6)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    advanced = layer.advance(params, cache)
+    assert advanced.query is params.query
+    assert advanced.dropout.key.bits == params.dropout.key.fold_in(0).bits
+    assert not same_bits(layer.forward(advanced, x)[0], y)
+    assert layer.backward(params, cache, y)[1].dropout is params.dropout
+    assert MHA(2).advance is unchanged
+
+
+def test_dropping_every_weight_leaves_the_bias():
+    layer, x = MHA(2, dropout=1.0, bias_init=constant(0.5)), normal(2, 5, 6)
+    y, dx, _ = run(layer, x)
+    assert same_number(y, torch.full_like(y, 0.5))
+    assert bool((dx == 0).all())
+
+
+def test_a_mask_of_padding_is_seen_by_all_heads_and_queries():
+    x, mask = qkv(2), normal(2, 4, seed=3)
+    params = MHA(2).init(lf.Key(0), x)
+    y, (*dx, dmask), dparams = run(MHA(2), (*x, mask), params=params)
+    full = mask[:, None, None].expand(2, 2, 5, 4)
+    expected_y, (*expected, dfull), expected_dparams = run(MHA(2), (*x, full), params=params)
+    assert same_number((y, dx, dparams), (expected_y, expected, expected_dparams))
+    assert same_number(dmask, dfull.sum((1, 2)))
+
+
+def test_self_attention_is_attention_of_one_thing_to_itself():
+    x = normal(2, 5, 6)
+    params = MHA(2).init(lf.Key(0), x)
+    y, dx, dparams = run(MHA(2), x, params=params)
+    same, (dquery, dkey, dvalue), same_dparams = run(MHA(2), (x, x, x), params=params)
+    assert same_number((y, dx, dparams), (same, dquery + dkey + dvalue, same_dparams))
+
+
+# Errors and names.
+
+SHAPES = "query, key and value of shapes (..., length, features), key and value of one length"
+FORMS = "expected x to be (query, key, value) or (query, key, value, mask)"
+Q, K, V = qkv(2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "message"),
+    [
+        (SDPA(), Q, f"{FORMS}, got float64[2, 5, 6]"),
+        (SDPA(), (Q, K), f"{FORMS}, got (float64[2, 5, 6], float64[2, 4, 6])"),
+        (SDPA(), (Q, K, V.float()), "expected value of dtype torch.float64, got torch.float32"),
+        (SDPA(), (Q, K, None), "expected x to be a tensor, got NoneType"),
+        (
+            SDPA(),
+            (Q, K, V[:, :3]),
+            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (2, 3, 3)",
+        ),
+        (
+            SDPA(),
+            (Q, K[:1], V),
+            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (1, 4, 6) and (2, 4, 3)",
+        ),
+        (
+            SDPA(),
+            (Q, K, V[:1]),
+            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (1, 4, 3)",
+        ),
+        (
+            SDPA(),
+            (Q[0, 0], Q[0, 0], Q[0, 0]),
+            f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)",
+        ),
+        (SDPA(), (Q, V, V), "expected query and key with the same features, got 6 and 3"),
+        (
+            SDPA(),
+            (Q, K, V, torch.ones(5, 4)),
+            "expected a mask of bool or torch.float64, got float32[5, 4]",
+        ),
+        (SDPA(), (Q, K, V, 3), "expected a mask of bool or torch.float64, got 3"),
+        (
+            SDPA(),
+            (Q, K, V, torch.ones(5, 3) > 0),
+            "expected a mask that broadcasts to (2, 5, 4), got (5, 3)",
+        ),
+        (
+            SDPA(),
+            (Q, K, V, torch.ones(1, 2, 5, 4) > 0),
+            "expected a mask that broadcasts to (2, 5, 4), got (1, 2, 5, 4)",
+        ),
+        (
+            SDPA(),
+            (Q, K, V, torch.ones(5, 4, device="meta") > 0),
+            "expected the mask on cpu, got meta",
+        ),
+        (MHA(4), Q, "expected a query with features in 4 heads, got 6"),
+        (
+            MHA(2),
+            (Q, torch.ones(2, 4) > 0),
+            "expected a mask that broadcasts to (2, 5), got (2, 4)",
+        ),
+        (
+            MHA(2),
+            (Q, torch.ones(2, 5, 5) > 0),
+            "expected a mask of shape (2, 5), or of 4 axes that broadcast to (2, 2, 5, 5), "
+            "got (2, 5, 5)",
+        ),
+        (
+            MHA(2),
+            (Q, torch.ones(2, 3, 5, 5) > 0),
+            "expected a mask that broadcasts to (2, 2, 5, 5), got (2, 3, 5, 5)",
+        ),
+        (MHA(2), (Q,), f"{FORMS}, got (float64[2, 5, 6],)"),
+        (
+            MHA(2, batch_first=False),
+            (Q[0, 0], Q[0, 0], Q[0, 0]),
+            f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)",
+        ),
+        (
+            MHA(2, batch_first=False),
+            (Q, Q, 3.0),
+            "expected x to be a tensor, got float; convert it by torch.tensor",
+        ),
+    ],
+)
+def test_errors_of_x(layer, x, message):
+    params = MHA(2).init(lf.Key(0), Q) if layer.name.startswith("multi") else ()
+    with pytest.raises(lf.LayerError) as error:
+        layer.forward(params, x)
+    assert str(error.value) == f"{layer.name.partition('(')[0]}: {message}"
+    if params:
+        with pytest.raises(lf.LayerError) as error:
+            layer.init(lf.Key(0), x)
+        assert error.value.problem == message
+
+
+def test_a_query_without_features_is_refused():
+    with pytest.raises(lf.LayerError, match="expected a query with features in 2 heads, got 0"):
+        MHA(2).init(lf.Key(0), Q[:, :, :0])
+
+
+def test_errors_of_params_cache_and_g():
+    layer = MHA(2)
+    params = layer.init(lf.Key(0), Q)
+    y, cache = layer.forward(params, Q)
+    _, other = SDPA().forward((), (Q, K, V))
+    own = "expected the cache of its own forward"
+    for function in (layer.backward, layer.grads, layer.input_grad):
+        for arguments, message in (
+            (((), cache, y), "expected params multi_head_attention.Params, got ()"),
+            ((params, (), y), f"{own}, got ()"),
+            ((params, cache, y[:1]), "expected g of shape (2, 5, 6), got (1, 5, 6)"),
+        ):
+            with pytest.raises(lf.LayerError) as error:
+                function(*arguments)
+            assert str(error.value) == f"multi_head_attention: {message}"
+    for function in (layer.forward, layer.predict, layer.advance, MHA(2, dropout=0.1).advance):
+        if function is unchanged:
+            continue
+        with pytest.raises(lf.LayerError, match=r"expected params multi_head_attention.Params"):
+            function((), Q)
+    with pytest.raises(lf.LayerError, match=r"expected query, key and value with \[6, 6, 6\] fea"):
+        layer.forward(params, (Q, K, V))
+    with pytest.raises(lf.LayerError, match=r"expected x of dtype torch.float64, got torch.float3"):
+        layer.forward(params, Q.float())
+    name = "scaled_dot_product_attention"
+    for arguments, message in (
+        ((1, other, y), "expected params (), got 1"),
+        (((), cache.output, y), f"{own}, got float64[2, 5, 6]"),
+        (((), other, y), "expected g of shape (2, 5, 3), got (2, 5, 6)"),
+    ):
+        with pytest.raises(lf.LayerError) as error:
+            SDPA().backward(*arguments)
+        assert str(error.value) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MHA(0), "multi_head_attention: expected num_heads of at least 1, got 0"),
+        (
+            lambda: MHA(2, dropout=1.5),
+            "multi_head_attention: expected dropout from 0 to 1, got 1.5",
+        ),
+        (
+            lambda: ENCODER(2, activation="tanh"),
+            "transformer_encoder_block: expected activation to be 'relu' or 'gelu', got 'tanh'",
+        ),
+        (lambda: lf.with_context(), "with_context: expected at least one of layers, got ()"),
+        (lambda: lf.select(), "select: expected at least one of entries, got ()"),
+        (lambda: lf.select(0, -1), "select: expected entries[1] of at least 0, got -1"),
+    ],
+)
+def test_errors_of_hyperparameters(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text follows
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scaled_dot_product_attention()",
+        "scaled_dot_product_attention(is_causal=True, scale=0.5)",
+        "multi_head_attention(4)",
+        "multi_head_attention(4, dropout=0.1, bias=False, is_causal=True)",
+        "multi_head_attention(4, weight_init=zeros(), output_weight_init=zeros(), "
+        "bias_init=ones())",
+        "transformer_encoder_block(4)",
+        "transformer_encoder_block(4, dim_feedforward=8, dropout=0.0, activation='gelu', "
+        "layer_norm_eps=0.1, norm_first=True, is_causal=True, bias=False)",
+        "transformer_decoder_block(4)",
+        "transformer_decoder_block(4, is_causal=False)",
+        "with_context(multiply(), select(0))",
+        "select(0, 2)",
+    ],
+)
+def test_a_layers_name_makes_it_again(name):
+    assert repr(eval(name, {**vars(lf), **vars(lf.initializers)})) == name
+
+
+def test_agrees_with_torchs_function_on_fully_masked_rows():
+    x = qkv(2)
+    for mask in BARRING:
+        expected = functional.scaled_dot_product_attention(*x, mask)
+        assert same_number(SDPA().predict((), (*x, mask)), expected)
+
+
+def test_the_single_layer_by_its_module():
+    y, cache = scaled_dot_product_attention.forward((), (Q, K, V), is_causal=True)
+    assert same_number(y, SDPA(is_causal=True).predict((), (Q, K, V)))
+    assert same_number(cache.weights.sum(-1), torch.ones(2, 5).double())
+
+
+PROJECTIONS = ("query", "key", "value", None, "output")
+
+
+def test_each_projection_is_a_part_of_its_own():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+    visited = {}
+
+    def forward(layer, path, params, x):
+        visited[path] = params
+        return layer.forward(params, x)
+
+    y, cache = lf.walk.there(forward, net, params, x)
+    _, sites = lf.cotangents(net, params, cache, y)
+    for i, name in enumerate(PROJECTIONS):
+        own = params.dropout if name is None else getattr(params, name)
+        assert visited[str(i)] is own
+        assert sites[i].path == str(i)
+        assert sites[i].params is own
+
+
+def test_a_projection_that_is_replaced_makes_its_own_gradients():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+
+    def times(factor, layer):
+        def grads(params, cache, g):
+            return lf.tree.map(lambda dp: factor * dp, layer.grads(params, cache, g))
+
+        return layer.replace(grads=grads)
+
+    changed = net.rebuild(
+        tuple(part if i == 3 else times(i + 2.0, part) for i, part in enumerate(net.parts))
+    )
+    y, cache = net.forward(params, x)
+    _, plain = net.backward(params, cache, y)
+    _, sites = lf.cotangents(changed, params, cache, y)
+    for found in (changed.backward(params, cache, y)[1], lf.grads_at(changed, params, sites)):
+        for i, name in enumerate(PROJECTIONS):
+            if name is not None:
+                expected = (i + 2.0) * getattr(plain, name).weight
+                assert same_number(getattr(found, name).weight, expected)
+
+
+def test_the_functions_of_the_file_are_those_of_the_layer():
+    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
+    params = net.init(lf.Key(0), x)
+    y, cache = multi_head_attention.forward(params, x, num_heads=2)
+    assert same_bits(y, net.forward(params, x)[0])
+    dx, dparams = multi_head_attention.backward(params, cache, y)
+    expected_dx, expected = net.backward(params, cache, y)
+    assert same_bits(dx, expected_dx)
+    assert same_bits(dparams, expected)
+
+
+def test_a_projection_alone_has_as_many_outputs_as_inputs():
+    x = normal(2, 5, 6)
+    made = lf.multi_head_attention(2).parts[0].init(lf.Key(3), x)
+    expected = lf.dense(6).init(lf.Key(3), x)
+    assert same_bits(made.weight, expected.weight)
+    assert same_bits(made.bias, expected.bias)
+
+
+def kernels_of(layer, params, x):
+    with torch.profiler.profile() as profile:
+        y, cache = layer.forward(params, x)
+        layer.backward(params, cache, y)
+    return {event.key for event in profile.key_averages() if "flash_attention" in event.key}
+
+
+FLASH = {
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_the_fast_twin_runs_the_flash_kernel_where_it_can(is_causal):
+    layer = MHA(2, is_causal=is_causal)
+    x = normal(3, 5, 6)
+    params, fast = layer.init(lf.Key(0), x), lf.fast(layer)
+    assert kernels_of(fast, params, x) == FLASH
+    assert kernels_of(layer, params, x) == set()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    for other in ((x, mask), normal(5, 6), normal(2, 3, 5, 6), x[:0]):
+        assert kernels_of(fast, params, other) == set()
+    dropping = MHA(2, dropout=0.3, is_causal=is_causal)
+    with_key = dropping.init(lf.Key(0), x)
+    assert kernels_of(lf.fast(dropping), with_key, x) == set()

@@ -1,0 +1,313 @@
+"""Dropout: keys and masks, and networks that carry states, nested."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number, same_statistics
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.layers import alpha_dropout, dropout
+
+LAYERS = [
+    lf.dropout(),
+    lf.dropout1d(),
+    lf.dropout2d(),
+    lf.dropout3d(),
+    lf.alpha_dropout(),
+    lf.feature_alpha_dropout(),
+]
+
+
+def example(layer):
+    axes = {"dropout1d": 3, "dropout2d": 4}.get(layer.name[:9], 5)
+    return keys.normal(lf.Key(1), (6, 7, 4, 5, 3)[:axes], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_the_same_params_draw_the_same_mask_and_advanced_ones_another(layer):
+    x = example(layer)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert same_bits(layer.forward(params, x)[0], y)
+    assert layer.backward(params, cache, y)[1].key is params.key
+
+    advanced = layer.advance(params, cache)
+    assert same_bits(advanced.key.bits, params.key.fold_in(0).bits)
+    assert lf.tree.paths(advanced, states=True) == ["key.bits"]
+    assert not same_bits(layer.forward(advanced, x)[1].mask, cache.mask)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_predict_is_the_identity(layer):
+    x = example(layer)
+    assert layer.predict(layer.init(lf.Key(0), x), x) is x
+
+
+def test_the_key_comes_from_the_init_key():
+    x = torch.empty(3)
+    bits = [lf.dropout().init(lf.Key(seed), x).key.bits.item() for seed in (0, 1)]
+    assert bits[0] != bits[1]
+    assert bits[0] == lf.Key(0).fold_in(0).bits.item()
+
+
+def test_two_layers_of_a_serial_draw_different_masks():
+    net = lf.serial(lf.dropout(), lf.tanh(), lf.dropout(), lf.serial(lf.dropout()))
+    x = torch.ones(200)
+    params = net.init(lf.Key(0), x)
+    for _ in range(3):
+        _, cache = net.forward(params, x)
+        masks = [cache[0].mask, cache[2].mask, cache[3][0].mask]
+        for i, one in enumerate(masks):
+            for other in masks[i + 1 :]:
+                # Half of the places agree by chance, 100 of 200 give or take 7.
+                assert 65 < (one == other).sum() < 135
+        params = net.advance(params, cache)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+def test_a_mask_drops_with_probability_p(p):
+    n = 40_000
+    x = keys.uniform(lf.Key(1), (n,), 1, 2)
+    params = dropout.Params(lf.Key(0))
+    y, cache = dropout.forward(params, x, p=p)
+    assert same_statistics(cache.mask, mean=1 - p)
+    assert same_statistics(y - x, mean=0)
+    assert same_bits(y.ne(0), cache.mask)
+    # Neighbours are independent of each other, and so are the masks of two steps.
+    later = dropout.forward(dropout.advance(params, cache), x, p=p)[1].mask
+    for pair in (cache.mask[:-1] & cache.mask[1:], cache.mask & later):
+        assert same_statistics(pair, mean=(1 - p) ** 2)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_p_of_nothing_and_of_everything(layer):
+    make = getattr(lf, layer.name.partition("(")[0])
+    x = example(layer)
+    params = layer.init(lf.Key(0), x)
+    for p, expected in ((0.0, x), (1.0, torch.zeros_like(x)), (1, torch.zeros_like(x))):
+        y, cache = make(p).forward(params, x)
+        assert same_number(y, expected)
+        dx, _ = make(p).backward(params, cache, x)
+        assert same_number(dx, expected)
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+@pytest.mark.parametrize("batched", [True, False])
+def test_channels_are_kept_or_dropped_whole(spatial, batched):
+    x = torch.ones(*([6] if batched else []), 50, *(4, 3, 2)[:spatial])
+    layer = (lf.dropout1d, lf.dropout2d, lf.dropout3d)[spatial - 1](0.4)
+    y, cache = layer.forward(layer.init(lf.Key(0), x), x)
+    assert y.shape == cache.mask.shape == x.shape
+    channels = y.flatten(-spatial)
+    assert channels.eq(channels[..., :1]).all()
+    # Each channel of each example by a draw of its own.
+    kept = channels[..., 0] > 0
+    assert same_statistics(kept.flatten(), mean=0.6)
+    if batched:
+        assert not kept.eq(kept[:1]).all()
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.7])
+@pytest.mark.parametrize("features", [False, True])
+def test_alpha_dropout_keeps_mean_and_variance(p, features):
+    x = keys.normal(lf.Key(1), (100, 800))
+    y, cache = alpha_dropout.forward(dropout.Params(lf.Key(0)), x, p=p, features=features)
+    assert same_statistics(y.mean(0) if features else y.flatten(), mean=0)
+    assert same_statistics(y.square().mean(0) if features else y.flatten().square(), mean=1)
+    dropped = y[~cache.mask]
+    assert dropped.eq(dropped[0]).all()
+
+
+def test_selu_tends_to_what_alpha_dropout_puts_in():
+    assert same_number(torch.nn.functional.selu(torch.tensor(-1e3)), alpha_dropout.DROPPED)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dtype_and_strides_do_not_matter(layer, dtype):
+    x = example(layer).to(dtype)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert y.dtype is dtype
+    strided = torch.stack((x, x + 1), -1)[..., 0]
+    same, same_cache = layer.forward(params, strided)
+    assert same_bits(same, y)
+    dx, _ = layer.backward(params, cache, x)
+    assert dx.dtype is dtype
+    assert same_bits(layer.backward(params, same_cache, strided)[0], dx)
+
+
+def test_works_on_meta():
+    x = torch.empty(6, 7, device="meta")
+    params = lf.dropout().init(lf.Key(0), x)
+    assert params.key.bits.device.type == "cpu"
+    assert lf.dropout().predict(params, x) is x
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params, states=True)
+    assert lf.dropout().forward(on_meta, x)[0].shape == (6, 7)
+
+
+def test_a_traced_step_draws_from_the_key_that_it_is_given():
+    layer = lf.dropout()
+    x = torch.ones(20)
+    first = layer.init(lf.Key(0), x)
+    traced = make_fx(lambda params, x: layer.forward(params, x)[0])(first, x)
+    for params in (first, layer.advance(first, None)):
+        assert same_bits(traced(params, x), layer.forward(params, x)[0])
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_what_belongs_to_another_layer_is_refused(layer):
+    x = example(layer)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    own = "alpha_dropout" if "alpha" in layer.name else "dropout"
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError, match=rf"^{own}: expected params dropout.Params, got "):
+            function((), x)
+        with pytest.raises(lf.LayerError, match=rf"^{own}: expected x of a floating dtype"):
+            function(params, x.long())
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected x of a floating dtype"):
+        layer.init(lf.Key(0), x.long())
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected params dropout.Params, got "):
+        layer.backward((), cache, y)
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected params dropout.Params, got "):
+        layer.advance((), cache)
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected the cache of its own forward"):
+        layer.backward(params, None, y)
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected g of shape \(6, 7"):
+        layer.backward(params, cache, y[:1])
+    with pytest.raises(lf.LayerError, match=r"^dropout: expected g of dtype torch.float64"):
+        layer.backward(params, cache, y.float())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (lf.dropout1d(), (5,), "dropout: expected x of shape (N, C, L1) or (C, L1), got (5,)"),
+        (
+            lf.dropout1d(),
+            (5, 4, 3, 2),
+            "dropout: expected x of shape (N, C, L1) or (C, L1), got (5, 4, 3, 2)",
+        ),
+        (
+            lf.dropout2d(),
+            (5, 4),
+            "dropout: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 4)",
+        ),
+        (
+            lf.feature_alpha_dropout(),
+            (5,),
+            "alpha_dropout: expected x of shape (N, C, ...), got (5,)",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_shapes_are_named(layer, shape, message):
+    params = dropout.Params(lf.Key(0))
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError) as error:
+            function(params, torch.empty(shape))
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_p_is_a_probability(layer):
+    name = layer.name.partition("(")[0]
+    with pytest.raises(ValueError, match=rf"^{name}: .* p to be a finite number .*, got nan$"):
+        getattr(lf, name)(float("nan"))
+    for p in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=rf"^{name}: expected p from 0 to 1, got {p}$"):
+            getattr(lf, name)(p)
+    assert str(getattr(lf, name)(0.25)) == f"{name}(p=0.25)"
+    assert str(layer) == f"{name}()"
+
+
+# Networks that carry states, nested.
+
+
+def nested():
+    inner = lf.serial(lf.dense(6), lf.batch_norm(), lf.relu(), lf.dropout(0.3))
+    return lf.serial(lf.dropout(0.2), inner, lf.serial(lf.serial(lf.batch_norm())), lf.dense(4))
+
+
+X = keys.normal(lf.Key(3), (9, 5))
+
+
+def test_a_nested_network_is_proven():
+    net = nested()
+    lf.testing.check_layer(net, net.init(lf.Key(0), X), X)
+
+
+def test_a_nested_network_hands_on_states():
+    net = nested()
+    params = net.init(lf.Key(0), X)
+    _, cache = net.forward(params, X)
+    advanced = net.advance(params, cache)
+    moved = [
+        path
+        for path, old, new in zip(
+            lf.tree.paths(params, states=True),
+            lf.tree.leaves(params, states=True),
+            lf.tree.leaves(advanced, states=True),
+            strict=True,
+        )
+        if not same_bits(old, new)
+    ]
+    statistics = ("mean", "num_batches", "var")
+    assert sorted(moved) == sorted(
+        [
+            "0.key.bits",
+            "1.3.key.bits",
+            *(f"1.1.running.{name}" for name in statistics),
+            *(f"2.0.0.running.{name}" for name in statistics),
+        ]
+    )
+
+
+def test_a_nested_network_predicts_by_statistics_and_without_masks():
+    net = nested()
+    params = net.init(lf.Key(0), X)
+    for _ in range(3):
+        params = net.advance(params, net.forward(params, X)[1])
+    h = X @ params[1][0].weight + params[1][0].bias
+    for i, norm in enumerate((params[1][1], params[2][0][0])):
+        h = (h - norm.running.mean) * (norm.running.var + 1e-5) ** -0.5
+        h = h.relu() if i == 0 else h
+    expected = h @ params[3].weight + params[3].bias
+    assert same_number(net.predict(params, X), expected)
+    # One example alone has no statistics of its own, and needs none.
+    assert same_number(net.predict(params, X[:1]), expected[:1])
+
+
+def test_a_nested_network_hands_on_grads_and_leaves_states_alone():
+    net = nested()
+    params = net.init(lf.Key(0), X)
+    y, cache = net.forward(params, X)
+    _, dparams = net.backward(params, cache, y)
+    alone = net.grads(params, cache, y)
+    for given in (dparams, alone):
+        assert given[0].key is params[0].key
+        assert given[1][1].running is params[1][1].running
+        assert given[2][0][0].running is params[2][0][0].running
+    assert same_bits(alone, dparams)
+
+
+def test_a_training_step_moves_parameters_and_states():
+    net = nested()
+    optimizer = lf.optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    new, _ = step(state, (X, torch.zeros(9, 4)))
+    still = [
+        path
+        for path, old, moved in zip(
+            lf.tree.paths(state.params, states=True),
+            lf.tree.leaves(state.params, states=True),
+            lf.tree.leaves(new.params, states=True),
+            strict=True,
+        )
+        if same_bits(old, moved)
+    ]
+    # A bias right before a batch norm acts on nothing: its gradient is 0, up to rounding.
+    assert set(still) <= {"1.0.bias"}

@@ -1,0 +1,407 @@
+"""What the table of cases cannot say of embeddings, positions and the bilinear layer."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number, same_statistics
+
+import lincoln_fn as lf
+from lincoln_fn import layers
+from lincoln_fn.fastpath import fast
+from lincoln_fn.initializers import Initializer, constant
+
+INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
+KEY = lf.Key(7)
+EITHER = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
+
+
+def run(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, g)
+
+
+@EITHER
+def test_embedding_is_its_formula(of):
+    layer = of(lf.embedding(7, 3))
+    params = layer.init(KEY, INDICES)
+    g = normal(2, 4, 3)
+    y, dx, dparams = run(layer, params, INDICES, g)
+    expected = torch.zeros(7, 3)
+    for i in range(2):
+        for j in range(4):
+            assert same_bits(y[i, j], params.weight[INDICES[i, j]])
+            expected[INDICES[i, j]] += g[i, j]
+    assert same_number(dparams.weight, expected)
+    assert dx is None
+
+
+@EITHER
+@pytest.mark.parametrize("padding_idx", [2, -5, 0, 6, -7])
+def test_the_padding_row_is_as_torchs(padding_idx, of):
+    layer = of(lf.embedding(7, 3, padding_idx))
+    params = layer.init(KEY, INDICES)
+    row = padding_idx % 7
+    assert not params.weight[row].any()
+    assert params.weight[torch.arange(7) != row].all()
+    # A row that is not zero is returned as it stands, and still has no gradient.
+    params = layers.embedding.Params(normal(7, 3))
+    weight = params.weight.clone().requires_grad_()
+    y, g = F.embedding(INDICES, weight, padding_idx), normal(2, 4, 3, seed=1)
+    y.backward(g)
+    ours, _, dparams = run(layer, params, INDICES, g)
+    assert same_bits(ours, y)
+    assert same_number(dparams.weight, weight.grad)
+    assert not dparams.weight[row].any()
+
+
+def test_an_initializer_keeps_what_it_drew_from():
+    pretrained = torch.ones(7, 3)
+    load = Initializer("load()", lambda key, shape, fans, dtype: pretrained)
+    weight = lf.embedding(7, 3, 2, weight_init=load).init(KEY, INDICES).weight
+    assert weight[2].tolist() == [0, 0, 0]
+    assert (pretrained == 1).all()
+
+
+def test_embeddings_start_as_torchs():
+    weight = lf.embedding(400, 100).init(KEY, INDICES).weight
+    assert same_statistics(weight.flatten(), mean=0, std=1)
+    weight = lf.positional_embedding(400).init(KEY, torch.zeros(1, 100)).weight
+    assert weight.shape == (400, 100)
+    assert same_statistics(weight.flatten(), mean=0, std=0.02)
+
+
+def test_the_table_has_the_dtype_asked_for():
+    layer = lf.embedding(7, 3, dtype=torch.float64)
+    assert repr(layer) == "embedding(7, 3, dtype=torch.float64)"
+    params = layer.init(KEY, INDICES.to("meta"))
+    assert (params.weight.dtype, params.weight.device.type) == (torch.float64, "cpu")
+    assert lf.embedding(7, 3).init(KEY, INDICES).weight.dtype is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+@EITHER
+def test_any_integers_are_indices(dtype, of):
+    layer = of(lf.embedding(7, 3))
+    params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
+    given, expected = (run(layer, params, x, g) for x in (INDICES.to(dtype), INDICES))
+    assert same_number(given[0], expected[0])
+    assert same_number(given[2].weight, expected[2].weight)
+
+
+@EITHER
+def test_a_thousand_small_gradients_sum_up_in_bfloat16(of):
+    layer = of(lf.embedding(3, 2, dtype=torch.bfloat16))
+    x = torch.ones(1000, dtype=torch.int64)
+    params = layer.init(KEY, x)
+    y, _, dparams = run(layer, params, x, torch.ones(1000, 2, dtype=torch.bfloat16))
+    assert (y.dtype, dparams.weight.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert dparams.weight.tolist() == [[0, 0], [1000, 1000], [0, 0]]
+
+
+@EITHER
+def test_embedding_takes_any_strides_and_no_index_at_all(of):
+    layer = of(lf.embedding(7, 3))
+    params = layer.init(KEY, INDICES)
+    g = normal(3, 4, 2).transpose(0, 2)
+    y, _, dparams = run(layer, params, INDICES.T.contiguous().T, g)
+    straight_y, _, straight = run(layer, params, INDICES, g.contiguous())
+    assert same_bits(y, straight_y)
+    assert same_number(dparams.weight, straight.weight)
+    y, _, dparams = run(layer, params, INDICES[:, :0], g[:, :0])
+    assert y.shape == (2, 0, 3)
+    assert not dparams.weight.any()
+
+
+@EITHER
+def test_embedding_under_vmap_and_on_meta(of):
+    layer = of(lf.embedding(7, 3, padding_idx=2))
+    params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
+    mapped = torch.func.vmap(
+        lambda x, g: run(layer, params, x, g)[0::2], out_dims=(0, layers.embedding.Params(0))
+    )(INDICES, g)
+    y, _, dparams = run(layer, params, INDICES, g)
+    assert same_bits(mapped[0], y)
+    assert same_number(mapped[1].weight.sum(0), dparams.weight)
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
+    assert layer.predict(on_meta, INDICES.to("meta")).shape == (2, 4, 3)
+
+
+def test_embedding_begins_a_network():
+    net = lf.serial(lf.embedding(7, 3), lf.positional_embedding(5), lf.dense(2))
+    params = net.init(KEY, INDICES)
+    y, cache = net.forward(params, INDICES)
+    assert y.shape == (2, 4, 2)
+    dx, dparams = net.backward(params, cache, torch.ones_like(y))
+    assert dx is None
+    assert lf.tree.same_structure(dparams, params)
+
+
+def test_positions_are_their_formulas():
+    x, g = normal(2, 5, 4, 3), normal(2, 5, 4, 3, seed=1)
+    layer = lf.positional_embedding(6)
+    params = layer.init(KEY, x)
+    y, dx, dparams = run(layer, params, x, g)
+    assert same_number(y, x + params.weight[:4])
+    assert same_bits(dx, g)
+    assert same_number(dparams.weight[:4], g.sum((0, 1)))
+    assert dparams.weight[4:].tolist() == [[0] * 3] * 2
+    y, dx, dparams = run(lf.sinusoidal_positions(), (), x, g)
+    assert same_bits(dx, g)
+    assert dparams == ()
+
+
+def test_sinusoids_keep_their_phase_far_along():
+    y = lf.sinusoidal_positions().predict((), torch.zeros(10_001, 3))
+    angle = 10_000 / 10_000 ** (2 / 3)
+    expected = [math.sin(10_000), math.cos(10_000), math.sin(angle)]
+    assert same_number(y[10_000, :3].tolist(), expected, terms=1.0, length=4, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("layer", [lf.positional_embedding(6), lf.sinusoidal_positions()], ids=str)
+def test_positions_in_any_dtype_and_strides(layer):
+    for dtype in (torch.bfloat16, torch.float64):
+        x = normal(2, 4, 3).to(dtype)
+        params = layer.init(KEY, x)
+        y, dx, dparams = run(layer, params, x.mT.contiguous().mT, x)
+        assert {leaf.dtype for leaf in lf.tree.leaves((y, dx, dparams))} == {dtype}
+        wide = lf.tree.map(torch.Tensor.float, params)
+        low = min(dtype, torch.float32, key=lambda dtype: dtype.itemsize)
+        assert same_number(y, layer.predict(wide, x.float()), dtype=low)
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
+    assert layer.predict(on_meta, x.to("meta")).shape == (2, 4, 3)
+    _, cache = layer.forward(params, x)
+    assert cache.untyped_storage().nbytes() == 8
+
+
+def test_bilinear_is_its_formula():
+    u, v, g = normal(2, 5, 3), normal(2, 5, 6, seed=1), normal(2, 5, 4, seed=2)
+    layer = lf.bilinear(4)
+    params = layer.init(KEY, (u, v))
+    a, b = params.weight, params.bias
+    y, (du, dv), dparams = run(layer, params, (u, v), g)
+    assert same_number(y, torch.einsum("...i,kij,...j->...k", u, a, v) + b)
+    assert same_number(du, torch.einsum("...k,kij,...j->...i", g, a, v))
+    assert same_number(dv, torch.einsum("...k,kij,...i->...j", g, a, u))
+    assert same_number(dparams.weight, torch.einsum("abk,abi,abj->kij", g, u, v))
+    assert same_number(dparams.bias, g.sum((0, 1)))
+
+
+def test_bilinear_starts_as_torchs():
+    params = lf.bilinear(50).init(KEY, (torch.zeros(1, 16), torch.zeros(1, 40)))
+    for leaf in lf.tree.leaves(params):
+        assert leaf.abs().max() <= 0.25
+    assert same_statistics(params.weight.flatten(), mean=0, std=0.25 / math.sqrt(3))
+    assert not same_bits(params.weight.flatten()[:50], params.bias)
+    layer = lf.bilinear(4, weight_init=constant(0.5), bias_init=constant(2.0))
+    params = layer.init(KEY, (torch.zeros(1, 2), torch.zeros(1, 3)))
+    assert layer.predict(params, (torch.ones(2), torch.ones(3))).tolist() == [5, 5, 5, 5]
+
+
+def test_bilinear_in_bfloat16_strides_vmap_meta_and_without_rows():
+    u, v, g = normal(5, 3), normal(5, 6, seed=1), normal(5, 4, seed=2)
+    layer = lf.bilinear(4)
+    params = layer.init(KEY, (u, v))
+    straight = run(layer, params, (u, v), g)
+    folded = run(layer, params, (u.mT.contiguous().mT, v.mT.contiguous().mT), g.mT.contiguous().mT)
+    assert same_number(folded, straight)
+    mapped = torch.func.vmap(lambda u, v, g: run(layer, params, (u, v), g)[:2])(u, v, g)
+    assert same_number(mapped, straight[:2])
+    low = lf.tree.map(torch.Tensor.bfloat16, (params, (u, v), g))
+    assert same_number(run(layer, *low), lf.tree.map(torch.Tensor.bfloat16, straight))
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (params, (u, v)))
+    assert layer.predict(*on_meta).shape == (5, 4)
+    y, dx, dparams = run(layer, params, (u[:0], v[:0]), g[:0])
+    assert (y.shape, dx[0].shape, dx[1].shape) == ((0, 4), (0, 3), (0, 6))
+    assert not any(leaf.any() for leaf in lf.tree.leaves(dparams))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: lf.embedding(0, 3),
+            "embedding: expected num_embeddings of at least 1, got 0",
+        ),
+        (lambda: lf.embedding(3, 0), "embedding: expected embedding_dim of at least 1, got 0"),
+        (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
+        (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
+        (
+            lambda: lf.positional_embedding(0),
+            "positional_embedding: expected max_len of at least 1, got 0",
+        ),
+        (lambda: lf.bilinear(0), "bilinear: expected out_features of at least 1, got 0"),
+    ],
+)
+def test_wrong_hyperparameters(make, message):
+    with pytest.raises(ValueError, match="expected") as caught:
+        make()
+    assert str(caught.value) == message
+
+
+TABLE = layers.embedding.Params(torch.zeros(7, 3))
+PLACES = layers.positional_embedding.Params(torch.zeros(6, 3))
+PAIR = (torch.zeros(5, 3), torch.zeros(5, 6))
+MATRICES = layers.bilinear.Params(torch.zeros(4, 3, 6), torch.zeros(4))
+TUPLE = "x to be a tuple of two tensors"
+FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
+        ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
+        ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
+        ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
+        (
+            "embedding.forward",
+            (TABLE, torch.ones(2, dtype=torch.complex64)),
+            "x of integers, got torch.complex64",
+        ),
+        ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
+        ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
+        ("embedding.forward", ((), INDICES), "params embedding.Params, got ()"),
+        (
+            "embedding.backward",
+            ((), layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 3)),
+            "params embedding.Params, got ()",
+        ),
+        (
+            "embedding.backward",
+            (TABLE, INDICES, torch.zeros(2, 4, 3)),
+            "the cache of its own forward, got int64[2, 4]",
+        ),
+        (
+            "embedding.backward",
+            (TABLE, layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 2)),
+            "g of shape (2, 4, 3), got (2, 4, 2)",
+        ),
+        (
+            "positional_embedding(6).forward",
+            (PLACES, torch.zeros(7, 3)),
+            "x of shape (..., length, 3) with length at most 6, got (7, 3)",
+        ),
+        (
+            "positional_embedding(6).forward",
+            (PLACES, torch.zeros(6, 2)),
+            "x of shape (..., length, 3) with length at most 6, got (6, 2)",
+        ),
+        (
+            "positional_embedding(6).forward",
+            (PLACES, torch.zeros(3)),
+            "x of shape (..., length, 3) with length at most 6, got (3,)",
+        ),
+        (
+            "positional_embedding.forward",
+            (PLACES, torch.zeros(6, 3).double()),
+            "x of dtype torch.float32, got torch.float64",
+        ),
+        (
+            "positional_embedding.forward",
+            ((), torch.zeros(6, 3)),
+            "params positional_embedding.Params, got ()",
+        ),
+        (
+            "positional_embedding.backward",
+            ((), torch.zeros(6, 3), torch.zeros(6, 3)),
+            "params positional_embedding.Params, got ()",
+        ),
+        (
+            "positional_embedding.backward",
+            (PLACES, torch.zeros(6, 3), torch.zeros(5, 3)),
+            "g of shape (6, 3), got (5, 3)",
+        ),
+        (
+            "sinusoidal_positions.forward",
+            ((), torch.zeros(3)),
+            "x of shape (..., length, features), got (3,)",
+        ),
+        ("sinusoidal_positions.forward", (3, torch.zeros(3)), "params (), got 3"),
+        (
+            "sinusoidal_positions.backward",
+            ((), torch.zeros(6, 3), torch.zeros(5, 3)),
+            "g of shape (6, 3), got (5, 3)",
+        ),
+        ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
+        ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
+        ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
+        (
+            "bilinear.forward",
+            (MATRICES, (PAIR[0], 3)),
+            "x to be a tensor, got int; convert it by torch.tensor",
+        ),
+        (
+            "bilinear.forward",
+            (MATRICES, (PAIR[0], PAIR[1].double())),
+            "v of dtype torch.float32, got torch.float64",
+        ),
+        (
+            "bilinear.forward",
+            (MATRICES, (PAIR[0].double(), PAIR[1].double())),
+            "u of dtype torch.float32, got torch.float64",
+        ),
+        ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
+        (
+            "bilinear.forward",
+            (MATRICES, (torch.zeros(3), torch.tensor(1.0))),
+            f"{FORM}, got (3,) and ()",
+        ),
+        (
+            "bilinear(4).forward",
+            (MATRICES, (PAIR[0], PAIR[0])),
+            "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)",
+        ),
+        (
+            "bilinear(4).forward",
+            (MATRICES, (PAIR[1], PAIR[1])),
+            "x of shapes (..., 3) and (..., 6), got (5, 6) and (5, 6)",
+        ),
+        *(
+            (f"bilinear{name}", arguments, message)
+            for function in ("backward", "input_grad", "grads")
+            for name, arguments, message in (
+                (f".{function}", ((), PAIR, torch.zeros(5, 4)), "params bilinear.Params, got ()"),
+                (
+                    f".{function}",
+                    (MATRICES, PAIR[0], torch.zeros(5, 4)),
+                    "the cache of its own forward, got float32[5, 3]",
+                ),
+                (
+                    f".{function}",
+                    (MATRICES, (), torch.zeros(5, 4)),
+                    "the cache of its own forward, got ()",
+                ),
+                (
+                    f"(4).{function}",
+                    (MATRICES, PAIR, torch.zeros(5, 3)),
+                    "g of shape (5, 4), got (5, 3)",
+                ),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_inputs(function, arguments, message):
+    where, _, name = function.rpartition(".")
+    module = getattr(layers, where.partition("(")[0])
+    with pytest.raises(lf.LayerError) as caught:
+        getattr(module, name)(*arguments)
+    assert str(caught.value) == f"{where}: expected {message}"
+
+
+def test_wrong_example_inputs():
+    with pytest.raises(
+        lf.LayerError, match=r"^embedding: expected x of integers, got torch.float32$"
+    ):
+        lf.embedding(7, 3).init(KEY, torch.zeros(2))
+    for x in (torch.zeros(7, 3), torch.zeros(3), torch.tensor(1.0)):
+        with pytest.raises(lf.LayerError) as caught:
+            lf.positional_embedding(6).init(KEY, x)
+        wanted = "expected x of shape (..., length, features) with length at most 6"
+        assert str(caught.value) == f"positional_embedding(6): {wanted}, got {tuple(x.shape)}"
+    with pytest.raises(lf.LayerError, match=r"^positional_embedding: expected x of a floating"):
+        lf.positional_embedding(6).init(KEY, torch.zeros(6, 3).long())
+    with pytest.raises(lf.LayerError, match=r"^bilinear: expected x of shapes"):
+        lf.bilinear(4).init(KEY, (PAIR[0], PAIR[1][:2]))

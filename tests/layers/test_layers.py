@@ -1,0 +1,55 @@
+"""Every layer of the table: gradients proven, and torch's module of the same weights agrees."""
+
+import pkgutil
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.compare import largest, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import keys, layers
+
+
+def leaves_that_float(tree):
+    return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients_are_proven(case):
+    lf.testing.check_layer(
+        case.layer, case.params(), case.x, predict_is_forward=case.predict_is_forward
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.torch], ids=str)
+def test_agrees_with_torch_in_float32(case):
+    params = case.params()
+    y, cache = case.layer.forward(params, case.x)
+    g = lf.tree.map(lambda leaf: keys.normal(lf.Key(5), tuple(leaf.shape)), y)
+    dx, dparams = case.layer.backward(params, cache, g)
+
+    both = lf.tree.map(
+        lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), (params, case.x)
+    )
+    expected = case.torch(*both)
+    assert same_number(lf.tree.leaves(y), lf.tree.leaves(expected), dtype=torch.float32)
+    pairs = zip(lf.tree.leaves(g), lf.tree.leaves(y), strict=True)
+    gs = [leaf for leaf, of in pairs if of.is_floating_point()]
+    gradients = torch.autograd.grad(
+        leaves_that_float(expected), leaves_that_float(both), gs, materialize_grads=True
+    )
+    given = lf.tree.leaves((dparams, dx))
+    assert same_number(given, list(gradients), terms=largest(g), dtype=torch.float32)
+
+
+def test_every_layer_is_in_the_table():
+    modules = {module.name for module in pkgutil.iter_modules(layers.__path__) if not module.ispkg}
+    made = [case.layer.composition for case in CASES]
+    loops = [
+        case.layer.forward if m is None else m.there for m, case in zip(made, CASES, strict=True)
+    ]
+    # A constructor may bind hyperparameters; func is the layer file's own function.
+    functions = [getattr(loop, "func", loop) for loop in loops]
+    covered = {function.__module__.removeprefix("lincoln_fn.layers.") for function in functions}
+    assert modules <= covered

@@ -1,0 +1,894 @@
+"""Normalisations: what the table of layers cannot say, of the formulas and of their fast twins."""
+
+import attrs
+import pytest
+import torch
+from helpers.cases.case import cast
+from helpers.compare import same_bits, same_number
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.core.layer import unchanged
+from lincoln_fn.fastpath import batch_norm as fast_batch_norm
+from lincoln_fn.fastpath import fast
+from lincoln_fn.layers import (
+    batch_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return keys.normal(lf.Key(seed), shape, dtype=dtype)
+
+
+# The formulas written out: the axes of a group, and the axes that the parameters are shared over.
+
+
+def written_out(rows, x, weight, bias, g, eps):
+    """Y and dx by the three terms, where `rows` gives each value its group's mean."""
+    mean = rows(x)
+    rstd = (rows((x - mean) ** 2) + eps) ** -0.5
+    x_hat = (x - mean) * rstd
+    dx_hat = g * weight
+    dx = rstd * (dx_hat - rows(dx_hat) - x_hat * rows(dx_hat * x_hat))
+    return x_hat * weight + bias, dx, g * x_hat, g
+
+
+def over(*dims):
+    return lambda values: values.mean(dims, keepdim=True)
+
+
+def over_groups(n):
+    def rows(values):
+        grouped = values.reshape(len(values), n, -1)
+        return grouped.mean(-1, keepdim=True).expand_as(grouped).reshape(values.shape)
+
+    return rows
+
+
+CHANNELS = (1, 4, 1, 1)
+FORMULAS = [
+    (lf.batch_norm(1e-3, track_running_stats=False), over(0, 2, 3), CHANNELS),
+    (lf.instance_norm(1e-3, affine=True), over(2, 3), CHANNELS),
+    (lf.group_norm(2, 1e-3), over_groups(2), CHANNELS),
+    (lf.layer_norm((2, 5), 1e-3), over(2, 3), (2, 5)),
+]
+
+
+def is_fast(layer):
+    return ".fastpath." in layer.forward.func.__module__
+
+
+def with_fast(layers):
+    """Make parameters for a test of layers: each, and its fast twin if it has one."""
+    params = []
+    for layer in layers:
+        params.append(pytest.param(layer, id=str(layer)))
+        if is_fast(fast(layer)):
+            params.append(pytest.param(fast(layer), id=f"fast {layer}"))
+    return params
+
+
+def test_these_have_a_fast_twin():
+    params = with_fast([*LAYERS, lf.batch_norm(track_running_stats=False)])
+    assert [str(param.id) for param in params if is_fast(param.values[0])] == [
+        f"fast {name}"
+        for name in (
+            "batch_norm()",
+            "group_norm(2)",
+            "layer_norm()",
+            "layer_norm((-1, -1, -1))",
+            "batch_norm(track_running_stats=False)",
+        )
+    ]
+
+
+@pytest.mark.parametrize("change", [lambda layer: layer, fast], ids=["formula", "fast"])
+@pytest.mark.parametrize(("layer", "rows", "shape"), FORMULAS, ids=lambda v: str(v)[:13])
+def test_layers_compute_the_formula_written_out(layer, rows, shape, change):
+    layer = change(layer)
+    x, g = normal(3, 4, 2, 5) * 2 + 5, normal(3, 4, 2, 5, seed=1)
+    weight, bias = normal(*shape, seed=2), normal(*shape, seed=3)
+    y, dx, dweight, dbias = written_out(rows, x, weight, bias, g, eps=1e-3)
+
+    params = layer.init(lf.Key(0), x)
+    params = attrs.evolve(params, weight=weight.squeeze(), bias=bias.squeeze())
+    given_y, cache = layer.forward(params, x)
+    given_dx, dparams = layer.backward(params, cache, g)
+    assert same_number(given_y, y)
+    assert same_number(given_dx, dx)
+    assert same_number(dparams.weight, dweight.sum_to_size(shape).squeeze())
+    assert same_number(dparams.bias, dbias.sum_to_size(shape).squeeze())
+
+
+def test_batch_norm_keeps_the_statistics_that_its_docstring_names():
+    x = normal(3, 4, 2, 5) * 2 + 5
+    _, cache = batch_norm.forward(batch_norm.Params(None, None, None), x, eps=0.5)
+    assert same_number(cache.mean, x.mean((0, 2, 3)))
+    assert same_number(cache.rstd.flatten(), (x.var((0, 2, 3), correction=0) + 0.5) ** -0.5)
+    assert same_number(cache.var, x.var((0, 2, 3), correction=1))
+
+
+def test_gradient_has_no_part_along_a_constant_nor_along_x_hat():
+    x, g = normal(6, 7), normal(6, 7, seed=1)
+    params = layer_norm.Params(None, None)
+    x_hat, cache = layer_norm.forward(params, x, eps=0.0)
+    dx, _ = layer_norm.backward(params, cache, g)
+    assert dx.sum(-1).abs().max() < 1e-12
+    assert (dx * x_hat).sum(-1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("size", "window"), [(2, (-1, 0)), (3, (-1, 0, 1)), (4, (-2, -1, 0, 1))])
+def test_local_response_norm_sums_over_the_window_that_its_docstring_names(size, window):
+    x = normal(2, 6, 3)
+    y, _ = local_response_norm.forward((), x, size=size, alpha=0.3, beta=0.5, k=2.0)
+    for c in range(6):
+        near = [c + i for i in window if 0 <= c + i < 6]
+        denominator = 2.0 + 0.3 / size * sum(x[:, j] ** 2 for j in near)
+        assert same_number(y[:, c], x[:, c] / denominator**0.5)
+
+
+# Running statistics.
+
+
+either = pytest.mark.parametrize("change", [lambda layer: layer, fast], ids=["formula", "fast"])
+
+
+@either
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+@pytest.mark.parametrize(
+    ("module", "shape"), [(nn.BatchNorm1d, (5, 3)), (nn.BatchNorm2d, (4, 3, 5, 2))]
+)
+def test_batch_norm_statistics_are_torchs_after_ten_steps(module, shape, momentum, change):
+    theirs = module(3, momentum=momentum)
+    ours = change(lf.batch_norm(momentum=momentum))
+    params = ours.init(lf.Key(0), torch.empty(shape))
+    for i in range(10):
+        x = normal(*shape, seed=i, dtype=torch.float32) * (i + 1) + i
+        theirs(x)
+        params = ours.advance(params, ours.forward(params, x)[1])
+    assert same_number(params.running.mean, theirs.running_mean)
+    assert same_number(params.running.var, theirs.running_var)
+    assert same_bits(params.running.num_batches, theirs.num_batches_tracked)
+    assert same_number(ours.predict(params, x), theirs.eval()(x).detach())
+
+
+@either
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_statistics_are_torchs_after_ten_steps(affine, change):
+    theirs = nn.InstanceNorm1d(3, momentum=0.2, affine=affine, track_running_stats=True)
+    ours = change(lf.instance_norm(momentum=0.2, affine=affine, track_running_stats=True))
+    params = ours.init(lf.Key(0), torch.empty(4, 3, 5))
+    for i in range(10):
+        x = normal(4, 3, 5, seed=i, dtype=torch.float32) * (i + 1) + i
+        theirs(x)
+        params = ours.advance(params, ours.forward(params, x)[1])
+    assert same_number(params.running.mean, theirs.running_mean)
+    assert same_number(params.running.var, theirs.running_var)
+    assert params.running.num_batches == 10
+    assert same_number(ours.predict(params, x), theirs.eval()(x).detach())
+
+
+@either
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_without_momentum_statistics_are_the_average_of_all_batches(norm, change):
+    layer = change(norm(momentum=None, affine=False, track_running_stats=True))
+    batches = [normal(1, 2, 4, seed=i) for i in range(7)]
+    params = layer.init(lf.Key(0), batches[0])
+    for x in batches:
+        params = layer.advance(params, layer.forward(params, x)[1])
+    assert same_number(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
+    assert same_number(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
+
+
+@either
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_only_advance_makes_new_statistics_and_changes_nothing_else(norm, change):
+    layer = change(norm(affine=True, track_running_stats=True))
+    x = normal(4, 3, 5)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert layer.backward(params, cache, y)[1].running is params.running
+    advanced = layer.advance(params, cache)
+    assert advanced.weight is params.weight
+    assert advanced.bias is params.bias
+    assert not same_bits(advanced.running.mean, params.running.mean)
+    assert same_bits(params.running.mean, torch.zeros(3, dtype=torch.float64))
+    assert params.running.num_batches == 0
+
+
+@either
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
+def test_without_running_statistics_predict_is_forward_and_nothing_advances(norm, change):
+    layer = change(norm(track_running_stats=False, eps=0.5))
+    x = normal(4, 3, 5)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert params.running is None
+    assert layer.advance is unchanged
+    assert same_bits(layer.predict(params, x), y)
+    own_advance = change(norm(track_running_stats=True)).advance
+    assert own_advance(params, cache) is params
+
+
+@either
+def test_predict_uses_each_of_its_numbers(change):
+    running = batch_norm.Running(normal(3), normal(3, seed=1).abs(), torch.tensor(1))
+    weight, bias, x = normal(3, seed=2), normal(3, seed=3), normal(1, 3, 2, seed=4)
+    expected = (x - running.mean[:, None]) * (running.var[:, None] + 0.5) ** -0.5
+    expected = expected * weight[:, None] + bias[:, None]
+    for module, layer in (
+        (batch_norm, lf.batch_norm(0.5)),
+        (instance_norm, lf.instance_norm(0.5, track_running_stats=True)),
+    ):
+        params = module.Params(weight, bias, running)
+        assert same_number(change(layer).predict(params, x), expected)
+
+
+# Edges.
+
+
+@either
+def test_one_value_a_channel_has_no_statistics(change):
+    layer = change(lf.batch_norm())
+    x = torch.zeros(1, 3)
+    params = layer.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError) as error:
+        layer.forward(params, x)
+    assert str(error.value) == (
+        "batch_norm: expected more than one value for each channel, got x of shape (1, 3)"
+    )
+    assert same_bits(layer.predict(params, x), x)
+    net = lf.serial(lf.dense(3), layer)
+    with pytest.raises(lf.LayerError, match=r"^serial\[1\] batch_norm\(\): expected more than one"):
+        net.forward(net.init(lf.Key(0), x), x)
+
+    layer = change(lf.instance_norm())
+    with pytest.raises(lf.LayerError) as error:
+        layer.forward(instance_norm.Params(None, None, None), torch.zeros(5, 3, 1, 1))
+    assert str(error.value) == (
+        "instance_norm: expected more than one value for each channel, got x of shape (5, 3, 1, 1)"
+    )
+
+
+LAYERS = [
+    lf.batch_norm(),
+    lf.instance_norm(affine=True),
+    lf.group_norm(2),
+    lf.layer_norm(),
+    lf.layer_norm((-1, -1, -1)),
+    lf.rms_norm(),
+    lf.local_response_norm(3, alpha=0.5),
+]
+CENTRED = LAYERS[:5]
+
+
+def started(layer, x):
+    """Params that are no ones and zeros."""
+    count = iter(range(9))
+    return lf.tree.map(
+        lambda leaf: normal(*leaf.shape, seed=20 + next(count), dtype=leaf.dtype),
+        layer.init(lf.Key(0), x),
+    )
+
+
+def run(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return lf.tree.leaves((y, *layer.backward(params, cache, g)))
+
+
+@pytest.mark.parametrize("layer", with_fast(CENTRED))
+def test_constant_input_gives_the_bias_and_a_finite_gradient(layer):
+    x, g = torch.full((3, 4, 2, 5), 7.0), normal(3, 4, 2, 5, dtype=torch.float32)
+    params = started(layer, x)
+    y, cache = layer.forward(params, x)
+    channels = layer.name[:5] != "layer"
+    expected = params.bias.view(-1, 1, 1) if channels else params.bias
+    # x rstd and mean rstd, both about 7 / sqrt(eps), cancel to the last bits of float32.
+    assert same_number(y, expected.expand_as(y), terms=7 / 1e-5**0.5, length=4)
+    dx, dparams = layer.backward(params, cache, g)
+    # rstd = 1 / sqrt(eps): large, not infinite.
+    assert 1 < dx.abs().max() < 1e4
+    assert dparams.weight.abs().max() < 1e-2
+
+
+def errors(layer, params, x, g, dtype=torch.float32):
+    """Errors of y, dx and dparams against float64's, relative to the largest element of each."""
+    exact = run(layer, lf.tree.map(torch.Tensor.double, params), x.double(), g.double())
+    given = run(layer, params, x, g)
+    assert all(leaf.dtype is dtype and torch.isfinite(leaf).all() for leaf in given)
+    return [
+        ((a.double() - b).abs().max() / b.abs().max()).item()
+        for a, b in zip(given, exact, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("layer", with_fast(CENTRED))
+def test_a_large_mean_does_not_drown_the_variance(layer, memory):
+    x = (normal(8, 4, 9, 7, dtype=torch.float32) + 1e4).contiguous(memory_format=memory)
+    g = normal(8, 4, 9, 7, seed=1, dtype=torch.float32)
+    # float32 holds a mean of 1e4 to 5e-4 at best, a standard deviation being 1 here, and the
+    # kernels leave it at that; the mean of squares less the square of the mean would be off by
+    # several times the variance.
+    limit = 1e-2 if is_fast(layer) else 1e-5
+    assert max(errors(layer, started(layer, x), x, g)) < limit
+
+
+@pytest.mark.parametrize("norm", [lf.batch_norm(), lf.instance_norm(track_running_stats=True)])
+def test_predict_subtracts_a_large_mean_first(norm):
+    x = normal(8, 4, 9, dtype=torch.float32) + 1e4
+    params = norm.init(lf.Key(0), x)
+    running = batch_norm.Running(torch.full((4,), 1e4), torch.ones(4), torch.tensor(1))
+    params = attrs.evolve(params, running=running)
+    exact = norm.predict(cast(params), x.double())
+    assert same_number(norm.predict(params, x), exact, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("scale", [30.0, 1e4])
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_float32_is_close_to_float64_for_large_numbers(layer, scale):
+    x = scale * normal(8, 4, 9, 7, dtype=torch.float32)
+    g = normal(8, 4, 9, 7, seed=1, dtype=torch.float32)
+    assert max(errors(layer, started(layer, x), x, g)) < 1e-5
+
+
+@either
+@pytest.mark.parametrize(
+    ("shape", "memory"),
+    [
+        ((2**22, 1), torch.contiguous_format),
+        ((2**20, 2, 4), torch.contiguous_format),
+        ((2**11, 2, 32, 32), torch.channels_last),
+    ],
+    ids=str,
+)
+def test_batch_norm_is_right_over_millions_of_rows(shape, memory, change):
+    # A sum that goes number by number has lost three digits by then.
+    layer = change(lf.batch_norm())
+    numbers = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=numbers).contiguous(memory_format=memory) + 3
+    g = x + torch.randn(shape, generator=numbers)
+    params = started(layer, x)
+    assert max(errors(layer, params, x, g)) < 1e-5
+    running = layer.advance(params, layer.forward(params, x)[1]).running
+    places = (0, *range(2, x.ndim))
+    old = params.running
+    assert same_number(
+        running.mean, 0.9 * old.mean + 0.1 * x.double().mean(places), dtype=torch.float32
+    )
+    assert same_number(
+        running.var, 0.9 * old.var + 0.1 * x.double().var(places), dtype=torch.float32
+    )
+
+
+@pytest.mark.parametrize("most", [1, 10**9], ids=["neighbours", "as it is"])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 1), (6, 3, 4), (6, 3, 4, 5)])
+def test_fast_batch_norm_brings_many_numbers_together(shape, most, monkeypatch):
+    monkeypatch.setattr(fast_batch_norm, "MOST_VALUES", most)
+    layer = lf.batch_norm()
+    x, g = normal(*shape), normal(*shape, seed=1)
+    x, g = x.transpose(0, 1).contiguous().transpose(0, 1), g
+    params = started(layer, x)
+    for given, expected in zip(
+        run(fast(layer), params, x, g), run(layer, params, x, g), strict=True
+    ):
+        assert same_number(given, expected)
+
+
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_float32_is_close_to_float64(layer):
+    x, g = normal(8, 4, 3, 7, dtype=torch.float32), normal(8, 4, 3, 7, seed=1, dtype=torch.float32)
+    assert max(errors(layer, started(layer, x), x, g)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_half_precision_stays_half_precision(layer, dtype):
+    x, g = (normal(8, 4, 3, 7, seed=seed, dtype=dtype) for seed in (0, 1))
+    params = started(layer, x)
+    assert max(errors(layer, params, x, g, dtype)) < 0.02
+    advanced = layer.advance(params, layer.forward(params, x)[1])
+    before, after = (lf.tree.leaves(p, states=True) for p in (params, advanced))
+    assert [leaf.dtype for leaf in after] == [leaf.dtype for leaf in before]
+    assert layer.predict(params, x).dtype is dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_half_precision_of_large_numbers_is_right(layer, dtype):
+    # float16 ends at 65504, so squares of more than 255 have no place there.
+    x, g = 1e4 * normal(8, 4, 3, 7, dtype=dtype), normal(8, 4, 3, 7, seed=1, dtype=dtype)
+    assert max(errors(layer, started(layer, x), x, g, dtype)[:2]) < 0.03
+
+
+def test_rms_norm_without_eps_is_torchs_in_every_dtype():
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        x = normal(5, 8, dtype=dtype) * 1e-3
+        y, _ = rms_norm.forward(rms_norm.Params(None), x)
+        assert same_number(y, torch.nn.functional.rms_norm(x, (8,)))
+
+
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_memory_order_does_not_matter(layer):
+    x, g = normal(8, 4, 3, 7), normal(8, 4, 3, 7, seed=1)
+    params = started(layer, x)
+    expected = run(layer, params, x, g)
+
+    def strided(values):
+        return torch.stack((values, values + 1), -1)[..., 0]
+
+    def transposed(values):
+        return values.mT.contiguous().mT
+
+    def channels_last(values):
+        return values.contiguous(memory_format=torch.channels_last)
+
+    for change in (strided, transposed, channels_last):
+        for variant in ((change(x), g), (x, change(g)), (change(x), change(g))):
+            for given, same in zip(run(layer, params, *variant), expected, strict=True):
+                assert same_number(given, same)
+    expanded = g[:, :, :, :1].expand_as(x)
+    for given, same in zip(
+        run(layer, params, x, expanded), run(layer, params, x, expanded.clone()), strict=True
+    ):
+        assert same_number(given, same)
+
+
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_shapes_are_found_on_meta(layer):
+    x = torch.empty(8, 4, 3, 7, device="meta")
+    params = layer.init(lf.Key(0), x)
+    assert all(leaf.device.type == "cpu" for leaf in lf.tree.leaves(params, states=True))
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params, states=True)
+    assert layer.predict(on_meta, x).shape == x.shape
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_vmap_goes_over_forward_and_backward(layer):
+    x, g = normal(6, 2, 4, 3, 7), normal(6, 2, 4, 3, 7, seed=1)
+    params = started(layer, x[0])
+    together = torch.func.vmap(lambda x, g: tuple(run(layer, params, x, g)))(x, g)
+    apart = zip(*(run(layer, params, *one) for one in zip(x, g, strict=True)), strict=True)
+    for given, expected in zip(together, apart, strict=True):
+        assert same_number(given, torch.stack(expected))
+
+
+# torch imports its own scripts for the first jvp.
+jvp_warns = pytest.mark.filterwarnings("ignore:.torch.jit.script")
+
+
+@jvp_warns
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_derivatives_of_backward_are_those_of_the_gradient(layer):
+    x, g, dx, dg = (normal(3, 4, 3, 7, seed=seed) for seed in range(4))
+    params = started(layer, x)
+
+    def by_hand(x, g):
+        return layer.backward(params, layer.forward(params, x)[1], g)[0]
+
+    def by_autograd(x, g):
+        return torch.func.vjp(lambda x: layer.forward(params, x)[0], x)[1](g)[0]
+
+    for f in (
+        lambda gradient: torch.func.jvp(gradient, (x, g), (dx, dg))[1],
+        lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[0],
+        lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[1],
+    ):
+        assert same_number(f(by_hand), f(by_autograd))
+
+
+WITHOUT_BIAS = [
+    lf.batch_norm(bias=False),
+    lf.instance_norm(affine=True, bias=False),
+    lf.group_norm(2, bias=False),
+    lf.layer_norm(bias=False),
+]
+
+
+@jvp_warns
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(pytest.param(layer, id=str(layer)) for layer in WITHOUT_BIAS),
+        # torch's kernels of groups have no forward derivative.
+        *(pytest.param(fast(WITHOUT_BIAS[i]), id=f"fast {WITHOUT_BIAS[i]}") for i in (0, 3)),
+    ],
+)
+def test_a_bias_that_is_none_has_no_gradient_under_jvp(layer):
+    x, g = normal(3, 4, 3, 7), normal(3, 4, 3, 7, seed=1)
+    params = started(layer, x)
+    seen = []
+
+    def backward(x):
+        dx, dparams = layer.backward(params, layer.forward(params, x)[1], g)
+        seen.append(dparams)
+        return dx
+
+    torch.func.jvp(backward, (x,), (g,))
+    assert seen[0].bias is None
+    assert seen[0].weight.shape == params.weight.shape
+
+
+# Empty batches.
+
+
+@either
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (0, 3, 4, 5)])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_an_empty_batch_goes_through_batch_norm_as_through_torchs(shape, momentum, change):
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)]
+    theirs = kind(3, momentum=momentum)
+    layer = change(lf.batch_norm(momentum=momentum))
+    x = torch.zeros(shape)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    expected = theirs(x.requires_grad_())
+    expected.sum().backward()
+    dx, dparams = layer.backward(params, cache, torch.ones_like(y))
+    assert y.shape == dx.shape == expected.shape
+    assert same_bits(dparams.weight, theirs.weight.grad)
+    assert same_bits(dparams.bias, theirs.bias.grad)
+    running = layer.advance(params, cache).running
+    assert same_bits(running.mean, theirs.running_mean)
+    assert same_bits(running.var, theirs.running_var)
+    assert same_bits(running.num_batches, theirs.num_batches_tracked)
+    assert layer.predict(params, x.detach()).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 7), (2, 4, 3, 0)])
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_nothing_in_gives_nothing_out_and_gradients_of_zero(layer, shape):
+    if torch.__version__ < "2.13" and layer.name.startswith("local") and 0 in shape[1:]:
+        pytest.skip("an older torch cannot pad nothing")
+    x = torch.zeros(shape)
+    params = layer.init(lf.Key(0), x)
+    y, dx, *dparams = run(layer, params, x, x)
+    assert y.shape == dx.shape == shape
+    assert all((leaf == 0).all() for leaf in dparams)
+
+
+@either
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0)])
+def test_an_empty_batch_leaves_the_statistics_of_instance_norm(shape, change):
+    layer = change(lf.instance_norm(track_running_stats=True))
+    x = torch.zeros(shape)
+    params = layer.init(lf.Key(0), x)
+    running = layer.advance(params, layer.forward(params, x)[1]).running
+    assert same_bits(running.mean, params.running.mean)
+    assert same_bits(running.var, params.running.var)
+    assert running.num_batches == 1
+
+
+# Spatial axes.
+
+
+@either
+def test_an_example_alone_is_a_batch_of_one(change):
+    layer = change(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2))
+    x, g = normal(3, 5, 4), normal(3, 5, 4, seed=1)
+    params = started(layer, x)
+    assert params.weight.shape == (3,)
+    y, cache = layer.forward(params, x)
+    batch_y, batch_cache = layer.forward(params, x[None])
+    assert same_number(y, batch_y[0])
+    (dx, dparams), (batch_dx, batch_dparams) = (
+        layer.backward(params, cache, g),
+        layer.backward(params, batch_cache, g[None]),
+    )
+    assert same_number(dx, batch_dx[0])
+    assert same_number(dparams.weight, batch_dparams.weight)
+    assert same_number(dparams.bias, batch_dparams.bias)
+    advanced, batch_advanced = layer.advance(params, cache), layer.advance(params, batch_cache)
+    assert same_number(advanced.running.mean, batch_advanced.running.mean)
+    assert same_number(advanced.running.var, batch_advanced.running.var)
+    assert same_number(layer.predict(params, x), layer.predict(params, x[None])[0])
+
+
+def test_one_spatial_axis_of_batch_norm_may_be_left_out():
+    layer = lf.batch_norm(spatial_axes=1)
+    for x in (normal(5, 3), normal(5, 3, 4)):
+        params = layer.init(lf.Key(0), x)
+        assert same_bits(layer.forward(params, x)[0], lf.batch_norm().forward(params, x)[0])
+
+
+# Initial parameters, errors and names.
+
+
+@pytest.mark.parametrize("layer", LAYERS[:-1], ids=str)
+def test_parameters_start_at_one_and_zero(layer):
+    x = normal(8, 4, 3, 7)
+    params = layer.init(lf.Key(0), x)
+    assert params.weight.dtype is x.dtype
+    assert (params.weight == 1).all()
+    if hasattr(params, "bias"):
+        assert params.bias.shape == params.weight.shape
+        assert (params.bias == 0).all()
+    if layer.name == "batch_norm()":
+        assert (params.running.mean == 0).all()
+        assert (params.running.var == 1).all()
+        assert params.running.mean.dtype is params.running.var.dtype is x.dtype
+        assert params.running.num_batches.dtype is torch.int64
+
+
+def test_parameters_left_out_are_none():
+    x = normal(8, 4, 3)
+
+    def of(layer):
+        return layer.init(lf.Key(0), x)
+
+    assert of(lf.batch_norm(affine=False)).weight is of(lf.batch_norm(affine=False)).bias is None
+    assert of(lf.instance_norm()).weight is of(lf.instance_norm()).running is None
+    assert of(lf.group_norm(2, affine=False)).bias is None
+    assert of(lf.layer_norm(elementwise_affine=False)).bias is None
+    without_bias = of(lf.layer_norm(bias=False))
+    assert without_bias.bias is None
+    assert without_bias.weight.shape == (3,)
+    for layer in WITHOUT_BIAS[:3]:
+        assert of(layer).bias is None
+        assert of(layer).weight.shape == (4,)
+    assert of(lf.rms_norm((4, -1))).weight.shape == (4, 3)
+
+
+ERRORS = [
+    (lf.batch_norm(), (5, 3), (5, 4), "batch_norm: expected x of shape (N, 3, ...), got (5, 4)"),
+    (lf.batch_norm(), (5, 3), (3,), "batch_norm: expected x of shape (N, 3, ...), got (3,)"),
+    (
+        lf.batch_norm(affine=False),
+        (5, 3),
+        (5, 4),
+        "batch_norm: expected x of shape (N, 3, ...), got (5, 4)",
+    ),
+    (
+        lf.batch_norm(affine=False, track_running_stats=False),
+        (5, 3),
+        (3,),
+        "batch_norm: expected x of shape (N, C, ...), got (3,)",
+    ),
+    (
+        lf.instance_norm(),
+        (5, 3, 4),
+        (5, 3),
+        "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
+    ),
+    (
+        lf.instance_norm(track_running_stats=True),
+        (5, 3, 4),
+        (5, 2, 4),
+        "instance_norm: expected x of shape (N, 3, L1, ...), got (5, 2, 4)",
+    ),
+    (lf.group_norm(2), (5, 4), (5, 6), "group_norm: expected x of shape (N, 4, ...), got (5, 6)"),
+    (
+        lf.group_norm(2, affine=False),
+        (5, 4),
+        (5, 3),
+        "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
+    ),
+    (lf.layer_norm(), (5, 3), (5, 4), "layer_norm: expected x of shape (..., 3), got (5, 4)"),
+    (lf.layer_norm(), (5, 3), (), "layer_norm: expected x of shape (..., 3), got ()"),
+    (
+        lf.layer_norm((-1, 3), elementwise_affine=False),
+        (5, 3),
+        (3,),
+        "layer_norm: expected x of shape (..., *, 3), got (3,)",
+    ),
+    (lf.rms_norm((2, 3)), (2, 3), (3, 2), "rms_norm: expected x of shape (..., 2, 3), got (3, 2)"),
+    (
+        lf.local_response_norm(3),
+        (5, 3),
+        (5,),
+        "local_response_norm: expected x of shape (N, C, ...), got (5,)",
+    ),
+    (
+        lf.batch_norm(spatial_axes=1),
+        (5, 3),
+        (5, 3, 4, 2),
+        "batch_norm: expected x of shape (N, 3) or (N, 3, L1), got (5, 3, 4, 2)",
+    ),
+    (
+        lf.batch_norm(spatial_axes=2),
+        (5, 3, 4, 2),
+        (5, 3, 4),
+        "batch_norm: expected x of shape (N, 3, L1, L2), got (5, 3, 4)",
+    ),
+    (
+        lf.instance_norm(spatial_axes=2),
+        (5, 3, 4, 2),
+        (5, 3),
+        "instance_norm: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 3)",
+    ),
+    (
+        lf.instance_norm(affine=True, spatial_axes=2),
+        (3, 4, 2),
+        (2, 4, 2),
+        "instance_norm: expected x of shape (N, 3, L1, L2) or (3, L1, L2), got (2, 4, 2)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "wrong", "message"), ERRORS, ids=lambda v: str(v)[:40])
+def test_wrong_shapes_are_named(layer, shape, wrong, message):
+    params = layer.init(lf.Key(0), torch.empty(shape))
+    for function in (layer.forward, layer.predict, fast(layer).forward, fast(layer).predict):
+        with pytest.raises(lf.LayerError) as error:
+            function(params, torch.empty(wrong))
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        (torch.zeros(2), "expected bias of shape (4,), got (2,)"),
+        (torch.zeros(1), "expected bias of shape (4,), got (1,)"),
+        (torch.zeros(4).double(), "expected bias of dtype torch.float32, got torch.float64"),
+        (torch.zeros(4, device="meta"), "expected bias on cpu, got meta"),
+    ],
+)
+@pytest.mark.parametrize("layer", with_fast([*CENTRED[:4], lf.batch_norm(affine=False)]))
+def test_a_bias_that_does_not_fit_is_named(layer, bias, message):
+    x = torch.zeros(3, 4, 5, 4)
+    params = attrs.evolve(layer.init(lf.Key(0), x), bias=bias)
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError) as error:
+            function(params, x)
+        assert str(error.value) == f"{layer.name.partition('(')[0]}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrong", "message"),
+    [
+        (lf.batch_norm(), (3,), "batch_norm: expected x of shape (N, C, ...), got (3,)"),
+        (
+            lf.instance_norm(),
+            (5, 3),
+            "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
+        ),
+        (
+            lf.group_norm(2),
+            (5, 3),
+            "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
+        ),
+        (
+            lf.batch_norm(spatial_axes=2),
+            (5, 3),
+            "batch_norm: expected x of shape (N, C, L1, L2), got (5, 3)",
+        ),
+        (
+            lf.instance_norm(spatial_axes=1),
+            (5,),
+            "instance_norm: expected x of shape (N, C, L1) or (C, L1), got (5,)",
+        ),
+        (lf.layer_norm(4), (5, 3), "layer_norm: expected x of shape (..., 4), got (5, 3)"),
+        (lf.rms_norm((-1, 4)), (4,), "rms_norm: expected x of shape (..., *, 4), got (4,)"),
+    ],
+    ids=str,
+)
+def test_init_refuses_an_example_of_the_wrong_shape(layer, wrong, message):
+    with pytest.raises(lf.LayerError) as error:
+        layer.init(lf.Key(0), torch.empty(wrong))
+    assert str(error.value) == message
+    name = layer.name.partition("(")[0]
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
+        layer.init(lf.Key(0), torch.zeros(wrong, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("layer", with_fast(LAYERS))
+def test_what_belongs_to_another_layer_is_refused(layer):
+    x = normal(8, 4, 3, 7)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    name = layer.name.partition("(")[0]
+    for function in (layer.forward, layer.predict):
+        with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
+            function((1, 2), x)
+        with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
+            function(params, x.long())
+        if params:
+            with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of dtype torch.float64"):
+                function(params, x.float())
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
+        layer.backward((1, 2), cache, y)
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected the cache of its own forward"):
+        layer.backward(params, None, y)
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of shape \(8, 4, 3, 7\)"):
+        layer.backward(params, cache, y[:1])
+    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of dtype"):
+        layer.backward(params, cache, y.float())
+
+
+@either
+@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm], ids=["batch", "instance"])
+def test_advance_refuses_what_belongs_to_another_layer(norm, change):
+    layer = change(norm(affine=False, track_running_stats=True))
+    x = normal(2, 3, 4)
+    params = layer.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError, match="expected the cache of its own forward"):
+        layer.advance(params, None)
+    with pytest.raises(lf.LayerError, match="expected params"):
+        layer.advance((), layer.forward(params, x)[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lf.batch_norm(eps=-1.0), "batch_norm: expected eps of at least 0, got -1.0"),
+        (
+            lambda: lf.batch_norm(momentum=1.5),
+            "batch_norm: expected momentum from 0 to 1 or None, got 1.5",
+        ),
+        (
+            lambda: lf.instance_norm(momentum=-0.1),
+            "instance_norm: expected momentum from 0 to 1 or None, got -0.1",
+        ),
+        (
+            lambda: lf.batch_norm(spatial_axes=0),
+            "batch_norm: expected spatial_axes of at least 1 or None, got 0",
+        ),
+        (
+            lambda: lf.instance_norm(spatial_axes=-1),
+            "instance_norm: expected spatial_axes of at least 1 or None, got -1",
+        ),
+        (lambda: lf.layer_norm(eps=-1), "layer_norm: expected eps of at least 0, got -1"),
+        (
+            lambda: lf.layer_norm(()),
+            "layer_norm: expected normalized_shape with at least one entry, got ()",
+        ),
+        (
+            lambda: lf.rms_norm((3, 0)),
+            "rms_norm: expected normalized_shape[1] positive or -1, got 0",
+        ),
+        (lambda: lf.rms_norm(eps=-1), "rms_norm: expected eps of at least 0 or None, got -1"),
+        (lambda: lf.group_norm(0), "group_norm: expected num_groups of at least 1, got 0"),
+        (lambda: lf.group_norm(2, eps=-1), "group_norm: expected eps of at least 0, got -1"),
+        (
+            lambda: lf.local_response_norm(0),
+            "local_response_norm: expected size of at least 1, got 0",
+        ),
+    ],
+)
+def test_constructors_refuse_numbers_without_meaning(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("field", ["mean", "var"])
+@pytest.mark.parametrize(
+    "norm", with_fast([lf.batch_norm(), lf.instance_norm(0.5, 0.1, True, True)])
+)
+def test_running_statistics_do_not_broadcast(norm, field):
+    x = normal(2, 3, 4)
+    params = norm.init(lf.Key(0), x)
+    running = attrs.evolve(params.running, **{field: torch.ones(1, dtype=x.dtype)})
+    with pytest.raises(
+        lf.LayerError, match=rf"expected running.{field} of shape \(3,\), got \(1,\)"
+    ):
+        norm.predict(attrs.evolve(params, running=running), x)
+
+
+def test_names_show_what_differs_from_the_default():
+    assert str(lf.batch_norm(1e-3, None, False, False)) == (
+        "batch_norm(eps=0.001, momentum=None, affine=False, track_running_stats=False)"
+    )
+    assert str(lf.instance_norm(1e-3, 0.2, True, True)) == (
+        "instance_norm(eps=0.001, momentum=0.2, affine=True, track_running_stats=True)"
+    )
+    assert str(lf.layer_norm([4, 3], 0.1, False, False)) == (
+        "layer_norm((4, 3), eps=0.1, elementwise_affine=False, bias=False)"
+    )
+    assert str(lf.rms_norm(4, 0.1, False)) == "rms_norm(4, eps=0.1, elementwise_affine=False)"
+    assert str(lf.group_norm(2, 0.1)) == "group_norm(2, eps=0.1)"
+    assert str(lf.group_norm(2, bias=False)) == "group_norm(2, bias=False)"
+    assert str(lf.batch_norm(bias=False, spatial_axes=2)) == (
+        "batch_norm(bias=False, spatial_axes=2)"
+    )
+    assert str(lf.instance_norm(affine=True, bias=False, spatial_axes=1)) == (
+        "instance_norm(affine=True, bias=False, spatial_axes=1)"
+    )
+    assert str(lf.local_response_norm(3, 0.1, 0.2, 0.3)) == (
+        "local_response_norm(3, alpha=0.1, beta=0.2, k=0.3)"
+    )

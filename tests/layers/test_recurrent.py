@@ -1,0 +1,361 @@
+"""Recurrent layers: what the table of cases cannot say."""
+
+from functools import partial
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
+from helpers.compare import same_bits, same_number
+from torch import nn
+
+import lincoln_fn as lf
+
+KINDS = {"rnn": (lf.rnn(4), 1), "gru": (lf.gru(4), 1), "lstm": (lf.lstm(4), 2)}
+each = pytest.mark.parametrize(("layer", "count"), KINDS.values(), ids=KINDS)
+
+
+def sigmoid(x):
+    return 1 / (1 + torch.exp(-x))
+
+
+def written_out(name, cell, x, state):
+    """Run one step of one example by the formulas of the layer's docstring."""
+    a = x @ cell.weight_ih + cell.bias_ih
+    b = state[0] @ cell.weight_hh + cell.bias_hh
+    if name == "rnn":
+        return (torch.tanh(a + b),)
+    if name == "gru":
+        r = sigmoid(a[:4] + b[:4])
+        z = sigmoid(a[4:8] + b[4:8])
+        n = torch.tanh(a[8:] + r * b[8:])
+        return ((1 - z) * n + z * state[0],)
+    i, f, g, o = (a + b).view(4, 4)
+    c = sigmoid(f) * state[1] + sigmoid(i) * torch.tanh(g)
+    return sigmoid(o) * torch.tanh(c), c
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_forward_is_the_formula_written_out(name):
+    layer, count = KINDS[name]
+    params = lf.tree.map(torch.Tensor.double, layer.init(lf.Key(1), SEQUENCE))
+    x = SEQUENCE.double()
+    y = layer.predict(params, x)
+    for n in range(2):
+        state = (torch.zeros(4, dtype=torch.float64),) * count
+        for t in range(5):
+            state = written_out(name, params.cells[0][0], x[n, t], state)
+            assert same_number(y[n, t], state[0])
+
+
+@each
+def test_a_sequence_in_two_pieces_equals_the_whole(layer, count):
+    params = layer.init(lf.Key(1), SEQUENCE)
+    first = states(count)
+    whole, last = layer.predict(params, (SEQUENCE, first))
+    head, between = layer.predict(params, (SEQUENCE[:, :2], first))
+    tail, last_again = layer.predict(params, (SEQUENCE[:, 2:], between))
+    assert same_number(torch.cat([head, tail], 1), whole)
+    assert same_number(last_again, last)
+
+
+@each
+def test_an_empty_sequence_hands_the_state_on(layer, count):
+    params = layer.init(lf.Key(1), SEQUENCE)
+    x = (SEQUENCE[:, :0], states(count))
+    (y, last), cache = layer.forward(params, x)
+    assert y.shape == (2, 0, 4)
+    assert same_number(last, x[1])
+    g_state = states(count, seed=9)
+    dx, dparams = layer.backward(params, cache, (y, g_state))
+    assert dx[0].shape == (2, 0, 3)
+    assert same_number(dx[1], g_state)
+    assert lf.tree.same_structure(dparams, params)
+    assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
+
+
+@each
+def test_an_example_masked_everywhere_keeps_its_state_and_gives_zeros(layer, count):
+    params = layer.init(lf.Key(1), SEQUENCE)
+    mask = torch.zeros(2, 5, dtype=torch.bool)
+    (y, last), cache = layer.forward(params, (SEQUENCE, states(count), mask))
+    assert not y.any()
+    assert same_number(last, states(count))
+    g = (torch.ones_like(y), lf.tree.map(torch.ones_like, last))
+    (dx, dstate, dmask), dparams = layer.backward(params, cache, g)
+    assert dmask is None
+    assert not dx.any()
+    assert same_number(dstate, g[1])
+    assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
+
+
+@each
+def test_what_a_mask_hides_does_not_matter(layer, count):
+    params = layer.init(lf.Key(1), SEQUENCE)
+    other = torch.where(MASK.unsqueeze(-1), SEQUENCE, 1e4)
+    assert same_bits(
+        layer.predict(params, (other, None, MASK)), layer.predict(params, (SEQUENCE, None, MASK))
+    )
+
+
+@each
+def test_bfloat16_and_views_are_taken(layer, count):
+    x = normal(5, 2, 3).transpose(0, 1)
+    params = layer.init(lf.Key(1), x)
+    y, cache = layer.forward(params, x)
+    dense, _ = layer.forward(params, x.contiguous())
+    assert same_number(y, dense)
+    g = normal(5, 2, 4, seed=2).transpose(0, 1)
+    assert same_number(
+        layer.backward(params, cache, g), layer.backward(params, cache, g.contiguous())
+    )
+
+    half = lf.tree.map(torch.Tensor.bfloat16, params)
+    y_half, cache_half = layer.forward(half, x.bfloat16())
+    dx, dparams = layer.backward(half, cache_half, g.bfloat16())
+    assert {leaf.dtype for leaf in (y_half, dx, *lf.tree.leaves(dparams))} == {torch.bfloat16}
+    assert same_number(y_half, y, dtype=torch.bfloat16)
+
+
+def there_and_back(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, g)
+
+
+def turned(t):
+    return None if t is None else t.transpose(0, 1)
+
+
+@each
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+def test_length_first_is_the_same_turned(layer, count, mask):
+    other = layer.replace(forward=partial(layer.forward, batch_first=False))
+    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
+    g, g_state = normal(2, 5, 4, seed=2), states(count, seed=9)
+    y, dx, dparams = there_and_back(layer, params, (SEQUENCE, state, mask), (g, g_state))
+    given = (turned(SEQUENCE), state, turned(mask))
+    ours = there_and_back(other, params, given, (turned(g), g_state))
+    expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
+    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
+
+
+@each
+@pytest.mark.parametrize("mask", [None, MASK[0]], ids=["no mask", "mask"])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, mask, batch_first):
+    one = layer.replace(forward=partial(layer.forward, batch_first=batch_first))
+    params, x = layer.init(lf.Key(1), SEQUENCE), SEQUENCE[0]
+    state, g_state = (lf.tree.map(lambda s: s[:, :1], states(count, seed=seed)) for seed in (7, 9))
+    g = normal(1, 5, 4, seed=2)
+    given = (x[None], state, None if mask is None else mask[None])
+    y, dx, dparams = there_and_back(layer, params, given, (g, g_state))
+    without = lf.tree.map(lambda s: s[:, 0], (state, g_state))
+    ours = there_and_back(one, params, (x, without[0], mask), (g[0], without[1]))
+    of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
+    expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
+    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
+
+
+CELLS = {"rnn": lf.rnn_cell(4), "gru": lf.gru_cell(4), "lstm": lf.lstm_cell(4)}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_cell_is_one_step_of_its_layer_with_the_same_parameters(name):
+    layer, count = KINDS[name]
+    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
+    whole, last = layer.predict(params, (SEQUENCE, state))
+    state = lf.tree.map(lambda s: s[0], state)
+    for t in range(5):
+        state = CELLS[name].predict(params.cells[0][0], (SEQUENCE[:, t], state))
+        h = state if count == 1 else state[0]
+        assert same_number(h, whole[:, t])
+    assert same_number(state, lf.tree.map(lambda s: s[0], last))
+
+
+def test_errors_of_a_cell():
+    cell, x = CELLS["lstm"], STEP
+    params = cell.init(lf.Key(0), x)
+    gru_params = CELLS["gru"].init(lf.Key(0), x)
+    both = step_state(2, 5)
+    for params_given, given, message in (
+        ((), x, r"lstm_cell: expected params recurrent_cell.Params, got \(\)"),
+        (gru_params, x, r"lstm_cell: expected weight_hh of shape \(4, 16\), got \(4, 12\)"),
+        (params, (x,), r"lstm_cell: expected x or \(x, state\), got \(float32\[5, 3\],\)"),
+        (params, x.long(), "lstm_cell: expected x of a floating dtype, got torch.int64"),
+        (params, x.double(), "lstm_cell: expected x of dtype torch.float32, got torch.float64"),
+        (params, x[:, :2], r"lstm_cell: expected x of shape \(..., 3\), got \(5, 2\)"),
+        (params, x.sum(), r"lstm_cell: expected x of shape \(..., 3\), got \(\)"),
+        (params, (x, both[0]), r"the state to have 2 of shape \(5, 4\), got \[\(5, 4\)\]"),
+        (params, (x, (both[0], 3)), r"2 of shape \(5, 4\), got \[\(5, 4\), '3'\]"),
+        (params, (x[0], both), r"2 of shape \(4,\), got \[\(5, 4\), \(5, 4\)\]"),
+        (params, (x, (both[0], both[1].double())), "the state of dtype torch.float32, got"),
+    ):
+        with pytest.raises(lf.LayerError, match=message):
+            cell.forward(params_given, given)
+    _, cache = cell.forward(params, x)
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g to have 2 of shape \(5, 4\)"):
+        cell.backward(params, cache, both[0])
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g of dtype torch.float32"):
+        cell.backward(params, cache, (both[0].double(), both[1]))
+    with pytest.raises(lf.LayerError, match=r"lstm_cell: expected weight_hh"):
+        cell.backward(gru_params, cache, both)
+    with pytest.raises(lf.LayerError, match="recurrent_cell: expected the cache of its own"):
+        cell.backward(params, x, both)
+    with pytest.raises(ValueError, match="gru_cell: expected hidden_size of at least 1, got 0"):
+        lf.gru_cell(0)
+    with pytest.raises(
+        ValueError, match="rnn_cell: expected nonlinearity to be 'tanh' or 'relu', got 'elu'"
+    ):
+        lf.rnn_cell(3, nonlinearity="elu")
+
+
+def test_initial_values_are_uniform_within_the_inverse_root_of_the_hidden_size():
+    layer = lf.lstm(16, num_layers=2, bidirectional=True)
+    params = layer.init(lf.Key(0), normal(2, 5, 3))
+    leaves = lf.tree.leaves(params)
+    assert [tuple(cell.weight_ih.shape) for pair in params.cells for cell in pair] == [
+        (3, 64),
+        (3, 64),
+        (32, 64),
+        (32, 64),
+    ]
+    assert len({leaf.flatten()[0].item() for leaf in leaves}) == len(leaves)
+    for leaf in leaves:
+        assert leaf.abs().max() < 0.25
+        assert leaf.abs().max() > 0.2
+
+
+def test_names_spell_the_code_that_makes_them():
+    for spelling in (
+        "rnn(4, nonlinearity='relu')",
+        "gru(4, num_layers=2, bias=False)",
+        "lstm(4, bidirectional=True)",
+        "gru(4, batch_first=False)",
+        "rnn_cell(4, bias=False, nonlinearity='relu')",
+        "gru_cell(4)",
+        "lstm_cell(4, bias=False)",
+    ):
+        assert repr(eval(spelling, vars(lf))) == spelling
+
+
+RNN, LSTM = lf.rnn(4), lf.lstm(4)
+ERRORS = [
+    *(
+        (
+            layer,
+            x,
+            f"rnn: expected a sequence of shape {axes} or (length, n_in), got {tuple(x.shape)}",
+        )
+        for layer, axes in (
+            (RNN, "(batch, length, n_in)"),
+            (lf.rnn(4, batch_first=False), "(length, batch, n_in)"),
+        )
+        for x in (SEQUENCE[0, 0], SEQUENCE[None])
+    ),
+    (RNN, SEQUENCE[0, :, :2], "rnn: expected a sequence of shape (length, 3), got (5, 2)"),
+    (
+        lf.rnn(4, batch_first=False),
+        SEQUENCE[..., :2],
+        "rnn: expected a sequence of shape (length, batch, 3), got (2, 5, 2)",
+    ),
+    (
+        RNN,
+        (SEQUENCE[0], states(1)),
+        "rnn: expected the state to have 1 of shape (1, 4), got [(1, 2, 4)]",
+    ),
+    (
+        lf.lstm(4, batch_first=False),
+        (SEQUENCE, states(2)),
+        "lstm: expected the state to have 2 of shape (1, 5, 4), got [(1, 2, 4), (1, 2, 4)]",
+    ),
+    (
+        LSTM,
+        (SEQUENCE[0], None, MASK),
+        "lstm: expected a bool mask of shape (5,), got bool[2, 5]",
+    ),
+    (
+        LSTM,
+        nn.utils.rnn.pack_padded_sequence(SEQUENCE, MASK.sum(1), True, enforce_sorted=False),
+        "lstm: expected a padded sequence and a mask, got PackedSequence; use "
+        "torch.nn.utils.rnn.pad_packed_sequence",
+    ),
+    (
+        RNN,
+        SEQUENCE.long(),
+        "rnn: expected x of a floating dtype, got torch.int64; convert it first",
+    ),
+    (RNN, SEQUENCE.double(), "rnn: expected x of dtype torch.float32, got torch.float64"),
+    (RNN, SEQUENCE[..., :2], "rnn: expected a sequence of shape (batch, length, 3), got (2, 5, 2)"),
+    (
+        RNN,
+        (SEQUENCE,),
+        "rnn: expected x or (x, state) or (x, state, mask), got (float32[2, 5, 3],)",
+    ),
+    (
+        RNN,
+        (SEQUENCE, states(2)),
+        "rnn: expected the state to have 1 of shape (1, 2, 4), got [(1, 2, 4), (1, 2, 4)]",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, states(2, hidden=3)),
+        "lstm: expected the state to have 2 of shape (1, 2, 4), got [(1, 2, 3), (1, 2, 3)]",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, None, MASK[:, :2]),
+        "lstm: expected a bool mask of shape (2, 5), got bool[2, 2]",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, None, MASK.float()),
+        "lstm: expected a bool mask of shape (2, 5), got float32",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, None, MASK.tolist()),
+        "lstm: expected a bool mask of shape (2, 5), got [[True, True, True, False, False], [",
+    ),
+    (
+        LSTM,
+        (SEQUENCE, list(states(2))),
+        "lstm: expected the state to have 2 of shape (1, 2, 4), got ['[float32[1, 2, 4]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layer", "x", "message"), ERRORS, ids=range(len(ERRORS)))
+def test_errors_say_what_was_expected_and_given(layer, x, message):
+    with pytest.raises(lf.LayerError) as caught:
+        layer.forward(layer.init(lf.Key(0), SEQUENCE), x)
+    assert str(caught.value).startswith(message)
+
+
+def test_caches_params_and_cotangents_of_others_are_refused():
+    params = LSTM.init(lf.Key(0), SEQUENCE)
+    (y, last), cache = LSTM.forward(params, (SEQUENCE, None))
+    gru = lf.gru(4)
+    gru_params = gru.init(lf.Key(0), SEQUENCE)
+    with pytest.raises(lf.LayerError, match=r"gru: expected params gru.Params, got Params\(cells"):
+        gru.forward(params, SEQUENCE)
+    with pytest.raises(lf.LayerError, match="gru: expected the cache of its own forward"):
+        gru.backward(gru_params, cache, y)
+    with pytest.raises(lf.LayerError, match=r"lstm: expected g to be \(g of the outputs, g of the"):
+        LSTM.backward(params, cache, y)
+    with pytest.raises(lf.LayerError, match=r"lstm: expected g of shape \(2, 5, 4\), got \(2, 4"):
+        LSTM.backward(params, cache, (y[:, :4], last))
+    with pytest.raises(
+        lf.LayerError, match="lstm: expected g of the last state to have 2 of shape"
+    ):
+        LSTM.backward(params, cache, (y, last[0]))
+
+
+def test_hyperparameters_are_checked():
+    with pytest.raises(ValueError, match="lstm: expected hidden_size of at least 1, got 0"):
+        lf.lstm(0)
+    with pytest.raises(ValueError, match="gru: expected num_layers of at least 1, got 0"):
+        lf.gru(3, num_layers=0)
+    with pytest.raises(
+        ValueError, match="rnn: expected nonlinearity to be 'tanh' or 'relu', got 'gelu'"
+    ):
+        lf.rnn(3, nonlinearity="gelu")

@@ -1,0 +1,244 @@
+"""Laws that hold for every layer and loss, whatever the shapes, dtypes and values."""
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.compare import same_bits, same_number
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import lincoln_fn as lf
+from lincoln_fn import keys, losses
+from lincoln_fn.training.data import batches
+
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
+SEEDS = st.integers(0, 2**64 - 1).map(lf.Key)
+SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5)
+NUMBERS = st.floats(-1e4, 1e4, width=32)
+ANY_SHAPE = [
+    *(lf.sigmoid(), lf.tanh(), lf.relu(), lf.log_sigmoid(), lf.softmax(), lf.log_softmax()),
+    *(lf.dense(4), lf.dense(4, bias=False), lf.serial(lf.dense(3), lf.tanh(), lf.dense(2))),
+]
+
+
+def tensors(shapes=SHAPES, dtypes=DTYPES, numbers=NUMBERS):
+    """Draw tensors with the values that break things: 0, ties, huge and tiny numbers."""
+
+    def filled(shape):
+        values = arrays.arrays("float32", shape, elements=numbers, fill=numbers)
+        return st.builds(lambda array, dtype: torch.from_numpy(array).to(dtype), values, dtypes)
+
+    return shapes.flatmap(filled)
+
+
+def like(tree, key):
+    return lf.tree.map(
+        lambda leaf: keys.normal(key.fold_in(leaf.numel()), tuple(leaf.shape)).to(leaf.dtype), tree
+    )
+
+
+def without_notes(leaf):
+    """Leave out oneDNN's workspace in an lstm's cache: its backward overwrites it."""
+    return leaf[:0] if leaf.dtype is torch.uint8 else leaf
+
+
+def assert_pure(function, *arguments):
+    """Call a function twice: it gives the same bit for bit, and leaves its arguments alone."""
+    arguments_seen = lf.tree.leaves(lf.tree.map(without_notes, arguments, states=True), states=True)
+    before = [(leaf, leaf._version, leaf.clone()) for leaf in arguments_seen]
+    first, second = function(*arguments), function(*arguments)
+    assert same_bits(
+        *(lf.tree.map(without_notes, result, states=True) for result in (first, second))
+    )
+    for leaf, version, values in before:
+        assert leaf._version == version
+        assert same_bits(leaf, values)
+    return first
+
+
+def assert_layer_is_pure(layer, params, x, key):
+    y, cache = assert_pure(layer.forward, params, x)
+    g = like(y, key)
+    dx, dparams = assert_pure(layer.backward, params, cache, g)
+    assert same_bits(assert_pure(layer.grads, params, cache, g), dparams)
+    assert same_bits(assert_pure(layer.input_grad, params, cache, g), dx)
+    assert_pure(layer.predict, params, x)
+    advanced = assert_pure(layer.advance, params, cache)
+    assert lf.tree.same_structure(advanced, params, states=True)
+    for gradient, of in zip(lf.tree.leaves(dparams), lf.tree.leaves(params), strict=True):
+        assert (gradient.shape, gradient.dtype) == (of.shape, of.dtype)
+    return dx
+
+
+@pytest.mark.parametrize("layer", ANY_SHAPE, ids=str)
+@given(x=tensors(), key=SEEDS)
+def test_layers_are_pure_for_any_shape_dtype_and_values(layer, x, key):
+    dx = assert_layer_is_pure(layer, layer.init(key, x), x, key)
+    assert (dx.shape, dx.dtype) == (x.shape, x.dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_layer_of_the_table_is_pure(case):
+    # x as it is in the table is that of check_layer, which proves purity too.
+    for key, scale in ((lf.Key(5), 1e-3), (lf.Key(2**63 + 6), 30.0)):
+        x = lf.tree.map(lambda x, by=scale: x * by if x.is_floating_point() else x, case.x)
+        assert_layer_is_pure(case.layer, case.layer.init(key, x), x, key)
+
+
+def assert_backward_is_linear(layer, params, x, key, factors):
+    a, b = factors
+    y, cache = layer.forward(params, x)
+    g, h = like(y, key), like(y, key.fold_in(1))
+    mixed = lf.tree.map(lambda p, q: a * p + b * q, g, h)
+    results = [lf.tree.leaves(layer.backward(params, cache, each)) for each in (g, h, mixed)]
+    for of_g, of_h, of_both in zip(*results, strict=True):
+        assert of_both.dtype is torch.float64
+        # Rounding is relative to what was added up, x and g among it, and not to the sum.
+        size = max(1, *(float(leaf.abs().max()) for leaf in lf.tree.leaves(x)))
+        scale = (abs(a) + abs(b)) * size * max(float(of_g.abs().max()), float(of_h.abs().max()), 1)
+        assert same_number(of_both, a * of_g + b * of_h, terms=scale)
+
+
+FACTORS = st.tuples(st.floats(-8, 8), st.floats(-8, 8))
+
+
+@pytest.mark.parametrize("layer", ANY_SHAPE, ids=str)
+@given(x=tensors(dtypes=st.just(torch.float64)), key=SEEDS, factors=FACTORS)
+def test_backward_is_linear_in_g(layer, x, key, factors):
+    assert_backward_is_linear(layer, layer.init(key, x), x, key, factors)
+
+
+SINGLE = st.sampled_from(
+    [lf.sigmoid(), lf.tanh(), lf.relu(), lf.softmax(), lf.log_softmax(), lf.dense(4), lf.dense(2)]
+)
+
+
+@given(parts=st.tuples(SINGLE, SINGLE, SINGLE), x=tensors(), key=SEEDS)
+def test_serial_is_associative(parts, x, key):
+    a, b, c = parts
+    flat, left, right = (
+        lf.serial(a, b, c), lf.serial(lf.serial(a, b), c), lf.serial(a, lf.serial(b, c)),
+    )  # fmt: skip
+    p, q, r = flat.init(key, x)
+    nested = [(flat, (p, q, r)), (left, ((p, q), r)), (right, (p, (q, r)))]
+    results = []
+    for net, params in nested:
+        y, cache = net.forward(params, x)
+        dx, dparams = net.backward(params, cache, like(y, key))
+        results.append((y, dx, dparams, net.grads(params, cache, like(y, key))))
+    for result in results[1:]:
+        assert same_bits(lf.tree.leaves(result), lf.tree.leaves(results[0]))
+
+
+BINARY = ("log_loss", "log_sigmoid_loss", "sigmoid_cross_entropy")
+CATEGORICAL = ("cross_entropy", "nll", "softmax_cross_entropy")
+REDUCTIONS = st.sampled_from(["mean", "sum", "none"])
+# What each loss may be given: probabilities, log-probabilities, logits.
+DOMAINS = dict(
+    zip(
+        (*BINARY, *CATEGORICAL),
+        (st.floats(0, 1, width=32), st.floats(-1e4, 0, width=32), NUMBERS) * 2,
+        strict=True,
+    )
+)
+ROWS = arrays.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=4)
+
+
+def draw_loss(name, reduction, data, dtypes=DTYPES):
+    categorical = name in CATEGORICAL
+    shapes = ROWS if categorical else SHAPES
+    prediction = data.draw(tensors(shapes, dtypes, DOMAINS[name]))
+    shape = tuple(prediction.shape)
+    if categorical:
+        shape, classes = (shape[0], *shape[2:]), shape[1]
+        labels = keys.uniform(data.draw(SEEDS), shape, 0, classes).long().clamp(max=classes - 1)
+    else:
+        labels = keys.bernoulli(data.draw(SEEDS), shape, 0.5)
+    return getattr(losses, name)(reduction=reduction), prediction, labels
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+@given(reduction=REDUCTIONS, data=st.data())
+def test_losses_are_pure_finite_and_never_below_0(name, reduction, data):
+    loss, prediction, labels = draw_loss(name, reduction, data)
+    value, cache = assert_pure(loss.forward, prediction, labels)
+    gradient = assert_pure(loss.backward, cache, torch.ones_like(value))
+    assert (gradient.shape, gradient.dtype) == (prediction.shape, prediction.dtype)
+    assert value.dtype is prediction.dtype
+    assert torch.isfinite(value).all()
+    # eta puts log_loss below 0 by its own size.
+    assert (value >= -1e-7 * prediction.numel()).all()
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+@given(reduction=REDUCTIONS, data=st.data(), factors=FACTORS)
+def test_a_losss_backward_is_linear_in_g(name, reduction, data, factors):
+    loss, prediction, labels = draw_loss(name, reduction, data, st.just(torch.float64))
+    a, b = factors
+    value, cache = loss.forward(prediction, labels)
+    g, h = like(value, lf.Key(0)), like(value, lf.Key(1))
+    of_g, of_h, both = (loss.backward(cache, each) for each in (g, h, a * g + b * h))
+    assert same_number(
+        both / (of_g.abs() + of_h.abs() + 1e-300),
+        (a * of_g + b * of_h) / (of_g.abs() + of_h.abs() + 1e-300),
+    )
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+@given(data=st.data())
+def test_reductions_are_the_sum_and_the_mean_of_none(name, data):
+    each, prediction, labels = draw_loss(name, "none", data, st.just(torch.float64))
+    values, cache = each.forward(prediction, labels)
+    slope = each.backward(cache, torch.ones_like(values))
+    for reduction, count in (("sum", 1), ("mean", values.numel())):
+        loss = getattr(losses, name)(reduction=reduction)
+        value, cache = loss.forward(prediction, labels)
+        assert same_number(value, values.sum() / count)
+        assert same_number(loss.backward(cache), slope / count)
+
+
+NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
+SGD = lf.optim.sgd(0.1)
+
+
+@given(
+    n=st.integers(0, 9), m=st.integers(0, 9), size=st.integers(1, 8), key=SEEDS,
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_n_and_m_steps_are_n_plus_m_steps(n, m, size, key, dtype):
+    data = keys.normal(lf.Key(0), (7, 5), dtype=dtype), torch.arange(7) % 3
+    step = lf.make_step(NET, losses.nll(), SGD)
+
+    def go(state, steps):
+        epochs = 1 + steps // batches(data, size).per_epoch
+        source = batches(data, size, key=key, epochs=epochs, start=int(state.step))
+        training = lf.train(step, state, source)
+        while int(state.step) < steps:
+            state, _ = next(training)
+        return state
+
+    begin = lf.init_state(NET, SGD, key, data[0])
+    resumed = go(go(begin, n), n + m)
+    whole = go(begin, n + m)
+    assert int(whole.step) == n + m
+    assert same_bits(resumed, whole)
+
+
+@given(n=st.integers(1, 3), m=st.integers(0, 3), size=st.integers(1, 8), key=SEEDS)
+def test_fit_goes_on_from_a_state_as_if_it_had_never_stopped(n, m, size, key):
+    data = keys.normal(lf.Key(0), (7, 5)), torch.arange(7) % 3
+
+    def fit(epochs, state=None):
+        return lf.fit(
+            NET, losses.nll(), SGD, data, key=key, epochs=epochs, batch_size=size, state=state,
+            progress=False,
+        )  # fmt: skip
+
+    whole, history = fit(n + m)
+    half, first = fit(n)
+    resumed, rest = fit(n + m, half)
+    assert same_bits(resumed, whole)
+    lines = [(record.step, record.epoch, record.loss) for record in history]
+    assert [(record.step, record.epoch, record.loss) for record in (*first, *rest)] == lines

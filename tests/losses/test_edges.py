@@ -1,0 +1,449 @@
+"""Losses where the table cannot go: kinks, labels that do not count, wrong labels, reprs."""
+
+import math
+import re
+
+import pytest
+import torch
+from helpers.compare import largest, same_number
+from torch import nn
+
+import lincoln_fn as lf
+from lincoln_fn import losses
+from lincoln_fn.losses.common.targets import outside
+
+t = torch.tensor
+HALVES = t([-1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
+ONES = torch.ones(6)
+ZEROS = torch.zeros(6)
+# A triplet whose z is 0, one of equal vectors, and one whose distances tie under swap.
+ANCHOR = t([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+POSITIVE = t([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [1.0, 2.0]])
+NEGATIVE = t([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 3.0]])
+UNIT = t([[1.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
+OTHER = t([[0.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
+SCORES = t([[1.0, 0.0, 1.0, 2.0]])
+
+
+def triplets(anchor, positive, negative, **options):
+    x, slopes = (ANCHOR, POSITIVE, NEGATIVE), (anchor, positive, negative)
+    return ("triplet_margin", nn.TripletMarginLoss, {**options, "eps": 0.0}, x, None, slopes)
+
+
+# dl/dx where l has a kink, as the losses' pages say: a page that gives max(0, z) the slope 1 at
+# z = 0 means 1 here. What autograd takes there is not asked: torch 2.15 takes another than 2.13.
+R, C = 0.5**0.5, 0.25 ** (1 / 3)
+NONE = [0.0, 0.0]
+KINKS = [
+    ("l1", nn.L1Loss, {}, HALVES, ZEROS, [-1, -1, 0, 1, 1, 1]),
+    ("smooth_l1", nn.SmoothL1Loss, {"beta": 0.5}, HALVES, ZEROS, [-1, -1, 0, 1, 1, 1]),
+    ("smooth_l1", nn.SmoothL1Loss, {"beta": 0.0}, HALVES, ZEROS, [-1, -1, 0, 1, 1, 1]),
+    ("huber", nn.HuberLoss, {"delta": 0.5}, HALVES, ZEROS, [-0.5, -0.5, 0, 0.5, 0.5, 0.5]),
+    ("hinge_embedding", nn.HingeEmbeddingLoss, {}, HALVES, ONES, [1, 1, 1, 1, 1, 1]),
+    ("hinge_embedding", nn.HingeEmbeddingLoss, {}, HALVES, -ONES, [-1, -1, -1, -1, -1, 0]),
+    (
+        "hinge_embedding", nn.HingeEmbeddingLoss, {"margin": 0.5}, HALVES, -ONES,
+        [-1, -1, -1, -1, 0, 0],
+    ),
+    (
+        "margin_ranking", nn.MarginRankingLoss, {"margin": 0.5}, (HALVES, ZEROS), ONES,
+        ([-1, -1, -1, -1, 0, 0], [1, 1, 1, 1, 0, 0]),
+    ),
+    (
+        "margin_ranking", nn.MarginRankingLoss, {"margin": 0.5}, (HALVES, ZEROS), -ONES,
+        ([0, 1, 1, 1, 1, 1], [0, -1, -1, -1, -1, -1]),
+    ),
+    ("margin_ranking", nn.MarginRankingLoss, {}, (ZEROS, ZEROS), ONES, ([-1] * 6, [1] * 6)),
+    ("soft_margin", nn.SoftMarginLoss, {}, ZEROS, ONES, [-0.5] * 6),
+    ("multi_margin", nn.MultiMarginLoss, {}, SCORES, t([0]), [[-0.5, 0, 0.25, 0.25]]),
+    ("multi_margin", nn.MultiMarginLoss, {}, SCORES, t([3]), [[0, 0, 0, 0]]),
+    ("multi_margin", nn.MultiMarginLoss, {"p": 2}, SCORES, t([3]), [[0, 0, 0, 0]]),
+    ("multi_margin", nn.MultiMarginLoss, {"margin": 0.0}, t([[1.0, 1.0]]), t([1]), [[0, 0]]),
+    (
+        "multi_label_margin", nn.MultiLabelMarginLoss, {}, SCORES[0], t([0, 3, -1, 1]),
+        [-0.25, 0, 0.25, 0],
+    ),
+    triplets(
+        [[1, -1], NONE, [R - 1, R], [0, 0]],
+        [[0, 1], NONE, [1, 0], [0, 1]],
+        [[-1, 0], NONE, [-R, -R], [0, -1]],
+    ),
+    triplets(
+        [[1, -1], NONE, [0, 1], [0, 0]],
+        [[0, 1], NONE, [1, 0], [0, 1]],
+        [[-1, 0], NONE, [-1, -1], [0, -1]],
+        p=1.0,
+    ),
+    triplets(
+        [[1, -1], NONE, [R / 2 - 1, R / 2], [0, -1]],
+        [[0, 1], NONE, [1 - R / 2, R / 2], [0, 2]],
+        [[-1, 0], NONE, [0, -R], [0, -1]],
+        swap=True,
+    ),
+    triplets(
+        [[1, -1], NONE, [-0.5, 0.5], [0, -1]],
+        [[0, 1], NONE, [0.5, 0.5], [0, 2]],
+        [[-1, 0], NONE, [0, -1], [0, -1]],
+        swap=True,
+        p=1.0,
+    ),
+    triplets(
+        [[1, -1], NONE, [C / 2 - 1, C / 2], [0, -1]],
+        [[0, 1], NONE, [1 - C / 2, C / 2], [0, 2]],
+        [[-1, 0], NONE, [0, -C], [0, -1]],
+        swap=True,
+        p=3.0,
+    ),
+    triplets(
+        [[1, -1], NONE, [1, 2], [0, 0]],
+        [[0, 1], NONE, [1, 0], [0, 1]],
+        [[-1, 0], NONE, [-2, -2], [0, -1]],
+        p=0.5,
+        margin=3.0,
+    ),
+    triplets(
+        [[1, -1], NONE, [-0.5, 0.5], [0, 0]],
+        [[0, 1], NONE, [1, 0], [0, 1]],
+        [[-1, 0], NONE, [-0.5, -0.5], [0, -1]],
+        p=float("inf"),
+    ),
+    triplets(
+        [[0.5, -1], NONE, [-0.75, 0.25], [0, -1]],
+        [[0.5, 1], NONE, [0.75, 0.25], [0, 2]],
+        [[-1, 0], NONE, [0, -0.5], [0, -1]],
+        p=float("inf"),
+        swap=True,
+    ),
+    # A vector of zeros has the length 1e-6 of the page's 1e-12: x1 / (|x1| 1e-6) is its slope.
+    (
+        "cosine_embedding", nn.CosineEmbeddingLoss, {}, (UNIT, OTHER), t([-1, -1, -1]),
+        ([[0, 1], NONE, [1e6 / 5**0.5, 2e6 / 5**0.5]], [[0.5, 0], NONE, NONE]),
+    ),
+    (
+        "cosine_embedding", nn.CosineEmbeddingLoss, {}, (UNIT, OTHER), t([1, 1, 1]),
+        ([[0, -1], NONE, [-1e6 / 5**0.5, -2e6 / 5**0.5]], [[-0.5, 0], NONE, NONE]),
+    ),
+    (
+        "cosine_embedding", nn.CosineEmbeddingLoss, {"margin": 0.5}, (UNIT, UNIT), t([-1, 1, -1]),
+        ([NONE] * 3, [NONE] * 3),
+    ),
+]  # fmt: skip
+
+
+def tensors(slopes, dtype):
+    return [t(slope, dtype=dtype) for slope in (slopes if type(slopes) is tuple else (slopes,))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "module", "options", "x", "target", "slopes"), KINKS)
+def test_kinks_have_the_slope_of_the_page(name, module, options, x, target, slopes, dtype):
+    x, target = (
+        lf.tree.map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, given)
+        for given in (x, target)
+    )
+    loss = getattr(losses, name)(**options, reduction="none")
+    value, cache = loss.forward(x, target)
+    labels = () if target is None else (target,)
+    expected = module(**options, reduction="none")(*lf.tree.leaves(x), *labels)
+    assert same_number(value, expected)
+    g = 1 + torch.arange(value.numel(), dtype=dtype).view(value.shape)
+    given = lf.tree.leaves(loss.backward(cache, g))
+    for ours, slope in zip(given, tensors(slopes, dtype), strict=True):
+        each = g.view(*g.shape, *[1] * (slope.ndim - g.ndim))
+        # Some losses add 1e-12 to a norm.
+        expected = each * slope
+        assert same_number(ours, expected, terms=max(1.0, largest(expected)), error=1e-11)
+
+
+# In these norms two kinks meet, and the chain rule's number need not be a slope beside them.
+SINGLE = [row for row in KINKS if row[2].get("p") not in (1.0, float("inf"))]
+
+
+@pytest.mark.parametrize("row", SINGLE)
+def test_the_slope_of_the_page_is_between_those_beside_it(row):
+    """Hold the table itself: at a kink along an axis, by differences to both sides."""
+    name, _, options, x, target, slopes = row
+    step, x = 1e-9, lf.tree.map(lambda leaf: leaf.double().clone(), x)
+    target = target if target is None or not target.is_floating_point() else target.double()
+    loss = getattr(losses, name)(**options, reduction="sum")
+    at = loss.forward(x, target)[0]
+    for leaf, given in zip(lf.tree.leaves(x), tensors(slopes, torch.float64), strict=True):
+        flat = leaf.view(-1)
+        for i, slope in enumerate(given.view(-1).tolist()):
+            before = flat[i].item()
+            beside = []
+            for moved in (-step, step):
+                flat[i] = before + moved
+                beside.append(((loss.forward(x, target)[0] - at) / moved).item())
+            flat[i] = before
+            low, high = sorted(beside)
+            room = 1e-5 + 2e-3 * abs(slope)
+            assert low - room <= slope <= high + room, (i, low, slope, high)
+
+
+def test_a_variance_below_eps_is_pushed_up_as_in_torch():
+    mean, var, target = t([0.0, 3.0, 1.0]), t([0.0, 0.1, 0.5]), t([1.0, 1.0, 1.0])
+    loss = losses.gaussian_nll(eps=0.5, reduction="none")
+    value, cache = loss.forward((mean, var), target)
+    watched = mean.clone().requires_grad_(), var.clone().requires_grad_()
+    expected = nn.GaussianNLLLoss(eps=0.5, reduction="none")(watched[0], target, watched[1])
+    assert same_number(value, expected)
+    slopes = torch.autograd.grad(expected.sum(), watched)
+    assert same_number(loss.backward(cache), slopes)
+
+
+def test_soft_margin_stays_finite_where_torchs_does_not():
+    x = t([1e4, -1e4, 1e4, -1e4])
+    loss = losses.soft_margin(reduction="none")
+    value, cache = loss.forward(x, t([1, 1, -1, -1]))
+    assert value.tolist() == [0.0, 1e4, 1e4, 0.0]
+    assert loss.backward(cache).tolist() == [0.0, -1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["log_loss", "sigmoid_cross_entropy"])
+def test_weights_of_two_classes(name):
+    p = t([[0.2, 0.7, 0.4], [0.9, 0.5, 0.3]]).double()
+    y = t([[1.0, 0.0, 0.3], [0.0, 1.0, 1.0]]).double()
+    for weight in (t([1.0, 2.0, 0.5]), t([[3.0], [0.0]]), t(2.0)):
+        options = {"eta": 0.0} if name == "log_loss" else {}
+        x = p if name == "log_loss" else p.logit()
+        for reduction in ("mean", "sum", "none"):
+            loss = getattr(losses, name)(weight=weight, reduction=reduction, **options)
+            lf.testing.check_loss(loss, x, y)
+            expected = nn.BCELoss(weight=weight.double(), reduction=reduction)(p, y)
+            assert same_number(loss.forward(x, y)[0], expected)
+
+
+def test_examples_that_are_ignored_may_be_anything():
+    z = t([[-torch.inf, torch.nan], [-1.0, -2.0]])
+    loss = losses.nll()
+    value, cache = loss.forward(z, t([-100, 1]))
+    assert value == 2
+    assert loss.backward(cache).tolist() == [[0.0, 0.0], [0.0, -1.0]]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_all_examples_ignored(smoothing):
+    x, target = torch.zeros(2, 3), t([-100, -100])
+    made = {"label_smoothing": smoothing}
+    text = "expected labels to average over, got only ignore_index=-100 or labels of weight 0"
+    with pytest.raises(lf.LayerError, match=f"^softmax_cross_entropy: {text}$"):
+        losses.softmax_cross_entropy(**made).forward(x, target)
+    for reduction, expected in (("sum", 0), ("none", [0, 0])):
+        loss = losses.softmax_cross_entropy(**made, reduction=reduction)
+        value, cache = loss.forward(x, target)
+        assert value.tolist() == expected
+        assert not loss.backward(cache).any()
+    with pytest.raises(lf.LayerError, match=f"^nll: {text}$"):
+        losses.nll(weight=t([0.0, 1.0, 1.0])).forward(x, t([0, 0]))
+
+
+# scatter_ runs example by example under vmap, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_losses_run_under_vmap():
+    x, target = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0)), t([2, 0, -100])
+    x = x.mT
+    for loss in (losses.softmax_cross_entropy(), losses.softmax_cross_entropy(label_smoothing=0.1)):
+
+        def run(x, loss=loss):
+            value, cache = loss.forward(x, target)
+            return value, loss.backward(cache)
+
+        values, gradients = torch.func.vmap(run)(x)
+        for i in range(4):
+            value, gradient = run(x[i])
+            assert same_number(values[i], value)
+            assert same_number(gradients[i], gradient)
+
+
+def test_a_weight_is_frozen():
+    weight = torch.ones(3)
+    loss = losses.nll(weight=weight, reduction="none")
+    weight.fill_(7)
+    assert loss.forward(torch.zeros(1, 3) - 1, t([0]))[0].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (losses.mse(), "mse()"),
+        (losses.l1(reduction="sum"), "l1(reduction='sum')"),
+        (losses.smooth_l1(beta=0.5), "smooth_l1(beta=0.5)"),
+        (losses.huber(delta=2.0), "huber(delta=2.0)"),
+        (losses.kl_div(reduction="batchmean", log_target=True),
+         "kl_div(log_target=True, reduction='batchmean')"),
+        (losses.poisson_nll(log_input=False, full=True, eps=0.1),
+         "poisson_nll(log_input=False, full=True, eps=0.1)"),
+        (losses.poisson_nll(), "poisson_nll()"),
+        (losses.gaussian_nll(full=True, eps=0.1), "gaussian_nll(full=True, eps=0.1)"),
+        (losses.gaussian_nll(), "gaussian_nll()"),
+        (losses.hinge_embedding(margin=2.0), "hinge_embedding(margin=2.0)"),
+        (losses.soft_margin(), "soft_margin()"),
+        (losses.margin_ranking(margin=2.0), "margin_ranking(margin=2.0)"),
+        (losses.multi_margin(p=2, margin=0.5, weight=torch.ones(3)),
+         "multi_margin(p=2, margin=0.5, weight=float32[3])"),
+        (losses.multi_label_margin(), "multi_label_margin()"),
+        (losses.multi_label_soft_margin(weight=torch.ones(3)),
+         "multi_label_soft_margin(weight=float32[3])"),
+        (losses.triplet_margin(margin=2.0, p=1.0, eps=0.1, swap=True),
+         "triplet_margin(margin=2.0, p=1.0, eps=0.1, swap=True)"),
+        (losses.triplet_margin(), "triplet_margin()"),
+        (losses.cosine_embedding(margin=0.5), "cosine_embedding(margin=0.5)"),
+        (losses.nll(weight=torch.ones(3), ignore_index=2),
+         "nll(weight=float32[3], ignore_index=2)"),
+        (losses.cross_entropy(ignore_index=2), "cross_entropy(ignore_index=2)"),
+        (losses.softmax_cross_entropy(label_smoothing=0.1, weight=torch.ones(3)),
+         "softmax_cross_entropy(weight=float32[3], label_smoothing=0.1)"),
+        (losses.log_loss(weight=torch.ones(2, 1)), "log_loss(weight=float32[2, 1])"),
+        (losses.sigmoid_cross_entropy(pos_weight=torch.ones(1)),
+         "sigmoid_cross_entropy(pos_weight=float32[1])"),
+    ],
+)  # fmt: skip
+def test_repr(loss, text):
+    assert repr(loss) == text
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in losses.__all__ if name.islower() and name != "weighted"]
+)
+def test_repr_leaves_defaults_out(name):
+    assert repr(getattr(losses, name)()) == f"{name}()"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mse", {"reduction": "batchmean"},
+         "expected reduction to be 'mean', 'sum' or 'none', got 'batchmean'"),
+        ("kl_div", {"reduction": "average"},
+         "expected reduction to be 'mean', 'batchmean', 'sum' or 'none', got 'average'"),
+        ("smooth_l1", {"beta": -1.0}, "expected beta of at least 0, got -1.0"),
+        ("huber", {"delta": 0}, "expected delta above 0, got 0"),
+        ("poisson_nll", {"eps": 0.0}, "expected eps above 0, got 0.0"),
+        ("gaussian_nll", {"eps": -1.0}, "expected eps above 0, got -1.0"),
+        ("multi_margin", {"p": 3}, "expected p to be 1 or 2, got 3"),
+        ("triplet_margin", {"margin": 0}, "expected margin above 0, got 0"),
+        ("triplet_margin", {"p": 0}, "expected p above 0, got 0"),
+        ("softmax_cross_entropy", {"label_smoothing": 1.5},
+         "expected label_smoothing from 0 to 1, got 1.5"),
+        ("nll", {"weight": torch.ones(2, 2)},
+         "expected weight of 1 axis or None, got float32[2, 2]"),
+        ("nll", {"weight": [1.0, 2.0]},
+         "expected weight to be a tensor of a floating dtype, of 1 axis, of finite numbers of at "
+         "least 0 or None, got [1.0, 2.0]; convert it by torch.tensor"),
+        ("nll", {"weight": t([1.0, -1.0])},
+         "expected weight of finite numbers of at least 0 or None, got float32[2]"),
+        ("log_loss", {"weight": t([1, 2])},
+         "expected weight of a floating dtype or None, got int64[2]"),
+    ],
+)  # fmt: skip
+def test_constructors_name_a_wrong_hyperparameter(name, options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{name}: {message}')}$"):
+        getattr(losses, name)(**options)
+
+
+X = torch.zeros(2, 3)
+Y = torch.ones(2, 3)
+TWO = t([0, 1])
+SHAPE = "for prediction (2, 3), got"
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target", "message"),
+    [
+        (losses.mse(), X, torch.zeros(2), f"expected target of shape (2, 3) {SHAPE} (2,)"),
+        (losses.mse(), 3.0, X,
+         "expected prediction to be a tensor, got float; convert it by torch.tensor"),
+        (losses.mse(), X.long(), X, "expected prediction of a floating dtype, got torch.int64"),
+        (losses.mse(), X[:0], X[:0],
+         "expected at least one example, got prediction of shape (0, 3)"),
+        (losses.mse(), X, X.to("meta"), "expected target on cpu, got meta"),
+        (losses.kl_div(), X, X[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
+        (losses.poisson_nll(), X, X[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
+        (losses.gaussian_nll(), X, X, "expected prediction (mean, var), got float32[2, 3]"),
+        (losses.gaussian_nll(), (X,), X, "expected prediction (mean, var), got (float32[2, 3],)"),
+        (losses.gaussian_nll(), (X, Y), X[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
+        (losses.gaussian_nll(), (X, Y.double()), X,
+         "expected var of dtype torch.float32, got torch.float64"),
+        (losses.gaussian_nll(), (X, Y[:, :2]), X,
+         "expected var of shape (2, 3), with 1 in place of axes that share one, or (2,), "
+         "got (2, 2)"),
+        (losses.gaussian_nll(), (X, torch.ones(3)), X, "expected var of shape (2, 3), with 1 in "
+         "place of axes that share one, or (2,), got (3,)"),
+        (losses.gaussian_nll(), (X, -Y), X, "expected var of at least 0, got -1"),
+        (losses.hinge_embedding(), X, X, "expected labels -1 or 1, got 0"),
+        (losses.soft_margin(), X, -2 * Y, "expected labels -1 or 1, got -2"),
+        (losses.soft_margin(), X, Y[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
+        (losses.margin_ranking(), (X, X[:1]), Y, "expected x2 of x1's shape (2, 3), got (1, 3)"),
+        (losses.margin_ranking(), (X, X), Y / 2, "expected labels -1 or 1, got 0.5"),
+        (losses.margin_ranking(), (X, 1.0), Y,
+         "expected x2 to be a tensor, got float; convert it by torch.tensor"),
+        (losses.triplet_margin(), (X, X, X), Y, "expected target None, got float32[2, 3]"),
+        (losses.triplet_margin(), (X, X, X[:1]), None,
+         "expected negative of anchor's shape (2, 3), got (1, 3)"),
+        (losses.triplet_margin(), (X, X[:1], X), None,
+         "expected positive of anchor's shape (2, 3), got (1, 3)"),
+        (losses.triplet_margin(), (X[0, 0],) * 3, None,
+         "expected anchor of shape (..., D), got ()"),
+        (losses.cosine_embedding(), (X, X[:1]), TWO,
+         "expected x2 of x1's shape (2, 3), got (1, 3)"),
+        (losses.cosine_embedding(), (X, X), Y, f"expected target of shape (2,) {SHAPE} (2, 3)"),
+        (losses.cosine_embedding(), (X, X), TWO, "expected labels -1 or 1, got 0"),
+        (losses.multi_margin(), X, TWO + 2, "expected labels from 0 to 2, got 3"),
+        (losses.multi_margin(), X, TWO - 1, "expected labels from 0 to 2, got -1"),
+        (losses.multi_margin(), X, TWO.float(),
+         "expected target of class indices, got torch.float32; convert it by .long()"),
+        (losses.multi_margin(), X, TWO[:1], f"expected target of shape (2,) {SHAPE} (1,)"),
+        (losses.multi_margin(), X[None], TWO,
+         "expected prediction of shape (N, C) or (C), got (1, 2, 3)"),
+        (losses.multi_margin(weight=torch.ones(2)), X, TWO,
+         "expected weight of shape (3,), got (2,)"),
+        (losses.multi_label_margin(), X, t([[0, 3, -1], [0, 1, 2]]),
+         "expected labels from -1 to 2, got 3"),
+        (losses.multi_label_margin(), X, t([[0, -1, 3], [0, 1, 5]]),
+         "expected labels from -1 to 2, got 5"),
+        (losses.multi_label_margin(), X, X,
+         "expected target of class indices, got torch.float32; convert it by .long()"),
+        (losses.multi_label_margin(), X, TWO, f"expected target of shape (2, 3) {SHAPE} (2,)"),
+        (losses.multi_label_soft_margin(), X, TWO, f"expected target of shape (2, 3) {SHAPE} (2,)"),
+        (losses.multi_label_soft_margin(), X, 2 * Y,
+         "expected labels 0 or 1, or between them, got 2"),
+        (losses.nll(weight=torch.ones(2)), X, TWO, "expected weight of shape (3,), got (2,)"),
+        (losses.nll(), X, t([-1, 0]), "expected labels from 0 to 2, got -1"),
+        (losses.nll(), X, t([-100, 3]), "expected labels from 0 to 2, got 3"),
+        (losses.softmax_cross_entropy(ignore_index=1), X, Y,
+         "expected class indices with ignore_index=1, got probabilities"),
+        (losses.softmax_cross_entropy(label_smoothing=0.1), X, t([0, 3]),
+         "expected labels from 0 to 2, got 3"),
+        (losses.sigmoid_cross_entropy(weight=torch.ones(2)), X, Y,
+         "expected weight of a shape that broadcasts to (2, 3), got (2,)"),
+        (losses.sigmoid_cross_entropy(pos_weight=torch.ones(1, 2, 3)), X, Y,
+         "expected pos_weight of a shape that broadcasts to (2, 3), got (1, 2, 3)"),
+    ],
+)  # fmt: skip
+def test_errors(loss, prediction, target, message):
+    name = loss.name.partition("(")[0]
+    with pytest.raises(lf.LayerError, match=f"^{re.escape(f'{name}: {message}')}$"):
+        loss.forward(prediction, target)
+
+
+def test_cotangent_and_cache_are_checked():
+    loss = losses.kl_div(reduction="batchmean")
+    _, cache = loss.forward(X, Y)
+    with pytest.raises(lf.LayerError, match=re.escape("kl_div: expected g of shape (), got (2,)")):
+        loss.backward(cache, torch.ones(2))
+    with pytest.raises(lf.LayerError, match="kl_div: expected the cache of its own forward"):
+        loss.backward(())
+
+
+def test_nan_is_in_no_range():
+    assert outside(torch.tensor([0.5, 1.0]), 0, 1) is None
+    assert outside(torch.tensor([-0.5, 2.0]), 0, 1) == -0.5
+    assert outside(torch.tensor([0.5, 2.0]), 0, 1) == 2.0
+    assert math.isnan(outside(torch.tensor([0.5, math.nan]), 0, 1))
+    assert outside(torch.empty(0), 0, 1) is None
+
+
+def test_a_nan_prediction_is_named_by_the_step_and_not_by_the_loss():
+    p, target = torch.tensor([[math.nan, 0.5]]), torch.tensor([1])
+    assert same_number(lf.losses.cross_entropy().forward(p, target)[0], math.log(2))

@@ -1,0 +1,103 @@
+"""Every loss in every configuration, against torch's module of the same name, and proven."""
+
+import pytest
+import torch
+from helpers.losses import REDUCTIONS, TABLE, to
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+
+# torch warns of its own kl_div that "mean" is not the divergence.
+pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
+
+
+EVERY = [
+    pytest.param(row, reduction, id=f"{row}-{reduction}")
+    for row in TABLE
+    for reduction in (*REDUCTIONS, *(("batchmean",) if row.name == "kl_div" else ()))
+]
+
+
+def both(row, reduction, prediction, target, reference=None):
+    """Give our value and gradients, and torch's, for one random cotangent."""
+    loss = row.loss(reduction)
+    value, cache = loss.forward(prediction, target)
+    g = keys.normal(lf.Key(5), tuple(value.shape), dtype=value.dtype)
+    gradients = lf.tree.leaves(loss.backward(cache, g))
+    like = (prediction, target) if reference is None else to(reference, (prediction, target))
+    expected, slopes = row.expected(reduction, *like, g.to(lf.tree.leaves(like)[0].dtype))
+    return (value, *gradients), (expected, *slopes)
+
+
+def assert_agree(ours, theirs, tolerance):
+    for given, expected in zip(ours, theirs, strict=True):
+        assert given.shape == expected.shape
+        assert torch.isfinite(given).all()
+        difference = (given.double() - expected.double()).abs().max()
+        assert difference <= tolerance * expected.double().abs().max() + 1e-14
+
+
+@pytest.mark.parametrize(("row", "reduction"), EVERY)
+def test_gradient_is_proven(row, reduction):
+    lf.testing.check_loss(row.loss(reduction), row.prediction, row.target)
+
+
+@pytest.mark.parametrize(("row", "reduction"), EVERY)
+def test_agrees_with_torch(row, reduction):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        prediction, target = to(dtype, (row.prediction, row.target))
+        ours, theirs = both(row, reduction, prediction, target)
+        assert {given.dtype for given in ours} == {dtype}
+        assert_agree(ours, theirs, tolerance)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_holds_in_bfloat16(row):
+    prediction, target = to(torch.bfloat16, (row.prediction, row.target))
+    ours, theirs = both(row, "mean", prediction, target, torch.float64)
+    assert {given.dtype for given in ours} == {torch.bfloat16}
+    assert_agree(ours, theirs, 4e-2)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.batched], ids=str)
+def test_one_example(row):
+    prediction, target = lf.tree.map(lambda leaf: leaf[:1], (row.prediction, row.target))
+    for reduction in REDUCTIONS:
+        assert_agree(*both(row, reduction, prediction, target), 1e-5)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.wide], ids=str)
+def test_scores_of_ten_thousand(row):
+    # Several inputs are never equal, for there a ranking has a kink.
+    sizes = iter((1e4, 8e3, 6e3))
+    prediction = lf.tree.map(
+        lambda leaf: next(sizes) * leaf.sign() * (0.5 + torch.arange(leaf.shape[-1])),
+        row.prediction,
+    )
+    for reduction in REDUCTIONS:
+        assert_agree(*both(row, reduction, prediction, row.target, torch.float64), 1e-5)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_input_need_not_be_contiguous(row):
+    def spaced(leaf):
+        return leaf.unsqueeze(-1).repeat_interleave(2, -1)[..., 0].transpose(0, -1)
+
+    prediction, target = (
+        lf.tree.map(lambda leaf: spaced(leaf).transpose(0, -1) if leaf.ndim else leaf, arrays)
+        for arrays in (row.prediction, row.target)
+    )
+    assert_agree(*both(row, "mean", prediction, target), 1e-5)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_shapes_are_found_without_values(row):
+    prediction, target = lf.tree.map(lambda leaf: leaf.to("meta"), (row.prediction, row.target))
+    for reduction in REDUCTIONS:
+        loss = row.loss(reduction)
+        value, cache = loss.forward(prediction, target)
+        expected = loss.forward(row.prediction, row.target)[0]
+        assert (value.shape, value.dtype) == (expected.shape, expected.dtype)
+        gradients = lf.tree.leaves(loss.backward(cache))
+        shapes = [(leaf.shape, leaf.dtype) for leaf in lf.tree.leaves(prediction)]
+        assert [(leaf.shape, leaf.dtype) for leaf in gradients] == shapes

@@ -1,0 +1,190 @@
+"""torch.func's transforms go through forward and backward of every loss, with the right values.
+
+What backward should give is taken from the same formula: the vector-Jacobian product of forward, by
+autograd, and its derivatives.
+"""
+
+import re
+
+import attrs
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_number
+from helpers.losses import REDUCTIONS, TABLE, P, X, labels, to
+from torch.func import jvp, vjp, vmap
+
+import lincoln_fn as lf
+from lincoln_fn import keys, losses
+
+# torch warns of its own kl_div, of what its jvp imports, and where its vmap goes one by one.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script"),
+    pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
+    pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
+]
+
+
+@attrs.frozen(eq=False)
+class Case:
+    """A loss with a prediction, not at a kink, and its target."""
+
+    loss: lf.Loss
+    prediction: object
+    target: object
+
+    def __str__(self) -> str:
+        return str(self.loss)
+
+
+Z = torch.log_softmax(normal(5, 4, 3, seed=20), -1)
+CTC_TARGETS = {
+    "rows": (torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]]), torch.tensor([5, 3, 4, 2]),
+             torch.tensor([2, 2, 1, 0])),
+    "in one row": (torch.tensor([1, 1, 2, 1, 2]), torch.tensor([5, 3, 4, 2]),
+                   torch.tensor([2, 2, 1, 0])),
+    "too short": (torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]]), torch.tensor([2, 3, 0, 2]),
+                  torch.tensor([2, 2, 1, 0])),
+}  # fmt: skip
+
+
+def cases():
+    for row in TABLE:
+        for reduction in REDUCTIONS:
+            yield f"{row}-{reduction}", Case(row.loss(reduction), row.prediction, row.target)
+    y = labels(5, 3, n=2)
+    for reduction in REDUCTIONS:
+        for weight in (None, torch.tensor([0.5, 2.0, 3.0])):
+            loss = losses.log_loss(weight=weight, reduction=reduction)
+            yield f"{loss}", Case(loss, P, y)
+        loss = losses.log_sigmoid_loss(reduction=reduction)
+        yield f"{loss}", Case(loss, P.log(), y)
+        for name, target in CTC_TARGETS.items():
+            loss = losses.ctc(reduction=reduction, zero_infinity=name == "too short")
+            yield f"{loss}-{name}", Case(loss, Z, target)
+        loss = losses.ctc(reduction=reduction)
+        one = tuple(part[0] for part in CTC_TARGETS["rows"])
+        yield f"{loss}-no batch", Case(loss, Z[:, 0], one)
+    loss = losses.kl_div(reduction="batchmean")
+    yield f"{loss}", Case(loss, torch.log_softmax(X, 1), torch.softmax(X.flip(0), 1))
+
+
+EVERY = [
+    pytest.param(case, dtype, id=f"{name}-{dtype}")
+    for name, case in cases()
+    for dtype in (torch.float32, torch.float64)
+    # Of a loss's reductions, float32 is seen in one: a mean.
+    if dtype is torch.float64 or not re.search("sum|none", name)
+]
+
+
+def like(arrays, seed):
+    count = iter(range(100))
+
+    def drawn(leaf):
+        key = lf.Key(seed).fold_in(next(count))
+        return keys.normal(key, tuple(leaf.shape), dtype=leaf.dtype)
+
+    return lf.tree.map(drawn, arrays)
+
+
+def assert_close(given, expected, dtype=None):
+    """Compare with a tolerance relative to the largest number of all."""
+    scale = max(leaf.abs().max().item() for leaf in lf.tree.leaves(expected))
+    assert same_number(given, expected, terms=scale, dtype=dtype)
+
+
+def functions(case, dtype):
+    """Give forward and backward as functions of the prediction, and what backward should be."""
+    x, target = to(dtype, (case.prediction, case.target))
+
+    def forward(x):
+        return case.loss.forward(x, target)[0]
+
+    def backward(x, g):
+        return case.loss.backward(case.loss.forward(x, target)[1], g)
+
+    def expected(x, g):
+        return vjp(forward, x)[1](g)[0]
+
+    return x, forward, backward, expected
+
+
+@pytest.mark.parametrize(("case", "dtype"), EVERY)
+def test_forward_has_the_derivatives_that_backward_computes(case, dtype):
+    x, forward, backward, expected = functions(case, dtype)
+    value, dx = forward(x), like(x, 1)
+    g = like(value, 2)
+    gradient = backward(x, g)
+    assert_close(expected(x, g), gradient)
+    same, along = jvp(forward, (x,), (dx,))
+    assert_close(same, value)
+    products = [a * b for a, b in zip(*map(lf.tree.leaves, (gradient, dx)), strict=True)]
+    total, size = (sum(f(p).sum() for p in products) for f in (torch.Tensor.clone, torch.abs))
+    assert same_number((g * along).sum(), total, terms=size, dtype=dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype"), EVERY)
+def test_derivatives_of_backward_are_those_of_the_gradient(case, dtype):
+    x, forward, backward, expected = functions(case, dtype)
+    g, dx = like(forward(x), 2), like(x, 1)
+    dg = like(g, 3)
+    along, truth = (jvp(f, (x, g), (dx, dg)) for f in (backward, expected))
+    assert_close(along, truth, dtype)  # torch's jvp makes some a float64
+    back, truth = (vjp(f, x, g)[1](dx) for f in (backward, expected))
+    assert_close(back, truth, dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype"), EVERY)
+def test_vmap_goes_over_predictions_and_cotangents(case, dtype):
+    x, forward, backward, _ = functions(case, dtype)
+    moved = lf.tree.map(lambda leaf, d: leaf + 1e-3 * d, x, like(x, 4))
+    xs = lf.tree.map(lambda *leaves: torch.stack(leaves), x, moved)
+    g = like(forward(x), 2)
+    gs = torch.stack([g, 2 * g.flip(0) if g.ndim else -g])
+
+    def check(given, *results):
+        stacked = lf.tree.map(lambda *leaves: torch.stack(leaves), *results)
+        assert_close(given, stacked)
+
+    check(vmap(forward)(xs), forward(x), forward(moved))
+    check(vmap(backward)(xs, gs), backward(x, gs[0]), backward(moved, gs[1]))
+    check(vmap(backward, (None, 0))(x, gs), backward(x, gs[0]), backward(x, gs[1]))
+    check(vmap(backward, (0, None))(xs, g), backward(x, g), backward(moved, g))
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(Case(row.loss("sum"), row.prediction, row.target), dtype, id=f"{row}-{dtype}")
+        for row in TABLE
+        if row.batched
+        for dtype in (torch.float32, torch.float64)
+    ],
+)
+def test_vmap_goes_over_examples(case, dtype):
+    x, target = to(dtype, (case.prediction, case.target))
+    in_dims = (0, None if target is None else 0)
+
+    def gradient(x, target):
+        x, target = lf.tree.map(lambda leaf: leaf.unsqueeze(0), (x, target))
+        value, cache = case.loss.forward(x, target)
+        return value, lf.tree.map(lambda leaf: leaf.squeeze(0), case.loss.backward(cache))
+
+    values, gradients = vmap(gradient, in_dims)(x, target)
+    value, cache = case.loss.forward(x, target)
+    assert_close(values.sum(), value)
+    assert_close(gradients, case.loss.backward(cache))
+
+
+def test_vmap_goes_over_sequences():
+    labels, steps, lengths = CTC_TARGETS["rows"]
+    loss = losses.ctc(reduction="none")
+
+    def gradient(z, *target):
+        value, cache = loss.forward(z, target)
+        return value, loss.backward(cache)
+
+    values, gradients = vmap(gradient, (1, 0, 0, 0), (0, 1))(Z, labels, steps, lengths)
+    expected, dz = gradient(Z, labels, steps, lengths)
+    assert_close((values, gradients), (expected, dz))

@@ -1,0 +1,120 @@
+"""Several heads: a weighted sum of losses, whose parts are told at every step."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+
+NET = lf.serial(
+    lf.dense(6),
+    lf.tanh(),
+    lf.branch(lf.serial(lf.dense(4), lf.log_softmax()), lf.dense(2), merge=lf.identity()),
+)
+NLL, MSE = lf.losses.nll(), lf.losses.mse()
+LOSS = lf.losses.weighted({"kind": (2.0, NLL), "place": (0.5, MSE)})
+X, TARGET = normal(5, 3), (torch.tensor([0, 3, 1, 1, 2]), normal(5, 2, seed=1))
+SGD = lf.optim.sgd(0.1)
+
+
+def test_the_value_and_the_gradient_are_the_weighted_sums():
+    prediction = NET.predict(NET.init(lf.Key(0), X), X)
+    value, cache = LOSS.forward(prediction, TARGET)
+    nll, of_nll = NLL.forward(prediction[0], TARGET[0])
+    mse, of_mse = MSE.forward(prediction[1], TARGET[1])
+    assert same_number(value, 2 * nll + 0.5 * mse)
+    first, second = LOSS.backward(cache, 3.0)
+    assert same_number(first, 6 * NLL.backward(of_nll))
+    assert same_number(second, 1.5 * MSE.backward(of_mse))
+    lf.testing.check_loss(LOSS, prediction, TARGET)
+
+
+def test_its_name_is_the_code_that_makes_it():
+    assert str(LOSS) == "weighted({'kind': (2.0, nll()), 'place': (0.5, mse())})"
+
+
+def expected(state):
+    kind, place = NET.predict(state.params, X)
+    return NLL.forward(kind, TARGET[0])[0].item(), MSE.forward(place, TARGET[1])[0].item()
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_record_shows_each_part(compiled, donate):
+    step = lf.make_step(NET, LOSS, SGD, donate=donate)
+    step = lf.compile(step) if compiled else step
+    state = lf.init_state(NET, SGD, lf.Key(0), X)
+    kind, place = expected(state)
+    records = [record for _, record in lf.train(step, state, [(X, TARGET)] * 3)]
+    assert same_number(records[0].scores, {"kind": kind, "place": place}, dtype=torch.float32)
+    assert same_number(records[0].loss, 2 * kind + 0.5 * place, dtype=torch.float32)
+    assert records[2].loss < records[0].loss
+
+
+def test_a_step_called_by_hand_gives_one_number():
+    step = lf.make_step(NET, LOSS, SGD)
+    state = lf.init_state(NET, SGD, lf.Key(0), X)
+    _, value = step(state, (X, TARGET))
+    assert value.shape == ()
+    _, told = step.with_parts(state, (X, TARGET))
+    assert list(told) == ["loss", "kind", "place"]
+    assert told["loss"] == value
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_fit_tells_the_mean_of_each_part(fast):
+    _, history = lf.fit(
+        NET, LOSS, SGD, [(X, TARGET)] * 2, key=lf.Key(0), epochs=2, progress=False, fast=fast
+    )
+    for line in history:
+        kind, place = line.parts["kind"], line.parts["place"]
+        assert same_number(line.loss, 2 * kind + 0.5 * place, dtype=torch.float32)
+    assert f"  kind {history[-1].parts['kind']:.4f}  place" in str(history[-1])
+
+
+def test_scores_are_added_beside_the_parts():
+    step = lf.make_step(NET, LOSS, SGD)
+    state = lf.init_state(NET, SGD, lf.Key(0), X)
+    first = {"first": lambda prediction, target: 0.25}
+    stream = lf.streams.evaluated(
+        lf.train(step, state, [(X, TARGET)]), NET, [(X, TARGET)], first, every=1
+    )
+    (_, record), *_ = stream
+    assert set(record.scores) == {"kind", "place", "first"}
+
+
+def raises(call, *said):
+    with pytest.raises(lf.LayerError) as refused:
+        call()
+    for words in said:
+        assert words in str(refused.value)
+
+
+def test_wrong_parts_are_refused_by_name():
+    raises(lambda: lf.losses.weighted({}), "weighted: expected parts", "at least one entry")
+    raises(lambda: lf.losses.weighted({"kind": NLL}), "weighted: expected parts['kind']", "nll()")
+    raises(lambda: lf.losses.weighted([(1.0, NLL)]), "weighted: expected parts to be a mapping")
+    raises(lambda: lf.losses.weighted({"loss": (1.0, NLL)}), "no part named 'step' or 'loss'")
+
+
+def test_wrong_predictions_and_targets_name_the_part():
+    kind, place = NET.predict(NET.init(lf.Key(0), X), X)
+    raises(lambda: LOSS.forward(kind, TARGET), "expected prediction to be a tuple (kind, place)")
+    raises(lambda: LOSS.forward((kind, place), TARGET[:1]), "target to be a tuple (kind, place)")
+    wrong = TARGET[0], TARGET[1][:3]
+    raises(lambda: LOSS.forward((kind, place), wrong), "weighted['place'] mse()", "(5, 2)")
+    several = lf.losses.weighted({"place": (1.0, lf.losses.mse(reduction="none"))})
+    raises(
+        lambda: several.forward((place,), TARGET[1:]),
+        "weighted['place'] mse(reduction='none')",
+        "expected one number, got (5, 2); use reduction='mean'",
+    )
+
+
+def test_a_part_that_is_no_probability_is_refused_at_the_first_step():
+    net = lf.serial(lf.dense(3), lf.branch(lf.dense(4), lf.dense(2), merge=lf.identity()))
+    step = lf.make_step(net, LOSS, SGD)
+    state = lf.init_state(net, SGD, lf.Key(0), X)
+    raises(lambda: step(state, (X, TARGET)), "weighted['kind'] nll()", "softmax_cross_entropy")

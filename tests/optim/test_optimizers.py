@@ -1,0 +1,410 @@
+"""Every optimizer in every configuration takes torch.optim's steps, and is pure."""
+
+import inspect
+from functools import partial
+
+import attrs
+import pytest
+import torch
+from helpers.compare import largest, same_bits, same_number
+from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import lincoln_fn as lf
+from lincoln_fn import keys, optim, schedules
+from lincoln_fn.optim import adamw, by_path, lion, muon, radam, rmsprop, sgd
+from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+
+IDS = [
+    f"{ours.__name__}-{'-'.join(options) or 'defaults'}-{i}"
+    for i, (ours, _, options) in enumerate(TABLE)
+]
+
+
+@pytest.fixture
+def in_float64():
+    """Let torch keep what it counts (NAdam's product, ASGD's rates) as exactly as we do."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def torch_steps_of(make, leaves, steps, schedule=None):
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    optimizer = make(leaves)
+    scheduler = schedule and schedule(optimizer)
+    for t in range(steps):
+        for leaf in leaves:
+            leaf.grad = gradient(leaf.detach(), t)
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+    return [leaf.detach() for leaf in leaves], optimizer
+
+
+def sizes_on_the_way(params, expected):
+    """Some steps lead to 0, and those that maximise lead far away."""
+    return [max(map(largest, pair)) for pair in zip(lf.tree.leaves(params), expected, strict=True)]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
+def test_takes_torchs_steps_in_float64(ours, theirs, options, in_float64):
+    params = parameters(torch.float64)
+    moved, _ = steps_of(ours(**options), params, 100)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
+    )
+    assert same_number(lf.tree.leaves(moved), expected, terms=sizes_on_the_way(params, expected))
+    assert moved[2].bias is None
+    assert moved[2].state is params[2].state
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
+def test_takes_torchs_steps_in_float32(ours, theirs, options):
+    params = parameters(torch.float32)
+    moved, _ = steps_of(ours(**options), params, 100)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
+    )
+    assert same_number(lf.tree.leaves(moved), expected, terms=sizes_on_the_way(params, expected))
+
+
+@pytest.mark.parametrize("optimizer", [*RICH, muon(0.1)], ids=str)
+def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
+    by_rows = [keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)]
+    by_columns = [by_rows[0].mT.contiguous().mT]
+    moved, state = steps_of(optimizer, by_columns, 5)
+    expected, _ = steps_of(optimizer, by_rows, 5)
+    assert same_number(moved, expected)
+    alike = [leaf for leaf in lf.tree.leaves(state, states=True) if leaf.shape == (5, 3)]
+    assert {leaf.stride() for leaf in [*moved, *alike]} == {(1, 5)}
+
+
+def test_the_table_lists_every_optimizer():
+    listed = {ours.__name__ for ours, _, _ in TABLE} | {
+        "lion",
+        "muon",
+        "by_path",
+        "chain",
+        "sharded",
+    }
+    functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))
+    made = {f.__name__ for f in functions if f.__annotations__["return"] == "Optimizer"}
+    assert listed == made
+
+
+def test_defaults_are_torchs():
+    for ours, theirs, _ in TABLE:
+        of_torch = inspect.signature(theirs).parameters
+        for name, parameter in inspect.signature(ours).parameters.items():
+            assert parameter.default == of_torch[name].default, (ours, name)
+    for name, parameter in inspect.signature(muon).parameters.items():
+        assert parameter.default == inspect.signature(T.Muon).parameters[name].default, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nesterov": False, "momentum": 0.8, "weight_decay": 0.0},
+        {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
+        {"adjust_lr_fn": "original", "ns_coefficients": (2.0, -1.5, 0.5), "eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_muon_takes_torchs_steps(options, dtype):
+    params = matrices(dtype)
+    moved, _ = steps_of(muon(0.02, **options), params, 100)
+    # torch's linear layers hold the transposed weight, of shape (n_out, n_in).
+    expected, _ = torch_steps_of(
+        lambda leaves: T.Muon(leaves, 0.02, **options), [p.mT for p in params], 100
+    )
+    assert same_number([p.mT for p in moved], expected)
+
+
+def test_muon_serves_matrices_alone():
+    with pytest.raises(lf.LayerError) as error:
+        muon().init(parameters(torch.float32))
+    assert str(error.value) == (
+        "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"
+    )
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_lion_is_algorithm_2_of_its_paper(maximize):
+    lr, (b1, b2), decay = 0.01, (0.8, 0.95), 0.2
+    params = parameters(torch.float64)
+    optimizer = lion(lr, (b1, b2), decay, maximize=maximize)
+    moved, _ = steps_of(optimizer, params, 100)
+    expected = []
+    for p in lf.tree.leaves(params):
+        m = torch.zeros_like(p)
+        for t in range(100):
+            g = -gradient(p, t) if maximize else gradient(p, t)
+            update = torch.sign(b1 * m + (1 - b1) * g)
+            m = b2 * m + (1 - b2) * g
+            p = p - lr * (update + decay * p)
+        expected.append(p)
+    assert same_number(lf.tree.leaves(moved), expected)
+
+
+def test_asgd_keeps_torchs_average(in_float64):
+    params = parameters(torch.float64)
+    _, state = steps_of(optim.asgd(0.05, t0=5.0), params, 50)
+    _, reference = torch_steps_of(
+        lambda leaves: T.ASGD(leaves, 0.05, t0=5.0), lf.tree.leaves(params), 50
+    )
+    averages = [kept["ax"] for kept in reference.state.values()]
+    assert same_number(lf.tree.leaves(state.average), averages)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), SCHEDULED)
+def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options, in_float64):
+    params = parameters(torch.float64)
+    moved, state = steps_of(ours(schedules.cosine(0.05, 40), **options), params, 30)
+    expected, _ = torch_steps_of(
+        lambda leaves: theirs(leaves, 0.05, foreach=False, **options),
+        lf.tree.leaves(params),
+        30,
+        lambda optimizer: T.lr_scheduler.CosineAnnealingLR(optimizer, 40),
+    )
+    assert same_number(lf.tree.leaves(moved), expected)
+    assert state.step.dtype is torch.int64
+    assert state.step == 30
+
+
+@pytest.mark.parametrize("make", [optim.lion, optim.muon, optim.asgd])
+def test_a_constant_schedule_is_a_number(make):
+    params = matrices(torch.float64)
+    moved, state = steps_of(make(schedules.constant(0.05)), params, 20)
+    expected, _ = steps_of(make(0.05), params, 20)
+    assert same_number(moved, expected)
+    assert state.step == 20
+
+
+def test_a_leaf_without_axes_keeps_its_dtype_under_a_schedule():
+    for dtype in (torch.float32, torch.bfloat16):
+        for make in (
+            optim.sgd,
+            optim.adam,
+            optim.adamw,
+            optim.nadam,
+            optim.radam,
+            optim.adamax,
+            optim.adagrad,
+            optim.lion,
+        ):
+            params = parameters(dtype)
+            moved, state = steps_of(make(lambda step: 0.1 / (step + 1).double()), params, 2)
+            kept = [leaf for leaf in lf.tree.leaves(state) if leaf.ndim]
+            assert {leaf.dtype for leaf in lf.tree.leaves(moved) + kept} == {dtype}
+
+
+@pytest.mark.parametrize("optimizer", RICH, ids=str)
+def test_is_pure(optimizer):
+    params, grads = parameters(torch.float32), parameters(torch.float32, seed=1)
+    _, state = optimizer.update(params, grads, optimizer.init(params))
+    before = snapshot(params=params, grads=grads, state=state)
+    first = optimizer.update(params, grads, state)
+    check_untouched(optimizer.name, "update", before)
+    check_same(optimizer.name, "a second update", optimizer.update(params, grads, state), first)
+    assert lf.tree.same_structure(first, (params, state), states=True)
+    # No tensor stands in two places: a tracer would take the two for one.
+    everything = lf.tree.leaves((params, state), states=True)
+    assert len({id(leaf) for leaf in everything}) == len(everything)
+    given = {leaf.data_ptr() for leaf in lf.tree.leaves((params, grads, state))}
+    assert not given & {leaf.data_ptr() for leaf in lf.tree.leaves(first)}
+
+
+@given(st.integers(0, len(RICH) - 1), st.integers(0, 2**32), st.floats(1e-3, 1e3))
+@settings(max_examples=60, deadline=None)
+def test_is_pure_whatever_the_values(index, seed, scale):
+    optimizer = RICH[index]
+    params = parameters(torch.float64, scale, seed)
+    grads = parameters(torch.float64, 1 / scale, seed + 1)
+    state = optimizer.init(params)
+    for _ in range(3):
+        before = snapshot(params=params, grads=grads, state=state)
+        params, state = optimizer.update(params, grads, state)
+        check_untouched(optimizer.name, "update", before)
+        assert all(torch.isfinite(leaf).all() for leaf in lf.tree.leaves((params, state)))
+
+
+@pytest.mark.parametrize("optimizer", RICH, ids=str)
+def test_state_is_tensors_that_trace(optimizer):
+    """A traced update, run on, takes the steps of the update itself: no number was baked in."""
+    params, grads = parameters(torch.float64), parameters(torch.float64, seed=1)
+    state = optimizer.init(params)
+    if len(lf.tree.leaves(state)):
+        assert all(isinstance(leaf, torch.Tensor) for leaf in lf.tree.leaves(state))
+    leaves, rebuild = torch.utils._pytree.tree_flatten((params, grads, state))
+
+    def flat(*leaves):
+        tree = torch.utils._pytree.tree_unflatten(leaves, rebuild)
+        return torch.utils._pytree.tree_leaves(optimizer.update(*tree))
+
+    traced = make_fx(flat, tracing_mode="fake")(*leaves)
+    for _ in range(7):
+        leaves = torch.utils._pytree.tree_leaves((params, grads, state))
+        params, state = optimizer.update(params, grads, state)
+        expected = torch.utils._pytree.tree_leaves((params, state))
+        assert same_number(traced(*leaves), expected)
+
+
+@pytest.mark.parametrize("optimizer", [o for o in RICH if "clip" not in o.name], ids=str)
+def test_an_ensemble_is_updated_by_vmap(optimizer):
+    params, grads = parameters(torch.float64), parameters(torch.float64, seed=1)
+    state = optimizer.init(params)
+    expected, _ = optimizer.update(params, grads, state)
+
+    trees = (params, grads, state)
+
+    def update(leaves):
+        values = iter(leaves)
+        moved, _ = optimizer.update(*lf.tree.map(lambda leaf: next(values), trees))
+        return lf.tree.leaves(moved)
+
+    moved = torch.func.vmap(update)([torch.stack([leaf, -leaf]) for leaf in lf.tree.leaves(trees)])
+    assert same_number([leaf[0] for leaf in moved], lf.tree.leaves(expected))
+
+
+def test_adam_reads_a_gradient_of_another_layout():
+    p = keys.normal(lf.Key(0), (3, 5))
+    g = keys.normal(lf.Key(1), (5, 3)).mT
+    for optimizer in RICH[:-2]:
+        given, _ = optimizer.update(p, g, optimizer.init(p))
+        expected, _ = optimizer.update(p, g.contiguous(), optimizer.init(p))
+        assert same_number([given], [expected])
+
+
+def test_parameters_without_leaves():
+    for optimizer in RICH:
+        state = optimizer.init(((), {}))
+        assert optimizer.update(((), {}), ((), {}), state)[0] == ((), {})
+
+
+@pytest.mark.parametrize("optimizer", RICH[:12], ids=str)
+def test_gradients_that_do_not_mirror_are_named(optimizer):
+    params = parameters(torch.float32)
+    name = optimizer.name.partition("(")[0]
+    short = attrs.evolve(params[0], weight=torch.zeros(3))
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, (short, *params[1:]), optimizer.init(params))
+    assert str(error.value) == (
+        f"{name}: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (3,)"
+    )
+    with pytest.raises(lf.LayerError, match=f"{name}: expected gradients of the parameters'"):
+        optimizer.update(params, params[:3], optimizer.init(params))
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, params, optimizer.init(params[0]))
+    assert str(error.value) == (
+        f"{name}: expected a state with trees of 4 tensors, one a parameter, got 2"
+    )
+    with pytest.raises(lf.LayerError) as error:
+        optimizer.update(params, params, optimizer.init((short, *params[1:])))
+    assert str(error.value) == (
+        f"{name}: expected a state of its parameter's shape (3, 4) at 0.weight, got (3,)"
+    )
+
+
+def test_a_gradient_that_is_no_tensor_is_named():
+    with pytest.raises(lf.LayerError) as error:
+        sgd().update(torch.zeros(2), 3.0, ())
+    assert str(error.value) == "sgd: expected a gradient of its parameter's shape (2,), got float"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sgd(-1), "sgd: expected lr of at least 0, got -1"),
+        (lambda: sgd(momentum=-1), "sgd: expected momentum of at least 0, got -1"),
+        (lambda: sgd(weight_decay=-1), "sgd: expected weight_decay of at least 0, got -1"),
+        (
+            lambda: sgd(nesterov=True),
+            "sgd: expected momentum and no dampening for nesterov, got (0.0, 0.0)",
+        ),
+        (lambda: optim.adagrad(lr_decay=-1), "adagrad: expected lr_decay of at least 0, got -1"),
+        (
+            lambda: optim.adagrad(initial_accumulator_value=-1),
+            "adagrad: expected initial_accumulator_value of at least 0, got -1",
+        ),
+        (lambda: rmsprop(alpha=1.5), "rmsprop: expected alpha from 0 to 1, got 1.5"),
+        (lambda: rmsprop(momentum=-1), "rmsprop: expected momentum of at least 0, got -1"),
+        (lambda: optim.adadelta(rho=1.5), "adadelta: expected rho from 0 to 1, got 1.5"),
+        (
+            lambda: optim.adam(float("nan")),
+            "adam: expected lr to be a finite number of at least 0 or a function, got nan",
+        ),
+        (lambda: adamw(betas=(0.9, 1)), "adamw: expected betas[1] in [0, 1), got 1"),
+        (lambda: optim.adamax(eps=-1), "adamax: expected eps of at least 0, got -1"),
+        (
+            lambda: optim.nadam(momentum_decay=-1),
+            "nadam: expected momentum_decay of at least 0, got -1",
+        ),
+        (lambda: radam(weight_decay=-1), "radam: expected weight_decay of at least 0, got -1"),
+        (lambda: optim.asgd(-1), "asgd: expected lr of at least 0, got -1"),
+        (
+            lambda: optim.rprop(etas=(1.5, 2)),
+            "rprop: expected etas below and above 1, got (1.5, 2)",
+        ),
+        (lambda: lion(betas=(-1, 0)), "lion: expected betas[0] in [0, 1), got -1"),
+        (lambda: muon(momentum=2), "muon: expected momentum from 0 to 1, got 2"),
+        (
+            lambda: muon(adjust_lr_fn="other"),
+            "muon: expected adjust_lr_fn to be 'original', 'match_rms_adamw' or None, got 'other'",
+        ),
+        (lambda: by_path({}), "by_path: expected optimizers with at least one entry, got {}"),
+    ],
+)
+def test_hyperparameters_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
+        make()
+    assert str(error.value) == message
+
+
+def test_names_are_code():
+    assert repr(sgd(0.003)) == "sgd(0.003)"
+    assert repr(sgd(schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
+    for optimizer in [*RICH, muon(0.02, nesterov=False), adamw(weight_decay=0.0)]:
+        names = {name: getattr(lf.optim, name) for name in lf.optim.__all__}
+        assert repr(eval(repr(optimizer), names)) == repr(optimizer)
+
+
+def test_by_path_gives_each_leaf_to_the_first_match():
+    params = parameters(torch.float64)
+    first, second, third = sgd(0.1, momentum=0.9), adamw(0.02), rmsprop(0.03)
+    optimizer = by_path({"*.bias": first, lambda path: path.startswith("0."): second, "*": third})
+    moved, state = steps_of(optimizer, params, 10)
+    paths, before = lf.tree.paths(params), lf.tree.leaves(params)
+    assert paths == ["0.weight", "0.bias", "2.weight", "3.gain"]
+    for leaf, given_, alone in zip(
+        before, lf.tree.leaves(moved), (second, first, third, third), strict=True
+    ):
+        assert same_bits(given_, steps_of(alone, leaf, 10)[0])
+    assert moved[2].state is params[2].state
+    assert lf.tree.paths(state[0].momentum) == ["0.bias"]
+
+
+def test_by_path_names_the_leaf_that_matches_nothing():
+    with pytest.raises(lf.LayerError) as error:
+        by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32))
+    assert str(error.value) == (
+        "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"
+    )
+    with pytest.raises(lf.LayerError, match="by_path: expected gradients of the parameters'"):
+        by_path({"*": sgd()}).update((torch.ones(2), torch.ones(2)), (torch.ones(2), None), ((),))
+
+
+def test_trains_a_network_within_a_step():
+    net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(3), lf.log_softmax())
+    x, target = keys.normal(lf.Key(0), (30, 5)), torch.arange(30) % 3
+    optimizer = by_path({"0.weight": muon(0.02), "*": adamw(schedules.linear(0.02, 0.01, 100))})
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    step = lf.make_step(net, lf.losses.nll(), optimizer)
+    _, first = step(state, (x, target))
+    for _ in range(60):
+        state, value = step(state, (x, target))
+    assert value < 0.7 * first

@@ -1,0 +1,228 @@
+"""Transforms around optimizers: clipping, decay, accumulation, running means."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.core.record import State, record
+from lincoln_fn.optim import (
+    accumulate,
+    adam,
+    adamw,
+    by_path,
+    chain,
+    clip_by_global_norm,
+    clip_by_value,
+    ema,
+    ema_params,
+    sgd,
+    weight_decay,
+)
+
+
+@record
+class Running(State):
+    mean: torch.Tensor
+
+
+def parameters(seed=0, dtype=torch.float64):
+    def draw(i, *shape):
+        return keys.normal(lf.Key(seed).fold_in(i), shape, dtype=dtype)
+
+    return (
+        {"weight": draw(0, 3, 4), "bias": draw(1, 4)},
+        Running(torch.full((2,), float(seed))),
+        {"weight": draw(2, 4, 2), "bias": None},
+        draw(3),
+    )
+
+
+def moved_by(optimizer, params, grads):
+    return optimizer.update(params, grads, optimizer.init(params))[0]
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1.0, 1000.0])
+def test_clip_by_global_norm_is_torchs(max_norm):
+    params, grads = parameters(), parameters(1)
+    given = moved_by(chain(clip_by_global_norm(max_norm), sgd(1.0)), params, grads)
+    leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+    for leaf, grad in zip(leaves, lf.tree.leaves(grads), strict=True):
+        leaf.grad = grad.clone()
+    torch.nn.utils.clip_grad_norm_(leaves, max_norm)
+    assert same_number(lf.tree.leaves(given), [leaf - leaf.grad for leaf in leaves])
+    assert given[1] is params[1]
+
+
+def test_clip_by_global_norm_of_nothing_and_of_zeros():
+    optimizer = chain(clip_by_global_norm(1.0), sgd())
+    assert moved_by(optimizer, ((), ()), ((), ())) == ((), ())
+    params = parameters()
+    zeros = lf.tree.map(torch.zeros_like, params)
+    assert same_number(moved_by(optimizer, params, zeros), params)
+
+
+def test_clip_by_value_is_torchs():
+    params, grads = parameters(), parameters(1)
+    given = moved_by(chain(clip_by_value(0.3), sgd(1.0)), params, grads)
+    assert same_number(given, lf.tree.map(lambda p, g: p - g.clamp(-0.3, 0.3), params, grads))
+
+
+def test_weight_decay_is_the_optimizers_own():
+    params, grads = parameters(), parameters(1)
+    given = moved_by(chain(weight_decay(0.3), adam(0.1)), params, grads)
+    assert same_number(given, moved_by(adam(0.1, weight_decay=0.3), params, grads))
+
+
+def test_masked_weight_decay():
+    params, grads = parameters(), parameters(1)
+    decay = weight_decay(0.3, mask=lambda path: path.endswith("weight"))
+    given = moved_by(chain(decay, sgd(0.1)), params, grads)
+    some = by_path({"*weight": sgd(0.1, weight_decay=0.3), "*": sgd(0.1)})
+    assert same_number(given, moved_by(some, params, grads))
+    assert not same_bits(given[0]["weight"], moved_by(sgd(0.1), params, grads)[0]["weight"])
+
+
+def test_the_first_transform_sees_the_gradients_first():
+    p, g = torch.tensor(2.0), torch.tensor(5.0)
+    clip_first = chain(clip_by_value(1.0), weight_decay(0.5), sgd(1.0))
+    decay_first = chain(weight_decay(0.5), clip_by_value(1.0), sgd(1.0))
+    assert moved_by(clip_first, p, g) == 0.0
+    assert moved_by(decay_first, p, g) == 1.0
+
+
+def test_accumulated_steps_are_those_of_the_mean_gradients():
+    k, optimizer = 3, adamw(0.05)
+    accumulated = chain(accumulate(k), optimizer)
+    params = expected = parameters()
+    state, alone = accumulated.init(params), optimizer.init(params)
+    for i in range(3):
+        each = [parameters(10 * i + j) for j in range(k)]
+        for j, grads in enumerate(each):
+            assert same_number(params, expected)
+            params, state = accumulated.update(params, grads, state)
+            assert state.count == (j + 1) % k
+        mean = lf.tree.map(lambda *g: sum(g) / k, *each)
+        expected, alone = optimizer.update(expected, mean, alone)
+    assert same_number(params, expected)
+    assert same_number(state.inner, alone)
+    assert state.inner.step == 3
+    assert state.count.dtype is torch.int64
+
+
+def test_accumulating_one_gradient_changes_nothing():
+    params, grads = parameters(), parameters(1)
+    assert same_number(
+        moved_by(chain(accumulate(1), adam()), params, grads), moved_by(adam(), params, grads)
+    )
+
+
+def test_ema_is_torchs():
+    decay, optimizer = 0.8, sgd(0.1)
+    params = parameters()
+    module = torch.nn.ParameterList(lf.tree.leaves(params))
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.update_parameters(module)  # its first update copies the parameters
+    averaging = chain(ema(decay), optimizer)
+    state = averaging.init(params)
+    assert same_number(ema_params(state, params), params)
+    for i in range(5):
+        params, state = averaging.update(params, parameters(i), state)
+        for ours, theirs in zip(lf.tree.leaves(params), module, strict=True):
+            theirs.data.copy_(ours)
+        average.update_parameters(module)
+    read = ema_params(state, params)
+    assert same_number(lf.tree.leaves(read), list(average.module))
+    assert read[1] is params[1]
+    assert read[2]["bias"] is None
+
+
+def test_gradients_that_do_not_mirror_are_named():
+    params, state = parameters(), chain(accumulate(2), sgd()).init(parameters())
+    with pytest.raises(lf.LayerError, match="accumulate: expected gradients of the parameters'"):
+        chain(accumulate(2), sgd()).update(params, params[:2], state)
+    with pytest.raises(lf.LayerError, match="sgd: expected gradients of the parameters'"):
+        chain(clip_by_global_norm(1.0), sgd()).update(params, params[:2], ())
+    with pytest.raises(lf.LayerError, match="ema_params: expected a state with trees of 4"):
+        ema_params(chain(ema(0.5), sgd()).init(params[:1]), params)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        chain(ema(0.5), accumulate(2), sgd(1.0)),
+        chain(accumulate(2), ema(0.5), sgd(1.0)),
+        chain(clip_by_value(9.0), ema(0.5), sgd(1.0)),
+    ],
+    ids=str,
+)
+def test_the_mean_is_found_wherever_it_stands(optimizer):
+    params = parameters()
+    state = optimizer.init(params)
+    assert same_number(ema_params(state, params), params)
+
+
+def test_a_mean_that_is_not_there_or_not_alone():
+    params = parameters()
+    half = chain(ema(0.5), sgd())
+    for optimizer, count in ((adam(), 0), (by_path({"0.*": half, "*": half}), 2)):
+        with pytest.raises(ValueError, match=f"one running mean, got {count}"):
+            ema_params(optimizer.init(params), params)
+
+
+def test_a_whole_step_traces():
+    """Clipping, accumulation and a mean in one step of a network with running statistics."""
+    net = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
+    optimizer = chain(clip_by_global_norm(0.5), accumulate(2), ema(0.9), adamw(0.1))
+    x, target = keys.normal(lf.Key(0), (6, 5)), torch.arange(6) % 3
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    step = lf.make_step(net, lf.losses.nll(), optimizer)
+    pytree = torch.utils._pytree
+    leaves, structure = pytree.tree_flatten((state, (x, target)))
+
+    def flat(*leaves):
+        return pytree.tree_leaves(step.run(*pytree.tree_unflatten(leaves, structure)))
+
+    traced = make_fx(flat)(*leaves)
+    for _ in range(5):
+        given = traced(*pytree.tree_leaves((state, (x, target))))
+        state, value = step(state, (x, target))
+        assert same_number(given, pytree.tree_leaves((state, value)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: clip_by_global_norm(0),
+            "clip_by_global_norm: expected max_norm above 0, got 0",
+        ),
+        (lambda: clip_by_value(0), "clip_by_value: expected max_value above 0, got 0"),
+        (lambda: weight_decay(-1), "weight_decay: expected factor of at least 0, got -1"),
+        (lambda: accumulate(0), "accumulate: expected k of at least 1, got 0"),
+        (lambda: ema(1.0), "ema: expected decay in [0, 1), got 1.0"),
+        (lambda: chain(), "chain: expected transforms and then one optimizer, got ()"),
+        (
+            lambda: chain(sgd(), ema(0.5)),
+            "chain: expected transforms and then one optimizer, got (sgd(0.001), ema(0.5))",
+        ),
+        (
+            lambda: chain(sgd(), sgd()),
+            "chain: expected transforms and then one optimizer, got (sgd(0.001), sgd(0.001))",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_named(make, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
+        make()
+    assert str(error.value) == message
+
+
+def test_names_are_code():
+    optimizer = chain(clip_by_global_norm(1.0), clip_by_value(2.0), weight_decay(0.1), sgd(0.5))
+    assert repr(optimizer) == (
+        "chain(clip_by_global_norm(1.0), clip_by_value(2.0), weight_decay(0.1), sgd(0.5))"
+    )

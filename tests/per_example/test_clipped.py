@@ -1,0 +1,167 @@
+"""DP-SGD: steps whose gradient is clipped example by example."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number, same_statistics
+from helpers.one_by_one import one_by_one, to_float64
+
+import lincoln_fn as lf
+from lincoln_fn import keys, per_example
+
+X = keys.normal(lf.Key(1), (6, 3))
+TARGET = X.argmax(1)
+NET = lf.serial(lf.dense(5), lf.tanh(), lf.layer_norm(), lf.dense(3))
+
+
+def own_gradients(net, params, x):
+    """Compute the gradient of each example's own loss."""
+    loss = lf.losses.softmax_cross_entropy(reduction="sum")
+    prediction, cache = net.forward(params, x)
+    return one_by_one(net, params, cache, loss.backward(loss.forward(prediction, TARGET)[1]))
+
+
+def clipped_sum(each, max_norm):
+    """Clip and add up, example by example."""
+    total = None
+    for n in range(len(X)):
+        alone = lf.tree.map(lambda d, n=n: d[n], each)
+        norm = sum(leaf.square().sum() for leaf in lf.tree.leaves(alone)).sqrt()
+        kept = lf.tree.map(lambda d, norm=norm: d * min(1.0, max_norm / norm), alone)
+        total = kept if total is None else lf.tree.map(torch.add, total, kept)
+    return total
+
+
+def computed(net, params, gradient, reduction="mean", key=0, x=X):
+    loss = lf.losses.softmax_cross_entropy(reduction=reduction)
+    prediction, cache = net.forward(params, x)
+    g = loss.backward(loss.forward(prediction, TARGET)[1])
+    dparams, state = gradient.compute(net, params, cache, g, (), lf.Key(key))
+    assert state == ()
+    return dparams
+
+
+@pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize(
+    ("options", "divisor"),
+    [
+        ({}, 6),
+        ({"reduction": "sum"}, 1),
+        ({"batch_size": 8}, 8),
+        ({"batch_size": 8, "reduction": "sum"}, 8),
+    ],
+)
+def test_each_example_is_clipped(options, divisor, make):
+    x, net = X.double(), make(NET)
+    params = to_float64(NET.init(lf.Key(2), X))
+    each = own_gradients(net, params, x)
+    norms = sum(leaf.flatten(1).square().sum(1) for leaf in lf.tree.leaves(each)).sqrt()
+    max_norm = norms.median().item() + 1e-3
+    assert 0 < (norms > max_norm).sum() < len(X)
+    gradient = per_example.clipped(max_norm, **options)
+    found = computed(net, params, gradient, options.get("reduction", "mean"), x=x)
+    assert same_number(found, lf.tree.map(lambda d: d / divisor, clipped_sum(each, max_norm)))
+
+
+def test_without_clipping_it_is_the_gradient():
+    params = to_float64(NET.init(lf.Key(2), X))
+    loss = lf.losses.softmax_cross_entropy()
+    prediction, cache = NET.forward(params, X.double())
+    g = loss.backward(loss.forward(prediction, TARGET)[1])
+    found = computed(NET, params, per_example.clipped(1e6), x=X.double())
+    assert same_number(found, NET.grads(params, cache, g))
+
+
+def test_an_example_without_a_gradient_stays_zero():
+    net = lf.dense(3, bias=False)
+    params, x = net.init(lf.Key(2), X), X.clone()
+    x[0] = 0
+    dparams = computed(net, params, per_example.clipped(0.1), x=x)
+    assert all(leaf.isfinite().all() for leaf in lf.tree.leaves(dparams))
+
+
+def test_noise_has_its_size_and_comes_from_the_key():
+    net = lf.serial(lf.dense(300), lf.tanh(), lf.dense(3))
+    params = net.init(lf.Key(2), X)
+    still = computed(net, params, per_example.clipped(0.5, batch_size=4))
+    gradient = per_example.clipped(0.5, noise=3.0, batch_size=4)
+    noisy = computed(net, params, gradient)
+    noise = lf.tree.map(torch.sub, noisy, still)
+    drawn = torch.cat([leaf.flatten() for leaf in lf.tree.leaves(noise)])
+    assert same_statistics(drawn, mean=0, std=3.0 * 0.5 / 4)
+    assert len(drawn.unique()) > 0.99 * len(drawn)  # another number for each leaf and each place
+    again, other = computed(net, params, gradient), computed(net, params, gradient, key=1)
+    assert same_bits(again[0].weight, noisy[0].weight)
+    assert not same_number(other[0].weight, noisy[0].weight)
+
+
+def trained(steps, **options):
+    optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
+    gradient = per_example.clipped(2.0, noise=0.05)
+    step = lf.make_step(NET, loss, optimizer, gradient=gradient, **options)
+    state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)
+    values = []
+    for _ in range(steps):
+        state, value = step(state, (X, TARGET))
+        values.append(value.item())
+    return state, values
+
+
+def test_a_network_learns_by_it():
+    state, values = trained(40)
+    assert values[-1] < values[0] / 2
+    again, _ = trained(40)
+    formula, _ = trained(40, fast=False)
+    assert same_bits(state.params, again.params)
+    assert same_number(state.params, formula.params)
+
+
+def test_each_step_draws_other_noise():
+    optimizer, loss = lf.optim.sgd(1.0), lf.losses.softmax_cross_entropy()
+    gradient = per_example.clipped(1e-9, noise=1e9)  # the noise alone
+    step = lf.make_step(NET, loss, optimizer, gradient=gradient)
+    states = [lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)]
+    for _ in range(2):
+        states.append(step(states[-1], (X, TARGET))[0])
+    weights = [state.params[0].weight for state in states]
+    assert not same_number(weights[1] - weights[0], weights[2] - weights[1])
+
+
+def test_a_compiled_step_takes_the_same(uncompiled):
+    optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
+    gradient = per_example.clipped(0.3, noise=0.1)
+    step = lf.make_step(NET, loss, optimizer, gradient=gradient)
+    compiled = lf.compile(step)
+    state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)
+    batch = X, TARGET
+    eager, graph = (run(run(state, batch)[0], batch)[0] for run in (step, compiled))
+    assert same_number(graph, eager)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0.0,), {}, "expected max_norm above 0"),
+        ((1.0,), {"noise": -1.0}, "expected noise of at least 0"),
+        ((1.0,), {"reduction": "none"}, "expected reduction"),
+        ((1.0,), {"batch_size": 0}, "expected batch_size"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, options, message):
+    with pytest.raises(lf.LayerError, match=f"^clipped: {message}"):
+        per_example.clipped(*arguments, **options)
+
+
+def test_a_step_refuses_batch_norm_by_its_position():
+    net, optimizer = lf.serial(lf.dense(4), lf.batch_norm(), lf.dense(3)), lf.optim.sgd(0.1)
+    loss = lf.losses.softmax_cross_entropy()
+    step = lf.make_step(net, loss, optimizer, gradient=per_example.clipped(1.0))
+    with pytest.raises(lf.LayerError, match=r"^serial\[1\] batch_norm\(\): expected a layer that"):
+        step(lf.init_state(net, optimizer, lf.Key(0), X), (X, TARGET))
+
+
+@pytest.mark.parametrize("make", [lf.per_example.clipped, lf.curvature.kfac])
+def test_a_loss_of_another_reduction_is_refused(make):
+    loss, optimizer = lf.losses.mse(reduction="sum"), lf.optim.sgd(0.1)
+    with pytest.raises(lf.LayerError, match="expected a loss with reduction='mean', got mse"):
+        lf.make_step(lf.dense(1), loss, optimizer, gradient=make(1.0))
+    lf.make_step(lf.dense(1), loss, optimizer, gradient=make(1.0, reduction="sum"))

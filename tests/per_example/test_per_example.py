@@ -1,0 +1,177 @@
+"""Quantities of single examples, held against a loop over the examples."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.one_by_one import (
+    check,
+    example,
+    norms_of,
+    one_by_one,
+    random_like,
+    run_alone,
+    to_float64,
+)
+
+import lincoln_fn as lf
+from lincoln_fn import keys, per_example
+from lincoln_fn.combine.fixed_point import fixed_point
+from lincoln_fn.combine.ode import ode
+from lincoln_fn.combine.reversible import reversible
+from lincoln_fn.combine.scan import scan
+
+# Why some cases of the table have no gradients of single examples: a layer mixes them, there is no
+# batch or it is on axis 1, or inputs have several lengths.
+REFUSED = (
+    "over the batch|expected a batch|use (batch_first=True|dim=1)|"
+    "examples on axis 0, as the network"
+)
+TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
+BATCHES = [case for case in TRAINED if not str(case).startswith("parallel(dense")]  # of two sizes
+
+
+def refusal(*given):
+    """Return the message with which a network is refused; None if it is not."""
+    try:
+        per_example.squared_norms(*given)
+    except lf.LayerError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize("case", BATCHES, ids=str)
+def test_every_layer_of_the_table(case, make):
+    net, params, x = make(case.layer), to_float64(case.params()), to_float64(case.x)
+    y, cache = net.forward(params, x)
+    g = random_like(y)
+    refused = refusal(net, params, cache, g)
+    if refused:
+        assert re.search(REFUSED, refused)
+    else:
+        check(net, params, cache, g, one_by_one(net, params, cache, g))
+
+
+def test_only_batch_norm_is_refused_in_every_case():
+    kinds = {case.layer.name.partition("(")[0] for case in TRAINED}
+    accepted = set()
+    for case in TRAINED:
+        kind = case.layer.name.partition("(")[0]
+        if kind in accepted:
+            continue
+        params = to_float64(case.params())
+        y, cache = case.layer.forward(params, to_float64(case.x))
+        if not refusal(case.layer, params, cache, random_like(y)):
+            accepted.add(kind)
+    # The case of `shared` has inputs of several lengths; another test has one length.
+    assert kinds - accepted == {"batch_norm", "shared"}
+    assert len(accepted) > 25
+
+
+X = keys.normal(lf.Key(1), (5, 3))
+TOKENS = torch.tensor([[4, 2, 0, 1, 2], [3, 1, 5, 2, 2], [1, 1, 0, 0, 4]])
+BLOCK = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
+ROWS = keys.normal(lf.Key(2), (3, 4, 6))
+
+
+def tied(width=7):
+    return lf.tied(lf.embedding(6, 2), lf.serial(lf.dense(width), lf.tanh(), lf.dense(2)))
+
+
+COMPOSITIONS = {
+    "shared": (lf.shared(BLOCK), (X, 2 * X.flip(0))),
+    "shared sequences": (lf.shared(lf.lstm(2)), (ROWS, ROWS[:, :2] + 1)),
+    "shared norms": (lf.shared(lf.layer_norm()), (X, X * X)),
+    "shared attention": (lf.shared(lf.multi_head_attention(2)), (ROWS, ROWS + ROWS.flip(1))),
+    "shared convolutions": (
+        lf.shared(lf.conv1d(4, 3)),
+        (ROWS, keys.normal(lf.Key(3), (3, 4, 9))),
+    ),
+    "shared of shared": (lf.shared(lf.shared(BLOCK)), ((X, X + 1), (2 * X, X * X))),
+    "shared in a row": (
+        lf.serial(lf.shared(lf.dense(3)), lf.shared(lf.checkpointed(lf.dense(2)))),
+        (X, X.tanh()),
+    ),
+    "tied": (tied(), TOKENS),
+    "tied, one token": (tied(), TOKENS[:, :1]),
+    "tied to frozen": (lf.tied(lf.frozen(lf.embedding(6, 2)), lf.dense(2)), TOKENS),
+    "checkpointed": (lf.checkpointed(BLOCK), X),
+    "frozen": (lf.serial(lf.dense(4), lf.frozen(BLOCK), lf.dense(2)), X),
+    "frozen first": (lf.serial(lf.frozen(BLOCK), lf.dense(2)), X),
+    "residual": (lf.residual(lf.serial(lf.layer_norm(), lf.dense(3)), lf.dense(3)), X),
+    "in_dtype": (lf.in_dtype(lf.shared(BLOCK), torch.float64), (X, X + 1)),
+    "transformer": (
+        lf.repeat(2, lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0)),
+        ROWS,
+    ),
+    "scan": (scan(lf.lstm_cell(3)), ROWS),
+    "scan of tokens": (
+        scan(lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))),
+        (TOKENS, ROWS[:, :, 0]),
+    ),
+    "reversible": (reversible((BLOCK, lf.dense(3)), (lf.dense(3), BLOCK)), X.repeat(1, 2)),
+    "fixed point": (fixed_point(lf.rnn_cell(3), shape=(3,)), 0.1 * X),
+    "ode": (ode(BLOCK, steps=3), X),
+    "all at once": (
+        lf.serial(
+            lf.embedding(6, 4),
+            lf.checkpointed(lf.residual(lf.serial(lf.gru(4), lf.frozen(lf.dense(4))))),
+            lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
+            lf.inference(lf.batch_norm()),
+            lf.prelu(),
+            lf.flatten(),
+            lf.dense(3),
+        ),
+        TOKENS,
+    ),
+}
+
+
+@pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_compositions(name, make):
+    net, x = COMPOSITIONS[name]
+    net = make(net)
+    params, cache, g = example(net, x)
+    check(net, params, cache, g, run_alone(net, params, to_float64(x), g))
+
+
+@pytest.mark.parametrize("name", ["shared", "tied", "shared attention"])
+def test_norms_of_uses_do_not_add(name):
+    net, x = COMPOSITIONS[name]
+    params, cache, g = example(net, x)
+    _, sites = lf.cotangents(net, params, cache, g)
+    uses = []
+
+    def visit(tree):
+        if isinstance(tree, tuple):
+            for entry in tree:
+                visit(entry)
+        elif lf.tree.leaves(tree.params):
+            each = one_by_one(tree.layer, tree.params, tree.cache, tree.g)
+            uses.append(norms_of(each))
+
+    visit(sites)
+    norms = per_example.squared_norms(net, params, cache, g)
+    assert ((sum(uses) - norms).abs() / norms).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lf.softmax(dim=0), r"serial\[1\] softmax\(dim=0\): .* got one along their axis"),
+        (lf.log_softmax(dim=-2), "got one along their axis; use another dim"),
+        (lf.softmin(dim=0), "got one along their axis"),
+        (lf.permute(1, 0), r"serial\[1\] permute\(1, 0\): .* got a layer that moves them"),
+    ],
+    ids=repr,
+)
+def test_a_layer_that_mixes_or_moves_the_examples_of_a_square_batch_is_refused(layer, message):
+    x = keys.normal(lf.Key(0), (4, 3))
+    net = lf.serial(lf.dense(4), layer, lf.dense(4))
+    params = net.init(lf.Key(1), x)
+    y, cache = net.forward(params, x)
+    with pytest.raises(lf.LayerError, match=message):
+        per_example.gradients(net, params, cache, torch.ones_like(y))

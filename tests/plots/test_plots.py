@@ -1,0 +1,385 @@
+"""The pictures hold the numbers that they are made of."""
+
+import math
+import struct
+
+import pytest
+import torch
+from helpers.children import printed_by_child
+
+import lincoln_fn as lf
+from lincoln_fn import plots
+from lincoln_fn.inspect import trace
+
+matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+from matplotlib.figure import Figure  # noqa: E402  # only if there is matplotlib
+
+HISTORY = [
+    lf.FitRecord(10, 1, 0.9, 0.5, 0.1),
+    lf.FitRecord(20, 1, 0.5, None, 0.2),
+    lf.FitRecord(30, 2, 0.25, 0.75, 0.3),
+]
+OTHER = [lf.FitRecord(15, 1, 0.8, 0.6, 0.1)]
+
+
+@pytest.fixture
+def given():
+    """Make axes to draw on."""
+    return Figure().subplots()
+
+
+def is_drawn(axes, tmp_path):
+    """Save the figure, where warnings about what cannot be drawn are errors."""
+    path = tmp_path / "picture.png"
+    axes.figure.savefig(path)
+    return path.stat().st_size > 2000
+
+
+def shown(axes):
+    """Give the numbers of an image, None where there is none."""
+    return axes.images[0].get_array().tolist()
+
+
+# Without matplotlib, and without pyplot
+
+WITHOUT_MATPLOTLIB = """
+import sys
+sys.modules["matplotlib"] = None  # makes its import fail
+sys.modules["matplotlib.figure"] = None
+import torch
+from lincoln_fn import plots
+from lincoln_fn.inspect import trace
+try:
+    plots.filters(torch.eye(4))
+except ImportError as error:
+    print(error)
+"""
+
+WITHOUT_PYPLOT = """
+import sys, torch
+from lincoln_fn import StepRecord, plots
+assert "matplotlib" not in sys.modules
+plots.learning_curve([StepRecord(1, 0.5)])
+plots.gradient_norms({1: {"dense": 0.5}})
+plots.confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, 1]))
+plots.filters(torch.eye(4))
+plots.activations({"dense": torch.eye(4)})[0].figure.savefig(sys.stdout.buffer, format="svg")
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_the_module_imports_without_matplotlib_and_says_what_is_missing():
+    expected = "lincoln_fn.plots draws by matplotlib; pip install 'lincoln_fn[plot]'\n"
+    assert printed_by_child(WITHOUT_MATPLOTLIB) == expected
+
+
+def test_pyplot_is_never_touched():
+    assert printed_by_child(WITHOUT_PYPLOT).rstrip().endswith("</svg>")
+
+
+# In a notebook
+
+
+@pytest.mark.parametrize(
+    ("draw", "size"),
+    [
+        (lambda: plots.learning_curve(HISTORY), (640, 480)),
+        (lambda: plots.learning_curve(HISTORY).figure, (640, 480)),
+        (lambda: plots.activations({"a": torch.eye(2), "b": torch.eye(3)}), (640, 480)),
+        (lambda: plots.layer(lf.relu()), (640, 400)),
+    ],
+    ids=["axes", "figure", "several axes", "other size"],
+)
+def test_a_notebook_shows_the_figure_at_its_size_with_twice_the_pixels(draw, size):
+    picture, metadata = draw()._repr_png_()
+    assert (metadata["width"], metadata["height"]) == size
+    assert picture.startswith(b"\x89PNG")
+    assert struct.unpack(">2I", picture[16:24]) == (2 * size[0], 2 * size[1])
+
+
+def test_axes_that_are_given_are_returned_and_not_ours(given):
+    assert plots.activations({"a": torch.eye(2)}, axes=[given])[0] is given
+    assert not hasattr(plots.learning_curve(HISTORY, axes=given), "_repr_png_")
+
+
+# Learning curves
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def test_a_learning_curve_is_a_line_through_the_records(tmp_path):
+    axes = plots.learning_curve(HISTORY)
+    assert list(lines(axes).values()) == [[[10, 0.9], [20, 0.5], [30, 0.25]]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "training loss")
+    assert axes.get_legend() is None
+    assert is_drawn(axes, tmp_path)
+
+
+def test_steps_without_the_metric_are_left_out(given):
+    assert plots.learning_curve(HISTORY, "metric", axes=given) is given
+    assert list(lines(given).values()) == [[[10, 0.5], [30, 0.75]]]
+    assert given.get_ylabel() == "validation metric"
+
+
+def test_several_runs_have_lines_that_can_be_told_apart(tmp_path):
+    runs = {f"run {i}": HISTORY for i in range(9)} | {"other": OTHER}
+    axes = plots.learning_curve(runs)
+    assert lines(axes)["run 0"] == lines(axes)["run 8"]
+    assert lines(axes)["other"] == [[15, 0.8]]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == list(runs)
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == len(runs)
+    assert is_drawn(axes, tmp_path)
+
+
+def test_what_train_tells_of_its_steps_is_a_history_too():
+    records = [lf.StepRecord(step, 1 / step) for step in range(1, 100)]
+    axes = plots.learning_curve(records)
+    assert axes.lines[0].get_ydata().tolist() == [1 / step for step in range(1, 100)]
+    assert axes.lines[0].get_marker() == "None"
+
+
+@pytest.mark.parametrize(
+    ("history", "value", "message"),
+    [
+        ([], "loss", "expected records with a loss, got none"),
+        ({}, "loss", "expected at least one run, got none"),
+        ([HISTORY[1]], "metric", "expected records with a metric, got none"),
+        ({"first": HISTORY, "second": []}, "loss", "got none of 'second'"),
+        (HISTORY, "accuracy", "expected value loss or metric, got 'accuracy'"),
+    ],
+)
+def test_a_history_without_the_value_is_refused(history, value, message):
+    with pytest.raises(ValueError, match=f"learning_curve: .*{message}"):
+        plots.learning_curve(history, value)
+
+
+# Gradient norms
+
+
+def test_gradient_norms_are_rows_of_layers_and_columns_of_steps(tmp_path):
+    norms = {20: {"0 dense": 0.5, "1 tanh": 0.25}, 3: {"0 dense": 0.125, "2 dense": 4.0}}
+    axes = plots.gradient_norms(norms)
+    assert shown(axes) == [[0.125, 0.5], [None, 0.25], [4.0, None]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["0 dense", "1 tanh", "2 dense"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["3", "20"]
+    assert is_drawn(axes, tmp_path)
+
+
+def test_layers_stand_in_the_order_in_which_they_are_given():
+    axes = plots.gradient_norms({1: {"a": 1.0, "b": 2.0}, 2: {"b": 3.0, "a": 4.0}})
+    assert shown(axes) == [[1, 4], [2, 3]]
+
+
+def test_norms_that_have_no_logarithm_leave_a_gap(given, tmp_path):
+    norms = {1: {"a": 0.0, "b": math.inf}, 2: {"a": math.nan, "b": 2.0}}
+    assert plots.gradient_norms(norms, axes=given) is given
+    assert shown(given) == [[None, None], [None, 2.0]]
+    assert is_drawn(given, tmp_path)
+    assert is_drawn(plots.gradient_norms({1: {"a": 0.0}}), tmp_path)
+
+
+def test_the_norms_of_a_run_are_drawn():
+    x, net = torch.eye(3), lf.serial(lf.dense(3), lf.tanh())
+    step = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1))
+    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
+    norms = {}
+    for state, record in lf.train(step, state, [(x, x)] * 3):
+        records = trace(net, state.params, x, lf.losses.mse(), x)
+        norms[record.step] = records.gradient_norms()
+    axes = plots.gradient_norms(norms)
+    assert shown(axes)[1] == [norms[i]["1 tanh()"] for i in (1, 2, 3)]
+    assert all(0 < norm < 1 for row in shown(axes) for norm in row)
+
+
+def test_no_norms_are_refused():
+    with pytest.raises(ValueError, match=r"gradient_norms: .*at least one layer"):
+        plots.gradient_norms({1: {}})
+
+
+# Confusion matrix
+
+TARGET = torch.tensor([0, 0, 0, 0, 1, 2])
+PREDICTED = torch.tensor([0, 0, 1, 2, 1, 0])
+SHARES = [[0.5, 0.25, 0.25], [0, 1, 0], [1, 0, 0]]
+
+
+def written(axes):
+    return {tuple(reversed(text.get_position())): text.get_text() for text in axes.texts}
+
+
+def test_a_confusion_matrix_shows_shares_and_counts(tmp_path):
+    axes = plots.confusion_matrix(PREDICTED, TARGET, labels=["cat", "dog", "gnu"])
+    assert shown(axes) == SHARES
+    counts = [["2", "1", "1"], ["0", "1", "0"], ["1", "0", "0"]]
+    assert written(axes) == {(i, j): counts[i][j] for i in range(3) for j in range(3)}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["cat", "dog", "gnu"]
+    assert axes.get_ylabel() == "class"
+    assert axes.get_title() == "Confusion matrix, 6 examples"
+    assert is_drawn(axes, tmp_path)
+
+
+def test_of_scores_the_highest_counts(given):
+    scores = torch.nn.functional.one_hot(PREDICTED, 4) * 2.0 - 1
+    assert plots.confusion_matrix(scores, TARGET[:, None], axes=given) is given
+    assert shown(given) == [[*row, 0] for row in SHARES] + [[0] * 4]
+
+
+def test_many_classes_have_no_numbers(tmp_path):
+    classes = torch.arange(40)
+    axes = plots.confusion_matrix(classes, classes)
+    assert shown(axes) == torch.eye(40).tolist()
+    assert not axes.texts
+    assert is_drawn(axes, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "labels", "message"),
+    [
+        (PREDICTED / 2, TARGET, None, "expected prediction of shape .* got torch.float32"),
+        (torch.rand(6, 1), TARGET, None, r"expected prediction of shape .*\(6, 1\)"),
+        (PREDICTED, TARGET[:5], None, r"expected target of shape \(6,\), got \(5,\)"),
+        (PREDICTED[:0], TARGET[:0], None, "expected target of shape"),
+        (PREDICTED, TARGET, ["a", "b"], "expected classes from 0 to 1, got 0 to 2"),
+        (torch.rand(6, 3), TARGET, ["a"], "expected 3 labels, got 1"),
+        (torch.rand(6, 2), TARGET, None, "expected classes from 0 to 1, got 0 to 2"),
+        (PREDICTED - 1, TARGET, None, "expected classes from 0 to 2, got -1 to 2"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(prediction, target, labels, message):
+    with pytest.raises(ValueError, match=f"confusion_matrix: {message}"):
+        plots.confusion_matrix(prediction, target, labels=labels)
+
+
+# Filters
+
+
+def test_a_dense_layers_weights_are_square_images(tmp_path):
+    axes = plots.filters(torch.arange(12.0).view(4, 3))  # three outputs, which see four pixels each
+    gap = None
+    assert shown(axes) == [
+        [0, 3, gap, 1, 4],
+        [6, 9, gap, 7, 10],
+        [gap] * 5,
+        [2, 5, gap, gap, gap],
+        [8, 11, gap, gap, gap],
+    ]
+    assert axes.get_title() == "First layer's weights, 3 outputs"
+    assert is_drawn(axes, tmp_path)
+
+
+def test_a_dense_layers_images_may_have_another_shape(given):
+    weight = torch.arange(6.0).view(6, 1)
+    assert plots.filters(weight, image_shape=(2, 3), axes=given) is given
+    assert shown(given) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_positive_and_negative_weights_have_one_scale():
+    weight = torch.cat([torch.tensor([0.5, -0.25, 0.0, 0.5]), torch.full((4,), -0.5)]).view(2, 4).mT
+    image = plots.filters(weight).images[0]
+    assert image.get_clim() == (-0.5, 0.5)
+    red, blue = image.cmap(image.norm(0.5)), image.cmap(image.norm(-0.5))
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+
+
+def test_only_the_first_outputs_are_shown_of_many():
+    weight = torch.arange(100.0).view(100, 1, 1, 1)
+    axes = plots.filters(weight, count=4)
+    assert axes.get_title() == "First layer's weights, 4 of 100 outputs"
+    assert [v for row in shown(axes) for v in row if v is not None] == [0, 1, 2, 3]
+
+
+def test_a_convolution_of_three_channels_is_in_colour(tmp_path):
+    weight = torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1)
+    axes = plots.filters(weight)
+    assert shown(axes) == [[[1, 0, 0.5]]]
+    assert is_drawn(axes, tmp_path)
+
+
+def test_a_convolution_of_several_channels_has_a_row_for_each_output():
+    weight = torch.arange(4.0).view(2, 2, 1, 1)
+    rows = shown(plots.filters(weight))
+    assert [[v for v in row if v is not None] for row in rows] == [[0, 1], [], [2, 3]]
+
+
+def test_a_convolution_along_a_length_has_channels_for_rows():
+    weight = torch.arange(6.0).view(1, 2, 3)
+    assert shown(plots.filters(weight)) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_weights_of_zero_are_drawn(tmp_path):
+    axes = plots.filters(torch.zeros(4, 2))
+    assert axes.images[0].get_clim() == (-1, 1)
+    assert is_drawn(axes, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weight", "shape", "message"),
+    [
+        (torch.zeros(5, 2), None, "expected square images, got 5 inputs; give image_shape"),
+        (torch.zeros(5, 2), (2, 2), r"expected images of shape \(2, 2\), got 5 inputs"),
+        (torch.zeros(5), None, r"expected a weight of 2, 3 or 4 axes, got shape \(5,\)"),
+        (torch.zeros(1, 2, 2, 2, 2), None, "expected a weight of 2, 3 or 4 axes"),
+    ],
+)
+def test_weights_that_are_no_images_are_refused(weight, shape, message):
+    with pytest.raises(ValueError, match=f"filters: {message}"):
+        plots.filters(weight, image_shape=shape)
+
+
+# Activations
+
+
+def heights(axes):
+    return [bar.get_height() for bar in axes.patches]
+
+
+def test_the_bars_of_a_histogram_are_shares(tmp_path):
+    outputs = {
+        "relu()": torch.tensor([[0.0, 0.0], [0.4, 4.0]]),
+        "tanh()": torch.tensor([-1.0, 1.0]),
+    }
+    first, second = plots.activations(outputs, bins=4)
+    assert heights(first) == [0.75, 0, 0, 0.25]
+    assert heights(second) == [0.5, 0, 0, 0.5]
+    assert [bar.get_x() for bar in second.patches] == [-1, -0.5, 0, 0.5]
+    assert [axes.get_title() for axes in (first, second)] == ["relu()", "tanh()"]
+    assert first.figure is second.figure
+    assert is_drawn(first, tmp_path)
+
+
+def test_values_that_are_not_finite_are_counted_apart(tmp_path):
+    y = torch.tensor([1.0, torch.nan, torch.inf, 3.0])
+    first, second = plots.activations({"a": y, "b": y[1:3]}, bins=2)
+    assert first.get_title() == "a\n2 not finite"
+    assert heights(first) == [0.5, 0.5]
+    assert heights(second) == []
+    assert is_drawn(first, tmp_path)
+
+
+def test_all_outputs_of_a_layer_count_and_masks_do_not(given):
+    mask = torch.ones(4, dtype=torch.bool)
+    y = (torch.zeros(3), (torch.ones(1), mask))
+    assert plots.activations({"pair()": y}, bins=2, axes=[given]) == (given,)
+    assert heights(given) == [0.75, 0.25]
+
+
+def test_every_layer_of_a_deep_network_has_axes(tmp_path):
+    outputs = {
+        f"{i} a_layer_of_a_rather_long_name(and=arguments)": torch.rand(9) for i in range(20)
+    }
+    axes = plots.activations(outputs)
+    assert len(axes) == 20
+    assert len({one.get_position().bounds for one in axes}) == 20
+    assert is_drawn(axes[0], tmp_path)
+
+
+def test_axes_that_are_not_one_a_layer_are_refused(given):
+    with pytest.raises(ValueError, match=r"activations: expected 2 axes, got 1"):
+        plots.activations({"a": torch.ones(1), "b": torch.ones(1)}, axes=[given])
+    with pytest.raises(ValueError, match=r"activations: .*at least one layer"):
+        plots.activations({})

@@ -1,0 +1,267 @@
+"""Replay: the first difference between two runs, or between a run and its repetition."""
+
+import math
+import sys
+from importlib import import_module
+
+import attrs
+import pytest
+import torch
+from helpers.compare import same_number
+from helpers.examples import EXAMPLES, needs_mnist
+from helpers.replays import (
+    ADAM,
+    BATCHES,
+    LOSS,
+    SGD,
+    TARGET,
+    Counted,
+    X,
+    infinite_dx,
+    network,
+    small_error,
+    sound,
+    start_of,
+    trained,
+)
+
+import lincoln_fn as lf
+
+
+@pytest.fixture(scope="module")
+def sound_run():
+    torch.set_num_threads(1)
+    return trained(network(sound))
+
+
+@pytest.fixture(scope="module")
+def faulty_run():
+    torch.set_num_threads(1)
+    return trained(network(small_error))
+
+
+def test_a_small_error_is_found_by_step_layer_and_array(sound_run, faulty_run):
+    found = lf.replay.first_difference(sound_run, faulty_run)
+    assert found.place == lf.replay.Place(
+        step=105,
+        made_by="backward",
+        array="dparams.0.weight",
+        index=(3, 1),
+        path="1.0.1",
+        layer="faulty(dense(7))",
+    )
+    assert same_number(found.values[1] - found.values[0], 1e-6, error=0.1)
+    assert same_number(found.largest, 1e-6, error=0.1)
+    assert found.after == 104
+    assert str(found).startswith(
+        "step 105: backward of 1.0.1 faulty(dense(7)): dparams.0.weight[3, 1] is "
+    )
+
+
+def test_only_the_steps_between_two_saved_states_are_repeated(sound_run, faulty_run):
+    counted = [attrs.evolve(run, step=Counted(run.step)) for run in (sound_run, faulty_run)]
+    parts = {"net": network(sound), "loss": LOSS}, {"net": network(small_error), "loss": LOSS}
+    a, b = (attrs.evolve(run, **given) for run, given in zip(counted, parts, strict=True))
+    found = lf.replay.first_difference(a, b)
+    assert (found.place.step, found.place.path) == (105, "1.0.1")
+    # From 100 to 105.
+    assert a.step.taken == b.step.taken == 5
+    # Where one run has no saved states, bisection repeats 20 steps for each state that it looks at.
+    c = attrs.evolve(b, saved=(), step=Counted(faulty_run.step))
+    assert lf.replay.first_difference(a, c).place == found.place
+    assert c.step.taken <= 20 * math.ceil(math.log2(10) + 1) + 5
+
+
+def test_a_run_is_repeated_bit_for_bit(sound_run):
+    assert lf.replay.first_difference(sound_run) is None
+    assert lf.replay.first_difference(sound_run, sound_run) is None
+
+
+def test_a_run_that_its_own_code_does_not_repeat_is_found_between_its_saved_states(sound_run):
+    state = sound_run.at(120)
+    weight = state.params[2].weight.clone()
+    weight[2, 1] += 1e-5
+    spoilt = lf.evolve(state, params=(*state.params[:2], lf.evolve(state.params[2], weight=weight)))
+    saved = [spoilt if int(s.step) == 120 else s for s in sound_run.saved[:6]]
+    found = lf.replay.first_difference(attrs.evolve(sound_run, saved=saved))
+    assert (found.place.step, found.place.made_by, found.after) == (120, "record", 100)
+    assert (found.place.array, found.place.index) == ("params.2.weight", (2, 1))
+    assert "a replay from step 100 does not reach the saved state" in str(found)
+    # In the middle, too, where the states after it are those of the sound run.
+    saved = [spoilt if int(s.step) == 120 else s for s in sound_run.saved]
+    assert lf.replay.first_difference(attrs.evolve(sound_run, saved=saved)).after in (100, 120)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda run: attrs.evolve(run, batches=attrs.evolve(BATCHES, key=lf.Key(5)), saved=()),
+            (1, "data", "x", "", ""),
+        ),
+        (
+            lambda run: attrs.evolve(run, start=lf.evolve(run.start, key=lf.Key(9)), saved=()),
+            (0, "start", "key.bits", "", ""),
+        ),
+        (
+            lambda run: attrs.evolve(
+                run, step=lf.make_step(network(sound), LOSS, lf.optim.adam(0.02)), saved=()
+            ),
+            (1, "update", "params.0.weight", "", ""),
+        ),
+        (
+            lambda run: attrs.evolve(
+                run,
+                step=lf.make_step(network(sound), lf.losses.mse(reduction="sum"), ADAM),
+                saved=(),
+            ),
+            (1, "loss", "value", "", ""),
+        ),
+        (
+            lambda run: attrs.evolve(
+                run,
+                step=lf.make_step(lf.map_layers(relu_for_tanh, network(sound)), LOSS, ADAM),
+                saved=(),
+            ),
+            (1, "forward", "y", "1.0.0", "tanh()"),
+        ),
+    ],
+    ids=["batches", "start", "optimizer", "loss", "forward"],
+)
+def test_each_part_of_a_step_is_told_apart(sound_run, change, expected):
+    place = lf.replay.first_difference(sound_run, change(sound_run)).place
+    assert (place.step, place.made_by, place.array, place.path, place.layer) == expected
+
+
+def relu_for_tanh(layer):
+    return lf.relu() if layer.name == "tanh()" else layer
+
+
+def test_a_tolerance_lets_rounding_pass(sound_run):
+    # Another sum of the same products.
+    plain = trained(network(sound), fast=False)
+    rounded = lf.replay.first_difference(sound_run, plain)
+    close = lf.replay.first_difference(sound_run, plain, tol=1e-3)
+    assert close is None
+    assert rounded is None or rounded.largest < 1e-5
+    wrong = trained(network(lambda step, gs: (gs[0], lf.tree.map(lambda d: 1.1 * d, gs[1]))))
+    assert lf.replay.first_difference(sound_run, wrong, tol=1e-3).place.path == "1.0.1"
+
+
+def test_states_are_read_from_checkpoints(faulty_run, sound_run, tmp_path):
+    runs = []
+    for name, run in (("sound", sound_run), ("faulty", faulty_run)):
+        directory = lf.checkpoint.Directory(tmp_path / name, keep_last=10)
+        for state in run.saved:
+            directory.save(state)
+        runs.append(attrs.evolve(run, saved=directory))
+    assert str(lf.replay.first_difference(*runs)) == str(
+        lf.replay.first_difference(sound_run, faulty_run)
+    )
+
+
+@pytest.mark.parametrize("options", [{"donate": True}, {"fast": False}], ids=str)
+def test_other_steps_are_repeated_too(options):
+    a = trained(network(sound), SGD, steps=12, every=5, **options)
+    b = trained(
+        network(lambda step, gs: (gs[0] * torch.where(step >= 8, 1.01, 1), gs[1])),
+        SGD,
+        steps=12,
+        every=5,
+        **options,
+    )
+    found = lf.replay.first_difference(a, b)
+    assert (found.place.step, found.place.array, found.place.path) == (8, "dx", "1.0.1")
+    assert lf.replay.first_difference(a) is None
+
+
+def spent():
+    """Give a state that its step has written over."""
+    state = start_of(network(sound), SGD)
+    lf.make_step(network(sound), LOSS, SGD, donate=True)(state, BATCHES.at(0))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: lf.replay.first_difference(3), "a to be a Run"),
+        (lambda run: lf.replay.first_difference(run, run.step), "b to be a Run"),
+        (lambda run: lf.replay.first_non_finite(None), "run to be a Run"),
+        (lambda run: attrs.evolve(run, step=lf.dense(3)), "step to be what make_step returns"),
+        (lambda run: attrs.evolve(run, batches=3), "batches to be data.batches"),
+        (lambda run: attrs.evolve(run, start=3), "a state"),
+        (lambda run: attrs.evolve(run, saved=[3]), "a state"),
+        (lambda run: attrs.evolve(run, saved=[spent()]), "updated in place"),
+        (
+            lambda run: lf.replay.first_non_finite(attrs.evolve(run, batches=BATCHES.at, saved=())),
+            "expected steps",
+        ),
+        (
+            lambda run: lf.replay.first_difference(attrs.evolve(run, batches=BATCHES.at, saved=())),
+            "expected saved states, or steps",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(sound_run, call, message):
+    with pytest.raises(lf.LayerError, match=message):
+        call(sound_run)
+
+
+@needs_mnist
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("error", "step 105: backward of 2 faulty(dense(50)): dparams.0.weight[3, 1] is "),
+        ("infinity", "step 137: backward of 2 faulty(dense(50)): dx[11, 0] is inf; batch 136, "),
+    ],
+)
+def test_the_example_finds_its_fault_and_draws(fault, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "stderr", sys.stdout)  # the progress bar
+    picture = tmp_path / "fault.png"
+    import_module("find_fault").main(
+        ["--fault", fault, "--steps", "140", "--save-every", "40", "--plot", str(picture)]
+    )
+    assert said in capsys.readouterr().out
+    assert picture.stat().st_size > 10_000
+
+
+# A run that ended early
+
+
+def test_a_run_that_a_loss_of_nan_has_ended_is_compared_with_one_that_went_on(sound_run):
+    ended = trained(network(infinite_dx))
+    assert max(ended.marks) == 120
+    for a, b in ((sound_run, ended), (ended, sound_run)):
+        place = lf.replay.first_difference(a, b).place
+        assert (place.step, place.made_by, place.path) == (137, "backward", "1.0.1")
+        assert place.array == "dx"
+
+
+def test_a_target_of_nan_is_found_where_only_one_run_goes_on(sound_run):
+    spoilt = TARGET.clone()
+    spoilt[5, 1] = math.nan
+    batches = attrs.evolve(BATCHES, arrays=(X, spoilt))
+    found = lf.replay.first_difference(
+        sound_run, attrs.evolve(sound_run, batches=batches, saved=())
+    )
+    first = next(i for i in range(10) if batches.at(i)[1].isnan().any())
+    assert (found.place.step, found.place.array) == (first + 1, "target")
+
+
+def test_runs_that_end_alike_have_no_difference():
+    ended = trained(network(infinite_dx))
+    assert lf.replay.first_difference(ended, attrs.evolve(ended, saved=()), steps=200) is None
+
+
+def test_a_step_of_your_own_that_ends_is_a_difference_of_its_loss(sound_run):
+    def step(state, batch):
+        if int(state.step) == 6:
+            raise lf.NonFiniteError("mse()", "the value is not finite")
+        return sound_run.step(state, batch)
+
+    run = attrs.evolve(sound_run, saved=())
+    found = lf.replay.first_difference(run, attrs.evolve(run, step=step))
+    assert (found.place.step, found.place.made_by, found.values) == (7, "loss", ())
+    assert str(found) == "step 7: loss: value has another shape or dtype, or is in one run only"

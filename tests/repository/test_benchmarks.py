@@ -1,0 +1,337 @@
+"""The benchmarks: fair, and they measure what they say. The times themselves are not tested."""
+
+import importlib
+import io
+import json
+import math
+
+import attrs
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.small_benchmarks import SMALL
+
+import lincoln_fn as lf
+from benchmarks import __main__ as command
+from benchmarks import ancestor, busy, growth, memory, report, runner, worker
+from benchmarks.peers import PEERS, AbsentError, Way, floor, ours
+from benchmarks.runner import Row
+from benchmarks.workloads import LEARNING_RATES, WORKLOADS
+
+
+def losses(peer, workload, optimizer, steps=12, ways=None):
+    """Give the losses of each of a peer's ways, or of the first; skip where it cannot take part."""
+    try:
+        module = importlib.import_module(f"benchmarks.peers.{peer}")
+        made = [make() for make in module.ways(workload, optimizer)[:ways]]
+    except AbsentError as error:
+        pytest.skip(str(error))
+    return [[way.step() for _ in range(steps)] for way in made]
+
+
+def test_every_workload_has_a_small_one_of_the_same_layers():
+    assert SMALL.keys() == WORKLOADS.keys()
+    for name, small in SMALL.items():
+        kinds, of_small = ([type(part) for part in w.layers] for w in (WORKLOADS[name], small))
+        if not name.startswith("gpt"):  # whose depth is smaller
+            assert kinds == of_small
+
+
+@pytest.mark.parametrize("optimizer", LEARNING_RATES)
+@pytest.mark.parametrize("workload", SMALL.values(), ids=lambda workload: workload.name)
+def test_losses_of_ours_and_torch_agree(workload, optimizer):
+    (expected,) = losses("torch_eager", workload, optimizer)
+    assert len(set(expected)) == len(expected)
+    for peer in ("ours", "torch_tuned"):
+        for of_way in losses(peer, workload, optimizer):
+            assert same_number(of_way, expected, dtype=torch.float32)
+
+
+# One workload for each kind of layer, and each optimizer once.
+OTHERS = [
+    ("logistic", "momentum"),
+    ("logistic", "adamw"),
+    ("mlp-wide", "sgd"),
+    ("lenet-8", "sgd"),
+    ("char-lstm", "sgd"),
+    ("gpt-pico", "sgd"),
+]
+
+
+@pytest.mark.parametrize(("workload", "optimizer"), OTHERS)
+@pytest.mark.parametrize("peer", ["jax", "thinc"])
+def test_losses_of_other_libraries_agree(peer, workload, optimizer):
+    (expected,) = losses("torch_eager", SMALL[workload], optimizer)
+    for of_way in losses(peer, SMALL[workload], optimizer, ways=1):
+        assert same_number(of_way, expected, dtype=torch.float32)
+
+
+def test_ours_begins_with_the_workload_s_weights():
+    net = ours.network(SMALL["gpt-nano"])
+    state = ours.start(SMALL["gpt-nano"], net, ours.make_optimizer("sgd"))
+    weights = SMALL["gpt-nano"].weights()
+    block, given = state.params[2], weights[2]
+    qkv = torch.cat([getattr(block[1][0][2], part).weight for part in ("query", "key", "value")], 1)
+    assert same_bits(qkv, torch.from_numpy(given["qkv.weight"]))
+    assert same_bits(state.params[0].weight, torch.from_numpy(weights[0]["weight"]))
+
+
+class Pretended:
+    """A peer's process that says what it is told to."""
+
+    peer = "jax"
+
+    def __init__(self, losses, **ready):
+        self.losses = losses
+        self.ready = ready or {"what": "jax 1", "setup_seconds": 1.0, "first_loss": losses[0]}
+
+    def take(self, steps):
+        return {"seconds": 1.0, "losses": self.losses[1 : 1 + steps]}
+
+
+def test_a_row_with_wrong_losses_is_refused():
+    right = [2.0 - i / 100 for i in range(runner.CHECKED_STEPS)]
+    row, seen = runner.checked(Pretended(right), right)
+    assert row.why is None
+    assert seen == right
+    near = [loss * (1 + 0.9e-3) for loss in right]
+    assert runner.checked(Pretended(near), right)[0].why is None
+    for wrong in (right[19] * (1 + 1.1e-3), math.nan):
+        row, _ = runner.checked(Pretended([*right[:19], wrong]), right)
+        assert row.why.startswith("refused: its loss at step 20 is")
+        assert not row.seconds
+
+
+def test_a_row_that_cannot_take_part_says_why():
+    row, _ = runner.checked(Pretended([1.0], absent="JAX is not installed"), [1.0])
+    assert row == Row("jax", why="JAX is not installed")
+
+
+def test_processes_take_turns():
+    said = []
+    rows = runner.measure(
+        "logistic",
+        "sgd",
+        ["torch_eager", "floor", "nothing_of_the_kind"],
+        rounds=3,
+        seconds=0.01,
+        threads=1,
+        patience=60,
+        say=said.append,
+    )
+    assert [row.peer for row in rows] == ["torch_eager", "floor", "nothing_of_the_kind"]
+    assert [len(row.seconds) for row in rows] == [3, 3, 0]
+    assert all(0 < seconds < 1 for row in rows for seconds in row.seconds)
+    assert "No module named" in rows[2].why
+    assert said[-1] == "logistic: 3 rounds of 2 peers"
+
+
+def test_a_worker_answers_in_lines():
+    answers = io.StringIO()
+    worker.serve("torch_eager", SMALL["mlp"], "sgd", [json.dumps({"steps": 3})], answers)
+    ready, taken = map(json.loads, answers.getvalue().splitlines())
+    (expected,) = losses("torch_eager", SMALL["mlp"], "sgd", steps=4)
+    assert [ready["first_loss"], *taken["losses"]] == expected
+    assert taken["seconds"] > 0
+
+
+def test_the_fastest_way_is_chosen_and_begins_anew():
+    def make(name, slow):
+        count = iter(range(10**6))
+
+        def step():
+            for _ in range(slow):
+                pass
+            return float(next(count))
+
+        return Way(step, name)
+
+    step, what, first, seconds = worker.set_up(
+        [lambda: make("slow", 200_000), lambda: make("fast", 0)], trial=0.01
+    )
+    assert (what, first, step()) == ("fast", 0.0, 1.0)
+    assert seconds > 0
+
+
+def rows(**medians):
+    return [Row(peer, "1.0", 0.5, (seconds,) * 4) for peer, seconds in medians.items()]
+
+
+def test_the_table_has_the_ratios():
+    results = {"mlp": rows(ours=4e-3, ours_compiled=3e-3, torch_eager=6e-3, jax=5e-3, floor=2e-3)}
+    results["mlp"].append(Row("thinc", why="refused: its loss"))
+    head, line = report.table(results).splitlines()
+    assert head.split()[:5] == ["workload", "ours", "eager", "ours", "compiled"]
+    expected = "mlp  4.00 ms  3.00 ms  0.50 ±0.00  0.60 ±0.00  -  0.60 ±0.00  1.50 ±0.00"
+    assert line.split() == expected.split()
+    assert "refused: its loss" in report.details(results)
+    data = report.as_data(results)["workloads"]["mlp"]
+    assert (data["ours"], data["best_peer"]) == ("ours_compiled", "jax")
+    assert data["ratios"]["floor"] == {"median": 1.5, "lower": 1.5, "upper": 1.5}
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_a_ratio_is_taken_within_each_round():
+    one, other = Row("ours", seconds=(1.0, 10.0, 3.0)), Row("jax", seconds=(2.0, 20.0, 12.0))
+    assert runner.ratio(one, other) == (0.5, 0.25, 0.5)
+
+
+def test_pictures_are_saved(tmp_path):
+    pytest.importorskip("matplotlib")
+    report.picture(tmp_path / "steps.png", {"mlp": rows(ours=1e-3, torch_eager=2e-3)}, "title")
+    curve = [growth.Point(size, size / 10, size * 10) for size in (1, 2, 4)]
+    growth.picture(tmp_path / "growth.png", {"batch": {"ours": curve}}, "title")
+    for name in ("steps.png", "growth.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.5])
+def test_the_exponent_of_known_data(power):
+    sizes = [10, 20, 40, 80, 160]
+    assert same_number(growth.exponent(sizes, [3 * size**power for size in sizes]), power)
+    # What small sizes cost beside does not count.
+    costs = [7.0, 7.0] + [size**power for size in sizes[2:]]
+    assert same_number(growth.exponent(sizes, costs), power)
+
+
+def test_growth_is_measured_at_each_size(monkeypatch):
+    monkeypatch.setitem(growth.BASE, "batch", 16)
+    results = growth.measure({"depth": (1, 4)}, rounds=1)
+    assert set(results["depth"]) == set(growth.PROGRAMS)
+    for points in results["depth"].values():
+        assert [point.size for point in points] == [1, 4]
+        assert points[1].bytes > points[0].bytes
+    workload = growth.network(batch=5, width=3, depth=9)
+    whole, parts = ours.network(workload), growth.checkpointed(workload)
+    assert len(parts.parts) == 3
+    optimizer = ours.make_optimizer("sgd")
+    x = ours.batches(workload)[0][0]
+    states = [ours.start(workload, net, optimizer) for net in (whole, parts)]
+    first, second = (
+        net.predict(s.params, x) for net, s in zip((whole, parts), states, strict=True)
+    )
+    assert same_bits(first, second)
+
+
+def test_the_memory_counter_counts_a_known_program():
+    def make():
+        a = torch.zeros(1000)
+
+        def step():
+            b = a + 1  # a, b
+            c = b * 2  # a, b, c
+            del b
+            d = c.exp().view(10, 100)  # a, c, d; a view takes nothing
+            e = d[0] + d[1]  # and 100 numbers
+            e += 1
+            return e.sum().item()
+
+        return Way(step, "")
+
+    tensors, allocated = memory.peaks(make)
+    assert tensors == 4 * 3100 + 4
+    assert tensors <= allocated <= tensors + 64  # numbers such as the 1
+
+
+def test_the_memory_counter_sees_what_autograd_keeps_and_lets_go():
+    def make():
+        w = torch.zeros(1000, requires_grad=True)
+
+        def step():
+            w.grad = None
+            y = w.exp().exp().exp()  # w, and three that are kept
+            y.backward(torch.ones(()).expand(1000))  # and two at once of the gradients
+            return 0.0
+
+        return Way(step, "")
+
+    tensors, allocated = memory.peaks(make)
+    assert 4 * 5000 <= tensors <= 4 * 6000 + 64
+    assert 4 * 5000 <= allocated <= 4 * 6000 + 64
+
+
+def test_memory_of_ours_is_counted_beside_torch_s():
+    workload = attrs.evolve(SMALL["mlp"], distinct=1)
+    peaks = {"ours": memory.peaks(ours.ways(workload, "sgd")[0])}
+    weights = sum(weight.nbytes for layer in workload.weights() for weight in layer.values())
+    batch = sum(array.nbytes for array in workload.batches()[0])
+    assert peaks["ours"].tensors > 2 * weights + batch  # the old parameters and the new
+    of = {**peaks, "ours_compiled": memory.Peaks(None, 1), "torch_eager": peaks["ours"]}
+    assert memory.table({"mlp": of}).splitlines()[-1].split()[3] == "1.00"
+
+
+def test_the_floor_has_every_product_of_a_step():
+    assert len(floor.products(SMALL["mlp"])) == 5  # no dx of the first layer
+    assert len(floor.products(SMALL["lenet-8"])) == 2 + 2 * 3
+    # Two dense layers around the scan with three each, the scan's two a step and its weight's.
+    assert len(floor.products(SMALL["char-lstm"])) == 2 * 3 + 2 * 6 + 1
+    assert len(floor.products(SMALL["gpt-pico"])) == 2 * (4 * 3 + 6) + 3
+
+
+def test_the_command_line(capsys):
+    options = command.parse_options(["--workload", "mlp", "lenet-8", "--peer", "jax"])
+    assert (options.workload, options.peer) == (["mlp", "lenet-8"], ["jax"])
+    assert command.parse_options([]).peer == list(PEERS)
+    with pytest.raises(SystemExit):
+        command.parse_options(["--workload", "resnet"])
+    assert "resnet" in capsys.readouterr().err
+
+
+def test_end_to_end_measures_23_times():
+    end_to_end = pytest.importorskip("benchmarks.end_to_end", reason="needs torchvision")
+    steps = end_to_end.STEPS
+    at = [step for step in range(1, steps + 1) if end_to_end.measured_at(step)]
+    assert len(at) == 23
+    assert at[-1] == steps == 2345
+
+
+def test_what_runs_again_has_run_before():
+    end_to_end = pytest.importorskip("benchmarks.end_to_end", reason="needs torchvision")
+    seen = set()
+    for name, run in end_to_end.PROGRAMS.items():
+        first = name.removesuffix(end_to_end.AGAIN)
+        assert first == name or first in seen
+        assert end_to_end.PROGRAMS[first] is run
+        seen.add(name)
+    assert sum(name.endswith(end_to_end.AGAIN) for name in seen) == 4
+
+
+def test_the_ancestor_takes_the_same_step():
+    x, target = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 1, 2, 2, 1, 0])
+    net = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3), lf.log_softmax())
+    optimizer = lf.optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.nll(reduction="sum"), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    weights = tuple(leaf.clone() for leaf in lf.tree.leaves(state.params))
+    for _ in range(3):
+        state, value = step(state, (x, target))
+        assert same_number(
+            ancestor.step(weights, x, target, 0.1), value.item(), dtype=torch.float32
+        )
+    assert same_number(lf.tree.leaves(state.params), list(weights))
+
+
+def test_the_ancestor_begins_with_what_a_network_needs():
+    weights = ancestor.init(5, 4, 3)
+    assert [tuple(weight.shape) for weight in weights] == [(5, 4), (4,), (4, 3), (3,)]
+    p = ancestor.forward(weights, torch.ones(2, 5))[1].exp()
+    assert same_number(p.sum(1), torch.ones(2))
+
+
+class Fake:
+    """A process that takes so many steps a second."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def ask(self, *, seconds):
+        self.seconds = seconds
+
+    def answer(self):
+        return {"steps": self.rate * self.seconds, "seconds": self.seconds}
+
+
+def test_of_two_runs_at_once_the_slower_one_counts():
+    assert busy.together([Fake(7), Fake(5)], 3.0) == 5
+    line = busy.table({"mlp": {"ours, passive": {"0": 7.0, "twice": 5.0}}}).splitlines()[1]
+    assert line.split() == ["ours,", "passive", "7", "5"]

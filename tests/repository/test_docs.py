@@ -1,0 +1,234 @@
+"""The documentation says what is so: its code runs, its output is shown, no layer is missing.
+
+The pages of the layers and losses are written from their files, `docs/_tools/source_pages.py`.
+
+The blocks of a page run in order and share their names. A block of `python` runs as a program; a
+block of `text` right behind it is what it prints. A block of `pycon` is a session: each line that
+begins with `>>>` is followed by what it says.
+"""
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from helpers.cases import activations
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+from lincoln_fn.plots.slopes import jacobian_matrix
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
+
+import gallery
+import jacobians
+import source_pages
+from source_files import MADE, paths
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<kind>python|pycon)\n(?P<code>.*?)^(?P=indent)```\n"
+    r"(?:\n(?P=indent)```text\n(?P<output>.*?)^(?P=indent)```\n)?",
+    flags=re.DOTALL | re.MULTILINE,
+)
+LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.ispkg]
+GENERATED = {path: source_pages.page(path) for package in MADE for path in paths(package)}
+REFERENCED = re.findall(
+    r"^::: ([\w.]+)$",
+    "\n".join([*(page.read_text() for page in PAGES), *GENERATED.values()]),
+    re.MULTILINE,
+)
+PACKAGES = [
+    "lincoln_fn",
+    *(f"lincoln_fn.{m.name}" for m in pkgutil.iter_modules(lf.__path__) if m.ispkg),
+]
+
+
+def run_program(code, names, where):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code, where, "exec"), names)
+    return said.getvalue()
+
+
+def run_session(code, names, where):
+    test = doctest.DocTestParser().get_doctest(code, {}, where, where, 0)
+    test.globs = names
+    # An older attrs says no more than the exception's name.
+    is_told = str(attrs.exceptions.FrozenInstanceError())
+    flags = doctest.ELLIPSIS | (0 if is_told else doctest.IGNORE_EXCEPTION_DETAIL)
+    runner, told = doctest.DocTestRunner(optionflags=flags), io.StringIO()
+    runner.run(test, out=told.write, clear_globs=False)
+    assert not runner.failures, told.getvalue()
+
+
+# torch itself calls what it has deprecated, at the first jvp of a process.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_the_code_of_a_page_runs_and_says_what_is_shown(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    # A module of its own, where decorators of classes look up names.
+    module = types.ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in BLOCK.finditer(page.read_text()):
+        code, output = (textwrap.dedent(block[part] or "") for part in ("code", "output"))
+        if block["kind"] == "pycon":
+            run_session(code, vars(module), str(page))
+        else:
+            assert run_program(code, vars(module), str(page)).rstrip() == output.rstrip()
+
+
+def test_every_block_of_output_belongs_to_a_program():
+    for page in PAGES:
+        text = page.read_text()
+        outputs = [block for block in BLOCK.finditer(text) if block["output"] is not None]
+        assert len(outputs) == len(re.findall(r"^ *```text$", text, flags=re.MULTILINE)), page
+
+
+def test_every_layer_and_every_loss_has_a_page():
+    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg} - {"loss"}
+    files = [f"layers/{name}" for name in LAYERS]
+    files += [f"losses/{name}" for name in sorted(losses)]
+    assert list(GENERATED) == files
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_a_file_says_what_it_is_how_it_is_derived_and_what_it_keeps(path):
+    module = importlib.import_module(f"lincoln_fn.{path.replace('/', '.')}")
+    summary, *rest = module.__doc__.split("\n\n")
+    assert summary.endswith((".", ":"))
+    assert sum(paragraph.startswith("Derivation.") for paragraph in rest) == 1
+    assert sum(paragraph.startswith("Cache: ") for paragraph in rest) == 1
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_a_page_has_the_derivation_the_code_and_the_constructors(path):
+    text = GENERATED[path]
+    assert text.startswith(f"# {path.partition('/')[2]}\n")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert [heading.rstrip("s") for heading in headings] == ["Derivation", "Code", "Constructor"]
+    for function in ("forward", "backward"):
+        shown = re.search(rf"^def {function}\(", text, re.MULTILINE)
+        assert shown or re.search(rf"^From \[\w+\]\(\w+\.md\):.*`{function}`", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_the_page_of_a_recurrent_layer_shows_the_loop_over_the_sequence(name):
+    assert "def scan(" in GENERATED[f"layers/{name}"]
+    assert "def scan_backward(" in GENERATED[f"layers/{name}"]
+
+
+@pytest.mark.parametrize(("package", "home"), [("layers", lf), ("losses", lf.losses)])
+def test_every_constructor_has_its_place_and_an_example(package, home):
+    things = {name: thing for name, thing in vars(home).items() if name[0] != "_"}
+    made = [
+        f"{thing.__module__}.{name}"
+        for name, thing in things.items()
+        if getattr(thing, "__module__", "").startswith(f"lincoln_fn.{package}.")
+        and isinstance(thing, types.FunctionType)
+    ]
+    modules = {path.rpartition(".")[0] for path in made}
+    assert sorted(p for p in REFERENCED if p.rpartition(".")[0] in modules) == sorted(made)
+    for path in made:
+        says = things[path.rpartition(".")[2]].__doc__
+        other = re.search(r"as `(\w+)` does", says)  # zero_pad1d pads as zero_pad2d does
+        assert ">>>" in (things[other[1]].__doc__ if other else says), path
+
+
+def test_every_layer_is_in_one_family_and_the_activations_are_those_of_the_tests():
+    families = source_pages.by_family()
+    assert sorted(name for names in families.values() for name in names) == LAYERS
+    layers = [case.layer for case in activations.CASES]
+    forwards = [getattr(layer.forward, "func", layer.forward) for layer in layers]
+    tested = {forward.__module__.rpartition(".")[2] for forward in forwards}
+    assert set(families["Activations"]) == tested
+
+
+def test_the_page_of_every_layer_has_one_picture():
+    without = {path for path in GENERATED if GENERATED[path].count('<svg class="curves"') != 1}
+    losses = {path for path in GENERATED if path.startswith("losses/")}
+    assert without == losses | {"layers/embedding"}  # whose x, integers, has no gradient
+
+
+@pytest.mark.parametrize("name", jacobians.EXAMPLES)
+def test_a_jacobian_on_a_page_is_that_of_its_own_layer(name):
+    layer, _ = jacobians.EXAMPLES[name]
+    forward = getattr(layer.forward, "func", layer.forward)
+    assert layer.parts or forward.__module__ == f"lincoln_fn.layers.{name}"
+    assert f"lf.{layer.name}" in GENERATED[f"layers/{name}"]
+
+
+def test_the_squares_of_a_jacobian_are_its_numbers():
+    drawn = jacobians.picture("glu")
+    layer, x = jacobians.EXAMPLES["glu"]
+    _, matrix = jacobian_matrix(layer, (), x)
+    squares = re.findall(r'<path class="(above|below)" opacity="([\d.]+)" d="([^"]*)"', drawn)
+    found = torch.zeros(matrix.shape)
+    for sign, opacity, places in squares:
+        for x, y in re.findall(r"M(\d+) (\d+)h", places):
+            row, column = ((int(at) - jacobians.MARGIN) // jacobians.CELL for at in (y, x))
+            found[row, column] = float(opacity) * (1 if sign == "above" else -1)
+    error = 0.5 / jacobians.LEVELS + 0.01  # by which the opacities are rounded
+    assert same_number(found, matrix / matrix.abs().max(), error=error)
+
+
+def test_the_tables_have_a_row_for_every_page():
+    tables = f"{source_pages.layers_table()}\n{source_pages.losses_table()}"
+    rows = re.findall(r"^\| \[(\w+)\]", tables, re.MULTILINE)
+    assert rows == [path.partition("/")[2] for path in GENERATED]
+
+
+def test_the_gallery_shows_every_picture_once():
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert re.findall(r"^<!-- picture: (\w+) -->$", text, re.MULTILINE) == list(gallery.DRAWN)
+
+
+@pytest.mark.parametrize("name", gallery.DRAWN)
+def test_a_picture_is_drawn_the_same_each_time_and_leaves_torch_as_it_was(name):
+    threads = torch.get_num_threads()
+    drawn = gallery.picture(name)
+    assert drawn == gallery.picture(name)
+    assert drawn.startswith('<svg class="curves" viewBox="0 0 ')
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("losses/log_loss", "BCELoss"),
+        ("losses/softmax_cross_entropy", "CrossEntropyLoss"),
+        ("layers/dense", "Linear"),
+        ("layers/conv", "Conv1d, Conv2d, Conv3d"),
+        ("layers/add", None),
+    ],
+)
+def test_a_page_is_found_by_torchs_name(path, expected):
+    tags = source_pages.tags(path)
+    assert tags == (f"---\ntags: [{expected}]\n---\n\n" if expected else "")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_has_its_place_in_the_reference(package):
+    module = importlib.import_module(package)
+    named = [(name, thing) for name, thing in vars(module).items() if name[0] != "_"]
+    if hasattr(module, "__all__"):
+        named = [(name, getattr(module, name)) for name in module.__all__]
+    missing = [
+        name
+        for name, thing in named
+        if getattr(thing, "__module__", "").startswith("lincoln_fn")
+        and getattr(thing, "__module__", None) not in REFERENCED
+        and not any(path.endswith(f".{name}") for path in REFERENCED)
+    ]
+    assert not missing

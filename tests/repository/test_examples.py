@@ -1,0 +1,242 @@
+"""The examples run, and reach the figures that they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from urllib.error import URLError
+
+import pytest
+from helpers.children import run_child
+from helpers.examples import EXAMPLES, MNIST_FILES, PNG_SIGNATURE, needs_mnist, table
+from matplotlib.figure import Figure
+
+import lincoln_fn as lf
+
+
+@pytest.fixture
+def run_script():
+    """Run an example as a user does, with warnings as errors."""
+
+    def run_example(name, *arguments, **environment):
+        return subprocess.run(
+            [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run_example
+
+
+def test_breast_cancer_reaches_the_notebooks_accuracy(run):
+    lines = run("breast_cancer", "--epochs", 100)
+    rows = table(lines)
+    assert [row[0] for row in rows] == [20, 40, 60, 80, 100]
+    first_loss, last_loss = rows[0][1], rows[-1][1]
+    assert last_loss < first_loss / 3
+    _, _, training_accuracy, _, held_out_accuracy = rows[-1]
+    assert training_accuracy >= 98.594
+    assert 93 < held_out_accuracy < 100
+    assert f"Training accuracy {training_accuracy:.3f}%: on the 569 examples" in "\n".join(lines)
+    assert f"Held-out accuracy {held_out_accuracy:.3f}%: on 113 examples" in "\n".join(lines)
+    assert "trained on the other 456, never saw" in "\n".join(lines)
+
+
+def test_breast_cancer_measures_exactly_the_rows_it_held_out(run, monkeypatch):
+    run("breast_cancer", "--epochs", 1)  # so that the module is there to be watched
+    breast_cancer = import_module("breast_cancer")
+    trained, measured, scaled = [], [], []
+    train_network, standardise = breast_cancer.train_network, breast_cancer.standardise
+
+    def watched_train(net, data, train_rows, measured_rows, key, epochs):
+        trained.append(set(train_rows.tolist()))
+        measured.append(set(measured_rows.tolist()))
+        return train_network(net, data, train_rows, measured_rows, key, epochs)
+
+    def watched_standardise(features, train_rows):
+        scaled.append(set(train_rows.tolist()))
+        x = standardise(features, train_rows)
+        assert x[train_rows].mean(0).abs().max() < 1e-5
+        assert (x[train_rows].std(0, correction=0) - 1).abs().max() < 1e-5
+        return x
+
+    monkeypatch.setattr(breast_cancer, "train_network", watched_train)
+    monkeypatch.setattr(breast_cancer, "standardise", watched_standardise)
+    run("breast_cancer", "--epochs", 1)
+    everything = set(range(569))
+    assert trained[0] == measured[0] == everything
+    assert not trained[1] & measured[1]
+    assert trained[1] | measured[1] == everything
+    assert scaled == trained
+
+
+def test_breast_cancer_follows_its_key_and_init(run):
+    first = run("breast_cancer", "--epochs", 20, "--key", 1)
+    assert run("breast_cancer", "--epochs", 20, "--key", 1) == first
+    assert run("breast_cancer", "--epochs", 20, "--key", 2) != first
+    assert run("breast_cancer", "--epochs", 20, "--key", 1, "--init", "normal") != first
+
+
+def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
+    picture = tmp_path / "curve.png"
+    done = run_script("breast_cancer.py", "--epochs", "40", "--plot", picture)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row[0] for row in table(done.stdout.splitlines())] == [20, 40]
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+    assert picture.stat().st_size > 10_000  # more than an empty page
+
+
+def test_matplotlib_is_imported_only_to_draw(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # makes its import fail
+    run("breast_cancer", "--epochs", 1)
+    with pytest.raises(ImportError):
+        run("breast_cancer", "--epochs", 1, "--plot", tmp_path / "curve.png")
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "mnist"])
+def test_help_tells_what_the_example_does(name, run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(name, "--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert import_module(name).__doc__.strip() in text
+    assert all(option in text for option in ("--key", "--epochs", "--plot FILE.png"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "breast_cancer",
+        "mnist",
+        "mnist_cnn",
+        "char_lstm",
+        "char_gpt",
+        "find_fault",
+        "relevance",
+        "patching",
+        "feedback_alignment",
+        "mnist_private",
+        "mnist_distributed",
+    ],
+)
+def test_help_says_how_long_a_default_run_takes(name, run, capsys):
+    with pytest.raises(SystemExit):
+        run(name, "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"A default run takes about [\w ]+ (seconds|minutes?) on two cores", said)
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "mnist"])
+@pytest.mark.parametrize(
+    ("picture", "said"), [("missing/curve.png", "there is no folder"), (".", "is a folder")]
+)
+def test_a_picture_that_could_not_be_saved_is_refused_before_training(
+    name, picture, said, run, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(lf, "train", None)
+    with pytest.raises(SystemExit) as stop:
+        run(name, "--plot", tmp_path / picture)
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert f"argument --plot: {'' if said[0] == 't' else tmp_path}" in told.err
+    assert said in told.err
+    assert told.out == ""
+
+
+def test_the_picture_says_what_is_drawn_and_counts_epochs(run, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: drawn.append(figure))
+    run("breast_cancer", "--epochs", 40, "--plot", tmp_path / "curve.png")
+    loss, accuracy = drawn[0].axes
+    for axes in (loss, accuracy):
+        assert axes.get_xlabel() == "epoch"
+        assert [list(line.get_xdata()) for line in axes.lines] == [[20.0, 40.0]] * 2
+        first, last = axes.get_xlim()
+        assert first < 20
+        assert 40 < last < 50
+    legends = [[text.get_text() for text in axes.get_legend().texts] for axes in drawn[0].axes]
+    assert legends[0] == ["trained on all 569 examples", "trained on 456"]
+    assert legends[1] == [
+        "trained on all 569, measured on the same",
+        "trained on 456, measured on the other 113",
+    ]
+    assert loss.get_title() == "Training loss"
+    assert "training examples" in loss.get_ylabel()
+
+
+def test_breast_cancer_prints_its_lines_while_it_trains(run, monkeypatch):
+    run("breast_cancer", "--epochs", 1)
+    breast_cancer = import_module("breast_cancer")
+    lines = []
+
+    def endless():
+        record = lf.FitRecord(1, 1, 0.5, 0.9, 0.1)
+        yield record
+        lines.append("the second record")
+        yield record
+
+    monkeypatch.setattr("builtins.print", lambda *text, **options: lines.append(text[0][:5]))
+    breast_cancer.print_table(endless(), endless())
+    assert lines[2:] == ["    1", "the second record", "the second record", "    1"]
+
+
+@needs_mnist
+@pytest.mark.parametrize("output", ["softmax", "log_softmax"])
+def test_mnist_learns_in_an_epoch(output, run, tmp_path):
+    picture = tmp_path / "curve.png"
+    lines = run("mnist", "--output", output, "--epochs", 1, "--plot", picture)
+    rows = table(lines)
+    assert [row[:2] for row in rows] == [[1, 100], [1, 200], [1, 300], [1, 400], [1, 469]]
+    _, _, last_loss, accuracy = rows[-1]
+    assert last_loss < rows[0][2] / 2
+    assert 0.92 <= accuracy < 1
+    assert f"Test accuracy {accuracy:.2%}: on 10000 images" in "\n".join(lines)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+@needs_mnist
+def test_mnist_goes_on_from_its_newest_checkpoint(run, tmp_path):
+    options = ("mnist", "--epochs", 1, "--checkpoint", tmp_path)
+    lines = run(*options)
+    names = [f"step_{step:09}.safetensors" for step in (300, 400, 469)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    last = (tmp_path / names[2]).read_bytes()
+    (tmp_path / names[2]).unlink()
+    assert [row[:2] for row in table(run(*options))] == [row[:2] for row in table(lines)][-1:]
+    assert (tmp_path / names[2]).read_bytes() == last
+    assert run(*options) == [f"The run in {tmp_path} has taken all its steps."]
+
+
+SCRIPT = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv.pop(1) + "/mnist.py", run_name="__main__")
+"""
+
+
+def test_mnist_says_where_missing_files_belong(tmp_path):
+    done = run_child(SCRIPT, EXAMPLES, LINCOLN_FN_DATA=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Place the MNIST files ")
+    assert all(name in done.stderr for name in MNIST_FILES)
+    assert str(tmp_path / "MNIST" / "raw") in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # a download would have made MNIST/raw first
+
+
+def test_mnist_says_the_same_after_a_failed_download(run, monkeypatch, tmp_path):
+    from torchvision.datasets import MNIST
+
+    def unreachable(self):
+        raise URLError("no network")
+
+    monkeypatch.setattr(MNIST, "download", unreachable)
+    monkeypatch.delenv("LINCOLN_FN_DATA", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"^Place the MNIST files ") as stop:
+        run("mnist")
+    assert str(tmp_path / ".cache" / "lincoln_fn" / "MNIST" / "raw") in stop.value.code

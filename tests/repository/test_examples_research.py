@@ -1,0 +1,64 @@
+"""The examples of what a backward pass in your hands is for run, and find what they promise."""
+
+import re
+
+import pytest
+from helpers.compare import same_number
+from helpers.examples import PNG_SIGNATURE, needs_mnist
+
+
+def numbers(lines, name):
+    """Read the numbers in the line that begins with a name."""
+    [line] = [line for line in lines if line.startswith(name)]
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+
+
+@needs_mnist
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ("error", "step 105: backward of 2 faulty(dense(50)): dparams.0.weight[3, 1] is "),
+        ("infinity", "step 137: backward of 2 faulty(dense(50)): dx[11, 0] is inf; batch 136, "),
+    ],
+)
+def test_find_fault_finds_the_step_the_layer_and_the_number(fault, found, run, tmp_path):
+    picture = tmp_path / "fault.png"
+    lines = run("find_fault", "--fault", fault, "--steps", 150, "--plot", picture)
+    assert [line for line in lines if line.startswith(found)]
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+@needs_mnist
+def test_relevance_adds_up_to_the_score(run, tmp_path):
+    picture = tmp_path / "relevance.png"
+    lines = run("relevance", "--steps", 40, "--images", 2, "--plot", picture)
+    [score], [blank] = numbers(lines, "score of the first"), numbers(lines, "score of a blank")
+    [integrated] = numbers(lines, "sum of integrated")
+    assert abs(integrated - (score - blank)) < 0.05 * abs(score - blank)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_patching_compares_estimates_with_exact_effects(run, tmp_path):
+    picture = tmp_path / "patching.png"
+    lines = run("patching", "--steps", 10, "--plot", picture)
+    metrics = numbers(lines, "metric:")
+    last = numbers(lines, "2.2.1 residual")  # all of what the two runs differ by
+    assert same_number(last[-1], metrics[0] - metrics[1], terms=1.0, error=0.002)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("feedback_alignment", ["--epochs", "0"], "argument --epochs: expected at least 1, got 0"),
+        ("find_fault", ["--steps", "105"], "more than 105 steps: the fault begins at step 105"),
+        ("find_fault", ["--save-every", "0"], "argument --save-every: expected at least 1, got 0"),
+        ("mnist_private", ["--batch-size", "0"], "argument --batch-size: expected at least 1"),
+        ("patching", ["--answer", "ab"], "expected one character for --answer"),
+        ("relevance", ["--images", "-1"], "argument --images: expected at least 1, got -1"),
+    ],
+)
+def test_a_wrong_option_is_told_before_the_training(name, arguments, message, run, capsys):
+    with pytest.raises(SystemExit):
+        run(name, *arguments)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,21 @@
+"""A mutant takes the place of a function's own code, not of its decorators'."""
+
+import importlib
+
+from helpers.mutation.code import PACKAGE
+from helpers.mutation.trials import undecorated
+
+
+def test_the_own_functions_of_a_file_are_found():
+    found = 0
+    for folder in ("layers", "losses"):
+        for path in sorted((PACKAGE / folder).glob("[!_]*.py")):
+            module = importlib.import_module(f"lincoln_fn.{folder}.{path.stem}")
+            for name in ("init", "forward", "backward"):
+                if (function := getattr(module, name, None)) is None:
+                    continue
+                code = undecorated(function).__code__
+                assert code.co_name == name
+                assert not code.co_freevars
+                found += "/layers/" in code.co_filename or "/losses/" in code.co_filename
+    assert found > 150

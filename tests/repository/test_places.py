@@ -1,0 +1,177 @@
+"""The places in which something new is added: an activation, a layer, a loss, an optimizer.
+
+Each is a copy of one that is there, under another name. It is written into a copy of the library in
+the places listed here and in no other. Then the tests that demand a row of everything must pass.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).parents[2]
+SOURCE = "src/lincoln_fn"
+
+
+@attrs.frozen
+class Addition:
+    """What is added: the name of its model, its own, and the places, each a file and the row.
+
+    The row of the model is copied behind itself, with the new name, or as a third entry says. In
+    the files of `instead` it is replaced.
+    """
+
+    model: str
+    name: str
+    home: str
+    rows: tuple[tuple[str, ...], ...]
+    most_places: int
+    most_lines: int
+    instead: tuple[str, ...] = ()
+
+    def write(self, root):
+        """Write it into a copy of the library; return the lines that this takes."""
+        home = root / SOURCE / self.home
+        source = self.renamed((home / f"{self.model}.py").read_text())
+        (home / f"{self.name}.py").write_text(source)
+        for file, row, *other in self.rows:
+            path = root / file
+            text, new = path.read_text(), self.renamed(*(other or [row]))
+            assert row in text, (file, row)
+            path.write_text(text.replace(row, new if file in self.instead else row + new, 1))
+        return source.count("\n") + sum(row[-1].count("\n") for row in self.rows)
+
+    def renamed(self, text):
+        return re.sub(rf"(?<!\w){self.model}(?!\w)", self.name, text)
+
+
+TORCH_NN = f"{SOURCE}/interop/torch_nn.py"
+ADDITIONS = (
+    Addition(
+        "softsign", "gentle_sign", "layers",
+        (
+            (
+                f"{SOURCE}/__init__.py",
+                "from lincoln_fn.layers.softsign import softsign as softsign\n",
+            ),
+            (
+                "tests/helpers/cases/activations.py",
+                "    Case(lf.softsign(), WIDE, by_module(nn.Softsign())),\n",
+            ),
+            (TORCH_NN, "    nn.Softsign: _by(ours.softsign),\n"),
+        ),
+        most_places=4, most_lines=60, instead=(TORCH_NN,),
+    ),
+    Addition(
+        "prelu", "gentle_slope", "layers",
+        (
+            (f"{SOURCE}/__init__.py", "from lincoln_fn.layers.prelu import prelu as prelu\n"),
+            (
+                "tests/helpers/cases/activations.py",
+                "    Case(lf.prelu(3), normal(5, 3), by_module(nn.PReLU(3), SLOPES)),\n",
+            ),
+            (TORCH_NN, '    nn.PReLU: _by(ours.prelu, "num_parameters"),\n'),
+            (
+                f"{SOURCE}/interop/names.py",
+                "    layers.prelu.Params: Kind(_WEIGHT, "
+                'lambda names, options: like(1, options["num_parameters"])),\n',
+            ),
+        ),
+        most_places=5, most_lines=150, instead=(TORCH_NN,),
+    ),
+    Addition(
+        "rms_norm", "gentle_norm", "layers",
+        (
+            (
+                f"{SOURCE}/__init__.py",
+                "from lincoln_fn.layers.rms_norm import rms_norm as rms_norm\n",
+            ),
+            (
+                "tests/helpers/cases/normalisation.py",
+                "    case(lf.rms_norm(), spread(5, 3), nn.RMSNorm(3)),\n",
+            ),
+            (
+                TORCH_NN,
+                '    nn.RMSNorm: _by(ours.rms_norm, "normalized_shape", "eps", '
+                '"elementwise_affine"),\n',
+            ),
+            (
+                f"{SOURCE}/interop/names.py",
+                "    layers.rms_norm.Params: Kind(_WEIGHT, _row),\n",
+            ),
+        ),
+        most_places=5, most_lines=180, instead=(TORCH_NN,),
+    ),
+    Addition(
+        "mse", "gentle_square", "losses",
+        (
+            (f"{SOURCE}/losses/__init__.py", "from lincoln_fn.losses.mse import mse\n"),
+            (f"{SOURCE}/losses/__init__.py", '    "mse",\n'),
+            ("tests/helpers/losses.py", '    yield Row("mse", nn.MSELoss, X, T)\n'),
+        ),
+        most_places=3, most_lines=110,
+    ),
+    Addition(
+        "rprop", "gentle_steps", "optim",
+        (
+            (
+                f"{SOURCE}/optim/__init__.py",
+                "from lincoln_fn.optim.rprop import RpropState, rprop\n",
+                "from lincoln_fn.optim.rprop import rprop\n",
+            ),
+            (f"{SOURCE}/optim/__init__.py", '    "rprop",\n'),
+            ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
+            ("docs/reference/optimizers.md", "::: lincoln_fn.optim.rprop.rprop\n"),
+        ),
+        most_places=4, most_lines=130,
+    ),
+)  # fmt: skip
+# The tests that demand a row of everything, and those of the rows that were added.
+TABLES = (
+    "one_picture or "
+    "in_the_table or one_family or every_page or every_constructor or rows_above or "
+    "lists_every_optimizer or has_a_row or its_place or sweep or every_name"
+)
+FILES = (
+    "layers/test_layers.py",
+    "interop/test_modules.py",
+    "interop/test_state_dict.py",
+    "repository/test_docs.py",
+    "repository/test_fuzz.py",
+    "core/test_constructors.py",
+    "losses/test_table.py",
+    "optim/test_optimizers.py",
+    "attribution/test_attribution.py",
+    "per_example/test_per_example.py",
+    "testing/test_grade_assignment.py",
+)
+
+
+def test_everything_is_added_in_few_places(tmp_path):
+    for part in ("src", "tests", "docs"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "mkdocs.yml", "README.md"):
+        shutil.copy(ROOT / part, tmp_path / part)
+    for addition in ADDITIONS:
+        lines = addition.write(tmp_path)
+        places = 1 + len({row[0] for row in addition.rows})
+        print(f"{addition.name}, as {addition.model}: {places} places, {lines} lines")
+        assert places <= addition.most_places
+        assert lines <= addition.most_lines, (addition, lines)
+    names = " or ".join(addition.name for addition in ADDITIONS)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider"]
+        + [f"tests/{file}" for file in FILES]
+        + ["-k", f"({names} or Softsign or PReLU or RMSNorm or {TABLES}) and not is_drawn"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", ran.stdout)[1]) >= 30

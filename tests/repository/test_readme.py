@@ -1,0 +1,93 @@
+"""The README's code runs, and says what it is said to say."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+
+README = Path(__file__).parents[2] / "README.md"
+TEXT = README.read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_code_runs_from_top_to_bottom_and_the_tour_tells_held_out_accuracy():
+    names, said = {}, io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for block in BLOCKS:
+            exec(block, names)
+    assert "step=300" in said.getvalue()
+    (accuracy,) = re.findall(r"^\{'accuracy': (.*)\}$", said.getvalue(), flags=re.MULTILINE)
+    assert float(accuracy) > 0.95
+    held_out, train = names["test"].tolist(), names["train"].tolist()
+    assert len(held_out) == 297
+    assert not set(held_out).intersection(train)
+
+
+def test_the_step_by_hand_is_the_tours_step():
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for block in BLOCKS:
+            exec(block, names)
+    batch = names["x"][names["train"]], names["target"][names["train"]]
+    state, value = names["step"](names["state"], batch)
+    assert same_number(value, names["value"])
+    assert same_number(state.params, names["params"])
+
+
+def test_a_flipped_sign_is_found_with_the_words_that_stand_there():
+    names = {}
+    flipped = BLOCKS[0].replace("return g * y", "return -g * y")
+    assert flipped != BLOCKS[0]
+    (said,) = re.findall(r"`GradientError: (.*?)`", TEXT)
+    with pytest.raises(lf.testing.GradientError, match=f"^{re.escape(said)}$"):
+        exec(flipped, names)
+
+
+def test_it_is_a_screen_and_a_half_and_begins_with_code():
+    assert len(TEXT.split()) <= 900
+    assert TEXT.splitlines().index("```python") < 25
+
+
+def test_every_link_leads_to_a_file_and_a_heading():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (README.parent / path).exists(), link
+        headings = re.findall(r"^#+ (.*)$", (README.parent / path).read_text(), re.MULTILINE)
+        slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+        assert not anchor or anchor in slugs, link
+
+
+def test_the_commands_are_those_of_the_gate():
+    commands = re.findall(r"^python3 -m venv .*$", TEXT, flags=re.MULTILINE)
+    assert len(commands) == 2
+    gate = (README.parent / ".ci" / "run").read_text()
+    assert "grep -E '^python3 -m venv .* pytest' README.md" in gate
+    assert sum(" pytest" in command for command in commands) == 1
+
+
+def figures_of(row, text):
+    """Give the numbers in the one row of a table that begins with these words."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [float(figure) for figure in re.findall(r"\d+\.\d+", line)]
+
+
+def test_readme_and_faq_give_the_figures_of_the_page_on_speed():
+    docs = README.parent / "docs"
+    speed = (docs / "speed.md").read_text()
+    assert figures_of("to torch eager", TEXT) == figures_of("SGD: torch eager", speed)
+    assert figures_of("to the fastest peer", TEXT) == figures_of("SGD: fastest peer", speed)
+    ratios = [
+        ratio
+        for optimizer in ("SGD", "momentum", "AdamW")
+        for ratio in figures_of(f"{optimizer}: torch eager", speed)
+    ]
+    assert f"took {min(ratios):.2f} to {max(ratios):.2f} of" in (docs / "faq.md").read_text()
+    (dated,) = re.findall(r"measured on ([\d-]+) on two cores of an (.*?),", TEXT)
+    assert f"of an {dated[1]}\nthat is shared with others, on {dated[0]};" in speed

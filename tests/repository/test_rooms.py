@@ -1,0 +1,243 @@
+"""The rooms of the library: what each may import, and who may touch torch's private parts."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import lincoln_fn
+
+LIBRARY = Path(lincoln_fn.__file__).parent
+COMPILER = LIBRARY / "compiler"
+PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
+
+# Each room imports from those before it. What is not in a room imports from all: the package's own
+# `__init__.py`, and the program `vocabulary.py`.
+ROOMS = (
+    *("errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"),
+    *("optim", "combine", "fastpath", "training", "streams", "compiler", "checkpoint", "rules"),
+    *("per_example", "inspect", "attribution", "curvature", "replay", "interop", "testing"),
+    *("distributed", "estimators", "plots", "notebook"),
+)
+TOP = len(ROOMS)
+# Modules that are found by a name made at run time; no import names them. Each finds those of its
+# own room or of one before it.
+BY_NAME = {"layers/__init__.py", "interop/_constructors.py"}
+
+
+def module_of(file, root=LIBRARY):
+    """Give the dotted name of a file's module."""
+    return ".".join([root.name, *file.relative_to(root).with_suffix("").parts]).removesuffix(
+        ".__init__"
+    )
+
+
+def imports_of(source):
+    """Give the (module, name) that some code imports, wherever: in functions and for types, too.
+
+    An import within a function only comes later, and one for a type checker only names a type. Both
+    still say that this file cannot be understood without the other.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "the library imports by full names"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def graph_of(files):
+    """Give the modules that each module imports, of those that the files are."""
+    sources = {module_of(file): file.read_text() for file in files}
+    graph = {}
+    for module, source in sources.items():
+        named = (
+            inner if (inner := f"{home}.{name}") in sources else home
+            for home, name in imports_of(source)
+        )
+        graph[module] = {name for name in named if name in sources and name != module}
+    return graph
+
+
+def room_of(module):
+    """Give the place of a module's room in the order."""
+    room = module.split(".")[1] if "." in module else ""
+    return ROOMS.index(room) if room in ROOMS else TOP
+
+
+def upward(graph):
+    """List the imports from a room that comes later."""
+    return {
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in others
+        if room_of(other) > room_of(module)
+    }
+
+
+def circle(graph):
+    """Give the modules of one circle of imports, if there is any."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+GRAPH = graph_of(LIBRARY.rglob("*.py"))
+
+
+def test_every_folder_is_a_room():
+    assert {file.parent.name for file in LIBRARY.glob("*/__init__.py")} == set(ROOMS)
+    assert {file.name for file in LIBRARY.glob("*.py")} == {"__init__.py", "vocabulary.py"}
+
+
+def test_no_import_runs_upwards():
+    assert len(GRAPH) > 500
+    assert sum(map(len, GRAPH.values())) > 3000
+    assert upward(GRAPH) == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(GRAPH) == []
+
+
+def private_of(source, module):
+    """Give the private names and modules of other rooms that some code of a module names."""
+    own, aliases = room_of(module), {}
+    for home, name in imports_of(source):
+        if home != "lincoln_fn" and not home.startswith("lincoln_fn."):
+            continue
+        whole = f"{home}.{name}"
+        aliases[name] = whole
+        parts = [part for part in whole.split(".") if part.startswith("_")]
+        if parts and room_of(whole) != own:
+            yield whole
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            whole = aliases.get(node.value.id, "")
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if is_private and whole in GRAPH and room_of(whole) != own:
+                yield f"{whole}.{node.attr}"
+
+
+def test_what_another_room_names_is_public():
+    found = {
+        f"{module_of(file)}: {name}"
+        for file in LIBRARY.rglob("*.py")
+        for name in private_of(file.read_text(), module_of(file))
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from lincoln_fn.rules._blocks import split",
+        "from lincoln_fn.rules import _blocks",
+        "from lincoln_fn.rules.feedback import _step",
+        "from lincoln_fn.rules import feedback\nfeedback._step()",
+    ],
+)
+def test_every_way_to_name_what_is_private_is_seen(code):
+    assert [*private_of(code, "lincoln_fn.attribution.lrp")]
+    assert not [*private_of(code, "lincoln_fn.rules.pepita")]
+
+
+def test_modules_found_by_name_are_those_of_two_files():
+    found = {
+        str(file.relative_to(LIBRARY))
+        for file in LIBRARY.rglob("*.py")
+        if {"import_module", "__import__"} & set(named_in(file.read_text()))
+        or any(name == "importlib.import_module" for name in named_in(file.read_text()))
+    }
+    assert found == BY_NAME
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from lincoln_fn.notebook.views import view",
+        "import lincoln_fn.notebook.views",
+        "def show():\n    from lincoln_fn.notebook import views",
+        "if TYPE_CHECKING:\n    from lincoln_fn.notebook.views import View",
+    ],
+)
+def test_an_import_is_seen_wherever_it_stands(code):
+    (home, name), *_ = imports_of(code)
+    assert "lincoln_fn.notebook.views" in (home, f"{home}.{name}")
+
+
+def test_an_import_upwards_and_a_circle_are_found():
+    views, tree = "lincoln_fn.notebook.views", "lincoln_fn.core.tree"
+    planted = {**GRAPH, tree: GRAPH[tree] | {views}}
+    assert upward(planted) == {f"{tree} imports {views}"}
+    assert {views, tree} <= set(circle(planted))
+
+
+def named_in(source):
+    """Give the dotted names in some code: what it imports, and attributes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+        # A name that is looked up by its text.
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def is_below(name, rooms):
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+def naming(folder, rooms):
+    """List the files in a folder that name what is in some rooms, with the names."""
+    return {
+        f"{file.relative_to(LIBRARY)}: {name}"
+        for file in folder.rglob("*.py")
+        for name in named_in(file.read_text())
+        if is_below(name, rooms)
+    }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch._inductor.config",
+        "from torch._C import _aoti",
+        "from torch import _dynamo",
+        "torch._C._set_grad_enabled(True)",
+        'import_module("torch._inductor.ir")',
+    ],
+)
+def test_every_way_to_name_a_private_part_is_seen(code):
+    assert any(is_below(name, PRIVATE) for name in named_in(code))
+
+
+def test_torchs_private_parts_are_touched_in_one_room():
+    found = naming(LIBRARY, PRIVATE)
+    inside = {line for line in found if line.startswith("compiler/inductor/")}
+    assert found - inside == set()
+    for part in PRIVATE[:2]:
+        assert any(f": {part}" in line for line in inside), part
+
+
+@pytest.mark.parametrize("room", ["kernels", "trace"])
+def test_kernels_and_traces_know_nothing_of_what_uses_them(room):
+    users = ["passes", "pipeline", "graphs", "step", "prediction", "function", "compile", "export"]
+    above = [f"lincoln_fn.compiler.{user}" for user in users]
+    assert len([*(COMPILER / room).rglob("*.py")]) > 3
+    assert naming(COMPILER / room, above) == set()
+
+
+def test_each_file_in_cpp_has_its_operation_beside_it():
+    files = [*COMPILER.rglob("*.cpp")]
+    assert len(files) >= 6
+    for file in files:
+        operation = file.with_name("op.py").read_text()
+        assert f'"{file.stem}(' in operation, file

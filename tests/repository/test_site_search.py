@@ -1,0 +1,141 @@
+"""The site's search answers what readers ask, in its first three results.
+
+Its own search is asked: the JavaScript that a browser would run. `.ci/run` builds the site and
+names it; by hand that is
+
+    mkdocs build --site-dir site
+    LINCOLN_FN_SITE=site python -m pytest tests/repository/test_site_search.py
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytest.importorskip("material", reason="needs the extra `docs`")
+MiniRacer = pytest.importorskip("py_mini_racer", reason="needs the extra `docs`").MiniRacer
+
+# A question, and the places that answer it; a page without a # stands for all its sections.
+QUESTIONS = {
+    "how do I freeze a layer?": ["recipes/freeze.html"],
+    "requires_grad": ["recipes/freeze.html", "coming-from/torch.html"],
+    "does it run on a GPU?": ["guides/devices.html"],
+    "cuda": ["guides/devices.html"],
+    "how do I clip?": ["recipes/accumulate-clip-ema.html"],
+    "gradient clipping": ["recipes/accumulate-clip-ema.html"],
+    "gradient accumulation": ["recipes/accumulate-clip-ema.html"],
+    "how do I mask padding?": ["recipes/masks.html"],
+    "VAE": ["recipes/vae.html"],
+    "GAN": ["recipes/gan.html"],
+    "how do I train a siamese network?": ["recipes/siamese.html"],
+    "resnet": ["recipes/resnet.html"],
+    "transfer learning": ["recipes/transfer-learning.html"],
+    "how do I use a pretrained torch model?": ["faq.html#how-do-i-use-a-pretrained-torch-model"],
+    "how do I use two losses?": ["recipes/several-losses.html"],
+    "two optimizers": ["recipes/several-optimizers.html"],
+    "gradients of one example": ["recipes/per-example-gradients.html"],
+    "DataLoader": ["recipes/data-loader.html"],
+    "how do I fit a regression?": ["recipes/regression.html"],
+    "how do I save and resume a run?": ["recipes/own-loop.html"],
+    "how do I load a checkpoint?": ["guides/checkpoints.html"],
+    "BCELoss": ["losses/log_loss.html"],
+    "crossentropyloss": ["losses/softmax_cross_entropy.html"],
+    "nn.Linear": ["layers/dense.html"],
+    "Conv2d": ["layers/conv.html"],
+    "MultiheadAttention": ["layers/multi_head_attention.html"],
+    "can I use it in a notebook?": ["guides/notebook.html"],
+    "I come from Keras": ["coming-from/keras.html"],
+    "coming from PyTorch": ["coming-from/torch.html"],
+    "how do I install it?": ["index.html", "getting-started.html", "faq.html#how-do-i-install-it"],
+    "what is new in this version?": ["changelog.html", "faq.html#what-is-new-in-this-version"],
+    "how do I write my own layer?": ["own-layer.html"],
+    "how do I check a gradient?": ["own-layer.html", "faq.html#how-do-i-check-a-gradient"],
+    "which learning rate schedule is there?": ["guides/schedules.html"],
+    "how do I stop early?": ["guides/watching.html", "reference/watching.html"],
+    "how fast is it?": ["speed.html", "faq.html#is-it-fast"],
+    "how do I compile a step?": ["guides/compile-and-export.html"],
+    "mixed precision": ["faq.html#how-do-i-use-mixed-precision-or-bfloat16"],
+    "where does a nan come from?": ["faq.html#where-does-a-nan-come-from"],
+    "how do I initialise weights?": [
+        "guides/initializers.html",
+        "faq.html#how-do-i-initialise-the-weights",
+    ],
+    "does it work with scikit-learn?": ["guides/scikit-learn.html"],
+    "dropout": ["layers/dropout.html"],
+    "weight decay": ["guides/optimizers.html", "reference/optimizers.html"],
+    "what is a cache?": ["notebooks/what_a_cache_is.html", "contract.html"],
+}
+
+# What the search's script uses of a browser.
+BROWSER = """
+var self = globalThis, window = globalThis, location = {protocol: "http:"};
+var console = {warn() {}, log() {}};
+var receivers = [], answers = [];
+class EventTarget {}
+class Worker { postMessage(message) { receivers.forEach((receive) => receive({data: message})); } }
+window.Worker = Worker;
+function addEventListener(kind, receive) { receivers.push(receive); }
+function postMessage(answer) { answers.push(answer); }
+"""
+ASKED = """
+var worker = new window.Worker();
+function ask(message) { answers = []; worker.postMessage(message); return 0; }
+"""
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Give the site that an environment variable names."""
+    if "LINCOLN_FN_SITE" not in os.environ:
+        pytest.skip("LINCOLN_FN_SITE names no site")
+    return ROOT / os.environ["LINCOLN_FN_SITE"]
+
+
+@pytest.fixture(scope="module")
+def ask(site):
+    (worker,) = (site / "assets/javascripts/workers").glob("search.*.min.js")
+    ours = site / "assets/search-iframe-worker.js"
+    index = json.loads((site / "search/search_index.json").read_text())
+    with MiniRacer() as engine:
+        engine.eval(BROWSER + worker.read_text())
+        engine.eval(ours.read_text() + ASKED)
+
+        def answer(kind, data):
+            engine.call("ask", {"type": kind, "data": data})
+            return json.loads(engine.eval("JSON.stringify(answers)"))[0]
+
+        assert answer(0, {**index, "options": {"suggest": False}}) == {"type": 1}  # it is ready
+        yield lambda question: [
+            [section["location"] for section in page]
+            for page in answer(2, question)["data"]["items"]
+        ]
+
+
+def test_the_search_answers_in_its_first_three_results(ask):
+    assert len(QUESTIONS) >= 40
+    missed = {}
+    for question, places in QUESTIONS.items():
+        # A result is a page; its section that fits best stands first.
+        first = [page[0] for page in ask(question)[:3]]
+        found = {*first, *(place.partition("#")[0] for place in first)}
+        if not found.intersection(places):
+            missed[question] = first
+    assert not missed
+
+
+def test_a_question_and_its_telling_words_find_the_same(ask):
+    assert ask("how do I freeze a layer?") == ask("freeze layer")
+    assert ask("how do I") != []  # a query of nothing else stays as it is
+
+
+def test_the_site_works_from_the_disk(site):
+    index = (site / "search/search_index.js").read_text()
+    assert index.startswith("var __index = {")
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert '<script src="https:' not in text, page
+        if page.name != "404.html":
+            assert "assets/search-iframe-worker.js" in text, page

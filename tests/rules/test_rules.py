@@ -1,0 +1,255 @@
+"""Rules that only use other matrices on the way back, against torch's autograd in float64.
+
+`through` is the oracle: a product whose value and whose gradient of W are those of W, and whose
+gradient of x is that of B.
+"""
+
+import math
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
+from helpers.compare import largest, same_bits, same_number, same_statistics
+from helpers.compositions import random_like
+from helpers.rules import with_gradients
+
+import lincoln_fn as lf
+from lincoln_fn import rules
+
+X = normal(5, 2, 7, 6).double()
+SEQUENCE = normal(3, 4, 2).double()
+WRAPPERS = {
+    "feedback_alignment": rules.feedback_alignment,
+    "uniform": rules.sign_symmetric,
+    "batchwise": lambda net: rules.sign_symmetric(net, variant="batchwise"),
+    "fixed": lambda net: rules.sign_symmetric(net, variant="fixed"),
+    "kolen_pollack": rules.kolen_pollack,
+}
+
+
+def through(product, x, w, b):
+    through_b = product(x, b.detach())
+    return product(x.detach(), w) + through_b - through_b.detach()
+
+
+def matrices_back(name, params):
+    """Compute what a wrapped layer with one matrix uses on the way back."""
+    w, feedback = params.params.weight, params.feedback
+    if name == "feedback_alignment":
+        return feedback.matrices[0]
+    if name == "kolen_pollack":
+        return feedback[0]
+    if name == "fixed":
+        return feedback.matrices[0] * w.sign()
+    if name == "uniform":
+        return w.square().mean().sqrt() * w.sign()
+    magnitude = lf.keys.uniform(feedback.key.fold_in(1), tuple(w.shape), dtype=w.dtype)
+    return magnitude * math.sqrt(3) * feedback.scales[0] * w.sign()
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_dense_convolutional_and_normalised_layers_by_autograd(name):
+    conv, dense = lf.conv2d(3, 3, stride=2), lf.dense(4)
+    net = WRAPPERS[name](lf.serial(conv, lf.batch_norm(), lf.tanh(), lf.flatten(), dense))
+    params = net.init(lf.Key(3), X)
+    g = normal(5, 4, seed=1).double()
+    y, cache = net.forward(params, X)
+    dx, dparams = net.backward(params, cache, g)
+
+    x, ours = X.clone().requires_grad_(), with_gradients(params)
+    first, norm, last = ours[0].params, ours[1], ours[4].params
+    b_first, b_last = (matrices_back(name, params[i]) for i in (0, 4))
+    h = through(lambda x, w: torch.conv2d(x, w, stride=2), x, first.weight, b_first)
+    h = h + first.bias[:, None, None]
+    h = torch.nn.functional.batch_norm(h, None, None, norm.weight, norm.bias, training=True)
+    h = torch.tanh(h).flatten(1)
+    expected = through(torch.matmul, h, last.weight, b_last) + last.bias
+    assert same_number(y, expected)
+    trained = [first.weight, first.bias, norm.weight, norm.bias, last.weight, last.bias]
+    expected_dx, *gradients = torch.autograd.grad(expected, [x, *trained], g)
+    assert same_number(dx, expected_dx)
+    given = lf.tree.leaves((dparams[0].params, dparams[1], dparams[4].params))
+    # A bias before a norm acts on nothing: its gradient cancels.
+    assert same_number(given, gradients, terms=largest(g))
+    assert same_bits(net.input_grad(params, cache, g), dx)
+    assert same_bits(net.grads(params, cache, g), dparams)
+
+
+def affine(x, w, b, bias):
+    return through(torch.matmul, x, w, b) + bias
+
+
+def rnn_step(a, b, h, c):
+    return torch.tanh(a + b), c
+
+
+def gru_step(a, b, h, c):
+    (ar, az, an), (br, bz, bn) = a.chunk(3, -1), b.chunk(3, -1)
+    r, z = torch.sigmoid(ar + br), torch.sigmoid(az + bz)
+    return (1 - z) * torch.tanh(an + r * bn) + z * h, c
+
+
+def lstm_step(a, b, h, c):
+    i, f, g, o = (a + b).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+@pytest.mark.parametrize(
+    ("layer", "step"), [(lf.rnn(5), rnn_step), (lf.gru(5), gru_step), (lf.lstm(5), lstm_step)],
+    ids=["rnn", "gru", "lstm"],
+)  # fmt: skip
+def test_recurrent_layers_go_back_through_time_by_b(layer, step):
+    net = rules.feedback_alignment(layer)
+    params = net.init(lf.Key(5), SEQUENCE)
+    g = normal(3, 4, 5, seed=2).double()
+    y, cache = net.forward(params, SEQUENCE)
+    dx, dparams = net.backward(params, cache, g)
+
+    x, ours = SEQUENCE.clone().requires_grad_(), with_gradients(params.params)
+    cell, (b_ih, b_hh) = ours.cells[0][0], params.feedback.matrices
+    h = c = torch.zeros(3, 5, dtype=torch.float64)
+    outputs = []
+    for t in range(4):
+        a = affine(x[:, t], cell.weight_ih, b_ih, cell.bias_ih)
+        h, c = step(a, affine(h, cell.weight_hh, b_hh, cell.bias_hh), h, c)
+        outputs.append(h)
+    expected = torch.stack(outputs, 1)
+    assert same_number(y, expected)
+    expected_dx, *gradients = torch.autograd.grad(expected, [x, *lf.tree.leaves(ours)], g)
+    assert same_number(dx, expected_dx)
+    assert same_number(lf.tree.leaves(dparams.params), gradients)
+
+
+WITH_MATRICES = [case for case in CASES if rules.has_matrices(case.layer)]
+
+
+def each_feedback(f, params):
+    """Apply a function to the params of each wrapped layer."""
+    if isinstance(params, tuple):
+        return tuple(each_feedback(f, entry) for entry in params)
+    if hasattr(params, "feedback"):
+        return f(params)
+    if hasattr(params, "params"):  # frozen
+        return lf.evolve(params, params=each_feedback(f, params.params))
+    return params
+
+
+def with_own_matrices(params):
+    own = rules.matrices.matrices(params.params)
+    return lf.evolve(params, feedback=lf.evolve(params.feedback, matrices=own))
+
+
+@pytest.mark.parametrize("case", WITH_MATRICES, ids=str)
+@pytest.mark.parametrize("fast", [False, True])
+def test_with_b_equal_to_w_it_is_backpropagation_bit_for_bit(case, fast):
+    net, plain = rules.feedback_alignment(case.layer), case.layer
+    if fast:
+        net, plain = lf.fast(net), lf.fast(plain)
+    params = each_feedback(with_own_matrices, net.init(lf.Key(11), case.x))
+    own = each_feedback(lambda wrapped: wrapped.params, params)
+    y, cache = net.forward(params, case.x)
+    g = random_like(y)
+    expected_dx, expected = plain.backward(own, plain.forward(own, case.x)[1], g)
+    dx, dparams = net.backward(params, cache, g)
+    assert same_bits(dx, expected_dx)
+    assert same_bits(lf.tree.leaves(dparams), lf.tree.leaves(expected))
+
+
+def test_the_weights_are_those_that_the_network_draws_itself():
+    net = lf.serial(lf.dense(4), lf.relu(), lf.dense(2))
+    x = normal(3, 5)
+    plain, wrapped = (each.init(lf.Key(1), x) for each in (net, rules.feedback_alignment(net)))
+    assert same_bits(plain[0].weight, wrapped[0].params.weight)
+    b = wrapped[0].feedback.matrices[0]
+    assert b.shape == (5, 4)
+    assert not same_bits(b, plain[0].weight)
+    assert b.abs().max() <= 1 / math.sqrt(5)
+
+
+def test_feedback_has_an_initializer_of_its_own():
+    zero = lf.dense(4, weight_init=lf.initializers.zeros())
+    drawn = lf.initializers.he_uniform()
+    for rule in (rules.feedback_alignment, rules.kolen_pollack):
+        params = rule(zero, feedback_init=drawn).init(lf.Key(1), normal(3, 600))
+        (b,) = lf.tree.leaves(params.feedback, states=True)
+        assert not params.params.weight.any()
+        assert same_statistics(b.flatten(), mean=0, std=math.sqrt(2 / 600))
+    kernels = rules.feedback_alignment(lf.conv2d(40, 3), feedback_init=drawn)
+    (b,) = kernels.init(lf.Key(1), normal(1, 20, 5, 5)).feedback.matrices
+    assert same_statistics(b.flatten(), mean=0, std=math.sqrt(2 / 180))
+
+
+def test_batchwise_magnitudes_are_new_in_each_step_and_have_the_scale_of_w():
+    net = rules.sign_symmetric(lf.dense(40), variant="batchwise")
+    x, g = normal(1, 50), torch.eye(40)[:1]
+    params = net.init(lf.Key(1), x)
+    _, cache = net.forward(params, x)
+    first = net.input_grad(params, cache, g)
+    assert same_bits(net.input_grad(params, cache, g), first)
+    moved = net.advance(params, cache)
+    second = net.input_grad(moved, cache, g)
+    assert same_bits(moved.params.weight, params.params.weight)
+    assert not same_bits(second, first)
+    assert same_bits(second.sign(), first.sign())
+    rows = net.input_grad(params, normal(40, 50), torch.eye(40))
+    scale = params.params.weight.square().mean()
+    assert same_statistics(rows.flatten().square(), mean=scale)
+
+
+def test_fixed_magnitudes_are_drawn_as_the_weights_and_are_not_negative():
+    net = rules.sign_symmetric(lf.dense(40), variant="fixed")
+    params = net.init(lf.Key(1), normal(1, 50))
+    (magnitudes,) = params.feedback.matrices
+    assert magnitudes.min() >= 0
+    weight = params.params.weight
+    assert same_statistics(magnitudes.flatten().square(), mean=weight.square().mean())
+    assert not same_bits(magnitudes, weight.abs())
+
+
+def test_kolen_pollack_brings_b_to_w_by_weight_decay():
+    net = rules.kolen_pollack(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)))
+    x, target = normal(6, 5), normal(6, 3, seed=1)
+    optimizer = lf.optim.sgd(0.1, weight_decay=0.5)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    before = [p.params.weight - p.feedback[0] for p in (state.params[0], state.params[2])]
+    for _ in range(3):
+        state, _ = step(state, (x, target))
+    for first, p in zip(before, (state.params[0], state.params[2]), strict=True):
+        assert same_number(p.params.weight - p.feedback[0], 0.95**3 * first)
+
+
+def test_straight_through_passes_g_and_keeps_the_layers_own_gradients():
+    net, x, g = rules.straight_through(lf.prelu()), normal(3, 4), normal(3, 4, seed=1)
+    params = net.init(lf.Key(0), x)
+    _, cache = net.forward(params, x)
+    dx, dparams = net.backward(params, cache, g)
+    assert same_bits(dx, g)
+    assert same_number(dparams.weight, (g * x.clamp(max=0)).sum()[None])
+    steps = lf.Layer("round()", lambda p, x: (x.round(), x), lambda p, c, g: (0 * g, ()))
+    learned = lf.serial(lf.dense(3), rules.straight_through(steps))
+    params = learned.init(lf.Key(0), x)
+    dparams = learned.grads(params, learned.forward(params, x)[1], normal(3, 3))
+    assert lf.tree.leaves(dparams)[0].abs().sum() > 0
+
+
+def test_only_the_layers_that_a_user_names_get_feedback():
+    net = lf.serial(lf.conv1d(2, 3), lf.flatten(), lf.dense(3))
+    made = rules.feedback_alignment(net, layers=lambda layer: layer.name == "dense(3)")
+    assert str(made) == "serial(conv1d(2, 3), flatten(), feedback_alignment(dense(3)))"
+    with pytest.raises(lf.LayerError, match="feedback_alignment: expected a layer with matrices"):
+        rules.feedback_alignment(lf.serial(lf.relu(), lf.batch_norm()))
+    with pytest.raises(lf.LayerError, match="sign_symmetric: expected variant"):
+        rules.sign_symmetric(net, variant="other")
+
+
+def test_an_error_names_its_place():
+    net = rules.feedback_alignment(lf.serial(lf.relu(), lf.dense(4)))
+    params = net.init(lf.Key(0), normal(2, 5))
+    where = r"serial\[1\] feedback_alignment\[0\] dense\(4\): expected x of shape \(..., 5\)"
+    with pytest.raises(lf.LayerError, match=where):
+        net.forward(params, normal(2, 6))
+    with pytest.raises(lf.LayerError, match=r"serial\[1\] feedback_alignment.*FeedbackParams"):
+        net.forward(((), params[1].params), normal(2, 5))

@@ -1,0 +1,175 @@
+"""A network with a rule is like any other: it trains, compiles, is saved, and is walked through."""
+
+import pytest
+import torch
+from helpers.compare import largest, same_bits, same_number
+from helpers.rules import NET, RULES, SOFTMAX, X
+
+import lincoln_fn as lf
+from lincoln_fn import rules
+
+every_rule = pytest.mark.parametrize("name", RULES)
+
+
+def trained(step, state, target, steps=3):
+    for _ in range(steps):
+        state, value = step(state, (X, target))
+    return state, value
+
+
+def run(name):
+    net, loss, target = RULES[name]
+    params = net.init(lf.Key(1), X)
+    y, cache = net.forward(params, X)
+    return net, params, cache, loss.backward(loss.forward(y, target)[1])
+
+
+@every_rule
+def test_the_split_has_the_bits_of_backward(name):
+    net, params, cache, g = run(name)
+    dx, dparams = net.backward(params, cache, g)
+    given_dx, sites = lf.cotangents(net, params, cache, g)
+    assert same_bits(given_dx, dx)
+    assert same_bits(net.input_grad(params, cache, g), dx)
+    assert same_bits(lf.grads_at(net, params, sites), dparams)
+    _, sites = lf.cotangents(net, params, cache, g, dx=False)
+    assert same_bits(lf.grads_at(net, params, sites), dparams)
+    assert same_bits(net.grads(params, cache, g), dparams)
+    assert same_bits(lf.walk.gradients(net, params, cache, g), dparams)
+
+
+@every_rule
+def test_no_dx_is_computed_that_no_trained_part_needs(name):
+    def refused(params, cache, g):
+        raise AssertionError("nobody needs this dx")
+
+    net, *_ = RULES[name]
+    deaf = lf.map_layers(
+        lambda la: la.replace(input_grad=refused, grads=la.grads) if "conv2d" in la.name else la,
+        net,
+    )
+    params = deaf.init(lf.Key(1), X)
+    _, cache = deaf.forward(params, X)
+    g = run(name)[3]
+    assert same_bits(deaf.grads(params, cache, g), net.grads(params, cache, g))
+
+
+@every_rule
+@pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9)], ids=str)
+def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
+    net, loss, target = RULES[name]
+    states = []
+    for options in ({"fast": False}, {"fast": True}, {"donate": True}):
+        state = lf.init_state(net, optimizer, lf.Key(1), X)
+        states.append(trained(lf.make_step(net, loss, optimizer, **options), state, target)[0])
+    # A bias starts at 0, and its gradient is a sum that cancels: each step of 0.1 is rounded.
+    for other in states[1:]:
+        assert same_number(other, states[0], terms=max(0.1, largest(states[0])))
+
+
+@every_rule
+def test_the_graph_of_a_compiled_step_computes_the_step(name, uncompiled):
+    net, loss, target = RULES[name]
+    optimizer = lf.optim.sgd(0.1, momentum=0.9, weight_decay=0.01)
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(1), X)
+    assert same_number(trained(lf.compile(step), state, target), trained(step, state, target))
+
+
+@every_rule
+def test_a_checkpoint_resumes_with_the_same_bits(name, tmp_path):
+    net, loss, target = RULES[name]
+    optimizer = lf.optim.adam(0.01)
+    step = lf.make_step(net, loss, optimizer)
+    state, _ = trained(step, lf.init_state(net, optimizer, lf.Key(1), X), target, 2)
+    lf.checkpoint.save(tmp_path / "state", state)
+    loaded = lf.checkpoint.load(tmp_path / "state", like=state)
+    assert same_bits(loaded, state)
+    assert same_bits(trained(step, loaded, target), trained(step, state, target))
+
+
+@every_rule
+def test_torch_trains_it_as_a_module(name):
+    net, loss, target = RULES[name]
+    params = net.init(lf.Key(1), X)
+    module = lf.interop.to_torch(net, params)
+    y = module(X)
+    expected, cache = net.forward(params, X)
+    assert same_number(lf.tree.map(torch.detach, y), expected)
+    g = loss.backward(loss.forward(expected, target)[1])
+    torch.autograd.backward(lf.tree.leaves(y), lf.tree.leaves(g))
+    gradients = [p.grad for p in module.parameters()]
+    assert same_number(gradients, lf.tree.leaves(net.grads(params, cache, g)))
+    assert same_number(module.as_params(), net.advance(params, cache))
+
+
+@every_rule
+def test_its_tensors_have_names_and_are_found_by_them(name):
+    net, *_ = RULES[name]
+    params = net.init(lf.Key(1), X)
+    named = lf.interop.to_state_dict(net, params)
+    assert sum(t.numel() for t in named.values()) >= sum(t.numel() for t in lf.tree.leaves(params))
+    given = lf.interop.from_state_dict(net, named, like=net.init(lf.Key(2), X))
+    assert same_number(lf.tree.leaves(given), lf.tree.leaves(params))
+
+
+@every_rule
+def test_summary_and_map_layers_see_its_parts(name):
+    net, *_ = RULES[name]
+    params = net.init(lf.Key(1), X)
+    seen = lf.summary(net, X)
+    assert seen.total.parameters >= sum(
+        t.numel() for t in lf.tree.leaves(NET.init(lf.Key(1), X)[:6])
+    )
+    assert {"conv2d(3, 3, bias=False)", "dense(6)"} <= {layer.name for layer in seen.layers}
+    plain = lf.map_layers(lambda la: lf.tanh() if la.name == "relu()" else la, net)
+    assert "tanh()" in plain.name or name == "straight_through"
+    assert not same_bits(plain.predict(params, X), net.predict(params, X))
+
+
+# Learning
+
+
+def toy():
+    """Make two classes that no linear layer tells apart: the sign of x_0 x_1, and six constants."""
+    x = lf.keys.uniform(lf.Key(3), (256, 2), -1.0, 1.0)
+    x = torch.cat((torch.ones(256, 2), x, x.abs()), 1)
+    return x, (x[:, 2] * x[:, 3] > 0).long()
+
+
+MLP = lf.serial(lf.dense(24), lf.relu(), lf.dense(20), lf.relu(), lf.dense(2))
+TOY = {
+    "feedback_alignment": (rules.feedback_alignment(MLP), SOFTMAX),
+    "uniform": (rules.sign_symmetric(MLP), SOFTMAX),
+    "batchwise": (rules.sign_symmetric(MLP, variant="batchwise"), SOFTMAX),
+    "fixed": (rules.sign_symmetric(MLP, variant="fixed"), SOFTMAX),
+    "kolen_pollack": (rules.kolen_pollack(MLP), SOFTMAX),
+    "direct_feedback_alignment": (rules.direct_feedback_alignment(MLP), SOFTMAX),
+    "prediction": (
+        rules.local_losses(MLP, 2, kind="prediction"), rules.local_loss(2, kind="prediction"),
+    ),
+    "similarity": (
+        rules.local_losses(MLP, 2, kind="similarity"), rules.local_loss(2, kind="similarity"),
+    ),
+    "both": (rules.local_losses(MLP, 2), rules.local_loss(2)),
+    "forward_forward": (
+        rules.forward_forward(lf.serial(*MLP.parts[:4]), 2), rules.forward_forward_loss(),
+    ),
+    "pepita": (rules.pepita(MLP), SOFTMAX),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOY)
+def test_it_learns(name):
+    net, loss = TOY[name]
+    x, labels = toy()
+    optimizer = lf.optim.adam(0.01, weight_decay=1e-4)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step = lf.make_step(net, loss, optimizer)
+    for i in range(200):
+        batch = x, labels
+        if name == "forward_forward":
+            batch = rules.true_and_false_labels(lf.Key(4).fold_in(i), x, labels, 2)
+        state, _ = step(state, batch)
+    accuracy = (net.predict(state.params, x).argmax(1) == labels).float().mean()
+    assert accuracy > 0.85

@@ -1,0 +1,69 @@
+"""A wait of more than two seconds says what it is for, and a short one says nothing."""
+
+import threading
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler.inductor import disk_cache
+from lincoln_fn.runtime import log as _waiting
+from lincoln_fn.runtime.log import log_if_slow
+
+
+def test_a_long_wait_is_said_while_it_lasts(heard):
+    with log_if_slow("counting the stars", seconds=0.0):
+        assert heard.event.wait(60)
+    assert heard.lines == ["lincoln_fn: counting the stars"]
+
+
+def test_a_short_wait_says_nothing(heard):
+    threads = set(threading.enumerate())
+    with log_if_slow("adding two numbers", seconds=3600.0):
+        (timer,) = set(threading.enumerate()) - threads
+    timer.join(60)
+    assert not timer.is_alive()
+    assert heard.lines == []
+
+
+def test_a_wait_that_fails_is_over_too(heard):
+    started = []
+
+    def fail():
+        before = set(threading.enumerate())
+        with log_if_slow("dividing", seconds=3600.0):
+            started.extend(set(threading.enumerate()) - before)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    started[0].join(60)
+    assert not started[0].is_alive()
+    assert heard.lines == []
+
+
+def test_two_seconds_are_the_least():
+    assert _waiting.SECONDS == 2.0
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("kept", [True, False])
+def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
+    told = []
+
+    def note(what, **options):
+        told.append(what)
+        return log_if_slow(what, seconds=3600.0)
+
+    monkeypatch.setattr(graphs, "log_if_slow", note)
+    # Nothing is found on disk, and nothing kept there.
+    note_path = tmp_path / "note.json" if kept else None
+    monkeypatch.setattr(disk_cache, "note_on", lambda traced, *, donate: note_path)
+    monkeypatch.setattr(disk_cache, "keep", lambda note, made: None)
+    layer = lf.compile(lf.dense(3))
+    x = torch.ones(2, 5)
+    layer.predict(layer.init(lf.Key(0), x), x)
+    later = "once; later runs find it on disk" if kept else "once a process"
+    assert told[-1] == f"compiling the layer, {later}"
+    assert told[0] == "tracing the layer, once a process"

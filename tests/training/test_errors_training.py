@@ -1,0 +1,221 @@
+"""What training is wrongly given: one message each, and the state stays as it was."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import LayerError, NonFiniteError, losses
+from lincoln_fn.layers import dense
+from lincoln_fn.training.data import batches
+
+KEY = lf.Key(0)
+X, T = normal(6, 3), torch.arange(6) % 4
+SGD = lf.optim.sgd(0.1)
+NET = lf.serial(lf.dense(4), lf.log_softmax())
+NESTED = lf.serial(lf.tanh(), NET)
+STATE = lf.init_state(NET, SGD, KEY, X)
+ACCURACY = lf.metrics.accuracy
+
+
+def state_with(weight_factor, steps=0, net=NET):
+    state = lf.init_state(net, SGD, KEY, X)
+    params = lf.tree.map(lambda p: p * weight_factor, state.params)
+    return lf.TrainState(params, (), state.key, state.step + steps)
+
+
+def infinite_loss(prediction, target):
+    return prediction.sum() * torch.inf, prediction
+
+
+NLL = losses.nll()
+NAN_LOSS = lf.Loss("mine()", infinite_loss, lambda cache, g=1.0: cache)
+RAISING = lf.Layer("mine()", lambda params, x: x @ x, lambda params, cache, g: (g, ()))
+
+# By case: the step's net, loss, state and batch; the class of the error, and its message.
+STEPS = {
+    "features": (
+        NET, NLL, STATE, (X[:, :2], T), LayerError,
+        "serial[0] dense(4): expected x of shape (..., 3), got (6, 2)",
+    ),
+    "labels": (NET, NLL, STATE, (X, T + 1), LayerError, "nll: expected labels from 0 to 3, got 4"),
+    "labels of another length": (
+        NET, NLL, STATE, (X, T[:5]), LayerError,
+        "nll: expected target of shape (6,) for prediction (6, 4), got (5,)",
+    ),
+    "an empty batch": (
+        NET, NLL, STATE, (X[:0], T[:0]), LayerError,
+        "nll: expected at least one example, got prediction of shape (0, 4)",
+    ),
+    "no batch": (
+        NET, NLL, STATE, X, LayerError, "step: expected a batch (x, target), got float32[6, 3]",
+    ),
+    "a batch of three": (
+        NET, NLL, STATE, (X, T, T), LayerError,
+        "step: expected a batch (x, target), got (float32[6, 3], int64[6], int64[6])",
+    ),
+    "a loss for each example": (
+        NET, losses.nll(reduction="none"), STATE, (X, T), LayerError,
+        "nll(reduction='none'): expected one number, got (6,); "
+        "use reduction='mean' or 'sum'",
+    ),
+    "a layer that raises": (
+        lf.serial(lf.dense(4), RAISING), NLL, STATE, (X, T), LayerError,
+        re.compile(r"serial\[1\] mine\(\): forward raised RuntimeError on float32\[6, 4\]: .*mat1"),
+    ),
+    "nan in x": (
+        NET, NLL, STATE, (X * torch.nan, T), NonFiniteError,
+        "step 1: x holds values that are not finite",
+    ),
+    "nan in a weight": (
+        NET, NLL, state_with(torch.nan), (X, T), NonFiniteError,
+        "step 1: serial[0] dense(4): the output is not finite; nor is its weight or bias",
+    ),
+    "nan in a nested weight": (
+        NESTED, NLL, state_with(torch.nan, 7, NESTED), (X, T), NonFiniteError,
+        "step 8: serial[1] serial[0] dense(4): the output is not finite; nor is its weight or bias",
+    ),
+    "overflow": (
+        NET, NLL, state_with(1e38, 41), (X * 1e5, T), NonFiniteError,
+        "step 42: serial[0] dense(4): the output is not finite, though its x and params are",
+    ),
+    "nan in the loss": (
+        NET, NAN_LOSS, STATE, (X, T), NonFiniteError,
+        "step 1: mine(): the value is not finite, though the prediction is",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_a_failing_step_says_why_and_leaves_the_state_as_it_was(case):
+    net, loss, state, batch, kind, message = STEPS[case]
+    before = [(p, p._version, p.clone()) for p in lf.tree.leaves(state, states=True)]
+    with pytest.raises(LayerError) as caught:
+        lf.make_step(net, loss, SGD)(state, batch)
+    assert type(caught.value) is kind
+    if isinstance(message, str):
+        assert str(caught.value) == message
+    else:
+        assert message.match(str(caught.value))
+    after = lf.tree.leaves(state, states=True)
+    for (leaf, version, values), now in zip(before, after, strict=True):
+        assert leaf is now
+        assert now._version == version
+        assert same_bits(now, values)
+
+
+def test_train_looks_at_the_loss_of_a_step_that_does_not_look_itself():
+    step = lf.make_step(NET, NAN_LOSS, SGD)
+    with pytest.raises(NonFiniteError) as caught:
+        list(lf.train(step.run, STATE, [(X, T)]))
+    assert re.match(r"step 1: the loss is -?inf$", str(caught.value))
+
+
+def test_training_stops_at_the_step_that_diverges():
+    training = lf.train(lf.make_step(NET, NLL, SGD), STATE, [(X, T), (X, T), (X / 0, T)])
+    assert [next(training)[1].step for _ in range(2)] == [1, 2]
+    with pytest.raises(NonFiniteError, match=r"^step 3: x holds values that are not finite$"):
+        next(training)
+
+
+def fit(data=(X, T), **options):
+    options = {"key": KEY, "batch_size": 2, "progress": False, **options}
+    return lambda: lf.fit(NET, NLL, SGD, data, **options)
+
+
+ITERATOR = (
+    "fit: expected data that can be walked once an epoch, got an iterator; "
+    "give a list or a DataLoader, or epochs=1"
+)
+LENGTHS = "batches: expected arrays of one length, at least 1, got lengths"
+VALUES = {
+    "fit: epochs": (fit(epochs=0), "fit: expected epochs of at least 1, got 0"),
+    "fit: every": (fit(every=0), "fit: expected every of at least 1 or None, got 0"),
+    "fit: batch_size": (fit(batch_size=0), "fit: expected batch_size of at least 1 or None, got 0"),
+    "fit: no batch_size": (
+        fit(batch_size=None), "fit: expected a batch_size for data given as arrays, got None",
+    ),
+    "fit: a metric without data": (
+        fit(metric=ACCURACY), "fit: expected validation data, got None",
+    ),
+    "fit: valid without a metric": (
+        fit(valid=(X, T)), "fit: expected a metric for the validation data, got None",
+    ),
+    "fit: a list": (
+        fit([X, T]),
+        "fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of the "
+        "list",
+    ),
+    "fit: an iterator": (fit(iter([(X, T)]), epochs=2), ITERATOR),
+    "fit: no batch": (fit([]), "fit: expected at least one batch, got none"),
+    "fit: lengths": (fit((X, T[:5])), f"{LENGTHS} [6, 5]"),
+    "fit: lengths of valid": (fit(valid=(X[:2], T), metric=ACCURACY), f"{LENGTHS} [2, 6]"),
+    "batches: batch_size": (
+        lambda: batches((X, T), 0), "batches: expected batch_size of at least 1, got 0",
+    ),
+    "batches: epochs": (
+        lambda: batches((X, T), 2, epochs=0), "batches: expected epochs of at least 1, got 0",
+    ),
+    "batches: start": (
+        lambda: batches((X, T), 2, start=-1), "batches: expected start of at least 0, got -1",
+    ),
+    "batches: lengths": (lambda: batches((X, T[:5]), 2), f"{LENGTHS} [6, 5]"),
+    "batches: no example": (lambda: batches((X[:0], T[:0]), 2), f"{LENGTHS} [0, 0]"),
+    "batches: a number": (lambda: batches((torch.tensor(1.0), T), 2), f"{LENGTHS} [0, 6]"),
+    "batches: nothing left": (
+        lambda: batches((X, T), 7, drop_last=True),
+        "batches: drop_last leaves no batch of 7 in 6 examples",
+    ),
+    "evaluate: no batch": (
+        lambda: lf.evaluate(NET, STATE.params, [], {"accuracy": ACCURACY}),
+        "evaluate: expected at least one example, got none",
+    ),
+    "evaluate: features": (
+        lambda: lf.evaluate(NET, STATE.params, [(X[:, :2], T)], {"accuracy": ACCURACY}),
+        "serial[0] dense(4): expected x of shape (..., 3), got (6, 2)",
+    ),
+    "sgd: below 0": (lambda: lf.optim.sgd(-0.5), "sgd: expected lr of at least 0, got -0.5"),
+    "sgd: nan": (
+        lambda: lf.optim.sgd(torch.nan),
+        "sgd: expected lr to be a finite number of at least 0 or a function, got nan",
+    ),
+    "sgd: a gradient of another shape": (
+        lambda: SGD.update(
+            STATE.params, (dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()
+        ),
+        "sgd: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (4, 3)",
+    ),
+    "dense: n_out": (lambda: lf.dense(0), "dense: expected n_out of at least 1, got 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_numbers_and_data_that_do_not_fit_are_refused(case):
+    call, message = VALUES[case]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_an_iterator_is_refused_where_a_state_is_given_too():
+    with pytest.raises(ValueError, match=f"^{re.escape(ITERATOR)}$"):
+        fit(iter([(X, T)]), state=STATE, epochs=2)()
+
+
+def test_gradients_that_do_not_mirror_the_parameters_are_refused_by_name():
+    with pytest.raises(LayerError, match=r"^sgd: expected gradients of the parameters' structure"):
+        SGD.update(STATE.params, ((), ()), ())
+
+
+@pytest.mark.parametrize("loss", [losses.nll(), losses.nll(reduction="sum")], ids=str)
+def test_a_batch_of_one_works(loss):
+    step = lf.make_step(NET, loss, SGD)
+    state, value = step(STATE, (X[:1], T[:1]))
+    expected = -NET.predict(STATE.params, X[:1])[0, T[0]]
+    assert same_number(value, expected)
+    assert not same_bits(state.params[0].weight, STATE.params[0].weight)
+    state, history = fit((X, T), batch_size=1, epochs=2, valid=(X[:1], T[:1]), metric=ACCURACY)()
+    assert int(state.step) == 12
+    assert history[-1].metric in (0.0, 1.0)

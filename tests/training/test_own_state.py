@@ -1,0 +1,162 @@
+"""Training with a state, or params, of one's own, over any iterable of batches."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits
+
+import lincoln_fn as lf
+
+NET = lf.serial(lf.dense(4), lf.batch_norm(), lf.tanh(), lf.dropout(0.5), lf.dense(2))
+SGD, MSE = lf.optim.sgd(0.1), lf.losses.mse()
+X, TARGET = normal(6, 3), normal(6, 2, seed=1)
+
+
+@lf.record
+class Two:
+    """The least that `train` asks of a state."""
+
+    first: torch.Tensor
+    step: torch.Tensor
+
+
+def halve(state, batch):
+    first = state.first / 2
+    return Two(first, state.step + 1), {"loss": first.sum(), "largest": first.max()}
+
+
+def test_train_takes_a_state_that_has_a_step_and_numbers_by_name():
+    begin = Two(torch.tensor([4.0, 8.0]), torch.tensor(5))
+    states, records = zip(*lf.train(halve, begin, ["a", "b"]), strict=True)
+    assert [record.step for record in records] == [6, 7]
+    assert [record.loss for record in records] == [6.0, 3.0]
+    assert [record.scores for record in records] == [{"largest": 4.0}, {"largest": 2.0}]
+    assert int(states[-1].step) == 7
+
+
+def test_a_step_may_be_an_int():
+    class Counter:
+        step = 3
+
+    stream = lf.train(lambda state, batch: (state, torch.tensor(0.5)), Counter(), [1])
+    assert [record.step for _, record in stream] == [4]
+
+
+def test_a_state_without_a_step_is_refused_with_the_mend():
+    with pytest.raises(lf.LayerError) as refused:
+        list(lf.train(halve, (X,), [1]))
+    assert "a state of your own with an attribute step" in str(refused.value)
+    assert "lf.init_state(net, optimizer, key, x)" in str(refused.value)
+
+
+def test_a_value_without_a_loss_is_refused():
+    def told(state, batch):
+        return state, {"largest": torch.tensor(1.0)}
+
+    with pytest.raises(lf.LayerError, match=r"train: expected the step's value .*'loss'"):
+        list(lf.train(told, Two(X, torch.tensor(0)), [1]))
+
+
+def test_a_loss_by_name_that_is_not_finite_is_refused():
+    begin = Two(torch.tensor([torch.inf]), torch.tensor(5))
+    with pytest.raises(lf.NonFiniteError, match="step 6: the loss is inf"):
+        list(lf.train(halve, begin, ["a"]))
+
+
+# Params given
+
+
+def all_leaves(params):
+    return lf.tree.leaves(params, states=True)
+
+
+def test_a_run_starts_from_given_params_statistics_and_keys_included():
+    first = lf.init_state(NET, SGD, lf.Key(0), X)
+    trained, _ = lf.make_step(NET, MSE, SGD)(first, (X, TARGET))
+    state = lf.init_state(NET, SGD, lf.Key(1), X, params=trained.params)
+    for given, own in zip(all_leaves(state.params), all_leaves(trained.params), strict=True):
+        assert same_bits(given, own)
+        assert given.data_ptr() != own.data_ptr()
+    assert int(state.step) == 0
+    assert not same_bits(state.key.bits, first.key.bits)
+
+
+def test_a_step_that_writes_over_its_state_leaves_the_given_params():
+    params = NET.init(lf.Key(3), X)
+    before = [leaf.clone() for leaf in all_leaves(params)]
+    state = lf.init_state(NET, SGD, lf.Key(1), X, params=params)
+    lf.make_step(NET, MSE, SGD, donate=True)(state, (X, TARGET))
+    assert same_bits(all_leaves(params), before)
+
+
+def test_given_params_of_another_dtype_keep_it():
+    params = lf.tree.map(lambda leaf: leaf.double(), lf.dense(2).init(lf.Key(0), X))
+    state = lf.init_state(lf.dense(2), SGD, lf.Key(1), X, params=params)
+    assert state.params.weight.dtype is torch.float64
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (lf.dense(2).init(lf.Key(0), X), "expected params like the network's own"),
+        ((lf.dense(3).init(lf.Key(0), X), ()), "params.0.weight of shape (3, 2), got (3, 3)"),
+        ((lf.dense(2, bias=False).init(lf.Key(0), X), ()), "missing params.0.bias"),
+        ({"0.weight": X}, "lf.interop.from_state_dict"),
+        ((), "missing params.0.weight, params.0.bias"),
+    ],
+)
+def test_params_that_do_not_fit_are_refused_with_their_path(params, said):
+    net = lf.serial(lf.dense(2), lf.tanh())
+    with pytest.raises(lf.LayerError) as refused:
+        lf.init_state(net, SGD, lf.Key(0), X, params=params)
+    assert str(refused.value).startswith("init_state: expected ")
+    assert said in str(refused.value)
+
+
+# Any iterable
+
+
+def batches():
+    yield X[:2], TARGET[:2]
+    yield X[2:4], TARGET[2:4]
+    yield X[4:], TARGET[4:]
+
+
+class Walked:
+    """An iterable that is no iterator, no list, and has no length."""
+
+    def __iter__(self):
+        return batches()
+
+
+def fit(data, **options):
+    return lf.fit(lf.dense(2), MSE, SGD, data, key=lf.Key(0), progress=False, **options)
+
+
+def test_a_tuple_of_batches_is_refused_for_a_tuple_holds_arrays():
+    with pytest.raises(
+        lf.LayerError, match=r"\(x, target\), got 3 entries; give batches as a list"
+    ):
+        fit(tuple(batches()))
+
+
+@pytest.mark.parametrize("data", [batches, lambda: iter(list(batches())), Walked])
+def test_fit_walks_any_iterable_of_batches_and_loses_none(data):
+    state, history = fit(data())
+    expected, other = fit(list(batches()))
+    assert (int(state.step), history[-1].loss) == (3, other[-1].loss)
+    assert same_bits(state.params.weight, expected.params.weight)
+
+
+def test_fit_goes_on_over_a_generator_from_a_state():
+    state, _ = fit(batches())
+    state, history = fit(batches(), state=state)
+    assert int(state.step) == history[-1].step == 6
+
+
+def test_fit_over_what_can_be_walked_again_takes_epochs():
+    assert int(fit(Walked(), epochs=2)[0].step) == 6
+    with pytest.raises(
+        lf.LayerError, match="an iterator; give a list or a DataLoader, or epochs=1"
+    ):
+        fit(batches(), epochs=2)

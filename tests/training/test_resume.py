@@ -1,0 +1,169 @@
+"""A run that is stopped, or killed, and taken up again ends with the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+from helpers.compare import same_bits
+
+import lincoln_fn as lf
+from lincoln_fn.checkpoint import Directory, every
+
+X, T = lf.keys.normal(lf.Key(0), (44, 1, 6, 6)), lf.keys.uniform(lf.Key(1), (44,), 0, 3).long()
+FLAT = lf.serial(
+    lf.flatten(), lf.dense(8), lf.batch_norm(), lf.relu(), lf.dropout(0.5), lf.dense(3)
+)
+DEEP = lf.serial(
+    lf.conv2d(4, 3), lf.batch_norm(), lf.relu(), lf.dropout(0.3), lf.conv2d(5, 3), lf.relu(),
+    lf.flatten(), lf.dense(3),
+)  # fmt: skip
+LOSS = lf.losses.softmax_cross_entropy()
+OPTIMIZERS = {
+    "momentum": lf.optim.sgd(0.05, momentum=0.9, nesterov=True),
+    "adam": lf.optim.adam(0.01, amsgrad=True),
+    "adamw under a schedule": lf.optim.adamw(lf.schedules.one_cycle(0.02, total_steps=18)),
+    "plain": lf.optim.sgd(0.05),
+    "by path": lf.optim.by_path({"*.bias": lf.optim.sgd(0.1), "*": lf.optim.rmsprop(0.01)}),
+    "clipped and accumulated": lf.optim.chain(
+        lf.optim.accumulate(2), lf.optim.clip_by_global_norm(1.0), lf.optim.adam(0.01)
+    ),
+}
+EPOCHS = 3  # of six batches
+
+
+def assert_same_bits(given, expected):
+    assert same_bits(given, expected)
+    strides = (
+        [t.stride() for t in lf.tree.leaves(tree, states=True)] for tree in (given, expected)
+    )
+    assert next(strides) == next(strides)
+
+
+def begin(net, optimizer):
+    return lf.init_state(net, optimizer, lf.Key(0), X)
+
+
+def states(net, optimizer, start, x=X):
+    step = lf.make_step(net, LOSS, optimizer)
+    batches = lf.data.batches((x, T), 8, key=start.key, epochs=EPOCHS, start=int(start.step))
+    return lf.train(step, start, batches)
+
+
+def last_of(stream):
+    for state, _ in stream:
+        pass
+    return state
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
+    optimizer = OPTIMIZERS[name]
+    whole = last_of(states(FLAT, optimizer, begin(FLAT, optimizer)))
+    directory = Directory(tmp_path)
+    for stop in (2, 9, 10, 15):  # after so many steps in all, none of them an epoch's end
+        like = begin(FLAT, optimizer)
+        start = directory.latest(like) or like
+        steps = stop - int(start.step)
+        for state, record in islice(states(FLAT, optimizer, start), steps):
+            pass
+        assert record.step == stop
+        directory.save(state)
+    like = begin(FLAT, optimizer)
+    resumed = last_of(states(FLAT, optimizer, directory.latest(like)))
+    assert int(resumed.step) == int(whole.step) == 18
+    assert_same_bits(resumed, whole)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_strides_are_taken_up_too(channels_last, tmp_path):
+    def laid_out(tensor):
+        last = channels_last and tensor.ndim == 4
+        return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
+
+    optimizer = OPTIMIZERS["momentum"]
+    start = lf.tree.map(laid_out, begin(DEEP, optimizer))
+    run = partial(states, DEEP, optimizer, x=laid_out(X))
+    whole = last_of(run(start))
+    for state, _ in islice(run(start), 7):
+        pass
+    Directory(tmp_path).save(state)
+    # Of the file, not of the state that tells the structure.
+    resumed = last_of(run(Directory(tmp_path).latest(begin(DEEP, optimizer))))
+    assert_same_bits(resumed, whole)
+
+
+KILLS = 20
+LONG = 50  # epochs, so many that twenty kills come long before the end
+
+
+def long_states(start):
+    step = lf.make_step(FLAT, LOSS, OPTIMIZERS["adam"])
+    batches = lf.data.batches((X, T), 8, key=start.key, epochs=LONG, start=int(start.step))
+    return lf.train(step, start, batches)
+
+
+def run_to_the_end(folder, output):
+    """Take the run up and end it, writing a byte after each step."""
+    like = begin(FLAT, OPTIMIZERS["adam"])
+    directory = Directory(folder, keep_last=2)
+    for _ in every(long_states(directory.latest(like) or like), directory, steps=1):
+        os.write(output, b".")
+
+
+def killed_after(steps, seconds, folder):
+    """Do so in a process that is killed a moment after so many steps: in a step or in a save."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        run_to_the_end(folder, writing)
+        os._exit(0)
+    os.close(writing)
+    for _ in range(steps):
+        os.read(reading, 1)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    return status == signal.SIGKILL
+
+
+def kill_again_and_again(folder):
+    torch.set_num_threads(1)
+    draw = random.Random(0)
+    for i in range(KILLS):
+        # From within the first step's save on, at moments that are spread over a step and a save.
+        assert killed_after(1 + i % 3, 0.004 * draw.random(), folder), "the run ended too soon"
+        assert Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])) is not None
+    print(int(Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])).step))
+
+
+def test_a_run_killed_twenty_times_ends_the_same(tmp_path):
+    whole = last_of(long_states(begin(FLAT, OPTIMIZERS["adam"])))
+    # A process of its own, which has one thread, as one that forks should.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", __file__, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    directory = Directory(tmp_path, keep_last=2)
+    start = directory.latest(begin(FLAT, OPTIMIZERS["adam"]))
+    assert KILLS <= int(start.step) == int(done.stdout) < 6 * LONG
+    resumed = last_of(every(long_states(start), directory, steps=50))
+    assert int(resumed.step) == int(whole.step) == 6 * LONG
+    assert_same_bits(resumed, whole)
+    assert_same_bits(directory.latest(begin(FLAT, OPTIMIZERS["adam"])), whole)
+
+
+if __name__ == "__main__":
+    kill_again_and_again(sys.argv[1])

@@ -1,0 +1,327 @@
+"""The two walks: dx now and dparams later, visitors of one's own, combinators of one's own."""
+
+from functools import reduce
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from helpers.compositions import run
+from helpers.stateful import STATEFUL, X
+from torch.utils.flop_counter import FlopCounterMode
+
+import lincoln_fn as lf
+
+COMBINED = {
+    "alone": lambda layer: layer,
+    "in a serial": lambda layer: lf.serial(layer),
+    "residual": lambda layer: lf.residual(layer),
+    "checkpointed in a branch": lambda layer: lf.branch(lf.checkpointed(layer), layer),
+    "frozen beside": lambda layer: lf.branch(layer, lf.frozen(layer)),
+    "shared": lambda layer: lf.shared(lf.serial(layer)),
+}
+
+
+def fits(name, case):
+    """Return whether a case's x and y suit a combinator."""
+    params = case.params()
+    y = case.layer.forward(params, case.x)[0]
+    if name == "residual":
+        return (
+            isinstance(y, torch.Tensor)
+            and isinstance(case.x, torch.Tensor)
+            and y.shape == case.x.shape
+            and y.dtype == case.x.dtype
+        )
+    return name not in ("checkpointed in a branch", "frozen beside") or isinstance(y, torch.Tensor)
+
+
+def pairs():
+    """List every case alone, and in turn in one of the combinators that it fits."""
+    others = [name for name in COMBINED if name != "alone"]
+    for i, case in enumerate(CASES):
+        yield "alone", case
+        in_turn = others[i % len(others) :] + others
+        yield next(name for name in in_turn if fits(name, case)), case
+
+
+PAIRS = list(pairs())
+
+
+@pytest.mark.parametrize(("name", "case"), PAIRS, ids=str)
+def test_the_split_has_the_bits_of_backward(name, case):
+    layer = COMBINED[name](case.layer)
+    x = (case.x, case.x) if name == "shared" else case.x
+    params, _, cache, g = run(layer, x)
+    dx, dparams = layer.backward(params, cache, g)
+    given_dx, sites = lf.cotangents(layer, params, cache, g)
+    assert same_bits(given_dx, dx)
+    assert same_bits(layer.input_grad(params, cache, g), dx)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(layer.grads(params, cache, g), dparams)
+    _, sites = lf.cotangents(layer, params, cache, g, dx=False)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits(lf.walk.gradients(layer, params, cache, g), dparams)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_the_split_has_the_bits_of_backward_over_states(name):
+    layer, x = STATEFUL[name]
+    params, _, cache, g = run(layer, x)
+    dx, dparams = layer.backward(params, cache, g)
+    given_dx, sites = lf.cotangents(layer, params, cache, g)
+    assert same_bits(given_dx, dx)
+    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+
+
+def flops(function):
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lf.serial(lf.dense(4), lf.relu(), lf.dense(2)),
+        lf.serial(lf.layer_norm(), lf.dense(4), lf.layer_norm()),
+        lf.serial(lf.unflatten(-1, (1, 3)), lf.lstm(4)),
+        lf.serial(lf.unflatten(-1, (1, 3)), lf.multi_head_attention(3)),
+        lf.checkpointed(lf.serial(lf.dense(4), lf.dense(3))),
+    ],
+    ids=str,
+)
+def test_the_split_makes_no_product_twice(layer):
+    params, _, cache, g = run(layer, X)
+
+    def split():
+        _, sites = lf.cotangents(layer, params, cache, g)
+        lf.grads_at(layer, params, sites)
+
+    assert flops(split) == flops(lambda: layer.backward(params, cache, g)) > 0
+
+
+def test_there_is_one_site_for_each_use_with_its_path():
+    net = lf.serial(lf.shared(lf.dense(3)), lf.add(), lf.residual(lf.frozen(lf.dense(3))))
+    params, _, cache, g = run(net, (X, 2 * X))
+    _, sites = lf.cotangents(net, params, cache, g)
+    assert [site.path for site in sites[0]] == ["0.0", "0.0"]
+    assert sites[1].path == "1"
+    assert [site.path for site in sites[2]] == ["2.0.0", "2.1", "2.2"]
+    first, second = sites[0]
+    assert first.layer.name == "dense(3)"
+    assert same_bits(first.cache, X)
+    assert same_bits(second.cache, 2 * X)
+    assert sites[2][0].dparams is None
+    with pytest.raises(AttributeError):
+        first.g = g
+
+
+def test_what_shares_its_work_is_made_at_once():
+    net = lf.serial(lf.dense(4), lf.layer_norm(), lf.dense(2))
+    params, _, cache, g = run(net, X)
+    _, sites = lf.cotangents(net, params, cache, g)
+    assert sites[0].dparams is None
+    assert sites[2].dparams is None
+    assert same_bits(sites[1].dparams, net.grads(params, cache, g)[1])
+
+
+def test_without_dx_the_walk_ends_at_the_first_layer_that_is_trained():
+    def refused(params, cache, g):
+        raise AssertionError("nobody needs this dx")
+
+    still = lf.tanh().replace(backward=refused)
+    net = lf.serial(still, lf.serial(still, lf.dense(3).replace(input_grad=refused)), lf.relu())
+    params, _, cache, g = run(net, X)
+    dx, sites = lf.cotangents(net, params, cache, g, dx=False)
+    assert dx is None
+    assert sites[0].g is None
+    assert sites[1][0].g is None
+    assert same_bits(lf.grads_at(net, params, sites), net.grads(params, cache, g))
+
+
+# Visitors of one's own
+
+
+DEEP = lf.serial(
+    lf.branch(lf.dense(4), lf.serial(lf.tanh(), lf.checkpointed(lf.dense(4)))),
+    lf.in_dtype(lf.serial(lf.dense(5), lf.relu()), torch.float64),
+    lf.frozen(lf.repeat(2, lf.dense(5))),
+    lf.residual(lf.dense(5), lf.dense(5, bias=False)),
+)
+
+
+def test_a_visitor_that_returns_something_else_works_at_any_depth():
+    net = DEEP
+    params, _, cache, g = run(net, X)
+    seen = {}
+
+    def squared_norm(layer, path, params, cache, g):
+        dx, dparams = layer.backward(params, cache, g)
+        seen[path] = g
+        return dx, sum((leaf.double() ** 2).sum() for leaf in lf.tree.leaves(dparams))
+
+    dx, norms = lf.walk.back(squared_norm, net, params, cache, g)
+    expected_dx, dparams = net.backward(params, cache, g)
+    assert same_bits(dx, expected_dx)
+    flat = []
+
+    def listed(record):
+        for entry in record if isinstance(record, tuple) else [record]:
+            listed(entry) if isinstance(entry, tuple) else flat.append(entry)
+
+    listed(norms[0])
+    own = lf.tree.leaves(dparams[0])
+    assert same_number(sum(flat), sum((leaf.double() ** 2).sum() for leaf in own))
+    assert set(seen) == {
+        "0.0", "0.1.0", "0.1.1.0", "0.2", "1.0.0", "1.0.1", "2.0.0", "2.0.1", "3.0", "3.1", "3.2",
+    }  # fmt: skip
+
+
+def test_a_parameter_that_is_used_in_several_places_gives_its_visitor_every_use():
+    x = torch.tensor([[1, 2, 3]])
+    net = lf.tied(lf.embedding(7, 4), lf.dense(4))
+    params, _, cache, g = run(net, x)
+    _, records = lf.walk.back(
+        lambda layer, path, params, cache, g: layer.backward(params, cache, g),
+        net, params, cache, g,
+    )  # fmt: skip
+    whole = records[0].weight + records[2].weight
+    assert same_number(whole, net.grads(params, cache, g)[0].weight)
+
+
+def test_a_walk_there_with_forward_gives_y_and_the_cache():
+    for name, (layer, x) in STATEFUL.items():
+        params = layer.init(lf.Key(1), x)
+        paths = []
+
+        def visit(layer, path, params, x, paths=paths):
+            paths.append(path)
+            return layer.forward(params, x)
+
+        y, cache = lf.walk.there(visit, layer, params, x)
+        expected_y, expected = layer.forward(params, x)
+        assert same_bits(y, expected_y), name
+        assert same_bits(cache, expected), name
+        assert paths
+
+
+def test_an_output_is_patched_by_its_path():
+    net = lf.serial(lf.dense(4), lf.residual(lf.tanh()), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+
+    def patched(layer, path, params, x):
+        y, cache = layer.forward(params, x)
+        return (torch.zeros_like(y) if path == "1.0" else y), cache
+
+    y, _ = lf.walk.there(patched, net, params, X)
+    dense = net.parts[0].predict(params[0], X)
+    assert same_bits(y, net.parts[2].predict(params[2], dense))
+
+
+def test_a_visitors_error_names_the_place():
+    net = lf.serial(lf.dense(4), lf.residual(lf.tanh()))
+    params, _, cache, g = run(net, X)
+
+    def failing(layer, path, params, cache, g):
+        if path == "1.0":
+            raise RuntimeError("not here")
+        return layer.input_grad(params, cache, g), None
+
+    with pytest.raises(lf.LayerError, match=r"serial\[1\] residual\[0\] tanh\(\).*not here"):
+        lf.walk.back(failing, net, params, cache, g)
+
+
+# A combinator of one's own
+
+
+def alternating_there(visit, params, x):
+    """Add what the even parts make of x, and take away what the odd ones make."""
+    results = [visit(i, entry, x) for i, entry in enumerate(params)]
+    y = reduce(torch.add, [(-1) ** i * h for i, (h, _) in enumerate(results)])
+    return y, tuple(record for _, record in results)
+
+
+def alternating_back(visit, params, cache, g):
+    """Send g to the even parts, and -g to the odd ones."""
+    results = [visit(i, entry, cache[i], (-1) ** i * g) for i, entry in enumerate(params)]
+    dx = reduce(torch.add, [dx for dx, _ in results]) if results[0][0] is not None else None
+    return dx, tuple(record for _, record in results)
+
+
+def alternating(*parts):
+    return lf.walk.composition(
+        "alternating",
+        parts,
+        alternating_there,
+        alternating_back,
+        init=lambda parts, key, x: tuple(p.init(key.fold_in(i), x) for i, p in enumerate(parts)),
+    )
+
+
+def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
+    net = alternating(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4)), lf.frozen(lf.dense(4)))
+    lf.testing.check_layer(net, net.init(lf.Key(0), X), X)
+    params, _, cache, g = run(net, X)
+    assert net.name == "alternating(dense(4), serial(dropout(p=0.3), dense(4)), frozen(dense(4)))"
+    assert not same_bits(net.advance(params, cache), params)
+    _, sites = lf.cotangents(net, params, cache, g)
+    assert same_bits(lf.grads_at(net, params, sites), net.grads(params, cache, g))
+    assert [row.path for row in lf.summary(net, X).layers] == ["0", "1", "1.0", "1.1", "2", "2.0"]
+    tanhs = lf.map_layers(lambda layer: lf.tanh(), net)
+    assert tanhs.name == "alternating(tanh(), serial(tanh(), tanh()), frozen(tanh()))"
+    optimizer, loss = lf.optim.sgd(0.1), lf.losses.mse()
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    new, value = lf.make_step(net, loss, optimizer)(state, (X, normal(6, 4)))
+    assert torch.isfinite(value)
+    assert not same_bits(new.params[0], state.params[0])
+    assert same_bits(new.params[2], state.params[2])
+
+
+# Functions that are replaced
+
+
+@pytest.mark.parametrize("half", ["grads", "input_grad"])
+def test_a_replaced_half_recomposes_backward(half):
+    layer = lf.dense(4)
+    params, _, cache, g = run(layer, X)
+    own = layer.replace(**{half: lambda params, cache, g: "mine"})
+    dx, dparams = own.backward(params, cache, g)
+    assert (dparams if half == "grads" else dx) == "mine"
+    other = layer.backward(params, cache, g)[half == "input_grad"]
+    assert same_bits(dx if half == "grads" else dparams, other)
+
+
+def test_a_composition_with_a_function_of_its_own_is_a_single_layer():
+    net = lf.serial(lf.dense(4), lf.relu())
+    own = net.replace(backward=lambda params, cache, g: ("dx", "dparams"))
+    assert own.parts == ()
+    params, _, cache, g = run(net, X)
+    _, site = lf.cotangents(own, params, cache, g)
+    assert (site.path, site.dparams) == ("", "dparams")
+    assert lf.map_layers(lambda layer: lf.tanh(), own).name == "tanh()"
+
+
+def test_a_composition_keeps_its_own_name_and_init_when_it_is_rebuilt():
+    net = lf.serial(lf.dense(4), lf.relu()).replace(name="block()", init=lambda key, x: "made")
+    again = lf.map_layers(lambda layer: layer, net)
+    assert again.name == "block()"
+    assert again.init(None, None) == "made"
+    assert [part.name for part in again.parts] == ["dense(4)", "relu()"]
+
+
+def test_a_layer_that_is_mapped_into_a_transformer_block_keeps_its_init():
+    block, x = lf.transformer_encoder_block(2, dim_feedforward=5), normal(2, 3, 4)
+
+    def ones(key, x):
+        return lf.layers.dense.Params(torch.ones(5, 4), torch.ones(4))
+
+    def with_ones(layer):
+        return layer.replace(init=ones) if layer.name == "dense(features)" else layer
+
+    def found(net):
+        params = net.init(lf.Key(0), x)
+        return [p for p in lf.tree.leaves(params) if same_number(p, torch.ones_like(p))]
+
+    assert len(found(lf.map_layers(with_ones, block))) == len(found(block)) + 2
