@@ -46,6 +46,7 @@ from lincoln_fn.combine import transformer_decoder_block as transformer_decoder_
 from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_block
 from lincoln_fn.combine import with_context as with_context
 from lincoln_fn.compiler import compile as compile  # noqa: A004  # torch's users expect it
+from lincoln_fn.compiler import export as export
 from lincoln_fn.compiler import export_step as export_step
 from lincoln_fn.core import keys as keys
 from lincoln_fn.core import terms as terms

@@ -1,6 +1,6 @@
-"""Compiled and exported steps: a training step as one graph, for Inductor or for a file."""
+"""Compiled and exported steps and predictions: one graph, for Inductor or for a file."""
 
 from lincoln_fn.compiler.compile import compile  # noqa: A004  # the name that torch's users expect
-from lincoln_fn.compiler.export import export_step
+from lincoln_fn.compiler.export import export, export_step
 
-__all__ = ["compile", "export_step"]
+__all__ = ["compile", "export", "export_step"]

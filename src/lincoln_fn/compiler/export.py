@@ -1,35 +1,65 @@
-"""Exported steps: a training step as a file that torch runs without this library."""
+"""Exported steps and predictions: files that torch or onnxruntime runs without this library."""
 
 from __future__ import annotations
 
 import json
 from os import PathLike, fspath
+from pathlib import PurePath
 from typing import Final
 
+import attrs
 import torch
 
+from lincoln_fn.compiler.function import of_function
+from lincoln_fn.compiler.onnx.program import Names, model_of
+from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.trace.structures import flatten
-from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, of_step, trace, write_down
 from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params, map_layers
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.fastpath.pooling import with_indices
 from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.step import Step
+from lincoln_fn.training.step import Step, make_step
 from lincoln_fn.training.train import TrainState
 
 NAMES: Final = "names.json"
 
 
-def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLike[str]) -> None:
-    """Save a training step as a `torch.export` program, of flat lists of tensors.
+def export_step(
+    step: Step,
+    state: TrainState,
+    batch: Batch,
+    path: str | PathLike[str],
+    *,
+    dynamic_batch: bool | None = None,
+) -> None:
+    """Save a training step as a file that trains where this library is missing.
 
-    Its inputs are the tensors of the state and then those of the batch; its outputs are those of
-    the new state, in the same order, and then the loss, which of `losses.weighted` has the values
-    of its parts behind it. The file also holds these tensors' names,
-    and the state and batch given as the example inputs. To train where this library is missing:
+    **A path that ends in `.onnx`** gets an ONNX model, for onnxruntime in any language or browser.
+    Its inputs are the tensors of the state and of the batch, by their names, such as
+    `params.0.weight`, `x` and `target`. The tensors of the given state are the defaults of these
+    inputs. The outputs are the new state's tensors, `next.params.0.weight` and so on, and `loss`.
+    It needs the package `onnx`. To train:
+
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        state = {}
+        for x, target in batches:
+            *new, loss = session.run(None, {**state, "x": x, "target": target})
+            names = [output.name for output in session.get_outputs()][:-1]
+            state = dict(zip([name.removeprefix("next.") for name in names], new))
+
+    **A path that ends in `.pt2`** gets a `torch.export` program, of flat lists of tensors. Its
+    inputs are the tensors of the state and then those of the batch; its outputs are those of the
+    new state, in the same order, and then the loss, which of `losses.weighted` has the values of
+    its parts behind it. The file also holds these tensors' names, and the state and batch given as
+    the example inputs. To train:
 
         import json, torch
 
@@ -41,18 +71,22 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         for _ in range(3):
             *state, loss = step(*state, *batch)
 
-    Every batch must have the shapes of this one. What the step checks of numbers, the program does
-    not: its loss is nan for a label out of range, and a loss that is not finite raises no error.
+    What the step checks of numbers, the file does not: in a `.pt2` program, the loss is nan for a
+    label out of range, and onnxruntime raises an error of its own. A loss that is not finite raises
+    none.
 
     Args:
         step: from `make_step`, compiled or not.
         state: to start from.
         batch: (x, target), with shapes and dtypes like every batch to come.
-        path: the file, whose name torch wants to end in ".pt2".
+        path: the file, whose name ends in ".onnx" or ".pt2".
+        dynamic_batch: whether later batches may have other numbers of examples, which lie along the
+            first axis of each tensor. None for what the format can: an ONNX model takes any number,
+            and a `torch.export` program takes batches of this shape alone.
 
     Raises:
         LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
-            of it cannot be traced.
+            of it cannot be traced, or has no counterpart in ONNX.
 
     Example:
         >>> import tempfile, lincoln_fn as lf
@@ -66,26 +100,131 @@ def export_step(step: Step, state: TrainState, batch: Batch, path: str | PathLik
         raise wrong_kind("export_step", "step", step, "what make_step returns")
     check_argument("export_step", "state", TrainState, state)
     check_batch("export_step", batch)
+    is_onnx = _is_onnx("export_step", path, dynamic_batch)
     with log_if_slow("exporting the step"):
-        _export(step, state, batch, path)
+        before = tree.paths(state, states=True)
+        inputs = _name_inputs(batch)
+        if is_onnx:
+            outputs = [*(f"next.{name}" for name in before), "loss"]
+            _save_onnx(
+                of_step(_in_formulas(step)), (state, batch), Names(before, inputs, outputs), path,
+                dynamic_batch,
+            )  # fmt: skip
+            return
+        traced = trace(step, state, batch, here=False)
+        # The new state's structure, filled with anything at all.
+        filled = traced.structure.unflatten(range(traced.structure.num_leaves))
+        _check_state(before, tree.paths(filled, states=True))
+        _save_torch(traced, (state, batch), {"state": before, "batch": inputs}, path)
 
 
-def _export(step: Step, state: TrainState, batch: Batch, path: str | PathLike[str]) -> None:
-    traced = trace(step, state, batch, here=False)
-    before = tree.paths(state, states=True)
-    # The new state's structure, filled with anything at all.
-    filled = traced.structure.unflatten(range(traced.structure.num_leaves))
-    after = tree.paths(filled, states=True)
-    if before != after:
-        changed = sorted(set(before) ^ set(after))
-        raise LayerError("step", f"expected a new state with the old one's tensors, got {changed}")
-    leaves, _ = flatten((state, batch))
+def export(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    path: str | PathLike[str],
+    *,
+    dynamic_batch: bool | None = None,
+) -> None:
+    """Save a prediction, `net.predict(params, x)`, as a file for where this library is missing.
+
+    A path that ends in `.onnx` gets an ONNX model. Its inputs are `x` and, with defaults, the
+    tensors of params by their names, such as `params.0.weight`; its output is `y`. It needs the
+    package `onnx`. A path that ends in `.pt2` gets a `torch.export` program of the flat tensors of
+    params and x, whose names it holds as `export_step`'s does.
+
+    `lf.inference` makes a network of fewer layers first, where batch norm follows others.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: an example of its input.
+        path: the file, whose name ends in ".onnx" or ".pt2".
+        dynamic_batch: as in `export_step`.
+
+    Raises:
+        LayerError: as `export_step` does.
+
+    Example:
+        >>> import tempfile, lincoln_fn as lf
+        >>> net, x = lf.serial(lf.dense(4), lf.relu()), torch.ones(2, 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export(net, net.init(lf.Key(0), x), x, f"{folder}/predict.pt2")
+    """
+    check_argument("export", "net", Layer, net, ("net", "params", "x", "path"))
+    is_onnx = _is_onnx("export", path, dynamic_batch)
+    names = _name("params", params), _name("x", x)
+    with log_if_slow("exporting the prediction"):
+        program = of_prediction(net)
+        if is_onnx:
+            formulas = map_layers(with_indices, net)
+            program = attrs.evolve(program, pure=of_function(formulas.predict).pure)
+            outputs = _name("y", net.predict(params, x))
+            _save_onnx(program, (params, x), Names(*names, outputs), path, dynamic_batch)
+            return
+        traced = guard(program, write_down(program, params, x, here=False))
+        _save_torch(traced, (params, x), {"params": names[0], "x": names[1]}, path)
+
+
+def _in_formulas(step: Step) -> Step:
+    """Make the step of formulas, whose operations ONNX has; only max-pooling has one of its own."""
+    net = map_layers(with_indices, step.net)
+    return make_step(
+        net, step.loss, step.optimizer, fast=False, gradient=step.gradient, reduce=step.reduce
+    )
+
+
+def _is_onnx(function: str, path: str | PathLike[str], dynamic_batch: bool | None) -> bool:
+    """Choose the format by the path's end, and check that it can do what is asked."""
+    suffix = PurePath(path).suffix
+    if suffix not in (".onnx", ".pt2"):
+        raise LayerError(
+            function, f"expected a path that ends in .onnx or .pt2, got {fspath(path)}"
+        )
+    if suffix == ".pt2" and dynamic_batch:
+        problem = "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
+        raise LayerError(function, f"{problem}; give a path that ends in .onnx")
+    return suffix == ".onnx"
+
+
+def _save_onnx(
+    program: Program,
+    trees: tuple[Arrays, Arrays],
+    names: Names,
+    path: str | PathLike[str],
+    dynamic_batch: bool | None,
+) -> None:
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        problem = "needs the package onnx for a path that ends in .onnx; pip install onnx"
+        raise LayerError(program.name, problem) from None
+    model = model_of(program, *trees, names, dynamic_batch=dynamic_batch is not False)
+    onnx.save(model, fspath(path))
+
+
+def _save_torch(
+    traced: Traced,
+    trees: tuple[Arrays, Arrays],
+    names: dict[str, list[str]],
+    path: str | PathLike[str],
+) -> None:
+    leaves, _ = flatten(trees)
     program = torch.export.export(traced.graph, tuple(leaves))
-    names = {"state": before, "batch": _name_inputs(batch)}
     torch.export.save(program, fspath(path), extra_files={NAMES: json.dumps(names)})
 
 
+def _check_state(before: list[str], after: list[str]) -> None:
+    if before != after:
+        changed = sorted(set(before) ^ set(after))
+        raise LayerError("step", f"expected a new state with the old one's tensors, got {changed}")
+
+
 def _name_inputs(batch: Batch) -> list[str]:
-    x, target = (tree.paths(part, states=True) for part in batch)
-    named = [*(f"x.{path}" for path in x), *(f"target.{path}" for path in target)]
-    return [name.removesuffix(".") for name in named]
+    x, target = batch
+    return [*_name("x", x), *_name("target", target)]
+
+
+def _name(prefix: str, arrays: Arrays) -> list[str]:
+    paths = tree.paths(arrays, states=True)
+    return [f"{prefix}.{path}".removesuffix(".") for path in paths]

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.fastpath._layout import channels_last, empty_like
 from lincoln_fn.fastpath.twin import Twin
@@ -96,6 +96,12 @@ def avg_pool_backward(
     check_cotangent("avg_pool2d", g, x, pooled_shape(tuple(x.shape), window))
     dx: Tensor = aten.avg_pool2d_backward(channels_last(g), empty_like(x), *_arguments(cache))
     return dx, ()
+
+
+def with_indices(layer: Layer) -> Layer:
+    """Let a max-pooling layer find its maxima in one operation, if ONNX's is the same as ATen's."""
+    twin, ceil_mode = TWINS[0], getattr(layer.forward, "keywords", {}).get("ceil_mode")
+    return twin.of(layer) if twin.matches(layer) and not ceil_mode else layer
 
 
 def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:

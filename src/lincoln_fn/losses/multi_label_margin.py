@@ -39,7 +39,7 @@ def forward(
     n = check_classes_last("multi_label_margin", x)
     check_shape("multi_label_margin", target, tuple(x.shape), x)
     # From the first -1 on, no entry is a label.
-    labelled = (target >= 0).long().cumprod(-1)
+    labelled = ((target < 0).cumsum(-1) == 0).long()
     index = class_indices("multi_label_margin", target * labelled - (1 - labelled), -1, n)
     index = index.clamp(min=0)
     count = torch.zeros_like(x).scatter_add(-1, index, labelled.to(x.dtype))

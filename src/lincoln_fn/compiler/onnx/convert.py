@@ -1,0 +1,115 @@
+"""From graphs of torch operations, traced for some batch sizes, to one ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch.fx import GraphModule, Node
+
+from lincoln_fn.compiler.onnx import arrays, division, elementwise, indices, sums, windows
+from lincoln_fn.compiler.onnx.sizes import fit
+from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
+
+ROWS: Final[Rows] = {
+    **elementwise.ROWS,
+    **division.ROWS,
+    **arrays.ROWS,
+    **sums.ROWS,
+    **windows.ROWS,
+    **indices.ROWS,
+}
+    **elementwise.ROWS,
+    **division.ROWS,
+    **arrays.ROWS,
+    **sums.ROWS,
+    **windows.ROWS,
+    **indices.ROWS,
+}
+
+
+def convert(
+    write: Writer, graphs: Sequence[GraphModule], batches: Sequence[int], inputs: Sequence[str]
+) -> list[Value]:
+    """Write the operations of graphs that differ in their batch size alone.
+
+    Args:
+        write: takes the nodes.
+        graphs: of one program, each for another number of examples.
+        batches: these numbers.
+        inputs: the names of the graph's inputs.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        UnknownOperationError: if an operation has no counterpart, or the graphs differ in more.
+    """
+    values: dict[Node, Any] = {}  # Any: a value, or a list of values
+    given = iter(inputs)
+    outputs: list[Value] = []
+    for nodes in zip(*(graph.graph.nodes for graph in graphs), strict=True):
+        node = nodes[0]
+        if any(other.op != node.op or str(other.target) != str(node.target) for other in nodes):
+            raise UnknownOperationError("its operations depend on the number of examples")
+        if node.op == "placeholder":
+            values[node] = _value(next(given), [n.meta["val"] for n in nodes], batches)
+        elif node.op == "output":
+            outputs = [values[part] for part in node.args[0]]
+        elif node.op == "get_attr":
+            tensor = getattr(graphs[0], str(node.target))
+            name = write.constant(tensor, tensor.dtype)
+            values[node] = Value(name, tuple(tensor.shape), tensor.dtype)
+        elif str(node.target) == "<built-in function getitem>":
+            whole, index = node.args
+            values[node] = values[whole][index]
+        else:
+            values[node] = _converted(write, nodes, batches, values)
+    return outputs
+
+
+def _converted(
+    write: Writer, nodes: Sequence[Node], batches: Sequence[int], values: dict[Node, Any]
+) -> Value | list[Value]:
+    """Write one operation, by its row."""
+    node, made = nodes[0], [n.meta["val"] for n in nodes]
+    kind = getattr(node.target, "overloadpacket", None)
+    row = ROWS.get(kind)
+    if row is None:
+        raise UnknownOperationError(f"{node.target} has no counterpart")
+    merged = [_merged([n.args[i] for n in nodes], batches, values) for i in range(len(node.args))]
+    named = {
+        name: _merged([n.kwargs[name] for n in nodes], batches, values)
+        for name in node.kwargs
+        if name not in ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
+    }
+    if isinstance(made[0], list | tuple):
+        out = [_value("", parts, batches) for parts in zip(*made, strict=True)]
+        names = row(write, out, *merged, **named)
+        return [Value(name, part.shape, part.dtype) for name, part in zip(names, out, strict=True)]
+    one = _value("", made, batches)
+    return Value(row(write, one, *merged, **named), one.shape, one.dtype)
+
+
+def _merged(given: Sequence[Any], batches: Sequence[int], values: dict[Node, Any]) -> Any:
+    """Turn what an operation was given for each batch size into one argument."""
+    first = given[0]
+    if isinstance(first, Node):
+        return values[first]
+    if isinstance(first, list | tuple):
+        return [_merged(parts, batches, values) for parts in zip(*given, strict=True)]
+    return _fitted(given, batches)
+
+
+def _value(name: str, fakes: Sequence[torch.Tensor], batches: Sequence[int]) -> Value:
+    shapes = zip(*(fake.shape for fake in fakes), strict=True)
+    shape = tuple(_fitted([int(n) for n in sizes], batches) for sizes in shapes)
+    return Value(name, shape, fakes[0].dtype)
+
+
+def _fitted(values: Sequence[Any], batches: Sequence[int]) -> Any:
+    try:
+        return fit(values, batches)
+    except ValueError as error:
+        raise UnknownOperationError(f"a number depends on the batch size: {error}") from None

@@ -1,0 +1,157 @@
+"""A program as an ONNX model: traced at some batch sizes, converted, named and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lincoln_fn.compiler.onnx.convert import convert
+from lincoln_fn.compiler.onnx.sizes import Affine, Size
+from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
+from lincoln_fn.compiler.trace.structures import flatten
+from lincoln_fn.compiler.trace.tracing import Program, write_down
+from lincoln_fn.errors.errors import LayerError
+
+if TYPE_CHECKING:  # an extra
+    from onnx import ModelProto
+
+# The operations are those of this version of ONNX's set, from 2022; 8 came with it.
+OPSET: Final = 18
+IR_VERSION: Final = 8
+
+
+@attrs.frozen
+class Names:
+    """The names of a model's inputs and outputs."""
+
+    first: list[str]  # the state, or params
+    batch: list[str]
+    outputs: list[str]
+
+
+def model_of(
+    program: Program,
+    first: Any,  # Any: a tree of tensors
+    batch: Any,  # Any: likewise
+    names: Names,
+    *,
+    dynamic_batch: bool,
+) -> ModelProto:
+    """Convert a program of two trees.
+
+    Args:
+        program: what is traced.
+        first: the state, or params. Its tensors are the model's defaults of these inputs.
+        batch: an example of a batch.
+        names: of all tensors that go in and come out.
+        dynamic_batch: whether the number of examples, along the first axis of each tensor of the
+            batch, may change.
+
+    Raises:
+        LayerError: if a part of the program has no counterpart in ONNX.
+    """
+    write = Writer()
+    batches = _batch_sizes(program, batch) if dynamic_batch else (0,)
+    graphs = [
+        _graph(program, first, _resized(batch, n) if dynamic_batch else batch) for n in batches
+    ]
+    try:
+        outputs = convert(write, graphs, batches, [*names.first, *names.batch])
+        return _model(write, flatten(first)[0], flatten(batch)[0], outputs, names, dynamic_batch)
+    except UnknownOperationError as error:
+        mend = "a path that ends in .pt2 takes every operation of torch"
+        raise LayerError(program.name, f"cannot become ONNX: {error}; {mend}") from None
+
+
+def _model(
+    write: Writer,
+    firsts: Sequence[Tensor],
+    batch: Sequence[Tensor],
+    outputs: Sequence[Value],
+    names: Names,
+    dynamic_batch: bool,
+) -> ModelProto:
+    """Make a model of the nodes, and check it by ONNX's own checker."""
+    from onnx import checker, helper, numpy_helper
+
+    defaults = [
+        numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
+        for leaf, name in zip(firsts, names.first, strict=True)
+    ]
+    shapes: list[list[int | str]] = [list(leaf.shape) for leaf in firsts]
+    shapes += [[BATCH, *leaf.shape[1:]] if dynamic_batch else list(leaf.shape) for leaf in batch]
+    dtypes = [leaf.dtype for leaf in (*firsts, *batch)]
+    inputs = [
+        helper.make_tensor_value_info(name, code(dtype), shape)
+        for name, dtype, shape in zip((*names.first, *names.batch), dtypes, shapes, strict=True)
+    ]
+    # A prediction's program also returns a number, which has no name.
+    named = list(zip(names.outputs, outputs, strict=False))
+    results = [
+        helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
+        for name, value in named
+    ]
+    ends = [helper.make_node("Identity", [value.name], [name]) for name, value in named]
+    if write.sizes:
+        write.nodes[:0] = [
+            helper.make_node("Shape", [names.batch[0]], ["batch_sizes"], start=0, end=1),
+            helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
+        ]
+    constants = [*defaults, *write.constants.values()]
+    graph = helper.make_graph([*write.nodes, *ends], "program", inputs, results, constants)
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(
+        graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="lincoln_fn"
+    )
+    checker.check_model(model)
+    return model
+
+
+def _graph(program: Program, first: Any, batch: Any) -> GraphModule:  # Any: trees of tensors
+    """Trace a program, without in-place operations, in torch's core operations."""
+    traced = write_down(program, first, batch, here=False)
+    fakes = detect_fake_mode(traced.inputs)
+    assert fakes is not None  # the inputs are fake
+    table = torch.export.default_decompositions()
+    with fakes, torch.no_grad():
+        whole = torch.func.functionalize(traced.graph)
+        graph = make_fx(whole, decomposition_table=dict(table))(*traced.inputs)
+    graph.graph.eliminate_dead_code()
+    return graph
+
+
+def _batch_sizes(program: Program, batch: Any) -> tuple[int, int, int]:  # Any: a tree of tensors
+    """Choose numbers of examples that differ from each other and from 1."""
+    leaves, _ = flatten(batch)
+    sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
+    if len(sizes) != 1 or 0 in sizes:
+        problem = "expected examples along the first axis of every tensor of the batch"
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        raise LayerError(program.name, f"{problem}, got {shapes}; or say dynamic_batch=False")
+    n = max(*sizes, 2)
+    return n, n + 2, 2 * n + 3
+
+
+def _resized(batch: Any, n: int) -> Any:  # Any: trees of tensors
+    """Make a batch of n examples: those given, again and again."""
+
+    def resized(leaf: Tensor) -> Tensor:
+        return leaf[torch.arange(n) % len(leaf)]
+
+    leaves, structure = flatten(batch)
+    return optree.tree_unflatten(structure, [resized(leaf) for leaf in leaves])
+
+
+def _axes(shape: Sequence[Size]) -> list[int | str | None]:
+    """Describe a result's sizes; the number of examples has its name, and other sizes none."""
+    return [
+        size if isinstance(size, int) else BATCH if size == Affine(1, 0) else None for size in shape
+    ]

@@ -1,0 +1,136 @@
+"""A writer of ONNX graphs: nodes, constants and sizes, each named once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+import torch
+
+from lincoln_fn.compiler.onnx.sizes import Affine, Number, Reciprocal, Size
+
+if TYPE_CHECKING:  # an extra, which is imported where it is used
+    from onnx import NodeProto, TensorProto
+
+# The number of examples, a scalar of the graph.
+BATCH: Final = "batch_size"
+# ONNX's codes of the dtypes, as its specification numbers them.
+DTYPES: Final = {
+    torch.float32: 1, torch.uint8: 2, torch.int8: 3, torch.int16: 5, torch.int32: 6, torch.int64: 7,
+    torch.bool: 9, torch.float16: 10, torch.float64: 11,
+}  # fmt: skip
+UINT64: Final = 13
+
+
+# (writer, what is made, the operation's arguments as torch has them) -> the name of what was made,
+# or the names. Any: each operation has arguments of its own.
+Row: TypeAlias = Callable[..., Any]
+# By torch's operation. Any: an operation has no public type.
+Rows: TypeAlias = dict[Any, Row]
+
+
+class UnknownOperationError(Exception):
+    """An operation that has no counterpart here, or not with these arguments."""
+
+
+@attrs.frozen
+class Value:
+    """A tensor of the graph: its name, shape and dtype."""
+
+    name: str
+    shape: tuple[Size, ...]
+    dtype: torch.dtype
+
+
+@attrs.define(eq=False)
+class Writer:
+    """Collects the nodes and constants of one graph; it is local to one export."""
+
+    nodes: list[NodeProto] = attrs.field(factory=list)
+    constants: dict[object, TensorProto] = attrs.field(factory=dict)
+    sizes: dict[object, str] = attrs.field(factory=dict)
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:  # Any: as ONNX has them
+        """Add a node of one output, and return the output's name."""
+        return self.add_many(operation, inputs, 1, **attributes)[0]
+
+    def add_many(
+        self,
+        operation: str,
+        inputs: Sequence[str],
+        outputs: int,
+        **attributes: Any,  # Any: as above
+    ) -> list[str]:
+        """Add a node, and return its outputs' names."""
+        from onnx import helper
+
+        n = len(self.nodes)
+        names = [f"{operation}_{n}_{i}" if i else f"{operation}_{n}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(operation, list(inputs), names, **attributes))
+        return names
+
+    def constant(self, value: object, dtype: torch.dtype) -> str:
+        """Add a constant, or return the name of an equal one."""
+        from onnx import numpy_helper
+
+        array = torch.as_tensor(value, dtype=dtype).contiguous().numpy()
+        given = (dtype, array.shape, array.tobytes())
+        if given not in self.constants:
+            name = f"constant_{len(self.constants)}"
+            self.constants[given] = numpy_helper.from_array(array, name)
+        return self.constants[given].name
+
+    def ints(self, values: Sequence[int]) -> str:
+        """Add a vector of integers, such as axes."""
+        return self.constant(list(values), torch.int64)
+
+    def scalar(self, value: Number, dtype: torch.dtype) -> str:
+        """Add a number, which may depend on the number of examples."""
+        if isinstance(value, Affine | Reciprocal):
+            return self._of_batch(value, dtype)
+        if not dtype.is_floating_point and isinstance(value, float):
+            value = int(value) if math.isfinite(value) else torch.iinfo(dtype).max
+        return self.constant(value, dtype)
+
+    def shape(self, sizes: Sequence[Size]) -> str:
+        """Add a vector of sizes, some of which may depend on the number of examples."""
+        if not any(isinstance(size, Affine) for size in sizes):
+            return self.ints([size for size in sizes if isinstance(size, int)])
+        if tuple(sizes) not in self.sizes:
+            parts = [
+                self.add("Unsqueeze", self.scalar(size, torch.int64), self.ints([0]))
+                if isinstance(size, Affine)
+                else self.ints([size])
+                for size in sizes
+            ]
+            joined = self.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+            self.sizes[tuple(sizes)] = joined
+        return self.sizes[tuple(sizes)]
+
+    def cast(self, value: Value, dtype: torch.dtype) -> str:
+        """Convert a tensor to a dtype, if it has another."""
+        if value.dtype is dtype:
+            return value.name
+        return self.add("Cast", value.name, to=code(dtype))
+
+    def _of_batch(self, value: Affine | Reciprocal, dtype: torch.dtype) -> str:
+        """Compute a number from the number of examples, once."""
+        if (value, dtype) not in self.sizes:
+            kind = torch.int64 if isinstance(value, Affine) else torch.float64
+            n = self.cast(Value(BATCH, (), torch.int64), kind)
+            scaled = self.add("Mul", n, self.constant(value.scale, kind))
+            made = self.add("Add", scaled, self.constant(value.offset, kind))
+            if isinstance(value, Reciprocal):
+                reciprocal = self.add("Reciprocal", made)
+                made = self.add("Add", reciprocal, self.constant(value.constant, kind))
+            self.sizes[value, dtype] = self.cast(Value(made, (), kind), dtype)
+        return self.sizes[value, dtype]
+
+
+def code(dtype: torch.dtype) -> int:
+    """Return ONNX's code of a dtype."""
+    if dtype not in DTYPES:
+        raise UnknownOperationError(f"numbers of {dtype} have no counterpart")
+    return DTYPES[dtype]

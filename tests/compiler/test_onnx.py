@@ -1,0 +1,254 @@
+"""ONNX files: what onnxruntime computes from them is what the library computes."""
+
+import functools
+
+import optree
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from helpers.losses import REDUCTIONS, TABLE
+
+import lincoln_fn as lf
+from lincoln_fn.compiler.onnx.program import Names, model_of
+from lincoln_fn.compiler.onnx.sizes import Affine, Reciprocal, fit
+from lincoln_fn.compiler.trace.structures import flatten
+from lincoln_fn.compiler.trace.tracing import Program
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+IMAGES, LABELS = normal(6, 1, 8, 8), torch.tensor([0, 2, 1, 1, 2, 0])
+WORDS = torch.tensor([[0, 2, 1, 3], [3, 3, 0, 1], [1, 2, 2, 0], [0, 1, 0, 2], [3, 2, 1, 0]])
+CE = lf.losses.softmax_cross_entropy
+STEPS = {
+    "mlp": (
+        lf.serial(lf.dense(7), lf.gelu(), lf.dropout(0.2), lf.dense(3)),
+        CE(), lf.optim.adamw(lf.schedules.cosine(0.01, 9)), normal(6, 5), LABELS,
+    ),
+    "convolutions": (
+        lf.serial(
+            lf.conv2d(4, 3, padding=1), lf.relu(), lf.max_pool2d(2), lf.batch_norm(),
+            lf.conv2d(3, 3, stride=2, padding=1), lf.max_pool2d(2, stride=1), lf.flatten(),
+            lf.dense(3),
+        ),
+        CE(), lf.optim.sgd(0.05, momentum=0.9, nesterov=True), IMAGES, LABELS,
+    ),
+    "lstm": (
+        lf.serial(lf.embedding(4, 5), lf.lstm(6), lf.last_state(), lf.dense(3)),
+        CE(), lf.optim.rmsprop(0.01), WORDS, torch.tensor([0, 2, 1, 1, 2]),
+    ),
+    "transformer": (
+        lf.serial(
+            lf.embedding(4, 8), lf.positional_embedding(4),
+            lf.transformer_encoder_block(2, 16, is_causal=True), lf.dense(4), lf.permute(0, 2, 1),
+        ),
+        CE(label_smoothing=0.1),
+        lf.optim.chain(lf.optim.clip_by_global_norm(0.5), lf.optim.sgd(0.1)), WORDS, WORDS,
+    ),
+    "regression": (
+        lf.serial(lf.dense(4, bias=False), lf.softplus(), lf.dense(1, bias=False)),
+        lf.losses.huber(), lf.optim.adam(0.02), normal(6, 5), normal(6, 1, seed=2),
+    ),
+}  # fmt: skip
+
+# These solve a linear system on the way back, unless they are told to iterate.
+SOLVING = {
+    name
+    for name in (case.layer.name for case in CASES)
+    if name.startswith("fixed_point") and "solver='iteration'" not in name
+}
+
+
+def session_of(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    given = model if isinstance(model, str) else model.SerializeToString()
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+def feeds_of(session, names, leaves):
+    """Give a model the tensors that it reads; a constant result needs none."""
+    read = {node.name for node in session.get_inputs()}
+    return {name: leaf.numpy() for name, leaf in zip(names, leaves, strict=True) if name in read}
+
+
+def check_steps(net, loss, optimizer, batches, folder):
+    """Take steps here and in onnxruntime, and compare the states."""
+    step = lf.make_step(net, loss, optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), batches[0][0])
+    path = str(folder / "step.onnx")
+    lf.export_step(step, state, batches[0], path)
+    session = session_of(path)
+    named = lf.tree.paths(state, states=True)
+    returned = [node.name for node in session.get_outputs()]
+    assert returned == [*(f"next.{name}" for name in named), "loss"]
+    theirs = {}  # at first, the initial state, which the file holds
+    for x, target in batches:
+        feeds = {"x": x.numpy(), "target": target.numpy()}
+        *new, value = session.run(None, {**theirs, **feeds})
+        theirs = dict(zip(named, new, strict=True))
+        state, ours = step(state, (x, target))
+        assert same_number(torch.as_tensor(value), ours)
+    leaves = lf.tree.leaves(state, states=True)
+    for leaf, name in zip(leaves, named, strict=True):
+        assert same_number(torch.as_tensor(theirs[name]), leaf, error=1e-5), name
+    assert same_bits(torch.as_tensor(theirs["key.bits"]), state.key.bits)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_in_onnxruntime_are_eager_steps(name, tmp_path):
+    net, loss, optimizer, x, target = STEPS[name]
+    batches = (x, target), (x, target), (x[1:4], target[1:4]), (x.flip(0), target)
+    check_steps(net, loss, optimizer, batches, tmp_path)
+
+
+def check_both_ways(pure, first, second):
+    """Run a function of two trees here and in onnxruntime, and compare what they return."""
+    expected, _ = pure(first, second)
+    program = Program("layer", "layer", "y", pure, pure)
+    ours, theirs = flatten(first)[0], flatten(second)[0]
+    names = [
+        [f"{kind}{i}" for i in range(n)]
+        for kind, n in (("p", len(ours)), ("b", len(theirs)), ("o", len(expected) + 1))
+    ]
+    model = model_of(program, first, second, Names(*names), dynamic_batch=False)
+    session = session_of(model)
+    *found, _ = session.run(None, feeds_of(session, names[1], theirs))
+    assert same_number([torch.as_tensor(leaf) for leaf in found], expected, error=1e-5)
+
+
+def layer_both_ways(layer, params, batch):
+    """Run a layer there and back, and give everything that it returns, and no number."""
+    x, g = batch
+    y, cache = layer.forward(params, x)
+    made = y, layer.backward(params, cache, g), layer.advance(params, cache)
+    return [leaf for leaf in flatten(made)[0] if leaf is not None], torch.zeros(())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_layers_gradients(case):
+    params, (y, _) = case.params(), case.layer.forward(case.params(), case.x)
+    g = optree.tree_map(lambda leaf: normal(*leaf.shape, seed=3).to(leaf.dtype), y)
+    pure = functools.partial(layer_both_ways, case.layer)
+    if case.layer.name in SOLVING:  # ONNX has no such operation
+        with pytest.raises(lf.LayerError, match="_linalg_solve_ex"):
+            check_both_ways(pure, params, (case.x, g))
+        return
+    check_both_ways(pure, params, (case.x, g))
+
+
+OPTIMIZERS = [
+    lf.optim.adadelta(), lf.optim.adagrad(0.1), lf.optim.adam(0.1, amsgrad=True),
+    lf.optim.adamax(0.1), lf.optim.asgd(0.1), lf.optim.lion(0.01), lf.optim.nadam(0.1),
+    lf.optim.radam(0.1), lf.optim.rmsprop(0.1, centered=True, momentum=0.5), lf.optim.rprop(0.1),
+    lf.optim.chain(lf.optim.accumulate(2), lf.optim.sgd(0.1)),
+    lf.optim.chain(lf.optim.ema(0.9), lf.optim.sgd(0.1)),
+    lf.optim.by_path({"*.bias": lf.optim.sgd(0.1), "*": lf.optim.adam(0.1)}),
+    lf.optim.chain(lf.optim.clip_by_value(0.1), lf.optim.weight_decay(0.1), lf.optim.sgd(0.1)),
+    lf.optim.sgd(
+        lf.schedules.joined(
+            [lf.schedules.linear(0.0, 0.1, 2), lf.schedules.exponential(0.1, 0.5)], [2]
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_every_optimizers_steps(optimizer, tmp_path):
+    net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
+    batch = x, normal(6, 2, seed=1)
+    check_steps(net, lf.losses.mse(), optimizer, [batch] * 5, tmp_path)
+
+
+def loss_both_ways(loss, prediction, target):
+    value, cache = loss.forward(prediction, target)
+    return [value, *flatten(loss.backward(cache))[0]], torch.zeros(())
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_every_losss_gradient(row, reduction):
+    pure = functools.partial(loss_both_ways, row.loss(reduction))
+    check_both_ways(pure, row.prediction, row.target)
+
+
+def test_the_gradient_of_ctc():
+    prediction = torch.log_softmax(normal(5, 4, 3, seed=20), -1)
+    labels = torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]])
+    target = labels, torch.tensor([5, 3, 4, 2]), torch.tensor([2, 2, 1, 0])
+    check_both_ways(functools.partial(loss_both_ways, lf.losses.ctc()), prediction, target)
+
+
+def test_a_prediction_takes_any_number_of_examples(tmp_path):
+    net, x = lf.serial(lf.conv2d(4, 3), lf.max_pool2d(2), lf.flatten(), lf.dense(3)), IMAGES
+    params, path = net.init(lf.Key(0), x), str(tmp_path / "predict.onnx")
+    lf.export(net, params, x, path)
+    session = session_of(path)
+    for given in (x, x[:1], torch.cat([x, x, x])):
+        (y,) = session.run(["y"], {"x": given.numpy()})
+        assert same_number(torch.as_tensor(y), net.predict(params, given))
+    # The parameters may be others: they are inputs, too.
+    others = net.init(lf.Key(1), x)
+    named = dict(zip(lf.tree.paths(others), lf.tree.leaves(others), strict=True))
+    feeds = {f"params.{name}": leaf.numpy() for name, leaf in named.items()}
+    (y,) = session.run(["y"], {"x": x.numpy(), **feeds})
+    assert same_number(torch.as_tensor(y), net.predict(others, x))
+
+
+def test_a_prediction_is_saved_for_torch_too(tmp_path):
+    net, x = lf.serial(lf.dense(4), lf.tanh()), normal(6, 5)
+    params, path = net.init(lf.Key(0), x), tmp_path / "predict.pt2"
+    lf.export(net, params, x, path)
+    program = torch.export.load(path).module()
+    y, *_ = program(*lf.tree.leaves(params), x)
+    assert same_number(y, net.predict(params, x))
+
+
+def test_a_fixed_batch_needs_no_common_axis(tmp_path):
+    net, optimizer = lf.dense(3), lf.optim.sgd(0.1)
+    x, target = normal(5), normal(3, seed=1)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step, path = lf.make_step(net, lf.losses.mse(), optimizer), str(tmp_path / "step.onnx")
+    with pytest.raises(lf.LayerError, match="expected examples along the first axis"):
+        lf.export_step(step, state, (x, target), path)
+    lf.export_step(step, state, (x, target), path, dynamic_batch=False)
+    value = session_of(path).run(["loss"], {"x": x.numpy(), "target": target.numpy()})[0]
+    assert same_number(torch.as_tensor(value), step(state, (x, target))[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("step.bin", {}, r"^export_step: expected a path that ends in .onnx or .pt2, got step.bin"),
+        ("step.pt2", {"dynamic_batch": True}, "expected dynamic_batch=False for a .pt2 program"),
+    ],
+)
+def test_what_a_format_cannot_do_is_refused(path, options, message):
+    net, loss, optimizer, x, target = STEPS["mlp"]
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    with pytest.raises(lf.LayerError, match=message):
+        lf.export_step(lf.make_step(net, loss, optimizer), state, (x, target), path, **options)
+
+
+def test_numbers_that_onnx_does_not_have_are_refused(tmp_path):
+    net, optimizer, x = lf.dense(3, bias=False), lf.optim.muon(0.1), normal(6, 5)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    message = r"muon\(0.1\)\): cannot become ONNX: numbers of torch.bfloat16 have no counterpart"
+    with pytest.raises(lf.LayerError, match=message):
+        lf.export_step(step, state, (x, normal(6, 3)), tmp_path / "step.onnx")
+
+
+def test_numbers_of_the_batch_size_are_found():
+    batches = 6, 8, 15
+    assert fit([3, 3, 3], batches) == 3
+    assert fit([19, 25, 46], batches) == Affine(3, 1)
+    assert fit([1 / 12, 1 / 16, 1 / 30], batches) == Reciprocal(0.0, 2.0, 0.0)
+    assert fit([12 / 11, 16 / 15, 30 / 29], batches) == Reciprocal(1.0, 2.0, -1.0)
+    with pytest.raises(ValueError, match=r"\[36, 64, 225\] for batches of \(6, 8, 15\)"):
+        fit([36, 64, 225], batches)
+    with pytest.raises(ValueError, match="for batches of"):
+        fit(["mean", "mean", "sum"], batches)
