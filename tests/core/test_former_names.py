@@ -58,11 +58,15 @@ def test_what_users_import_from_former_modules():
     from lincoln_fn.data import batches
     from lincoln_fn.layer import Layer
     from lincoln_fn.record import record
-    from lincoln_fn.shapes import LayerError
+    from lincoln_fn.shapes import LayerError, NonFiniteError, check_cotangent
 
     assert (batches, Layer, record, LayerError) == (
         lf.data.batches, lf.Layer, lf.record, lf.LayerError,
     )  # fmt: skip
+    assert (lf.shapes.NonFiniteError, lf.shapes.check_cotangent, lf.paths.paths) == (
+        NonFiniteError, check_cotangent, lf.walk.paths.paths,
+    )  # fmt: skip
+    assert lf.fit is lf.training.fit.fit
 
 
 def test_a_pickle_of_before_is_loaded_and_computes_the_same():

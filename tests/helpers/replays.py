@@ -93,7 +93,7 @@ def trained(net, optimizer=ADAM, steps=STEPS, every=20, **options):
     while int(state.step) < steps:
         try:
             state, _ = step(state, BATCHES.at(int(state.step)))
-        except lf.shapes.NonFiniteError:
+        except lf.NonFiniteError:
             break
         if int(state.step) % every == 0:
             # A copy, for a donated step writes over what it is given.

@@ -69,7 +69,7 @@ FORMER_NAMES: Final = {
     "record": "core.record",
     "reduce": "training.reduce",
     "rules._feedback": "rules.feedback",
-    "shapes": "errors.shapes",
+    "shapes": "errors",
     "signatures": "errors.signatures",
     "step": "training.step",
     "summary": "inspect.summary",
@@ -82,9 +82,13 @@ FORMER_NAMES: Final = {
 
 
 def keep_former_names() -> None:
-    """Let `import` and pickle find each module by its former name, too."""
+    """Let `import`, pickle and `lf.shapes` find each module by its former name, too."""
+    library = sys.modules["lincoln_fn"]
     for former, name in FORMER_NAMES.items():
-        sys.modules[f"lincoln_fn.{former}"] = sys.modules[f"lincoln_fn.{name}"]
+        module = sys.modules[f"lincoln_fn.{name}"]
+        sys.modules[f"lincoln_fn.{former}"] = module
+        if former.isidentifier() and not hasattr(library, former):  # `lf.fit` is the function
+            setattr(library, former, module)
 
 
 def current_name(kind: str) -> str:
