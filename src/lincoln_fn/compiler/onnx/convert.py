@@ -20,13 +20,6 @@ ROWS: Final[Rows] = {
     **windows.ROWS,
     **indices.ROWS,
 }
-    **elementwise.ROWS,
-    **division.ROWS,
-    **arrays.ROWS,
-    **sums.ROWS,
-    **windows.ROWS,
-    **indices.ROWS,
-}
 
 
 def convert(
