@@ -159,7 +159,6 @@ BROKEN = {
     asks: "backward raised EOFError: there is nobody to ask",
     raises: "backward raised KeyError: 'weight'",
     changes_g: "backward changed g in place",
-    changes_params: "backward changed params.weight in place",
     returns_one: "expected backward to return (dx, dparams), got a Tensor",
 }
 
@@ -178,8 +177,17 @@ def test_a_forward_that_changes_its_input_is_marked():
         x.zero_()
         return y, kept
 
-    graded = grade(handed_in(right, changes_x), REFERENCE, CASES)
-    assert (graded.points, graded.problems) == (0, ("forward changed x in place",))
+    graded = grade(handed_in(right, changes_x), REFERENCE, CASES, points={"purity": 2})
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1, "purity": 0}
+    assert (graded.possible, graded.problems) == (5, ("forward changed x in place",))
+
+
+def test_gradients_are_judged_on_copies_of_what_is_changed_in_place():
+    graded = grade(handed_in(changes_params), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 0}
+    assert graded.problems == ("backward changed params.weight in place",)
+    graded = grade(handed_in(right), REFERENCE, CASES, points={"purity": 2})
+    assert (graded.points, graded.possible) == (5, 5)
 
 
 def test_code_that_does_not_end_loses_its_case_alone():
@@ -338,7 +346,7 @@ REFUSED = {
     "cases (params, x), got (float32[2],); lf.testing.make_cases": {"cases": (torch.ones(2),)},
     "expected hints of 0, 1 or 2, got 3": {"hints": 3},
     "expected time_limit above 0, in seconds, got 0": {"time_limit": 0},
-    "expected points of dx, y; got 'dw'": {"points": {"dw": 1}},
+    "expected points of dx, y, purity; got 'dw'": {"points": {"dw": 1}},
     "expected params ()": {"cases": [((1,), torch.ones(2))]},
     "gives finite numbers": {"cases": [((), torch.tensor([torch.nan]))]},
 }

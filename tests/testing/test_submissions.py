@@ -1,6 +1,7 @@
 """A table of submissions: every mistake is caught, nine of ten are named, no right one is refused.
 
-`python -m submissions.table`, run in `tests`, prints the table; the page of the checker shows it.
+`python -m helpers.submissions.table`, run in `tests`, prints the table,
+which the page of the checker shows.
 """
 
 import re

@@ -1,7 +1,10 @@
 """Checks of gradients, for your own layers and losses and for the library's, and grades."""
 
+import warnings
+
 from lincoln_fn.testing.check import check_layer, check_loss
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.from_numpy import from_numpy
 from lincoln_fn.testing.grade import grade
 from lincoln_fn.testing.grading.cases import make_cases
 from lincoln_fn.testing.grading.forms import otter_results
@@ -17,7 +20,13 @@ __all__ = [
     "Report",
     "check_layer",
     "check_loss",
+    "from_numpy",
     "grade",
     "make_cases",
     "otter_results",
 ]
+
+# `python -m lincoln_fn.testing.grade` runs a module that this package has imported already.
+warnings.filterwarnings(
+    "ignore", ".*lincoln_fn.testing.grade.* found in sys.modules", RuntimeWarning
+)

@@ -23,12 +23,12 @@ from lincoln_fn.training.batch_checks import check_example
 @overload
 def check_layer(
     layer: Layer, params: Params, x: Arrays, *, key: Key = ..., directions: int = ...,
-    predict_is_forward: bool | None = ..., all: Literal[False] = ...,
+    predict_is_forward: bool | None = ..., reference: Layer | None = ..., all: Literal[False] = ...,
 ) -> None: ...  # fmt: skip
 @overload
 def check_layer(
     layer: Layer, params: Params, x: Arrays, *, key: Key = ..., directions: int = ...,
-    predict_is_forward: bool | None = ..., all: Literal[True],
+    predict_is_forward: bool | None = ..., reference: Layer | None = ..., all: Literal[True],
 ) -> Report: ...  # fmt: skip
 def check_layer(
     layer: Layer,
@@ -38,6 +38,7 @@ def check_layer(
     key: Key = Key(0),
     directions: int = 3,
     predict_is_forward: bool | None = None,
+    reference: Layer | None = None,
     all: bool = False,  # noqa: A002  # as the option is called
 ) -> Report | None:
     """Check a layer's gradients, in float64, and that its functions are pure.
@@ -67,6 +68,10 @@ def check_layer(
         directions: the number of random directions per leaf.
         predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
             without state, that is, without an `advance`.
+        reference: the right layer, which takes the same params and x. Where `forward` computes
+            something else, the report says so, and the gradients are held against the reference's.
+            It also says what autograd cannot where `forward` uses numpy. Without one, the library
+            looks for a function of torch that computes the same.
         all: whether to return a report of every gradient, in place of an error at the first.
 
     Returns:
@@ -90,7 +95,9 @@ def check_layer(
     check_example("check_layer", x)
     if told := not_a_tensor({"params": params}):
         raise LayerError("check_layer", told)
-    options = Options(key, directions, predict_is_forward, all)
+    if reference is not None:
+        check_argument("check_layer", "reference", Layer, reference)
+    options = Options(key, directions, predict_is_forward, all, reference)
     report = checked(layer, doubled(params), doubled(x), options)
     return report if all else None
 

@@ -16,6 +16,10 @@ class GradientError(AssertionError):
 class ImpureError(GradientError):
     """Raised if a function changes an argument, or gives something else the second time."""
 
+    def __init__(self, sentence: str, function: str) -> None:
+        super().__init__(sentence)
+        self.function = function
+
 
 def close(given: Tensor, expected: Tensor) -> bool:
     """Return whether two tensors have one shape and, up to the oracles' error, the same values."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Verdict
+
+# An array of no numbers does not fit.
+_EMPTY = re.compile(r"raised ValueError: .*from shape \((?:\d+, ?)*0[,)]")
+# What older code uses, and numpy no longer has.
+_REMOVED = re.compile(
+    r"raised (AttributeError: (module 'numpy[\w.]*' has no attribute|`?np\.\w+`? was (a dep|rem))"
+    r"|TypeError: reshape\(\) got an unexpected keyword argument 'newshape')"
+)
 
 
 def failure(part: Part, error: GradientError | LayerError) -> Finding:
@@ -14,8 +24,15 @@ def failure(part: Part, error: GradientError | LayerError) -> Finding:
     refused = isinstance(error, LayerError)
     function = _refusing(part) if refused else _told(str(error), part.layer.name)
     name = "refused" if refused else "contract"
-    verdict: Verdict = "not judged" if refused and function == "forward" else "wrong"
-    return Finding(part.path, part.layer.name, function, verdict, name, str(error))
+    sentence = str(error)
+    if _EMPTY.search(sentence):
+        name, sentence = "empty slice", f"{sentence}; is a slice such as pad:-pad empty at pad 0?"
+    is_old = bool(_REMOVED.search(sentence))
+    if is_old:
+        name, sentence = "numpy", f"{sentence}; this version of numpy has removed it"
+    is_doubtful = is_old or (refused and function == "forward")
+    verdict: Verdict = "not judged" if is_doubtful else "wrong"
+    return Finding(part.path, part.layer.name, function, verdict, name, sentence)
 
 
 def _refusing(part: Part) -> str:

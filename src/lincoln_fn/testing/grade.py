@@ -1,4 +1,7 @@
-"""`grade`: marks for a layer that somebody else has written."""
+"""`grade`: marks for a layer that somebody else has written.
+
+`python -m lincoln_fn.testing.grade cs231n layers.py` grades files of a course as they are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from lincoln_fn.testing.grading.record import Grade, Mark
 from lincoln_fn.testing.grading.submission import Submission
 from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.run import IN_PLACE
 from lincoln_fn.testing.sample import doubled, floating
+
+PURITY = "purity"
 
 
 def grade(
@@ -49,7 +55,7 @@ def grade(
         hints: 0 for none, 1 for where to look, 2 for what is wrong. A hint has no value of
             the right gradient.
         points: by gradient, such as "dparams.weight"; the default is 1. "y" is for `forward`, and
-            its default is 0.
+            "purity" is for changing nothing in place; their default is 0.
         credit: by the name of a mistake, such as "averaged", the share of the points that a
             gradient with it still earns.
         time_limit: seconds to load the submission and to run it once, for each case. The check that
@@ -119,11 +125,12 @@ def _checked_leaves(reference: Layer, cases: object) -> list[str]:
 
 
 def _possible(leaves: list[str], points: Mapping[str, float]) -> dict[str, float]:
-    unknown = [leaf for leaf in points if leaf not in (*leaves, "y")]
+    unknown = [leaf for leaf in points if leaf not in (*leaves, "y", PURITY)]
     if unknown:
-        known = ", ".join([*leaves, "y"])
+        known = ", ".join([*leaves, "y", PURITY])
         raise LayerError("grade", f"expected points of {known}; got {unknown[0]!r}")
-    return {"y": points.get("y", 0.0)} | {leaf: points.get(leaf, 1.0) for leaf in leaves}
+    possible = {"y": points.get("y", 0.0)} | {leaf: points.get(leaf, 1.0) for leaf in leaves}
+    return possible | ({PURITY: points[PURITY]} if PURITY in points else {})
 
 
 def _mark(
@@ -140,9 +147,9 @@ def _mark(
         if report is None:
             shares.append(0.0)
             continue
-        finding = next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+        finding = _finding(report, leaf)
         if finding is None:  # where a function fails, nothing else is judged
-            broken = _broken(report)
+            broken = [f for f in _broken(report) if f.name != IN_PLACE]
             is_lost = bool(broken) and (leaf != "y" or broken[0].leaf == "forward")
             shares.append(0.0 if is_lost else 1.0)
         elif finding.verdict == "wrong":
@@ -164,6 +171,13 @@ def _mark(
 def _broken(report: Report) -> list[Finding]:
     """List the submission's own functions that break the contract, or refuse the case."""
     return [f for f in report.findings if f.leaf in FUNCTIONS and not f.path]
+
+
+def _finding(report: Report, leaf: str) -> Finding | None:
+    """Return what was found of a leaf, or of purity."""
+    if leaf == PURITY:
+        return next((f for f in report.findings if f.name == IN_PLACE), None)
+    return next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
 
 
 def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:
@@ -193,3 +207,9 @@ def _remarks(ran: list[Ran[Report]]) -> tuple[str, ...]:
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
+
+
+if __name__ == "__main__":
+    from lincoln_fn.testing.courses.command import main
+
+    main()

@@ -24,6 +24,7 @@ from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.report import Verdict
 from lincoln_fn.testing.sample import Sample
 from lincoln_fn.testing.votes import (
+    DETACHED,
     Vote,
     agree,
     autograd_at,
@@ -84,7 +85,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     points = close_by or [at]
     automatic = [autograd_at(point) for point in points]
     here = autograd_at(at)
-    remarks = [] if here else ["autograd cannot follow forward: checked by differences alone"]
+    remarks: list[str] = []
     verdicts: list[Verdict] = []
     left_out: list[Places] = []
     wrong_here = False
@@ -99,8 +100,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
                 verdict, wrong_here = "wrong", True
         if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
             is_nan = not is_finite(here[i])
-            other = "nan" if is_nan else "another value: does forward detach a part?"
-            remarks.append(f"{name}: autograd gives {other}")
+            remarks.append(f"{name}: autograd gives nan" if is_nan else DETACHED.format(name))
         if verdict == "not judged":
             why = "the oracles see too few digits, or nan"
             auto = automatic[0]

@@ -57,6 +57,10 @@ def _plain(evidence: Evidence, i: int) -> Mistake | None:
     given, right = evidence.given[i], evidence.expected[i]
     if told := not_finite(given):
         return Mistake("not finite", told)
+    if right.numel() and not given.numel():
+        shapes = f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+        slices = "a slice such as pad:-pad takes nothing where pad is 0"
+        return Mistake("empty slice", f"is empty: {shapes}; {slices}")
     if given.shape == right.shape and not bool(right.any()):
         return Mistake("forward ignores it", "should be zero: forward does not depend on it")
     return None

@@ -98,14 +98,16 @@ def vjp(function: Callable[[Tensor], Tensor], u: Tensor, g: Tensor) -> Tensor:
 
 
 def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
-    """Compute the gradients of s by torch's autograd of the same forward."""
+    """Compute the gradients of s by autograd of the same forward; None if it leaves torch."""
+    if not arrays:
+        return []
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:
             pairs = zip(tree.leaves(forward(watched)), tree.leaves(g), strict=True)
             total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
+            if not total.requires_grad:
+                return None
+            return list(torch.autograd.grad(total, watched, materialize_grads=True))
         except (RuntimeError, TypeError, ValueError):
             return None
-    if not watched or not total.requires_grad:
-        return [torch.zeros_like(array) for array in arrays]
-    return list(torch.autograd.grad(total, watched, materialize_grads=True))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
+import numpy as np
 import optree
 import torch
 from torch import Tensor
@@ -55,8 +56,6 @@ class Doubled(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, in float64."""
         name = getattr(func, "__name__", "")
-        if name == "numpy":
-            self._seen["leaves torch for numpy, where autograd cannot follow"] = None
         if name in _NAMED and isinstance(args[0], Tensor):
             self._note(name, _NAMED[name], args[0])
             return args[0].to(torch.float64, copy=True)
@@ -130,6 +129,8 @@ def _is_floating(leaf: object) -> bool:
     """Return whether an argument gives a function's result its precision."""
     if isinstance(leaf, torch.dtype):
         return leaf.is_floating_point
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind == "f"
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 

@@ -30,7 +30,7 @@ def check_untouched(name: str, function: str, before: list[Seen]) -> None:
     """Check that recorded tensors were not changed in place, not even temporarily."""
     for path, tensor, version, copy in before:
         if tensor._version != version or not _identical(tensor, copy):
-            raise ImpureError(f"{name}: {function} changed {path} in place")
+            raise ImpureError(f"{name}: {function} changed {path} in place", function)
 
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
@@ -39,7 +39,7 @@ def check_same(name: str, what: str, given: object, expected: object) -> None:
         _identical(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
     )
     if not same:
-        raise ImpureError(f"{name}: {what} gives something else")
+        raise ImpureError(f"{name}: {what} gives something else", what.removeprefix("a second "))
 
 
 def check_finite(name: str, path: str, arrays: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
@@ -10,22 +11,39 @@ from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import failure
-from lincoln_fn.testing.functions import Results, check_other_functions
+from lincoln_fn.testing.functions import Results, check_other_functions, close_trees
+from lincoln_fn.testing.held import (
+    agrees_with,
+    as_reference,
+    copied,
+    held_to,
+    is_followed,
+    on_copies,
+    sample_held,
+)
 from lincoln_fn.testing.hidden import with_hidden_mistakes
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.purity import check_finite, check_same, check_untouched, snapshot
+from lincoln_fn.testing.references.known import Reference
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
     Sample,
     floating,
+    floating_leaves,
     random_like,
     run_backward,
     run_forward,
+    sample,
     sample_of,
 )
+from lincoln_fn.testing.small import with_mistakes_in_eps
+from lincoln_fn.testing.votes import DETACHED, leaves_torch
 from lincoln_fn.testing.walks import check_walks
+
+# The name of a mistake that is none in a gradient.
+IN_PLACE = "in place"
 
 
 @attrs.frozen
@@ -36,12 +54,13 @@ class Options:
     directions: int = 3
     predict_is_forward: bool | None = None
     all: bool = False
+    reference: Layer | None = None
 
 
 def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
     """Check a layer."""
     try:
-        report = _checked(layer, params, x, options)
+        report = _with_impurity(layer, params, x, options)
     except OverflowError as error:
         names, _, _ = floating(params, x)
         findings = tuple(Finding("", layer.name, name, "not judged") for name in names)
@@ -51,44 +70,133 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
             raise
         return Report(layer.name, (failure(Part("", layer, params, x), error),))
     if report.mistakes and not options.all:
-        raise GradientError(report.mistakes[0].sentence)
+        # What the contract forbids comes before what is wrong.
+        first = next((f for f in report.mistakes if f.name == IN_PLACE), report.mistakes[0])
+        raise GradientError(first.sentence)
     return report
+
+
+def _with_impurity(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
+    """Check a layer, and if it changes its arguments, its gradients on copies of them."""
+    given = tree.map(copied, (params, x), states=True)
+    try:
+        return _checked(layer, params, x, options)
+    except ImpureError as impure:
+        try:
+            report = _checked(on_copies(layer), *given, options)
+        except GradientError:
+            raise impure from None
+        finding = Finding("", layer.name, impure.function, "wrong", IN_PLACE, str(impure))
+        return attrs.evolve(report, findings=(*report.findings, finding))
 
 
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
     key, other = options.key.split()
     problem: GradientError | None = None
+    doubled = Doubled()
+    at: Sample | None = None
     try:
         at = _pure(layer, params, x, key)
-        is_right = is_plainly_right(at, key, options.directions)
-        if is_right and first_not_linear(at, other) is None:
-            _check_others(at, options)
-            findings = tuple(Finding("", layer.name, name, "right") for name in at.names)
-            return _elsewhere(Report(layer.name, findings), at, options)
+        if is_followed(at) and not _computes_another(at, options):
+            is_right = is_plainly_right(at, key, options.directions)
+            if is_right and first_not_linear(at, other) is None:
+                _check_others(at, options)
+                findings = tuple(Finding("", layer.name, name, "right") for name in at.names)
+                return _elsewhere(Report(layer.name, findings), at, at, options)
+            at = None
     except ImpureError:  # with any number of digits
         raise
     except GradientError as error:
         problem = error
-    doubled = Doubled()
-    report = _judged(doubled.inside(layer), params, x, options)
+    if at is None or not _is_double(at):
+        at = _pure(doubled.inside(layer), params, x, key)
+    else:
+        at = attrs.evolve(at, layer=doubled.inside(layer))
+    report = _judged(at, options)
     if problem is not None and not report.mistakes and not doubled.remarks():
         raise problem
     return attrs.evolve(report, remarks=(*report.remarks, *doubled.remarks()))
 
 
-def _judged(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
+def _judged(at: Sample, options: Options) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     # Code that passes the plain comparison does not import what judges.
     from lincoln_fn.testing.blame import blamed
 
+    reference, is_own = _reference_of(at, options)
+    if reference is not None and not is_own:
+        return _judged_against(reference, at, options)
+    own = at
+    if reference is not None:
+        at = sample_held(at, reference)
     key, other = options.key.split()
-    at = _pure(layer, params, x, key)
-    findings, remarks = blamed(at, key, first_not_linear(at, other))
-    report = Report(layer.name, findings, remarks)
+    not_linear = first_not_linear(at, other)
+    if reference is not None and not_linear is None and is_plainly_right(at, key, 1):
+        findings = tuple(Finding("", at.layer.name, name, "right") for name in at.names)
+        told = () if options.reference or leaves_torch(own) else (DETACHED.format(at.names[0]),)
+        report = Report(at.layer.name, findings, told)
+    else:
+        report = Report(at.layer.name, *blamed(at, key, not_linear))
     if report.mistakes:
         return report
-    _check_others(at, options)
-    return _elsewhere(report, at, options)
+    _check_others(own, options)
+    return _elsewhere(report, at, own, options)
+
+
+def _judged_against(reference: Reference, at: Sample, options: Options) -> Report:
+    """Judge a layer whose forward computes something else than the reference."""
+    from lincoln_fn.testing.blame import blamed
+    from lincoln_fn.testing.judge import judge
+
+    key, other = options.key.split()
+    name = at.layer.name
+    y = Finding("", name, "y", "wrong", "another forward", f"{name}: forward does not compute y")
+    held = held_to(at.layer, reference)
+    try:
+        against = sample(held, at.params, at.x, key)
+        findings, remarks = blamed(against, key, first_not_linear(against, other))
+    except (GradientError, LayerError) as error:
+        failed = failure(Part("", at.layer, at.params, at.x), error)
+        return Report(name, (y, failed))
+    unnamed = {f.leaf for f in findings if f.verdict == "wrong" and not f.name}
+    fits = judge(at, key).verdicts if unnamed else []
+    fitting = {leaf for leaf, verdict in zip(at.names, fits, strict=False) if verdict == "right"}
+    said = "is the gradient of forward as it is written, which does not compute y"
+    told = (
+        attrs.evolve(f, name="another forward", sentence=f"{name}: {f.leaf} {said}")
+        if f.leaf in unnamed & fitting
+        else f
+        for f in findings
+    )
+    return Report(name, (y, *told), remarks)
+
+
+def _is_double(at: Sample) -> bool:
+    return all(leaf.dtype is torch.float64 for leaf in (*floating_leaves(at.y), *at.given))
+
+
+def _reference_of(at: Sample, options: Options) -> tuple[Reference | None, bool]:
+    """Return a reference where forward needs one, and whether it has forward's output."""
+    given = None
+    if options.reference is not None:
+        given = as_reference(options.reference, (at.params, at.x))
+        if _computes_another(at, options):
+            return given, False
+    if is_followed(at):
+        return None, True
+    if given is not None and agrees_with(given, at):
+        return given, True
+    # Code that autograd follows does not import what it is compared with.
+    from lincoln_fn.testing.references.search import find_reference
+
+    return find_reference(at), True
+
+
+def _computes_another(at: Sample, options: Options) -> bool:
+    """Return whether forward computes something else than the reference that was given."""
+    if options.reference is None:
+        return False
+    return not close_trees(at.y, options.reference.forward(at.params, at.x)[0])
 
 
 def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
@@ -122,6 +230,8 @@ def _check_others(at: Sample, options: Options) -> None:
     check_walks(at)
 
 
-def _elsewhere(report: Report, at: Sample, options: Options) -> Report:
-    """Add what is wrong at perturbed params and x to a report without a mistake."""
-    return with_hidden_mistakes(report, at, options.key.fold_in(1), options.predict_is_forward)
+def _elsewhere(report: Report, at: Sample, own: Sample, options: Options) -> Report:
+    """Add what is wrong at other params and x to a report without a mistake."""
+    key = options.key.fold_in(1)
+    report = with_hidden_mistakes(report, at, key, options.predict_is_forward)
+    return report if report.mistakes else with_mistakes_in_eps(report, at, own, key)

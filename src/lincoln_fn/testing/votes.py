@@ -20,6 +20,7 @@ Vote: TypeAlias = Literal["right", "wrong", "blind"]
 # Differences whose steps disagree by more than this part cannot tell.
 UNSTEADY = 1e-4
 LARGEST_FULL_GRADIENT = 3000
+DETACHED = "{}: autograd gives another value: does forward detach a part?"
 
 
 def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
@@ -73,11 +74,12 @@ def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vo
     return "blind" if seen == "blind" and not bool(auto.any()) else "wrong"
 
 
-class _Detached(TorchFunctionMode):
-    """Notices whether a tensor is detached from autograd."""
+class _Seen(TorchFunctionMode):
+    """Notices whether some of torch's functions are called."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         super().__init__()
+        self.names = names
         self.is_seen = False
 
     # Any: of every function of torch.
@@ -85,13 +87,22 @@ class _Detached(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Call a function of torch."""
-        self.is_seen = self.is_seen or getattr(func, "__name__", "") in ("detach", "detach_")
+        self.is_seen = self.is_seen or getattr(func, "__name__", "") in self.names
         return func(*args, **(kwargs or {}))
 
 
 def detaches(at: Sample) -> bool:
     """Return whether forward detaches a tensor, and so declares its gradient by autograd."""
-    seen = _Detached()
+    return _calls(at, "detach", "detach_")
+
+
+def leaves_torch(at: Sample) -> bool:
+    """Return whether forward goes on with arrays of numpy, or with numbers of Python."""
+    return _calls(at, "numpy", "__array__", "item", "tolist")
+
+
+def _calls(at: Sample, *names: str) -> bool:
+    seen = _Seen(*names)
     with seen:
         at.forward(at.arrays)
     return seen.is_seen

@@ -46,10 +46,10 @@ def said(submission: Submission) -> tuple[str, str]:
     return (mistakes[0].name, mistakes[0].sentence) if mistakes else ("", "")
 
 
-def table() -> str:
-    """Write the table, in Markdown."""
-    lines = ["| layer | what is wrong | what the checker says |", "| --- | --- | --- |"]
-    for submission in WRONG:
+def rows(submissions: list[Submission]) -> list[str]:
+    """Write rows of the table, in Markdown."""
+    lines = []
+    for submission in submissions:
         pieces = said(submission)[1].replace("|", "\\|").split("`")
         # Code is between backquotes, and shown as it is.
         pieces[::2] = [html.escape(piece, quote=False) for piece in pieces[::2]]
@@ -59,7 +59,13 @@ def table() -> str:
         # Newer versions of torch name the operation.
         sentence = sentence.replace("RuntimeError: mm: ", "RuntimeError: ")
         lines.append(f"| {submission.family} | {submission.what} | {sentence} |")
-    return "\n".join(lines)
+    return lines
+
+
+def table() -> str:
+    """Write the table, in Markdown."""
+    heads = ["| layer | what is wrong | what the checker says |", "| --- | --- | --- |"]
+    return "\n".join([*heads, *rows(WRONG)])
 
 
 if __name__ == "__main__":

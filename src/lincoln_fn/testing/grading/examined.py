@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-import attrs
 import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.testing.check import check_layer
-from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.submission import Submission, adapted, layer_of, load
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.report import Report
 from lincoln_fn.testing.sample import doubled, random_like, run_backward, run_forward
 
 
@@ -32,31 +31,21 @@ def examined(
         layer, own = loaded, params
     else:
         layer, own = layer_of(loaded, reference), adapted(params, loaded)
-    expected = reference.forward(params, x)[0]
-    y = _run_once(Doubled().inside(layer), own, x)
+    _run_once(Doubled().inside(layer), own, x)
     ran()
-    # Where there is no y, the check says why.
-    if y is None or close_trees(y, expected):
-        return check_layer(layer, own, x, all=True)
 
     def right(own: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        return reference.forward(_by_leaves(params, own), x)[0], layer.forward(own, x)[1]
+        return reference.forward(_by_leaves(params, own), x)[0], None
 
-    report = check_layer(layer.replace(forward=right), own, x, all=True)
-    sentence = f"{layer.name}: forward does not compute y"
-    finding = Finding("", layer.name, "y", "wrong", "another forward", sentence)
-    return attrs.evolve(report, findings=(finding, *report.findings))
+    return check_layer(layer, own, x, all=True, reference=reference.replace(forward=right))
 
 
-def _run_once(layer: Layer, params: Params, x: Arrays) -> Arrays | None:
-    """Run forward and backward of copies, and return y, or None if they raise."""
+def _run_once(layer: Layer, params: Params, x: Arrays) -> None:
+    """Run forward and backward of copies, whatever they do."""
     params, x = tree.map(torch.clone, (params, x), states=True)
-    try:
+    with suppress(Exception):
         y, cache = run_forward(layer, params, x)
         run_backward(layer, params, cache, random_like(y, Key(0)))
-    except Exception:
-        return None
-    return y
 
 
 def _by_leaves(like: Any, own: Any) -> Any:  # Any: params

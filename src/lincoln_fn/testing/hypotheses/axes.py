@@ -64,6 +64,9 @@ def _sum_other_axes(evidence: Evidence) -> Iterator[Guess]:
 def _leave_unsummed(evidence: Evidence) -> Iterator[Guess]:
     """Accept what becomes right by a sum over some of its axes."""
     for i, (given, right) in enumerate(evidence.pairs()):
+        kept = _kept_axes(given, right)
+        if kept and close(given.sum(kept, keepdim=True), right):
+            yield _guess_of_shape(evidence, i, given, axes=name_axes(kept))
         extra = given.ndim - right.ndim
         for axes in combinations(range(given.ndim), extra) if extra > 0 else ():
             if given.sum(axes).shape == right.shape:
@@ -71,6 +74,14 @@ def _leave_unsummed(evidence: Evidence) -> Iterator[Guess]:
                 is_first = axes == tuple(range(extra))
                 said = _name_left(evidence, given, axes) if is_first else name_axes(axes)
                 yield _guess_of_shape(evidence, i, given - error, axes=said)
+
+
+def _kept_axes(given: Tensor, right: Tensor) -> tuple[int, ...]:
+    """List the axes that have size 1 in the right gradient alone."""
+    if given.ndim != right.ndim:
+        return ()
+    sizes = enumerate(zip(given.shape, right.shape, strict=True))
+    return tuple(axis for axis, (a, b) in sizes if b == 1 != a)
 
 
 def _widen(right: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -111,6 +122,20 @@ def _leave_padding(evidence: Evidence) -> Iterator[Guess]:
                 break
 
 
+def _cut_too_much(evidence: Evidence) -> Iterator[Guess]:
+    """Accept what is an inner part of the right gradient, or all but its end."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        less = [b - a for a, b in zip(given.shape, right.shape, strict=False)]
+        if given.ndim != right.ndim or min(less, default=0) < 0 or not any(less):
+            continue
+        for starts in product(*(range(extra + 1) for extra in less)):
+            sizes = zip(starts, given.shape, strict=True)
+            inside = tuple(slice(start, start + size) for start, size in sizes)
+            if close(given, right[inside]):
+                yield _guess_of_shape(evidence, i, given)
+                break
+
+
 def _sum_too_much(evidence: Evidence) -> Iterator[Guess]:
     for i, (given, right) in enumerate(evidence.pairs()):
         for axes in list_subsets(range(right.ndim)) if given.shape != right.shape else ():
@@ -129,6 +154,8 @@ HYPOTHESES = [
     Hypothesis("not summed", "is not summed over {axes}: {shapes}", _leave_unsummed, Cost.SHAPE),
     Hypothesis("padding kept", "has the right values, but the padding is not cut off: {shapes}",
                _leave_padding, Cost.SHAPE),
+    Hypothesis("cut too much", "is cut off: it lacks places of the right gradient: {shapes}; does "
+               "it cut off more padding than there is?", _cut_too_much, Cost.SHAPE),
     Hypothesis("summed too much", "is summed over {axes}, which it should keep: {shapes}",
                _sum_too_much, Cost.SHAPE),
     Hypothesis("wrong axes", "is {how}{told}", _sum_other_axes, Cost.OPERATION),

@@ -51,6 +51,14 @@ def _keep_place(evidence: Evidence, *, kept: bool) -> Iterator[Guess]:
             yield _change_g(evidence, change, which=which, axis=axis)
 
 
+def _keep_first(evidence: Evidence) -> Iterator[Guess]:
+    """Keep g at the first places of one axis, as a loop over the size of another axis does."""
+    for axis, size in _list_axes(evidence):
+        for n in range(2, min(size, 12)):
+            change = partial(_keep_places, axis=axis, places=range(n), kept=True)
+            yield _change_g(evidence, change, n=n, axis=axis)
+
+
 def _keep_strided(evidence: Evidence) -> Iterator[Guess]:
     """Keep g at every n-th place of one axis, as if copies were not added up."""
     for axis, size in _list_axes(evidence):
@@ -103,6 +111,8 @@ HYPOTHESES = [
          "missing or overwritten", partial(_keep_place, kept=True)),
         ("a place of g missing", "leaves out the {which} position of axis {axis} of g",
          partial(_keep_place, kept=False)),
+        ("a part of g", "uses g only at the first {n} positions of axis {axis}: does a loop end at "
+         "the size of another axis?", _keep_first),
         ("copies not added up", "uses g only at every {step} positions of axis {axis}: copies "
          "must add up", _keep_strided),
         ("g reordered", "uses g reversed along axis {axis}", _reverse),

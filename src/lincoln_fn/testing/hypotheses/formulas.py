@@ -63,6 +63,23 @@ def _recognise_cross_entropy(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, 
     return (p, t.round(), s) if is_hot and bool((s != 0).all()) else None
 
 
+def _recognise_hinge(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Recognise a gradient s (mask - count t), with t one-hot and count the sum of the mask."""
+    if z.ndim != 2 or z.shape != right.shape or z.shape[1] < 3:
+        return None
+    size = right.sum(1).abs().max()
+    s = right[right.abs() > 1e-12].abs().min() if bool(right.any()) else right.new_ones(())
+    # In each row the label alone has the other sign.
+    s = s if bool(((right < -s / 2).sum(1) <= 1).all()) else -s
+    scaled = right / s
+    t = torch.zeros_like(z).scatter(1, scaled.argmin(1, keepdim=True), 1.0)
+    mask = scaled * (1 - t)
+    is_mask = bool((((mask - 1).abs() < 1e-9) | (mask.abs() < 1e-9)).all())
+    if not is_mask or bool(size > 1e-9 * right.abs().max()) or not bool(mask.any()):
+        return None
+    return mask.round(), t, s
+
+
 G = Factor(
     "",
     lambda use: use.d,
@@ -72,8 +89,20 @@ PLAIN_G = Factor("", lambda use: use.d)
 X_HAT = Factor(
     "x_hat",
     lambda use: use.v,
-    (("x for x_hat", "uses x where its formula needs x_hat", lambda use: use.u),),
+    (
+        ("x for x_hat", "uses x where its formula needs x_hat", lambda use: use.u),
+        ("eps missing", "leaves eps out of x_hat", lambda use: _centre(use) * _divide_by_std(use)),
+    ),
 )
+
+
+def _centre(use: Use) -> Tensor:
+    return use.u - use.u.mean(use.axes, keepdim=True)
+
+
+def _divide_by_std(use: Use) -> Tensor:
+    """Return 1/std without an eps."""
+    return _centre(use).square().mean(use.axes, keepdim=True).rsqrt()
 
 
 def _multiply_late(use: Use) -> Tensor:
@@ -81,7 +110,11 @@ def _multiply_late(use: Use) -> Tensor:
     return use.d / use.g * evaluate(NORM.terms, ones)
 
 
-RSTD = Factor("1/std", lambda use: use.scale)
+RSTD = Factor(
+    "1/std",
+    lambda use: use.scale,
+    (("eps missing", "leaves eps out of 1/std", lambda use: _divide_by_std(use)),),
+)
 _MEAN, _VARIANCE = "the mean of g", "the variance's part"
 NORM = Formula(
     terms=(
@@ -218,7 +251,9 @@ PROBABILITIES = Factor(
     (("scores for probabilities", "uses the scores z for the probabilities p", lambda use: use.u),
      ("log p for p", "uses log-probabilities for the probabilities p", lambda use: use.v.log()),
      ("e^z for p", "uses e^z, not normalised, for the probabilities p",
-      lambda use: use.u.exp())),
+      lambda use: use.u.exp()),
+     ("e^z for p", "uses e^z, not normalised, for the probabilities p",
+      lambda use: (use.u - use.u.amax(1, keepdim=True)).exp())),
 )  # fmt: skip
 LABEL = Factor("", lambda use: use.d)
 
@@ -250,12 +285,61 @@ CROSS_ENTROPY = Formula(
          lambda use: _pass_softmax(use, _subtract_label(use))),
         ("softmax twice", "has the diagonal of softmax's derivative as a further factor",
          lambda use: _subtract_label(use) * use.v * (1 - use.v)),
+        ("label twice", "adds p at the label twice",
+         lambda use: use.scale * (use.v * (1 + use.d) - use.d)),
         ("label only", "has p - 1 at the label, and zero elsewhere",
          lambda use: _subtract_label(use) * use.d),
     ),
 )  # fmt: skip
-HYPOTHESES = [
-    hypothesis
-    for formula in (CROSS_ENTROPY, SOFTMAX, LOG_SOFTMAX, NORM, RMS_NORM)
-    for hypothesis in formula.hypotheses()
-]
+# A use of the hinge loss has the mask of the margins for v, without the label, and the label for d.
+MASK = Factor("mask", lambda use: use.v)
+COUNT = Factor("count", lambda use: use.v.sum(1, keepdim=True))
+
+
+def _margins(use: Use) -> Tensor:
+    """Return how much each score is above what the label's needs, at the label as well."""
+    return use.u - (use.u * use.d).sum(1, keepdim=True) + 1
+
+
+HINGE = Formula(
+    terms=(
+        Term("the classes in the margin", (SIZE, MASK)),
+        Term("the label", (SIZE, LABEL, COUNT), sign=-1),
+    ),
+    uses=find_uses_of_gradient(_recognise_hinge),
+    words={
+        "misses the label":
+            ("label's term missing", "misses the label: minus the number of classes in the margin"),
+        "misses the classes in the margin":
+            ("classes missing", "has only the label's term: the classes in the margin are missing"),
+        "has the wrong sign before the label":
+            ("label's sign", "adds at the label, where it should subtract"),
+        "lacks the factor count":
+            ("label's count", "subtracts 1 at the label, not the number of classes in the margin"),
+    },
+    further=(
+        ("label counted", "counts the label itself among the classes in the margin",
+         lambda use: use.scale * (use.v - use.d * (use.v.sum(1, keepdim=True) + 1))),
+        ("label counted", "counts the label itself among the classes in the margin",
+         lambda use: use.scale * (use.v - use.d * (use.v.sum(1, keepdim=True) - 1))),
+        ("label counted", "has 1 at the label as at a class in the margin: the term of the label "
+         "is overwritten", lambda use: use.scale * (use.v + use.d)),
+        ("mask missing", "takes all classes, not those in the margin alone",
+         lambda use: use.scale * (1 - use.d - use.d * (use.u.shape[1] - 1))),
+        ("mask inverted", "takes the classes outside of the margin",
+         lambda use: use.scale * _labelled(use, 1 - use.d - use.v)),
+        ("margins for the mask", "has the margins themselves, where each counts as 1",
+         lambda use: use.scale * _labelled(use, _margins(use) * use.v)),
+        ("negative margins", "counts negative margins, which should be 0",
+         lambda use: use.scale * _labelled(
+             use, torch.where(use.v > 0, 1.0, _margins(use) * (1 - use.d)))),
+    ),
+)  # fmt: skip
+
+
+def _labelled(use: Use, classes: Tensor) -> Tensor:
+    return classes - use.d * classes.sum(1, keepdim=True)
+
+
+FORMULAS = (CROSS_ENTROPY, HINGE, SOFTMAX, LOG_SOFTMAX, NORM, RMS_NORM)
+HYPOTHESES = [hypothesis for formula in FORMULAS for hypothesis in formula.hypotheses()]

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lincoln_fn import layers
 from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.held import is_held
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 from lincoln_fn.testing.hypotheses.symmetry import fits_another_forward
 from lincoln_fn.testing.oracles import vjp
@@ -32,7 +33,8 @@ _POINTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @cache
-def _list_functions() -> dict[str, Callable[[Tensor], Tensor]]:
+def list_functions() -> dict[str, Callable[[Tensor], Tensor]]:
+    """List activations and other functions of one number, by name."""
     made = {}
     for name in ACTIVATIONS:
         layer = getattr(getattr(layers, name), name)()
@@ -42,7 +44,7 @@ def _list_functions() -> dict[str, Callable[[Tensor], Tensor]]:
 
 def _take_another(evidence: Evidence) -> Iterator[Guess]:
     """Take the gradient of every activation of the library, at x and with g."""
-    for name, function in _list_functions().items() if len(evidence.g) == 1 else ():
+    for name, function in list_functions().items() if len(evidence.g) == 1 else ():
         (g,) = evidence.g
         found = [
             vjp(function, array, g) if array.shape == g.shape else None
@@ -74,7 +76,8 @@ def _fill_windows(evidence: Evidence) -> Iterator[Guess]:
 
 
 def _take_another_forward(evidence: Evidence) -> Iterator[Guess]:
-    if fits_another_forward(evidence):
+    # A reference that agrees with forward says what forward is.
+    if not is_held(evidence.sample) and fits_another_forward(evidence):
         yield Guess([*evidence.given])
 
 

@@ -21,6 +21,8 @@ from lincoln_fn.testing.tape import Tape
 MayBe: TypeAlias = Callable[[Tensor, Axes], bool]
 # For u, v and axes the scale, if v is the formula of u.
 Recognise: TypeAlias = Callable[[Tensor, Tensor, Axes], Tensor | None]
+# For u and its gradient v, d and the scale, if that is the formula of u.
+RecogniseGradient: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor, Tensor] | None"]
 MOST_TENSORS = 80
 
 
@@ -82,17 +84,32 @@ def _add_alone(evidence: Evidence, i: int, error: Tensor) -> list[Tensor | None]
     return guess_alone(evidence, i, evidence.expected[i] + error).gradients
 
 
+def _search_gradients(evidence: Evidence, recognise: RecogniseGradient) -> Iterator[Use]:
+    for i, (u, right) in enumerate(zip(evidence.sample.arrays, evidence.expected, strict=True)):
+        if parts := recognise(u, right):
+            v, d, scale = parts
+            yield Use(u, v, d, (1,), scale, d, partial(_add_alone, evidence, i))
+    for tape in evidence.tapes[:1]:
+        made = [out for call in tape.calls for out in call.outputs][:MOST_TENSORS]
+        for u in made:
+            if u.ndim != 2 or not u.requires_grad:
+                continue
+            (right,) = tape.flow(tape.outputs, tape.cotangents, [u])
+            if parts := recognise(u.detach(), right):
+                v, d, scale = parts
+                yield Use(u.detach(), v, d, (1,), scale, d, partial(_add, tape, u))
+                return
+
+
 def find_uses_of_gradient(
-    recognise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor] | None],
+    recognise: RecogniseGradient,
 ) -> Callable[[Evidence], list[Use]]:
     """Make the search for a formula whose parts v, d and scale an array and its gradient show."""
 
     def found(evidence: Evidence) -> list[Use]:
-        known = []
-        for i, (u, right) in enumerate(zip(evidence.sample.arrays, evidence.expected, strict=True)):
-            if parts := recognise(u, right):
-                v, d, scale = parts
-                known.append(Use(u, v, d, (1,), scale, d, partial(_add_alone, evidence, i)))
+        known = evidence.remembered.get(recognise)
+        if known is None:
+            known = evidence.remembered[recognise] = [*_search_gradients(evidence, recognise)]
         return known
 
     return found

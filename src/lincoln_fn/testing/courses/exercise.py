@@ -1,0 +1,154 @@
+"""An exercise of a course: how its functions are called, and what they should compute.
+
+A call is a line of Python in the course's own words:
+
+    forward   out, cache = affine_forward(x, w, b)
+    backward  dx, dw, db = affine_backward(dout, cache)
+
+An array is given for each name of a case. `dout` is the gradient of the output `out`, and `dx` that
+of the array `x`. What is floating and has no gradient in `backward` is a constant.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from types import CodeType
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.testing.references import functions
+
+# Any: what a course's functions take, make and return.
+Names: TypeAlias = Mapping[str, Any]
+
+
+@attrs.frozen(eq=False, slots=False)
+class Exercise:
+    """One layer or loss of a course.
+
+    Args:
+        name: as the course calls it.
+        forward: the line that runs the forward pass.
+        backward: the line that runs the backward pass; for a function that returns its gradient,
+            what that is multiplied by.
+        reference: an expression of the right output; further lines are others that count as right.
+        cases: for each case, by name, arrays and other arguments.
+        keeps_objects: whether what forward makes remembers the backward pass, as objects of layers
+            do that add up their gradients.
+    """
+
+    name: str
+    forward: str
+    backward: str
+    reference: str = ""
+    cases: Sequence[Mapping[str, Any]] = ()
+    keeps_objects: bool = False
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs: those whose gradients backward uses."""
+        used = _names(self.backward, ast.Load)
+        return tuple(name for name in _names(self.forward, ast.Store) if f"d{name}" in used)
+
+    @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that backward gives a gradient of."""
+        made = _names(self.backward, ast.Store)
+        first = self.cases[0] if self.cases else {}
+        return tuple(name for name in first if f"d{name}" in made)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The names of the student's that the calls need."""
+        lines = (self.forward, self.backward)
+        made = {name for line in lines for name in _names(line, ast.Store)}
+        known = {*made, "np", *(f"d{name}" for name in self.outputs)}
+        known |= {*(self.cases[0] if self.cases else ())}
+        used = dict.fromkeys(name for line in lines for name in _names(line, ast.Load))
+        return tuple(name for name in used if name not in known and not hasattr(builtins, name))
+
+    def case(self, case: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
+        """Divide a case into the tensors to differentiate by, and all else."""
+        x = OrderedDict((name, torch.as_tensor(case[name])) for name in self.arrays)
+        return x, {name: value for name, value in case.items() if name not in x}
+
+    def layer(self, names: Names, others: Names) -> Layer:
+        """Make a layer of a student's functions, for the other arguments of a case."""
+        lines = self.forward, self.backward
+        forward, backward = (compile(line, self.name, "exec") for line in lines)
+        plain = {"__builtins__", "np", *names}
+
+        def scope_of(x: Arrays) -> dict[str, Any]:
+            scope = {"np": np, **names, **copy.deepcopy(dict(others))}
+            scope.update({name: _as_array(array) for name, array in x.items()})
+            exec(forward, scope)
+            return scope
+
+        def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+            scope = scope_of(x)
+            y = tuple(_as_tensor(scope[name]) for name in self.outputs)
+            kept = {name: value for name, value in scope.items() if name not in plain}
+            return y[0] if len(y) == 1 else y, x if self.keeps_objects else kept
+
+        def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+            # An object remembers what its backward did, so that each call has one of its own.
+            fresh = scope_of(_copied(cache)) if self.keeps_objects else cache
+            scope = {"np": np, **names, **fresh}
+            gs = g if isinstance(g, tuple) else (g,)
+            for name, value in zip(self.outputs, gs, strict=True):
+                scope[f"d{name}"] = _as_array(value) if value.ndim else value.item()
+            exec(backward, scope)
+            found = ((name, _as_tensor(scope[f"d{name}"])) for name in self.arrays)
+            return OrderedDict(found), ()
+
+        return Layer(self.name, run, run_back)
+
+    def references(self, others: Names) -> list[Layer]:
+        """Make the layers that are right, the usual one first; their backward is not used."""
+        fixed = {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in others.items()
+        }
+
+        def forward(code: CodeType, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+            return eval(code, {**vars(functions), **fixed, **x}), None
+
+        codes = [compile(line, self.name, "eval") for line in self.reference.strip().splitlines()]
+        return [
+            Layer(self.name, partial(forward, code), lambda params, cache, g: (g, ()))
+            for code in codes
+        ]
+
+
+def _names(line: str, how: type[ast.expr_context]) -> tuple[str, ...]:
+    """List the names that a line reads, or those that it assigns to."""
+    found = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name))
+    return tuple(dict.fromkeys(node.id for node in found if isinstance(node.ctx, how)))
+
+
+def _copied(x: Arrays) -> Arrays:
+    return OrderedDict((name, array.clone()) for name, array in x.items())
+
+
+def _as_array(tensor: Tensor) -> Any:
+    return tensor.detach().numpy()
+
+
+def _as_tensor(value: Any) -> Any:
+    """Make a tensor of what a function returned; what is no number stays as it is."""
+    if isinstance(value, Tensor):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        return value
+    return torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype.kind != "f" else None))

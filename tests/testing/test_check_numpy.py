@@ -1,0 +1,197 @@
+"""Mistakes in code of numpy have names, by a function of torch that computes what forward does."""
+
+import numpy as np
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.testing import GradientError, check_layer
+
+
+def normal(*shape, seed=0):
+    return keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
+
+
+def numpy_layer(forward, backward):
+    """Make a layer of functions of arrays: (params, x) -> (y, cache), and (cache, g) -> all."""
+
+    def run(params, x):
+        y, cache = forward(*(p.numpy() for p in params), x.detach().numpy())
+        return torch.as_tensor(y), cache
+
+    def run_back(params, cache, g):
+        *dparams, dx = map(torch.as_tensor, backward(cache, g.numpy()))
+        return dx, tuple(dparams)
+
+    return lf.Layer("mine()", run, run_back)
+
+
+def affine(w, b, x):
+    return x.reshape(len(x), -1) @ w + b, (w, x)
+
+
+def affine_back(cache, g):
+    w, x = cache
+    return x.reshape(len(x), -1).T @ g / len(x), g.sum(0), (g @ w.T).reshape(x.shape)
+
+
+def norm(gamma, beta, x):
+    std = np.sqrt(x.var(0) + 1e-3)
+    x_hat = (x - x.mean(0)) / std
+    return gamma * x_hat + beta, (gamma, x_hat, std)
+
+
+def norm_back(cache, g):
+    gamma, x_hat, std = cache
+    return (g * x_hat).sum(0), g.sum(0), (g * gamma - (g * gamma).mean(0)) / std
+
+
+def conv(w, x):
+    y = np.zeros((len(x), len(w), 3, 2))
+    for i in range(3):
+        for j in range(2):
+            y[:, :, i, j] = np.einsum("nchw,fchw->nf", x[:, :, 2 * i : 2 * i + 3, j : j + 2], w)
+    return y, (w, x)
+
+
+def conv_back(cache, g):
+    (w, x), dw, dx = cache, 0, np.zeros_like(cache[1])
+    for i in range(3):
+        for j in range(2):
+            window = (slice(None), slice(None), slice(2 * i, 2 * i + 3), slice(j, j + 2))
+            dw = dw + np.einsum("nf,nchw->fchw", g[:, :, i, j], x[window])
+            dx[window] = np.einsum("nf,fchw->nchw", g[:, :, i, j], w)
+    return dw, dx
+
+
+CASES = {
+    "affine": (affine, affine_back, (normal(6, 4), normal(4)), normal(5, 2, 3), "averaged"),
+    "norm": (norm, norm_back, (normal(3), normal(3)), normal(5, 3), "variance constant"),
+    "convolution": (conv, conv_back, (normal(4, 3, 3, 2),), normal(2, 3, 7, 3), "overlap"),
+    "activation": (
+        lambda x: (np.tanh(x), np.tanh(x)),
+        lambda y, g: (g * (1 - y),),
+        (),
+        normal(4, 3),
+        "formula",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_in_numpy_has_a_name(case):
+    forward, backward, params, x, name = CASES[case]
+    report = check_layer(numpy_layer(forward, backward), params, x, all=True)
+    (mistake,) = report.mistakes
+    assert mistake.name.startswith(name)
+
+
+def right_affine_back(cache, g):
+    w, x = cache
+    return x.reshape(len(x), -1).T @ g, g.sum(0), (g @ w.T).reshape(x.shape)
+
+
+def test_a_reference_gives_what_autograd_cannot():
+    params, x = (normal(3, 4), normal(4)), normal(5, 3)
+    layer = numpy_layer(affine, affine_back)
+    reference = lf.Layer("right()", lambda p, x: (x @ p[0] + p[1], None), lambda p, c, g: (g, p))
+    report = check_layer(layer, params, x, reference=reference, all=True)
+    assert [(f.leaf, f.name) for f in report.mistakes] == [("dparams.0", "averaged")]
+    right = numpy_layer(affine, right_affine_back)
+    assert check_layer(right, params, x, reference=reference, all=True).is_right
+
+
+def test_a_forward_unlike_the_reference_is_told_and_its_gradients_are_held_against_it():
+    params, x = (normal(3, 4), normal(4)), normal(5, 3)
+    doubled = lf.Layer("right()", lambda p, x: (2 * x @ p[0] + p[1], None), lambda p, c, g: (g, p))
+    layer = numpy_layer(affine, right_affine_back)
+    report = check_layer(layer, params, x, reference=doubled, all=True)
+    found = [(f.leaf, f.verdict) for f in report.findings]
+    assert found == [
+        ("y", "wrong"), ("dparams.0", "wrong"), ("dparams.1", "right"), ("dx", "wrong"),
+    ]  # fmt: skip
+    with pytest.raises(GradientError, match="forward does not compute y"):
+        check_layer(layer, params, x, reference=doubled)
+
+
+def test_a_gradient_made_in_place_is_right_and_told_so():
+    def relu_back(x, g):
+        g[x <= 0] = 0
+        return (g,)
+
+    layer = numpy_layer(lambda x: (np.maximum(x, 0), x), relu_back)
+    report = check_layer(layer, (), normal(4, 3), all=True)
+    assert [(f.leaf, f.verdict, f.name) for f in report.findings] == [
+        ("dx", "right", ""),
+        ("backward", "wrong", "in place"),
+    ]
+    with pytest.raises(GradientError, match="backward changed g in place"):
+        check_layer(layer, (), normal(4, 3))
+
+
+def test_data_and_labels_of_a_loss_are_found_in_its_scope():
+    data, labels = normal(6, 4, seed=1).numpy(), np.array([0, 2, 1, 1, 0, 2])
+
+    def loss(w):
+        e = np.exp(data @ w)
+        p = e / e.sum(1, keepdims=True)
+        return -np.log(p[range(6), labels]).mean() + 0.1 * (w * w).sum(), (w, p)
+
+    def back(cache, g):
+        w, p = cache
+        return (g * (data.T @ (p - np.eye(3)[labels]) / 6 + 0.1 * w),)
+
+    report = check_layer(numpy_layer(loss, back), (), normal(4, 3), all=True)
+    assert report.mistakes[0].name == "exponent missing"
+
+
+@pytest.mark.parametrize("what", ["", "x_hat", "std"])
+def test_an_eps_that_is_left_out_is_found_where_it_counts(what):
+    def back(cache, g):
+        x, x_hat, std = cache
+        without = x.std(0)
+        x_hat = (x - x.mean(0)) / without if what == "x_hat" else x_hat
+        std = without if what == "std" else std
+        return ((g - g.mean(0) - x_hat * (g * x_hat).mean(0)) / std,)
+
+    def forward(x):
+        std = np.sqrt(x.var(0) + 1e-6)
+        return (x - x.mean(0)) / std, (x, (x - x.mean(0)) / std, std)
+
+    report = check_layer(numpy_layer(forward, back), (), normal(6, 3), all=True)
+    assert [(f.name, what in f.sentence) for f in report.mistakes] == [
+        ("eps missing", True)
+    ] * bool(what)
+
+
+def convolution_without_padding(crop):
+    def forward(x):
+        return x[:, :, 1:-1] * 2.0, x.shape
+
+    def back(shape, g):
+        dx = np.zeros(shape)
+        dx[:, :, 1:-1] = 2 * g
+        return (crop(dx),)
+
+    return numpy_layer(forward, back)
+
+
+@pytest.mark.parametrize(
+    ("crop", "name"),
+    {
+        "empty": (lambda dx: dx[:, :, 0:-0], "empty slice"),
+        "too much": (lambda dx: dx[:, :, 1:-1], "cut too much"),
+    }.values(),
+)
+def test_a_slice_that_cuts_too_much_has_a_name(crop, name):
+    report = check_layer(convolution_without_padding(crop), (), normal(2, 2, 5), all=True)
+    assert [f.name for f in report.mistakes] == [name]
+
+
+def test_what_numpy_has_removed_is_no_mistake_of_the_student():
+    layer = numpy_layer(lambda x: (np.lib.pad(x, 1), x), lambda x, g: (g[1:-1, 1:-1],))
+    report = check_layer(layer, (), normal(3, 4), all=True)
+    assert [(f.leaf, f.verdict, f.name) for f in report.findings] == [
+        ("forward", "not judged", "numpy")
+    ]

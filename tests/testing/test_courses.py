@@ -1,0 +1,179 @@
+"""Files of courses are graded as they are, in processes that can do no harm.
+
+The files of tests/helpers/courses are in the form of each course, and were written for these tests.
+"""
+
+import csv
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.testing.courses import command, course
+
+FILES = Path(__file__).parent.parent / "helpers" / "courses"
+# JAX, which the tests of the benchmarks import, warns of every fork from then on.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
+
+def graded(capsys, *arguments):
+    command.main([*map(str, arguments), "--csv"])
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def wrong(rows):
+    return {
+        f"{row['exercise']} {row['gradient']}": row["mistake"] for row in rows if row["mistake"]
+    }
+
+
+# For each course the number of gradients, and the names of the mistakes.
+GRADES = {
+    "cs231n": (
+        9,
+        {
+            "affine db": "averaged",
+            "relu ": "in place",
+            "batchnorm dx": "mean and variance constant",
+            "max_pool_naive dx": "overlap overwritten",
+        },
+    ),
+    "micrograd": (
+        11,
+        {
+            "square dx": "exponent missing",
+            "tanh dx": "another formula",
+            "backward dx": "path missing",
+        },
+    ),
+    "minitorch": (6, {"inv dx": "sign"}),
+    "mytorch": (9, {"Linear dW": "averaged", "Tanh dZ": "formula"}),
+    "deep_learning_from_scratch": (9, {"Relu ": "in place", "Sigmoid dx": "formula"}),
+    "deep_learning_from_scratch_2": (8, {"Embedding dW": "overwritten"}),
+    "dlsys": (7, {"divide dy": "denominator", "logsumexp dx": "derivative missing"}),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [c if c == "minitorch" else pytest.param(c, marks=pytest.mark.full) for c in GRADES]
+)
+def test_a_file_of_each_course_is_graded_as_it_is(capsys, name):
+    rows = graded(capsys, name, FILES / f"{name}.py")
+    count, mistakes = GRADES[name]
+    found = wrong(rows)
+    assert {k: v for k, v in found.items() if k in mistakes} == mistakes
+    assert {k.strip() for k in found} == {k.strip() for k in mistakes}
+    assert sum(bool(row["gradient"]) for row in rows) == count
+    right = [row for row in rows if row["gradient"] and not row["mistake"]]
+    assert all(float(row["points"]) == 1 for row in right)
+
+
+def test_each_course_has_a_table_that_its_references_can_compute():
+    for name in course.names():
+        for exercise in course.read(name).exercises:
+            for case in exercise.cases:
+                x, others = exercise.case(case)
+                for reference in exercise.references(others):
+                    y = reference.forward((), x)[0]
+                    assert all(bool(leaf.isfinite().all()) for leaf in lf.tree.leaves(y))
+            assert exercise.arrays, exercise.name
+            assert exercise.outputs, exercise.name
+
+
+def test_a_course_that_there_is_not_is_refused():
+    with pytest.raises(LayerError, match=r"one of cs231n, .*, or a file \*\.ini; got 'cs999'"):
+        course.read("cs999")
+
+
+HANGS = """
+import numpy as np
+def relu_forward(x): return np.maximum(x, 0), x
+def relu_backward(dout, cache):
+    while True: pass
+"""
+CRASHES = """
+import os
+import numpy as np
+def relu_forward(x): return np.maximum(x, 0), x
+def relu_backward(dout, cache): os.abort()
+"""
+ABUSES = """
+import os, shutil, socket, subprocess
+import numpy as np
+
+def refused(act):
+    try:
+        act()
+    except (OSError, MemoryError):
+        return
+    raise SystemExit("it was done")
+
+refused(lambda: open({victim!r}, "w"))
+refused(lambda: os.remove({victim!r}))
+refused(lambda: shutil.rmtree({folder!r}))
+refused(lambda: os.system("touch " + {victim!r} + "2"))
+refused(lambda: subprocess.run(["touch", {victim!r} + "2"]))
+refused(lambda: socket.create_connection(("127.0.0.1", 9)))
+refused(lambda: bytearray(64 << 30))
+open("mine", "w").write("in its own folder it may write")
+
+def relu_forward(x): return np.maximum(x, 0), x
+def relu_backward(dout, cache): return dout * (cache > 0)
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux enforces it")
+def test_files_that_hang_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
+    victim, folder = tmp_path / "victim", tmp_path / "class"
+    victim.write_text("whole")
+    folder.mkdir()
+    (folder / "hangs.py").write_text(HANGS)
+    (folder / "hangs_at_once.py").write_text("while True: pass\n")
+    (folder / "crashes.py").write_text(CRASHES)
+    (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
+    here = os.getcwd()
+    rows = graded(capsys, "cs231n", folder, "--time-limit", "1")
+    found = {(row["file"], row["gradient"]): row["said"] for row in rows}
+    assert found == {
+        ("abuses.py", ""): "imports os, shutil, socket, subprocess",
+        ("abuses.py", "dx"): "",
+        ("crashes.py", ""): "imports os",
+        ("crashes.py", "dx"): "crashes (signal 6)",
+        ("hangs.py", "dx"): "does not end within 1 s",
+        ("hangs_at_once.py", ""): "does not end within 1 s",
+    }
+    assert victim.read_text() == "whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
+    assert os.getcwd() == here
+
+
+def test_functions_of_a_course_become_a_layer():
+    def forward(x, w, conv_param):
+        conv_param["stride"] += 1  # as some change their options
+        return x @ w, (x, w)
+
+    def backward(dout, cache):
+        x, w = cache
+        return dout @ w.T, x.T @ dout
+
+    layer = lf.testing.from_numpy(forward, backward, conv_param={"stride": 1})
+    x, w = keys.normal(lf.Key(0), (5, 3)), keys.normal(lf.Key(1), (3, 4))
+    lf.testing.check_layer(layer, (w,), x)
+
+    def loss(x, y):
+        p = torch.softmax(torch.as_tensor(x), 1).numpy()
+        value = -torch.as_tensor(p)[range(len(y)), y].log().mean().item()
+        return value, p / len(y)
+
+    layer = lf.testing.from_numpy(loss, y=[0, 2, 1, 1, 0])
+    (mistake,) = lf.testing.check_layer(layer, (), x, all=True).mistakes
+    assert mistake.name == "one-hot missing"
+    with pytest.raises(LayerError, match="expected a function, got 3"):
+        lf.testing.from_numpy(3)
