@@ -115,6 +115,8 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "char_lstm",
         "char_gpt",
         "find_fault",
+        "mislabelled",
+        "tune_learning_rate",
         "relevance",
         "patching",
         "feedback_alignment",

@@ -62,3 +62,18 @@ def test_a_wrong_option_is_told_before_the_training(name, arguments, message, ru
     with pytest.raises(SystemExit):
         run(name, *arguments)
     assert message in capsys.readouterr().err
+
+
+def test_mislabelled_finds_more_wrong_labels_than_chance(run, tmp_path):
+    picture = tmp_path / "suspects.png"
+    lines = run("mislabelled", "--steps", 200, "--plot", picture)
+    found = [int(line.split()[0]) for line in lines if "are the first suspects by" in line]
+    assert len(found) == 3
+    assert min(found) >= 10  # of 30; by chance it is 1
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_a_learning_rate_is_tuned_below_the_best_of_a_search(run):
+    lines = run("tune_learning_rate", "--runs", 5, "--walks", 3)
+    validation = [float(line.split()[-3]) for line in lines[1:4]]
+    assert validation[2] < min(validation[:2])

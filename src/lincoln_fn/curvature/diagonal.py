@@ -22,8 +22,8 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import evolve
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._columns import Columns, RowColumns, SumColumns
-from lincoln_fn.curvature._fast import fast_for_columns
 from lincoln_fn.curvature._rows import has_inputs_first, rows_of
+from lincoln_fn.curvature.forward_mode import fast_for_columns
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.losses.loss import Loss

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.curvature._duals import (
+from lincoln_fn.curvature.duals import (
     check_not_nested,
     dual_forward,
     forward_mode,

@@ -36,9 +36,9 @@ from torch import Tensor
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record
 from lincoln_fn.curvature._column_sites import column_sites
-from lincoln_fn.curvature._duals import loss_gradient
-from lincoln_fn.curvature._fast import fast_for_columns
 from lincoln_fn.curvature._rows import Rows, rows_of
+from lincoln_fn.curvature.duals import loss_gradient
+from lincoln_fn.curvature.forward_mode import fast_for_columns
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError

@@ -41,7 +41,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays, unbound
-from lincoln_fn.curvature._duals import forward_mode, loss_gradient, tangents_of, with_tangents
+from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.reduction import formula_of

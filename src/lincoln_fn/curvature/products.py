@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.curvature._duals import (
+from lincoln_fn.curvature.duals import (
     check_not_nested,
     dual_forward,
     forward_mode,
@@ -37,7 +37,7 @@ from lincoln_fn.curvature._duals import (
     values_of,
     with_tangents,
 )
-from lincoln_fn.curvature._fast import fast_for_forward_mode
+from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError

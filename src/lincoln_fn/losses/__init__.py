@@ -7,6 +7,7 @@ and last the constructor.
 from lincoln_fn.losses.cosine_embedding import cosine_embedding
 from lincoln_fn.losses.cross_entropy import cross_entropy
 from lincoln_fn.losses.ctc import ctc
+from lincoln_fn.losses.example_weighted import example_weighted
 from lincoln_fn.losses.gaussian_nll import gaussian_nll
 from lincoln_fn.losses.hinge_embedding import hinge_embedding
 from lincoln_fn.losses.huber import huber
@@ -35,6 +36,7 @@ __all__ = [
     "cosine_embedding",
     "cross_entropy",
     "ctc",
+    "example_weighted",
     "gaussian_nll",
     "hinge_embedding",
     "huber",

@@ -15,7 +15,13 @@ from lincoln_fn.optim.ema import EmaState, ema, ema_params
 from lincoln_fn.optim.lion import LionState, lion
 from lincoln_fn.optim.muon import MuonState, muon
 from lincoln_fn.optim.nadam import NadamState, nadam
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import (
+    Adjoint,
+    Adjoints,
+    LearningRate,
+    Optimizer,
+    OptimizerState,
+)
 from lincoln_fn.optim.radam import RadamState, radam
 from lincoln_fn.optim.rmsprop import RmspropState, rmsprop
 from lincoln_fn.optim.rprop import RpropState, rprop
@@ -35,6 +41,8 @@ __all__ = [
     "AdagradState",
     "AdamState",
     "AdamaxState",
+    "Adjoint",
+    "Adjoints",
     "AsgdState",
     "EmaState",
     "LearningRate",

@@ -1,4 +1,9 @@
-"""One optimizer step for several gradients."""
+"""One optimizer step for several gradients.
+
+Adjoint. Where a step is due, the sum's bar is the inner optimizer's bar of the mean, divided by k.
+In between, params and the inner state stay, and so do their bars. In both cases bar dp is the bar
+of the sum.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform
 
 
@@ -27,7 +33,8 @@ class AccumulateState:
 
 
 def _around(k: int, inner: Optimizer) -> Optimizer:
-    return Optimizer(inner.name, partial(_init, inner), partial(_update, k, inner))
+    functions = partial(_init, inner), partial(_update, k, inner)
+    return Optimizer(inner.name, *functions, around(inner, _adjoint, k))
 
 
 def _init(inner: Optimizer, params: Params) -> AccumulateState:
@@ -53,6 +60,34 @@ def _update(
     )
     total = tree.map(lambda s: torch.where(is_due, 0, s), total)
     return params, AccumulateState((state.count + 1) % k, total, kept)
+
+
+def _adjoint(
+    inner: Adjoint,
+    k: int,
+    params: Params,
+    grads: Params,
+    state: AccumulateState,
+    params_bar: Params,
+    state_bar: AccumulateState,
+) -> Adjoints:
+    """Undo the step if it was due, else nothing but the sum."""
+    is_due = state.count == k - 1
+    mean = tree.map(lambda total, dp: (total + dp) / k, state.total, grads)
+    found = inner(params, mean, state.inner, params_bar, state_bar.inner)
+
+    # As in the update, a branch on a tensor's value could not be traced.
+    def chosen(due: Tensor, otherwise: Tensor) -> Tensor:
+        return torch.where(is_due, due, otherwise)
+
+    total_bar = tree.map(lambda due, old: chosen(due / k, old), found.grads, state_bar.total)
+    params_bar = tree.map(chosen, found.params, params_bar)
+    inner_bar = tree.map(chosen, found.state, state_bar.inner)
+    derivatives = {name: chosen(of, of * 0) for name, of in found.hyperparameters.items()}
+    grads_bar = tree.map(lambda dp, bar: bar.to(dp.dtype), grads, total_bar)
+    return Adjoints(
+        params_bar, grads_bar, AccumulateState(state.count, total_bar, inner_bar), derivatives
+    )
 
 
 @constructor

@@ -4,9 +4,19 @@ With t counting the steps from 0,
 
     s <- s + dp^2
     p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps)
+
+Adjoint. With f = 1 / (1 + lr_decay t), r = sqrt(s) of the new s, and u = dp / (r + eps), from the
+last line up,
+
+    bar lr = -f sum u bar p
+    bar u = -f lr bar p
+    bar s += -u bar u / (2 r (r + eps))
+    bar dp = bar u / (r + eps) + 2 dp bar s
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 
@@ -14,8 +24,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -63,6 +74,42 @@ def update(
     return params, AdagradState(state.step + 1, s)
 
 
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: AdagradState,
+    params_bar: Params,
+    state_bar: AdagradState,
+    *,
+    lr: LearningRate,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = bar u / (r + eps) + 2 dp bar s."""
+    now, f = learning_rate(lr, state.step), 1 / (1 + lr_decay * state.step.double())
+
+    def rule(
+        p: Tensor, dp: Tensor, s: Tensor, p_bar: Tensor, s_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
+        s = s + dp * dp
+        scale = root(s) + eps
+        u, u_bar = dp / scale, -f * now * p_bar
+        s_bar = s_bar - u * u_bar / scale * root_slope(s)
+        products = {"lr": -f * u * p_bar}
+        dp_bar = u_bar / scale + 2 * dp * s_bar
+        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
+            p, p_bar, dp_bar, weight_decay, maximize
+        )
+        return p_bar, dp_bar, s_bar, products
+
+    kept, kept_bar = (state.total,), (state_bar.total,)
+    p, dp, (s,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, AdagradState(state.step, s), derivatives)
+
+
 @constructor
 def adagrad(
     lr: LearningRate = 1e-2,
@@ -100,4 +147,4 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

@@ -9,11 +9,29 @@ With t counting from 1, and both means starting at 0,
 so that m' and v' are unbiased from the first step on. AMSGrad replaces v by the largest v so far.
 Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which does not
 enter the running means.
+
+Adjoint. With c1 = 1 - b1^t, c2 = 1 - b2^t, r = sqrt(v'), s = r + eps and u = m' / s, from the last
+line up,
+
+    bar lr = -sum u bar p
+    bar m += -lr bar p / (c1 s)
+    bar v += lr u bar p / (2 c2 s r)
+    bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v
+    bar m <- b1 bar m
+    bar v <- b2 bar v
+
+Where AMSGrad's largest v so far is v itself, its bar goes to v, and elsewhere to the old one.
+AdamW's factor of p gives
+
+    bar lr += -weight_decay sum p bar p
+    bar weight_decay = -lr sum p bar p
+    bar p <- (1 - lr weight_decay) bar p
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +40,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar
 from lincoln_fn.optim.leaves import (
     Rule,
     check_state,
@@ -29,7 +48,7 @@ from lincoln_fn.optim.leaves import (
     no_steps,
     update_leaves,
 )
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -115,6 +134,55 @@ def leaf_rule(
     return rule
 
 
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: AdamState,
+    params_bar: Params,
+    state_bar: AdamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    amsgrad: bool,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v, and the bars of both means."""
+    b1, b2 = betas
+    c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
+    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled else weight_decay
+
+    def rule(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None,
+        p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, v_max_bar: Tensor | None,
+    ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, penalty, maximize)
+        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        r = root((v if v_max is None else torch.maximum(v_max, v)) / c2)
+        s = r + eps
+        u, u_bar_by_s = m / (c1 * s), -now * p_bar / s
+        m_bar = m_bar + u_bar_by_s / c1
+        of_v = torch.where(r == 0, 0, -u_bar_by_s * u / (2 * c2 * r))
+        if v_max is not None and v_max_bar is not None:
+            of_v = of_v + v_max_bar
+            v_max_bar = torch.where(v > v_max, 0, of_v)
+            of_v = torch.where(v > v_max, of_v, 0)
+        v_bar = v_bar + of_v
+        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
+        of_lr = -u * p_bar
+        p_bar, dp_bar, products = either_decay_bar(
+            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled, maximize=maximize
+        )
+        products["lr"] = of_lr + products.get("lr", 0)
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, v_max_bar, products
+
+    kept, kept_bar = ((each.m, each.v, each.v_max) for each in (state, state_bar))
+    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, AdamState(state.step, *bars), derivatives)
+
+
 @constructor
 def adam(
     lr: LearningRate = 1e-3,
@@ -150,7 +218,8 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(Optimizer, init, partial(update, name="adam", decoupled=False))
+    update_adam = partial(update, name="adam", decoupled=False)
+    return bare(Optimizer, init, update_adam, partial(adjoint, decoupled=False))
 
 
 @constructor
@@ -187,4 +256,5 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return bare(Optimizer, init, partial(update, name="adamw", decoupled=True))
+    update_adamw = partial(update, name="adamw", decoupled=True)
+    return bare(Optimizer, init, update_adamw, partial(adjoint, decoupled=True))

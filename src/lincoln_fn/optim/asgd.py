@@ -8,11 +8,20 @@ With t counting from 0, and the average a starting at 0,
     a <- a + mu (p - a)
 
 Until averaging begins, at step t0, mu is 1 and a is p.
+
+Adjoint. With w = 1 + lambd lr t, so that eta = lr / w^alpha, from the last line up,
+
+    bar p += mu bar a
+    bar a <- (1 - mu) bar a
+    bar eta = -sum (lambd p + dp) bar p
+    bar dp = -eta bar p
+    bar p <- (1 - lambd eta) bar p
+    bar lr = bar eta (1 + (1 - alpha) lambd lr t) / w^(1 + alpha)
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor
 
@@ -20,8 +29,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
+from lincoln_fn.optim.adjoint import adjoint_leaves, decay_bar, regularize_bar
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -70,6 +80,43 @@ def update(
     return params, AsgdState(state.step + 1, average)
 
 
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: AsgdState,
+    params_bar: Params,
+    state_bar: AsgdState,
+    *,
+    lr: LearningRate,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = -eta (bar p + mu bar a)."""
+    now, t = learning_rate(lr, state.step), state.step.double()
+    w, mu = 1 + lambd * now * t, 1 / (t - t0).clamp(min=1)
+    eta, of_lr = now / w**alpha, (1 + (1 - alpha) * lambd * now * t) / w ** (1 + alpha)
+
+    def rule(
+        p: Tensor, dp: Tensor, average: Tensor, p_bar: Tensor, average_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
+        p_bar, average_bar = p_bar + mu * average_bar, (1 - mu) * average_bar
+        of_eta, dp_bar = -dp * p_bar, -eta * p_bar
+        p_bar, of_decay, _ = decay_bar(p, p_bar, eta, lambd)
+        products = {"lr": of_lr * (of_eta + of_decay)}
+        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
+            p, p_bar, dp_bar, weight_decay, maximize
+        )
+        return p_bar, dp_bar, average_bar, products
+
+    kept, kept_bar = (state.average,), (state_bar.average,)
+    p, dp, (a,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, AsgdState(state.step, a), derivatives)
+
+
 @constructor
 def asgd(
     lr: LearningRate = 1e-2,
@@ -107,4 +154,4 @@ def asgd(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

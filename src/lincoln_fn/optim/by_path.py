@@ -1,4 +1,7 @@
-"""Different optimizers for different parts of the parameters."""
+"""Different optimizers for different parts of the parameters.
+
+Adjoint. Each optimizer's own, for its parameters.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import partial
 from typing import Annotated, TypeAlias
 
 import optree
+import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
@@ -15,7 +19,7 @@ from lincoln_fn.core.record import TRAINED
 from lincoln_fn.errors.arguments import NOT_EMPTY, checked
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 
 # A pattern of `fnmatch`, such as "0.*", or a function of the path.
 Pattern: TypeAlias = str | Callable[[str], bool]
@@ -49,9 +53,46 @@ def _update(
         part.update(*share, part_state)
         for part, part_state, *share in zip(parts, state, *shares, strict=True)
     ]
-    leaves = [iter(tree.leaves(part_params)) for part_params, _ in updated]
+    merged = _merged(params, owner, [part_params for part_params, _ in updated])
+    return merged, tuple(kept for _, kept in updated)
+
+
+def _merged(params: Params, owner: list[int], shares: list[Params]) -> Params:
+    """Make one tree of the optimizers' trees."""
+    leaves = [iter(tree.leaves(share)) for share in shares]
     merged = iter([next(leaves[i]) for i in owner])
-    return tree.map(lambda p: next(merged), params), tuple(kept for _, kept in updated)
+    return tree.map(lambda p: next(merged), params)
+
+
+def _adjoint(
+    patterns: tuple[Pattern, ...],
+    adjoints: tuple[Adjoint, ...],
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    params_bar: Params,
+    state_bar: OptimizerState,
+) -> Adjoints:
+    """Undo each optimizer's update, and merge the results."""
+    owner = _owners(params, patterns)
+    shares = (_shares(each, owner, len(adjoints)) for each in (params, grads, params_bar))
+    found = [
+        adjoint(p, dp, kept, p_bar, kept_bar)
+        for adjoint, kept, kept_bar, p, dp, p_bar in zip(
+            adjoints, state, state_bar, *shares, strict=True
+        )
+    ]
+    names = {name for each in found for name in each.hyperparameters}
+    none = torch.zeros((), dtype=torch.float64)
+    return Adjoints(
+        _merged(params, owner, [each.params for each in found]),
+        _merged(params, owner, [each.grads for each in found]),
+        tuple(each.state for each in found),
+        {
+            name: torch.stack([each.hyperparameters.get(name, none) for each in found])
+            for name in sorted(names)
+        },
+    )
 
 
 def _owners(params: Params, patterns: tuple[Pattern, ...]) -> list[int]:
@@ -106,8 +147,11 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
     """
     patterns, parts = tuple(optimizers), tuple(optimizers.values())
     pairs = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
+    adjoints = tuple(part.adjoint for part in parts if not isinstance(part.adjoint, str))
+    reasons = [part.adjoint for part in parts if isinstance(part.adjoint, str)]
     return Optimizer(
         f"by_path({{{pairs}}})",
         partial(_init, patterns, parts),
         partial(_update, patterns, parts),
+        reasons[0] if reasons else partial(_adjoint, patterns, adjoints),
     )

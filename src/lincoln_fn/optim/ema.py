@@ -1,4 +1,10 @@
-"""A running mean of the parameters, which often predicts better than the last parameters."""
+"""A running mean of the parameters, which often predicts better than the last parameters.
+
+Adjoint. For a <- decay a + (1 - decay) p with the new p,
+
+    bar p += (1 - decay) bar a
+    bar a <- decay bar a
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,15 @@ import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, record
+from lincoln_fn.core.record import TRAINED, evolve, record
 from lincoln_fn.errors.arguments import Decay
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import running_mean
 from lincoln_fn.optim.transforms import Transform
 
@@ -28,7 +36,8 @@ class EmaState:
 
 
 def _around(decay: float, inner: Optimizer) -> Optimizer:
-    return Optimizer(inner.name, partial(_init, inner), partial(_update, decay, inner))
+    functions = partial(_init, inner), partial(_update, decay, inner)
+    return Optimizer(inner.name, *functions, around(inner, _adjoint, decay))
 
 
 def _init(inner: Optimizer, params: Params) -> EmaState:
@@ -47,6 +56,23 @@ def _update(
     params, kept = inner.update(params, grads, state.inner)
     _, mean = update_leaves("ema", rule, params, params, state.mean)
     return params, EmaState(mean, kept)
+
+
+def _adjoint(
+    inner: Adjoint,
+    decay: float,
+    params: Params,
+    grads: Params,
+    state: EmaState,
+    params_bar: Params,
+    state_bar: EmaState,
+) -> Adjoints:
+    """Compute bar p += (1 - decay) bar a, bar a <- decay bar a, then undo the inner step."""
+    means = iter(tree.leaves(state_bar.mean))
+    params_bar = tree.map(lambda bar: bar + (1 - decay) * next(means), params_bar)
+    found = inner(params, grads, state.inner, params_bar, state_bar.inner)
+    mean_bar = tree.map(lambda bar: decay * bar, state_bar.mean)
+    return evolve(found, state=EmaState(mean_bar, found.state))
 
 
 @constructor

@@ -8,6 +8,9 @@ With m starting at 0,
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -23,6 +26,8 @@ from lincoln_fn.optim.rules import (
     running_mean,
     take_step,
 )
+
+NO_ADJOINT: Final = "each of its steps is the sign of a momentum, whose derivative is 0 or none"
 
 
 @record
@@ -96,4 +101,4 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)

@@ -8,12 +8,35 @@ X = M / |M|, each pass
 
 keeps U and V, and maps each singular value s to a s + b s^3 + c s^5. With the coefficients below
 this is steep at 0: five passes move all except the smallest into about [0.68, 1.13].
+
+Adjoint. For the step, with f as below and O the nearly orthogonal matrix of n, which is b or, for
+Nesterov's variant, momentum b + (1 - momentum) dp of the new b, from the last line up,
+
+    bar lr = -sum (f O + weight_decay p) bar p
+    bar O = -lr f bar p
+    bar n = the passes' adjoint of bar O
+    bar b += bar n,    or momentum bar n, and bar dp = (1 - momentum) bar n
+    bar dp += (1 - momentum) bar b
+    bar b <- momentum bar b
+    bar p <- (1 - lr weight_decay) bar p
+
+For a pass Y = a X + B X, B = b A + c A^2. A and B are symmetric, so
+
+    bar B = bar Y X^T
+    bar A = b bar B + c (A bar B + bar B A)
+    bar X = a bar Y + B bar Y + (bar A + bar A^T) X
+
+and for X = M / |M|
+
+    bar M = (bar X - X sum X bar X) / |M|
+
+The adjoint is that of the passes without the rounding of bfloat16: it runs in float32 at least.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -25,8 +48,9 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, Probability
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.adjoint import adjoint_leaves, decay_bar
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -70,6 +94,7 @@ def update(
     eps: float,
     ns_steps: int,
     adjust_lr_fn: Adjustment | None,
+    dtype: torch.dtype,
 ) -> tuple[Params, MuonState]:
     """Compute p <- (1 - lr weight_decay) p - lr f orthogonal(b)."""
     check_state("muon", state, MuonState, step=callable(lr))
@@ -78,15 +103,63 @@ def update(
     def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         b = running_mean(b, dp, momentum)
         ahead = torch.lerp(dp, b, momentum) if nesterov else b
-        n_in, n_out = p.shape
-        f = math.sqrt(max(1, n_out / n_in))
-        if adjust_lr_fn == "match_rms_adamw":
-            f = 0.2 * math.sqrt(max(n_in, n_out))
-        direction = orthogonalize(ahead, ns_coefficients, ns_steps, eps).to(p.dtype)
+        direction = orthogonalize(ahead, ns_coefficients, ns_steps, eps, dtype).to(p.dtype)
+        f = _factor(p, adjust_lr_fn)
         return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
 
     params, b = update_leaves("muon", rule, params, grads, state.momentum)
     return params, MuonState(None if state.step is None else state.step + 1, b)
+
+
+def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:
+    """Compute f, by which the learning rate of a weight is multiplied."""
+    n_in, n_out = p.shape
+    if adjust_lr_fn == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(n_in, n_out))
+    return math.sqrt(max(1, n_out / n_in))
+
+
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: MuonState,
+    params_bar: Params,
+    state_bar: MuonState,
+    *,
+    lr: LearningRate,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+    ns_coefficients: tuple[float, float, float],
+    eps: float,
+    ns_steps: int,
+    adjust_lr_fn: Adjustment | None,
+) -> Adjoints:
+    """Compute bar dp = (1 - momentum) (bar n + bar b)."""
+    now = learning_rate(lr, state.step)
+
+    def rule(
+        p: Tensor, dp: Tensor, b: Tensor, p_bar: Tensor, b_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        new_b = running_mean(b, dp, momentum)
+        ahead = torch.lerp(dp, new_b, momentum) if nesterov else new_b
+        f = _factor(p, adjust_lr_fn)
+        direction, n_bar = orthogonalize_adjoint(
+            ahead, -now * f * p_bar, ns_coefficients, ns_steps, eps
+        )
+        of_lr = -f * direction * p_bar
+        p_bar, of_decay, of_weight_decay = decay_bar(p, p_bar, now, weight_decay)
+        b_bar = b_bar + (momentum if nesterov else 1) * n_bar
+        of_momentum = (b - dp) * b_bar + ((new_b - dp) * n_bar if nesterov else 0)
+        dp_bar = (1 - momentum) * (n_bar + b_bar if nesterov else b_bar)
+        products = {
+            "lr": of_lr + of_decay, "weight_decay": of_weight_decay, "momentum": of_momentum,
+        }  # fmt: skip
+        return p_bar, dp_bar, momentum * b_bar, products
+
+    kept, kept_bar = (state.momentum,), (state_bar.momentum,)
+    p, dp, (b,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, MuonState(state.step, b), derivatives)
 
 
 def orthogonalize(
@@ -94,10 +167,11 @@ def orthogonalize(
     coefficients: tuple[float, float, float] = COEFFICIENTS,
     steps: int = 5,
     eps: float = 1e-7,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, "n m"]:
-    """Map a matrix U S V^T to about U V^T, in bfloat16."""
+    """Map a matrix U S V^T to about U V^T."""
     a, b, c = coefficients
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     # A is the smaller of X X^T and X^T X, which is the same matrix for a transposed weight.
     tall = x.shape[0] >= x.shape[1]
     x = x.mT if tall else x
@@ -106,6 +180,37 @@ def orthogonalize(
         gram = x @ x.mT
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+def orthogonalize_adjoint(
+    matrix: Float[Tensor, "n m"],
+    g: Float[Tensor, "n m"],
+    coefficients: tuple[float, float, float],
+    steps: int,
+    eps: float,
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
+    """Compute O, without bfloat16's rounding, and bar M from bar O."""
+    a, b, c = coefficients
+    dtype = torch.promote_types(matrix.dtype, torch.float32)
+    tall = matrix.shape[0] >= matrix.shape[1]
+    x, g = (each.to(dtype).mT if tall else each.to(dtype) for each in (matrix, g))
+    norm = x.norm()
+    x = x / norm.clamp(min=eps)
+    passes = []
+    for _ in range(steps):
+        gram = x @ x.mT
+        square = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        passes.append((x, gram, square))
+        x = torch.addmm(x, square, x, beta=a)
+    y = x
+    for x, gram, square in reversed(passes):
+        square_bar = g @ x.mT
+        gram_bar = b * square_bar + c * (gram @ square_bar + square_bar @ gram)
+        g = a * g + square @ g + (gram_bar + gram_bar.mT) @ x
+    # Below eps, M is divided by a constant.
+    along = torch.where(norm > eps, (x * g).sum(), 0)
+    g = (g - x * along) / norm.clamp(min=eps)
+    return (y.mT, g.mT) if tall else (y, g)
 
 
 @constructor
@@ -118,13 +223,15 @@ def muon(
     eps: NonNegative = 1e-7,
     ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Adjustment | None = None,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Optimizer:
     """Make Muon: p <- (1 - lr weight_decay) p - lr f orthogonal(b), for matrices only.
 
     With momentum, b <- momentum b + (1 - momentum) dp; Nesterov's variant replaces b by the same
     mixture of dp and the new b. For a weight of shape (n_in, n_out), f is
     sqrt(max(1, n_out / n_in)), or 0.2 sqrt(max(n_in, n_out)) for "match_rms_adamw", with which lr
-    and weight_decay may be AdamW's. The passes run in bfloat16.
+    and weight_decay may be AdamW's.
 
     Use another optimizer for everything except the matrices of the hidden layers:
     `by_path({"0.weight": muon(), "*": adamw()})`.
@@ -138,6 +245,7 @@ def muon(
         eps: the smallest |M| to divide by.
         ns_steps: how many passes.
         adjust_lr_fn: how f follows from the shape; None is "original".
+        dtype: in which the passes run.
 
     Returns:
         The optimizer, whose state is a `MuonState`.
@@ -155,4 +263,4 @@ def muon(
         >>> torch.linalg.svdvals(moved).round(decimals=1)
         tensor([0.7000, 0.7000])
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

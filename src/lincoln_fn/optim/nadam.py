@@ -5,9 +5,22 @@ With t counting from 1, m, v and v' as in Adam, and M_t the product of all mu so
     mu_t = b1 (1 - 0.96^(t momentum_decay) / 2)
     M_t = mu_1 ... mu_t
     p <- p - lr ((1 - mu_t) / (1 - M_t) dp + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps)
+
+Adjoint. With a and b the factors of dp and m above, c2 = 1 - b2^t, r = sqrt(v'), s = r + eps and
+u = (a dp + b m) / s, from the last line up,
+
+    bar lr = -sum u bar p
+    bar u = -lr bar p
+    bar m += b bar u / s
+    bar v += -u bar u / (2 c2 s r)
+    bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v
+    bar m <- b1 bar m
+    bar v <- b2 bar v
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +29,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -62,12 +76,8 @@ def update(
     check_state("nadam", state, NadamState)
     b1, b2 = betas
     now, step = learning_rate(lr, state.step), state.step + 1
-    t = step.double()
-    mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-    product = state.mu_product * mu
-    of_dp = (1 - mu) / (1 - product)
-    of_m = mu_next / (1 - product * mu_next)
-    correction = 1 - b2**t
+    product, of_dp, of_m = _factors(state, b1, momentum_decay)
+    correction = 1 - b2 ** step.double()
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         penalty = 0.0 if decoupled_weight_decay else weight_decay
@@ -80,6 +90,57 @@ def update(
 
     params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)
     return params, NadamState(step, product, *kept)
+
+
+def _factors(state: NadamState, b1: float, momentum_decay: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute M_t, and the factors a of dp and b of m."""
+    t = (state.step + 1).double()
+    mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
+    product = state.mu_product * mu
+    return product, (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
+
+
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: NadamState,
+    params_bar: Params,
+    state_bar: NadamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    momentum_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v."""
+    b1, b2 = betas
+    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled_weight_decay else weight_decay
+    _, of_dp, of_m = _factors(state, b1, momentum_decay)
+    c2 = 1 - b2 ** (state.step + 1).double()
+
+    def rule(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, penalty, maximize)
+        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        s = root(v / c2) + eps
+        u, u_bar = (of_dp * dp + of_m * m) / s, -now * p_bar
+        m_bar = m_bar + of_m * u_bar / s
+        v_bar = v_bar - u * u_bar / s * root_slope(v / c2) / c2
+        dp_bar = of_dp * u_bar / s + (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
+        of_lr = -u * p_bar
+        p_bar, dp_bar, products = either_decay_bar(
+            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled_weight_decay, maximize=maximize
+        )
+        products["lr"] = of_lr + products.get("lr", 0)
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+
+    kept, kept_bar = ((each.m, each.v) for each in (state, state_bar))
+    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, NadamState(state.step, state.mu_product, *bars), derivatives)
 
 
 @constructor
@@ -123,4 +184,4 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

@@ -7,17 +7,27 @@ A state is a frozen record of trees that mirror the parameters, and of one count
 (int64, of shape ()) where the update needs it. It is () where there is nothing to remember. Where
 the parameters hold a `State`, these trees hold None: a tensor that occurs twice in a step's input
 becomes one tensor when the step is traced.
+
+An optimizer may have an adjoint, the derivative of its update. A bar is the derivative of one
+number, such as a test loss after training, in a tensor; `params_bar` and `state_bar` are those of
+the update's results:
+
+    adjoints = optimizer.adjoint(params, grads, state, params_bar, state_bar)
+
+`adjoints` has the bars of params, grads and state, and the derivative in each hyperparameter. A bar
+of a state is a state. Its counts are those of the state itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Shown
 from lincoln_fn.errors.kinds import check_functions
 
@@ -25,6 +35,24 @@ from lincoln_fn.errors.kinds import check_functions
 OptimizerState: TypeAlias = Any
 # A number, or a function of the steps taken so far (int64, of shape ()) that gives a float tensor.
 LearningRate: TypeAlias = Shown[NonNegative | Callable[[Tensor], Tensor]]
+
+
+@record
+class Adjoints:
+    """The derivatives that an adjoint returns.
+
+    `hyperparameters` has the derivative in "lr", "weight_decay" and "momentum", of those that the
+    optimizer has: float64, of shape (), or one for each optimizer of `by_path`. That of "lr" is in
+    the learning rate of this step.
+    """
+
+    params: Params
+    grads: Params
+    state: OptimizerState
+    hyperparameters: Mapping[str, Tensor]
+
+
+Adjoint: TypeAlias = Callable[[Params, Params, OptimizerState, Params, OptimizerState], Adjoints]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -35,6 +63,8 @@ class Optimizer:
         name: the code that makes the optimizer; its repr.
         init: params -> state.
         update: (params, grads, state) -> (params, state), all new.
+        adjoint: (params, grads, state, params_bar, state_bar) -> `Adjoints`, for the gradient of a
+            training run; or the reason why there is none.
 
     Example:
         >>> still = Optimizer("still()", lambda params: (), lambda params, grads, s: (params, s))
@@ -45,6 +75,7 @@ class Optimizer:
     name: str
     init: Callable[[Params], OptimizerState]
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
+    adjoint: Adjoint | str = "it has no adjoint"
 
     def __attrs_post_init__(self) -> None:
         check_functions("Optimizer", self.name, init=self.init, update=self.update)

@@ -7,9 +7,22 @@ With m, v and m' as in Adam, and n_t the number of gradients that v averages,
     r = sqrt((n_t - 4) (n_t - 2) n / ((n - 4) (n - 2) n_t)) sqrt(1 - b2^t)
     p <- p - lr r m' / (sqrt(v) + eps)    if n_t > 5
     p <- p - lr m'                        otherwise
+
+Adjoint. With c1 = 1 - b1^t and k = r / c1, s = sqrt(v) + eps and u = k m / s, or k = 1 / c1 and
+s = 1 in the first steps, from the last line up,
+
+    bar lr = -sum u bar p
+    bar u = -lr bar p
+    bar m += k bar u / s
+    bar v += -u bar u / (2 s sqrt(v)),    or 0 in the first steps
+    bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v
+    bar m <- b1 bar m
+    bar v <- b2 bar v
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +31,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -59,13 +73,9 @@ def update(
     """Compute p <- p - lr r m' / (sqrt(v) + eps) where n_t > 5, else p <- p - lr m'."""
     check_state("radam", state, RadamState)
     b1, b2 = betas
-    n = 2 / (1 - b2) - 1
     now, step = learning_rate(lr, state.step), state.step + 1
-    t = step.double()
-    n_t = n - 2 * t * b2**t / (1 - b2**t)
-    is_scaled = n_t > 5
-    square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
-    scaled_lr = now / (1 - b1**t) * torch.where(is_scaled, square, 1.0).sqrt()
+    is_scaled, k = _factor(step, betas)
+    scaled_lr = now * k
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         penalty = 0.0 if decoupled_weight_decay else weight_decay
@@ -78,6 +88,57 @@ def update(
 
     params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)
     return params, RadamState(step, *kept)
+
+
+def _factor(step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Compute whether n_t > 5, and k = r / (1 - b1^t), without r in the first steps."""
+    b1, b2 = betas
+    n, t = 2 / (1 - b2) - 1, step.double()
+    n_t = n - 2 * t * b2**t / (1 - b2**t)
+    is_scaled = n_t > 5
+    square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
+    return is_scaled, torch.where(is_scaled, square, 1.0).sqrt() / (1 - b1**t)
+
+
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: RadamState,
+    params_bar: Params,
+    state_bar: RadamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v."""
+    b1, b2 = betas
+    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled_weight_decay else weight_decay
+    is_scaled, k = _factor(state.step + 1, betas)
+
+    def rule(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, penalty, maximize)
+        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        s = torch.where(is_scaled, root(v) + eps, 1.0)
+        u, u_bar = k * m / s, -now * p_bar
+        m_bar = m_bar + k * u_bar / s
+        v_bar = v_bar - torch.where(is_scaled, u * u_bar / s * root_slope(v), 0)
+        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
+        of_lr = -u * p_bar
+        p_bar, dp_bar, products = either_decay_bar(
+            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled_weight_decay, maximize=maximize
+        )
+        products["lr"] = of_lr + products.get("lr", 0)
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+
+    kept, kept_bar = ((each.m, each.v) for each in (state, state_bar))
+    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, RadamState(state.step, *bars), derivatives)
 
 
 @constructor
@@ -121,4 +182,4 @@ def radam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

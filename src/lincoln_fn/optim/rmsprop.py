@@ -9,9 +9,25 @@ The centered variant uses s - m^2 instead of s, with m <- alpha m + (1 - alpha) 
 
     b <- momentum b + dp / (sqrt(s) + eps)
     p <- p - lr b
+
+Adjoint. With the new s and m, c = s - m^2 (or s), r = sqrt(c) and u = dp / (r + eps), from the last
+line up,
+
+    bar lr = -sum b bar p
+    bar b += -lr bar p
+    bar momentum = sum b_old bar b
+    bar u = bar b
+    bar c = -u bar u / (2 r (r + eps))
+    bar s += bar c,    bar m += -2 m bar c
+    bar dp = bar u / (r + eps) + 2 (1 - alpha) dp bar s + (1 - alpha) bar m
+    bar b <- momentum bar b,    bar s <- alpha bar s,    bar m <- alpha bar m
+
+Without momentum, b is u, and bar u = -lr bar p.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 
@@ -19,8 +35,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -68,9 +85,8 @@ def update(
     maximize: bool,
 ) -> tuple[Params, RmspropState]:
     """Compute s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps)."""
-    check_state(
-        "rmsprop", state, RmspropState, step=callable(lr), mean=centered, momentum=momentum > 0
-    )
+    keeps = {"step": callable(lr), "mean": centered, "momentum": bool(momentum > 0)}
+    check_state("rmsprop", state, RmspropState, **keeps)
     now = learning_rate(lr, state.step)
 
     def rule(
@@ -89,6 +105,55 @@ def update(
     trees = (state.square, state.mean, state.momentum)
     params, *kept = update_leaves("rmsprop", rule, params, grads, *trees)
     return params, RmspropState(None if state.step is None else state.step + 1, *kept)
+
+
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: RmspropState,
+    params_bar: Params,
+    state_bar: RmspropState,
+    *,
+    lr: LearningRate,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    maximize: bool,
+) -> Adjoints:
+    """Compute bar dp = bar u / (r + eps) + 2 (1 - alpha) dp bar s + (1 - alpha) bar m."""
+    now = learning_rate(lr, state.step)
+
+    def rule(
+        p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None,
+        p_bar: Tensor, s_bar: Tensor, m_bar: Tensor | None, b_bar: Tensor | None,
+    ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
+        s = running_mean(s, dp * dp, alpha)
+        m = None if m is None else running_mean(m, dp, alpha)
+        c = s if m is None else s - m * m
+        scale = root(c) + eps
+        u, u_bar, products = dp / scale, -now * p_bar, {}
+        direction = u
+        if b is not None and b_bar is not None:
+            direction, u_bar = momentum * b + u, b_bar + u_bar
+            products["momentum"], b_bar = b * u_bar, momentum * u_bar
+        products["lr"] = -direction * p_bar
+        c_bar = -u * u_bar / scale * root_slope(c)
+        s_bar = s_bar + c_bar
+        dp_bar = u_bar / scale + 2 * (1 - alpha) * dp * s_bar
+        if m is not None and m_bar is not None:
+            m_bar = m_bar - 2 * m * c_bar
+            dp_bar, m_bar = dp_bar + (1 - alpha) * m_bar, alpha * m_bar
+        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
+            p, p_bar, dp_bar, weight_decay, maximize
+        )
+        return p_bar, dp_bar, alpha * s_bar, m_bar, b_bar, products
+
+    kept, kept_bar = ((each.square, each.mean, each.momentum) for each in (state, state_bar))
+    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
+    return Adjoints(p, dp, RmspropState(state.step, *bars), derivatives)
 
 
 @constructor
@@ -131,4 +196,4 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

@@ -11,7 +11,8 @@ size shrinks, and dp counts as 0:
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Final
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
 from lincoln_fn.optim.leaves import check_state, fill_like, update_leaves
 from lincoln_fn.optim.optimizer import Optimizer
+
+NO_ADJOINT: Final = "it takes only the sign of the gradient, whose derivative is 0 or none"
 
 
 @record
@@ -99,4 +102,4 @@ def rprop(
     shrinking, growing = etas
     require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
     require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
-    return bare(Optimizer, init, update)
+    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)

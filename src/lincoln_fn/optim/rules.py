@@ -17,15 +17,24 @@ def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
     return lr(step)
 
 
-def regularize_gradient(p: Tensor, dp: Tensor, weight_decay: float, maximize: bool) -> Tensor:
+def regularize_gradient(
+    p: Tensor, dp: Tensor, weight_decay: float | Tensor, maximize: bool
+) -> Tensor:
     """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2."""
     # To maximize the loss, -dp replaces dp.
     if maximize:
         dp = dp.neg()
-    return dp.add(p, alpha=weight_decay) if weight_decay else dp
+    return add_scaled(dp, p, weight_decay) if weight_decay else dp
 
 
-def decay_weight(p: Tensor, lr: float | Tensor, weight_decay: float) -> Tensor:
+def add_scaled(a: Tensor, b: Tensor, factor: float | Tensor) -> Tensor:
+    """Compute a + factor b, without an intermediate tensor for the product."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(a, b, factor)
+    return a.add(b, alpha=factor)
+
+
+def decay_weight(p: Tensor, lr: float | Tensor, weight_decay: float | Tensor) -> Tensor:
     """Compute (1 - lr weight_decay) p, weight decay that is decoupled from the gradient."""
     return p * (1 - lr * weight_decay) if weight_decay else p
 

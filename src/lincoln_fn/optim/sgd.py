@@ -6,11 +6,25 @@ The first b is dp. From then on,
     p <- p - lr b
 
 Nesterov's variant takes a step along dp + momentum b. Without momentum, b is dp.
+
+Adjoint. d is what the step goes along. From the last line up, where at the first step 1 replaces
+1 - dampening,
+
+    bar lr = -sum d bar p
+    bar d = -lr bar p
+    bar b += bar d, or for Nesterov's variant momentum bar d, and bar dp = bar d
+    bar momentum = sum b_old bar b, and for Nesterov's variant sum b bar d
+    bar dp += (1 - dampening) bar b
+    bar b <- momentum bar b
+
+The penalty dp + weight_decay p adds weight_decay bar dp to bar p, and sum p bar dp is its
+derivative in weight_decay.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -18,9 +32,11 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, require
+from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import (
+    add_scaled,
     learning_rate,
     regularize_gradient,
     take_step,
@@ -56,24 +72,75 @@ def update(
     counts: bool,
 ) -> tuple[Params, OptimizerState]:
     """Compute b <- momentum b + (1 - dampening) dp, p <- p - lr b."""
-    keeps = counts or momentum > 0
-    check_state("sgd", state, SgdState if keeps else None, step=counts, momentum=momentum > 0)
+    keeps = counts or bool(momentum > 0)
+    check_state("sgd", state, SgdState if keeps else None, step=counts, momentum=bool(momentum > 0))
     step, b_tree = (state.step, state.momentum) if keeps else (None, None)
-    now = learning_rate(lr, step)
-    share = None
-    if step is not None and momentum and dampening:
-        share = 1 - dampening * (step > 0).double()  # all of dp at the first step
+    now, share = learning_rate(lr, step), _share(step, momentum, dampening)
 
     def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
         dp = regularize_gradient(p, dp, weight_decay, maximize)
         if b is None:
             return take_step(p, dp, now), None
-        b = dp.add(b, alpha=momentum) if share is None else momentum * b + share * dp
-        return take_step(p, dp.add(b, alpha=momentum) if nesterov else b, now), b
+        b = add_scaled(dp, b, momentum) if share is None else momentum * b + share * dp
+        return take_step(p, add_scaled(dp, b, momentum) if nesterov else b, now), b
 
     params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
     new_step = None if step is None else step + 1
     return params, SgdState(new_step, b_tree) if keeps else state
+
+
+def _share(step: Tensor | None, momentum: float, dampening: float) -> Tensor | None:
+    """Compute the factor of dp in b, all of dp at the first step; None for 1."""
+    if step is None or not (momentum and dampening):
+        return None
+    return 1 - dampening * (step > 0).double()
+
+
+def adjoint(
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    params_bar: Params,
+    state_bar: OptimizerState,
+    *,
+    lr: LearningRate,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    counts: bool,
+) -> Adjoints:
+    """Compute bar dp = (1 - dampening) bar b, bar b <- momentum bar b, with bar d = -lr bar p."""
+    keeps = counts or bool(momentum > 0)
+    step, b_tree = (state.step, state.momentum) if keeps else (None, None)
+    now, share = learning_rate(lr, step), _share(step, momentum, dampening)
+
+    def rule(
+        p: Tensor, dp: Tensor, b: Tensor | None, p_bar: Tensor, b_bar: Tensor | None
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
+        d_bar, d, products = -now * p_bar, dp, {}
+        dp_bar = d_bar
+        if b is not None and b_bar is not None:
+            new_b = add_scaled(dp, b, momentum) if share is None else momentum * b + share * dp
+            d = add_scaled(dp, new_b, momentum) if nesterov else new_b
+            b_bar = add_scaled(b_bar, d_bar, momentum if nesterov else 1.0)
+            products["momentum"] = b * b_bar + (new_b * d_bar if nesterov else 0)
+            of_b = b_bar if share is None else share * b_bar
+            dp_bar = d_bar + of_b if nesterov else of_b
+            b_bar = momentum * b_bar
+        products["lr"] = -d * p_bar
+        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
+            p, p_bar, dp_bar, weight_decay, maximize
+        )
+        return p_bar, dp_bar, b_bar, products
+
+    kept_bar = state_bar.momentum if keeps else None
+    p, dp, (b,), derivatives = adjoint_leaves(
+        rule, params, grads, (b_tree,), params_bar, (kept_bar,)
+    )
+    return Adjoints(p, dp, SgdState(step, b) if keeps else state, derivatives)
 
 
 @constructor
@@ -113,4 +180,5 @@ def sgd(
     ready = not nesterov or (momentum > 0 and dampening == 0)
     require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
     counts = callable(lr) or (momentum > 0 and dampening != 0)
-    return bare(Optimizer, partial(init, counts=counts), partial(update, counts=counts))
+    functions = (partial(f, counts=counts) for f in (init, update, adjoint))
+    return bare(Optimizer, *functions)

@@ -66,6 +66,8 @@ def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
         f"sharded({optimizer.name}, group)",
         partial(_init, optimizer, group),
         partial(_update, optimizer, group),
+        "its state is divided among processes; one process takes the same steps with the optimizer "
+        "inside it",
     )
 
 

@@ -5,13 +5,21 @@ A transform takes an optimizer and returns another that wraps it:
     chain(clip_by_global_norm(1.0), accumulate(4), adamw(1e-3))
 
 clips each gradient, then accumulates four of them, then takes a step of AdamW.
+
+Adjoint. With dp' the changed gradient, and the inner optimizer's bars of p and dp',
+
+    clip by norm     f = max / (n + e), n = |dp|, if that is below 1; dp' = f dp
+                     bar dp = f bar dp' - f / (n (n + e)) dp sum dp bar dp'
+                     else bar dp = bar dp'
+    clip by value    bar dp = bar dp' where |dp| <= max, else 0
+    weight decay     bar p += factor bar dp', bar dp = bar dp', bar factor = sum p bar dp'
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import attrs
 import torch
@@ -23,11 +31,20 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, wrong_kind
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.adjoint import around
+from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.rules import add_scaled
+
+# torch's: it is added to a norm, so that a gradient of 0 stays 0.
+_EPS: Final = 1e-6
 
 Mask = Callable[[str], bool]
 # (params, grads) -> grads
 Change: TypeAlias = Callable[[Params, Params], Params]
+# (params, grads, grads_bar) -> (what is added to params_bar, or None, grads_bar, derivatives)
+ChangeAdjoint: TypeAlias = Callable[
+    [Params, Params, Params], tuple[Params | None, Params, Mapping[str, Tensor]]
+]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -87,16 +104,21 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             break
     if optimizer is None:
         raise LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
-    return bare(Optimizer, optimizer.init, optimizer.update)
+    return bare(partial(Optimizer, adjoint=optimizer.adjoint), optimizer.init, optimizer.update)
 
 
-def _on_gradients(name: str, change: Change) -> Transform:
+def _on_gradients(name: str, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
     """Make a transform without state from (params, grads) -> grads."""
-    return Transform(name, partial(_around, change))
+    return Transform(name, partial(_around, change, change_adjoint))
 
 
-def _around(change: Change, inner: Optimizer) -> Optimizer:
-    return Optimizer(inner.name, inner.init, partial(_update, change, inner))
+def _around(change: Change, change_adjoint: ChangeAdjoint, inner: Optimizer) -> Optimizer:
+    return Optimizer(
+        inner.name,
+        inner.init,
+        partial(_update, change, inner),
+        around(inner, _adjoint, change, change_adjoint),
+    )
 
 
 def _update(
@@ -110,18 +132,61 @@ def _update(
     return inner.update(params, change(params, grads), state)
 
 
+def _adjoint(
+    inner: Adjoint,
+    change: Change,
+    change_adjoint: ChangeAdjoint,
+    params: Params,
+    grads: Params,
+    state: OptimizerState,
+    params_bar: Params,
+    state_bar: OptimizerState,
+) -> Adjoints:
+    """Undo the inner optimizer's step, then the change."""
+    found = inner(params, change(params, grads), state, params_bar, state_bar)
+    more, grads_bar, derivatives = change_adjoint(params, grads, found.grads)
+    params_bar = found.params if more is None else tree.map(torch.add, found.params, more)
+    return Adjoints(
+        params_bar, grads_bar, found.state, add_derivatives(found.hyperparameters, derivatives)
+    )
+
+
+def add_derivatives(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Add the derivatives in a hyperparameter of two names."""
+    return {**a, **{name: a.get(name, 0) + b[name] for name in b}}
+
+
 def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
     """Compute dp min(1, max / |dp|)."""
-    leaves = tree.leaves(grads)
-    if not leaves:
+    if not tree.leaves(grads):
         return grads
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in leaves]))
-    return clip(grads, norm, max_norm)
+    return clip(grads, _norm(grads), max_norm)
+
+
+def _norm(grads: Params) -> Tensor:
+    norms = [torch.linalg.vector_norm(g) for g in tree.leaves(grads)]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
+
+
+def _clip_norm_adjoint(
+    params: Params, grads: Params, grads_bar: Params, *, max_norm: float
+) -> tuple[None, Params, Mapping[str, Tensor]]:
+    """Compute bar dp = f bar dp' - f / (n (n + e)) dp sum dp bar dp' where f is below 1."""
+    if not tree.leaves(grads):
+        return None, grads_bar, {}
+    norm = _norm(grads)
+    f = max_norm / (norm + _EPS)
+    pairs = zip(tree.leaves(grads), tree.leaves(grads_bar), strict=True)
+    along = torch.stack([(dp * bar).sum() for dp, bar in pairs]).sum()
+    slope = torch.where(f < 1, f * along / (norm * (norm + _EPS)), 0)
+    f = f.clamp(max=1.0)
+    return None, tree.map(lambda dp, bar: (f * bar - slope * dp).to(dp.dtype), grads, grads_bar), {}
 
 
 def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
     """Scale gradients of a known norm: dp min(1, max / (|dp| + 1e-6))."""
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    factor = (max_norm / (norm + _EPS)).clamp(max=1.0)
     return tree.map(lambda g: (g * factor).to(g.dtype), grads)
 
 
@@ -150,11 +215,18 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
-    return bare(_on_gradients, _clip_norm)
+    return bare(_on_gradients, _clip_norm, _clip_norm_adjoint)
 
 
 def _clip_values(params: Params, grads: Params, *, max_value: float) -> Params:
     return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
+
+
+def _clip_values_adjoint(
+    params: Params, grads: Params, grads_bar: Params, *, max_value: float
+) -> tuple[None, Params, Mapping[str, Tensor]]:
+    """Compute bar dp = bar dp' where |dp| <= max, else 0."""
+    return None, tree.map(lambda g, bar: bar * (g.abs() <= max_value), grads, grads_bar), {}
 
 
 @constructor
@@ -176,15 +248,29 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
-    return bare(_on_gradients, _clip_values)
+    return bare(_on_gradients, _clip_values, _clip_values_adjoint)
 
 
 def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -> Params:
     """Compute dp + factor p."""
-    if mask is None:
-        return tree.map(lambda p, g: g.add(p, alpha=factor), params, grads)
-    chosen = iter([mask(path) for path in tree.paths(params)])
-    return tree.map(lambda p, g: g.add(p, alpha=factor) if next(chosen) else g, params, grads)
+    chosen = _chosen(params, mask)
+    return tree.map(lambda p, g: add_scaled(g, p, factor) if next(chosen) else g, params, grads)
+
+
+def _chosen(params: Params, mask: Mask | None) -> Iterator[bool]:
+    return iter([mask is None or mask(path) for path in tree.paths(params)])
+
+
+def _decay_adjoint(
+    params: Params, grads: Params, grads_bar: Params, *, factor: float, mask: Mask | None
+) -> tuple[Params, Params, Mapping[str, Tensor]]:
+    """Compute bar p += factor bar dp', bar factor = sum p bar dp', of the parameters that decay."""
+    chosen = _chosen(params, mask)
+    decaying = tree.map(lambda bar: bar if next(chosen) else torch.zeros_like(bar), grads_bar)
+    pairs = zip(tree.leaves(params), tree.leaves(decaying), strict=True)
+    products = [(p * bar).sum(dtype=torch.float64) for p, bar in pairs]
+    derivatives = {"weight_decay": torch.stack(products).sum()} if products else {}
+    return tree.map(lambda bar: factor * bar, decaying), grads_bar, derivatives
 
 
 @constructor
@@ -211,4 +297,4 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-    return bare(_on_gradients, _decay)
+    return bare(_on_gradients, _decay, _decay_adjoint)

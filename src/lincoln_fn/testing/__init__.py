@@ -9,6 +9,7 @@ from lincoln_fn.testing.grade import grade
 from lincoln_fn.testing.grading.cases import make_cases
 from lincoln_fn.testing.grading.forms import otter_results
 from lincoln_fn.testing.grading.record import Grade, GradeError, Mark
+from lincoln_fn.testing.optimizer import check_optimizer
 from lincoln_fn.testing.report import Finding, Report
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Report",
     "check_layer",
     "check_loss",
+    "check_optimizer",
     "from_numpy",
     "grade",
     "make_cases",

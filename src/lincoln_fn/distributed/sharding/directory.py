@@ -31,8 +31,8 @@ from lincoln_fn.checkpoint.access import replacing
 from lincoln_fn.checkpoint.file import CheckpointError, check_score
 from lincoln_fn.checkpoint.listing import file_of
 from lincoln_fn.checkpoint.notes import read_score
+from lincoln_fn.core.checksum import checksum
 from lincoln_fn.core.record import EVERYTHING
-from lincoln_fn.distributed.checksum import checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
 from lincoln_fn.training.train import TrainState

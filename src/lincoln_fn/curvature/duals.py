@@ -163,9 +163,10 @@ def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Pa
     return records(_TANGENTS, net, params, take_ownership(cache), g)
 
 
-def _leaf(
+def tangents_leaf(
     layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
+    """Compute dx, dual, and the tangents of a single layer's dparams."""
     if unbound(layer.grads) in _LINEAR:
         return _product_leaf(layer, params, cache, g, wants)
     dx, dparams = _backward(layer, params, cache, g, wants)
@@ -200,10 +201,11 @@ def _backward(
     return dx, layer.grads(params, cache, g) if wants.dparams else None
 
 
-def _untrained(layer: Layer, path: str, params: Params) -> Params:
+def untrained(layer: Layer, path: str, params: Params) -> Params:
+    """Return the params of a part from which nothing is needed."""
     return params
 
 
 _TANGENTS: Final = BackWalker(
-    _leaf, skip=_untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
+    tangents_leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
 )

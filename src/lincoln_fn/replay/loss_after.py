@@ -1,0 +1,49 @@
+"""The loss of test examples after training, and its gradient, also in running statistics."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.curvature.duals import loss_gradient, untrained
+from lincoln_fn.losses.example_weighted import unweighted
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.replay.running_statistics import Statistics, is_running, of_inference
+from lincoln_fn.training.data import Batch
+from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.parts import take_ownership
+from lincoln_fn.walk.visits import sum_uses
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+
+def loss_after(
+    net: Layer, loss: Loss, test: Batch, params: Params
+) -> tuple[Tensor, Params, Statistics]:
+    """Compute the loss of test examples, its gradient, and the bars of running statistics."""
+    x, target = test
+    after, loss = inference(net), unweighted(loss) or loss
+    prediction, cache = after.forward(params, x)
+    value = loss.forward(prediction, target)[0]
+    statistics: Statistics = {}
+    walker = BackWalker(
+        partial(_inference_leaf, statistics), skip=untrained, owns_cache=True,
+        gather=Composition.gathered, add=sum_uses,
+    )  # fmt: skip
+    g = loss_gradient(loss, prediction, target)
+    cache = take_ownership(cache)
+    return value, walker.run(after, "", params, cache, g, Wants(True, True))[1], statistics
+
+
+def _inference_leaf(
+    statistics: Statistics, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays,
+    wants: Wants,
+) -> tuple[Arrays, Params]:  # fmt: skip
+    dx, dparams = layer.backward(params, cache, g)
+    bars = of_inference(layer, params, cache, dx) if is_running(params) else None
+    if bars is not None:
+        before = statistics.get(path, (0, 0))
+        statistics[path] = (bars[0] + before[0], bars[1] + before[1])
+    return dx, dparams

@@ -1,0 +1,168 @@
+"""The adjoint of one training step: from the bars of the new state to those of the old one.
+
+Derivation. A step computes the gradient d of the loss L and lets the optimizer use it:
+
+    d = (dL)/(dp)
+    (p, s) <- update(p, d, s)
+
+The optimizer's adjoint turns the bars of the new p and s into those of p, d and s. d depends on p,
+on the batch's x, and on the weight w_n of example n, in L = sum_n w_n L_n. The Hessian is
+symmetric, so each of these is a derivative along bar d, at t = 0:
+
+    bar p += H bar d = d/(dt) (dL)/(dp) (p + t bar d)
+    bar x = d/(dt) (dL)/(dx) (p + t bar d)
+    bar w_n = (dL_n)/(dp) bar d = d/(dt) L_n (p + t bar d) = (dL_n)/(dy_n) y_n'
+
+One forward and one backward pass with dual tensors, as in `lincoln_fn.curvature`, compute all of
+them.
+
+Source: Maclaurin, Duvenaud and Adams, "Gradient-based Hyperparameter Optimization through
+Reversible Learning", ICML 2015; Engstrom and others, "Optimizing ML Training with Metagradient
+Descent", 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import record
+from lincoln_fn.curvature.duals import (
+    dual_forward,
+    forward_mode,
+    loss_gradient,
+    tangents_leaf,
+    tangents_of,
+    untrained,
+    values_of,
+    with_tangents,
+)
+from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
+from lincoln_fn.fastpath import fast
+from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.losses.example_weighted import unweighted
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.replay.running_statistics import Statistics, of_training
+from lincoln_fn.training.data import Batch
+from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.parts import take_ownership
+from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.visits import sum_uses
+from lincoln_fn.walk.walks import BackWalker, Wants
+
+
+@record
+class Bars:
+    """The derivatives of one number in a state: mirrors of params and of the optimizer's state."""
+
+    params: Params
+    opt_state: OptimizerState
+    statistics: Statistics
+
+
+@record
+class Found:
+    """What one step's adjoint finds: the old state's bars, and the derivatives in the step's own.
+
+    `examples` has one number for each example, `x` mirrors the batch's x; None if not asked for.
+    """
+
+    bars: Bars
+    hyperparameters: Mapping[str, Tensor]
+    examples: Float[Tensor, " N"] | None
+    x: Arrays | None
+
+
+# Equal ones are compiled once.
+@attrs.frozen(slots=False)
+class StepAdjoint:
+    """The adjoint of a step of `make_step`, and what it finds beside the bars."""
+
+    net: Layer
+    loss: Loss
+    optimizer: Optimizer
+    wants: frozenset[str]  # of examples and x, and of the hyperparameters
+
+    @cached_property
+    def fast(self) -> tuple[Layer, Loss]:
+        """The faster twins."""
+        return fast(self.net), fast_loss(self.loss)
+
+    def __call__(self, given: tuple[Params, OptimizerState, Bars], batch: Batch) -> Found:
+        """Compute the bars of the state before the step from those of the state after it."""
+        params, opt_state, bars = given
+        x, target = batch
+        adjoint = self.optimizer.adjoint
+        assert not isinstance(adjoint, str)  # as `metagradient` has checked
+        dparams = self._gradient(params, x, target)
+        found = adjoint(params, dparams, opt_state, bars.params, bars.opt_state)
+        with forward_mode():
+            # Running statistics are those of the formulas' caches.
+            net = self.net if bars.statistics else fast_for_forward_mode(self.net)
+            at = with_tangents(params, found.grads)
+            prediction, cache = dual_forward(net, at, x)
+            g = loss_gradient(self.loss, prediction, target)
+            statistics = dict(bars.statistics)
+            dx, product = self._back(net, at, cache, g, statistics)
+            of_x = tangents_of(dx) if "x" in self.wants else None
+            y, along, g = values_of(prediction), tangents_of(prediction), values_of(g)
+        new = tree.map(torch.add, found.params, product)
+        return Found(
+            Bars(new, found.state, statistics),
+            {name: of for name, of in found.hyperparameters.items() if name in self.wants},
+            self._of_examples(y, along, g, target) if "examples" in self.wants else None,
+            of_x,
+        )
+
+    def _gradient(self, params: Params, x: Arrays, target: Arrays) -> Params:
+        net, loss = self.fast
+        prediction, cache = net.forward(params, x)
+        g = loss.backward(loss.forward(prediction, target)[1])
+        return gradients(net, params, take_ownership(cache), g)
+
+    def _back(
+        self, net: Layer, params: Params, cache: Cache, g: Arrays, statistics: Statistics
+    ) -> tuple[Arrays, Params]:
+        """Walk back with dual tensors: dx, and the tangents of dparams; `statistics` changes."""
+        leaf = partial(_leaf, statistics) if statistics else tangents_leaf
+        walker = BackWalker(
+            leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
+        )
+        wants = Wants(dx="x" in self.wants, dparams=True)
+        return walker.run(net, "", params, take_ownership(cache), g, wants)
+
+    def _of_examples(
+        self, y: Arrays, along: Arrays, g: Arrays, target: Arrays
+    ) -> Float[Tensor, " N"]:
+        """Compute dL_n/dy_n y_n' for each example, whose own weight is taken as 1."""
+        loss = unweighted(self.loss)
+        g = g if loss is None else loss_gradient(loss, y, target[0])
+        each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
+        return torch.stack(tree.leaves(each)).sum(0)
+
+
+def _leaf(
+    statistics: Statistics, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays,
+    wants: Wants,
+) -> tuple[Arrays, Params]:  # fmt: skip
+    """Visit a layer, and add to its dx what its running statistics say of x."""
+    # The bars of the statistics are to the tangents what bar d's own part is: both are derivatives
+    # of the same number, and the walk is linear in them.
+    dx, dparams = tangents_leaf(layer, path, params, cache, g, wants)
+    found = None
+    if path in statistics:
+        found = of_training(layer, params, values_of(cache), statistics[path])
+    if found is None:
+        return dx, dparams
+    more, statistics[path] = found
+    if wants.dx:
+        dx = with_tangents(values_of(dx), tangents_of(dx) + more)
+    return dx, dparams

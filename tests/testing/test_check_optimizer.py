@@ -1,0 +1,148 @@
+"""`check_optimizer` holds every optimizer's adjoint equal to the derivative of its update."""
+
+from functools import partial
+
+import attrs
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys, optim, schedules
+from lincoln_fn.testing import GradientError, check_optimizer
+
+PARAMS = {"weight": keys.normal(lf.Key(3), (3, 2)), "bias": keys.normal(lf.Key(4), (4,))}
+MATRICES = {"first": keys.normal(lf.Key(3), (3, 2)), "second": keys.normal(lf.Key(4), (4, 5))}
+
+
+def is_weight(path):
+    return path == "weight"
+
+
+OPTIMIZERS = [
+    optim.sgd(0.1, weight_decay=0.2),
+    optim.sgd(0.1, momentum=0.9, weight_decay=0.1, nesterov=True, maximize=True),
+    optim.sgd(schedules.cosine(0.1, 10), momentum=0.9, dampening=0.3, weight_decay=0.2),
+    optim.adam(0.1, weight_decay=0.2),
+    optim.adamw(schedules.linear(0.1, 0.2, 5), weight_decay=0.2, maximize=True),
+    optim.adam(0.1, amsgrad=True),
+    optim.adagrad(0.1, 0.2, 0.3, 0.4),
+    optim.rmsprop(0.1, 0.9, weight_decay=0.1),
+    optim.rmsprop(0.1, 0.9, momentum=0.8, centered=True, maximize=True),
+    optim.adadelta(0.5, weight_decay=0.1),
+    optim.adamax(0.1, weight_decay=0.3),
+    optim.nadam(0.1, weight_decay=0.3),
+    optim.nadam(0.1, weight_decay=0.3, decoupled_weight_decay=True),
+    optim.radam(0.1, weight_decay=0.3),
+    optim.radam(0.1, (0.9, 0.5), weight_decay=0.3, decoupled_weight_decay=True),
+    optim.asgd(0.1, 0.2, 0.75, 1, 0.3),
+    optim.chain(optim.clip_by_global_norm(0.7), optim.sgd(0.1)),
+    optim.chain(optim.clip_by_global_norm(70.0), optim.sgd(0.1)),
+    optim.chain(optim.clip_by_value(0.7), optim.sgd(0.1)),
+    optim.chain(optim.weight_decay(0.2, is_weight), optim.sgd(0.1)),
+    optim.chain(optim.ema(0.9), optim.sgd(0.1, 0.9)),
+    optim.by_path({"weight": optim.sgd(0.1, 0.9), "*": optim.chain(optim.ema(0.9), optim.sgd())}),
+]
+MUON = [
+    optim.muon(0.1, dtype=torch.float64),
+    optim.muon(0.1, nesterov=False, adjust_lr_fn="match_rms_adamw", dtype=torch.float64),
+]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [*OPTIMIZERS, *MUON], ids=lambda optimizer: optimizer.name.partition(" at 0x")[0]
+)
+def test_the_adjoint_is_the_updates_derivative(optimizer):
+    check_optimizer(optimizer, MATRICES if "muon" in optimizer.name else PARAMS)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_accumulated_gradients_step_at_every_second(steps):
+    check_optimizer(optim.chain(optim.accumulate(2), optim.sgd(0.1, 0.9)), PARAMS, steps=steps)
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_radam_is_differentiated_before_and_after_its_first_steps(steps):
+    check_optimizer(optim.radam(0.1, (0.9, 0.99)), PARAMS, steps=steps)
+
+
+def test_every_optimizer_has_an_adjoint_or_a_reason():
+    """Those of the list above, and two whose steps are signs."""
+    names = {optimizer.name.partition("(")[0] for optimizer in [*OPTIMIZERS, *MUON]}
+    made = {name for name in optim.__all__ if name.islower() and name != "ema_params"}
+    transforms = {"accumulate", "clip_by_global_norm", "clip_by_value", "ema", "weight_decay"}
+    assert made - transforms - names == {"adamw", "lion", "rprop", "sharded"} - names
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optim.lion(), optim.rprop(), optim.chain(optim.ema(0.9), optim.lion())], ids=str
+)
+def test_signs_have_no_adjoint(optimizer):
+    with pytest.raises(lf.LayerError, match=r"has no adjoint: .* the sign of"):
+        check_optimizer(optimizer, PARAMS)
+
+
+def test_by_path_gives_the_derivatives_of_each_optimizer():
+    parts = optim.sgd(0.1), optim.sgd(0.3, 0.9)
+    optimizer = optim.by_path({"weight": parts[0], "*": parts[1]})
+    ones = lf.tree.map(torch.ones_like, PARAMS)
+    state = optimizer.init(PARAMS)
+    found = optimizer.adjoint(PARAMS, ones, state, PARAMS, state).hyperparameters
+    # bar lr = -sum d bar p, where d is the gradient, 1.
+    expected = torch.stack([-PARAMS[name].sum(dtype=torch.float64) for name in ("weight", "bias")])
+    assert torch.allclose(found["lr"], expected, rtol=1e-6)
+    assert found["momentum"].tolist() == [0.0, 0.0]  # b was 0 before the first step
+
+
+def test_an_adjoint_keeps_running_statistics_and_keys():
+    net = lf.serial(lf.dense(3), lf.batch_norm(), lf.dropout(0.5), lf.dense(2))
+    params = net.init(lf.Key(0), torch.ones(4, 5))
+    optimizer = optim.adamw(0.1)
+    state = optimizer.init(params)
+    found = optimizer.adjoint(params, params, state, params, state)
+    assert lf.tree.same_structure(found.params, params, states=True)
+
+
+def wrong(optimizer, **changes):
+    """Change the bars that an adjoint returns."""
+
+    def adjoint(*given, **hyperparameters):
+        found = optimizer.adjoint(*given, **hyperparameters)
+        return lf.evolve(found, **{name: f(getattr(found, name)) for name, f in changes.items()})
+
+    return attrs.evolve(optimizer, adjoint=partial(adjoint, **optimizer.adjoint.keywords))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"grads": partial(lf.tree.map, torch.neg)}, "grads_bar.* has the wrong sign"),
+        ({"params": partial(lf.tree.map, lambda bar: 2 * bar)}, "params_bar.* is 2 times"),
+        ({"state": partial(lf.tree.map, torch.zeros_like)}, "state_bar.momentum.* is zero"),
+        ({"hyperparameters": lambda d: {**d, "lr": -d["lr"]}}, "hyperparameters.lr has the wrong"),
+    ],
+)
+def test_mistakes_are_named(changes, told):
+    with pytest.raises(GradientError, match=told):
+        check_optimizer(wrong(optim.sgd(0.1, 0.9), **changes), PARAMS)
+
+
+def test_a_term_that_is_left_out_is_found(monkeypatch):
+    """The test of the test: the derivative of NAdam's root."""
+    adjoint = optim.nadam(0.1).adjoint.func
+    monkeypatch.setitem(adjoint.__globals__, "root_slope", torch.zeros_like)
+    report = check_optimizer(optim.nadam(0.1), PARAMS, all=True)
+    assert not report.is_right
+
+
+def test_a_parameter_that_never_had_a_gradient_has_finite_bars():
+    p = torch.zeros(3)
+    for optimizer in (
+        optim.adamw(),
+        optim.rmsprop(),
+        optim.adagrad(),
+        optim.radam(),
+        optim.nadam(),
+    ):
+        state = optimizer.init(p)
+        bars = optimizer.adjoint(p, p, state, torch.ones(3), state)
+        assert all(leaf.isfinite().all() for leaf in lf.tree.leaves(bars)), optimizer
