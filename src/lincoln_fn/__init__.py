@@ -63,6 +63,10 @@ from lincoln_fn.core.record import static as static
 from lincoln_fn.errors.errors import LayerError as LayerError
 from lincoln_fn.errors.errors import NonFiniteError as NonFiniteError
 from lincoln_fn.fastpath import fast as fast
+from lincoln_fn.finetune import dora as dora
+from lincoln_fn.finetune import lora as lora
+from lincoln_fn.finetune import merge_lora as merge_lora
+from lincoln_fn.finetune import quantize as quantize
 from lincoln_fn.inspect.summary import summary as summary
 from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from lincoln_fn.layers.adaptive_avg_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
@@ -190,6 +194,7 @@ from lincoln_fn.training.train import train as train
 from lincoln_fn.walk import Site as Site
 from lincoln_fn.walk import cotangents as cotangents
 from lincoln_fn.walk import grads_at as grads_at
+from lincoln_fn.walk import map_params as map_params
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ ROOMS = (
     *("errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"),
     *("optim", "combine", "fastpath", "training", "streams", "compiler", "checkpoint", "rules"),
     *("per_example", "inspect", "attribution", "curvature", "replay", "interop", "testing"),
-    *("distributed", "estimators", "plots", "notebook"),
+    *("finetune", "distributed", "estimators", "plots", "notebook"),
 )
 TOP = len(ROOMS)
 # Modules that are found by a name made at run time; no import names them. Each finds those of its

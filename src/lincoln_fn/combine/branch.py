@@ -19,6 +19,7 @@ from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
+from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -80,6 +81,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     return composition(
         "branch", parts, _there, _back,
         init=_init, needs_dx=_needs_dx, call=_branch_call, reads_once=True,
+        arrange=ALL_BUT_LAST,
     )  # fmt: skip
 
 
@@ -112,6 +114,7 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
     return composition(
         "residual", parts, _there, _back,
         init=_init, needs_dx=_needs_dx, call=_residual_call, reads_once=True,
+        arrange=ALL_BUT_LAST,
     )  # fmt: skip
 
 

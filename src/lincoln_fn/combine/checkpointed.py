@@ -12,6 +12,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -64,5 +65,6 @@ def checkpointed(layer: Layer) -> Layer:
     """
     return composition(
         "checkpointed", (layer,), _there, _back,
-        gather=one_part.gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx,
+        gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
+        advance=_advance, needs_dx=one_part.needs_dx,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.combine.frozen import thaw
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer, Params
@@ -69,11 +70,12 @@ def terms(params: Any, h: Features, g: Logits) -> Any:
 
 
 declare(forward, grads, kind="scores", terms=terms)
+declare(input_grad, reads=())
 
 
 def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:
-    """Return E, or raise a `LayerError` if the params have none."""
-    weight = getattr(params, "weight", None)
+    """Return E, also a frozen one, or raise a `LayerError` if the params have none."""
+    weight = getattr(thaw(params), "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         expected = "expected params with a weight of shape (n_embeddings, n_features)"
         raise LayerError(label, f"{expected}, got {describe(params)}")

@@ -39,6 +39,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
@@ -158,7 +159,8 @@ def fixed_point(
     return composition(
         "fixed_point", (cell,),
         partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
-        gather=one_part.gather, init=partial(_init, shape=shape), advance=with_states,
+        gather=one_part.gather, init=partial(_init, shape=shape), arrange=ITS_PART,
+        advance=with_states,
         needs_dx=one_part.needs_dx,
         call=partial(
             call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps, tol=tol,

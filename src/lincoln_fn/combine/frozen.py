@@ -14,6 +14,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import State, record
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -25,6 +26,11 @@ class FrozenParams(State):
     """The parameters of a frozen layer. They are a state, so no optimizer sees them."""
 
     params: Params
+
+
+def thaw(params: Params) -> Params:
+    """Return the params inside those of a frozen layer; any others stay as they are."""
+    return thaw(params.params) if isinstance(params, FrozenParams) else params
 
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
@@ -86,5 +92,6 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     return composition(
         "frozen", (layer,), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
-        reads_once=True,
+        reads_once=True, freezes=True,
+        arrange=fields(FrozenParams, "params", is_around=True),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import FloatingDtype, checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -97,6 +98,7 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         partial(_back, dtype=dtype),
         gather=_gather,
         init=one_part.init,
+        arrange=ITS_PART,
         advance=_advance,
         needs_dx=one_part.needs_dx,
         call=partial(_call, dtype=dtype, out_dtype=out_dtype),

@@ -45,6 +45,7 @@ from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -239,7 +240,7 @@ def ode(
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
     return composition(
         "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
-        gather=gather_uses, init=partial(_init, times=times), advance=advance,
+        gather=gather_uses, init=partial(_init, times=times), arrange=ITS_PART, advance=advance,
         call=partial(
             call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
         ), reads_once=True,

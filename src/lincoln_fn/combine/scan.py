@@ -44,6 +44,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, to_tuple
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -217,7 +218,8 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
     return composition(
         "scan", (cell,), bound,
         partial(_back, dim=dim, reverse=reverse, has_output=has_output),
-        gather=gather_uses, init=partial(_init, dim=dim, reverse=reverse), advance=_advance,
+        gather=gather_uses, init=partial(_init, dim=dim, reverse=reverse), arrange=ITS_PART,
+        advance=_advance,
         call=partial(call_of_parts, scan, dim=dim, reverse=reverse, has_output=has_output),
         reads_once=True,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -93,5 +94,5 @@ def shared(layer: Layer) -> Layer:
     """
     return composition(
         "shared", (layer,), _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        gather=_gather, init=_init, arrange=ITS_PART, advance=_advance, needs_dx=_needs_dx,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import check_entries, is_trained
@@ -28,12 +29,11 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
     check_entries("tied", "params", params, 2)
     h, embedded = visit(0, params[0], x)
     h, inside = visit(1, params[1], h)
-    inner = _thaw(params[0])
-    n_features = matrix("tied", inner).shape[1]
+    n_features = matrix("tied", params[0]).shape[1]
     if h.shape[-1:] != (n_features,):
         got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
         raise LayerError("tied[1] " + visit.parts[1].name, f"expected its output to have {got}")
-    y, scored = visit(2, inner, h)
+    y, scored = visit(2, params[0], h)
     return y, (embedded, inside, scored)
 
 
@@ -41,8 +41,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
     """Run the backward of the scores, the body and the embedding."""
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
-    inner = _thaw(params[0])
-    g, scored = visit(2, inner, cache[2], g, train=inner is params[0])
+    g, scored = visit(2, params[0], cache[2], g, train=not _is_frozen(params[0]))
     g, inside = visit(1, params[1], cache[1], g)
     dx, embedded = visit(0, params[0], cache[0], g)
     return dx, (embedded, inside, scored)
@@ -51,14 +50,13 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Add up the embedding's gradients from both of its uses."""
     embedded = visit(0, params[0], records[0])
-    if _thaw(params[0]) is params[0]:
+    if not _is_frozen(params[0]):
         embedded = tree.map(torch.add, embedded, visit(2, params[0], records[2]))
     return embedded, visit(1, params[1], records[1])
 
 
-def _thaw(params: Params) -> Params:
-    """Return the embedding's own params, which those of a frozen one contain."""
-    return _thaw(params.params) if isinstance(params, FrozenParams) else params
+def _is_frozen(params: Params) -> bool:
+    return isinstance(params, FrozenParams)
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -97,6 +95,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
     return composition(
         "tied", (embedding, body, scores()), _there, _back,
         gather=_gather, init=_init, needs_dx=_needs_dx, call=_call, reads_once=True,
+        arrange=ALL_BUT_LAST, names=("embedding", "body", "scores"),
     )  # fmt: skip
 
 

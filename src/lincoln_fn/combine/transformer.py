@@ -194,8 +194,9 @@ def _feed_forward(style: _Style) -> Layer:
 def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
-        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True
-    )
+        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True,
+        names=("linear1", "", "", "linear2", ""),
+    )  # fmt: skip
 
 
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:

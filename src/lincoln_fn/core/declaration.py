@@ -53,6 +53,7 @@ class Declaration:
     dx_and_terms: Terms | None = None
     params: type | None = None
     at_inference: tuple[Function, Function] | None = None
+    reads: tuple[str, ...] | None = None
 
 
 _NOTHING: Final = Declaration()
@@ -67,6 +68,7 @@ def declare(
     dx_and_terms: Terms | None = None,
     params: type | None = None,
     at_inference: tuple[Function, Function] | None = None,
+    reads: tuple[str, ...] | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -88,6 +90,10 @@ def declare(
         at_inference: declared of `predict`: a (forward, backward) that computes what `predict` does
             and its gradient, for `lf.inference`. This forward takes the hyperparameters of
             `predict`.
+        reads: declared of `input_grad`, or of `backward` if there is no `input_grad`, or of
+            `advance`: the paths of those tensors in the cache whose values the function reads. It
+            reads only the shapes of the others. A layer that is linear in x computes dx from g and
+            its params, and reads (). While a layer is not trained, a training step keeps no more.
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -105,7 +111,7 @@ def declare(
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     given: dict[str, Any] = {  # Any: each is of its own type
         "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
-        "at_inference": at_inference,
+        "at_inference": at_inference, "reads": reads,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for function in functions:
@@ -179,3 +185,13 @@ def gradients_of(layer: Layer) -> Declaration:
         True
     """
     return declared_by(layer.backward if is_derived(layer, "grads") else layer.grads)
+
+
+def input_grad_of(layer: Layer) -> Declaration:
+    """Return what is declared of the function that computes a layer's dx.
+
+    Example:
+        >>> input_grad_of(lf.dense(3)).reads, input_grad_of(lf.tanh()).reads
+        ((), None)
+    """
+    return declared_by(layer.backward if is_derived(layer, "input_grad") else layer.input_grad)

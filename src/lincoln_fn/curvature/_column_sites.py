@@ -15,7 +15,8 @@ from lincoln_fn.core.record import evolve
 from lincoln_fn.per_example.checks import check_axes
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 def column_sites(

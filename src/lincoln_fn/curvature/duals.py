@@ -40,7 +40,8 @@ from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import records
 from lincoln_fn.walk.visits import sum_uses
-from lincoln_fn.walk.walks import BackWalker, Wants, there
+from lincoln_fn.walk.walks import BackWalker, there
+from lincoln_fn.walk.wants import Wants
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.walk.walks import BackWalker, Wants, there
+from lincoln_fn.walk.walks import BackWalker, there
+from lincoln_fn.walk.wants import Wants
 
 
 @checked

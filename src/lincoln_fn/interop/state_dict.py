@@ -7,15 +7,14 @@ which are a layer's own. Parameters that the table does not list keep their name
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params, no_params, unbound
@@ -23,23 +22,10 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
-from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, combinator, same
-from lincoln_fn.interop.transformers import BOTH, DECODER, ENCODER, part_name
-from lincoln_fn.walk.composition import composition_of
-
-# How the params of a composition are made of those of its parts.
-# Compositions whose params are those of their part.
-_ITS_PARTS: Final = ("shared", "checkpointed", "in_dtype", "fixed_point", "ode", "scan")
-_COMPOSED: Final[dict[str, Callable[[list[Params]], Params]]] = {
-    **dict.fromkeys(
-        ("serial", "parallel", "reversible", "with_context", ENCODER, DECODER, BOTH), tuple
-    ),
-    # The last part, a merge or the scores, has no parameters of its own.
-    **dict.fromkeys(("branch", "residual", "tied"), lambda parts: tuple(parts[:-1])),
-    "frozen": lambda parts: FrozenParams(parts[0]),
-    **dict.fromkeys(_ITS_PARTS, lambda parts: parts[0]),
-}
-_AROUND_ONE: Final = ("frozen", *_ITS_PARTS)
+from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
+from lincoln_fn.interop.transformers import part_name
+from lincoln_fn.walk.arrangement import ENTRIES
+from lincoln_fn.walk.composition import Composition, composition_of
 
 
 def to_state_dict(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -139,24 +125,36 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
-    while layer is not None and combinator(layer) in _AROUND_ONE:
-        layer = layer.parts[0]
-    if type(params) is FrozenParams:
-        yield from _walk(layer, params.params, name, f"{path}params.")
-    elif layer is not None and is_block(layer):
+    made = composition_of(layer) if layer is not None else None
+    if layer is not None and is_block(layer):
         yield from (slot.below(name, path) for slot in block_slots(layer, params))
-    elif type(params) is tuple:
-        parts = layer.parts if layer is not None else ()
-        for i, part_params in enumerate(params):
-            part = parts[i] if i < len(parts) else None
-            below = f"{name}{part_name(layer, i)}."
-            yield from _walk(part, part_params, below, f"{path}{i}.")
     elif type(params) in KINDS:
         yield from (slot.below(name, path) for slot in KINDS[type(params)].slots(params))
+    elif made is not None and (made.arrange != ENTRIES or type(params) is tuple):
+        below = _paths_of_parts(made, params)
+        for i, (entry, inside) in enumerate(zip(made.split_params(params), below, strict=True)):
+            part = name if made.arrange.is_around else f"{name}{part_name(layer, i)}."
+            yield from _walk(made.parts[i], entry, part, path + inside)
     elif isinstance(params, Tensor):
         yield Slot(name[:-1], (path[:-1],))
     else:
         yield from (s.below(name, path) for s in same(*tree.paths(params, states=True)))
+
+
+def _paths_of_parts(made: Composition, params: Params) -> list[str]:
+    """Return what the paths of each part's tensors begin with in a composition's params."""
+    paths = iter(tree.paths(params, states=True))
+    named = made.split_params(tree.map(lambda _: next(paths), params, states=True))
+    return [_beginning(entry) for entry in named]
+
+
+def _beginning(named: Params) -> str:
+    """Return what the paths at the leaves of a tree begin with, before those within the tree."""
+    within = tree.paths(named, states=True)
+    whole: list[Any] = tree.leaves(named, states=True)  # Any: texts in the places of tensors
+    if not within:
+        return ""
+    return whole[0].removesuffix(within[0]) if within[0] else f"{whole[0]}."
 
 
 def _check(
@@ -176,23 +174,22 @@ def _check(
 
 def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
-    compose = _COMPOSED.get(combinator(layer))
-    if compose is not None:
-        alone = combinator(layer) in _AROUND_ONE
-        below = [
-            names if alone else _select_below(part_name(layer, i), names)
-            for i in range(len(layer.parts))
-        ]
+    made = composition_of(layer)
+    if made is not None and not is_block(layer) and _row(layer) is None:
+        if made.arrange.is_around:
+            below = [names]
+        else:
+            below = [_select_below(part_name(layer, i), names) for i in range(len(layer.parts))]
         parts = zip(layer.parts, below, strict=True)
-        return compose([_structure(part, own, whole) for part, own in parts])
+        return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
     if unbound(layer.init) is no_params:
         return ()
     key = Key(torch.empty((), dtype=torch.int64, device="meta"))
     try:
         if is_block(layer):
             return layer.init(key, block_example(layer, names))
-        made = _init_of(layer)
-        options = made.keywords if isinstance(made, partial) else {}
+        init = _init_of(layer)
+        options = init.keywords if isinstance(init, partial) else {}
         return layer.init(key, _kind(layer, whole).example(names, options))
     except LayerError as error:
         if error.where == whole.name:
@@ -207,10 +204,15 @@ def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
     return layer.init if made is None else made.init
 
 
-def _kind(layer: Layer, whole: Layer) -> Kind:
+def _row(layer: Layer) -> Kind | None:
     """Find the table's row: that of the class `Params` beside the layer's `init`."""
     home = sys.modules.get(getattr(unbound(_init_of(layer)), "__module__", ""))
-    kind = KINDS.get(getattr(home, "Params", type(None)))
+    return KINDS.get(getattr(home, "Params", type(None)))
+
+
+def _kind(layer: Layer, whole: Layer) -> Kind:
+    """Find the table's row, or raise an error if there is none."""
+    kind = _row(layer)
     if kind is None:
         problem = f"expected like, because the parameters of {layer.name} are not known"
         raise LayerError(whole.name, problem)

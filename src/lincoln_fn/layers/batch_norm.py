@@ -173,6 +173,9 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, running)
 
 
+declare(advance, reads=("mean", "var"))
+
+
 @constructor
 def batch_norm(
     eps: NonNegative = 1e-5,

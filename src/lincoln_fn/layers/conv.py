@@ -149,6 +149,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 declare(forward, grads, kind="convolution", params=Params, terms=terms)
+declare(input_grad, reads=())
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:

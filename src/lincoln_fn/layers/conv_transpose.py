@@ -138,6 +138,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 declare(forward, grads, kind="convolution", terms=terms)
+declare(input_grad, reads=())
 
 
 def _padded(cache: Cache, g: Tensor) -> Tensor:

@@ -115,6 +115,7 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
 
 
 declare(forward, grads, kind="dense", params=Params, terms=terms)
+declare(input_grad, reads=())
 
 _FAN_IN_INIT = fan_in_uniform()
 

@@ -113,6 +113,9 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.key.fold_in(0))
 
 
+declare(advance, reads=())
+
+
 def draw_mask(key: Key, x: Float[Tensor, "*s"], p: float, spatial: int) -> Bool[Tensor, "*s"]:
     """Draw True for kept elements, with one draw for the last `spatial` axes."""
     shape = tuple(x.shape[: x.ndim - spatial]) + (1,) * spatial

@@ -110,6 +110,11 @@ def backward(
     return None, Params(dweight.to(g.dtype))
 
 
+def input_grad(params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]) -> None:
+    """Return None: indices have no gradient."""
+    check_backward(params, cache, g)
+
+
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n: g_nt in row x_nt, and zeros where x_nt = padding_idx."""
     check_batched("embedding", g)
@@ -120,6 +125,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 declare(forward, backward, kind="embedding", terms=terms)
+declare(input_grad, reads=())
 
 _NORMAL = normal(1.0)
 
@@ -165,7 +171,8 @@ def embedding(
     wanted = f"padding_idx from {-num_embeddings} to {num_embeddings - 1}"
     require(is_row, "embedding", wanted, padding_idx)
     row = None if padding_idx is None else padding_idx % num_embeddings
-    return bare(Layer, partial(forward, padding_idx=row), backward, partial(init, padding_idx=row))
+    bound = partial(forward, padding_idx=row), backward, partial(init, padding_idx=row)
+    return bare(Layer, *bound, input_grad=input_grad)
 
 
 def check_backward(params: Params, cache: Cache, g: object) -> None:

@@ -120,6 +120,9 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.key.fold_in(0))
 
 
+declare(advance, reads=())
+
+
 def draw_samples(
     key: Key, x: Float[Tensor, "*planes spatial"], n: int
 ) -> Float[Tensor, "*planes n"]:

@@ -176,6 +176,9 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
+declare(advance, reads=("mean", "var"))
+
+
 @constructor
 def instance_norm(
     eps: NonNegative = 1e-5,

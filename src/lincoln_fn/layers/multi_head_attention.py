@@ -21,6 +21,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import attrs
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -38,22 +39,25 @@ from lincoln_fn.layers.common import attention_heads
 from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.attention_forms import (
     NAME,
+    Form,
     Given,
     Gradients,
     Inputs,
+    form_of,
     from_batch_first,
     full_mask,
     mirrored,
     parts_of,
     to_batch_first,
 )
+from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
 class Params:
-    """The four dense layers' params, and the key of the weights' dropout, or None without it."""
+    """The four projections' params, and the key of the weights' dropout, or None without it."""
 
     query: dense.Params
     key: dense.Params
@@ -64,9 +68,9 @@ class Params:
 
 @record
 class Cache:
-    """The parts of x, and the caches of the dense layers and of the heads between them."""
+    """The form of x, and the caches of the dense layers and of the heads between them."""
 
-    given: Given
+    form: Form
     query: Record
     key: Record
     value: Record
@@ -142,7 +146,7 @@ def there(
     v, value = visit(2, params.value, given.value)
     merged, heads = visit(3, params.dropout, (q, k, v, full_mask(given)))
     y, output = visit(4, params.output, merged)
-    return from_batch_first(given, y), Cache(given, query, key, value, heads, output)
+    return from_batch_first(given, y), Cache(form_of(given), query, key, value, heads, output)
 
 
 def back(
@@ -151,9 +155,11 @@ def back(
     """Pass g to the last dense layer, its dx to the heads, and theirs to the first three."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
-    query = cache.given.query
-    check_cotangent(NAME, g, query, tuple(from_batch_first(cache.given, query).shape))
-    dheads, output = visit(4, params.output, cache.output, to_batch_first(cache.given, g))
+    form = cache.form
+    if not isinstance(g, torch.Tensor):
+        raise LayerError(NAME, f"expected g to be a tensor, got {type(g).__name__}")
+    check_cotangent(NAME, g, g, form.shape)  # the last dense layer checks the dtype
+    dheads, output = visit(4, params.output, cache.output, to_batch_first(form, g))
     (dq, dk, dv, dmask), heads = visit(3, params.dropout, cache.heads, dheads)
     dquery, query = visit(0, params.query, cache.query, dq)
     dkey, key = visit(1, params.key, cache.key, dk)
@@ -161,15 +167,15 @@ def back(
     records = (query, key, value, heads, output)
     if dquery is None:
         return None, records
-    is_self = cache.given.entries in (0, 2)
+    is_self = form.entries in (0, 2)
     dinputs = (dquery + dkey + dvalue,) if is_self else (dquery, dkey, dvalue)
-    return mirrored(cache.given, dinputs, dmask), records
+    return mirrored(form, dinputs, dmask), records
 
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
     """Collect the dense layers' gradients, with db_k = 0."""
     key = visit(1, params.key, records[1])
-    if params.key.bias is not None:
+    if type(params.key) is dense.Params and params.key.bias is not None:
         # The computed sum would be rounding errors, which an optimizer such as adam would amplify.
         key = dense.Params(key.weight, torch.zeros_like(params.key.bias))
     return Params(
@@ -183,8 +189,13 @@ def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> P
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     check_params(NAME, params, Params)
-    key = visit.advance(3, params.dropout, cache.heads)
-    return Params(params.query, params.key, params.value, params.output, key)
+    return Params(
+        visit.advance(0, params.query, cache.query),
+        visit.advance(1, params.key, cache.key),
+        visit.advance(2, params.value, cache.value),
+        visit.advance(4, params.output, cache.output),
+        visit.advance(3, params.dropout, cache.heads),
+    )
 
 
 def _needs_dx(i: int, params: AnyParams) -> bool:
@@ -282,6 +293,8 @@ def multi_head_attention(
             advance=_advance,
             needs_dx=_needs_dx,
             call=call,
+            arrange=fields(Params, "query", "key", "value", "dropout", "output"),
+            names=("query", "key", "value", "heads", "output"),
         )
     )
 
@@ -290,6 +303,8 @@ def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) 
     """Find the parts of x, and check that they fit each other and params."""
     check_params(NAME, params, Params)
     projections = (params.query, params.key, params.value)
+    if not all(type(p) is dense.Params for p in projections):
+        return _check_others(params, projections, x, num_heads, batch_first)
     try:
         features = [p.weight.shape[0] for p in projections]
     except (AttributeError, IndexError) as error:
@@ -302,3 +317,13 @@ def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) 
     given = parts_of(params, x, Params, num_heads, features, batch_first=batch_first)
     check_like(NAME, "x", given.query, params.query.weight)
     return given
+
+
+def _check_others(
+    params: Params, projections: tuple[object, ...], x: object, num_heads: int, batch_first: bool
+) -> Given:
+    """Find the parts of x for projections that are other layers, which check them themselves."""
+    if not all(isinstance(p, tuple) or attrs.has(type(p)) for p in projections):
+        problem = f"expected params of dense.Params, got {describe(projections)}"
+        raise LayerError(NAME, problem)
+    return parts_of(params, x, Params, num_heads, None, batch_first=batch_first)

@@ -87,6 +87,9 @@ def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:
     return Params(params.key.fold_in(0))
 
 
+declare(advance, reads=())
+
+
 @constructor
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.

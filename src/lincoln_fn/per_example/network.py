@@ -19,7 +19,8 @@ from lincoln_fn.per_example.checks import check_axes, check_independent, example
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.training import records
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:

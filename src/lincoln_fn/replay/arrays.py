@@ -11,7 +11,8 @@ import torch
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.walk.walks import BackWalker, Wants, there
+from lincoln_fn.walk.walks import BackWalker, there
+from lincoln_fn.walk.wants import Wants
 
 MadeBy: TypeAlias = Literal["start", "data", "forward", "loss", "backward", "update", "record"]
 

@@ -16,7 +16,8 @@ from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import sum_uses
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 def loss_after(

@@ -56,7 +56,8 @@ from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import gradients
 from lincoln_fn.walk.visits import sum_uses
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 @record

@@ -22,7 +22,8 @@ from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.rules.backpropagation import backpropagation
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 @checked

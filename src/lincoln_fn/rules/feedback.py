@@ -38,6 +38,7 @@ from lincoln_fn.rules.matrices import (
     matrices,
     with_matrices,
 )
+from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -76,6 +77,7 @@ def _with_feedback(rule: str, layer: Layer, feedback: Layer, is_trained: bool) -
     return composition(
         rule, (layer, feedback), _there, back,
         gather=partial(_gather, is_trained=is_trained),
+        arrange=fields(FeedbackParams, "params", "feedback"),
         init=_init, advance=_advance, needs_dx=_needs_dx, call=partial(_call, rule),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -65,6 +66,7 @@ def straight_through(layer: Layer) -> Layer:
     """
     return composition(
         "straight_through", (layer,), _there, back,
-        gather=one_part.gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx,
+        gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
+        advance=_advance, needs_dx=one_part.needs_dx,
         reads_once=True,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.sample import Sample
 from lincoln_fn.walk.sites import cotangents, grads_at
-from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.training import forward_to_train, gradients
 
 _FREED: Final = (
     "a `back` that is declared with reads_once=True reads each entry of its cache once; "
@@ -38,8 +38,11 @@ def check_walks(at: Sample) -> None:
         dx, sites = cotangents(layer, params, cache, g)
         return dx, grads_at(layer, params, sites)
 
+    def stepped() -> Params:
+        return gradients(layer, params, forward_to_train(layer, params, at.x)[1], g)
+
     walks: tuple[tuple[str, Callable[[], Arrays], Arrays, str], ...] = (
-        ("the walk of a step", lambda: gradients(layer, params, cache, g), at.dparams, _FREED),
+        ("the walk of a step", stepped, at.dparams, _FREED),
         ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
     )
     for walk, run, expected, mend in walks:

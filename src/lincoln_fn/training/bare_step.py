@@ -20,7 +20,7 @@ from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.reduce import Compute
 from lincoln_fn.training.train import TrainState
 from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import gradients
+from lincoln_fn.walk.training import forward_to_train, gradients
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -55,7 +55,10 @@ def bare_step(
             return state, value
         return _update_state(state, update, advanced, dparams, kept, donate=donate), value
     x, target = batch
-    prediction, cache = layer.forward(params, x)
+    if gradient is None:
+        prediction, cache = forward_to_train(layer, params, x)
+    else:  # it may read any part of the cache
+        prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
     if donate:
         check_donated(value)

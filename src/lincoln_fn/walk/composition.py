@@ -22,7 +22,10 @@ import attrs
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.walk.arrangement import ENTRIES, Arrangement
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import Owned, make_readable, place_parts
@@ -59,6 +62,9 @@ def composition(
     needs_dx: Callable[[int, Params], bool] | None = None,
     call: Callable[[tuple[Layer, ...]], str] | str | None = None,
     reads_once: bool = False,
+    freezes: bool = False,
+    arrange: Arrangement = ENTRIES,
+    names: tuple[str, ...] = (),
 ) -> Layer:
     """Make a layer of layers.
 
@@ -85,12 +91,20 @@ def composition(
             one part. Then a training step frees each entry as soon as its part is done. There,
             cache is a sequence, not a tuple, and to read an entry again is an error. Default: a
             step keeps the cache until `back` has returned.
+        freezes: whether some part is not trained although its own params are tensors, as in
+            `frozen`, whose params are a `State`. Then a training step looks at params before it
+            keeps a cache.
+        arrange: how params are made of those of the parts: `ITS_PART` for those of the only part,
+            `fields(Params, "query", ...)` for a record, or an `Arrangement` of your own. Default: a
+            tuple with one entry per part. `map_params`, `lora` and state dicts use it.
+        names: of the parts, for paths such as "0.query"; "" for one that has no name but its
+            position. Default: none has.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
 
     Raises:
-        LayerError: if a part is not a layer.
+        LayerError: if a part is not a layer, or there are not as many names as parts.
 
     Example:
         >>> def there(visit, params, x):  # y = inner(outer(x)), with one tuple of params
@@ -107,6 +121,8 @@ def composition(
     for i, part in enumerate(parts):
         if not isinstance(part, Layer):
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
+    if names and len(names) != len(parts):
+        raise LayerError(label, f"expected {len(parts)} names of parts, got {names}")
     made = Composition(
         label,
         parts,
@@ -119,6 +135,9 @@ def composition(
         needs_dx or always,
         partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
         reads_once,
+        freezes,
+        arrange,
+        names,
     )
     make_room(made.depth)
     is_still = all(part.advance is unchanged for part in parts)
@@ -174,8 +193,13 @@ class Composition:
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
     reads_once: bool
+    freezes: bool
+    arrange: Arrangement
+    names: tuple[str, ...]
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
+    # Whether this one or a composition within freezes a part.
+    has_frozen: bool = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
     # The protocol's visitors, made once, which saves time in a small network's step.
     _forward: ForwardVisit = attrs.field(init=False)
@@ -187,6 +211,11 @@ class Composition:
     def _measure(self) -> int:
         within = map(composition_of, self.parts)
         return 1 + max((made.depth for made in within if made is not None), default=0)
+
+    @has_frozen.default
+    def _find_frozen(self) -> bool:
+        within = map(composition_of, self.parts)
+        return self.freezes or any(made is not None and made.has_frozen for made in within)
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:
@@ -207,6 +236,19 @@ class Composition:
     @_input_grad.default
     def _input_grad_visit(self) -> InputGradVisit:
         return InputGradVisit(self.label, self.placed)
+
+    def inside(self, path: str, i: int) -> str:
+        """Return the path of part i, by its name if it has one."""
+        name = (self.names[i] if self.names else "") or str(i)
+        return f"{path}.{name}" if path else name
+
+    def split_params(self, params: Params) -> tuple[Params, ...]:
+        """Return the params of each part, () for one without any."""
+        if self.arrange == ENTRIES and type(params) is not tuple:
+            problem = f"expected params with an entry for each part, got {describe(params)}"
+            raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
+        split = self.arrange.split(params)
+        return (*split, *((),) * (len(self.parts) - len(split)))
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk forward, with each part's `forward`."""
@@ -233,7 +275,7 @@ class Composition:
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, without any dx that only the composition's own dx needs."""
-        visit = GradsVisit(self.label, self.placed, lambda i: self.needs_dx(i, params))
+        visit = GradsVisit(self.label, self.placed, self.needs_dx, params)
         return self.gathered(params, self.walk_back(visit, params, cache, g)[1])
 
     def walk_back(
@@ -260,7 +302,8 @@ class Composition:
         kept = {
             "there": self.there, "back": self.back, "gather": self.gather, "init": self.init,
             "advance": self.advance, "predict": self.predict_there, "needs_dx": self.needs_dx,
-            "call": self.call, "reads_once": self.reads_once,
+            "call": self.call, "reads_once": self.reads_once, "freezes": self.freezes,
+            "arrange": self.arrange, "names": self.names,
         }  # fmt: skip
         if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
             del kept["predict"]

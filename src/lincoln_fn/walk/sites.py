@@ -14,7 +14,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import Record
-from lincoln_fn.walk.walks import BackWalker, Wants
+from lincoln_fn.walk.walks import BackWalker
+from lincoln_fn.walk.wants import Wants
 
 
 @record

@@ -10,7 +10,8 @@ import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.parts import is_trained, to_tuple
+from lincoln_fn.walk.parts import to_tuple
+from lincoln_fn.walk.wants import DPARAMS, wants_of_part
 
 # Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
@@ -139,15 +140,17 @@ class InputGradVisit(Visit):
 class GradsVisit(BackwardVisit):
     """Compute dparams of part i, and dx if a trained part needs it."""
 
-    needs_dx: Callable[[int], bool]
+    needs_dx: Callable[[int, Params], bool]
+    params: Params  # of the composition
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Params]:
         """Visit part i."""
-        if self.needs_dx(i):
+        wants = wants_of_part(self.needs_dx, i, self.params, params, DPARAMS, train)
+        if wants.dx:
             return super().__call__(i, params, cache, g, train)
-        if train and is_trained(params):
+        if wants.dparams:
             part = self.parts[i]
             return None, part.grads(params, _for(part, cache), g)
         return None, params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -11,13 +11,13 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import (
     ERRORS,
-    is_trained,
     make_readable,
     place_error,
     take_ownership,
     to_tuple,
 )
 from lincoln_fn.walk.visits import Record, keep
+from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -189,19 +189,7 @@ def back(
         return visit(layer, path, params, cache, g)
 
     walker = BackWalker(leaf, skip=None, owns_cache=False, advance=advance)
-    return walker.run(net, "", params, cache, g, Wants(True, True))
-
-
-@attrs.frozen
-class Wants:
-    """What a backward walk needs from a layer."""
-
-    dx: bool
-    dparams: bool
-
-
-_ALL: Final = Wants(dx=True, dparams=True)
-_DX: Final = Wants(dx=True, dparams=False)
+    return walker.run(net, "", params, cache, g, ALL)
 
 
 @attrs.frozen(eq=False)
@@ -249,13 +237,10 @@ class _PartsBack(_Parts):
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        made, wants, skip = self.composition, self.wants, self.walker.skip
+        made, skip = self.composition, self.walker.skip
         part, path = made.parts[i], inside(self.path, i)
-        if wants.dx:
-            wants = wants if train else _DX
-        elif wants.dparams and made.needs_dx(i, self.params):
-            wants = _ALL if train else _DX
-        elif skip is not None and not (wants.dparams and train and is_trained(params)):
+        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants, train)
+        if wants is NOTHING and skip is not None:
             return None, skip(part, path, params)
         try:
             result: tuple[Arrays, Record] = self.walker.run(part, path, params, cache, g, wants)

@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
+from lincoln_fn.walk.training import forward_to_train
 
 
 @attrs.frozen(eq=False)
@@ -125,7 +126,7 @@ class Passes:
                 put(i, gradient)
             return
         with torch.no_grad():  # a setting of each thread
-            prediction, cache = net.forward(drawing, x)
+            prediction, cache = forward_to_train(net, drawing, x)
             part = sum_of(self._setup.loss, prediction, target, end - first)
             del prediction
             if net.advance is not unchanged:

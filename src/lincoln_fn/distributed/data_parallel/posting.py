@@ -13,7 +13,8 @@ from lincoln_fn.walk.composition import Composition, composition_of, gather_entr
 from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records
 from lincoln_fn.walk.visits import sum_uses
-from lincoln_fn.walk.walks import BackWalker, Wants, inside
+from lincoln_fn.walk.walks import BackWalker, inside
+from lincoln_fn.walk.wants import Wants
 
 Put = Callable[[int, Tensor], None]
 

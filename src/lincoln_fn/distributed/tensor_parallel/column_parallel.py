@@ -42,6 +42,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -78,7 +79,7 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
         partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=name,
+        init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx, call=name,
     )  # fmt: skip
 
 

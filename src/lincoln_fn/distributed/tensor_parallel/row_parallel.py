@@ -44,6 +44,7 @@ from lincoln_fn.errors.shapes import check_input, check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -152,6 +153,6 @@ def row_parallel(
             NAME, (whole.replace(init=made),),
             partial(there, group=group, input_is_parallel=input_is_parallel),
             partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
-            init=one_part.init, needs_dx=one_part.needs_dx, call=call,
+            init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx, call=call,
         )
     )  # fmt: skip

@@ -42,6 +42,7 @@ from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -162,7 +163,8 @@ def vocab_parallel_embedding(
     return bare(
         lambda call: composition(
             NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
-            gather=one_part.gather, init=one_part.init, needs_dx=one_part.needs_dx,
+            gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
+            needs_dx=one_part.needs_dx,
             call=call,
         )
     )  # fmt: skip

@@ -34,6 +34,22 @@ class Given:
     batch_first: bool = static()
 
 
+@record
+class Form:
+    """The form of x, and the shape of its query in x's order of axes."""
+
+    shape: tuple[int, ...] = static()
+    entries: int = static()
+    batch_first: bool = static()
+    has_padding: bool = static()
+
+
+def form_of(given: Given) -> Form:
+    """Return what the backward pass has to know of x."""
+    shape = tuple(from_batch_first(given, given.query).shape)
+    return Form(shape, given.entries, given.batch_first, _is_padding(given))
+
+
 def parts_of(
     params: object,
     x: object,
@@ -101,32 +117,31 @@ def full_mask(given: Given) -> Mask | None:
     return mask[..., None, None, :]
 
 
-def mirrored(given: Given, dinputs: tuple[Tensor, ...], dmask: Tensor | None) -> Gradients:
+def mirrored(form: Form, dinputs: tuple[Tensor, ...], dmask: Tensor | None) -> Gradients:
     """Put the parts' gradients into x's form.
 
     Args:
-        given: the parts of x.
+        form: that of x.
         dinputs: the gradients of x's sequences, one or three.
         dmask: that of `full_mask`, or None.
 
     Returns:
         dx.
     """
-    dinputs = tuple(from_batch_first(given, dx) for dx in dinputs)
-    if given.entries == 0:
-        (dx,) = dinputs
-        return dx
-    if dmask is not None and _is_padding(given):
-        dmask = dmask.squeeze((-3, -2))
-    return dinputs if given.entries == 3 else (*dinputs, dmask)
+    dinputs = tuple(from_batch_first(form, dx) for dx in dinputs)
+    if form.entries == 0:
+        return dinputs[0]
+    if dmask is not None and form.has_padding:
+        dmask = dmask[..., 0, 0, :]
+    return dinputs if form.entries == 3 else (*dinputs, dmask)
 
 
-def to_batch_first(given: Given, y: Sequence) -> Sequence:
+def to_batch_first(given: Given | Form, y: Sequence) -> Sequence:
     """Move the batch of a sequence to the first axis."""
     return y if given.batch_first else y.movedim(0, -2)
 
 
-def from_batch_first(given: Given, y: Sequence) -> Sequence:
+def from_batch_first(given: Given | Form, y: Sequence) -> Sequence:
     """Move the axes of a sequence back to x's order."""
     return y if given.batch_first else y.movedim(-2, 0)
 

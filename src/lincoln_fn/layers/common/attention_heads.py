@@ -146,6 +146,9 @@ def advance(params: dropout.Params | None, cache: object) -> dropout.Params | No
     return None if params is None else dropout.Params(params.key.fold_in(0))
 
 
+declare(advance, reads=())
+
+
 def attention_heads(num_heads: int, *, p: float = 0.0, is_causal: bool = False) -> Layer:
     """Make the layer, from (query, key, value, mask) to the heads' outputs side by side."""
     return Layer(

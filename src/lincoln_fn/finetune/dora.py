@@ -1,0 +1,64 @@
+"""Low-rank adaptation of directions, with the lengths of the matrices' columns."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import Positive, PositiveInt, checked
+from lincoln_fn.finetune.adapted import adapt
+from lincoln_fn.finetune.lora import ATTENTION
+from lincoln_fn.finetune.matrices import dense_like
+from lincoln_fn.finetune.targets import Targets
+from lincoln_fn.finetune.weight_decomposed import decompose, weight_decomposed
+from lincoln_fn.layers import dense
+from lincoln_fn.walk.map_params import Pair
+
+
+@checked
+def dora(
+    net: Layer,
+    params: Params,
+    key: Key,
+    *,
+    r: PositiveInt = 8,
+    alpha: Positive = 16.0,
+    targets: Targets = ATTENTION,
+) -> tuple[Layer, Params]:
+    """Train low-rank updates of the directions of matrices and, apart from them, the lengths.
+
+    It is `lora` with a trained length m_j of each column: y_j = m_j (x V)_j / |V_j| + b_j with
+    V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
+
+    Args:
+        net: the network.
+        params: its params, trained before.
+        key: A is drawn from it.
+        r: the rank of the updates.
+        alpha: the updates are multiplied by alpha / r.
+        targets: patterns of the paths of dense layers, as `lora` takes them.
+
+    Returns:
+        The network and its params. `merge_lora` makes layers like those given of them.
+
+    Raises:
+        LayerError: if a pattern fits no dense layer; it lists their paths.
+
+    Source:
+        Liu and others, "DoRA: Weight-Decomposed Low-Rank Adaptation", 2024.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> net, params = dora(net, net.init(lf.Key(0), x), lf.Key(1), r=1, targets=("0",))
+        >>> lf.tree.paths(params)
+        ['0.magnitude', '0.lora_a', '0.lora_b']
+    """
+    adapted = partial(_adapted, r=r, factor=alpha / r)
+    return adapt("dora", adapted, net, params, key, targets)
+
+
+def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -> Pair:
+    made = decompose(params, key, r=r)
+    sized = dense_like(params) if isinstance(params, dense.Params) else layer
+    return weight_decomposed(layer.name, sized, r, factor), made

@@ -1,0 +1,44 @@
+"""From adapted layers back to those that there were."""
+
+from __future__ import annotations
+
+from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.finetune import low_rank
+from lincoln_fn.finetune import weight_decomposed as dora
+from lincoln_fn.walk.map_params import Pair, change_parts
+
+
+@checked
+def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
+    """Add the updates of `lora` and `dora` to the matrices, and thaw what they froze.
+
+    Args:
+        net: a network that `lora` or `dora` made.
+        params: its params.
+
+    Returns:
+        The network with its former layers, and their params: W + (alpha / r) A B in the place of
+        W. An adapted layer of 4 or 8 bits becomes dense. What was frozen before is thawed, too.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> adapted = lf.lora(net, params, lf.Key(1), targets=("0",))
+        >>> merged = merge_lora(*adapted)
+        >>> merged[0], (merged[1][0].weight == params[0].weight).all()
+        (serial(dense(2), tanh()), tensor(True))
+    """
+    return change_parts(_merged, net, "", params, None)
+
+
+def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
+    if isinstance(params, low_rank.Params):
+        return low_rank.merge(layer, params)
+    if isinstance(params, dora.Params):
+        return dora.merge(layer, params)
+    if isinstance(params, FrozenParams):
+        return layer.parts[0], params.params
+    return None

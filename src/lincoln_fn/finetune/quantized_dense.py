@@ -1,0 +1,123 @@
+"""A dense layer whose matrix has 8 or 4 bits a number, and is not trained: y = x W + b.
+
+W is cut into blocks, row by row. Each block has a scale c, the largest of its |W_(ij)|, and each
+number a code, which stands for a value v from -1 to 1:
+
+    W_(ij) = c v    with v = k / 127 for 8 bits, k a whole number, and one of 16 values for 4 bits
+
+The 16 values are those of NF4: quantiles of the normal distribution, since trained matrices are
+nearly normal. The code of a number is that of the nearest value.
+
+Derivation. W and b are constants, so
+
+    dx = g W^T
+
+W is made from the codes twice, in forward and in `input_grad`, and freed each time.
+
+Cache: the shape of x.
+
+Source: Dettmers and others, "QLoRA: Efficient Finetuning of Quantized LLMs", 2023.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int8, UInt8
+from torch import Tensor
+
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import State, record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cotangent, check_input, check_like, check_params
+from lincoln_fn.layers import dense
+
+Bits: TypeAlias = Literal[4, 8]
+
+# The values of NF4, as the paper's appendix E has them.
+NF4: Final = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+    0.7229568362236023, 1.0,
+)  # fmt: skip
+
+
+@record
+class Params(State):
+    """The codes of W, two in a byte for 4 bits, the scales of its blocks, b, and W's shape."""
+
+    codes: Int8[Tensor, "blocks block_size"] | UInt8[Tensor, "blocks half_block_size"]
+    scales: Float[Tensor, "blocks 1"]
+    bias: Float[Tensor, " n_out"] | None
+    shape: tuple[int, int] = static()
+
+
+def from_dense(params: dense.Params, *, bits: Bits, block_size: int) -> Params:
+    """Compute the codes and the scales of a dense layer's matrix."""
+    shape = (params.weight.shape[0], params.weight.shape[1])
+    flat = params.weight.detach().reshape(-1)
+    missing = -len(flat) % block_size  # the last block is filled with zeros
+    blocks = torch.nn.functional.pad(flat, (0, missing)).reshape(-1, block_size)
+    scales = blocks.abs().amax(1, keepdim=True)
+    values = blocks / torch.where(scales == 0, 1, scales)
+    if bits == 8:
+        return Params((values * 127).round().to(torch.int8), scales, params.bias, shape)
+    table = torch.tensor(NF4, dtype=values.dtype, device=values.device)
+    middles = (table[1:] + table[:-1]) / 2
+    codes = torch.bucketize(values, middles).to(torch.uint8)
+    return Params(codes[:, ::2] << 4 | codes[:, 1::2], scales, params.bias, shape)
+
+
+def dequantize(params: Params) -> Float[Tensor, "n_in n_out"]:
+    """Make W from its codes."""
+    scales = params.scales
+    if params.codes.dtype is torch.int8:
+        values = params.codes.to(scales.dtype) / 127
+    else:
+        table = torch.tensor(NF4, dtype=scales.dtype, device=scales.device)
+        codes = torch.stack((params.codes >> 4, params.codes & 15), -1).flatten(1)
+        values = table[codes.int()]
+    n_in, n_out = params.shape
+    return (values * scales).flatten()[: n_in * n_out].view(n_in, n_out)
+
+
+def forward(
+    params: Params, x: Float[Tensor, "*batch n_in"]
+) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
+    """Compute y = x W + b."""
+    check_input("quantized_dense", params, x, Params)
+    check_like("quantized_dense", "x", x, params.scales)
+    n_in, n_out = params.shape
+    if x.shape[-1:] != (n_in,):
+        problem = f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
+        raise LayerError(f"quantized_dense({n_out})", problem)
+    y = x @ dequantize(params)
+    return y if params.bias is None else y + params.bias, x.new_zeros(()).expand(x.shape)
+
+
+def backward(
+    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
+) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+    """Compute dx = g W^T; the params have no gradient."""
+    check_params("quantized_dense", params, Params)
+    check_cotangent("quantized_dense", g, x, (*x.shape[:-1], params.shape[1]))
+    return g @ dequantize(params).mT, params
+
+
+declare(forward, kind="dense")
+
+
+def _init(key: Key, x: Tensor, *, layer: Layer, bits: Bits, block_size: int) -> Params:
+    return from_dense(layer.init(key, x), bits=bits, block_size=block_size)
+
+
+def quantized_dense(name: str, n_out: int, *, bias: bool, bits: Bits, block_size: int) -> Layer:
+    """Make the layer in the place of a dense one with a name."""
+    layer = dense.dense(n_out, bias=bias)
+    made = partial(_init, layer=layer, bits=bits, block_size=block_size)
+    return Layer(f"quantized({name}, bits={bits})", forward, backward, made)

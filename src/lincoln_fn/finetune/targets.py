@@ -1,0 +1,39 @@
+"""The layers that are fine-tuned, by patterns of their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Annotated, TypeAlias
+
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import NOT_EMPTY
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import composition_of
+
+# Such as "*.query": of paths with the names of parts where they have some.
+Targets: TypeAlias = Annotated[tuple[str, ...], NOT_EMPTY]
+
+
+def is_target(path: str, targets: Targets) -> bool:
+    """Return whether a path fits one of the patterns; "*.query" fits "query" alone, too."""
+    return any(fnmatchcase(path, each) or fnmatchcase(f".{path}", each) for each in targets)
+
+
+def named_params(layer: Layer, params: Params, path: str = "") -> Iterator[tuple[str, Params]]:
+    """List the params of the single layers with their paths."""
+    made = composition_of(layer)
+    if made is None:
+        yield path, params
+        return
+    for i, (part, entry) in enumerate(zip(made.parts, made.split_params(params), strict=True)):
+        yield from named_params(part, entry, made.inside(path, i))
+
+
+def check_targets(where: str, targets: Targets, suitable: list[str]) -> None:
+    """Check that each pattern fits a layer that can be changed."""
+    for pattern in targets:
+        if not any(is_target(path, (pattern,)) for path in suitable):
+            listed = ", ".join(map(repr, suitable[:12])) + (", ..." if suitable[12:] else "")
+            problem = f"expected targets that fit the path of a dense layer, got {pattern!r}"
+            raise LayerError(where, f"{problem}; there are {listed or 'none'}")

@@ -1,0 +1,102 @@
+"""How the params of a composition are made of those of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import evolve
+
+# Of each part; a composition's last parts may have none.
+PartsParams: TypeAlias = tuple[Params, ...]
+
+
+@attrs.frozen
+class Arrangement:
+    """How the params of a composition are made of those of its parts.
+
+    Args:
+        split: params -> the params of the parts, in their order. Parts at the end, such as a merge
+            without params, may be left out.
+        join: (parts' params, params) -> params. Those given are replaced; None if there are none
+            yet, which matters only to a composition that has params of its own.
+        is_around: whether the composition stands around one part, whose names its params have in a
+            state dict.
+
+    Example:
+        >>> ENTRIES.join((1, 2), None), ENTRIES.split((1, 2))
+        ((1, 2), (1, 2))
+    """
+
+    split: Callable[[Params], PartsParams]
+    join: Callable[[PartsParams, Params], Params]
+    is_around: bool = False
+
+
+def _entries(params: Params) -> PartsParams:
+    return tuple(params)
+
+
+def _all(parts: PartsParams, params: Params) -> Params:
+    return parts
+
+
+def _all_but_last(parts: PartsParams, params: Params) -> Params:
+    return parts[:-1]
+
+
+def _of_one(params: Params) -> PartsParams:
+    return (params,)
+
+
+def _first(parts: PartsParams, params: Params) -> Params:
+    return parts[0]
+
+
+ENTRIES: Final = Arrangement(_entries, _all)
+"""A tuple with one entry for each part."""
+
+ALL_BUT_LAST: Final = Arrangement(_entries, _all_but_last)
+"""A tuple with one entry for each part but the last, which has no params."""
+
+ITS_PART: Final = Arrangement(_of_one, _first, is_around=True)
+"""The params of the first part, the only one that has any."""
+
+
+def fields(cls: type, *names: str | None, is_around: bool = False) -> Arrangement:
+    """Arrange the params as a record.
+
+    Args:
+        cls: the record.
+        *names: its field for each part; None for a part without params.
+        is_around: as `Arrangement` has it.
+
+    Returns:
+        The arrangement. Fields without a part keep their values.
+
+    Example:
+        >>> @lf.record
+        ... class Pair:
+        ...     first: object
+        ...     second: object
+        >>> fields(Pair, "second", None, "first").split(Pair(1, 2))
+        (2, (), 1)
+    """
+    join = partial(_join_fields, cls=cls, names=names)
+    return Arrangement(partial(_split_fields, names=names), join, is_around)
+
+
+def _split_fields(params: Params, *, names: tuple[str | None, ...]) -> PartsParams:
+    return tuple(() if name is None else getattr(params, name) for name in names)
+
+
+# Any: a class of records.
+def _join_fields(
+    parts: PartsParams, params: Params, *, cls: Any, names: tuple[str | None, ...]
+) -> Params:
+    new = {name: part for name, part in zip(names, parts, strict=True) if name is not None}
+    return cls(**new) if params is None else evolve(params, **new)

@@ -1,0 +1,82 @@
+"""A network and its params, changed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import composition_of
+
+Pair: TypeAlias = tuple[Layer, Params]
+# (layer, path, params, key) -> (layer, params), or None to change the parts of a composition.
+Change: TypeAlias = Callable[[Layer, str, Params, Key | None], Pair | None]
+
+
+@checked
+def map_params(
+    f: Callable[..., Any],  # Any: with a key, if one is given
+    net: Layer,
+    params: Params,
+    key: Key | None = None,
+) -> tuple[Layer, Params]:
+    """Replace every single layer of a network together with its params.
+
+    `lf.map_layers` changes layers and keeps their params. This one changes both, through every
+    composition whose params are made of those of its parts.
+
+    Args:
+        f: (layer, path, params) -> (layer, params), or (layer, path, params, key) if there is a
+            key. A path such as "2.0.query" is made of positions, and of names where the parts of a
+            composition have names.
+        net: the network.
+        params: its params.
+        key: from which each call of f gets a key of its own; None for an f that draws nothing.
+
+    Returns:
+        The network and its params.
+
+    Raises:
+        LayerError: if f gives params to a part for which the composition's params have no place.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> def freeze(layer, path, params):
+        ...     return lf.frozen(layer), lf.frozen(layer).init(lf.Key(0), x)
+        >>> map_params(lambda *given: freeze(*given) if given[1] == "0" else given[::2], net,
+        ...     net.init(lf.Key(0), x))
+        (serial(frozen(dense(2)), tanh()), (FrozenParams(params=Params(weight=float32[3, 2], \
+bias=float32[2])), ()))
+    """
+
+    def change(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
+        if layer.composition is not None:
+            return None
+        pair: Pair = f(layer, path, params) if key is None else f(layer, path, params, key)
+        return pair
+
+    return change_parts(change, net, "", params, key)
+
+
+def change_parts(f: Change, layer: Layer, path: str, params: Params, key: Key | None) -> Pair:
+    """Change a layer and its params by f or, where f returns None, its parts."""
+    pair = f(layer, path, params, key)
+    made = composition_of(layer)
+    if pair is not None or made is None:
+        return (layer, params) if pair is None else pair
+    entries = made.split_params(params)
+    pairs = [
+        change_parts(f, part, made.inside(path, i), entry, None if key is None else key.fold_in(i))
+        for i, (part, entry) in enumerate(zip(made.parts, entries, strict=True))
+    ]
+    new = tuple(entry for _, entry in pairs)
+    joined = made.arrange.join(new, params)
+    for i, (given, entry) in enumerate(zip(new, made.split_params(joined), strict=True)):
+        if entry is not given:
+            problem = f"expected params () for {made.parts[i]}, which has no place for others"
+            raise LayerError(f"{made.label}[{i}]", f"{problem}, got {format_briefly(given)}")
+    return layer.rebuild(tuple(part for part, _ in pairs)), joined

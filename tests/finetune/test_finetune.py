@@ -1,0 +1,220 @@
+"""Fine-tuning: low-rank updates are torch's, train alone, cost what they need, and merge."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from benchmarks.memory import LiveBytes
+from lincoln_fn.finetune import quantized_dense
+
+X = normal(6, 5)
+TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])
+BLOCK = lf.transformer_encoder_block(2, 6, dropout=0.0, norm_first=True, is_causal=True)
+GPT = lf.tied(lf.embedding(5, 4), lf.serial(BLOCK, BLOCK, lf.layer_norm()))
+MLP = lf.serial(lf.dense(7), lf.tanh(), lf.dense(7), lf.tanh(), lf.dense(3))
+EVERY = ("*",)
+
+
+def random_updates(params, seed=9):
+    """Let the updates be something: B begins at 0."""
+    seeds = iter(range(seed, 10**6))
+    return lf.tree.map(lambda leaf: leaf + 0.3 * normal(*leaf.shape, seed=next(seeds)), params)
+
+
+def adapted(net, x, transform=lf.lora, **options):
+    params = net.init(lf.Key(0), x)
+    return params, *transform(net, params, lf.Key(1), r=2, **options)
+
+
+@pytest.mark.parametrize("transform", [lf.lora, lf.dora])
+@pytest.mark.parametrize(("net", "x", "targets"), [
+    (MLP, X, EVERY), (GPT, TOKENS, ("*.query", "*.value")), (GPT, TOKENS, ("*.linear*", "*.output"))
+])  # fmt: skip
+def test_it_begins_as_the_network_given_and_merges(net, x, targets, transform):
+    params, tuned, new = adapted(net, x, transform, targets=targets)
+    assert same_number(tuned.predict(new, x), net.predict(params, x))
+    merged, back = lf.merge_lora(tuned, new)
+    assert repr(merged) == repr(net)
+    assert same_number(back, params)
+    new = random_updates(new)
+    merged, back = lf.merge_lora(tuned, new)
+    y = tuned.predict(new, x)
+    assert (merged.predict(back, x) - y).abs().max() <= 1e-6 * y.abs().max()
+    assert (net.predict(params, x) - y).abs().max() > 0.01
+
+
+def by_torch(params, x, g, factor):
+    """Write a network of dense layers with LoRA in torch: y, and the gradients of A and B."""
+    leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+    pairs, h = iter(leaves), x
+    for i in (0, 2, 4):
+        base = params[i].base.params
+        h = h @ base.weight + base.bias + factor * (h @ next(pairs) @ next(pairs))
+        h = h if i == 4 else torch.tanh(h)
+    h.backward(g)
+    return h.detach(), [leaf.grad for leaf in leaves]
+
+
+def test_the_gradients_are_those_of_torch():
+    _, tuned, params = adapted(MLP, X, targets=EVERY, alpha=3)
+    params = random_updates(params)
+    y, cache = lf.walk.forward_to_train(tuned, params, X)
+    g = normal(*y.shape, seed=3)
+    expected = by_torch(params, X, g, 3 / 2)
+    assert same_number((y, lf.tree.leaves(lf.walk.gradients(tuned, params, cache, g))), expected)
+
+
+class Products(TorchDispatchMode):
+    """Counts products of matrices."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.count += name in ("mm", "addmm", "bmm", "mkldnn_linear", "_mkl_linear", "linear")
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_walk_back_has_as_many_products_as_torchs():
+    _, tuned, params = adapted(MLP, X, targets=EVERY)
+    y, cache = lf.walk.forward_to_train(tuned, params, X)
+    with Products() as ours:
+        lf.walk.gradients(tuned, params, cache, y)
+    pairs = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+    h = X
+    for i in (0, 2, 4):
+        base = params[i].base.params
+        h = torch.addmm(base.bias, h, base.weight) + h @ pairs[i] @ pairs[i + 1]
+        h = torch.tanh(h)
+    with Products() as theirs:
+        h.backward(y)
+    assert ours.count == theirs.count == 3 + 5 + 5  # the first layer's dx is not needed
+
+
+def test_a_step_takes_no_more_memory_than_torchs():
+    x, g = normal(256, 32), normal(256, 32)
+    net = lf.serial(*[lf.dense(32), lf.tanh()] * 4)
+    _, tuned, params = adapted(net, x, targets=EVERY)
+
+    def ours():
+        cache = lf.walk.parts.take_ownership(lf.walk.forward_to_train(tuned, params, x)[1])
+        return lf.walk.gradients(tuned, params, cache, g)
+
+    def theirs():
+        leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+        h, pairs = x, iter(leaves)
+        for i in (0, 2, 4, 6):
+            base = params[i].base.params
+            linear = torch.addmm(base.bias, h, base.weight)
+            h = torch.tanh(linear + 8 * (h @ next(pairs) @ next(pairs)))
+        h.backward(g)
+        return [leaf.grad for leaf in leaves]
+
+    peaks = []
+    for run in (ours, theirs):
+        with LiveBytes([x, g, *lf.tree.leaves(params, states=True)]) as live:
+            run()
+        peaks.append(live.peak)
+    assert peaks[0] <= 1.2 * peaks[1]
+
+
+def test_only_the_updates_have_a_state_of_the_optimizer():
+    _, tuned, params = adapted(GPT, TOKENS)
+    optimizer = lf.optim.adam(0.1)
+    state = lf.init_state(tuned, optimizer, lf.Key(0), TOKENS, params=params)
+    step = lf.make_step(
+        lf.serial(tuned, lf.permute(0, 2, 1)), lf.losses.softmax_cross_entropy(), optimizer
+    )
+    state = lf.init_state(step.net, optimizer, lf.Key(0), TOKENS, params=(params, ()))
+    trained = lf.tree.paths(state.params)
+    assert len(trained) == 8
+    assert all(".lora_" in path for path in trained)
+    kept = [leaf.numel() for leaf in lf.tree.leaves(state.opt_state)]
+    assert sum(kept) <= 2 * sum(leaf.numel() for leaf in lf.tree.leaves(state.params)) + 2
+    before = state.params
+    for _ in range(3):
+        state, _ = step(state, (TOKENS, TOKENS))
+    frozen = [
+        pair
+        for path, *pair in zip(
+            lf.tree.paths(before, states=True),
+            lf.tree.leaves(before, states=True),
+            lf.tree.leaves(state.params, states=True),
+            strict=True,
+        )
+        if path not in trained
+    ]
+    assert len(frozen) > 20
+    assert all(same_bits(new, old) for old, new in frozen)
+    assert not same_bits(lf.tree.leaves(before), lf.tree.leaves(state.params))
+
+
+TRANSFORMS = {
+    "lora": lambda net, params: lf.lora(net, params, lf.Key(1), r=2, targets=EVERY, dropout=0.3),
+    "dora": lambda net, params: lf.dora(net, params, lf.Key(1), r=2, targets=EVERY),
+    "quantised": lf.quantize,
+    "qlora": lambda net, params: lf.lora(
+        *lf.quantize(net, params, bits=8), lf.Key(1), targets=EVERY
+    ),
+    "dora of 4 bits": lambda net, params: lf.dora(
+        *lf.quantize(net, params), lf.Key(1), r=2, targets=EVERY
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize(("net", "x"), [(lf.serial(lf.prelu(), MLP), X), (BLOCK, normal(2, 3, 4))])
+def test_the_gradients_are_proven(net, x, name):
+    tuned, params = TRANSFORMS[name](net, net.init(lf.Key(0), x))
+    lf.testing.check_layer(tuned, random_updates(params), x)
+
+
+@pytest.mark.parametrize(("bits", "largest_gap"), [(8, 1 / 127), (4, 0.304)])
+def test_a_number_of_few_bits_is_the_nearest(bits, largest_gap):
+    weight = normal(13, 9)
+    params = quantized_dense.from_dense(
+        lf.layers.dense.Params(weight, None), bits=bits, block_size=16
+    )
+    given = quantized_dense.dequantize(params)
+    scales = params.scales.expand(-1, 16).flatten()[: 13 * 9].view(13, 9)
+    assert ((given - weight).abs() <= scales * largest_gap / 2 * 1.00001).all()
+    assert ((given - weight).abs() > scales * largest_gap / 6).any()
+    # The largest number of each block is exact.
+    assert same_number(given.flatten()[:16].abs().max(), weight.flatten()[:16].abs().max())
+
+
+@pytest.mark.parametrize(("bits", "share"), [(8, 0.265625), (4, 0.140625)])
+def test_few_bits_take_little_memory_and_dx_is_that_of_their_matrix(bits, share):
+    x = normal(3, 64)
+    net = lf.dense(128, bias=False)
+    before = net.init(lf.Key(0), x)
+    few, params = lf.quantize(net, before, bits=bits)
+    size = sum(leaf.nbytes for leaf in lf.tree.leaves(params, states=True))
+    assert size == share * before.weight.nbytes
+    dense = lf.layers.dense.Params(quantized_dense.dequantize(params), params.bias)
+    y, cache = few.forward(params, x)
+    assert same_number(y, net.predict(dense, x))
+    assert cache.untyped_storage().nbytes() == 4
+    assert same_number(few.input_grad(params, cache, y), net.input_grad(dense, x, y))
+    assert few.grads(params, cache, y) is params
+
+
+def test_targets_that_fit_nothing_are_refused_with_the_paths_that_there_are():
+    params = MLP.init(lf.Key(0), X)
+    with pytest.raises(lf.LayerError, match=r"lora: .* got '\*.query'; there are '0', '2', '4'"):
+        lf.lora(MLP, params, lf.Key(0))
+    with pytest.raises(lf.LayerError, match=r"quantize: .* got '1'"):
+        lf.quantize(MLP, params, targets=("1",))
+    with pytest.raises(lf.LayerError, match="an even block_size"):
+        lf.quantize(MLP, params, block_size=3)
+
+
+def test_a_target_inside_a_frozen_part_is_trained():
+    net = lf.serial(lf.frozen(lf.serial(lf.dense(4), lf.dense(4))), lf.dense(2))
+    params = net.init(lf.Key(0), X)
+    tuned, new = lf.lora(net, params, lf.Key(1), targets=("0.0.1",))
+    assert lf.tree.paths(new) == ["0.1.lora_a.weight", "0.1.lora_b.weight"]
+    assert same_number(tuned.predict(new, X), net.predict(params, X))
