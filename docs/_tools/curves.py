@@ -15,7 +15,7 @@ WIDTH, HEIGHT, MARGIN = 480, 270, 24
 REACH: Final = 5.0  # x goes from -REACH to REACH
 POINTS: Final = 1001
 # The arguments of an activation that has no defaults.
-ARGUMENTS: Final = {"threshold": (1.0, 0.25)}
+ARGUMENTS: Final = {"scale": (0.5,), "softcap": (1.0,), "threshold": (1.0, 0.25)}
 
 
 def picture(name: str) -> str:

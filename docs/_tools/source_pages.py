@@ -22,7 +22,8 @@ FAMILIES: Final = {
     "Normalisation": ("*_norm",),
     "Pooling": ("*_pool",),
     "Sequences": (
-        *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*_attention"),
+        *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
+        *("alibi", "relative_position_bias"),
         *("last_state", "masked_mean"),
     ),
     "Randomness": ("*dropout",),

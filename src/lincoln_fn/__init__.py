@@ -29,6 +29,7 @@ from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
+from lincoln_fn.combine import geglu as geglu
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
 from lincoln_fn.combine import masked as masked
@@ -41,6 +42,7 @@ from lincoln_fn.combine import scan as scan
 from lincoln_fn.combine import select as select
 from lincoln_fn.combine import serial as serial
 from lincoln_fn.combine import shared as shared
+from lincoln_fn.combine import swiglu as swiglu
 from lincoln_fn.combine import tied as tied
 from lincoln_fn.combine import transformer_decoder_block as transformer_decoder_block
 from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_block
@@ -75,14 +77,17 @@ from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool1d as adaptive_
 from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool2d as adaptive_max_pool2d
 from lincoln_fn.layers.adaptive_max_pool import adaptive_max_pool3d as adaptive_max_pool3d
 from lincoln_fn.layers.add import add as add
+from lincoln_fn.layers.alibi import alibi as alibi
 from lincoln_fn.layers.alpha_dropout import alpha_dropout as alpha_dropout
 from lincoln_fn.layers.alpha_dropout import feature_alpha_dropout as feature_alpha_dropout
+from lincoln_fn.layers.attention_heads import attention_heads as attention_heads
 from lincoln_fn.layers.avg_pool import avg_pool1d as avg_pool1d
 from lincoln_fn.layers.avg_pool import avg_pool2d as avg_pool2d
 from lincoln_fn.layers.avg_pool import avg_pool3d as avg_pool3d
 from lincoln_fn.layers.batch_norm import batch_norm as batch_norm
 from lincoln_fn.layers.bilinear import bilinear as bilinear
 from lincoln_fn.layers.celu import celu as celu
+from lincoln_fn.layers.common import rope_scaling as rope_scaling
 from lincoln_fn.layers.concatenate import concatenate as concatenate
 from lincoln_fn.layers.conv import conv1d as conv1d
 from lincoln_fn.layers.conv import conv2d as conv2d
@@ -104,6 +109,9 @@ from lincoln_fn.layers.gelu import gelu as gelu
 from lincoln_fn.layers.global_avg_pool import global_avg_pool as global_avg_pool
 from lincoln_fn.layers.glu import glu as glu
 from lincoln_fn.layers.group_norm import group_norm as group_norm
+from lincoln_fn.layers.grouped_query_attention import (
+    grouped_query_attention as grouped_query_attention,
+)
 from lincoln_fn.layers.gru import gru as gru
 from lincoln_fn.layers.hardshrink import hardshrink as hardshrink
 from lincoln_fn.layers.hardsigmoid import hardsigmoid as hardsigmoid
@@ -151,12 +159,17 @@ from lincoln_fn.layers.prelu import prelu as prelu
 from lincoln_fn.layers.recurrent_cell import gru_cell as gru_cell
 from lincoln_fn.layers.recurrent_cell import lstm_cell as lstm_cell
 from lincoln_fn.layers.recurrent_cell import rnn_cell as rnn_cell
+from lincoln_fn.layers.relative_position_bias import (
+    relative_position_bias as relative_position_bias,
+)
 from lincoln_fn.layers.relu import relu as relu
 from lincoln_fn.layers.relu6 import relu6 as relu6
 from lincoln_fn.layers.reshape import reshape as reshape
 from lincoln_fn.layers.rms_norm import rms_norm as rms_norm
 from lincoln_fn.layers.rnn import rnn as rnn
+from lincoln_fn.layers.rotary_embedding import rotary_embedding as rotary_embedding
 from lincoln_fn.layers.rrelu import rrelu as rrelu
+from lincoln_fn.layers.scale import scale as scale
 from lincoln_fn.layers.scaled_dot_product_attention import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
@@ -164,6 +177,7 @@ from lincoln_fn.layers.selu import selu as selu
 from lincoln_fn.layers.sigmoid import sigmoid as sigmoid
 from lincoln_fn.layers.silu import silu as silu
 from lincoln_fn.layers.sinusoidal_positions import sinusoidal_positions as sinusoidal_positions
+from lincoln_fn.layers.softcap import softcap as softcap
 from lincoln_fn.layers.softmax import softmax as softmax
 from lincoln_fn.layers.softmin import softmin as softmin
 from lincoln_fn.layers.softplus import softplus as softplus

@@ -43,6 +43,9 @@ VALID = {
     "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
     "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
     "optimizer": optim.sgd(0.1), "group": lf.distributed.alone(),
+    "cap": 2.0, "intermediate_size": 7,
+    "original_max_position_embeddings": 9, "max_position_embeddings": 9,
+    "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)),
 }  # fmt: skip
 # Arguments that another one needs.
@@ -148,6 +151,9 @@ def use(name, made):
             made,
             [(shape,) for shape in shapes],
         )
+    if isinstance(made, lf.rope_scaling.RopeScaling):
+        n = 2 * len(VALID["short_factor"])
+        return made.frequencies(1e4, n, torch.tensor(20.0)) * made.attention_factor
     if isinstance(made, float):
         return made
     return made(normal(6, 9), torch.arange(6))  # a metric

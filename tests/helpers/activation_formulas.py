@@ -47,6 +47,7 @@ A, L = 1.6732632423543772848170429916717, 1.0507009873554804934193352946
 # By layer: y, and dy/dx.
 ELEMENTWISE = {
     lf.relu(): (lambda x: x.clamp(min=0), lambda x: (x > 0).double()),
+    lf.scale(-0.3): (lambda x: -0.3 * x, lambda x: torch.full_like(x, -0.3)),
     lf.leaky_relu(0.2): (
         lambda x: x.clamp(min=0) + 0.2 * x.clamp(max=0),
         lambda x: torch.where(x > 0, torch.ones_like(x), 0.2),

@@ -6,9 +6,12 @@ import lincoln_fn as lf
 from lincoln_fn import losses, metrics, optim, schedules
 
 # What a constructor declares to return. `fast` and `map_layers` take a network, and change it.
-MADE = ("Layer", "Loss", "Optimizer", "Transform", "Schedule", "Initializer", "Metric")
+MADE = (
+    *("Layer", "Loss", "Optimizer", "Transform", "Schedule", "Initializer", "Metric"),
+    "RopeScaling",
+)
 OTHERS = ("fast", "map_layers")
-HOMES = (lf, losses, optim, schedules, lf.initializers, metrics)
+HOMES = (lf, losses, optim, schedules, lf.initializers, metrics, lf.rope_scaling)
 CONSTRUCTORS = {
     f"{home.__name__.removeprefix('lincoln_fn').removeprefix('.')}.{name}".removeprefix("."): made
     for home in HOMES

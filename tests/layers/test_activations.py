@@ -75,7 +75,7 @@ def test_the_slope_at_a_kink_lies_between_those_beside_it():
 
 # torch's forward mode loads its rules by torch.jit.script.
 jvp_warns = pytest.mark.filterwarnings("ignore:.torch.jit.script")
-SIMPLE = [lf.sigmoid(), lf.tanh(), lf.log_sigmoid()]
+SIMPLE = [lf.sigmoid(), lf.tanh(), lf.softcap(2.0), lf.log_sigmoid()]
 ALONG_AN_AXIS = [lf.softmax(), lf.log_softmax(dim=1), lf.softmin(), lf.glu(dim=1)]
 
 
@@ -111,6 +111,7 @@ def test_backward_has_right_derivatives_in_both_modes(layer, dtype):
 CURVATURES = {
     lf.sigmoid(): 0.0,
     lf.tanh(): 0.0,
+    lf.softcap(2.0): 0.0,
     lf.tanhshrink(): 0.0,
     lf.log_sigmoid(): -1 / 4,
     lf.softplus(): 1 / 4,

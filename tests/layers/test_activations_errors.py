@@ -10,6 +10,8 @@ from lincoln_fn import layers
 
 in_both_versions = pytest.mark.parametrize("version", VERSIONS)
 NAMES = sorted({case.layer.name.partition("(")[0] for case in activations.CASES})
+# Arguments without a default.
+REQUIRED = {"scale": (0.5,), "softcap": (2.0,), "threshold": (0.5, 7.0)}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_wrong_inputs(call, message):
 @in_both_versions
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_types_and_shapes(name, version):
-    layer = VERSIONS[version](getattr(lf, name)(*((0.5, 7.0) if name == "threshold" else ())))
+    layer = VERSIONS[version](getattr(lf, name)(*REQUIRED.get(name, ())))
     x = torch.zeros(2, 4)
     params = layer.init(lf.Key(0), x)
     integers = f"{name}: expected x of a floating dtype, got torch.int64; convert it first, say by"

@@ -678,8 +678,10 @@ def test_the_fast_twin_runs_the_flash_kernel_where_it_can(is_causal):
     assert kernels_of(fast, params, x) == FLASH
     assert kernels_of(layer, params, x) == set()
     mask = torch.ones(3, 5, dtype=torch.bool)
-    for other in ((x, mask), normal(5, 6), normal(2, 3, 5, 6), x[:0]):
-        assert kernels_of(fast, params, other) == set()
+    for other in ((x, mask), normal(5, 6), normal(2, 3, 5, 6), (x, x[:, :3], x[:, :3])):
+        assert kernels_of(fast, params, other) == FLASH
+    for other in ((x, normal(3, 5)), x[:0], 1e4 * x):
+        assert not kernels_of(fast, params, other) >= FLASH
     dropping = MHA(2, dropout=0.3, is_causal=is_causal)
     with_key = dropping.init(lf.Key(0), x)
     assert kernels_of(lf.fast(dropping), with_key, x) == set()

@@ -6,6 +6,7 @@ gradient of x is that of B.
 
 import math
 
+import attrs
 import pytest
 import torch
 from helpers.cases import CASES
@@ -131,8 +132,9 @@ def each_feedback(f, params):
         return tuple(each_feedback(f, entry) for entry in params)
     if hasattr(params, "feedback"):
         return f(params)
-    if hasattr(params, "params"):  # frozen
-        return lf.evolve(params, params=each_feedback(f, params.params))
+    if attrs.has(type(params)):  # frozen, or a composition with params of its own
+        fields = {each.name: getattr(params, each.name) for each in attrs.fields(type(params))}
+        return lf.evolve(params, **{name: each_feedback(f, own) for name, own in fields.items()})
     return params
 
 

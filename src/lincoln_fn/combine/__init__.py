@@ -9,6 +9,7 @@ from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
+from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.masked import masked
@@ -26,6 +27,7 @@ __all__ = [
     "checkpointed",
     "fixed_point",
     "frozen",
+    "geglu",
     "in_dtype",
     "inference",
     "masked",
@@ -38,6 +40,7 @@ __all__ = [
     "select",
     "serial",
     "shared",
+    "swiglu",
     "tied",
     "transformer_decoder_block",
     "transformer_encoder_block",

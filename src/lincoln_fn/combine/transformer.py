@@ -18,7 +18,6 @@ decoder together, from x = (target, source), are
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from lincoln_fn.combine._completed import complete
@@ -30,6 +29,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.gelu import gelu
@@ -182,9 +182,7 @@ def _feed_forward(style: _Style) -> Layer:
         dense(style.dim_feedforward, bias=style.bias),
         _ACTIVATIONS[style.activation](),
         _dropout(style),
-        dense(1, bias=style.bias).replace(
-            name="dense(features)", init=partial(_init_features, bias=style.bias)
-        ),
+        open_dense("features", bias=style.bias),
         _dropout(style),
     )
     first = (_norm(style),) if style.norm_first else ()
@@ -202,21 +200,7 @@ def _serial_with_output_size(*layers: Layer) -> Layer:
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Make the params in turn; a layer that replaces the fourth makes its own."""
     *first, fourth, last = parts
-    return init_in_turn((*first, _with_outputs(x.shape[-1], fourth), last), key, x)
-
-
-def _with_outputs(n_out: int, layer: Layer) -> Layer:
-    made = layer.composition
-    if made is not None:  # such as a rule around the layer
-        return made.rebuild(tuple(_with_outputs(n_out, part) for part in made.parts))
-    init = getattr(layer.init, "function", layer.init)
-    if isinstance(init, partial) and init.func is _init_features:
-        return layer.replace(init=partial(init, n_out=n_out))
-    return layer
-
-
-def _init_features(key: Key, x: Arrays, *, bias: bool, n_out: int = 1) -> Params:
-    return dense(n_out, bias=bias).init(key, x)
+    return init_in_turn((*first, with_outputs(x.shape[-1], fourth), last), key, x)
 
 
 def _norm(style: _Style) -> Layer:

@@ -39,7 +39,7 @@ FORMER_NAMES: Final = {
     "layers._by_running": "layers.common.running_statistics",
     "layers._conv": "layers.common.convolution",
     "layers._conv_axes": "layers.common.conv_axes",
-    "layers._heads": "layers.common.attention_heads",
+    "layers._heads": "layers.attention_heads",
     "layers._masked": "layers.common.masks",
     "layers._merge": "layers.common.merge",
     "layers._normalisation": "layers.common.normalisation",

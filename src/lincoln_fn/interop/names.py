@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import layers
+from lincoln_fn.combine import gated_feed_forward
 from lincoln_fn.core.layer import Arrays, Layer
 
 Names: TypeAlias = Mapping[str, Tensor]
@@ -164,6 +165,19 @@ def _heads_example(names: Names, options: Options) -> Arrays:
     return tuple(like(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
 
 
+def _parts(**fields: str) -> Callable[[Any], Iterable[Slot]]:
+    """Make the slots of params that consist of other params: torch's prefix by field."""
+
+    def slots(params: Any) -> Iterable[Slot]:  # Any: of the row's class
+        for field, name in fields.items():
+            part = getattr(params, field)
+            if type(part) in KINDS:
+                for slot in KINDS[type(part)].slots(part):
+                    yield slot.below(f"{name}.", f"{field}.")
+
+    return slots
+
+
 def _row(names: Names, options: Options) -> Tensor:
     """Make an example for a layer that normalises rows of the weight's shape."""
     if "weight" in names:
@@ -204,6 +218,11 @@ _NORM = _fixed(*same("weight", "bias"), *_RUNNING)
 _WEIGHT = _fixed(*same("weight"))
 _RECURRENT = Kind(_cells, lambda names, options: like(1, 1, size(names, "weight_ih_l0", 1)))
 
+_PROJECTIONS = _parts(
+    query="q_proj", key="k_proj", value="v_proj",
+    query_norm="q_norm", key_norm="k_norm", output="o_proj",
+)  # fmt: skip
+
 KINDS: Final[dict[type, Kind]] = {
     layers.dense.Params: Kind(
         _fixed(Slot("weight", ("weight",), True), *same("bias")),
@@ -224,6 +243,7 @@ KINDS: Final[dict[type, Kind]] = {
     layers.positional_embedding.Params: Kind(
         _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 1))
     ),
+    layers.relative_position_bias.Params: Kind(_WEIGHT, lambda names, options: like(1, 1, 1)),
     layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
@@ -237,6 +257,14 @@ KINDS: Final[dict[type, Kind]] = {
         lambda names, options: like(1, size(names, "weight_ih", 1)),
     ),
     layers.multi_head_attention.Params: Kind(_heads, _heads_example),
+    layers.grouped_query_attention.Params: Kind(
+        _PROJECTIONS,
+        lambda names, options: like(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
+    ),
+    gated_feed_forward.Params: Kind(
+        _parts(gate="gate_proj", up="up_proj", down="down_proj"),
+        lambda names, options: like(1, size(names, "gate_proj.weight", 1)),
+    ),
     # torch draws from its own generator, so a key has no name there.
     layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),

@@ -1,7 +1,7 @@
 """Multi-head attention: y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o.
 
-Derivation. It is a composition of four dense layers, with the heads between them, whose attention
-`layers/common/attention_heads.py` derives. The chain rule gives each part its g:
+Derivation. It is a composition of four dense layers, with the heads between them.
+`layers/attention_heads.py` derives the heads' attention. The chain rule gives each part its g:
 
     dheads = g W_o^T    and `dense` derives dW_o and db_o
     (dq, dk, dv) = what the heads make of dheads
@@ -35,7 +35,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
-from lincoln_fn.layers.common import attention_heads
 from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.attention_forms import (
     NAME,
@@ -46,6 +45,7 @@ from lincoln_fn.layers.common.attention_forms import (
     form_of,
     from_batch_first,
     full_mask,
+    heads_from_the_start,
     mirrored,
     parts_of,
     to_batch_first,
@@ -281,7 +281,7 @@ def multi_head_attention(
         _init, num_heads=num_heads, p=dropout, bias=bias, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
-    heads = attention_heads.attention_heads(num_heads, p=dropout, is_causal=is_causal)
+    heads = heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
     return bare(
         lambda call: composition(
             NAME,

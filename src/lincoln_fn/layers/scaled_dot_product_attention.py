@@ -45,8 +45,9 @@ from lincoln_fn.layers.common.attention import (
     check_mask,
     check_sequences,
     mask_grad,
+    masked_softmax,
     softmax_backward,
-    weights_of,
+    visible_keys,
 )
 
 Inputs: TypeAlias = (
@@ -72,16 +73,11 @@ def forward(
     params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Float[Tensor, "*batch length n_out"], Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
-    check_sequences(NAME, params, x, None)
+    scale = check_forward(params, x, scale)
     query, key, value = x[:3]
     mask = x[3] if len(x) == 4 else None
-    if query.shape[-1] != key.shape[-1]:
-        sizes = f"{query.shape[-1]} and {key.shape[-1]}"
-        raise LayerError(NAME, f"expected query and key with the same features, got {sizes}")
-    check_mask(NAME, mask, query, (*query.shape[:-1], key.shape[-2]))
-    if scale is None:
-        scale = 1 / math.sqrt(max(query.shape[-1], 1))
-    weights = weights_of(query * scale, key, mask, is_causal)
+    scores = query * scale @ key.mT
+    weights = masked_softmax(scores, mask, visible_keys(scores, is_causal=is_causal))
     return weights @ value, Cache(x, weights, scale)
 
 
@@ -137,6 +133,18 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
         tensor([[2.]])
     """
     return bare(Layer, forward, backward)
+
+
+def check_forward(params: tuple[()], x: Inputs, scale: float | None) -> float:
+    """Check that the inputs fit together, and return the factor of the scores."""
+    check_sequences(NAME, params, x, None)
+    query, key = x[:2]
+    if query.shape[-1] != key.shape[-1]:
+        sizes = f"{query.shape[-1]} and {key.shape[-1]}"
+        raise LayerError(NAME, f"expected query and key with the same features, got {sizes}")
+    if len(x) == 4:
+        check_mask(NAME, x[3], query, (*query.shape[:-1], key.shape[-2]))
+    return 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
 
 
 def check_backward(params: tuple[()], cache: Cache, g: Tensor) -> None:

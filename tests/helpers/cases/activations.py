@@ -45,6 +45,8 @@ CASES = [
     Case(lf.mish(), WIDE, by_module(nn.Mish())),
     Case(lf.softplus(), WIDE, by_module(nn.Softplus())),
     Case(lf.softplus(0.5, 1.0), WIDE, by_module(nn.Softplus(0.5, 1.0))),
+    Case(lf.softcap(2.0), WIDE, lambda params, x: 2 * (x / 2).tanh()),
+    Case(lf.scale(-0.3), normal(5, 3), lambda params, x: -0.3 * x),
     Case(lf.softsign(), WIDE, by_module(nn.Softsign())),
     Case(lf.tanhshrink(), normal(5, 3), by_module(nn.Tanhshrink())),
     Case(lf.hardtanh(), normal(5, 3), by_module(nn.Hardtanh())),

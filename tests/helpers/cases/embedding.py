@@ -14,6 +14,8 @@ BILINEAR = {**WEIGHT, "bias": lambda p: p.bias}
 # among them: central differences would find it. test_embedding.py has it.
 INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
 
+POSITIONS = torch.tensor([[[3, 1, 2, 0, 9]], [[0, 0, 1, 2, 3]]])
+
 
 def learned_positions(params, x):
     return x + params.weight[: x.shape[-2]]
@@ -27,6 +29,26 @@ def fixed_positions(params, x):
             wave = math.cos if feature % 2 else math.sin
             table[position, feature] = wave(position / 10000 ** (feature // 2 * 2 / features))
     return x + table
+
+
+def rotated(n=None, interleaved=False, frequency=lambda i, n: 10000 ** (-2 * i / n)):
+    """Turn each pair as one complex number."""
+
+    def run(params, x):
+        heads, positions = x if isinstance(x, tuple) else (x, None)
+        size = heads.shape[-1] if n is None else n
+        t = torch.arange(heads.shape[-2]) if positions is None else positions
+        i = torch.arange(size // 2).double()
+        angle = t.double().unsqueeze(-1) * frequency(i, size)
+        pairs, rest = heads[..., :size], heads[..., size:]
+        pairs = pairs.unflatten(-1, (-1, 2) if interleaved else (2, -1))
+        pairs = pairs if interleaved else pairs.mT
+        turn = torch.polar(torch.ones_like(angle), angle)
+        turned = torch.view_as_complex(pairs.contiguous()) * turn
+        y = torch.view_as_real(turned).to(heads.dtype)
+        return torch.cat([(y if interleaved else y.mT).flatten(-2), rest], -1)
+
+    return run
 
 
 def pair(*leading):
@@ -43,6 +65,21 @@ CASES = [
     Case(lf.positional_embedding(6), normal(4, 3), learned_positions),
     Case(lf.sinusoidal_positions(), normal(2, 5, 4), fixed_positions),
     Case(lf.sinusoidal_positions(), normal(5, 3), fixed_positions),
+    Case(lf.rotary_embedding(), normal(2, 3, 5, 6), rotated()),
+    Case(lf.rotary_embedding(), normal(5, 2), rotated()),
+    Case(lf.rotary_embedding(rotary_dim=4), normal(2, 5, 7), rotated(4), note="odd"),
+    Case(lf.rotary_embedding(interleaved=True), normal(2, 5, 6), rotated(interleaved=True)),
+    Case(
+        lf.rotary_embedding(100.0, rotary_dim=2, interleaved=True),
+        (normal(2, 3, 5, 6), POSITIONS),
+        rotated(2, True, lambda i, n: 100.0 ** (-2 * i / n)),
+    ),
+    Case(lf.rotary_embedding(), (normal(2, 3, 5, 6), None), rotated()),
+    Case(
+        lf.rotary_embedding(scaling=lf.rope_scaling.linear(2.0)),
+        (normal(2, 5, 6), torch.tensor([3, 4, 5, 6, 7])),
+        rotated(frequency=lambda i, n: 10000 ** (-2 * i / n) / 2),
+    ),
     Case(lf.bilinear(4), pair(5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(2, 5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),

@@ -163,6 +163,13 @@ def encoder(r, s):
     )  # fmt: skip
 
 
+def turning(r, s):
+    if s[-1] == 1:
+        return lf.sinusoidal_positions()
+    dim = r.randrange(2, s[-1] + 1, 2)
+    return lf.rotary_embedding(rotary_dim=dim, **options(r, theta=(50.0,), interleaved=(True,)))
+
+
 ATTENTION = {
     "multi_head_attention": (
         (3,),
@@ -179,6 +186,7 @@ ATTENTION = {
         lambda r, s: lf.positional_embedding(s[-2] + r.choice((0, 0, 2))),
     ),
     "sinusoidal_positions": ((3, 4), lambda r, s: lf.sinusoidal_positions()),
+    "rotary_embedding": ((3, 4), turning),
 }  # fmt: skip
 
 # By family, so that the many activations are not most of what is drawn: (weight, rows).
@@ -215,6 +223,7 @@ def returns(made):
 # Drawn in networks.py, where inputs and outputs are tuples or codes.
 ELSEWHERE = {
     "add", "multiply", "concatenate", "bilinear", "embedding", "scaled_dot_product_attention",
+    "attention_heads", "alibi", "relative_position_bias",
     "select", "inference",
 }  # fmt: skip
 WITHOUT = (

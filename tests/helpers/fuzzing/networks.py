@@ -170,6 +170,17 @@ def attending(rng, x, depth):
     return lf.serial(fork(*parts), lf.scaled_dot_product_attention(**more))
 
 
+def grouping(rng, x, depth):
+    shared, heads, n = rng.choice((1, 2)), rng.choice((1, 2, 3)), rng.choice((1, 2, 5))
+    count = heads * shared
+    parts = lf.dense(count * n), lf.dense(heads * n), lf.dense(heads * rng.choice((1, 4)))
+    masks = rng.choice(((), (lf.alibi(count),), (lf.relative_position_bias(count, 4, 8),)))
+    more = options(
+        rng, is_causal=(True,), sliding_window=(2,), softcap=(1.5,), scale=(0.3,), dropout=(0.2,)
+    )
+    return lf.serial(fork(*parts, *masks), lf.attention_heads(count, heads, **more))
+
+
 def crossing(rng, x, depth):
     _, memory = chain(rng, x, depth)
     layer = lf.multi_head_attention(divisor(rng, x.shape[-1]), **options(rng, bias=(False,)))
@@ -219,6 +230,7 @@ TUPLED = {
     "parallel": (layers.ANY, parallel),
     "shared": (layers.ANY, shared),
     "scaled_dot_product_attention": ((3, 4), attending),
+    "attention_heads": ((3, 4), grouping),
     "multi_head_attention": ((3,), crossing),
     "transformer_decoder_block": ((3,), decoding),
     "with_context": (layers.ANY, with_context),

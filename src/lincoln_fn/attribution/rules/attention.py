@@ -14,6 +14,9 @@ S cancels out, and R_S / (2 S) is computed as
 
     t = 1/2 (R_A - A sum_j R_(A j))
 
+With a soft cap, softmax is of Z = c tanh(S / c), whose relevance passes on to S. Then R_S / (2 S)
+is t Z / S, with Z / S = 1 where S is 0.
+
 The linearised softmax has a bias, so R_S does not sum to R_A. Where a mask forbids attention, A,
 R_A and t are 0. A floating mask is added to S as a bias is, and takes its share.
 
@@ -29,6 +32,7 @@ Explanations through Conservative Propagation", ICML 2022 (constant weights).
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,9 +42,8 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import scaled_dot_product_attention
-from lincoln_fn.layers.common import attention_heads
-from lincoln_fn.layers.common.attention import weights_of
+from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
+from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads, ungrouped
 
 
 @constructor
@@ -52,7 +55,7 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
         constant_weights: whether the weights count as constants, so that the values get everything.
 
     Returns:
-        The rule, for `scaled_dot_product_attention` and the heads of `multi_head_attention`.
+        The rule, for `scaled_dot_product_attention` and `attention_heads`.
 
     Example:
         >>> attention(constant_weights=True)
@@ -63,11 +66,7 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         cache = use.cache
         if isinstance(cache, attention_heads.Cache):
-            heads = cache.q.shape[-3]
-            y, r = (attention_heads.split_heads(t, heads) for t in (use.y, relevance))
-            weights = weights_of(cache.q, cache.k, cache.mask, cache.is_causal)
-            parts = shares(cache.q, cache.k, cache.v, weights, y, r)
-            return (*map(attention_heads.merge_heads, parts), _no_mask(cache.mask))
+            return _of_heads(shares, cache, use.y, relevance)
         if not isinstance(cache, scaled_dot_product_attention.Cache):
             raise LayerError(use.layer.name, "expected a layer of attention for attention()")
         q, k, v, *masks = cache.x
@@ -75,6 +74,19 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
         return (*parts, *map(_no_mask, masks))
 
     return bare(Rule, propagate)
+
+
+# Any: `_shares` or `_constant`.
+def _of_heads(
+    shares: Any, cache: attention_heads.Cache, y: Tensor, relevance: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Share the relevance of each head, as `attention_heads` groups them."""
+    q, k, v = cache.q, cache.k, cache.v
+    weights, _ = attention_heads.weights_and_slope(cache)
+    y, r = (grouped(split_heads(t, q.shape[-3]), k) for t in (y, relevance))
+    of_q, of_k, of_v = shares(grouped(q, k), k, v, grouped(weights, k), y, r, cap=cache.softcap)
+    parts = (*map(merge_heads, (ungrouped(of_q, q), of_k, of_v)), _no_mask(cache.mask))
+    return parts[: cache.entries]
 
 
 def _shares(
@@ -86,11 +98,15 @@ def _shares(
     relevance: Tensor,
     *,
     stabilizer: float,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute R_q, R_k and R_v."""
     s = share(relevance, 2 * y, stabilizer)
     of_weights = weights * (s @ v.mT)
     t = (of_weights - weights * of_weights.sum(-1, keepdim=True)) / 2
+    if cap is not None:
+        scores = q @ k.mT
+        t = t * torch.where(scores == 0, 1.0, cap * torch.tanh(scores / cap) / scores)
     return q * (t @ k), k * (t.mT @ q), v * (weights.mT @ s)
 
 
@@ -103,6 +119,7 @@ def _constant(
     relevance: Tensor,
     *,
     stabilizer: float,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give everything to the values."""
     of_v = v * (weights.mT @ share(relevance, y, stabilizer))

@@ -25,6 +25,7 @@ Cache: multi-head attention's own.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -45,10 +46,9 @@ from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, r
 from lincoln_fn.errors.arguments import PositiveInt, Probability
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.layers import dropout, multi_head_attention
-from lincoln_fn.layers.common import attention_heads
-from lincoln_fn.layers.common.attention import Sequence
-from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
+from lincoln_fn.layers import attention_heads, dropout, multi_head_attention
+from lincoln_fn.layers.common.attention import Mask, Sequence
+from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.multi_head_attention import Params
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition
@@ -66,7 +66,11 @@ class HeadsCache:
 
 
 def heads_there(
-    visit: VisitThere, params: dropout.Params | None, x: attention_heads.Inputs, *, group: Group
+    visit: VisitThere,
+    params: dropout.Params | None,
+    x: tuple[Sequence, Sequence, Sequence, Mask | None],
+    *,
+    group: Group,
 ) -> tuple[Sequence, HeadsCache]:
     """Compute the attention of the own heads."""
     query, key, value, mask = x
@@ -126,28 +130,21 @@ def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: Head
     return visit.advance(0, params, cache.heads)
 
 
+# Any: the keywords of the heads' `forward`.
 def _forward_dropped(
-    params: dropout.Params | None,
-    x: attention_heads.Inputs,
-    *,
-    group: Group,
-    num_heads: int,
-    p: float,
-    is_causal: bool,
+    params: dropout.Params | None, x: attention_heads.Inputs, *, group: Group, **options: Any
 ) -> tuple[Sequence, attention_heads.Cache]:
     """Compute the own heads, with their part of the mask that one process draws."""
     drop = partial(drop_part, group=group, axis=-3)
-    return attention_heads.forward(
-        params, x, num_heads=num_heads, p=p, is_causal=is_causal, drop=drop
-    )
+    return attention_heads.forward(params, x, drop=drop, **options)
 
 
 def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
-    own = num_heads // group.size
-    heads = attention_heads.attention_heads(own, p=p, is_causal=is_causal)
+    heads = heads_from_the_start(num_heads // group.size, p=p, is_causal=is_causal)
     if p:
-        # A function of this file, since `lf.fast` has another one for `_heads.forward`.
-        forward = partial(_forward_dropped, group=group, num_heads=own, p=p, is_causal=is_causal)
+        # A function of this file: `lf.fast` has another one for that of the heads.
+        assert isinstance(heads.forward, partial)
+        forward = partial(_forward_dropped, group=group, **heads.forward.keywords)
         heads = heads.replace(forward=forward, predict=heads.predict)
     return composition(
         "parallel_heads", (heads,), partial(heads_there, group=group),

@@ -20,33 +20,62 @@ Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
-def weights_of(
-    query: Float[Tensor, "*batch length features"],
-    key: Float[Tensor, "*batch key_length features"],
-    mask: Mask | None,
+def visible_keys(
+    scores: Float[Tensor, "*batch length key_length"],
+    *,
     is_causal: bool,
-) -> Float[Tensor, "*batch length key_length"]:
-    """Compute weights = softmax(query key^T + mask), along the keys.
+    sliding_window: int | None = None,
+    is_aligned_at_end: bool = False,
+) -> Bool[Tensor, "length key_length"] | None:
+    """Find which keys each query may see, by their places alone.
 
     Args:
-        query: the queries, times the factor of the scores.
-        key: the keys.
+        scores: of which only the last two sizes and the device matter.
+        is_causal: whether query i sees only the keys up to its place.
+        sliding_window: whether it sees only keys less than so many places away.
+        is_aligned_at_end: whether the last query has the place of the last key. If not, the first
+            query has that of the first key.
+
+    Returns:
+        True where a query sees a key; None if every query sees all of them.
+    """
+    if not is_causal and sliding_window is None:
+        return None
+    length, key_length = scores.shape[-2:]
+    place = key_length - length if is_aligned_at_end else 0
+    visible = torch.ones(length, key_length, dtype=torch.bool, device=scores.device)
+    if is_causal:
+        visible = visible.tril(place)
+    if sliding_window is not None:
+        visible = visible.triu(place + 1 - sliding_window).tril(place - 1 + sliding_window)
+    return visible
+
+
+def masked_softmax(
+    scores: Float[Tensor, "*batch length key_length"],
+    mask: Mask | None,
+    visible: Bool[Tensor, "length key_length"] | None,
+) -> Float[Tensor, "*batch length key_length"]:
+    """Compute weights = softmax(scores + mask), along the keys.
+
+    Args:
+        scores: of each query and key.
         mask: True where attention is allowed, or numbers that are added; None for no mask.
-        is_causal: whether query i attends to keys 0 to i only.
+        visible: True where attention is allowed in addition; None for everywhere.
 
     Returns:
         Rows that sum to 1; rows of zeros where no key is allowed.
     """
-    scores = query @ key.mT
-    if mask is None and not is_causal:
+    if mask is None and visible is None:
         return torch.softmax(scores, -1)
-    allowed = _allowed(scores, mask, is_causal)
+    allowed = _allowed(mask, visible)
     if mask is not None and mask.is_floating_point():
         scores = scores + mask
     weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
-    if mask is None:
+    # Where no key is allowed, softmax of only -inf gives nan. Of no more queries than keys, each
+    # sees at least one by its place.
+    if mask is None and scores.shape[-2] <= scores.shape[-1]:
         return weights
-    # Where no key is allowed, softmax of only -inf gives nan.
     return weights.masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
@@ -55,7 +84,7 @@ def softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         dweights: dL/dweights.
-        weights: what `weights_of` returned.
+        weights: what `masked_softmax` returned.
 
     Returns:
         dscores; 0 where the weight is 0, for instance where a mask forbids attention.
@@ -135,11 +164,9 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
         raise LayerError(layer, f"expected a mask that broadcasts to {shape}, got {given}")
 
 
-def _allowed(scores: Tensor, mask: Mask | None, is_causal: bool) -> Bool[Tensor, ...]:
-    if mask is not None:
-        seen = mask if mask.dtype is torch.bool else mask > -math.inf
-        if not is_causal:
-            return seen
-    size = scores.shape[-2:]
-    past = torch.ones(size, dtype=torch.bool, device=scores.device).tril()
-    return past if mask is None else past & seen
+def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, ...]:
+    if mask is None:
+        assert visible is not None
+        return visible
+    seen = mask if mask.dtype is torch.bool else mask > -math.inf
+    return seen if visible is None else visible & seen

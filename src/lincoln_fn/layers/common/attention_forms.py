@@ -1,13 +1,16 @@
-"""The forms of x that multi-head attention takes."""
+"""The forms of x that multi-head attention takes, and its heads."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common.attention import Mask, Sequence, check_mask, check_sequences
 
 Inputs: TypeAlias = (
@@ -144,6 +147,18 @@ def to_batch_first(given: Given | Form, y: Sequence) -> Sequence:
 def from_batch_first(given: Given | Form, y: Sequence) -> Sequence:
     """Move the axes of a sequence back to x's order."""
     return y if given.batch_first else y.movedim(-2, 0)
+
+
+def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
+    """Make heads whose first query is beside the first key, as torch's is_causal has it."""
+    layer = attention_heads(num_heads, is_causal=is_causal, dropout=p)
+    forward: Any = layer.forward  # Any: of more keywords than the protocol's
+    predict: Any = layer.predict
+    return layer.replace(
+        name=f"attention_heads({num_heads})",
+        forward=partial(forward, is_aligned_at_end=False),
+        predict=partial(predict, is_aligned_at_end=False),
+    )
 
 
 def _is_padding(given: Given) -> bool:

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Final
 
 _THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
+_HEADS: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 2), torch.zeros(2, 5, 3))"
 _MASK: Final = "torch.tensor([[True, True, False], [True, True, True]])"
 # An activation needs no row: it is made without arguments, and x has the shape (5, 3). Sizes differ
 # from each other: in a square matrix, a transposed gradient has the right shape.
@@ -13,6 +14,8 @@ EXAMPLES: Final = {
     "adaptive_avg_pool": ("adaptive_avg_pool2d((2, 3))", "torch.zeros(2, 3, 5, 7)"),
     "adaptive_max_pool": ("adaptive_max_pool2d((2, 3))", "torch.zeros(2, 3, 5, 7)"),
     "add": ("add()", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
+    "alibi": ("alibi(2)", "torch.zeros(2, 5, 4)"),
+    "attention_heads": ("attention_heads(2, 1)", _HEADS),
     "avg_pool": ("avg_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
     "batch_norm": ("batch_norm()", "torch.zeros(5, 3)"),
     "bilinear": ("bilinear(4)", "(torch.zeros(5, 3), torch.zeros(5, 6))"),
@@ -29,6 +32,7 @@ EXAMPLES: Final = {
     "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
     "glu": ("glu()", "torch.zeros(5, 6)"),
     "group_norm": ("group_norm(2)", "torch.zeros(3, 4, 5)"),
+    "grouped_query_attention": ("grouped_query_attention(2, 1)", "torch.zeros(3, 5, 8)"),
     "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),
     "instance_norm": ("instance_norm(affine=True)", "torch.zeros(2, 3, 5)"),
     "last_state": ("last_state()", f"(torch.zeros(2, 3, 4), {_MASK})"),
@@ -46,10 +50,14 @@ EXAMPLES: Final = {
     "positional_embedding": ("positional_embedding(6)", "torch.zeros(2, 5, 3)"),
     "prelu": ("prelu(3)", "torch.zeros(5, 3)"),
     "recurrent_cell": ("gru_cell(4)", "(torch.zeros(5, 3), torch.zeros(5, 4))"),
+    "relative_position_bias": ("relative_position_bias(2, 4, 8)", "torch.zeros(2, 5, 4)"),
     "reshape": ("reshape(5, 6)", "torch.zeros(2, 3, 10)"),
     "rnn": ("rnn(2)", "torch.zeros(3, 4, 5)"),
+    "rotary_embedding": ("rotary_embedding()", "torch.zeros(2, 5, 4)"),
+    "scale": ("scale(0.3)", "torch.zeros(5, 3)"),
     "scaled_dot_product_attention": ("scaled_dot_product_attention()", _THREE),
     "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
+    "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),

@@ -1,0 +1,126 @@
+"""ATen's flash kernel for attention on the CPU, which computes the weights block by block.
+
+It keeps y and the logarithm of the sum of each query's e^scores, from which its backward pass
+computes the weights again. So nothing grows with the square of the length, apart from a mask of
+places: without batch and heads, and only for a window, or for a causal query that is not at the
+place of the key with its number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lincoln_fn.fastpath.plain import is_traced
+
+aten = torch.ops.aten
+# On its way back, the kernel computes the weights again, as e^(score - logsumexp). Two roundings of
+# a score differ by up to eps times the score, and the weights by that share: here, 6e-5 in float32.
+LARGEST: Final = 1000.0
+
+
+class Form(NamedTuple):
+    """What a query attends to, and the factor of the scores."""
+
+    # Added to the scores, of as many axes as these; None for no mask. Not one that is trained: the
+    # kernel has no gradient for it.
+    mask: Tensor | None
+    # Whether query i attends to keys 0 to i only, in addition to the mask.
+    is_causal: bool
+    scale: float
+
+
+# Any: what a layer was given, which is not checked yet.
+def supports(x: Any) -> bool:
+    """Return whether the kernel computes the attention of x, and its gradient."""
+    are_tensors = type(x) is tuple and all(isinstance(part, Tensor) for part in x[:3])
+    if not are_tensors or (len(x) == 4 and x[3] is not None and x[3].dtype is not torch.bool):
+        return False
+    query = x[0]
+    is_here = query.device.type == "cpu" and not is_traced(query)
+    return is_here and all(part.numel() > 0 for part in x[:3])
+
+
+def added(allowed: Tensor | None, like: Tensor) -> Tensor | None:
+    """Make a mask to add, of one that is True where attention is allowed."""
+    if allowed is None:
+        return None
+    zeros = torch.zeros(allowed.shape, dtype=like.dtype, device=like.device)
+    return zeros.masked_fill(~allowed, -torch.inf)[(None,) * (like.ndim - allowed.ndim)]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor] | None:
+    """Compute y and logsumexp; None if the scores are too large for the kernel.
+
+    Args:
+        q: queries (..., heads, length, n), not yet scaled; or without the heads' axis.
+        k: keys (..., heads, key length, n), of as many heads as q or fewer, each for several heads
+            of q in a row.
+        v: values (..., heads, key length, m).
+        form: the mask, whether it is causal, and the scale.
+
+    Returns:
+        y (..., heads, length, m), and logsumexp as the kernel has it.
+    """
+    y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(
+        *_in_four_axes(q, k, v), 0.0, form.is_causal, attn_mask=_mask(form, q), scale=form.scale
+    )
+    if not logsumexp.abs().amax() < LARGEST:
+        return None
+    return _as_before(y[..., : v.shape[-1]], q), logsumexp
+
+
+def attend_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor, form: Form
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute dq, dk and dv, given what `attend` was given and has returned."""
+    wide_q, wide_k, wide_v = _in_four_axes(q, k, v)
+    n = wide_q.shape[-1]
+    dq, dk, dv = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        _padded(g, n), wide_q, wide_k, wide_v, _padded(y, n), logsumexp, 0.0, form.is_causal,
+        attn_mask=_mask(form, q), scale=form.scale,
+    )  # fmt: skip
+    if wide_q.shape[1] != _four(k).shape[1]:
+        heads = _four(k).shape[1]
+        dk, dv = (part.unflatten(1, (heads, -1)).sum(2) for part in (dk, dv))
+    parts = ((dq, q), (dk, k), (dv, v))
+    dq, dk, dv = (_as_before(part[..., : of.shape[-1]], of) for part, of in parts)
+    return dq, dk, dv
+
+
+def _in_four_axes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give all as many heads, and as many features, in (batch, heads, length, features)."""
+    n = max(q.shape[-1], v.shape[-1])
+    wide_q, *others = (_padded(part, n) for part in (q, k, v))
+    shared = wide_q.shape[1] // others[0].shape[1]
+    if shared > 1:
+        others = [part.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) for part in others]
+    wide_k, wide_v = others
+    return wide_q, wide_k, wide_v
+
+
+def _padded(x: Tensor, n: int) -> Tensor:
+    """Append zeros up to n features, which change no score; the kernel needs them in a row."""
+    x = _four(x)
+    if x.shape[-1] < n:
+        return pad(x, (0, n - x.shape[-1]))
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _four(x: Tensor) -> Tensor:
+    return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
+
+
+def _as_before(y: Tensor, x: Tensor) -> Tensor:
+    """Give y the leading axes of x again."""
+    return y if x.ndim == 4 else y.reshape(*x.shape[:-2], *y.shape[-2:])
+
+
+def _mask(form: Form, q: Tensor) -> Tensor | None:
+    mask = form.mask
+    if mask is None or q.ndim <= 4:
+        return None if mask is None else _four(mask)
+    return mask.expand(*q.shape[:-3], *mask.shape[-3:]).flatten(0, -4)

@@ -1,0 +1,98 @@
+"""ALiBi, attention with linear biases: a mask to add to scores, which falls with the distance.
+
+(Press, Smith and Lewis, "Train Short, Test Long: Attention with Linear Biases Enables Input Length
+Extrapolation", 2022, section 3.)
+
+Head h subtracts m_h from a score for each place between query i and key j:
+
+    y_(hij) = -m_h |i - j|
+
+The slopes of n heads are m_h = 2^(-8 h / n) for h = 1, ..., n, if n is a power of 2. If it is not,
+they are those of the next smaller power p, and then every other one of those of 2 p.
+
+Derivation. y depends on the shape of x alone:
+
+    dx = 0
+
+Cache: the shapes of x and y.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
+
+
+def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, StandIns]:
+    """Compute y_hij = -m_h |i - j|."""
+    check_input("alibi", params, x)
+    if x.ndim < 2:
+        problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
+        raise LayerError("alibi", problem)
+    place = torch.arange(x.shape[-2], device=x.device)
+    distance = (place.unsqueeze(-1) - place).abs()
+    m = torch.tensor(slopes(num_heads), dtype=torch.float64, device=x.device)
+    bias = (-m[:, None, None] * distance).to(x.dtype)
+    y = bias.expand(*x.shape[:-2], *bias.shape)
+    return y, stand_ins(x, y)
+
+
+def backward(params: tuple[()], cache: StandIns, g: Bias) -> tuple[Sequence, tuple[()]]:
+    """Compute dx = 0."""
+    check_cache("alibi", cache, StandIns)
+    check_cotangent("alibi", g, cache.y)
+    return g.new_zeros(cache.x.shape), ()
+
+
+declare(forward, kind="addition")
+
+
+@constructor
+def alibi(num_heads: PositiveInt) -> Layer:
+    """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
+
+    x is a sequence (..., length, features), of which only the shape matters. y has shape
+    (..., num_heads, length, length), and is a mask for `attention_heads` and the layers around it.
+
+    Args:
+        num_heads: the number of heads, each with a slope of its own.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if num_heads is below 1.
+        LayerError: from its functions, if x is not a floating tensor of that shape.
+
+    Source:
+        Press, Smith and Lewis, "Train Short, Test Long: Attention with Linear Biases Enables Input
+        Length Extrapolation", 2022.
+
+    Example:
+        >>> alibi(1).predict((), torch.zeros(2, 4)) * 256
+        tensor([[[-0., -1.],
+                 [-1., -0.]]])
+    """
+    return bare(Layer, forward, backward)
+
+
+def slopes(num_heads: int) -> list[float]:
+    """Return the slope of each head."""
+    power = 1 << (num_heads.bit_length() - 1)
+    own = [2 ** (-8 * h / power) for h in range(1, power + 1)]
+    between = [2 ** (-4 * h / power) for h in range(1, 2 * power, 2)]
+    return own + between[: num_heads - power]

@@ -1,0 +1,402 @@
+"""Grouped-query attention of parts: projections, norms, positions and heads, each a layer.
+
+    q = positions(query_norm(split(query W_q + b_q)))
+    k = positions(key_norm(split(key W_k + b_k)))
+    v = value W_v + b_v
+    y = heads(q, k, v) W_o + b_o
+
+`split` cuts features into heads, (..., length, heads features) into (..., heads, length, features).
+
+Derivation. It is a composition. `attention_heads` derives (dq, dk, dv) from dheads = g W_o^T. The
+chain rule takes dq and dk back through the positions and the norms, and merges the heads again:
+
+    dquery = merge(what query_norm makes of what positions make of dq) W_q^T    likewise for key
+    dvalue = dv W_v^T
+
+and `dense` derives the gradients of the weights and the biases. In self-attention, where x enters
+three times, dx = dquery + dkey + dvalue.
+
+Cache: those of the parts, and the form of x.
+
+Source: Ainslie and others, "GQA: Training Generalized Multi-Query Transformer Models from
+Multi-Head Checkpoints", 2023; the order of norms and positions is that of Qwen 3.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeAlias
+
+from jaxtyping import Int
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.layer import Params as AnyParams
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, require
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.initializers import Initializer, fan_in_uniform
+from lincoln_fn.layers import dense
+from lincoln_fn.layers import dropout as dropouts
+from lincoln_fn.layers.attention_heads import Heads, attention_heads, merge_heads, split_heads
+from lincoln_fn.layers.common.attention import Mask, Sequence, check_sequences
+from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.rotary_embedding import rotary_embedding
+from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+NAME = "grouped_query_attention"
+
+Positions: TypeAlias = Int[Tensor, "*batch length"]
+Inputs: TypeAlias = (
+    Sequence
+    | tuple[Sequence, Mask | None]
+    | tuple[Sequence, Mask | None, Positions | None]
+    | tuple[Sequence, Sequence, Sequence]
+    | tuple[Sequence, Sequence, Sequence, Mask | None]
+)
+# As `Inputs`, and None for positions and for a mask that is not floating.
+Gradients: TypeAlias = Tensor | tuple[Tensor | None, ...]
+
+
+@record
+class Params:
+    """The params of the projections, of the norms (() without them), and of the heads' dropout."""
+
+    query: dense.Params
+    key: dense.Params
+    value: dense.Params
+    query_norm: AnyParams
+    key_norm: AnyParams
+    output: dense.Params
+    dropout: dropouts.Params | tuple[()] = ()
+
+
+@record
+class Form:
+    """How many entries x has, whether it is one sequence, and whether its mask is of padding."""
+
+    entries: int = static()
+    is_self: bool = static()
+    is_padding: bool = static()
+
+
+@record
+class Cache:
+    """The caches of the parts, and the form of x."""
+
+    query: Record
+    key: Record
+    value: Record
+    query_norm: Record
+    key_norm: Record
+    query_positions: Record
+    key_positions: Record
+    heads: Record
+    output: Record
+    form: Form
+
+
+def init(
+    parts: tuple[Layer, ...],
+    key: Key,
+    x: Inputs,
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int | None,
+) -> Params:
+    """Make the params of each part, with a key of its own; head_dim is found from the query."""
+    (query, key_, value), _, _, _ = parts_of(x)
+    features = query.shape[-1]
+    n = features // num_heads if head_dim is None else head_dim
+    if head_dim is None and (n == 0 or features % num_heads):
+        wanted = f"a query with features in {num_heads} heads, or head_dim"
+        raise LayerError(NAME, f"expected {wanted}, got {features}")
+    drawn = checked_key(NAME, key).near(query).split(7)
+
+    def heads(sequence: Sequence, count: int) -> Tensor:
+        zero = sequence.new_zeros(())
+        return zero.expand(*sequence.shape[:-2], count, sequence.shape[-2], n)
+
+    q, k = heads(query, num_heads), heads(key_, num_kv_heads)
+    merged = q.new_zeros(()).expand(*query.shape[:-1], num_heads * n)
+    return Params(
+        with_outputs(num_heads * n, parts[0]).init(drawn[0], query),
+        with_outputs(num_kv_heads * n, parts[1]).init(drawn[1], key_),
+        with_outputs(num_kv_heads * n, parts[2]).init(drawn[2], value),
+        parts[3].init(drawn[3], q),
+        parts[4].init(drawn[4], k),
+        with_outputs(features, parts[8]).init(drawn[5], merged),
+        parts[7].init(drawn[6], (merged,)),
+    )
+
+
+def there(
+    visit: VisitThere, params: Params, x: Inputs, *, num_heads: int, num_kv_heads: int
+) -> tuple[Sequence, Cache]:
+    """Pass the projections' heads through norms and positions to the heads, and on to the last."""
+    check_params(NAME, params, Params)
+    sequences, mask, positions, form = parts_of(x)
+
+    def placed(heads: Heads) -> Heads | tuple[Heads, Positions]:
+        return heads if positions is None else (heads, positions.unsqueeze(-2))
+
+    q, query = visit(0, params.query, sequences[0])
+    k, key = visit(1, params.key, sequences[1])
+    v, value = visit(2, params.value, sequences[2])
+    q, k = split_heads(q, num_heads), split_heads(k, num_kv_heads)
+    q, query_norm = visit(3, params.query_norm, q)
+    k, key_norm = visit(4, params.key_norm, k)
+    q, query_positions = visit(5, (), placed(q))
+    k, key_positions = visit(6, (), placed(k))
+    q, k = merge_heads(q), merge_heads(k)
+    merged, heads = visit(7, params.dropout, (q, k, v, mask))
+    y, output = visit(8, params.output, merged)
+    cache = Cache(
+        query, key, value, query_norm, key_norm, query_positions, key_positions, heads, output, form
+    )
+    return y, cache
+
+
+def back(
+    visit: VisitBack,
+    params: Params,
+    cache: Cache,
+    g: Sequence,
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+) -> tuple[Gradients | None, tuple[Record, ...]]:
+    """Take g back to the heads, and their dx through positions and norms to the projections."""
+    check_params(NAME, params, Params)
+    check_cache(NAME, cache, Cache)
+
+    def of_heads(dx: Heads | tuple[Heads, None]) -> Heads:
+        return dx[0] if isinstance(dx, tuple) else dx
+
+    dmerged, output = visit(8, params.output, cache.output, g)
+    (dq, dk, dv, dmask), heads = visit(7, params.dropout, cache.heads, dmerged)
+    dq, dk = split_heads(dq, num_heads), split_heads(dk, num_kv_heads)
+    dk, key_positions = visit(6, (), cache.key_positions, dk)
+    dq, query_positions = visit(5, (), cache.query_positions, dq)
+    dk, key_norm = visit(4, params.key_norm, cache.key_norm, of_heads(dk))
+    dq, query_norm = visit(3, params.query_norm, cache.query_norm, of_heads(dq))
+    dvalue, value = visit(2, params.value, cache.value, dv)
+    dkey, key = visit(1, params.key, cache.key, merge_heads(dk))
+    dquery, query = visit(0, params.query, cache.query, merge_heads(dq))
+    records = (
+        query, key, value, query_norm, key_norm, query_positions, key_positions, heads, output
+    )  # fmt: skip
+    if dquery is None:
+        return None, records
+    return _mirrored(cache.form, (dquery, dkey, dvalue), dmask), records
+
+
+def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
+    """Collect the gradients of the projections and of the norms."""
+    return Params(
+        visit(0, params.query, records[0]),
+        visit(1, params.key, records[1]),
+        visit(2, params.value, records[2]),
+        visit(3, params.query_norm, records[3]),
+        visit(4, params.key_norm, records[4]),
+        visit(8, params.output, records[8]),
+        params.dropout,
+    )
+
+
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    check_params(NAME, params, Params)
+    return Params(
+        visit.advance(0, params.query, cache.query),
+        visit.advance(1, params.key, cache.key),
+        visit.advance(2, params.value, cache.value),
+        visit.advance(3, params.query_norm, cache.query_norm),
+        visit.advance(4, params.key_norm, cache.key_norm),
+        visit.advance(8, params.output, cache.output),
+        visit.advance(7, params.dropout, cache.heads),
+    )
+
+
+def _needs_dx(i: int, params: AnyParams) -> bool:
+    """Return whether a projection needs the dx of part i."""
+    return i >= 3
+
+
+# Any: options of the constructor.
+def forward(params: Params, x: Inputs, *, num_heads: int, **options: Any) -> tuple[Sequence, Cache]:
+    """Compute y = heads(q, k, v) W_o + b_o."""
+    layer = grouped_query_attention(num_heads, **options)
+    result: tuple[Sequence, Cache] = layer.forward(params, x)
+    return result
+
+
+def backward(
+    params: Params, cache: Cache, g: Sequence, *, num_heads: int, **options: Any
+) -> tuple[Gradients, Params]:
+    """Compute dx, which mirrors x, and dparams."""
+    layer = grouped_query_attention(num_heads, **options)
+    result: tuple[Gradients, Params] = layer.backward(params, cache, g)
+    return result
+
+
+_ROTARY = rotary_embedding()
+_FAN_IN_INIT = fan_in_uniform()
+
+
+@constructor
+def grouped_query_attention(
+    num_heads: PositiveInt,
+    num_kv_heads: PositiveInt | None = None,
+    *,
+    head_dim: PositiveInt | None = None,
+    positions: Layer | None = _ROTARY,
+    qk_norm: Layer | None = None,
+    bias: bool = False,
+    output_bias: bool | None = None,
+    is_causal: bool = True,
+    sliding_window: PositiveInt | None = None,
+    softcap: Positive | None = None,
+    scale: float | None = None,
+    dropout: Probability = 0.0,
+    weight_init: Initializer = _FAN_IN_INIT,
+    bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:
+    """Make the attention of today's language models, of parts that are layers.
+
+    Llama, Mistral, Qwen, Gemma and Phi differ in its options alone. The form of x decides what
+    attends to what. A sequence (..., length, features), (sequence, mask) or (sequence, mask,
+    positions) is self-attention. In (query, key, value) and (query, key, value, mask), the entries
+    may have different lengths and features. y has the query's shape.
+
+    A mask is True where attention is allowed; a floating one is added to the scores; None is no
+    mask. It has the shape (..., key length) for padding, or broadcasts to (..., num_heads, length,
+    key length). Positions are integers (..., length) or (length,), for sequences that do not begin
+    at position 0; None for 0, 1, 2 and so on.
+
+    Args:
+        num_heads: the number of heads of the query.
+        num_kv_heads: the number of heads of keys and values, a divisor of num_heads; None for
+            num_heads.
+        head_dim: the features of a head; None for the query's features / num_heads.
+        positions: a layer without parameters on the heads (..., heads, length, head_dim) of queries
+            and of keys, which takes (heads, positions), too, if x has positions; None for none.
+        qk_norm: a layer on the heads of queries and of keys before their positions, such as
+            `rms_norm()` in Qwen 3 and Gemma 3; each has its own params. None for none.
+        bias: whether the projections of query, key and value have biases.
+        output_bias: whether the output has one; None for the same as bias.
+        is_causal: whether a query attends only to the keys up to its own place, as
+            `attention_heads` says.
+        sliding_window: how near a key has to be, as `attention_heads` says.
+        softcap: a bound of the scores, as `attention_heads` says.
+        scale: a factor of the scores; None for 1 / sqrt(head_dim).
+        dropout: the probability to drop a weight during training.
+        weight_init: draws the weights of the four projections. The default is torch's for dense
+            layers: uniform within 1 / sqrt(n_in).
+        bias_init: draws the biases, with the same default.
+
+    Returns:
+        The layer, whose params are `layers.grouped_query_attention.Params`.
+
+    Raises:
+        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
+        LayerError: from its functions, if x has none of these forms.
+
+    Source:
+        Ainslie and others, "GQA: Training Generalized Multi-Query Transformer Models from
+        Multi-Head Checkpoints", 2023.
+
+    Example:
+        >>> layer = grouped_query_attention(4, 2, qk_norm=lf.rms_norm())
+        >>> params = layer.init(lf.Key(0), torch.zeros(2, 5, 16))
+        >>> params.key, params.key_norm
+        (Params(weight=float32[16, 8], bias=None), Params(weight=float32[4]))
+    """
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    divides = num_heads % kv_heads == 0
+    require(divides, NAME, f"num_kv_heads to divide num_heads = {num_heads}", num_kv_heads)
+    dense_layer = partial(open_dense, weight_init=weight_init, bias_init=bias_init)
+    projection = dense_layer("heads", bias=bias)
+    output = dense_layer("features", bias=bias if output_bias is None else output_bias)
+    norm, place = qk_norm or identity(), positions or identity()
+    heads = attention_heads(
+        num_heads, kv_heads, is_causal=is_causal, sliding_window=sliding_window, softcap=softcap,
+        scale=scale, dropout=dropout,
+    )  # fmt: skip
+    return bare(
+        lambda call: composition(
+            NAME,
+            (*(projection,) * 3, norm, norm, place, place, heads, output),
+            partial(there, num_heads=num_heads, num_kv_heads=kv_heads),
+            partial(back, num_heads=num_heads, num_kv_heads=kv_heads),
+            gather=gather,
+            arrange=fields(
+                Params,
+                "query",
+                "key",
+                "value",
+                "query_norm",
+                "key_norm",
+                None,
+                None,
+                "dropout",
+                "output",
+            ),
+            names=(
+                "query",
+                "key",
+                "value",
+                "query_norm",
+                "key_norm",
+                "query_positions",
+                "key_positions",
+                "heads",
+                "output",
+            ),
+            init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
+            advance=_advance,
+            needs_dx=_needs_dx,
+            call=call,
+        )
+    )
+
+
+def parts_of(
+    x: object,
+) -> tuple[tuple[Sequence, Sequence, Sequence], Mask | None, Positions | None, Form]:
+    """Find query, key and value, the mask and the positions in x, and check that they fit."""
+    entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
+    count = len(entries)
+    if not 1 <= count <= 4:
+        forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
+        problem = f"expected x to be {forms} or (query, key, value, mask), got {format_briefly(x)}"
+        raise LayerError(NAME, problem)
+    is_self = count <= 2 or (count == 3 and _are_positions(entries[2]))
+    mask, positions = (*entries[1:], None, None)[:2] if is_self else ((*entries, None)[3], None)
+    sequences = (entries[0],) * 3 if is_self else entries[:3]
+    check_sequences(NAME, (), sequences, None)
+    is_padding = isinstance(mask, Tensor) and mask.ndim == sequences[0].ndim - 1
+    form = Form(count, is_self, is_padding)
+    return sequences, mask[..., None, None, :] if is_padding else mask, positions, form
+
+
+def _are_positions(x: object) -> bool:
+    return x is None or (isinstance(x, Tensor) and not x.is_floating_point())
+
+
+def _mirrored(
+    form: Form, dinputs: tuple[Tensor, Tensor, Tensor], dmask: Tensor | None
+) -> Gradients:
+    """Put the gradients into x's form."""
+    if dmask is not None and form.is_padding:
+        dmask = dmask[..., 0, 0, :]
+    dquery, dkey, dvalue = dinputs
+    dx = (dquery + dkey + dvalue, dmask, None) if form.is_self else (*dinputs, dmask)
+    return dx[: form.entries] if form.entries > 1 else dx[0]

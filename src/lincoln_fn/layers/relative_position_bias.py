@@ -1,0 +1,202 @@
+"""Relative position bias: a trained mask to add to scores, by the distance of query and key.
+
+(Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+Transformer", 2020, section 2.1.)
+
+The distance j - i of key j from query i falls into one of B buckets, and each head h has a number
+for each bucket:
+
+    y_(hij) = W_(bh)    b = b(j - i)
+
+Half of the buckets are for keys after the query. In each direction, with n = B / 2 buckets and
+distance d, the first n / 2 buckets hold one distance each, and the others hold more and more, up to
+the distance M:
+
+    b = {(d, if d < n/2), (min(n/2 + floor(n/2 log(2 d / n) / log(2 M / n)), n - 1), otherwise):}
+
+If not bidirectional, all n = B buckets are for keys before the query, and keys after it are at
+distance 0.
+
+Derivation. y is a lookup, as in `embedding`, so the gradient of a bucket is the sum of all g of its
+distances, over the sequences, too. x only gives the length:
+
+    delta_(bij) = {(1, if b(j - i) = b), (0, otherwise):}
+    dW_(bh) = sum_(ij) delta_(bij) g_(hij)
+    dx = 0
+
+Cache: the shapes of x and y, and the buckets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import Gather, check_batched, mirror
+from lincoln_fn.errors.arguments import PositiveInt, require
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import (
+    check_cache,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+    wrong_shape,
+)
+from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+
+NAME = "relative_position_bias"
+
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
+
+
+@record
+class Params:
+    """The number of each bucket, for each head."""
+
+    weight: Float[Tensor, "num_buckets num_heads"]
+
+
+@record
+class Cache:
+    """Stand-ins for x and y, and the bucket of each query and key."""
+
+    shapes: StandIns
+    buckets: Int[Tensor, "length length"]
+
+
+def init(
+    key: Key, x: Sequence, *, num_heads: int, num_buckets: int, weight_init: Initializer
+) -> Params:
+    """Draw W of shape (num_buckets, num_heads)."""
+    _check(x)
+    shape = (num_buckets, num_heads)
+    return Params(weight_init.draw(checked_key(NAME, key).near(x), shape, Fans(*shape), x.dtype))
+
+
+def forward(
+    params: Params, x: Sequence, *, max_distance: int, bidirectional: bool
+) -> tuple[Bias, Cache]:
+    """Compute y_hij = W_bh with b = b(j - i)."""
+    check_params(NAME, params, Params)
+    _check(x)
+    if getattr(params.weight, "ndim", 0) != 2:
+        raise wrong_shape(NAME, "weight", params.weight, "(num_buckets, num_heads)")
+    check_like(NAME, "x", x, params.weight)
+    place = torch.arange(x.shape[-2], device=x.device)
+    distance = place - place.unsqueeze(-1)
+    buckets = buckets_of(distance, len(params.weight), max_distance, bidirectional=bidirectional)
+    bias = params.weight[buckets].movedim(-1, 0)
+    y = bias.expand(*x.shape[:-2], *bias.shape)
+    return y, Cache(stand_ins(x, y), buckets)
+
+
+def backward(params: Params, cache: Cache, g: Bias) -> tuple[Sequence, Params]:
+    """Compute dW_bh = sum of g_hij over all i and j with bucket b, and dx = 0."""
+    check_params(NAME, params, Params)
+    check_cache(NAME, cache, Cache)
+    check_cotangent(NAME, g, cache.shapes.y)
+    wide = g.to(torch.promote_types(g.dtype, torch.float32))
+    rows = wide.reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
+    zeros = rows.new_zeros(params.weight.shape)
+    dweight = zeros.index_add(0, cache.buckets.flatten(), rows)
+    return g.new_zeros(cache.shapes.x.shape), Params(dweight.to(g.dtype))
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return dW_n: g_nhij in row b(j - i)."""
+    check_batched(NAME, g, 4)
+    rows = g.movedim(-3, -1).flatten(-3, -2)
+    index = cache.buckets.flatten().expand(*rows.shape[:-1])
+    return mirror(params, weight=Gather(index, rows))
+
+
+declare(forward, backward, kind="addition", terms=terms)
+
+_NORMAL = normal(0.02)
+
+
+@constructor
+def relative_position_bias(
+    num_heads: PositiveInt,
+    num_buckets: PositiveInt = 32,
+    max_distance: PositiveInt = 128,
+    *,
+    bidirectional: bool = True,
+    weight_init: Initializer = _NORMAL,
+) -> Layer:
+    """Make a trained mask for attention, by the distance of query and key.
+
+    x is a sequence (..., length, features), of which only the shape matters. y has shape
+    (..., num_heads, length, length), and is a mask for `attention_heads` and the layers around it.
+
+    Args:
+        num_heads: the number of heads, each with numbers of its own.
+        num_buckets: the number of buckets, at least 2, or 4 if bidirectional.
+        max_distance: the distance from which on all are in one bucket.
+        bidirectional: whether keys after the query have buckets of their own, as in T5's encoder;
+            its causal decoder has all buckets for keys before the query.
+        weight_init: draws the numbers. The default is the normal distribution with standard
+            deviation 0.02.
+
+    Returns:
+        The layer. Its params are `layers.relative_position_bias.Params`.
+
+    Raises:
+        ValueError: if there are too few buckets, or max_distance is not above half of those of a
+            direction.
+        LayerError: from its functions, if x is not a floating tensor of that shape with the
+            weight's dtype and device.
+
+    Source:
+        Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+        Transformer", 2020.
+
+    Example:
+        >>> params = Params(torch.tensor([[0.0], [1.0], [0.0], [2.0]]))
+        >>> relative_position_bias(1, 4, 8).predict(params, torch.zeros(3, 5))
+        tensor([[[0., 2., 2.],
+                 [1., 0., 2.],
+                 [1., 1., 0.]]])
+    """
+    least = 4 if bidirectional else 2
+    require(num_buckets >= least, NAME, f"num_buckets of at least {least}", num_buckets)
+    single = num_buckets // least
+    require(max_distance > single, NAME, f"max_distance above {single}", max_distance)
+    return bare(Layer, forward, backward, init)
+
+
+def buckets_of(
+    distance: Int[Tensor, "*s"], num_buckets: int, max_distance: int, *, bidirectional: bool
+) -> Int[Tensor, "*s"]:
+    """Compute the bucket b(j - i) of each distance j - i."""
+    first: Tensor | int = 0
+    if bidirectional:
+        num_buckets //= 2
+        first = num_buckets * (distance > 0)
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp(min=0)
+    single = num_buckets // 2
+    # In float32, as trained networks have it: a distance at a bucket's edge may round either way.
+    logs = torch.log(distance.float() / single) / math.log(max_distance / single)
+    large = single + (logs * (num_buckets - single)).long().clamp(max=num_buckets - single - 1)
+    return first + torch.where(distance < single, distance, large)
+
+
+def _check(x: Sequence) -> None:
+    check_input(NAME, (), x)
+    if x.ndim < 2:
+        problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
+        raise LayerError(NAME, problem)

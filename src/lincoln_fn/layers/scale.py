@@ -1,0 +1,62 @@
+"""Scale: y = s x, with a fixed factor s, element by element.
+
+Derivation. y is linear in x, so
+
+    dx = s g
+
+Cache: the shape of x, and s.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.signatures import shape_checked
+
+
+@record
+class Cache:
+    """A stand-in for the input, and the factor."""
+
+    x: Float[Tensor, "*s"]
+    factor: float = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, factor: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y = s x."""
+    return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx = s g."""
+    return cache.factor * g, ()
+
+
+@constructor
+def scale(factor: float) -> Layer:
+    """Multiply by a fixed factor: y = factor x.
+
+    x has any shape, and y has the same. Gemma multiplies its embeddings by the root of their number
+    of features, and LoRA its update by alpha / r.
+
+    Args:
+        factor: the factor. It is not trained.
+
+    Returns:
+        The layer, without parameters.
+
+    Example:
+        >>> scale(0.5).predict((), torch.tensor([-2.0, 3.0]))
+        tensor([-1.0000,  1.5000])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,71 @@
+"""Soft cap: y = c tanh(x / c), which is near x for small x and stays within -c and c.
+
+Derivation. With tanh' = 1 - tanh^2 and y / c = tanh(x / c),
+
+    (dy)/(dx) = c (1 - tanh^2(x / c)) 1/c = 1 - (y / c)^2
+    dx = g (1 - (y / c)^2)
+
+Cache: y, and c.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.signatures import shape_checked
+
+
+@record
+class Cache:
+    """The output, and its bound."""
+
+    y: Float[Tensor, "*s"]
+    cap: float = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, cap: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y = c tanh(x / c)."""
+    y = cap * torch.tanh(x / cap)
+    return y, Cache(y, cap)
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx = g (1 - (y / c)^2)."""
+    return g * (1 - (cache.y / cache.cap) ** 2), ()
+
+
+@constructor
+def softcap(cap: Positive) -> Layer:
+    """Keep numbers within -cap and cap, smoothly: y = cap tanh(x / cap).
+
+    x has any shape, and y has the same. Gemma 2 bounds its logits by it.
+
+    Args:
+        cap: the bound.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if cap is not above 0.
+
+    Source:
+        Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024, section 2.
+
+    Example:
+        >>> softcap(2.0).predict((), torch.tensor([-100.0, 0.1, 2.0]))
+        tensor([-2.0000,  0.0999,  1.5232])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,235 @@
+"""The heads of attention: what the table of cases cannot say."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn.layers import attention_heads, dropout, relative_position_bias
+from lincoln_fn.layers.attention_heads import merge_heads, split_heads
+
+HEADS = lf.attention_heads
+
+
+def qkv(length=5, key_length=6, dtype=torch.float64):
+    query = normal(2, length, 12).to(dtype)
+    return query, *(normal(2, key_length, 6, seed=i).to(dtype) for i in (1, 2))
+
+
+def run(layer, x, params=()):
+    y, cache = layer.forward(params, x)
+    return y, layer.backward(params, cache, normal(*y.shape, seed=9).to(y))[0]
+
+
+def test_heads_that_share_keys_are_heads_with_copies_of_them():
+    query, key, value = qkv()
+    copies = [
+        merge_heads(split_heads(part, 2).repeat_interleave(2, -3)) for part in (key, value)
+    ]  # fmt: skip
+    y, (dquery, dkey, dvalue) = run(HEADS(4, 2), (query, key, value))
+    of_y, (of_query, *of_copies) = run(HEADS(4), (query, *copies))
+    assert same_number((y, dquery), (of_y, of_query))
+    for ours, each in zip((dkey, dvalue), of_copies, strict=True):
+        assert same_number(ours, merge_heads(split_heads(each, 4).unflatten(-3, (2, 2)).sum(-3)))
+
+
+@pytest.mark.parametrize("options", [{}, {"sliding_window": 3}, {"softcap": 0.5}], ids=str)
+@pytest.mark.parametrize("of", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+def test_the_last_queries_see_what_they_see_in_the_whole(options, of):
+    query, key, value = qkv(6, 6)
+    layer = of(HEADS(4, 2, is_causal=True, **options))
+    whole = layer.predict((), (query, key, value))
+    for count in (1, 2, 5):
+        last = layer.predict((), (query[:, -count:], key, value))
+        assert same_number(last, whole[:, -count:])
+    # torch, and `multi_head_attention` with it, puts the first query beside the first key.
+    params = lf.multi_head_attention(2, is_causal=True).init(lf.Key(0), query[..., :6])
+    net = of(lf.multi_head_attention(2, is_causal=True))
+    first = net.predict(params, (query[:, :2, :6], key, value))
+    assert same_number(first, net.predict(params, (query[..., :6], key, value))[:, :2])
+
+
+def test_a_window_of_one_sees_its_own_place_and_a_wide_one_sees_all():
+    query, key, value = qkv(6, 6)
+    y = HEADS(2, sliding_window=1).predict((), (query[..., :6], key, value))
+    assert same_bits(y, value)
+    for is_causal in (False, True):
+        wide = HEADS(4, 2, is_causal=is_causal, sliding_window=6)
+        all_of_them = HEADS(4, 2, is_causal=is_causal)
+        assert same_bits(run(wide, qkv(6, 6)), run(all_of_them, qkv(6, 6)))
+
+
+def test_queries_before_the_first_key_give_zeros():
+    layer, x = HEADS(4, 2, is_causal=True), qkv(5, 3)
+    y, (dquery, *_) = run(layer, x)
+    assert not y[:, :2].any()
+    assert not dquery[:, :2].any()
+    assert y[:, 2:].all()
+    lf.testing.check_layer(layer, (), x)
+
+
+def test_a_soft_cap_bounds_scores_before_the_mask():
+    query, key, value = qkv(1, 3)
+    mask = torch.tensor([0.0, 0.0, -1e3], dtype=torch.float64)
+    layer = HEADS(4, 2, softcap=1e-9)  # so that all scores are 0
+    y = layer.predict((), (query, key, value, mask))
+    heads = split_heads(value, 2)[..., :2, :].mean(-2, keepdim=True).repeat_interleave(2, -3)
+    assert same_number(y, merge_heads(heads), error=1e-8)
+
+
+def test_numbers_up_to_1e4_are_as_good_as_float32_allows():
+    x = tuple(1e2 * part for part in qkv(dtype=torch.float32))
+    wide = tuple(part.double() for part in x)
+    for layer in (HEADS(4, 2, softcap=30.0), HEADS(4, 2, is_causal=True, scale=1e-4)):
+        y, dx = run(layer, x)
+        exact, exact_dx = run(layer, wide)
+        assert same_number(y, exact, dtype=torch.float32)
+        assert same_number(dx, exact_dx, dtype=torch.float32, error=1e-5)
+    far = tuple(1e2 * part for part in x)
+    for layer in (HEADS(4, 2), HEADS(4, 2, softcap=30.0)):
+        for of in (layer, lf.fast(layer)):
+            assert all(part.isfinite().all() for part in lf.tree.leaves(run(of, far)))
+
+
+def test_the_cache_grows_with_the_length_and_not_with_its_square():
+    def held(length):
+        _, cache = HEADS(4, 2, is_causal=True).forward((), qkv(length, length))
+        return sum(leaf.untyped_storage().nbytes() for leaf in lf.tree.leaves(cache))
+
+    assert held(40) <= 4 * held(10) + 8
+
+
+def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
+    layer, x = HEADS(4, 2, dropout=0.4), qkv()
+    params = layer.init(lf.Key(3), x)
+    assert same_bits(layer.forward(params, x)[0], layer.forward(params, x)[0])
+    after = layer.advance(params, layer.forward(params, x)[1])
+    assert not same_bits(layer.forward(params, x)[0], layer.forward(after, x)[0])
+    assert same_bits(layer.predict(params, x), HEADS(4, 2).predict((), x))
+    assert HEADS(4).init(lf.Key(0), x) == ()
+    mean = torch.stack([
+        layer.forward(dropout.Params(lf.Key(i)), x)[0] for i in range(400)
+    ]).mean(0)  # fmt: skip
+    assert (mean - layer.predict(params, x)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("layer", [HEADS(4, 2), HEADS(4, 2, is_causal=True, sliding_window=2)])
+def test_any_dtype_strides_device_and_length(layer):
+    for of in (layer, lf.fast(layer)):
+        x = qkv(dtype=torch.bfloat16)
+        y, dx = run(of, x)
+        assert {part.dtype for part in (y, *dx)} == {torch.bfloat16}
+        assert same_number(y, of.predict((), qkv(dtype=torch.float32)), dtype=torch.bfloat16)
+        strided = tuple(part.mT.contiguous().mT for part in qkv())
+        assert same_number(run(of, strided), run(of, qkv()))
+        assert of.predict((), tuple(part.to("meta") for part in x)).shape == (2, 5, 12)
+        for sizes in ((0, 4), (5, 0), (0, 0), (1, 1)):
+            y, dx = run(of, qkv(*sizes))
+            assert y.shape == (2, sizes[0], 12)
+            assert not (y.any() and 0 in sizes)
+
+
+@pytest.mark.parametrize("bias", [lf.alibi(4), lf.relative_position_bias(4, 8, 6)], ids=str)
+def test_masks_of_distances_are_used_by_attention(bias):
+    inputs = lf.branch(
+        lf.serial(lf.dense(12), lf.identity()), lf.dense(6), lf.dense(6), bias, merge=TUPLE
+    )
+    net = lf.serial(inputs, HEADS(4, 2, is_causal=True))
+    x = normal(2, 5, 3)
+    params = net.init(lf.Key(0), x)
+    lf.testing.check_layer(net, params, x)
+    y, cache = net.forward(params, x)
+    norms = lf.per_example.squared_norms(net, params, cache, torch.ones_like(y))
+    for i in range(2):
+        _, alone = net.forward(params, x[i : i + 1])
+        grads = net.grads(params, alone, torch.ones_like(y[:1]))
+        assert same_number(norms[i], sum(leaf.square().sum() for leaf in lf.tree.leaves(grads)))
+
+
+TUPLE = lf.Layer("together()", lambda params, x: (x, None), lambda params, cache, g: (g, ()))
+
+
+def test_slopes_and_buckets_are_those_of_transformers():
+    bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
+    t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
+    for heads in (1, 2, 3, 8, 12):
+        theirs = bloom.build_alibi_tensor(torch.ones(1, 9), heads, torch.float32)
+        ours = lf.alibi(heads).predict((), torch.zeros(9, 1))
+        # The last query's; softmax does not see that they begin at the first key.
+        assert same_number(ours[:, -1] - ours[:, -1, :1], theirs[:, 0])
+    distance = torch.arange(-300, 301)
+    for bidirectional in (False, True):
+        theirs = t5.T5Attention._relative_position_bucket(distance, bidirectional, 32, 128)
+        ours = relative_position_bias.buckets_of(distance, 32, 128, bidirectional=bidirectional)
+        assert same_bits(ours, theirs)
+
+
+def test_a_bias_of_positions_in_any_dtype_and_device():
+    layer = lf.relative_position_bias(2, 8, 9)
+    for dtype in (torch.bfloat16, torch.float64):
+        x = normal(3, 5, 4).to(dtype)
+        params = layer.init(lf.Key(0), x)
+        for of, own in ((layer, params), (lf.alibi(2), ())):
+            y, cache = of.forward(own, x)
+            dx, _ = of.backward(own, cache, y)
+            assert y.dtype is dx.dtype is dtype
+            assert not dx.any()
+            on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), own)
+            assert of.predict(on_meta, x.to("meta")).shape == (3, 2, 5, 5)
+    names = lf.interop.to_state_dict(layer, params)
+    assert same_bits(lf.interop.from_state_dict(layer, names), params)
+
+
+def test_relevance_of_grouped_heads_and_of_a_wide_soft_cap():
+    query, key, value = qkv()
+    copies = tuple(
+        merge_heads(split_heads(part, 2).repeat_interleave(2, -3)) for part in (key, value)
+    )
+
+    def relevance(layer, x):
+        y, cache = layer.forward((), x)
+        use = lf.attribution.rules.Use(layer, (), x, y, cache)
+        return lf.attribution.rules.attention().propagate(use, normal(*y.shape, seed=9).double())
+
+    of_query, of_key, of_value = relevance(HEADS(4, 2), (query, key, value))
+    own_query, *of_copies = relevance(HEADS(4), (query, *copies))
+    assert same_number(of_query, own_query)
+    for ours, each in zip((of_key, of_value), of_copies, strict=True):
+        assert same_number(ours, merge_heads(split_heads(each, 4).unflatten(-3, (2, 2)).sum(-3)))
+    wide = relevance(HEADS(4, 2, softcap=1e5), (query, key, value))
+    assert same_number(wide, (of_query, of_key, of_value), error=1e-8)
+    narrow = relevance(HEADS(4, 2, softcap=0.5), (query, key, value))
+    assert not same_number(narrow[0], of_query, error=1e-2)
+
+
+QUERY, KEY, VALUE = qkv(dtype=torch.float32)
+ERRORS = [
+    (lambda: lf.alibi(2).predict((), normal(3)), "x of shape (..., length, features), got (3,)"),
+    (lambda: lf.relative_position_bias(2, 3), "num_buckets of at least 4, got 3"),
+    (lambda: lf.relative_position_bias(2, 8, 2), "max_distance above 2, got 2"),
+    (lambda: lf.relative_position_bias(2).init(lf.Key(0), normal(3)),
+     "x of shape (..., length, features), got (3,)"),
+    (lambda: HEADS(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
+    (lambda: HEADS(5).predict((), (QUERY, KEY, VALUE)), "a query with features in 5 heads, got 12"),
+    (lambda: HEADS(4).predict((), (QUERY, KEY, VALUE)),
+     "a key with 4 heads of 3 features, got 6"),
+    (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE[..., :3])),
+     "a value with features in 2 heads, got 3"),
+    (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE[:, :4])), "key and value of one length"),
+    (lambda: HEADS(4, 2).predict((), QUERY), "x to be (query, key, value)"),
+    (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE, torch.ones(2, 6))),
+     "a mask that broadcasts to (2, 4, 5, 6), got (2, 6)"),
+    (lambda: HEADS(4, 2, dropout=0.2).forward((), (QUERY, KEY, VALUE)), "dropout.Params"),
+    (lambda: attention_heads.backward((), None, QUERY), "the cache of its own forward"),
+    (lambda: attention_heads.backward((), HEADS(4, 2).forward((), (QUERY, KEY, VALUE))[1], KEY),
+     "g of shape (2, 5, 12), got (2, 6, 6)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
+def test_errors(make, message):
+    with pytest.raises(lf.LayerError, match=re.escape(message)):
+        make()

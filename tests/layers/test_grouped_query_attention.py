@@ -1,0 +1,248 @@
+"""Grouped-query attention and gated feed-forward layers: what the table of cases cannot say."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_state_dict, to_state_dict
+from lincoln_fn.layers import grouped_query_attention
+
+GQA = lf.grouped_query_attention
+X = normal(2, 5, 12)
+
+
+def run(layer, params, x):
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, normal(*y.shape, seed=9).to(y))
+
+
+def test_sizes_of_the_projections():
+    params = GQA(6, 2).init(lf.Key(0), X)
+    shapes = [params.query.weight, params.key.weight, params.value.weight, params.output.weight]
+    assert [tuple(w.shape) for w in shapes] == [(12, 12), (12, 4), (12, 4), (12, 12)]
+    params = GQA(3, 1, head_dim=5, bias=True, output_bias=False).init(lf.Key(0), X)
+    shapes = [params.query.weight, params.key.weight, params.value.weight, params.output.weight]
+    assert [tuple(w.shape) for w in shapes] == [(12, 15), (12, 5), (12, 5), (15, 12)]
+    assert params.value.bias.shape == (5,)
+    assert params.output.bias is None
+    cross = GQA(2, head_dim=3).init(lf.Key(0), (X, normal(2, 4, 7), normal(2, 4, 2)))
+    assert [tuple(p.weight.shape) for p in (cross.query, cross.key, cross.value)] == [
+        (12, 6), (7, 6), (2, 6)
+    ]  # fmt: skip
+    names = lf.swiglu(7, bias=True).init(lf.Key(0), X)
+    assert (names.up.weight.shape, names.down.bias.shape) == ((12, 7), (12,))
+
+
+def test_without_positions_and_norms_it_is_multi_head_attention():
+    theirs = lf.multi_head_attention(3, is_causal=True)
+    params = theirs.init(lf.Key(0), X)
+    ours = GQA(3, positions=None, bias=True)
+    given = grouped_query_attention.Params(
+        params.query, params.key, params.value, (), (), params.output
+    )
+    y, dx, dparams = run(ours, given, X)
+    of_y, of_dx, of_params = run(theirs, params, X)
+    assert same_number((y, dx, dparams.value), (of_y, of_dx, of_params.value))
+    assert same_number(dparams.key.weight, of_params.key.weight)
+
+
+def test_positions_say_where_a_sequence_begins():
+    layer = GQA(3, 1, sliding_window=2)
+    params = layer.init(lf.Key(0), X)
+    later = (X, None, torch.arange(7, 12))
+    assert same_number(layer.predict(params, later), layer.predict(params, X))
+    assert not same_number(
+        layer.predict(params, (X, None, torch.tensor([0, 2, 3, 5, 9]))), layer.predict(params, X)
+    )
+    # On the left of padded sequences, positions begin with the first token.
+    mask = torch.tensor([[False, False, True, True, True], [True] * 5])
+    places = torch.tensor([[0, 0, 0, 1, 2], [0, 1, 2, 3, 4]])
+    y = layer.predict(params, (X, mask, places))
+    assert same_number(y[0, 2:], layer.predict(params, X[:1, 2:])[0])
+    assert same_number(y[1], layer.predict(params, X)[1])
+
+
+def test_it_is_used_in_a_block_with_masks_and_positions_as_context():
+    attention = lf.serial(
+        lf.parallel(lf.rms_norm(), lf.identity(), lf.identity()), GQA(3, 1)
+    )  # fmt: skip
+    block = lf.residual(attention, lf.select(0))
+    feed = lf.residual(lf.serial(lf.rms_norm(), lf.swiglu(7)))
+    net = lf.with_context(block, lf.serial(lf.select(0), feed), block)
+    mask = torch.tensor([[True, True, True, False, False], [True] * 5])
+    x = (X, mask, torch.arange(5))
+    lf.testing.check_layer(net, net.init(lf.Key(0), x), x)
+
+
+def test_a_step_with_the_fast_path_and_without():
+    net = lf.serial(GQA(3, 1, qk_norm=lf.rms_norm()), lf.swiglu(7), lf.masked_mean(), lf.dense(4))
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.adam(0.01)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    batch = (X, torch.tensor([1, 3]))
+    fast, value = lf.make_step(net, loss, optimizer)(state, batch)
+    plain, expected = lf.make_step(net, loss, optimizer, fast=False)(state, batch)
+    assert same_number((value, fast.params), (expected, plain.params))
+
+
+@pytest.mark.full
+def test_a_compiled_step_is_the_eager_one():
+    attention = GQA(3, 1, head_dim=4, qk_norm=lf.rms_norm(), sliding_window=3, softcap=2.0)
+    block = lf.serial(lf.residual(attention), lf.residual(lf.swiglu(7)))
+    net = lf.serial(block, lf.softcap(3.0), lf.scale(0.5), lf.masked_mean(), lf.dense(4))
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
+    step, state = lf.make_step(net, loss, optimizer), lf.init_state(net, optimizer, lf.Key(0), X)
+    batch = (X, torch.tensor([1, 3]))
+    assert same_number(lf.compile(step)(state, batch), step(state, batch))
+
+
+def test_params_by_the_names_of_transformers():
+    layer = GQA(3, 1, head_dim=4, qk_norm=lf.rms_norm(), bias=True, output_bias=False)
+    params = layer.init(lf.Key(0), X)
+    named = to_state_dict(layer, params)
+    assert list(named) == [
+        *("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias"),
+        *("v_proj.weight", "v_proj.bias", "q_norm.weight", "k_norm.weight", "o_proj.weight"),
+    ]
+    assert same_bits(named["q_proj.weight"], params.query.weight.mT.contiguous())
+    assert same_bits(from_state_dict(layer, named), params)
+    net = lf.serial(lf.geglu(7), lf.swiglu(5, bias=True))
+    params = net.init(lf.Key(0), X)
+    named = to_state_dict(net, params)
+    assert [name for name in named if name.startswith("0")] == [
+        "0.gate_proj.weight", "0.up_proj.weight", "0.down_proj.weight",
+    ]  # fmt: skip
+    assert same_bits(from_state_dict(net, named), params)
+
+
+def test_a_part_that_is_replaced_makes_its_own_params():
+    layer = GQA(3, 1)
+    assert [part.name for part in layer.parts] == [
+        *["dense(heads)"] * 3, *["identity()"] * 2, *["rotary_embedding()"] * 2,
+        "attention_heads(3, num_kv_heads=1, is_causal=True)", "dense(features)",
+    ]  # fmt: skip
+    wide = layer.rebuild((lf.dense(12), *layer.parts[1:]))
+    params = wide.init(lf.Key(0), X)
+    assert same_bits(run(wide, params, X), run(layer, params, X))
+    ruled = lf.rules.feedback_alignment(layer)
+    assert ruled.predict(ruled.init(lf.Key(0), X), X).shape == X.shape
+
+
+def test_dropout_moves_on_and_is_not_trained():
+    layer = GQA(3, 1, dropout=0.5)
+    params = layer.init(lf.Key(0), X)
+    y, cache = layer.forward(params, X)
+    after = layer.advance(params, cache)
+    assert not same_bits(layer.forward(after, X)[0], y)
+    assert same_bits(layer.predict(params, X), layer.predict(after, X))
+    assert len(lf.tree.leaves(params)) == 4
+    assert GQA(3, 1).init(lf.Key(0), X).dropout == ()
+
+
+ERRORS = [
+    (lambda: GQA(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
+    (lambda: GQA(5).init(lf.Key(0), X), "a query with features in 5 heads, or head_dim, got 12"),
+    (lambda: GQA(3).init(lf.Key(0), (X, X, X, None, None)), "x to be a sequence, (sequence, mask)"),
+    (lambda: GQA(3).forward((), X), "params grouped_query_attention.Params, got ()"),
+    (lambda: GQA(3).forward(GQA(3).init(lf.Key(0), X), (X, torch.ones(2, 4) > 0)),
+     "grouped_query_attention[7]"),
+    (lambda: GQA(3).forward(GQA(3).init(lf.Key(0), X), X.double()),
+     "grouped_query_attention[0] dense(heads): expected x"),
+    (lambda: GQA(3).backward(GQA(3).init(lf.Key(0), X), (), X), "the cache of its own forward"),
+    (lambda: lf.swiglu(7).forward((), X), "Params, got ()"),
+    (lambda: lf.swiglu(7).backward(lf.swiglu(7).init(lf.Key(0), X), (), X), "5 entries"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
+def test_errors(make, message):
+    with pytest.raises(lf.LayerError, match=re.escape(message)):
+        make()
+
+
+# Beside transformers: their modules, in eager attention.
+
+HIDDEN, HEADS, DIM, LENGTH = 24, 6, 6, 9
+FAMILIES = {
+    "llama": ("Llama", {}, {}),
+    "mistral": ("Mistral", {"sliding_window": 3}, {"sliding_window": 3}),
+    "qwen2": ("Qwen2", {}, {"bias": True, "output_bias": False}),
+    "qwen3": ("Qwen3", {}, {"qk_norm": lf.rms_norm(eps=1e-6)}),
+    "gemma2": (
+        "Gemma2",
+        {"sliding_window": 3, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 10,
+         "layer_types": ["sliding_attention"]},
+        {"sliding_window": 3, "softcap": 0.5, "scale": 10**-0.5},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_that_of_transformers(family, kv_heads):
+    transformers = pytest.importorskip("transformers")
+    name, options, ours = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(
+        hidden_size=HIDDEN, num_attention_heads=HEADS, num_key_value_heads=kv_heads, head_dim=DIM,
+        num_hidden_layers=1, vocab_size=11, intermediate_size=10, attn_implementation="eager",
+        pad_token_id=0, bos_token_id=0, eos_token_id=0, **options,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}Model")(config)
+    module = model.layers[0].self_attn
+    for p in module.parameters():
+        torch.nn.init.normal_(p, 0.5 if p.ndim == 1 else 0.0, 0.4)
+    x = normal(2, LENGTH, HIDDEN).requires_grad_()
+    padding = torch.arange(LENGTH) >= torch.tensor([[3], [0]])
+    positions = (padding.cumsum(-1) - 1).clamp(min=0)
+    seen = torch.ones(LENGTH, LENGTH).tril().bool() & padding[:, None, None]
+    if "sliding_window" in options:
+        seen = seen & torch.ones(LENGTH, LENGTH).triu(-2).bool()
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    y, _ = module(x, position_embeddings=model.rotary_emb(x, positions), attention_mask=mask)
+    g = normal(2, LENGTH, HIDDEN, seed=1) * padding[..., None]
+    y.backward(g)
+
+    layer = GQA(HEADS, kv_heads, head_dim=DIM, **ours)
+    params = from_state_dict(layer, module.state_dict())
+    our_y, cache = layer.forward(params, (x.detach(), padding, positions))
+    (dx, _, _), dparams = layer.backward(params, cache, g)
+    named = {name: p.grad for name, p in module.named_parameters()}
+    real = padding[..., None]
+    assert near(our_y * real, y * real, 1e-6)
+    assert near(dx, x.grad, 2e-6)
+    ours_named = to_state_dict(layer, dparams)
+    assert set(ours_named) == set(named)
+    largest = max(each.abs().max() for each in named.values())
+    for key, expected in named.items():
+        assert near(ours_named[key], expected, 2e-6, largest if key == "k_proj.bias" else None)
+
+
+def near(given, expected, error, size=None):
+    size = expected.abs().max() if size is None else size
+    return (given - expected).abs().max() <= error * size
+
+
+@pytest.mark.parametrize("family", ["Llama", "Gemma"])
+def test_feed_forward_layers_are_those_of_transformers(family):
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(
+        hidden_size=HIDDEN, intermediate_size=10, num_hidden_layers=1, vocab_size=11,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    module = getattr(transformers, f"{family}Model")(config).layers[0].mlp
+    x, g = normal(5, HIDDEN).requires_grad_(), normal(5, HIDDEN, seed=1)
+    y = module(x)
+    y.backward(g)
+    layer = lf.swiglu(10) if family == "Llama" else lf.geglu(10, "tanh")
+    params = from_state_dict(layer, module.state_dict())
+    our_y, cache = layer.forward(params, x.detach())
+    dx, dparams = layer.backward(params, cache, g)
+    assert near(our_y, y, 1e-6)
+    assert near(dx, x.grad, 2e-6)
+    for name, p in module.named_parameters():
+        assert near(to_state_dict(layer, dparams)[name], p.grad, 2e-6)

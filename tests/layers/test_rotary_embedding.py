@@ -1,0 +1,271 @@
+"""Rotary positions, and their scaled frequencies: what the table of cases cannot say."""
+
+import math
+import re
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import layers, rope_scaling
+
+THETA, N, T = 10000.0, 16, 64
+
+
+def run(layer, x, g):
+    y, cache = layer.forward((), x)
+    return y, layer.backward((), cache, g)[0]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_it_is_the_formula_written_out_number_by_number(interleaved):
+    x, g = normal(2, 5, 7).double(), normal(2, 5, 7, seed=1).double()
+    layer = lf.rotary_embedding(100.0, rotary_dim=4, interleaved=interleaved)
+    y, dx = run(layer, x, g)
+    of_y, of_dx = x.clone(), g.clone()
+    for t in range(5):
+        for i, (a, b) in enumerate([(0, 1), (2, 3)] if interleaved else [(0, 2), (1, 3)]):
+            c, s = math.cos(t * 10.0**-i), math.sin(t * 10.0**-i)
+            of_y[:, t, a] = x[:, t, a] * c - x[:, t, b] * s
+            of_y[:, t, b] = x[:, t, b] * c + x[:, t, a] * s
+            of_dx[:, t, a] = g[:, t, a] * c + g[:, t, b] * s
+            of_dx[:, t, b] = g[:, t, b] * c - g[:, t, a] * s
+    assert same_number((y, dx), (of_y, of_dx))
+
+
+def test_scores_depend_on_the_distance_alone():
+    q, k = normal(1, 6).double().expand(5, 6), normal(1, 6, seed=1).double().expand(5, 6)
+    layer = lf.rotary_embedding()
+    scores = layer.predict((), q) @ layer.predict((), k).mT
+    later = torch.arange(1000, 1005)
+    assert same_number(layer.predict((), (q, later)) @ layer.predict((), (k, later)).mT, scores)
+    for distance in range(-4, 5):
+        diagonal = scores.diagonal(distance)
+        assert same_number(diagonal, diagonal[:1].expand_as(diagonal), terms=6.0)
+
+
+def test_angles_keep_their_phase_far_along():
+    x = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    y = lf.rotary_embedding().predict((), (x, torch.tensor([123_456])))
+    expected = [math.cos(123_456), math.cos(1234.56), math.sin(123_456), math.sin(1234.56)]
+    assert same_number(y[0].tolist(), expected, terms=1.0, length=4, dtype=torch.float32)
+    large = 1e4 * normal(9, 6)
+    y, exact = (lf.rotary_embedding().predict((), x) for x in (large, large.double()))
+    assert same_number(y, exact, length=4, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_any_dtype_strides_and_device(dtype):
+    layer = lf.rotary_embedding(rotary_dim=2)
+    x = normal(2, 5, 3, 6).to(dtype).transpose(1, 2)
+    y, dx = run(layer, x, x)
+    assert y.dtype is dx.dtype is dtype
+    assert same_bits((y, dx), run(layer, x.contiguous(), x))
+    assert layer.predict((), (x.to("meta"), torch.arange(5, device="meta"))).shape == y.shape
+    empty = x[..., :0, :]
+    assert layer.predict((), (empty, torch.arange(0))).shape == (2, 3, 0, 6)
+    scaled = lf.rotary_embedding(scaling=rope_scaling.dynamic(2.0, 4))
+    assert scaled.predict((), empty).shape == (2, 3, 0, 6)
+
+
+def test_the_cache_keeps_no_heads():
+    _, cache = lf.rotary_embedding().forward((), normal(8, 9, 5, 6))
+    held = {leaf.untyped_storage().data_ptr(): leaf for leaf in lf.tree.leaves(cache)}
+    assert sum(leaf.untyped_storage().nbytes() for leaf in held.values()) <= 4 * (1 + 2 * 5 * 3)
+
+
+def turns(i):
+    return T * THETA ** (-2 * i / N) / (2 * math.pi)
+
+
+def own(i):
+    return THETA ** (-2 * i / N)
+
+
+def yarn(i, low, high):
+    share = min(max((i - low) / (high - low), 0), 1)
+    return own(i) * (1 - share) + own(i) / 4 * share
+
+
+def llama3(i):
+    share = min(max((turns(i) - 0.5) / (3 - 0.5), 0), 1)
+    return own(i) * share + own(i) / 8 * (1 - share)
+
+
+def pair_that_turns(times):
+    return N * math.log(T / (2 * math.pi * times)) / (2 * math.log(THETA))
+
+
+SCALINGS = [
+    (rope_scaling.linear(4.0), lambda i, length: own(i) / 4),
+    (
+        rope_scaling.dynamic(2.0, T),
+        lambda i, length: (THETA * (2 * max(length, T) / T - 1) ** (N / (N - 2))) ** (-2 * i / N),
+    ),
+    (
+        rope_scaling.yarn(4.0, T, beta_fast=8.0, truncate=False),
+        lambda i, length: yarn(i, pair_that_turns(8), pair_that_turns(1)),
+    ),
+    (
+        rope_scaling.yarn(4.0, T, beta_fast=8.0),
+        lambda i, length: yarn(
+            i, math.floor(pair_that_turns(8)), math.ceil(pair_that_turns(1))
+        ),
+    ),
+    (
+        rope_scaling.llama3(8.0, T, low_freq_factor=0.5, high_freq_factor=3.0),
+        lambda i, length: llama3(i),
+    ),
+    (
+        rope_scaling.longrope((1.0,) * 4 + (2.0,) * 4, (3.0,) * 8, 4.0, T),
+        lambda i, length: own(i) / (3 if length > T else 1 if i < 4 else 2),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scaling", "formula"), SCALINGS, ids=lambda given: str(given)[:12])
+def test_frequencies_are_their_formula(scaling, formula):
+    for length in (5.0, T, T + 1.0, 4.0 * T):
+        given = scaling.frequencies(THETA, N, torch.tensor(length, dtype=torch.float64))
+        assert same_number(given.tolist(), [formula(i, length) for i in range(N // 2)])
+    # And of several sequences, each has those of its own length.
+    lengths = torch.tensor([[5.0], [4.0 * T]]).double()
+    given = scaling.frequencies(THETA, N, lengths).expand(2, N // 2)
+    of_each = [[formula(i, length) for i in range(N // 2)] for length in (5.0, 4 * T)]
+    assert same_number(given, torch.tensor(of_each, dtype=torch.float64))
+
+
+def test_factors_of_the_rotated_features():
+    m = 1 + 0.1 * math.log(4)
+    assert rope_scaling.yarn(4.0, T).attention_factor == pytest.approx(m, rel=1e-12)
+    assert rope_scaling.yarn(0.5, T).attention_factor == 1
+    assert rope_scaling.yarn(4.0, T, attention_factor=3.0).attention_factor == 3
+    given = rope_scaling.yarn(4.0, T, mscale=0.7, mscale_all_dim=0.5).attention_factor
+    expected = (1 + 0.07 * math.log(4)) / (1 + 0.05 * math.log(4))
+    assert given == pytest.approx(expected, rel=1e-12)
+    long = rope_scaling.longrope((1.0,), (2.0,), 4.0, T).attention_factor
+    assert long == pytest.approx(math.sqrt(1 + math.log(4) / math.log(T)), rel=1e-12)
+    assert rope_scaling.longrope((1.0,), (2.0,), 0.5, T).attention_factor == 1
+    x = normal(2, 5, N)
+    y = lf.rotary_embedding(scaling=rope_scaling.yarn(4.0, T)).predict((), x)
+    assert same_number(y.square().sum(-1), m**2 * x.square().sum(-1))
+
+
+@pytest.mark.parametrize("scaling", [scaling for scaling, _ in SCALINGS], ids=str)
+def test_gradients_are_proven_with_every_scaling(scaling):
+    layer = lf.rotary_embedding(THETA, scaling=scaling)
+    positions = torch.tensor([[0, 1, 2], [3 * T, 3 * T + 1, 3 * T + 2]])
+    lf.testing.check_layer(layer, (), (normal(2, 3, N), positions))
+
+
+def test_the_length_of_each_sequence_counts_and_not_the_others():
+    layer = lf.rotary_embedding(scaling=rope_scaling.dynamic(2.0, 4))
+    x, positions = normal(2, 3, N), torch.tensor([[0, 1, 2], [7, 8, 9]])
+    y = layer.predict((), (x, positions))
+    for i in range(2):
+        assert same_number(y[i], layer.predict((), (x[i], positions[i])))
+
+
+def test_ones_own_scaling():
+    made = rope_scaling.RopeScaling(
+        "halved()", lambda theta, n, length: rope_scaling.unscaled(theta, n, length) / 2, 3.0
+    )
+    layer = lf.rotary_embedding(scaling=made)
+    assert layer.name == "rotary_embedding(scaling=halved())"
+    linear = lf.rotary_embedding(scaling=rope_scaling.linear(2.0))
+    assert linear.name == "rotary_embedding(scaling=linear(2.0))"
+    x = normal(2, 5, 6)
+    assert same_number(layer.predict((), x), 3 * linear.predict((), x))
+
+
+HEADS = normal(2, 3, 5, 6)
+ERRORS = [
+    (lambda: lf.rotary_embedding(rotary_dim=3), "rotary_dim to be even, got 3"),
+    (lambda: rope_scaling.yarn(2.0, 9, beta_fast=0.5), "beta_fast above beta_slow = 1.0, got 0.5"),
+    (lambda: rope_scaling.llama3(2.0, 9, high_freq_factor=1.0),
+     "high_freq_factor above low_freq_factor = 1.0, got 1.0"),
+    (lambda: rope_scaling.longrope((1.0,), (1.0, 2.0), 2.0, 9),
+     "numbers in long_factor as in short_factor, 1, got 2"),
+    (lambda: lf.rotary_embedding().predict((), normal(5, 3)),
+     "x with an even number of features, got (5, 3)"),
+    (lambda: lf.rotary_embedding(rotary_dim=4).predict((), normal(5, 3)),
+     "x with at least 4 features, got (5, 3)"),
+    (lambda: lf.rotary_embedding().predict((), normal(4)), "x of shape (..., length, features)"),
+    (lambda: lf.rotary_embedding().predict((), torch.arange(4)), "x of a floating dtype"),
+    (lambda: lf.rotary_embedding().predict((), (HEADS, normal(5))), "positions to be integers"),
+    (lambda: lf.rotary_embedding().predict((), (HEADS, torch.arange(4))),
+     "positions that broadcast to (2, 3, 5), got (4,)"),
+    (lambda: lf.rotary_embedding().predict((), (HEADS, torch.zeros(2, 5).long())),
+     "positions that broadcast to (2, 3, 5), got (2, 5)"),
+    (lambda: lf.rotary_embedding(scaling=rope_scaling.longrope((1.0,), (1.0,), 2.0, 9)).predict(
+        (), HEADS), "a factor for each of 3 pairs, got 1"),
+    (lambda: lf.rotary_embedding(1.0, scaling=rope_scaling.yarn(2.0, 9)).predict((), HEADS),
+     "theta above 1, got 1.0"),
+    (lambda: layers.rotary_embedding.backward((), None, HEADS), "the cache of its own forward"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
+def test_errors(make, message):
+    with pytest.raises(lf.LayerError, match=re.escape(message)):
+        make()
+
+
+# Beside transformers.
+
+ROPE = [
+    ("linear", {"factor": 4.0}, rope_scaling.linear(4.0)),
+    ("dynamic", {"factor": 2.0}, rope_scaling.dynamic(2.0, T)),
+    ("yarn", {"factor": 4.0, "original_max_position_embeddings": T}, rope_scaling.yarn(4.0, T)),
+    (
+        "yarn",
+        {"factor": 4.0, "original_max_position_embeddings": T, "beta_fast": 8, "beta_slow": 0.5,
+         "mscale": 0.7, "mscale_all_dim": 0.5, "truncate": False},
+        rope_scaling.yarn(4.0, T, beta_fast=8.0, beta_slow=0.5, mscale=0.7, mscale_all_dim=0.5,
+                          truncate=False),
+    ),
+    (
+        "llama3",
+        {"factor": 8.0, "low_freq_factor": 0.5, "high_freq_factor": 3.0,
+         "original_max_position_embeddings": T},
+        rope_scaling.llama3(8.0, T, low_freq_factor=0.5, high_freq_factor=3.0),
+    ),
+    (
+        "longrope",
+        {"factor": 4.0, "short_factor": [1.0, 1.5] * 4, "long_factor": [2.0, 3.0] * 4,
+         "original_max_position_embeddings": T},
+        rope_scaling.longrope((1.0, 1.5) * 4, (2.0, 3.0) * 4, 4.0, T),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "options", "scaling"), ROPE)
+@pytest.mark.parametrize("length", [T // 2, 2 * T])
+def test_frequencies_are_those_of_transformers(kind, options, scaling, length):
+    utils = pytest.importorskip("transformers.modeling_rope_utils")
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=4 * N,
+        num_attention_heads=4,
+        max_position_embeddings=T,
+        rope_parameters={"rope_type": kind, "rope_theta": THETA, **options},
+    )
+    frequencies, factor = utils.ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len=length)
+    ours = scaling.frequencies(THETA, N, torch.tensor(float(length), dtype=torch.float64))
+    assert same_number(ours, frequencies, terms=ours, dtype=torch.float32)
+    assert scaling.attention_factor == pytest.approx(factor, rel=1e-6)
+
+
+def test_heads_are_turned_as_in_transformers():
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    cohere = pytest.importorskip("transformers.models.cohere.modeling_cohere")
+    x = normal(2, 3, 5, 6)
+    angle = torch.arange(5)[:, None] * THETA ** (-torch.arange(0, 6, 2) / 6)
+    for theirs, interleaved in ((llama, False), (cohere, True)):
+        twice = angle.repeat_interleave(2, -1) if interleaved else torch.cat([angle, angle], -1)
+        expected, _ = theirs.apply_rotary_pos_emb(x, x, twice.cos()[None], twice.sin()[None])
+        layer = lf.rotary_embedding(THETA, interleaved=interleaved)
+        assert same_number(layer.predict((), x), expected)
