@@ -207,6 +207,18 @@ class Composition:
     _backward: BackwardVisit = attrs.field(init=False)
     _input_grad: InputGradVisit = attrs.field(init=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the fields by name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(Composition)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load a pickle; one made before some of the fields were gets their defaults."""
+        later = {"freezes": False, "arrange": ENTRIES, "names": ()}
+        for name, value in (later | state).items():
+            object.__setattr__(self, name, value)
+        if "has_frozen" not in state:
+            object.__setattr__(self, "has_frozen", self._find_frozen())
+
     @depth.default
     def _measure(self) -> int:
         within = map(composition_of, self.parts)
