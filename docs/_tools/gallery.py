@@ -69,8 +69,57 @@ def spirals() -> str:
     return _regions(net.predict(state.params, places).softmax(1)[:, 1].reshape(40, 40), x, target)
 
 
+def early_stopping() -> str:
+    """Train a network on few digits until the validation loss rises, and draw both losses."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    x, target = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    net, loss = lf.serial(lf.dense(50), lf.relu(), lf.dense(10)), lf.losses.softmax_cross_entropy()
+    _, history = lf.fit(
+        net,
+        loss,
+        lf.optim.adamw(1e-2),
+        (x[:150], target[:150]),
+        key=lf.Key(0),
+        epochs=40,
+        batch_size=15,
+        valid=(x[150:600], target[150:600]),
+        metric=lambda prediction, labels: loss.forward(prediction, labels)[0].item(),
+        progress=False,
+    )
+    return _lines(
+        {
+            "loss on the training examples": [record.loss for record in history],
+            "loss on others: stop where it is lowest": [record.metric or 0.0 for record in history],
+        },
+        "epoch",
+    )
+
+
+def time_series() -> str:
+    """Train the network of the recipe on a series, and draw what it predicts of the rest."""
+    series = torch.sin(0.2 * torch.arange(400.0)) + 0.3 * torch.sin(0.45 * torch.arange(400.0))
+    windows = series.unfold(0, 25, 1)
+    x, target = windows[:, :-1, None], windows[:, -1:]
+    net, optimizer = lf.serial(lf.lstm(16), lf.last_state(), lf.dense(1)), lf.optim.adam(1e-2)
+    state, _ = lf.fit(
+        net, lf.losses.mse(), optimizer, (x[:280], target[:280]), key=lf.Key(0), epochs=10,
+        batch_size=40, progress=False,
+    )  # fmt: skip
+    prediction = net.predict(state.params, x[304:])
+    return _lines(
+        {
+            "the series": target[304:, 0].tolist(),
+            "predicted one step ahead": prediction[:, 0].tolist(),
+        },
+        "step",
+    )
+
+
 DRAWN: Final[Mapping[str, Callable[[], str]]] = {
-    function.__name__: function for function in (breast_cancer, digits, spirals)
+    function.__name__: function
+    for function in (breast_cancer, digits, spirals, early_stopping, time_series)
 }
 
 
@@ -116,6 +165,26 @@ def _curves(epochs: Sequence[int], curves: Mapping[str, Sequence[float]]) -> str
         parts.append(f'<path class="{kind}" d="M{line}"/>')
         parts.append(f'<text class="{kind}" x="{MARGIN}" y="{12 + 14 * i}">{name}</text>')
     return _svg(label, WIDTH, HEIGHT, parts)
+
+
+def _lines(curves: Mapping[str, Sequence[float]], unit: str) -> str:
+    """Draw lines on one scale, against their index."""
+    values = [value for line in curves.values() for value in line]
+    low, high = min(values), max(values)
+    right, ground = WIDTH - MARGIN, HEIGHT - MARGIN
+    parts = [f'<path class="axis" d="M{MARGIN} {MARGIN}V{ground}H{right}"/>']
+    for y, at in ((low, ground), (high, MARGIN)):
+        parts.append(f'<text x="{MARGIN - 4}" y="{at}" text-anchor="end">{y:.2g}</text>')
+    parts.append(f'<text x="{right}" y="{ground + 14}" text-anchor="end">{unit}</text>')
+    for i, (kind, (name, line)) in enumerate(zip(("value", "slope"), curves.items(), strict=True)):
+        across = (right - MARGIN) / (len(line) - 1)
+        points = "L".join(
+            f"{MARGIN + across * j:.1f} {ground - (ground - MARGIN) * (y - low) / (high - low):.1f}"
+            for j, y in enumerate(line)
+        )
+        parts.append(f'<path class="{kind}" d="M{points}"/>')
+        parts.append(f'<text class="{kind}" x="{MARGIN}" y="{12 + 14 * i}">{name}</text>')
+    return _svg(", ".join(curves), WIDTH, HEIGHT, parts)
 
 
 def _filters(weights: Tensor) -> str:

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import curves
+import flow
 import gallery
+import jacobians
 import notebooks
 import source_pages
 from mkdocs.structure.files import File, Files
@@ -17,6 +20,9 @@ from lincoln_fn import vocabulary
 
 CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
 TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
+LISTING: Final = '<div class="language-python highlight" data-search-exclude>'
+OF_LAYER: Final = re.compile(r"^<!-- (curve|jacobian): (\w+) -->$", flags=re.MULTILINE)
+FLOW: Final = "<!-- flow -->"
 PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
 
 
@@ -74,12 +80,31 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """
     markdown = markdown.replace("<!-- version -->", lf.__version__)
     markdown = PICTURE.sub(lambda found: gallery.picture(found[1]), markdown)
+    drawn = {"curve": curves.picture, "jacobian": jacobians.picture}
+    markdown = OF_LAYER.sub(lambda found: drawn[found[1]](found[2]), markdown)
     tables = {
         "layers": source_pages.layers_table,
         "losses": source_pages.losses_table,
         "vocabulary": _vocabulary,
     }
     return TABLE.sub(lambda found: tables[found[1]](), markdown)
+
+
+def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' own object
+    """Draw the picture of the home page, and leave listings of layers out of the search's index.
+
+    Args:
+        html: a page's content.
+        page: the page.
+
+    Returns:
+        The content, with the picture or with its listings marked.
+    """
+    if FLOW in html:
+        html = html.replace(FLOW, flow.figure())
+    if page.file.src_uri.partition("/")[0] not in MADE:
+        return html
+    return html.replace('<div class="language-python highlight">', LISTING)
 
 
 def _vocabulary() -> str:

@@ -40,6 +40,7 @@ _BINARY: Final = (set(RELATIONS) | set(OPERATORS) | {"/"}) - {",", ";", ":", "!"
 _SURE: Final = (_BINARY - {"-"}) | {",", "^"}  # between numbers
 _ARTICLES: Final = ("a", "A", "I")
 _BEHIND_NO_ARTICLE: Final = {",", ".", ";", ":", ")", "^", "_", "'", "and", "is", "are", *_BINARY}
+_BEFORE_NOUNS: Final = ("the", "their", "its", "this", "each", "one", "a")
 _ENGLISH: Final = ("do", "de")
 
 
@@ -168,6 +169,8 @@ class _Finder:
         if token.text in ("-", "+") and self.token(i + 1).start == token.end:
             behind = self.operand(i + 1, free=True)
             return behind if behind > i + 1 else i
+        if self.is_noun(i):
+            return i
         if token.text in UNARY:
             behind = self.operand(i + 1, free=True)
             return behind if behind > i + 1 else i
@@ -181,6 +184,15 @@ class _Finder:
         if end == i:
             return i
         return self.behind(end, is_name=token.kind == "word") or i
+
+    def is_noun(self, i: int) -> bool:
+        """Whether `sum` at token i is a word of the sentence, as in "their sum z"."""
+        before = self.token(i - 1).text.lower()
+        return (
+            self.token(i).text == "sum"
+            and before in _BEFORE_NOUNS
+            and not self.is_adjacent(i + 1, "_", "^")
+        )
 
     def is_name(self, i: int, *, free: bool) -> bool:
         token = self.token(i)

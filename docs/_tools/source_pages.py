@@ -84,18 +84,19 @@ def summary(file: File) -> str:
 
 
 def tags(path: str) -> str:
-    """Write the names that torch has for a file's constructors, for the search.
+    """Write a page's front matter: torch's names of a file's constructors, for the search.
 
     Args:
         path: the file's, such as "losses/log_loss".
 
     Returns:
-        The page's front matter; nothing if torch has no such name.
+        The front matter. It leaves out the contents at the side, so that no line of code scrolls.
     """
     home = "losses." if path.startswith("losses/") else ""
     ours = {f"{home}{key}" for key in read(path).constructors}
     names = [row.torch.removeprefix("nn.") for row in vocabulary.table() if row.ours in ours]
-    return f"---\ntags: [{', '.join(names)}]\n---\n\n" if names else ""
+    tagged = f"tags: [{', '.join(names)}]\n" if names else ""
+    return f"---\nhide: [toc]\n{tagged}---\n\n"
 
 
 def page(path: str) -> str:

@@ -6,6 +6,10 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import NoReturn as _NoReturn
+
 from lincoln_fn import attribution as attribution
 from lincoln_fn import checkpoint as checkpoint
 from lincoln_fn import curvature as curvature
@@ -213,4 +217,51 @@ from lincoln_fn.walk import map_params as map_params
 __version__ = "0.1.0"
 
 _keep_former_names()
+
+if not _TYPE_CHECKING:
+    # Python adds every submodule to these names. Public are those that are imported above.
+    _MODULES = frozenset(
+        (
+            attribution,
+            checkpoint,
+            curvature,
+            data,
+            distributed,
+            initializers,
+            inspect,
+            interop,
+            keys,
+            layers,
+            losses,
+            metrics,
+            notebook,
+            optim,
+            per_example,
+            plots,
+            replay,
+            rope_scaling,
+            rules,
+            schedules,
+            streams,
+            terms,
+            testing,
+            tree,
+            walk,
+        )
+    )
+    __all__ = sorted(
+        name
+        for name, value in globals().items()
+        if not name.startswith("_") and (not isinstance(value, _ModuleType) or value in _MODULES)
+    )
+
+    # To a type checker, a name that is not here is an error already.
+
+    def __getattr__(name: str) -> _NoReturn:
+        """Raise the error about a name that is not here; for torch's, it says what ours is."""
+        from lincoln_fn.vocabulary import missing_name
+
+        raise missing_name(__name__, name)
+
+
 notebook.load_if_in_ipython()

@@ -49,7 +49,7 @@ LEFT_OUT: Final = {
     "Container": _CONTAINER,
     "CosineSimilarity": "a function of two inputs; as a loss, losses.cosine_embedding",
     "CrossMapLRN2d": "torch's older form of local_response_norm",
-    "EmbeddingBag": "an embedding and a sum; the bags of unequal size need a tape of offsets",
+    "EmbeddingBag": "serial(embedding, masked_mean) says it, with bags that are padded",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
     "LinearCrossEntropyLoss": "a layer and a loss in one; dense and softmax_cross_entropy say it",
     "MaxUnpool1d": _UNPOOL,
@@ -65,7 +65,7 @@ LEFT_OUT: Final = {
     "RNNCellBase": "the base class of the cells",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
     "Unfold": "copies every window; conv does the work it is used for",
-    "Adafactor": "saves memory that networks of this scale do not need saved",
+    "Adafactor": "saves the memory of Adam's second moments, which small networks can spare",
     "LBFGS": "calls the network several times a step, which update(params, grads, state) cannot",
     "Optimizer": "the base class",
     "SparseAdam": "for sparse gradients, which no layer here makes",
@@ -114,6 +114,49 @@ def _counterpart(name: str) -> str:
 
 def _reason(name: str) -> str:
     return _LAZY if name.startswith("Lazy") else LEFT_OUT.get(name, "")
+
+
+# The rooms with functions that a user might look for in the wrong one.
+_ROOMS: Final = (
+    *("", "optim", "losses", "metrics", "schedules", "initializers", "data", "streams", "testing"),
+    *("plots", "interop", "checkpoint", "distributed", "inspect", "tree", "keys"),
+)
+
+
+def missing_name(module: str, name: str) -> AttributeError:
+    """Make the error about a name that a module of the library does not have.
+
+    Args:
+        module: such as "lincoln_fn.optim".
+        name: the name, perhaps torch's.
+
+    Returns:
+        The error. It says what the name is called here, or that it is left out and why, or in which
+        module it stands.
+
+    Example:
+        >>> missing_name("lincoln_fn.optim", "Adam")
+        AttributeError("module 'lincoln_fn.optim' has no attribute 'Adam'; torch.optim.Adam is \
+lf.optim.adam here")
+    """
+    problem = f"module {module!r} has no attribute {name!r}"
+    if name.startswith("_"):
+        return AttributeError(problem)
+    for package, torchs in _torch_names():
+        if torchs == name:
+            ours, reason = _counterpart(name), _reason(name)
+            told = f"is lf.{ours} here" if ours else f"is left out here: {reason}"
+            return AttributeError(f"{problem}; torch.{package}.{name} {told}")
+    if name in ("nn", "functional"):
+        return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
+    for room in _ROOMS:
+        home = vars(getattr(lf, room) if room else lf)
+        close = {key.lower(): key for key in home if not key.startswith("_")}
+        found = close.get(name.lower())
+        if found and callable(home[found]):
+            path = f"lf.{room}.{found}" if room else f"lf.{found}"
+            return AttributeError(f"{problem}; write {path}")
+    return AttributeError(problem)
 
 
 def main() -> None:

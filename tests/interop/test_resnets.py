@@ -109,6 +109,21 @@ def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():
     assert same_number(fast, module(x).detach())
 
 
+@pytest.mark.parametrize("block", ["BasicBlock", "Bottleneck"])
+def test_the_state_dict_of_a_resnet_loads_back(block):
+    module = small(getattr(resnet, block))
+    layer, params = from_torch(module)
+    doubled = lf.tree.map(lambda leaf: 2 * leaf, params, states=True)
+    state_dict = lf.interop.to_state_dict(layer, doubled, module)
+    assert list(state_dict) == list(module.state_dict())
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(state_dict)
+    for name, tensor in module.state_dict().items():
+        assert same_bits(tensor, 2 * before[name]), name
+    with pytest.raises(lf.LayerError, match=r"missing there: bias, weight; missing here: 0"):
+        lf.interop.to_state_dict(lf.dense(2), lf.dense(2).init(lf.Key(0), normal(1, 3)), module)
+
+
 def test_a_frozen_backbone_trains_its_head_alone():
     module = small(resnet.BasicBlock).float()
     for parameter in module.parameters():

@@ -7,7 +7,7 @@ import torch
 from helpers.cases.case import normal
 
 import lincoln_fn as lf
-from lincoln_fn.vocabulary import LEFT_OUT, RENAMED, table
+from lincoln_fn.vocabulary import LEFT_OUT, RENAMED, missing_name, table
 
 
 def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
@@ -20,6 +20,42 @@ def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counte
     assert set(LEFT_OUT) | set(RENAMED) <= set(rows)
     assert [name for name in LEFT_OUT if rows[name].ours] == []
     assert [name for name in RENAMED if rows[name].ours != RENAMED[name]] == []
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "told"),
+    [
+        (lf, "Linear", "; torch.nn.Linear is lf.dense here"),
+        (lf, "ReLU", "; torch.nn.ReLU is lf.relu here"),
+        (lf, "Adam", "; torch.optim.Adam is lf.optim.adam here"),
+        (lf.optim, "Adam", "; torch.optim.Adam is lf.optim.adam here"),
+        (lf.losses, "CrossEntropyLoss",
+         "; torch.nn.CrossEntropyLoss is lf.losses.softmax_cross_entropy here"),
+        (lf, "Module", "; torch.nn.Module is left out here: holds modules; params are plain tuples"
+         " and records here"),
+        (lf, "nn", "; layers stand in lf itself, such as lf.dense"),
+        (lf, "mse", "; write lf.losses.mse"),
+        (lf, "check_layer", "; write lf.testing.check_layer"),
+        (lf.optim, "relu", "; write lf.relu"),
+        (lf, "nonsense", ""),
+        (lf, "__wrapped__", ""),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_here_answers_with_ours(home, name, told):
+    with pytest.raises(AttributeError) as caught:
+        getattr(home, name)
+    assert str(caught.value) == f"module {home.__name__!r} has no attribute {name!r}{told}"
+    assert not hasattr(home, name)
+
+
+def test_every_torch_name_answers_where_a_user_would_write_it():
+    for row in table():
+        package, _, name = row.torch.partition(".")
+        home = lf.optim if package == "optim" else lf
+        if hasattr(home, name):  # a name that we have too, such as Optimizer
+            continue
+        answer = str(missing_name(home.__name__, name))
+        assert answer.endswith(f"is lf.{row.ours} here" if row.ours else row.reason), row
 
 
 # It is imported here already, of which runpy warns.

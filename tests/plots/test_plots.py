@@ -123,6 +123,21 @@ def test_steps_without_the_metric_are_left_out(given):
     assert given.get_ylabel() == "validation metric"
 
 
+def test_a_score_is_drawn_by_its_name(given):
+    scored = [
+        lf.StepRecord(1, 0.5),
+        lf.StepRecord(2, 0.4, scores={"accuracy": 0.7}),
+        lf.StepRecord(4, 0.3, scores={"accuracy": 0.8}),
+    ]
+    plots.learning_curve(scored, "accuracy", axes=given)
+    fitted = [lf.FitRecord(9, 1, 0.9, 0.5, 0.1, parts={"kind": 2.0}, scores={"f1": 0.5})]
+    plots.learning_curve(fitted, "f1", axes=given)
+    plots.learning_curve(fitted, "kind", axes=given)
+    drawn = [line.get_xydata().tolist() for line in given.lines]
+    assert drawn == [[[2, 0.7], [4, 0.8]], [[9, 0.5]], [[9, 2.0]]]
+    assert given.get_ylabel() == "kind"
+
+
 def test_several_runs_have_lines_that_can_be_told_apart(tmp_path):
     runs = {f"run {i}": HISTORY for i in range(9)} | {"other": OTHER}
     axes = plots.learning_curve(runs)
@@ -145,11 +160,11 @@ def test_what_train_tells_of_its_steps_is_a_history_too():
 @pytest.mark.parametrize(
     ("history", "value", "message"),
     [
-        ([], "loss", "expected records with a loss, got none"),
+        ([], "loss", "expected records with 'loss', got none"),
         ({}, "loss", "expected at least one run, got none"),
-        ([HISTORY[1]], "metric", "expected records with a metric, got none"),
+        ([HISTORY[1]], "metric", "expected records with 'metric', got records with loss"),
         ({"first": HISTORY, "second": []}, "loss", "got none of 'second'"),
-        (HISTORY, "accuracy", "expected value loss or metric, got 'accuracy'"),
+        (HISTORY, "accuracy", "expected records with 'accuracy', got records with loss, metric"),
     ],
 )
 def test_a_history_without_the_value_is_refused(history, value, message):

@@ -215,7 +215,8 @@ def test_a_picture_is_drawn_the_same_each_time_and_leaves_torch_as_it_was(name):
 )
 def test_a_page_is_found_by_torchs_name(path, expected):
     tags = source_pages.tags(path)
-    assert tags == (f"---\ntags: [{expected}]\n---\n\n" if expected else "")
+    tagged = f"tags: [{expected}]\n" if expected else ""
+    assert tags == f"---\nhide: [toc]\n{tagged}---\n\n"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

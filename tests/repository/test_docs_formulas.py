@@ -114,6 +114,7 @@ def test_what_cannot_be_typeset_is_an_error(formula, problem):
         "«y = softmax(z)» with «z = -x» in (batch, length), NIPS 2017 (2013), float32's.",
         "«scale = 1 / (1 - p)», where scale stands in a formula; mean 0 does not, «bias = 2» does.",
         "«d = prediction - target» is well-known, and input/output or pre- and post-norm are not.",
+        "Their sum «z» has four gates, the «sum_j z_j» is «y», and the sum over «n» is one.",
         "of shape «(N, C)», an n_in or W_ih, «n»-th, key.fold_in(0).",
     ],
 )

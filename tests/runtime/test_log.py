@@ -7,6 +7,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
+from lincoln_fn.compiler import step as compiled_step
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime.log import log_if_slow
@@ -67,3 +68,23 @@ def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
     later = "once; later runs find it on disk" if kept else "once a process"
     assert told[-1] == f"compiling the layer, {later}"
     assert told[0] == "tracing the layer, once a process"
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_smaller_last_batch_says_how_not_to_compile_again(monkeypatch):
+    told = []
+
+    def note(what, **options):
+        told.append(what)
+        return log_if_slow(what, seconds=3600.0)
+
+    monkeypatch.setattr(compiled_step, "waiting", note)
+    net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(5, 3)
+    step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for batch in lf.data.batches((x, torch.ones(5, 1)), 2, epochs=2):
+        state, _ = step(state, batch)
+    assert told == [
+        "compiling again, for a batch of 1 examples; "
+        "drop_last=True of data.batches leaves a smaller last batch out"
+    ]

@@ -161,6 +161,10 @@ WRONG_LOSSES = {
         lambda cache, g=2.0: RIGHT.backward(cache, g),
         r"backward\(cache\) differs from backward\(cache, g=1\)$",
     ),
+    "no default of g": (
+        lambda cache, g: RIGHT.backward(cache, g),
+        r"backward\(cache\) has no default of g; write def backward\(cache, g=1\.0\)$",
+    ),
     "summed": (
         lf.losses.cross_entropy(reduction="sum").backward,
         r"dx is 5 times too large: summed where it should be averaged\?$",

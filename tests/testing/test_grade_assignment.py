@@ -1,6 +1,7 @@
 """Assignments: each file of a layer can be blanked, handed out and graded."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from helpers.compare import same_bits
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.assignment import Options, files, main, write
-from lincoln_fn.testing.grading.blanks import backward_pass
+from lincoln_fn.testing.grading.blanks import backward_pass, without_terms
 from lincoln_fn.testing.grading.isolated import Ran
 
 LAYERS = Path(lf.layers.__path__[0])
@@ -74,24 +75,63 @@ def test_the_notebooks_are_valid(name):
 
 def test_checks_of_arguments_and_public_functions_are_not_blanked():
     blanks = {
-        "conv": ("backward", "input_grad", "grads", "terms"),
-        "dense": ("backward", "input_grad", "grads", "terms"),
-        "bilinear": ("backward", "input_grad", "grads", "_p", "_dx", "_dparams", "terms"),
+        "conv": ("backward", "input_grad", "grads"),
+        "dense": ("backward", "input_grad", "grads"),
+        "bilinear": ("backward", "input_grad", "grads", "_p", "_dx", "_dparams"),
         "lstm": ("backward", "_step_backward"),
         "alpha_dropout": ("backward",),
     }
     for name, functions in blanks.items():
-        assert backward_pass((LAYERS / f"{name}.py").read_text()) == functions
+        source = without_terms((LAYERS / f"{name}.py").read_text())
+        assert backward_pass(source) == functions
 
 
 def test_the_derivation_stays_or_is_cut_out():
-    kept = files(Options("softmax"))["student/softmax.py"]
+    kept = files(Options("softmax", derivation=True))["student/softmax.py"]
     assert "Derivation." in kept
     assert '"""Compute dx_k = y_k (g_k - sum_j g_j y_j)."""' in kept
-    cut = files(Options("softmax", derivation=False))["student/softmax.py"]
+    cut = files(Options("softmax"))["student/softmax.py"]
     assert "Derivation." not in cut
     assert "sum_j g_j" not in cut
     assert "Cache: y, and the axis." in cut
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_student_is_given_does_not_hold_the_answer(name):
+    made = files(Options(name))
+    given = [made[f"student/{name}.py"], made[f"otter/{name}.ipynb"]]
+    for text in given:
+        assert "Derivation." not in text
+        assert re.search(r"def terms|terms=", text) is None
+        answers = re.findall(
+            r"^ *(?:dx|dW|db|dgamma|dbeta|dalpha|dparams)\S* = .*", text, re.MULTILINE
+        )
+        assert answers == []
+
+
+def test_a_student_who_fills_backward_alone_is_told_what_is_missing(tmp_path):
+    write(tmp_path, files(Options("dense")))
+    teacher = defined((tmp_path / "assignment.py").read_text())
+    student = tmp_path / "student" / "dense.py"
+    blank, dx, dparams = (
+        "raise NotImplementedError()",
+        "g @ params.weight.mT",
+        "Params(rows(x).mT @ rows(g), rows(g).sum(0))",
+    )
+    first = student.read_text().replace(blank, f"return {dx}, {dparams}", 1)
+    student.write_text(first)
+    reference, cases = teacher["reference"], teacher["cases"]
+    graded = lf.testing.grade(student, reference, cases, hints=2)
+    assert (graded.points, graded.possible) == (0, 3)
+    assert graded.mark("dx").hints == ("input_grad raised NotImplementedError",)
+    assert graded.mark("dparams.bias").hints == ("grads raised NotImplementedError",)
+    second = first.replace(blank, f"return {dx}", 1)
+    student.write_text(second.replace(blank, f"return {dparams}", 1))
+    assert lf.testing.grade(student, reference, cases).points == 3
+    student.write_text(second.replace(blank, "return Params(x.mT @ g, g)", 1))
+    graded = lf.testing.grade(student, reference, cases, hints=2)
+    assert [mark.points for mark in graded.marks] == [0, 0, 1]
+    assert graded.mark("dparams.weight").hints == ("grads differs from backward",)
 
 
 def test_the_functions_and_the_case_can_be_chosen():
@@ -141,10 +181,12 @@ def test_a_teacher_makes_an_assignment_and_grades_a_file(tmp_path):
         )  # fmt: skip
         return ran.stdout
 
-    run("-m", "lincoln_fn.testing.assignment", "softmax", "--no-derivation")
+    run("-m", "lincoln_fn.testing.assignment", "softmax")
     student = tmp_path / "softmax" / "student" / "softmax.py"
     body = "return cache.y * (g - (g * cache.y).sum(cache.dim, keepdim=True)), ()"
     student.write_text(student.read_text().replace("raise NotImplementedError()", body))
     said = run("softmax/assignment.py", "softmax/student/softmax.py", str(LAYERS / "tanh.py"))
     assert "softmax(): 1 of 1\n  ✓ dx  1 of 1" in said
     assert "softmax(): 0 of 1" in said
+    table = "submission  dx  points\nsoftmax     1   1 of 1\ntanh        0   0 of 1\n"
+    assert said.endswith(table)

@@ -136,7 +136,9 @@ VALUES = {
     "fit: every": (fit(every=0), "fit: expected every of at least 1 or None, got 0"),
     "fit: batch_size": (fit(batch_size=0), "fit: expected batch_size of at least 1 or None, got 0"),
     "fit: no batch_size": (
-        fit(batch_size=None), "fit: expected a batch_size for data given as arrays, got None",
+        fit(batch_size=None),
+        "fit: expected a batch_size for data given as arrays, got None; write batch_size=32, or "
+        "give batches",
     ),
     "fit: a metric without data": (
         fit(metric=ACCURACY), "fit: expected validation data, got None",
@@ -148,6 +150,19 @@ VALUES = {
         fit([X, T]),
         "fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of the "
         "list",
+    ),
+    "fit: batch_size for valid": (
+        fit([(X, T)], batch_size=None, valid=(X, T), metric=ACCURACY),
+        "fit: expected a batch_size for valid given as arrays, got None; write batch_size=32, or "
+        "give batches",
+    ),
+    "fit: patience without a metric": (
+        fit(patience=2),
+        "fit: expected a metric and validation data for patience=2, got None; write "
+        "metric=lf.metrics.accuracy, valid=(x, target)",
+    ),
+    "fit: no metric by name": (
+        fit(valid=(X, T), metric={}), "fit: expected at least one metric by name, got {}",
     ),
     "fit: an iterator": (fit(iter([(X, T)]), epochs=2), ITERATOR),
     "fit: no batch": (fit([]), "fit: expected at least one batch, got none"),
@@ -219,3 +234,39 @@ def test_a_batch_of_one_works(loss):
     state, history = fit((X, T), batch_size=1, epochs=2, valid=(X[:1], T[:1]), metric=ACCURACY)()
     assert int(state.step) == 12
     assert history[-1].metric in (0.0, 1.0)
+
+
+LOGITS = lf.dense(2)
+TWICE = {
+    "softmax": (lf.serial(LOGITS, lf.softmax()), losses.softmax_cross_entropy(), "cross_entropy"),
+    "nested": (
+        lf.serial(LOGITS, lf.serial(lf.relu(), lf.fast(lf.softmax(1)))),
+        losses.softmax_cross_entropy(reduction="sum"), "cross_entropy",
+    ),
+    "sigmoid": (lf.serial(LOGITS, lf.sigmoid()), losses.sigmoid_cross_entropy(), "log_loss"),
+    "alone": (lf.sigmoid(), losses.sigmoid_cross_entropy(), "log_loss"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_a_softmax_before_a_loss_that_computes_it_is_warned_of(case):
+    net, loss, other = TWICE[case]
+    message = rf"^make_step: .* computes the s\w+ itself, and the network ends in .*{other}\(\)$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        lf.make_step(net, loss, SGD)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("net", "loss"),
+    [
+        (LOGITS, losses.softmax_cross_entropy()),
+        (lf.serial(LOGITS, lf.softmax()), losses.cross_entropy()),
+        (lf.serial(LOGITS, lf.log_softmax()), losses.softmax_cross_entropy()),
+        (lf.serial(lf.softmax(), LOGITS), losses.softmax_cross_entropy()),
+        (lf.serial(LOGITS, lf.sigmoid()), losses.mse()),
+        (lf.residual(lf.serial(LOGITS, lf.softmax())), losses.softmax_cross_entropy()),
+    ],
+)
+def test_any_other_end_is_not_warned_of(net, loss):
+    lf.make_step(net, loss, SGD)

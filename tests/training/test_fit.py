@@ -4,6 +4,7 @@ import math
 import re
 import sys
 
+import attrs
 import pytest
 import torch
 from helpers.cases.case import normal
@@ -136,6 +137,98 @@ class Unsized(torch.utils.data.IterableDataset):
 def test_data_without_a_length_serves_too(data):
     state, _ = fit(data, batch_size=None)
     assert same_bits(state, fit(list(batches((X, T), 4)), batch_size=None)[0])
+
+
+def orders(data, epochs):
+    """Give the epochs' first labels, as a run of `fit` sees them."""
+    seen = []
+
+    def noted(x, target):
+        seen.append(target.tolist())
+        return x, target
+
+    fit(lf.data.map(noted, data), batch_size=None, epochs=epochs)
+    return seen[1:]  # the first is the example
+
+
+def test_keyed_batches_have_another_order_in_each_epoch():
+    keyed = batches((X, torch.arange(10) % 3), 10, key=lf.Key(5))
+    expected = [target.tolist() for _, target in lf.data.batches(
+        (X, torch.arange(10) % 3), 10, key=lf.Key(5), epochs=3)]  # fmt: skip
+    assert orders(keyed, 3) == expected
+    assert expected[0] != expected[1] != expected[2]
+    assert same_bits(
+        fit(keyed, batch_size=None)[0],
+        fit(lf.data.map(lambda *batch: batch, keyed), batch_size=None)[0],
+    )
+
+
+def test_batches_without_a_key_keep_their_order_and_epochs_of_their_own():
+    plain = batches((X, T), 4)
+    state, history = fit(plain, batch_size=None)
+    assert same_bits(state, fit(list(plain), batch_size=None)[0])
+    assert [record.step for record in history] == [3, 6, 9]
+    keyed = batches((X, T), 4, key=lf.Key(3), epochs=3)
+    of_one, history = fit(keyed, batch_size=None, epochs=1)
+    assert [record.step for record in history] == [9]
+    assert same_bits(of_one, fit(attrs.evolve(keyed, epochs=1), batch_size=None)[0])
+
+
+def test_keyed_batches_go_on_where_a_state_stands():
+    keyed = batches((X, T), 4, key=lf.Key(3))
+    half, _ = fit(keyed, batch_size=None, epochs=1)
+    whole, _ = fit(keyed, batch_size=None, epochs=3)
+    assert same_bits(fit(keyed, batch_size=None, epochs=3, state=half)[0], whole)
+    later = batches((X, T), 4, key=lf.Key(3), epochs=3, start=3)
+    assert same_bits(fit(later, batch_size=None, epochs=1, state=half)[0], whole)
+
+
+# Several metrics, and early stopping
+
+
+def nll(prediction, target):
+    return losses.nll().forward(prediction, target)[0].item()
+
+
+def test_several_metrics_are_scores_by_name(capsys):
+    metric = {"nll": nll, "accuracy": ACCURACY}
+    _, history = fit(valid=VALID, metric=metric, progress=True)
+    _, of_one = fit(valid=VALID, metric=ACCURACY)
+    for record, other in zip(history, of_one, strict=True):
+        assert list(record.scores) == ["nll", "accuracy"]
+        assert record.metric == record.scores["nll"]
+        assert record.scores["accuracy"] == other.metric == other.scores["metric"]
+    assert capsys.readouterr().out.splitlines() == [str(record) for record in history]
+    number = r"\d\.\d{4}"
+    line = rf"epoch 1  step 3  loss {number}  nll {number}  accuracy {number}"
+    assert re.fullmatch(line, str(history[0]))
+
+
+def scripted(scores):
+    """Make a metric that gives these scores in turn."""
+    given = iter(scores)
+    return lambda prediction, target: next(given)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "lines", "best"),
+    [
+        ([0.5, 0.9, 0.7, 0.8, 1.0], "max", 4, 2),
+        ([0.5, 0.2, 0.3, 0.2, 0.1], "min", 4, 2),
+        ([math.nan, 0.1, 0.1, math.nan, 1.0], "max", 4, 2),
+        ([math.nan] * 5, "max", 2, 2),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], "max", 5, 5),
+    ],
+)
+def test_training_stops_early_and_gives_the_best_state(scores, mode, lines, best):
+    valid = VALID[0][:4], VALID[1][:4]  # one batch
+    state, history = fit(
+        valid=valid, metric={"f1": scripted(scores)}, patience=2, mode=mode, epochs=5
+    )
+    assert len(history) == lines
+    assert int(state.step) == history[best - 1].step
+    states, _ = by_hand(epochs=5)
+    assert same_bits(state, states[3 * best - 1])
 
 
 def test_numpy_arrays_serve():

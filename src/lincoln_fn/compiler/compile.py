@@ -35,7 +35,8 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
     The first call for each structure, shape, stride, dtype and device of the arguments traces and
     compiles the whole as one graph. That takes seconds and a C++ compiler. Later calls run the
     graph, and later processes load it from disk. A last batch that is smaller than the others has
-    a graph of its own. `logging.getLogger("lincoln_fn")` logs a wait of more than two seconds.
+    a graph of its own, and is compiled too: `drop_last=True` of `data.batches` leaves it out.
+    `logging.getLogger("lincoln_fn")` logs a wait of more than two seconds.
 
     Args:
         whole: a step from `make_step`; or a layer, of which `predict` is compiled, for `evaluate`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -18,9 +19,11 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten, layouts, ma
 from lincoln_fn.compiler.trace.tracing import of_step
 from lincoln_fn.core.autodiff import is_forward_mode, is_transformed, tensors_in
 from lincoln_fn.fastpath.bfloat16 import precision
+from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import copy_shared
 from lincoln_fn.training.step import Step, total_of
+from lincoln_fn.training.step_value import count_examples
 from lincoln_fn.training.train import TrainState
 
 # What a graph depends on beside its tensors: the structure of a batch, None for two tensors; the
@@ -81,7 +84,8 @@ class CompiledRun:
             kind = of_state, layouts(leaves), layouts(of_batch), conditions
             graph = self.graphs.get(kind)
             if graph is None:
-                graph = self.graphs[kind] = _compile(self.step, state, batch)
+                with log_if_slow(_again(batch)) if self.graphs else nullcontext():
+                    graph = self.graphs[kind] = _compile(self.step, state, batch)
             if before is not None:
                 before.after.append((fits_like([*of_batch, *leaves]), conditions, graph))
         *outputs, value = graph.run([*leaves, *of_batch])
@@ -93,6 +97,11 @@ class CompiledRun:
         new_state = graph.build(outputs)
         self.made[new_state] = outputs, graph
         return new_state, value
+
+
+def _again(batch: Batch) -> str:
+    mend = "drop_last=True of data.batches leaves a smaller last batch out"
+    return f"compiling again, for a batch of {count_examples(batch)} examples; {mend}"
 
 
 def _share_memory(leaves: Sequence[Tensor]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lincoln_fn.plots._figure import COLOURS, new_axes
 from lincoln_fn.training.fit import FitRecord
@@ -17,23 +17,25 @@ History: TypeAlias = Sequence[FitRecord] | Sequence[StepRecord]
 
 def learning_curve(
     history: History | Mapping[str, History],
-    value: Literal["loss", "metric"] = "loss",
+    value: str = "loss",
     *,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw the loss or the metric of one or several runs against the step.
+    """Draw the loss, the metric or a score of one or several runs against the step.
 
     Args:
         history: of a run, as `fit` returns it, or a list of the records of `train`; or several by
             name.
-        value: "loss", or "metric" for the metric on the validation data.
+        value: "loss", "metric" for the metric on the validation data, or the name of a score:
+            one that `streams.evaluated` adds, one of several metrics of `fit`, or a part of
+            `losses.weighted`. Records without it are left out.
         axes: to draw on; None makes a figure.
 
     Returns:
         The axes, with one line per run.
 
     Raises:
-        ValueError: if there is no run, or one without records of the value, or no such value.
+        ValueError: if there is no run, or one without records of the value.
         ImportError: if matplotlib is not installed.
 
     Example:
@@ -41,8 +43,6 @@ def learning_curve(
         >>> learning_curve(history).lines[0].get_ydata().tolist()
         [0.9, 0.5]
     """
-    if value not in ("loss", "metric"):
-        raise ValueError(f"learning_curve: expected value loss or metric, got {value!r}")
     runs = history if isinstance(history, Mapping) else {"": history}
     if not runs:
         raise ValueError("learning_curve: expected at least one run, got none")
@@ -56,7 +56,8 @@ def learning_curve(
         axes.plot(
             steps, values, style, color=colour, marker=marker, markersize=3.5, label=name or None
         )
-    axes.set(xlabel="step", ylabel="training loss" if value == "loss" else "validation metric")
+    label = {"loss": "training loss", "metric": "validation metric"}.get(value, value)
+    axes.set(xlabel="step", ylabel=label)
     axes.set_title("Learning curve" if len(runs) == 1 else "Learning curves")
     axes.grid(alpha=0.3)
     if any(runs):
@@ -65,13 +66,23 @@ def learning_curve(
 
 
 def _points(name: str, run: History, value: str) -> tuple[list[int], list[float]]:
-    steps, values = [], []
+    steps, values, seen = [], [], dict[str, None]()
     for record in run:
-        number: float | None = getattr(record, value, None)
-        if number is not None:
+        numbers = _numbers(record)
+        seen.update(dict.fromkeys(numbers))
+        if value in numbers:
             steps.append(record.step)
-            values.append(number)
+            values.append(numbers[value])
     if not steps:
         of = f" of {name!r}" if name else ""
-        raise ValueError(f"learning_curve: expected records with a {value}, got none{of}")
+        got = f"records with {', '.join(seen)}" if seen else "none"
+        raise ValueError(f"learning_curve: expected records with {value!r}, got {got}{of}")
     return steps, values
+
+
+def _numbers(record: FitRecord | StepRecord) -> dict[str, float]:
+    """Return what can be drawn of a record, by name."""
+    if isinstance(record, StepRecord):
+        return {"loss": record.loss, **record.scores}
+    metric = {} if record.metric is None else {"metric": record.metric}
+    return {"loss": record.loss, **metric, **record.parts, **record.scores}

@@ -8,6 +8,7 @@ from lincoln_fn.testing.from_numpy import from_numpy
 from lincoln_fn.testing.grade import grade
 from lincoln_fn.testing.grading.cases import make_cases
 from lincoln_fn.testing.grading.forms import otter_results
+from lincoln_fn.testing.grading.grades import Grades
 from lincoln_fn.testing.grading.record import Grade, GradeError, Mark
 from lincoln_fn.testing.optimizer import check_optimizer
 from lincoln_fn.testing.report import Finding, Report
@@ -16,6 +17,7 @@ __all__ = [
     "Finding",
     "Grade",
     "GradeError",
+    "Grades",
     "GradientError",
     "Mark",
     "Report",

@@ -21,7 +21,7 @@ import attrs
 
 from lincoln_fn import layers
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.grading.blanks import backward_pass, blanked
+from lincoln_fn.testing.grading.blanks import backward_pass, blanked, without_terms
 from lincoln_fn.testing.grading.examples import example
 from lincoln_fn.testing.grading.forms import otter_test_file
 from lincoln_fn.testing.grading.notebooks import nbgrader_notebook, otter_notebook
@@ -29,10 +29,11 @@ from lincoln_fn.testing.sample import floating
 
 _MODULE = '''"""The assignment {name}: the right layer, what is blanked, and the cases.
 
-Grade files by `python assignment.py student/{name}.py ...`.
+Grade a class by `python assignment.py handed_in/*.py`.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 
@@ -42,9 +43,12 @@ import lincoln_fn as lf
 blanks = {blanks!r}
 
 if __name__ == "__main__":
+    grades = {{}}
     for path in sys.argv[1:]:
         print(path)
-        print(lf.testing.grade(path, reference, cases, hints=1))
+        grades[Path(path).stem] = lf.testing.grade(path, reference, cases, hints=1)
+        print(grades[Path(path).stem])
+    print(lf.testing.Grades(grades))
 '''
 
 
@@ -54,7 +58,7 @@ class Options:
 
     layer: str
     blank: tuple[str, ...] = ()
-    derivation: bool = True
+    derivation: bool = False
     reference: str = ""
     x: str = ""
     seed: int = 0
@@ -71,7 +75,7 @@ def files(options: Options) -> Mapping[str, str]:
         raise LayerError(
             "assignment", f"expected a layer's file, such as softmax, got {name}{mend}"
         )
-    source = Path(spec.origin).read_text()
+    source = without_terms(Path(spec.origin).read_text())
     blanks = options.blank or backward_pass(source)
     reference, x = options.reference or f"lf.{found[0]}", options.x or found[1]
     setup = (
@@ -116,8 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the functions to blank; default: the backward pass",
     )  # fmt: skip
     parser.add_argument(
-        "--no-derivation", dest="derivation", action="store_false", help="cut out the derivation"
-    )
+        "--derivation", action=argparse.BooleanOptionalAction, default=False,
+        help="leave the derivation in the file; its last lines are the answer",
+    )  # fmt: skip
     parser.add_argument("--reference", default="", help='the right layer: "lf.softmax(dim=1)"')
     parser.add_argument("--x", default="", help='an example input: "torch.zeros(5, 3)"')
     parser.add_argument("--seed", type=int, default=0, help="of the cases; default: 0")

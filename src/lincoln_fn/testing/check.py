@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Literal, overload
 
 import torch
@@ -152,8 +153,8 @@ def check_loss(
         backward=lambda params, cache, g: (loss.backward(cache, g), ()),
     )
     report = checked(as_layer, (), prediction, Options(key, all=all))
-    if report.is_right and not _has_default_g(loss, prediction, target):
-        sentence = f"{loss.name}: backward(cache) differs from backward(cache, g=1)"
+    if report.is_right and (told := _default_of_g(loss, prediction, target)):
+        sentence = f"{loss.name}: {told}"
         if not all:
             raise GradientError(sentence)
         finding = Finding("", loss.name, "backward", "wrong", "another default of g", sentence)
@@ -161,7 +162,13 @@ def check_loss(
     return report if all else None
 
 
-def _has_default_g(loss: Loss, prediction: Arrays, target: Arrays) -> bool:
+def _default_of_g(loss: Loss, prediction: Arrays, target: Arrays) -> str:
+    """Say what is wrong with `backward(cache)`, which is g = 1; "" if nothing is."""
     value, cache = loss.forward(prediction, target)
+    try:
+        signature(loss.backward).bind(cache)
+    except TypeError:
+        return "backward(cache) has no default of g; write def backward(cache, g=1.0)"
     one = loss.backward(cache, torch.ones_like(value))
-    return close_trees(loss.backward(cache), one)
+    is_one = close_trees(loss.backward(cache), one)
+    return "" if is_one else "backward(cache) differs from backward(cache, g=1)"

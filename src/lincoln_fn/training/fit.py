@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from itertools import chain
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, TypeAlias
 
 import attrs
+from torch import Tensor
 
 from lincoln_fn.core.autodiff import check_not_transformed
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
@@ -20,17 +20,19 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
-from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
-from lincoln_fn.training.data import Array, Batch, Batches, batches, is_used_once
-from lincoln_fn.training.evaluate import check_metric, evaluate
+from lincoln_fn.streams.stream import Mode, is_gain
+from lincoln_fn.training.data import Batch, Batches
+from lincoln_fn.training.epochs import Data, as_batches, batches_of_epoch, count_steps, first_input
+from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.gradient import Gradient
-from lincoln_fn.training.metrics import Metric
-from lincoln_fn.training.progress_display import display
+from lincoln_fn.training.progress_display import Display, display
 from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step import make_step
+from lincoln_fn.training.step import Step, make_step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 
-Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
+_Metric: TypeAlias = Callable[[Tensor, Tensor], float]
+# One metric, or several by name.
+MetricOrMetrics: TypeAlias = Annotated[_Metric | Mapping[str, _Metric], BY_HAND]
 
 
 @record
@@ -39,7 +41,8 @@ class FitRecord:
 
     `loss` is the mean loss of the steps since the previous line. `metric` is the metric on the
     validation data (None if there is none), and `seconds` the time since training began. `parts`
-    are the means of the parts of `losses.weighted`, by name.
+    are the means of the parts of `losses.weighted`, by name. `scores` are all metrics by name; of
+    several, `metric` is the first.
     """
 
     step: int
@@ -48,11 +51,12 @@ class FitRecord:
     metric: float | None
     seconds: float
     parts: Mapping[str, float] = attrs.field(factory=dict)
+    scores: Mapping[str, float] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
         numbers = {"loss": self.loss, **self.parts}
         if self.metric is not None:
-            numbers["metric"] = self.metric
+            numbers |= self.scores or {"metric": self.metric}
         shown = "".join(f"  {name} {number:.4f}" for name, number in numbers.items())
         return f"epoch {self.epoch}  step {self.step}{shown}"
 
@@ -77,7 +81,9 @@ def fit(
     epochs: PositiveInt = 1,
     batch_size: PositiveInt | None = None,
     valid: Data | None = None,
-    metric: Metric | None = None,
+    metric: MetricOrMetrics | None = None,
+    patience: PositiveInt | None = None,
+    mode: Mode = "max",
     every: PositiveInt | None = None,
     state: TrainState | None = None,
     progress: bool = True,
@@ -96,15 +102,21 @@ def fit(
         data: (x, target) tensors, numpy arrays or data frames with one row per example, shuffled in
             each epoch by the state's key. Or any iterable of batches (x, target), such as a list or
             a DataLoader, which is iterated over once per epoch. An iterator, such as a generator,
-            yields its batches only once, so it is enough for one epoch.
+            yields its batches only once, so it is enough for one epoch. `data.batches` keep their
+            own key, which orders each epoch differently, or their order if they have none.
         key: the initial parameters and the order of the data are drawn from it.
         epochs: how often every example is used.
-        batch_size: examples per batch, for data given as arrays.
+        batch_size: examples per batch, for data and valid given as arrays.
         valid: validation data for the metric, of either kind.
-        metric: such as `metrics.accuracy`; needs `valid`.
+        metric: such as `metrics.accuracy`, or several by name; needs `valid`.
+        patience: early stopping. Training ends after so many lines of the history in a row without
+            a better metric, the first of several. The state with the best metric is returned. None
+            trains to the end, and returns the last state.
+        mode: whether the highest or the lowest metric is best; "min" for a loss.
         every: steps between two lines of the history; None writes one at the end of each epoch.
-        state: to continue from; None makes one from the key. A run over arrays continues with the
-            batch whose number is the state's step, so `epochs` includes those before it.
+        state: to continue from; None makes one from the key. A run over arrays or `data.batches`
+            continues with the batch whose number is the state's step, so `epochs` includes those
+            before it.
         progress: whether to show anything.
         fast: whether to run `lf.fast(net)`, as in `make_step`.
         gradient: how to compute what the optimizer is given, as in `make_step`.
@@ -113,12 +125,13 @@ def fit(
             to give the parts themselves.
 
     Returns:
-        The last state, and the history: a tuple, which a notebook shows as a curve.
+        The last state, or with `patience` the best, and the history: a tuple, which a notebook
+        shows as a curve.
 
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
-            batch_size, a metric comes without validation data, or the data is not iterable or has
-            no batch, or autograd or torch.func sees it; and as the step does.
+            batch_size, a metric or patience comes without validation data, or the data is not
+            iterable or has no batch, or autograd or torch.func sees it; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -131,110 +144,92 @@ def fit(
         >>> history[-1].step, history[-1].metric
         (50, 1.0)
     """
+    _check_metrics(metric, valid, patience)
+    metrics = metric if isinstance(metric, Mapping) or metric is None else {"metric": metric}
+    shard = (0, 1) if reduce is None else reduce.shard
+    source = as_batches("data", data, batch_size, shard, used_once=epochs == 1)
+    held_out = None if valid is None else as_batches("valid", valid, batch_size, shard)
+    if state is None:
+        example, source = first_input(source)
+        state = init_state(net, optimizer, key, example, gradient=gradient)
+    if isinstance(data, tuple) and isinstance(source, Batches):
+        source = attrs.evolve(source, key=state.key)
+    step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
+    history: list[FitRecord] = []
+    best, best_at = state, -1  # the line of the best metric
+    began = time.perf_counter()
+    total = count_steps(source, epochs, int(state.step))
+    with display(total, shown=progress and shard[0] == 0) as show:
+        for epoch, state, records in _lines(step, state, source, epochs, every, show):
+            scores = {}
+            if held_out is not None and metrics is not None:
+                scores = evaluate(net, state.params, held_out, metrics, reduce=reduce)
+            record = _summarise(epoch, state, records, scores, time.perf_counter() - began)
+            show.line(str(record), scores)
+            history.append(record)
+            if patience is None or record.metric is None:
+                continue
+            if is_gain(record.metric, None if best_at < 0 else history[best_at].metric, mode):
+                best, best_at = state, len(history) - 1
+            if len(history) - 1 - best_at >= patience:
+                break
+    return (state if best_at < 0 else best), History(history)
+
+
+def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
     if (metric is None) != (valid is None):
         missing = "a metric for the validation data" if metric is None else "validation data"
         raise LayerError("fit", f"expected {missing}, got None")
-    if metric is not None:
+    if isinstance(metric, Mapping):
+        check_metrics("fit", metric)
+    elif metric is not None:
         check_metric("fit", "metric", metric)
-    shard = (0, 1) if reduce is None else reduce.shard
-    source = _as_batches(data, batch_size, shard, used_once=epochs == 1)
-    held_out = None if valid is None else _as_batches(valid, batch_size, shard)
-    if state is None:
-        example, source = _example(source)
-        state = init_state(net, optimizer, key, example, gradient=gradient)
-    if isinstance(source, Batches):
-        source = attrs.evolve(source, key=state.key, epochs=epochs)
-    step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
-    history: tuple[FitRecord, ...] = ()
-    records: list[StepRecord] = []  # since the last line of the history
-    began = time.perf_counter()
+    elif patience is not None:
+        problem = f"expected a metric and validation data for patience={patience}, got None"
+        raise LayerError("fit", f"{problem}; write metric=lf.metrics.accuracy, valid=(x, target)")
 
-    with display(_steps(source, epochs, state), shown=progress and shard[0] == 0) as show:
 
-        def line(epoch: int, state: TrainState, records: list[StepRecord]) -> FitRecord:
-            """Evaluate the state, and show the line of the history."""
-            scores = {}
-            if metric is not None and held_out is not None:
-                scores = evaluate(net, state.params, held_out, {"metric": metric}, reduce=reduce)
-            seconds = time.perf_counter() - began
-            record = _summarise(epoch, state, records, scores.get("metric"), seconds)
-            show.line(str(record), scores)
-            return record
-
-        watch = watch_pace(count_cores())
-        for epoch in range(1, epochs + 1):
-            for state, record in take_steps(step, state, _epoch(source, epoch, state), watch):
-                if not (records or history):
-                    mend = "detach data and state, or take steps by make_step"
-                    reason = "a derivative would keep every step in memory"
-                    check_not_transformed("fit", reason, mend, (state.params,))
-                records.append(record)
-                show.step(record)
-                if every and record.step % every == 0:
-                    history, records = (*history, line(epoch, state, records)), []
-            if records and (every is None or epoch == epochs):
-                history, records = (*history, line(epoch, state, records)), []
-    return state, History(history)
+def _lines(
+    step: Step,
+    state: TrainState,
+    source: Iterable[Batch],
+    epochs: int,
+    every: int | None,
+    show: Display,
+) -> Iterator[tuple[int, TrainState, list[StepRecord]]]:
+    """Take the steps, and yield at each line of the history the records since the one before."""
+    watch, begun = watch_pace(count_cores()), int(state.step)
+    records: list[StepRecord] = []
+    for epoch in range(1, epochs + 1):
+        coming = batches_of_epoch(source, epoch, begun=begun, step=int(state.step))
+        for state, taken in take_steps(step, state, coming, watch):
+            if taken.step == begun + 1:
+                mend = "detach data and state, or take steps by make_step"
+                reason = "a derivative would keep every step in memory"
+                check_not_transformed("fit", reason, mend, (state.params,))
+            records.append(taken)
+            show.step(taken)
+            if every and taken.step % every == 0:
+                yield epoch, state, records
+                records = []
+        if records and (every is None or epoch == epochs):
+            yield epoch, state, records
+            records = []
 
 
 def _summarise(
-    epoch: int, state: TrainState, records: list[StepRecord], metric: float | None, seconds: float
+    epoch: int,
+    state: TrainState,
+    records: list[StepRecord],
+    scores: Mapping[str, float],
+    seconds: float,
 ) -> FitRecord:
-    """Make a line of the history: the means of some steps' losses and parts."""
+    """Make a line of the history: the means of some steps' losses and parts, and the scores."""
     loss = _mean([step.loss for step in records])
     parts = {name: _mean([step.scores[name] for step in records]) for name in records[0].scores}
-    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts)
+    metric = next(iter(scores.values()), None)
+    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)
 
 
 def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
-
-
-def _as_batches(
-    data: Data, batch_size: int | None, shard: tuple[int, int], *, used_once: bool = False
-) -> Iterable[Batch]:
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            problem = f"expected data given as a tuple (x, target), got {len(data)} entries"
-            mend = "; give batches as a list" if isinstance(data[0], tuple | list) else ""
-            raise LayerError("fit", f"{problem}{mend}")
-        if batch_size is None:
-            raise LayerError("fit", "expected a batch_size for data given as arrays, got None")
-        arrays: tuple[Any, ...] = data  # Any: for mypy, two arrays may also be a batch
-        return batches(arrays, batch_size, shard=shard)
-    if is_used_once(data) and not used_once:
-        problem = "expected data that can be walked once an epoch, got an iterator"
-        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")
-    if isinstance(data, list) and data and is_array(data[0]):
-        problem = "expected arrays as a tuple (x, target), got a list"
-        raise LayerError("fit", f"{problem}; write a tuple in place of the list")
-    check_walkable("fit", data)
-    return data
-
-
-def _example(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
-    """Return an example x, and all batches, including the one that x was taken from."""
-    if isinstance(source, Batches):
-        return source.at(0)[0], source
-    walked = iter(source)
-    for batch in walked:
-        check_batch("fit", batch)
-        return batch[0], chain([batch], walked) if is_used_once(source) else source
-    raise LayerError("fit", "expected at least one batch, got none")
-
-
-def _epoch(source: Iterable[Batch], epoch: int, state: TrainState) -> Iterable[Batch]:
-    """Return an epoch's batches; for arrays, only those that the state has not seen yet."""
-    if isinstance(source, Batches):
-        return attrs.evolve(source, epochs=epoch, start=int(state.step))
-    return source
-
-
-def _steps(source: Iterable[Batch], epochs: int, state: TrainState) -> int | None:
-    """Count the remaining steps, if the data has a length."""
-    if isinstance(source, Batches):
-        return len(attrs.evolve(source, start=int(state.step)))
-    try:
-        return len(source) * epochs  # type: ignore[arg-type]  # raises TypeError without a length
-    except TypeError:
-        return None

@@ -29,7 +29,7 @@ from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step_errors import check_prediction, non_finite
+from lincoln_fn.training.step_errors import check_prediction, non_finite, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction, TrainState
 
 
@@ -153,6 +153,10 @@ def make_step(
         and torch.func differentiate the step, also a compiled one; not one with `donate` or
         `reduce`, which then raises a `LayerError`.
 
+    Warns:
+        UserWarning: if the network ends in `softmax()` or `sigmoid()`, and the loss is a
+            cross-entropy on logits, which computes that itself.
+
     Raises:
         LayerError: if an argument has the wrong type, both gradient and reduce are given, or
             gradient expects another reduction than the loss has.
@@ -167,6 +171,7 @@ def make_step(
     """
     if gradient is not None:
         _check_reduction(gradient, loss)
+    warn_of_second_softmax(net, loss)
     layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
     reduced, exact = None, False
     if reduce is not None:

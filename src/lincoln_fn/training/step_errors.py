@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Final
 
 import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.errors import NonFiniteError
+from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.walks import there
+
+# By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
+_COMPUTES: Final = {
+    "softmax_cross_entropy": ("softmax", "cross_entropy()"),
+    "sigmoid_cross_entropy": ("sigmoid", "log_loss()"),
+}
+
+
+def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
+    """Warn if a network ends in the softmax or sigmoid that its loss on logits computes itself."""
+    formula = formula_of(loss)
+    if formula is None or formula.name not in _COMPUTES:
+        return
+    computed, other = _COMPUTES[formula.name]
+    last = net
+    while last.composition is not None and last.composition.label in ("serial", "in_dtype"):
+        last = last.parts[-1]
+    if last.name.partition("(")[0] == computed:  # also a layer of your own by that name
+        problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
+        mend = f"leave it out of the network, or take losses.{other}"
+        warnings.warn(f"make_step: {problem}; {mend}", UserWarning, stacklevel=5)
 
 
 def check_prediction(

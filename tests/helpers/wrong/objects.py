@@ -347,9 +347,9 @@ ROWS = {
         lambda: fit(valid=(X, T), metric=lf.metrics.top_k_error),
         LayerError, "fit", "metric", "the constructor top_k_error; write top_k_error()",
     ),
-    "fit: metrics by name": (
-        lambda: fit(valid=(X, T), metric=ACCURACY),
-        LayerError, "fit", "metric", "dict",
+    "fit: metrics in a list": (
+        lambda: fit(valid=(X, T), metric=[ACCURACY["accuracy"]]),
+        LayerError, "fit", "metric", "list",
     ),
     "evaluate: net and params swapped": (
         lambda: lf.evaluate(PARAMS, NET, [(X, T)], ACCURACY),

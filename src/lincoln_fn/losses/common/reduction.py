@@ -4,9 +4,9 @@ A loss's file computes a value l_i for each example (or element), and its gradie
 combines them, with n_i the number of values, unless a loss counts differently (for instance by
 class weights):
 
-    none:    value = l                    dl_i = g_i
-    sum:     value = sum_i l_i            dl_i = g
-    mean:    value = sum_i l_i / n_i      dl_i = g / n_i
+    "none":  value = l                    dl_i = g_i
+    "sum":   value = sum_i l_i            dl_i = g
+    "mean":  value = sum_i l_i / n_i      dl_i = g / n_i
 """
 
 from __future__ import annotations

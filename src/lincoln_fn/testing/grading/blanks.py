@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
@@ -12,13 +13,13 @@ from lincoln_fn.errors.errors import LayerError
 # What a function that nobody has written yet does: nbgrader's own words.
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-_PASS = ("backward", "input_grad", "grads", "back", "gather", "terms")
+_PASS = ("backward", "input_grad", "grads", "back", "gather")
 
 
 def backward_pass(source: str) -> tuple[str, ...]:
     """List the functions of a file that make up its backward pass."""
-    # They are `backward`, `input_grad`, `grads` and `terms`; those with "backward" in their names;
-    # and the private helpers that only these use. Checks of arguments are not among them.
+    # They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
+    # private helpers that only these use. Checks of arguments are not among them.
     module = ast.parse(source)
     functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     imported = tuple(
@@ -74,6 +75,24 @@ def blanked(
     return text if derivation else _without_derivation(text)
 
 
+def without_terms(source: str) -> str:
+    """Cut out `terms`, which says the answer in another form, and its declaration."""
+    module = ast.parse(source)
+    lines = source.splitlines()
+    for node in reversed(module.body):
+        if isinstance(node, ast.FunctionDef) and node.name == "terms":
+            lines[node.lineno - 1 : node.end_lineno] = []
+        elif (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Call)
+            and ast.unparse(node.value.func) == "declare"
+        ):
+            call = node.value
+            call.keywords = [k for k in call.keywords if k.arg not in ("terms", "dx_and_terms")]
+            lines[node.lineno - 1 : node.end_lineno] = [ast.unparse(node).replace("'", '"')]
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join([*lines, ""]))
+
+
 def _without_imports(source: str, functions: Collection[str]) -> str:
     """Replace the import of a function, such as dropout's `backward`, by an empty function."""
     for node in ast.parse(source).body:
@@ -100,7 +119,7 @@ def _import_inside(module: str | None, name: str, given: str) -> str:
 
 def _without_derivation(source: str) -> str:
     """Cut the derivation out of the file's docstring, up to what the cache is."""
-    head, found, rest = source.partition("\nDerivation. ")
+    head, found, rest = source.partition("\nDerivation.")
     if not found:
         return source
     _, cache, tail = rest.partition("\nCache: ")

@@ -50,7 +50,7 @@ def layer_of(names: Names, reference: Layer) -> Layer:
         made = eval(reference.name, {**vars(initializers), **names})  # the teacher's own code
         if not isinstance(made, Layer):
             raise LayerError("grade", f"expected {reference.name} to make a Layer, got {made!r}")
-        return made if made.composition else made.replace(backward=made.backward)
+        return made
     missing = [name for name in FUNCTIONS if not callable(names.get(name))]
     if missing:
         raise LayerError("grade", f"expected functions forward and backward, got no {missing[0]}")

@@ -1,0 +1,87 @@
+"""The batches of each epoch of `fit`, from arrays or from any iterable of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Annotated, Any, TypeAlias
+
+import attrs
+
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.errors.arguments import BY_HAND
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
+from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, is_used_once
+
+Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
+
+
+def as_batches(
+    name: str,
+    data: Data,
+    batch_size: int | None,
+    shard: tuple[int, int],
+    *,
+    used_once: bool = False,
+) -> Iterable[Batch]:
+    """Make batches of the argument `name`, or raise a `LayerError`."""
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            problem = f"expected {name} given as a tuple (x, target), got {len(data)} entries"
+            mend = "; give batches as a list" if isinstance(data[0], tuple | list) else ""
+            raise LayerError("fit", f"{problem}{mend}")
+        if batch_size is None:
+            problem = f"expected a batch_size for {name} given as arrays, got None"
+            raise LayerError("fit", f"{problem}; write batch_size=32, or give batches")
+        arrays: tuple[Any, ...] = data  # Any: for mypy, two arrays may also be a batch
+        return batches(arrays, batch_size, shard=shard)
+    if is_used_once(data) and not used_once:
+        problem = f"expected {name} that can be walked once an epoch, got an iterator"
+        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")
+    if isinstance(data, list) and data and is_array(data[0]):
+        problem = "expected arrays as a tuple (x, target), got a list"
+        raise LayerError("fit", f"{problem}; write a tuple in place of the list")
+    check_walkable("fit", data)
+    return data
+
+
+def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
+    """Return an example x, and all batches, including the one that x was taken from."""
+    if isinstance(source, Batches):
+        return source.at(0)[0], source
+    walked = iter(source)
+    for batch in walked:
+        check_batch("fit", batch)
+        return batch[0], chain([batch], walked) if is_used_once(source) else source
+    raise LayerError("fit", "expected at least one batch, got none")
+
+
+def batches_of_epoch(
+    source: Iterable[Batch], epoch: int, *, begun: int, step: int
+) -> Iterable[Batch]:
+    """Return the batches up to the end of an epoch, from 1, that a run has not seen yet.
+
+    A run that began at step `begun` is at `step`. Only `data.batches` know their batches by number.
+    All others give an epoch each time that they are iterated over.
+    """
+    if isinstance(source, Mapped):
+        inner = batches_of_epoch(source.source, epoch, begun=begun, step=step)
+        return attrs.evolve(source, source=inner)
+    if isinstance(source, Batches):
+        first = source.start or begun
+        return attrs.evolve(source, epochs=epoch * source.epochs, start=first + step - begun)
+    return source
+
+
+def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
+    """Count the steps of a run, if its data has a length."""
+    whole, innermost = source, source
+    while isinstance(innermost, Mapped):
+        innermost = innermost.source
+    if isinstance(innermost, Batches):
+        whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
+    try:
+        return len(whole) * epochs  # type: ignore[arg-type]  # raises TypeError without a length
+    except TypeError:
+        return None

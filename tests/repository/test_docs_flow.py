@@ -1,0 +1,73 @@
+"""The picture of the home page has the library's numbers, held against autograd."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def flow():
+    sys.path.insert(0, str(DOCS / "_tools"))
+    try:
+        import flow
+    finally:
+        sys.path.pop(0)
+    return flow
+
+
+def by_autograd(flow):
+    """Compute the outputs, and the gradients of x, both hidden vectors and the prediction."""
+    first, _, last = (
+        None if params == () else (params.weight.clone().requires_grad_(), params.bias)
+        for params in flow.PARAMS
+    )
+    x = flow.X.clone().requires_grad_()
+    a = x @ first[0] + first[1]
+    h = a.sigmoid()
+    y = h @ last[0] + last[1]
+    value = ((y - flow.TARGET) ** 2).mean()
+    gradients = torch.autograd.grad(value, (x, a, h, y, first[0], last[0]))
+    return (a, h, y), (x, h, h), value, gradients
+
+
+def test_every_number_is_autograds(flow):
+    outputs, caches, value, gradients = by_autograd(flow)
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", flow.figure())
+    expected = [
+        f"x = {flow.numbers(flow.X)}",
+        *(f"y = {flow.numbers(y.detach())}" for y in outputs),
+        *(f"cache {flow.numbers(cache.detach())}" for cache in caches),
+        f"mse() = {flow.numbers(value.detach())}",
+        *(f"dx = {flow.numbers(g)}" for g in gradients[:3]),
+        f"g = dL/dy = {flow.numbers(gradients[3])}",
+        *(f"dW = {flow.numbers(dw)}" for dw in gradients[4:]),
+        *(layer.name for layer in flow.NET.parts),
+    ]
+    assert sorted(shown) == sorted(expected)
+
+
+def test_the_walk_layer_by_layer_is_the_networks(flow):
+    made = flow.run()
+    y, cache = flow.NET.forward(flow.PARAMS, flow.X)
+    dx, dparams = flow.NET.backward(flow.PARAMS, cache, made.gradients[-1])
+    assert torch.equal(y, made.outputs[-1])
+    assert torch.equal(dx, made.gradients[0])
+    assert torch.equal(dparams[2].weight, made.dparams[2].weight)
+    lf.testing.check_layer(flow.NET, flow.PARAMS, flow.X)
+
+
+def test_each_step_has_a_caption_and_shows_something(flow):
+    figure = flow.figure()
+    captions = re.findall(r"<li>(.*?)</li>", figure)
+    steps = {
+        int(step) for found in re.findall(r'data-step="([\d ]+)"', figure) for step in found.split()
+    }
+    assert len(captions) == 9
+    assert steps == set(range(len(captions) - 1))  # the last caption sums up
