@@ -74,15 +74,13 @@ def mean_cross_entropy(logits: Tensor, target: Tensor) -> float:
 
 
 def sample(net: lf.Layer, params: object, text: Text, length: int, count: int, key: lf.Key) -> str:
-    """Let a network write: draw each character from what it predicts after the last `length`."""
-    codes = text.held_out[:length]
-    for i in range(count):
-        logits = net.predict(params, codes[-length:].unsqueeze(0))[0, :, -1]
-        uniform = lf.keys.uniform(key.fold_in(i), (len(logits),), dtype=torch.float64)
-        # The largest of logits plus Gumbel noise is a draw from their softmax.
-        noise = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
-        codes = torch.cat([codes, (logits + noise).argmax(keepdim=True)])
-    return "".join(text.alphabet[code] for code in codes[length:].tolist())
+    """Let a network write. It knows texts of `length`: after these it goes on from their half."""
+    decoder, codes, half = lf.decode(net), text.held_out[:length], length // 2
+    while len(codes) < length + count:
+        prompt, piece = codes[None, -half:], key.fold_in(len(codes))
+        stream = lf.generate(decoder, params, prompt, key=piece, max_new_tokens=half)
+        codes = torch.cat([codes, *(token for _, token in stream)])
+    return "".join(text.alphabet[code] for code in codes[length : length + count].tolist())
 
 
 def parse_options(

@@ -6,6 +6,7 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
+from functools import partial as _partial
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import NoReturn as _NoReturn
@@ -66,6 +67,11 @@ from lincoln_fn.core.record import State as State
 from lincoln_fn.core.record import evolve as evolve
 from lincoln_fn.core.record import record as record
 from lincoln_fn.core.record import static as static
+from lincoln_fn.decoding import Decoder as Decoder
+from lincoln_fn.decoding import DecodeState as DecodeState
+from lincoln_fn.decoding import decode as decode
+from lincoln_fn.decoding import generate as generate
+from lincoln_fn.decoding import samplers as samplers
 from lincoln_fn.errors.errors import LayerError as LayerError
 from lincoln_fn.errors.errors import NonFiniteError as NonFiniteError
 from lincoln_fn.fastpath import fast as fast
@@ -257,11 +263,15 @@ if not _TYPE_CHECKING:
 
     # To a type checker, a name that is not here is an error already.
 
-    def __getattr__(name: str) -> _NoReturn:
+    def _refuse(module: str, name: str) -> _NoReturn:
         """Raise the error about a name that is not here; for torch's, it says what ours is."""
         from lincoln_fn.vocabulary import missing_name
 
-        raise missing_name(__name__, name)
+        raise missing_name(module, name)
+
+    __getattr__ = _partial(_refuse, __name__)
+    vars(losses)["__getattr__"] = _partial(_refuse, losses.__name__)
+    vars(optim)["__getattr__"] = _partial(_refuse, optim.__name__)
 
 
 notebook.load_if_in_ipython()

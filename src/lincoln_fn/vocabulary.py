@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Final, NamedTuple
 
 import torch
-
-import lincoln_fn as lf
 
 RENAMED: Final = {
     "BCELoss": "losses.log_loss",
@@ -99,6 +99,11 @@ def _torch_names() -> Iterator[tuple[str, str]]:
                 yield package, name
 
 
+def _library() -> ModuleType:
+    """Return the package, which is imported before this module of it."""
+    return sys.modules["lincoln_fn"]
+
+
 def _counterpart(name: str) -> str:
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.removesuffix("Loss"))
     lowered = snake.lower()
@@ -106,7 +111,7 @@ def _counterpart(name: str) -> str:
     likely = (lowered, squeezed, f"losses.{lowered}", f"optim.{squeezed}")
     for path in (RENAMED.get(name, ""), *likely):
         owner, _, attribute = path.rpartition(".")
-        home = getattr(lf, owner) if owner else lf
+        home = getattr(_library(), owner) if owner else _library()
         if callable(vars(home).get(attribute)):
             return path
     return ""
@@ -150,7 +155,7 @@ lf.optim.adam here")
     if name in ("nn", "functional"):
         return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
     for room in _ROOMS:
-        home = vars(getattr(lf, room) if room else lf)
+        home = vars(getattr(_library(), room) if room else _library())
         close = {key.lower(): key for key in home if not key.startswith("_")}
         found = close.get(name.lower())
         if found and callable(home[found]):

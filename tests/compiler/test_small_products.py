@@ -14,7 +14,9 @@ import lincoln_fn as lf
 from benchmarks import memory
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler.kernels.small_product import op
 from lincoln_fn.compiler.kernels.small_product.op import product, supports
+from lincoln_fn.compiler.passes import products
 
 pytestmark = [
     compiles,
@@ -50,6 +52,13 @@ def test_the_product_is_that_of_float64():
         is_narrow = is_high and a.is_contiguous()
         assert (made.mT if is_narrow else made).is_contiguous()
         assert same_number(made, exact)
+
+
+def test_one_row_is_multiplied_by_aten(monkeypatch):
+    a, b = drawn(0, 1, 40), drawn(1, 40, 70)
+    monkeypatch.setattr(op, "product", lambda a, b: 1 / 0)
+    assert same_number(products.product(a, b), a @ b)
+    assert same_number(products._one_with_one(a[None], b[None]), (a @ b)[None])
 
 
 @needs_vectors

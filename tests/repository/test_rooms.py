@@ -16,7 +16,17 @@ PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
 # `__init__.py`, and the program `vocabulary.py`.
 ROOMS = (
     *("errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"),
-    *("optim", "combine", "fastpath", "training", "streams", "compiler", "checkpoint", "rules"),
+    *(
+        "optim",
+        "combine",
+        "fastpath",
+        "training",
+        "streams",
+        "decoding",
+        "compiler",
+        "checkpoint",
+        "rules",
+    ),
     *("per_example", "inspect", "attribution", "curvature", "replay", "interop", "testing"),
     *("finetune", "distributed", "estimators", "plots", "notebook"),
 )

@@ -90,6 +90,8 @@ QUESTIONS = {
     "data augmentation": ["recipes/augmentation.html"],
     "tokenizer": ["recipes/text.html"],
     "lstm time series": ["recipes/time-series.html"],
+    "sampling": ["guides/writing-text.html", "reference/text.html"],
+    "generate text": ["guides/writing-text.html", "reference/text.html"],
     "what is a cache?": ["notebooks/what_a_cache_is.html", "contract.html"],
 }
 

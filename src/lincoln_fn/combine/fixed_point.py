@@ -48,7 +48,7 @@ from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
 Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], NOT_EMPTY] | None
 
 
-def _there(
+def there(
     visit: VisitThere, params: Params, x: Arrays, *, solver: Solver, shape: Shape
 ) -> tuple[Tensor, Kept]:
     """Solve z = cell(x, z), and visit the cell there."""
@@ -158,7 +158,7 @@ def fixed_point(
     chosen = Solver(solver, max_steps, tol, memory)
     return composition(
         "fixed_point", (cell,),
-        partial(_there, solver=chosen, shape=shape), partial(back, solver=chosen),
+        partial(there, solver=chosen, shape=shape), partial(back, solver=chosen),
         gather=one_part.gather, init=partial(_init, shape=shape), arrange=ITS_PART,
         advance=with_states,
         needs_dx=one_part.needs_dx,

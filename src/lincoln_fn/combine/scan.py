@@ -62,7 +62,7 @@ class Ends:
     entries: int = static()  # the number of entries of x, 0 for a tensor
 
 
-def _there(
+def there(
     visit: VisitThere, params: Params, x: Arrays, *, dim: int, reverse: bool, has_output: bool
 ) -> tuple[Arrays, Record]:
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
@@ -214,7 +214,7 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    bound = partial(_there, dim=dim, reverse=reverse, has_output=has_output)
+    bound = partial(there, dim=dim, reverse=reverse, has_output=has_output)
     return composition(
         "scan", (cell,), bound,
         partial(_back, dim=dim, reverse=reverse, has_output=has_output),

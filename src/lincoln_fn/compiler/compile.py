@@ -8,23 +8,26 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from lincoln_fn.compiler.function import CompiledFunction, is_pure, of_function
+from lincoln_fn.compiler.function import CompiledFunction, CompiledFunctions, is_pure, of_function
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.step import CompiledRun
 from lincoln_fn.core.layer import Layer
+from lincoln_fn.decoding import Decoder
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
 from lincoln_fn.training.step import Step
 
 # Any: trees of tensors, of whatever kinds the function takes and returns.
-Function = TypeVar("Function", bound=Callable[[Any, Any], Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @overload
 def compile(whole: Step) -> Step: ...
 @overload
 def compile(whole: Layer) -> Layer: ...
+@overload
+def compile(whole: Decoder) -> Decoder: ...
 @overload
 def compile(whole: Function) -> Function: ...
 def compile(whole: Any) -> Any:  # Any: as the overloads say
@@ -40,18 +43,18 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
 
     Args:
         whole: a step from `make_step`; or a layer, of which `predict` is compiled, for `evaluate`
-            and after training; or any pure function of two trees of tensors, such as a step of your
-            own, (state, batch) -> (state, value). What such a function reads beside its arguments
-            stays in the graph as it was at the first call.
+            and after training; or a decoder, for `generate`; or any pure function of two trees of
+            tensors or more, such as a step of your own, (state, batch) -> (state, value). What such
+            a function reads beside its arguments stays in the graph as it was at the first call.
 
     Warns:
         UserWarning: if compiling fails, for instance without a C++ compiler. The graph then runs
             without being compiled.
 
     Returns:
-        The step, the layer or the function. It raises what the one given raises. A loss that is not
-        finite, which a label out of range also makes, is computed again by the step given, so that
-        its error is the same. A function's own loss is returned as it is.
+        The step, the layer, the decoder or the function. It raises what the one given raises. A
+        loss that is not finite, which a label out of range also makes, is computed again by the
+        step given, so that its error is the same. A function's own loss is returned as it is.
 
     Raises:
         LayerError: for what is none of these, or a step with `reduce`; from the step, `predict` or
@@ -75,9 +78,12 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
             raise LayerError("compile", f"{problem}; {mend}")
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
+    if isinstance(whole, Decoder):
+        is_made = isinstance(whole.wrap, CompiledFunctions)
+        return whole if is_made else attrs.evolve(whole, wrap=CompiledFunctions())
     if not isinstance(whole, Layer):
         if not is_pure(whole):
-            kinds = "a step, a layer or a function of (state, batch)"
+            kinds = "a step, a layer, a decoder or a function of (state, batch)"
             mend = suggest(whole, "Layer")
             problem = f"expected whole to be {kinds}, got {describe(whole)}"
             raise LayerError("compile", f"{problem}; {mend}" if mend else problem)

@@ -1,11 +1,11 @@
-"""Compiled functions: any pure function of two trees, such as a user's own step, as one graph."""
+"""Compiled functions: any pure function of trees, such as a user's own step, as one graph."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, TypeAlias
 
 import torch
@@ -21,8 +21,8 @@ from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.runtime.threads import adapt_waiting
 
-Pure: TypeAlias = Callable[[Any, Any], Any]  # Any: trees of tensors
-# The structure of both arguments, their tensors' layouts, the number of threads, and the precision
+Pure: TypeAlias = Callable[..., Any]  # Any: trees of tensors
+# The structure of all arguments, their tensors' layouts, the number of threads, and the precision
 # of products.
 Kind: TypeAlias = tuple[Structure, Layouts, int, str]
 Builder: TypeAlias = Callable[[Sequence[Tensor]], Arrays]
@@ -44,46 +44,63 @@ class CompiledFunction:
     def __reduce__(self) -> tuple[type[CompiledFunction], tuple[Callable[[], Program]]]:
         return CompiledFunction, (self.make,)
 
-    def __call__(self, first: Arrays, second: Arrays) -> Arrays:
+    def __call__(self, *arguments: Arrays) -> Arrays:
         """Run the graph for such arguments, which is compiled if there is none."""
         # Arguments without numbers, and those that autograd, torch.func or a tracer sees, go to the
         # function itself.
-        leaves, structure = flatten((first, second))
+        leaves, structure = flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if any(leaf.is_meta for leaf in tensors) or not is_plain(*tensors):
-            return self.program.plain(first, second)
+            return self.program.plain(*arguments)
         kind = structure, layouts(leaves), torch.get_num_threads(), precision()
         if kind not in self.graphs:
-            made, of_result = graph_of(self.program, first, second)
+            made, of_result = graph_of(self.program, *arguments)
             self.graphs[kind] = made.run, make_builder(of_result)
         adapt_waiting()
         run, build = self.graphs[kind]
         with torch.no_grad():
             *outputs, flag = run(leaves)
-        return build(outputs) if math.isfinite(flag.item()) else self.program.plain(first, second)
+        return build(outputs) if math.isfinite(flag.item()) else self.program.plain(*arguments)
+
+
+class CompiledFunctions:
+    """Compiled functions by the functions that they are of, which a pickle leaves out."""
+
+    def __init__(self) -> None:
+        # A memo: no result depends on it.
+        self.made: dict[Pure, CompiledFunction] = {}
+
+    def __reduce__(self) -> tuple[type[CompiledFunctions], tuple[()]]:
+        return CompiledFunctions, ()
+
+    def __call__(self, function: Pure) -> CompiledFunction:
+        """Return the compiled function, the same for equal functions."""
+        if function not in self.made:
+            self.made[function] = CompiledFunction(partial(of_function, function))
+        return self.made[function]
 
 
 def is_pure(whole: object) -> bool:
-    """Return whether an object can be compiled as a function of two arguments."""
+    """Return whether an object can be compiled as a function of two arguments or more."""
     if not is_function(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
         return False
     try:
-        inspect.signature(whole).bind(None, None)
-    except (
-        TypeError,
-        ValueError,
-    ):  # it takes another number of arguments, or its signature is not known
+        parameters = inspect.signature(whole).parameters.values()
+    except (TypeError, ValueError):  # its signature is not known
         return False
-    return True
+    by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    is_open = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return not by_name and (is_open or len(by_position) > 1)
 
 
 def of_function(function: Pure) -> Program:
     """Describe how a function is traced."""
 
-    def pure(first: Arrays, second: Arrays) -> tuple[Arrays, Tensor]:
-        leaves, _ = flatten((first, second))
+    def pure(*arguments: Arrays) -> tuple[Arrays, Tensor]:
+        leaves, _ = flatten(arguments)
         # The number is 0, or nan if an index is out of range.
-        return function(first, second), torch.zeros((), device=leaves[0].device if leaves else None)
+        return function(*arguments), torch.zeros((), device=leaves[0].device if leaves else None)
 
     name: str = getattr(function, "__qualname__", repr(function))
     return Program(name.rpartition("<locals>.")[2], "function", "its result", pure, function)

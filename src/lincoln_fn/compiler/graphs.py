@@ -28,19 +28,17 @@ from lincoln_fn.runtime.threads import with_one_thread
 _ONE_AT_A_TIME: Final = RLock()
 
 
-def graph_of(
-    program: Program, first: Arrays, second: Arrays, *, donated: int = 0
-) -> tuple[Made, Structure]:
+def graph_of(program: Program, *arguments: Arrays, donated: int = 0) -> tuple[Made, Structure]:
     """Compile a program for arguments like those given, or load its graph from disk."""
     with _ONE_AT_A_TIME:
-        return _graph_of(program, first, second, donated)
+        return _graph_of(program, arguments, donated)
 
 
 def _graph_of(
-    program: Program, first: Arrays, second: Arrays, donated: int
+    program: Program, arguments: tuple[Arrays, ...], donated: int
 ) -> tuple[Made, Structure]:
     with log_if_slow(f"tracing the {program.where}, once a process"):
-        traced = write_down(program, first, second)
+        traced = write_down(program, *arguments)
     has_one_thread = torch.get_num_threads() > 1 and is_small(traced.graph)
     make = with_one_thread(_find_or_compile) if has_one_thread else _find_or_compile
     try:
@@ -48,7 +46,7 @@ def _graph_of(
     except LayerError:
         raise
     except Exception as error:
-        made = _as_it_is(program, first, second, error)
+        made = _as_it_is(program, arguments, error)
     run = _restride(made.run, traced.inputs)
     if has_one_thread:
         run = with_one_thread(run)
@@ -81,7 +79,7 @@ def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
     return run_restrided if narrow else run
 
 
-def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception) -> Made:
+def _as_it_is(program: Program, arguments: tuple[Arrays, ...], error: Exception) -> Made:
     """Run a program uncompiled, and warn: compiling failed, for example without a C++ compiler."""
     reason, *output = f"{type(error).__name__}: {error}".strip().splitlines()
     refused = next((line.strip() for line in output if "error: " in line), None)
@@ -96,7 +94,7 @@ def _as_it_is(program: Program, first: Arrays, second: Arrays, error: Exception)
         f" {torch.__version__} that failed ({reason}); {mend}",
         stacklevel=2,
     )
-    _, structure = flatten((first, second))
+    _, structure = flatten(arguments)
 
     def run(leaves: list[Tensor]) -> list[Tensor]:
         made, value = program.pure(*structure.unflatten(leaves))

@@ -54,6 +54,7 @@ class Declaration:
     params: type | None = None
     at_inference: tuple[Function, Function] | None = None
     reads: tuple[str, ...] | None = None
+    decode: tuple[Function, Function] | None = None
 
 
 _NOTHING: Final = Declaration()
@@ -69,6 +70,7 @@ def declare(
     params: type | None = None,
     at_inference: tuple[Function, Function] | None = None,
     reads: tuple[str, ...] | None = None,
+    decode: tuple[Function, Function] | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -94,6 +96,8 @@ def declare(
             `advance`: the paths of those tensors in the cache whose values the function reads. It
             reads only the shapes of the others. A layer that is linear in x computes dx from g and
             its params, and reads (). While a layer is not trained, a training step keeps no more.
+        decode: declared of the function that computes the prediction, `predict` or `forward`: an
+            (init, step) for `lf.decode`, as `lincoln_fn.decoding.Row` explains them.
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -111,7 +115,7 @@ def declare(
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     given: dict[str, Any] = {  # Any: each is of its own type
         "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
-        "at_inference": at_inference, "reads": reads,
+        "at_inference": at_inference, "reads": reads, "decode": decode,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for function in functions:

@@ -15,7 +15,8 @@ conversions use it, so they cannot disagree.
 from lincoln_fn.interop.arrays import from_numpy, to_numpy
 from lincoln_fn.interop.function import from_function
 from lincoln_fn.interop.module import LayerModule, to_torch
-from lincoln_fn.interop.state_dict import from_state_dict, to_state_dict
+from lincoln_fn.interop.state_dict import from_state_dict
+from lincoln_fn.interop.to_state_dict import to_state_dict
 from lincoln_fn.interop.torch_nn import from_torch
 from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 

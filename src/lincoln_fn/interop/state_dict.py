@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
@@ -28,43 +28,11 @@ from lincoln_fn.walk.arrangement import ENTRIES
 from lincoln_fn.walk.composition import Composition, composition_of
 
 
-def to_state_dict(
-    layer: Layer, params: Params, module: nn.Module | None = None
-) -> dict[str, Tensor]:
-    """Convert parameters to torch's names and layouts.
-
-    Gradients mirror params, so they are converted in the same way; they contain the running
-    statistics, unchanged. Keys have no name in torch and are left out.
-
-    Args:
-        layer: the layer.
-        params: its parameters, or their gradients.
-        module: the torch module that `from_torch` made the layer of, if its parts have names of
-            their own, as those of a ResNet have. None names parts by their positions, as
-            `torch.nn.Sequential` does.
-
-    Returns:
-        Copies of the tensors by name, in the order of torch's `state_dict`, which the module's
-        `load_state_dict` loads.
-
-    Raises:
-        LayerError: if the module has other tensors.
-
-    Example:
-        >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())
-        >>> params = net.init(lf.Key(0), torch.zeros(1, 3))
-        >>> {name: tuple(t.shape) for name, t in to_state_dict(net, params).items()}
-        {'0.weight': (2, 3), '0.bias': (2,), '1.running_mean': (2,), '1.running_var': (2,), \
-'1.num_batches_tracked': ()}
-    """
+def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
+    """Copy the tensors to torch's layouts, with names by position."""
     leaves = _by_path(params)
     slots = _slots(layer, params)
-    named = {slot.name: slot.joined(leaves[path] for path in slot.fields) for slot in slots}
-    if module is None:
-        return named
-    from lincoln_fn.interop.module_names import rename  # it converts a module by this file
-
-    return rename(layer, named, module)
+    return {slot.name: slot.joined(leaves[path] for path in slot.fields) for slot in slots}
 
 
 def from_state_dict(

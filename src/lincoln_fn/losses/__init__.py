@@ -4,8 +4,6 @@ Each loss has its own file: derivation, `forward` and `backward` of the values b
 and last the constructor.
 """
 
-from typing import TYPE_CHECKING, NoReturn
-
 from lincoln_fn.losses.cosine_embedding import cosine_embedding
 from lincoln_fn.losses.cross_entropy import cross_entropy
 from lincoln_fn.losses.ctc import ctc
@@ -60,11 +58,3 @@ __all__ = [
     "triplet_margin",
     "weighted",
 ]
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> NoReturn:
-        """Raise the error about a name that is not here; for torch's, it says what ours is."""
-        from lincoln_fn.vocabulary import missing_name
-
-        raise missing_name(__name__, name)

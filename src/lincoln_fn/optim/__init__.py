@@ -4,8 +4,6 @@ Each optimizer has its own file. `transforms` changes the gradients before an op
 and `by_path` gives the parts of a network to several optimizers.
 """
 
-from typing import TYPE_CHECKING, NoReturn
-
 from lincoln_fn.optim.accumulate import AccumulateState, accumulate
 from lincoln_fn.optim.adadelta import AdadeltaState, adadelta
 from lincoln_fn.optim.adagrad import AdagradState, adagrad
@@ -82,11 +80,3 @@ __all__ = [
     "sharded",
     "weight_decay",
 ]
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> NoReturn:
-        """Raise the error about a name that is not here; for torch's, it says what ours is."""
-        from lincoln_fn.vocabulary import missing_name
-
-        raise missing_name(__name__, name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
+from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing
+from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
 

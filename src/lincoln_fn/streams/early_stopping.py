@@ -9,7 +9,8 @@ from numbers import Real
 from lincoln_fn.errors.arguments import PositiveInt, check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Mode, Stream, check_mode, check_name, closing, is_gain
+from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing
+from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
 

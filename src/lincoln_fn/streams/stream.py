@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.training.train import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
-Mode: TypeAlias = Literal["max", "min"]
 
 
 @contextmanager
@@ -57,12 +55,3 @@ def check_name(where: str, metric: object) -> None:
     """Check that a score is given by its name."""
     if not isinstance(metric, str):
         raise wrong_kind(where, "metric", metric, "a score's name, as evaluated adds it")
-
-
-def is_gain(score: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
-    """Return whether a score is better than the best so far. `nan` never is."""
-    if math.isnan(score):
-        return False
-    if best is None:
-        return True
-    return score > best + min_delta if mode == "max" else score < best - min_delta

@@ -20,10 +20,10 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
-from lincoln_fn.streams.stream import Mode, is_gain
 from lincoln_fn.training.data import Batch, Batches
 from lincoln_fn.training.epochs import Data, as_batches, batches_of_epoch, count_steps, first_input
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
+from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.progress_display import Display, display
 from lincoln_fn.training.reduce import Reduce

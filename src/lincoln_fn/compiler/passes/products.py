@@ -44,7 +44,9 @@ def rewrite(graph: GraphModule) -> None:
     for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
         factors: Any = node.args  # Any: torch's type for an argument is a union
         a, b = (factor.meta["val"] for factor in factors)
-        if small_product.supports(a, b):
+        if a.shape[:2] == (1, 1):
+            node.target = _one_with_one
+        elif small_product.supports(a, b):
             node.target = small_product.product
         elif b.stride(0) == 0 < len(a) and a.is_contiguous():
             node.target = _many_with_one
@@ -55,6 +57,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """Compute a b, for a of shape (n, k) and b of shape (k, m)."""
     if bfloat16.is_faster(a, b):
         return bfloat16.mm(a, b).float()
+    if len(a) == 1:  # b is read once, which takes most of the time: ATen reads it fastest
+        return materialize(a @ b)
     if small_product.supports(a, b):
         return small_product.product(a, b)
     if onednn_is_faster(a, b.mT) or sums_by_onednn(a, b):
@@ -64,6 +68,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     # In memory: otherwise Inductor would have ATen add what is added to the product, and could not
     # fuse that sum with what follows.
     return materialize(a @ b)
+
+
+def _one_with_one(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the product of a batch of one row with a batch of one matrix."""
+    return product(a[0], b[0])[None]
 
 
 def _many_with_one(a: Tensor, b: Tensor) -> Tensor:

@@ -38,14 +38,14 @@ from lincoln_fn.training.train import TrainState
 
 @attrs.frozen(eq=False)
 class Program:
-    """What is traced: `pure` is a function of two trees, to another tree and one number."""
+    """What is traced: `pure` is a function of trees, to another tree and one number."""
 
     name: str  # of the whole, for errors
     where: str  # what does the work, for errors
     result: str  # the tree, for errors
-    pure: Callable[[Any, Any], tuple[Any, Tensor]]  # Any: a step's arguments, or a layer's
+    pure: Callable[..., tuple[Any, Tensor]]  # Any: of a step, a layer or a function
     # the function that users call: it says what is wrong with its arguments
-    plain: Callable[[Any, Any], object]  # Any: as above
+    plain: Callable[..., object]
 
 
 def of_step(step: Step) -> Program:
@@ -78,9 +78,9 @@ def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> 
     return guard(program, write_down(program, state, batch, here=here))
 
 
-def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = True) -> Traced:
+def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Traced:
     """Trace a program as it is: in-place operations stay, and no index is checked."""
-    leaves, structure = flatten((first, second))
+    leaves, structure = flatten(arguments)
     returned: list[Structure] = []
 
     def run_flat(*inputs: Tensor) -> list[Tensor]:
@@ -91,14 +91,14 @@ def write_down(program: Program, first: Arrays, second: Arrays, *, here: bool = 
         return [*outputs, value]
 
     try:
-        check_tensors(program.where, "expected", leaves, (first, second))
+        check_tensors(program.where, "expected", leaves, arguments)
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: a tensor that occurs twice here need not do so in later calls.
             inputs = tuple(map(_empty_like, leaves))
             graph = make_fx(run_flat)(*inputs)
     except Exception as error:
         # If the arguments are wrong, the program's own error is the better one.
-        program.plain(first, second)
+        program.plain(*arguments)
         raise _untraceable(program, error) from error
     _drop_unused_reads(graph)
     return Traced(graph, inputs, returned[0])

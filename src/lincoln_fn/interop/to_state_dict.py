@@ -1,4 +1,4 @@
-"""torch's names of a module's tensors, where its parts have other names than positions."""
+"""State dicts for torch: by the positions of parts, or by the names of a module's parts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,43 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.interop.state_dict import to_state_dict
+from lincoln_fn.interop.state_dict import name_tensors
 from lincoln_fn.interop.torch_nn import from_torch
+
+
+def to_state_dict(
+    layer: Layer, params: Params, module: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Convert parameters to torch's names and layouts.
+
+    Gradients mirror params, so they are converted in the same way; they contain the running
+    statistics, unchanged. Keys have no name in torch and are left out.
+
+    Args:
+        layer: the layer.
+        params: its parameters, or their gradients.
+        module: the torch module that `from_torch` made the layer of, if its parts have names of
+            their own, as those of a ResNet have. None names parts by their positions, as
+            `torch.nn.Sequential` does.
+
+    Returns:
+        Copies of the tensors by name, in the order of torch's `state_dict`, which the module's
+        `load_state_dict` loads.
+
+    Raises:
+        LayerError: if the module has other tensors.
+
+    Example:
+        >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())
+        >>> params = net.init(lf.Key(0), torch.zeros(1, 3))
+        >>> {name: tuple(t.shape) for name, t in to_state_dict(net, params).items()}
+        {'0.weight': (2, 3), '0.bias': (2,), '1.running_mean': (2,), '1.running_var': (2,), \
+'1.num_batches_tracked': ()}
+    """
+    named = name_tensors(layer, params)
+    return named if module is None else rename(layer, named, module)
 
 
 def module_names(module: nn.Module) -> Mapping[str, str]:
@@ -36,7 +69,7 @@ def module_names(module: nn.Module) -> Mapping[str, str]:
         for i, tensor in enumerate(tensors.values()):
             tensor.fill_(i)
     names = list(tensors)
-    placed = to_state_dict(*from_torch(marked))
+    placed = name_tensors(*from_torch(marked))
     return {ours: names[int(t.flatten()[0])] for ours, t in placed.items() if t.numel()}
 
 

@@ -1,0 +1,155 @@
+"""How attention decodes: the keys and values of earlier positions are kept.
+
+The queries of a step attend to the kept keys and to their own,
+
+    y_i = attention(query_i, the keys at positions up to i, their values)
+
+by the layer's own formula, with a mask in the place of `is_causal`. With a sliding window only the
+last keys are kept: those of position t are in slot t mod window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.decoding.row import Row, Rows
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
+
+
+@record
+class KeyValue:
+    """The keys and values of earlier positions, and the position that each slot has, or -1."""
+
+    key: Float[Tensor, "*batch slots features"]
+    value: Float[Tensor, "*batch slots n_out"]
+    positions: Int64[Tensor, " slots"]
+    window: int | None = static()
+
+
+class _Kind(NamedTuple):
+    """What differs between kinds of attention."""
+
+    # (keys or values, hyperparameters) -> these as they are kept
+    split: Callable[[Tensor, dict[str, Any]], Tensor]
+    # (query, kept keys, kept values, mask, hyperparameters) -> y
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+
+
+# Any: a sequence or a mask; and the hyperparameters of each kind of attention.
+def _init(
+    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, kind: _Kind,
+    is_causal: bool, sliding_window: int | None = None, **options: Any,
+) -> KeyValue:  # fmt: skip
+    if axis != -2:
+        raise LayerError("", f"attends along axis -2, but the positions are in axis {axis}")
+    if not is_causal:
+        raise LayerError("", "attends to later positions; make it with is_causal=True")
+    _, key, value, *mask = x
+    if mask and mask[0] is not None:
+        raise LayerError("", "has a mask for the text; leave it out")
+    slots = min(max_length, sliding_window or max_length)
+    window = sliding_window if slots < max_length else None
+
+    def empty(t: Tensor) -> Tensor:
+        t = kind.split(t, options)
+        return t.new_zeros(*t.shape[:-2], slots, t.shape[-1])
+
+    nowhere = torch.full((slots,), -1, device=key.device)
+    return KeyValue(empty(key), empty(value), nowhere, window)
+
+
+def _step(
+    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, kind: _Kind,
+    **options: Any,
+) -> tuple[Tensor, KeyValue]:  # fmt: skip
+    """Compute attention to the kept keys and to those of this step."""
+    query, key, value, *_ = x
+    key, value = kind.split(key, options), kind.split(value, options)
+    own = position + torch.arange(query.shape[-2], device=query.device)
+    after = _written(state, key, value, own)
+    # A window's slots are used again: the first queries of a step still need what they held.
+    seen = after if state.window is None else _joined(state, key, value, own)
+    return kind.attend(query, seen.key, seen.value, _allowed(seen, own), options), after
+
+
+def _written(state: KeyValue, key: Tensor, value: Tensor, own: Tensor) -> KeyValue:
+    """Put keys and values into their slots."""
+    count = len(state.positions)
+    slots = own
+    if state.window is not None:
+        key, value, own = key[..., -count:, :], value[..., -count:, :], own[-count:]
+        slots = own % count
+    return KeyValue(
+        state.key.index_copy(-2, slots, key),
+        state.value.index_copy(-2, slots, value),
+        state.positions.index_copy(0, slots, own),
+        state.window,
+    )
+
+
+def _joined(state: KeyValue, key: Tensor, value: Tensor, own: Tensor) -> KeyValue:
+    """Put keys and values behind the kept ones."""
+    return KeyValue(
+        torch.cat([state.key, key], -2),
+        torch.cat([state.value, value], -2),
+        torch.cat([state.positions, own]),
+        state.window,
+    )
+
+
+def _allowed(seen: KeyValue, own: Tensor) -> Bool[Tensor, "length slots"]:
+    """Return which keys each query attends to: those up to its own position, in its window."""
+    at, own = seen.positions, own[:, None]
+    allowed = (at >= 0) & (at <= own)
+    return allowed if seen.window is None else allowed & (own - at < seen.window)
+
+
+# Any: the hyperparameters.
+def _split_heads(t: Tensor, options: dict[str, Any]) -> Tensor:
+    return attention_heads.split_heads(t, options["num_kv_heads"] or options["num_heads"])
+
+
+def _attend_by_heads(
+    query: Tensor, k: Tensor, v: Tensor, mask: Tensor, options: dict[str, Any]
+) -> Tensor:
+    """Compute what `attention_heads.forward` does, of keys and values that are split already."""
+    num_heads, scale = options["num_heads"], options["scale"]
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1] // num_heads)
+    q = attention_heads.split_heads(query, num_heads) * scale
+    form = (False, None, options["softcap"], scale, True, 4)
+    weights, _ = attention_heads.weights_and_slope(
+        attention_heads.Cache(q, k, v, mask, None, *form)
+    )
+    y = attention_heads.ungrouped(attention_heads.grouped(weights, k) @ v, q)
+    return attention_heads.merge_heads(y)
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, options: dict[str, Any]
+) -> Tensor:
+    x = query, key, value, mask
+    return scaled_dot_product_attention.forward((), x, is_causal=False, scale=options["scale"])[0]
+
+
+def _row(kind: _Kind) -> Row:
+    return Row(partial(_init, kind=kind), partial(_step, kind=kind))
+
+
+_HEADS: Final = _row(_Kind(_split_heads, _attend_by_heads))
+_WHOLE: Final = _row(_Kind(lambda t, options: t, _attend))
+ROWS: Final[Rows] = {
+    attention_heads.predict: _HEADS,
+    attention_heads.inference_forward: _HEADS,
+    scaled_dot_product_attention.forward: _WHOLE,
+}

@@ -1,0 +1,113 @@
+"""`generate`: a stream of tokens, each of which becomes the next input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeAlias
+
+import attrs
+import torch
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.decoding.decoder import Decoder, DecodeState, Pure, length_of
+from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
+from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
+
+# A function (logits, key) -> token, such as `lf.samplers` has.
+ChooseToken: TypeAlias = Callable[[Logits, Key], Tokens]
+
+_SOFTMAX = temperature()
+
+
+@attrs.frozen(repr=False)
+class NextToken:
+    """The pure function (params, state, tokens, key) -> (state, next token)."""
+
+    decoder: Decoder
+    sampler: ChooseToken
+
+    def __call__(
+        self, params: Params, state: DecodeState, tokens: Arrays, key: Key
+    ) -> tuple[DecodeState, Tokens]:
+        """Read tokens, and choose the next."""
+        y, state = self.decoder.step(params, state, tokens)
+        return state, self.sampler(y.select(state.axis, -1), key.fold_in(state.position))
+
+    def __repr__(self) -> str:
+        return f"generate({self.decoder!r}, sampler={self.sampler!r})"
+
+
+@checked
+def generate(
+    decoder: Decoder,
+    params: Params,
+    prompt: Arrays,
+    *,
+    key: Key,
+    sampler: ChooseToken = _SOFTMAX,
+    max_new_tokens: PositiveInt,
+    stop: int | Collection[int] = (),
+    max_length: PositiveInt | None = None,
+    state: DecodeState | None = None,
+) -> Iterator[tuple[DecodeState, Tokens]]:
+    """Write text: a stream of tokens, each of which the network reads next.
+
+    Args:
+        decoder: from `decode`; or `lf.compile` of it, which makes one graph of a token's step and
+            its choice. The prompt is read without a graph, so that its length does not matter.
+        params: the network's parameters.
+        prompt: token ids (batch, length), at least one; or a tuple of them and context, as
+            `Decoder.step` takes it.
+        key: of all draws. A token's draw depends on the key and on its position.
+        sampler: chooses a token from the logits of the last position: one of `lf.samplers`, or any
+            function (logits, key) -> token. The default draws from the softmax.
+        max_new_tokens: how many tokens are written, at most.
+        stop: ids of tokens that end a text. The stream ends when all texts of the batch have ended;
+            until then, those that have repeat their last token.
+        max_length: the most positions. A compiled graph depends on it: give the same number for
+            prompts of different lengths. The default is the prompt's length and `max_new_tokens`.
+        state: to go on from, such as that of an earlier text, to which the prompt is an answer.
+
+    Yields:
+        The state, which has read all but the token; and the token of each text, (batch,).
+
+    Raises:
+        LayerError: as `Decoder.init` and `Decoder.step` do, or if the text would be longer than
+            `max_length`.
+
+    Example:
+        >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)
+        >>> decoder, prompt = lf.decode(net), prompt.long()
+        >>> params = net.init(lf.Key(0), prompt)
+        >>> text = lf.generate(decoder, params, prompt, key=lf.Key(1), max_new_tokens=5)
+        >>> torch.stack([token for state, token in text], 1).shape
+        torch.Size([1, 5])
+    """
+    tokens, *context = prompt if type(prompt) is tuple else (prompt,)
+    length = length_of(prompt, decoder.dim)
+    room = max_length or length + max_new_tokens
+    if state is None:
+        x = prompt if context else tokens
+        state = decoder.init(params, tokens.shape[1 - decoder.dim], room, x)
+    needed = int(state.position) + length + max_new_tokens - 1
+    if needed > state.max_length:
+        problem = f"expected a max_length of at least {needed}, got {state.max_length}"
+        raise LayerError("generate", problem)
+    stops = torch.tensor([stop] if isinstance(stop, int) else [*stop], device=tokens.device)
+    ends = stops.numel() > 0
+    choose: Pure = NextToken(decoder, sampler)
+    is_done = torch.zeros(tokens.shape[1 - decoder.dim], dtype=torch.bool, device=tokens.device)
+    token = tokens.select(decoder.dim, -1)
+    for i in range(max_new_tokens):
+        state, new = choose(params, state, (tokens, *context) if context else tokens, key)
+        token = torch.where(is_done, token, new) if ends else new
+        yield state, token
+        if ends:
+            is_done = is_done | torch.isin(token, stops)
+            if is_done.all():
+                return
+        tokens = token.unsqueeze(decoder.dim)
+        if i == 0:
+            choose = decoder.wrap(choose)

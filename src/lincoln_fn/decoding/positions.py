@@ -1,0 +1,97 @@
+"""How layers that add positions decode: position t of the text is not position t of a step."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record
+from lincoln_fn.decoding.row import Row, Rows
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers import positional_embedding, rotary_embedding, sinusoidal_positions
+from lincoln_fn.layers.common.rope_scaling import RopeScaling
+
+
+@record
+class Table:
+    """The vector that is added at each position."""
+
+    rows: Tensor
+
+
+def _check_axis(axis: int) -> None:
+    if axis != -2:
+        raise LayerError("", f"adds positions along axis -2, but those of the text are in {axis}")
+
+
+def _learned_init(
+    params: positional_embedding.Params, x: Tensor, *, axis: int, max_length: int
+) -> tuple[()]:
+    _check_axis(axis)
+    if max_length > (given := len(params.weight)):
+        raise LayerError("", f"has {given} positions, fewer than max_length, {max_length}")
+    return ()
+
+
+def _learned_step(
+    params: positional_embedding.Params, state: tuple[()], x: Tensor, *, position: Tensor
+) -> tuple[Tensor, tuple[()]]:
+    """Compute y = x + the rows of W at the positions of x."""
+    return x + _rows(params.weight, position, x.shape[-2]), ()
+
+
+def _fixed_init(params: tuple[()], x: Tensor, *, axis: int, max_length: int) -> Table:
+    _check_axis(axis)
+    return Table(sinusoidal_positions.forward((), x.new_zeros(max_length, x.shape[-1]))[0])
+
+
+def _fixed_step(
+    params: tuple[()], state: Table, x: Tensor, *, position: Tensor
+) -> tuple[Tensor, Table]:
+    """Compute y = x + the rows of P at the positions of x."""
+    return x + _rows(state.rows, position, x.shape[-2]), state
+
+
+# Any: the hyperparameters of `rotary_embedding`.
+def _turned_init(
+    params: tuple[()], x: Arrays, *, axis: int, max_length: int, theta: float,
+    rotary_dim: int | None, scaling: RopeScaling | None, **options: Any,
+) -> tuple[()]:  # fmt: skip
+    _check_axis(axis)
+    if scaling is not None:
+        n = rotary_dim or _heads(x).shape[-1]
+        lengths = torch.tensor([[1.0], [max_length]], dtype=torch.float64)
+        short, long = scaling.frequencies(theta, n, lengths)
+        if not torch.equal(short, long):
+            problem = f"has other frequencies at {max_length} positions, and so other keys"
+            raise LayerError("", f"{problem}; take a smaller max_length")
+    return ()
+
+
+def _turned_step(
+    params: tuple[()], state: tuple[()], x: Arrays, *, position: Tensor, **options: Any
+) -> tuple[Tensor, tuple[()]]:
+    """Turn each pair by the angle of its position, unless x has positions of its own."""
+    heads = _heads(x)
+    given = x[1] if isinstance(x, tuple) else None
+    own = position + torch.arange(heads.shape[-2], device=heads.device) if given is None else given
+    return rotary_embedding.forward(params, (heads, own), **options)[0], ()
+
+
+def _heads(x: Arrays) -> Tensor:
+    heads: Tensor = x[0] if isinstance(x, tuple) else x
+    return heads
+
+
+def _rows(table: Tensor, position: Tensor, length: int) -> Tensor:
+    return table.index_select(0, position + torch.arange(length, device=table.device))
+
+
+ROWS: Final[Rows] = {
+    positional_embedding.forward: Row(_learned_init, _learned_step),
+    rotary_embedding.forward: Row(_turned_init, _turned_step),
+    sinusoidal_positions.forward: Row(_fixed_init, _fixed_step),
+}

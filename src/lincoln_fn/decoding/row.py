@@ -1,0 +1,38 @@
+"""A row: how a layer that mixes positions computes those of one step.
+
+state = row.init(params, x, axis=axis, max_length=max_length)
+y, state = row.step(params, state, x, position=position)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+
+# Any: the functions of every layer, and their params, states, inputs and hyperparameters.
+Function: TypeAlias = Callable[..., Any]
+
+
+@attrs.frozen
+class Row:
+    """How a layer decodes.
+
+    Args:
+        init: (params, x, *, axis, max_length) -> state: of what a step has to know of the positions
+            before it. x is an input of one position, and `axis` the axis of the positions in it,
+            counted from the end. A `LayerError` refuses the layer; its problem is the reason.
+        step: (params, state, x, *, position) -> (y, state), for the next positions. `position`, a
+            tensor, is the number of positions before them.
+
+    Both also get the hyperparameters that are bound to the function of the layer. A composition's
+    are those of its loop, and `parts`, its parts.
+    """
+
+    init: Function
+    step: Function
+
+
+# By the function that computes a layer's prediction, or by the loop of a composition.
+Rows: TypeAlias = dict[Function, Row]

@@ -1,0 +1,226 @@
+"""Two trial runs, of one position and of two, that find how each layer of a network decodes.
+
+An axis that has one entry more in the second run is that of the positions. A layer whose inputs all
+have one decodes by its row. Any other layer has to work position by position: `predict` of several
+positions has to be `predict` of each of them. That is tried on noise, with the params given, before
+any token is computed. Layers that mix positions are refused in one error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import keys, tree
+from lincoln_fn.core.declaration import kind_of
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.decoding.rows import row_of
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.parts import ERRORS
+from lincoln_fn.walk.walks import there
+
+# These act on the last axis alone. They are large, so they are not tried.
+_ON_LAST_AXIS: Final = ("dense", "scores")
+_MEND: Final = "; declare one by lf.declare(forward, decode=(init, step))"
+
+
+@attrs.frozen
+class Visited:
+    """One use of one layer, in a trial run."""
+
+    layer: Layer
+    name: str
+    params: Params
+    x: Arrays
+    y: Arrays
+
+
+@attrs.frozen
+class Trial:
+    """The uses of all layers in their order, and the network's output or error."""
+
+    visited: list[Visited]
+    y: Arrays
+    error: Exception | None
+
+
+def run(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    at: Callable[[Layer, str, Params, Arrays], Arrays],
+) -> Arrays:
+    """Compute y of a network, where `at` computes that of each single layer.
+
+    The name of a layer is its path, and from its second use on also the number of the use.
+    """
+    uses: Counter[str] = Counter()
+
+    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, None]:
+        uses[path] += 1
+        name = path if uses[path] == 1 else f"{path} ({uses[path]})"
+        return at(layer, name, params, x), None
+
+    return there(visit, net, params, x, advance=lambda layer, params, record: params)[0]
+
+
+def find_states(
+    net: Layer, params: Params, short: Arrays, long: Arrays, max_length: int
+) -> tuple[dict[str, Any], int]:  # Any: each row's own state
+    """Return the first state of each layer that decodes by its row, and the axis of y's positions.
+
+    Args:
+        net: a network of which `without_walk` was made.
+        params: its parameters.
+        short: an input of one position.
+        long: an input of two.
+        max_length: the most positions.
+    """
+    runs = [_try(net, params, x) for x in (short, long)]
+    states: dict[str, Any] = {}
+    refused: list[str] = []
+    for one, two in zip(runs[0].visited, runs[1].visited, strict=False):
+        if refused and _axes(one.x, two.x) is None:
+            continue  # that follows from the refused ones
+        try:
+            states |= _state(one, two, max_length)
+        except LayerError as reason:
+            refused.append(f"{one.name} {one.layer.name} {reason.problem}".strip())
+    if refused:
+        raise LayerError("decode", f"expected layers that decode, got {'; '.join(refused)}")
+    for each in runs:
+        if each.error is not None:
+            problem = f"cannot run on a few positions: {each.error}"
+            raise LayerError("decode", problem) from each.error
+    if len(runs[0].visited) != len(runs[1].visited):
+        problem = "expected a composition that runs its parts as often for two positions as for one"
+        raise LayerError("decode", f"{problem}, got one that runs over the positions; use lf.scan")
+    axes = _axes(runs[0].y, runs[1].y)
+    if not (axes and axes[0]):
+        raise LayerError(
+            "decode", f"expected an output for each position, got {format_briefly(runs[1].y)}"
+        )
+    return states, axes[0][-1]
+
+
+def _try(net: Layer, params: Params, x: Arrays) -> Trial:
+    """Run a network up to its end, or an error."""
+    visited: list[Visited] = []
+
+    def at(layer: Layer, name: str, params: Params, x: Arrays) -> Arrays:
+        y = layer.predict(params, x)
+        visited.append(Visited(layer, name, params, x, y))
+        return y
+
+    try:
+        return Trial(visited, run(net, params, x, at), None)
+    except ERRORS as error:
+        return Trial(visited, None, error)
+
+
+def _state(one: Visited, two: Visited, max_length: int) -> dict[str, Any]:  # Any: as above
+    """Make the first state of a layer that decodes by its row; check that any other needs none."""
+    axes = _axes(one.x, two.x)
+    if axes is None:
+        raise LayerError("", "gets positions that are joined with something else")
+    if not any(axes):  # it sees only context
+        return {}
+    row = row_of(one.layer)
+    if row is not None and all(axes):
+        axis = axes[0][0]
+        return {one.name: row.init(one.params, one.x, axis=axis, max_length=max_length)}
+    if not _is_by_position(two, axes):
+        raise LayerError("", "mixes positions, and has no row for that" + _MEND)
+    return {}
+
+
+def _axes(short: Arrays, long: Arrays) -> list[tuple[int, ...]] | None:
+    """Return the axes that have one entry more, of each tensor; None if any axis has others."""
+    found: list[tuple[int, ...]] = []
+    of_short, of_long = (tree.leaves(x, states=True) for x in (short, long))
+    if [t.ndim for t in of_short] != [t.ndim for t in of_long]:
+        return None
+    for one, two in zip(of_short, of_long, strict=True):
+        more = [b - a for a, b in zip(one.shape, two.shape, strict=True)]
+        if not set(more) <= {0, 1}:
+            return None
+        found.append(tuple(i - len(more) for i, n in enumerate(more) if n))
+    return found
+
+
+def _is_by_position(visited: Visited, axes: list[tuple[int, ...]]) -> bool:
+    """Return whether `predict` of several positions is that of each."""
+    if any(len(each) > 1 for each in axes):
+        return False
+    layer, params = visited.layer, visited.params
+    kind = kind_of(layer)
+    if kind == "embedding" or (kind in _ON_LAST_AXIS and axes[0] != (-1,)):
+        return True
+    leaves, structure = optree.tree_flatten(visited.x, namespace=EVERYTHING)
+    drawn = [
+        _varied(leaf, axis[0], Key(i)) if axis else leaf
+        for i, (leaf, axis) in enumerate(zip(leaves, axes, strict=True))
+    ]
+    (count,) = {leaf.shape[axis[0]] for leaf, axis in zip(drawn, axes, strict=True) if axis}
+    whole = layer.predict(params, structure.unflatten(drawn))
+    for t in {0, count - 2, count - 1}:
+        part = [
+            leaf.narrow(axis[0], t, 1) if axis else leaf
+            for leaf, axis in zip(drawn, axes, strict=True)
+        ]
+        try:
+            alone = layer.predict(params, structure.unflatten(part))
+        except ERRORS:
+            return False
+        if not _is_part(alone, whole, t, count):
+            return False
+    return True
+
+
+def _varied(leaf: Tensor, axis: int, key: Key) -> Tensor:
+    """Make a tensor with other entries at each position."""
+    if leaf.is_floating_point():
+        return keys.normal(key.near(leaf), tuple(leaf.shape), dtype=leaf.dtype)
+    shape = [1] * leaf.ndim
+    shape[axis] = -1
+    # 0 and 1 in turn, which every vocabulary has.
+    numbers = torch.arange(leaf.shape[axis], device=leaf.device) % 2
+    return numbers.view(shape).expand_as(leaf).to(leaf.dtype)
+
+
+def _is_part(alone: Arrays, whole: Arrays, t: int, count: int) -> bool:
+    """Return whether the output of one position is that of position t in the whole, or constant."""
+    parts, wholes = (tree.leaves(y, states=True) for y in (alone, whole))
+    if len(parts) != len(wholes):
+        return False
+    for part, all_of_them in zip(parts, wholes, strict=True):
+        if part.ndim != all_of_them.ndim:
+            return False
+        sizes = zip(part.shape, all_of_them.shape, strict=True)
+        differ = [i for i, (one, n) in enumerate(sizes) if one != n]
+        own = all_of_them
+        if differ:
+            (axis, *others) = differ
+            if others or part.shape[axis] != 1 or own.shape[axis] != count:
+                return False
+            own = own.narrow(axis, t, 1)
+        if not _is_near(part, own):
+            return False
+    return True
+
+
+def _is_near(one: Tensor, other: Tensor) -> bool:
+    """Return whether two numbers are the same up to rounding, which is far below this bound."""
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    bound = torch.finfo(one.dtype).eps ** 0.5 * max(1.0, other.abs().max().item())
+    return torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)

@@ -1,0 +1,327 @@
+"""`decode`: steps of any split give what `predict` gives of the whole, from an explicit state."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.compare import same_bits, same_number
+from helpers.writers import CAUSAL, LENGTH, TOKENS, WIDTH, gpt, llama, on_tokens
+
+import lincoln_fn as lf
+from lincoln_fn.decoding.rows import row_of
+from lincoln_fn.decoding.trial import Visited, _state
+from lincoln_fn.walk.parts import ERRORS
+
+SPLITS = [12], [1] * 12, [5, 1, 3, 1, 2]
+
+
+def causal_conv(n, kernel_size, dilation=1, value=0.0):
+    before = ((kernel_size - 1) * dilation, 0)
+    return lf.serial(lf.constant_pad1d(before, value), lf.conv1d(n, kernel_size, dilation=dilation))
+
+
+NETS = {
+    "gpt": gpt(CAUSAL, lf.positional_embedding(LENGTH)),
+    "gpt, faster": lf.fast(gpt(CAUSAL, lf.positional_embedding(LENGTH))),
+    "gpt at inference": lf.inference(gpt(CAUSAL, lf.sinusoidal_positions())),
+    "llama": llama(),
+    "qwen, head_dim of 6": llama(head_dim=6, bias=True, qk_norm=lf.rms_norm()),
+    "llama, window of 3": llama(sliding_window=3, softcap=2.0),
+    "llama, window beyond the text": llama(sliding_window=20),
+    "one head of attention": on_tokens(
+        lf.branch(
+            *(lf.dense(5), lf.dense(5), lf.dense(3)),
+            merge=lf.scaled_dot_product_attention(is_causal=True, scale=0.3),
+        )
+    ),
+    "encoder blocks": on_tokens(
+        lf.repeat(2, lf.transformer_encoder_block(4, 32, is_causal=True)), lf.permute(0, 2, 1)
+    ),
+    "lstm, gru, rnn": on_tokens(
+        lf.lstm(8, num_layers=2), lf.gru(7, bias=False), lf.rnn(5, nonlinearity="relu")
+    ),
+    "lstm, length first": on_tokens(
+        lf.permute(1, 0, 2), lf.lstm(8, batch_first=False), lf.permute(1, 0, 2)
+    ),
+    "scan": on_tokens(
+        lf.scan(lf.gru_cell(8)), lf.in_dtype(lf.scan(lf.lstm_cell(6)), torch.float64)
+    ),
+    "causal convolutions": on_tokens(
+        lf.permute(0, 2, 1), causal_conv(6, 3, 2, value=0.5), lf.relu(), causal_conv(5, 4)
+    ),
+    "one layer twice": on_tokens(
+        lf.branch(lf.identity(), lf.dense(WIDTH), merge=lf.select(0, 1)),
+        lf.shared(CAUSAL),
+        lf.add(),
+    ),
+}
+
+
+def decoded(net, params, x, split, length=LENGTH, **options):
+    decoder = lf.decode(net)
+    state = decoder.init(params, len(x), length, **options)
+    ys = []
+    for part in x.split(split, 1):
+        y, state = decoder.step(params, state, part)
+        ys.append(y)
+    assert state.position == x.shape[1]
+    return torch.cat(ys, state.axis)
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+@pytest.mark.parametrize("name", NETS)
+def test_steps_give_what_predict_gives_of_the_whole(name, split):
+    net = NETS[name]
+    params = net.init(lf.Key(1), TOKENS)
+    assert same_number(decoded(net, params, TOKENS, split), net.predict(params, TOKENS))
+
+
+def test_a_text_may_be_shorter_than_max_length():
+    net = NETS["llama, window of 3"]
+    params, few = net.init(lf.Key(1), TOKENS), TOKENS[:1, :7]
+    assert same_number(decoded(net, params, few, [4, 3], length=9), net.predict(params, few))
+
+
+def test_a_window_keeps_as_many_keys_as_it_has():
+    net = NETS["llama, window of 3"]
+    state = lf.decode(net).init(net.init(lf.Key(1), TOKENS), 3, LENGTH)
+    kept = {kind: value for kind, value in state.layers.items() if value != ()}
+    assert {tuple(value.key.shape) for value in kept.values()} == {(3, 2, 3, 4)}
+    assert len(kept) == 2
+
+
+def test_each_use_of_a_layer_has_a_state_of_its_own():
+    net = NETS["one layer twice"]
+    state = lf.decode(net).init(net.init(lf.Key(1), TOKENS), 3, LENGTH)
+    assert list(state.layers) == ["2.0.3", "2.0.3 (2)"]
+
+
+def test_a_step_is_pure_and_goes_on_from_any_state():
+    net = gpt(CAUSAL, lf.positional_embedding(LENGTH))
+    params = net.init(lf.Key(1), TOKENS)
+    decoder = lf.decode(net)
+    start = decoder.init(params, 3, LENGTH)
+    _, read = decoder.step(params, start, TOKENS[:, :5])
+    before = lf.tree.map(torch.clone, read)
+    one, _ = decoder.step(params, read, TOKENS[:, 5:6])
+    other, _ = decoder.step(params, read, TOKENS[:, 6:7])
+    again, after = decoder.step(params, read, TOKENS[:, 5:6])
+    assert same_bits(read, before)
+    assert same_bits(again, one)
+    assert not torch.equal(one, other)
+    assert not start.layers["2.0.0.0.1.3"].key.any()
+    assert lf.tree.same_structure(after, read)
+
+
+def test_a_text_of_vectors_and_context_beside_it():
+    block = lf.transformer_decoder_block(4, 32)
+    net = lf.serial(lf.with_context(block, block), lf.dense(5))
+    target, memory = torch.randn(2, LENGTH, 8), torch.randn(2, 7, 6)
+    params = net.init(lf.Key(0), (target, memory))
+    decoder = lf.decode(net)
+    state = decoder.init(params, 2, LENGTH, (target, memory))
+    ys = []
+    for part in target.split([5, 1, 6], 1):
+        y, state = decoder.step(params, state, (part, memory))
+        ys.append(y)
+    assert same_number(torch.cat(ys, 1), net.predict(params, (target, memory)))
+    assert len(state.layers) == 2  # attention to the memory needs none
+
+
+def test_an_encoder_of_the_context_may_look_at_all_of_it():
+    encoder = lf.transformer_encoder_block(4, 32)
+    decoder_block = lf.transformer_decoder_block(4, 32)
+    net = lf.serial(lf.parallel(lf.identity(), encoder), lf.with_context(decoder_block))
+    x = torch.randn(2, LENGTH, 8), torch.randn(2, 7, 8)
+    params = net.init(lf.Key(0), x)
+    decoder = lf.decode(net)
+    state = decoder.init(params, 2, LENGTH, x)
+    first, state = decoder.step(params, state, (x[0][:, :9], x[1]))
+    rest, _ = decoder.step(params, state, (x[0][:, 9:], x[1]))
+    assert same_number(torch.cat([first, rest], 1), net.predict(params, x))
+
+
+def running_sum():
+    def forward(params, x):
+        return x.cumsum(1), ()
+
+    def backward(params, cache, g):
+        return g.flip(1).cumsum(1).flip(1), ()
+
+    def init(params, x, *, axis, max_length):
+        return torch.zeros_like(x)
+
+    def step(params, state, x, *, position):
+        y = state + x.cumsum(1)
+        return y, y[:, -1:]
+
+    return lf.Layer("running_sum()", forward, backward), forward, (init, step)
+
+
+def test_a_layer_of_ones_own_decodes_by_what_it_declares():
+    layer, forward, row = running_sum()
+    net = on_tokens(layer, lf.dense(3))
+    params = net.init(lf.Key(0), TOKENS)
+    with pytest.raises(lf.LayerError, match=r"1 running_sum\(\) mixes positions.*lf\.declare"):
+        lf.decode(net).init(params, 3, LENGTH)
+    lf.declare(forward, decode=row)
+    assert same_number(decoded(net, params, TOKENS, [5, 1, 6]), net.predict(params, TOKENS))
+
+
+def test_a_layer_of_ones_own_that_works_by_position_declares_nothing():
+    layer = lf.Layer("twice()", lambda params, x: (2 * x, ()), lambda params, cache, g: (2 * g, ()))
+    net = on_tokens(layer)
+    params = net.init(lf.Key(0), TOKENS)
+    assert same_bits(decoded(net, params, TOKENS, [5, 7]), net.predict(params, TOKENS))
+
+
+def by_place(params, x):
+    return x + torch.arange(x.shape[1], dtype=x.dtype, device=x.device)[:, None], ()
+
+
+def joining(part):
+    def there(visit, params, x):
+        y, record = visit(0, params[0], x.flatten(0, 1))
+        return y.view(*x.shape[:2], -1), (record,)
+
+    return lf.walk.composition("joining", (part,), there, print)
+
+
+def over_positions(part):
+    def there(visit, params, x):
+        ys = [visit(0, params[0], x_t)[0] for x_t in x.unbind(1)]
+        return torch.stack(ys, 1), ()
+
+    def init(parts, key, x):
+        return (parts[0].init(key, x[:, 0]),)
+
+    return lf.walk.composition("over_positions", (part,), there, print, init=init)
+
+
+REFUSED = {
+    "own loop": (over_positions(lf.dense(3)), "runs over the positions", "decode"),
+    "joined axes": (joining(lf.dense(3)), "joined with something else", "1.0 dense(3)"),
+    "bidirectional": (lf.lstm(4, bidirectional=True), "from the end of the text", "1 lstm(4, b"),
+    "from the end": (lf.scan(lf.gru_cell(4), reverse=True), "from the end of the text", "1 scan("),
+    "later positions": (lf.multi_head_attention(4), "later positions", "1.3 attention_heads(4)"),
+    "within blocks": (lf.transformer_encoder_block(4, 8), "later positions", "1.1.0.0.1.3 att"),
+    "along the batch": (lf.gru(4, batch_first=False), "runs along axis -3", "1 gru(4, batch"),
+    "padding behind": (
+        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d(1), lf.conv1d(4, 3)), "after the text", "1.1 ",
+    ),
+    "copied padding": (
+        lf.serial(lf.permute(0, 2, 1), lf.replication_pad1d((2, 0)), lf.conv1d(4, 3)),
+        "with numbers of the text", "1.1 ",
+    ),
+    "convolution's padding": (
+        lf.serial(lf.permute(0, 2, 1), lf.conv1d(4, 3, padding="same")), "zero_pad1d", "1.1 conv",
+    ),
+    "too little padding": (
+        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d((2, 0)), lf.conv1d(4, 3, dilation=2)),
+        "expected", "few positions",
+    ),
+    "stride": (
+        lf.serial(lf.permute(0, 2, 1), lf.conv1d(4, 1, stride=2)), "skips positions", "1.1 conv1d",
+    ),
+    "too few positions": (lf.positional_embedding(5), "has 5 positions", "1 positional_emb"),
+    "growing frequencies": (
+        lf.rotary_embedding(scaling=lf.rope_scaling.dynamic(2.0, 8)), "smaller max_length", "1 rot",
+    ),
+    "mean": (lf.serial(lf.masked_mean(), lf.dense(3)), "mixes positions", "1.0 masked_mean()"),
+    "flatten": (lf.serial(lf.flatten(), lf.dense(3)), "mixes positions", "1.0 flatten()"),
+    "softmax": (lf.softmax(dim=1), "mixes positions", "1 softmax(dim=1)"),
+    "fixed length": (
+        lf.serial(lf.permute(0, 2, 1), lf.dense(4)), "few positions: serial[1] serial[1] dense(4)",
+        "decode",
+    ),
+    "by place": (lf.Layer("by_place()", by_place, print), "mixes positions", "1 by_place()"),
+    "fixed point": (
+        lf.serial(
+            lf.fixed_point(lf.serial(lf.add(), lf.multi_head_attention(4, is_causal=True))),
+        ),
+        "mixes positions", "1.0 fixed_point(",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_decode_is_refused_with_its_path(name):
+    layer, reason, place = REFUSED[name]
+    net = on_tokens(layer)
+    params = net.init(lf.Key(0), TOKENS[:, :5])
+    with pytest.raises(lf.LayerError, match=r"^decode: ") as refused:
+        lf.decode(net).init(params, 3, LENGTH)
+    assert reason in str(refused.value)
+    assert place in str(refused.value)
+
+
+def test_all_layers_that_cannot_decode_are_in_one_error():
+    net = on_tokens(lf.lstm(4, bidirectional=True), lf.residual(lf.multi_head_attention(4)))
+    params = net.init(lf.Key(0), TOKENS)
+    with pytest.raises(lf.LayerError, match=r"1 lstm\(.*; 2\.0\.3 attention_heads\(4\)"):
+        lf.decode(net).init(params, 3, LENGTH)
+
+
+def test_more_positions_than_the_state_has_room_for_are_refused():
+    net = on_tokens(lf.gru(4))
+    params = net.init(lf.Key(0), TOKENS)
+    decoder = lf.decode(net)
+    _, state = decoder.step(params, decoder.init(params, 3, 6), TOKENS[:, :5])
+    decoder.step(params, state, TOKENS[:, :1])
+    with pytest.raises(lf.LayerError, match="at most 6 positions, the state's max_length, got 5 a"):
+        decoder.step(params, state, TOKENS[:, :2])
+
+
+def test_wrong_inputs_are_refused():
+    decoder = lf.decode(on_tokens())
+    params = decoder.net.init(lf.Key(0), TOKENS)
+    with pytest.raises(lf.LayerError, match="decode: expected batch_size"):
+        decoder.init(params, 0, 5)
+    with pytest.raises(lf.LayerError, match="decode: expected x to be a tensor with positions in"):
+        decoder.step(params, decoder.init(params, 1, 5), torch.tensor([1, 2]))
+    with pytest.raises(lf.LayerError, match="decode: expected net to be a Layer"):
+        lf.decode(lf.dense)
+
+
+# Every layer of the library. A new one is put where it belongs.
+BY_ROW = (
+    "attention_heads circular_pad constant_pad conv gru lstm positional_embedding reflection_pad "
+    "replication_pad rnn rotary_embedding scaled_dot_product_attention sinusoidal_positions "
+    "zero_pad"
+)
+# They mix positions in some layout, where they are refused, and work by position in another.
+TRIED = (
+    "alibi relative_position_bias adaptive_avg_pool adaptive_max_pool concatenate conv_transpose "
+    "flatten fractional_max_pool "
+    "last_state layer_norm local_response_norm log_softmax masked_mean pixel_shuffle "
+    "pixel_unshuffle reshape softmax softmin"
+)
+
+
+def verdict(case):
+    """Say how a layer decodes a text along axis 1 of a case's input."""
+    if row_of(case.layer) is not None:
+        return BY_ROW
+    visited = []
+    for n in (1, 2):
+        x = lf.tree.map(lambda t, n=n: t[:, :n] if t.ndim > 1 < t.shape[1] else t, case.x)
+        try:
+            y = case.layer.predict(case.params(), x)
+        except ERRORS:
+            return ""  # its params fix the size of the axis
+        visited.append(Visited(case.layer, "", case.params(), x, y))
+    try:
+        _state(*visited, max_length=8)
+    except lf.LayerError:
+        return TRIED
+    return ""
+
+
+def test_each_layer_is_in_the_table_or_works_by_position_or_is_found_by_trying():
+    found = {BY_ROW: set(), TRIED: set(), "": set()}
+    for case in CASES:
+        if case.layer.composition is None:
+            found[verdict(case)].add(re.match(r"[a-z_0-9]+?(?=(\dd)?\()", case.layer.name)[0])
+    assert found[BY_ROW] == set(BY_ROW.split())
+    assert found[TRIED] == set(TRIED.split())

@@ -1,0 +1,242 @@
+"""`generate` and its samplers: what each keeps, the stream, and one graph for each token."""
+
+import pickle
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.compiling import compiles
+from helpers.writers import CAUSAL, TOKENS, N, gpt, llama, on_tokens
+
+import lincoln_fn as lf
+from lincoln_fn import samplers
+
+KEY = lf.Key(5)
+NET = gpt(CAUSAL, lf.positional_embedding(32))
+PARAMS = NET.init(lf.Key(1), TOKENS)
+PROMPT = TOKENS[:, :4]
+LOGITS = torch.tensor([[1.0, -0.5, 3.0, 2.0, 2.5, -1.0], [0.0, 0.0, 0.0, 0.1, -9.0, 0.0]])
+
+
+def written(decoder, params=PARAMS, prompt=PROMPT, count=9, **options):
+    stream = lf.generate(decoder, params, prompt, key=KEY, max_new_tokens=count, **options)
+    return torch.stack([token for _, token in stream], 1)
+
+
+def written_by_predict(net, params, prompt, count):
+    tokens = prompt
+    for _ in range(count):
+        best = net.predict(params, tokens)[:, -1].argmax(-1)
+        tokens = torch.cat([tokens, best[:, None]], 1)
+    return tokens[:, prompt.shape[1] :]
+
+
+@pytest.mark.parametrize("name", ["gpt", "llama", "gru", "permuted"])
+def test_greedy_tokens_are_those_of_predict_on_the_whole_text(name):
+    plain = on_tokens(lf.gru(9), lf.dense(N)) if name == "gru" else NET
+    plain = llama(sliding_window=3) if name == "llama" else plain
+    net = lf.serial(plain, lf.permute(0, 2, 1)) if name == "permuted" else plain
+    params = net.init(lf.Key(2), TOKENS)
+    own = params[0] if name == "permuted" else params
+    greedy = written(lf.decode(net), params, sampler=samplers.greedy())
+    assert same_bits(greedy, written_by_predict(plain, own, PROMPT, 9))
+
+
+def test_the_same_key_writes_the_same_and_another_writes_something_else():
+    decoder = lf.decode(NET)
+    first = written(decoder)
+    assert same_bits(written(decoder), first)
+    other = lf.generate(decoder, PARAMS, PROMPT, key=lf.Key(6), max_new_tokens=9)
+    assert not torch.equal(torch.stack([token for _, token in other], 1), first)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_a_text_goes_on_from_a_state():
+    decoder = lf.decode(NET)
+    whole = written(decoder, count=9)
+    *_, (state, token) = lf.generate(
+        decoder, PARAMS, PROMPT, key=KEY, max_new_tokens=4, max_length=20
+    )
+    rest = written(decoder, prompt=token[:, None], count=5, state=state)
+    assert state.position == 7
+    assert same_bits(rest, whole[:, 4:])
+
+
+def test_the_stream_ends_when_all_texts_have_written_a_stop():
+    decoder = lf.decode(NET)
+    whole = written(decoder, count=28)
+    places = [(row == 7).nonzero()[0].item() for row in whole if 7 in row]
+    assert len(places) == 3, "each text writes it"
+    assert len(set(places)) > 1
+    stopped = written(decoder, count=28, stop=7)
+    assert stopped.shape[1] == max(places) + 1
+    for text, full, place in zip(stopped, whole, places, strict=True):
+        assert same_bits(text[: place + 1], full[: place + 1])
+        assert (text[place:] == 7).all()
+    assert same_bits(written(decoder, count=28, stop=(7, 99)), stopped)
+
+
+def test_context_stays_beside_the_text():
+    net = lf.serial(
+        lf.parallel(lf.embedding(N, 8), lf.identity()),
+        lf.with_context(lf.transformer_decoder_block(4, 16)),
+        lf.dense(N),
+    )
+    memory = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    params = net.init(lf.Key(0), (PROMPT, memory))
+    tokens = PROMPT
+    for _ in range(4):
+        best = net.predict(params, (tokens, memory))[:, -1].argmax(-1)
+        tokens = torch.cat([tokens, best[:, None]], 1)
+    given = written(lf.decode(net), params, (PROMPT, memory), 4, sampler=samplers.greedy())
+    assert same_bits(given, tokens[:, 4:])
+
+
+def test_too_small_a_max_length_is_refused_before_any_token():
+    decoder = lf.decode(NET)
+    stream = lf.generate(decoder, PARAMS, PROMPT, key=KEY, max_new_tokens=9, max_length=11)
+    with pytest.raises(lf.LayerError, match="generate: expected a max_length of at least 12"):
+        next(stream)
+    assert written(decoder, max_length=12).shape == (3, 9)
+
+
+# Samplers.
+
+
+def kept(sampler, logits=LOGITS):
+    return [row.isfinite().nonzero().flatten().tolist() for row in sampler.filter(logits)]
+
+
+def by_definition(p, logits):
+    """List the most probable tokens, until they have a probability of p together."""
+    found = []
+    for row in logits.double().softmax(-1):
+        total, tokens = 0.0, []
+        for token in row.argsort(descending=True).tolist():
+            if total >= p:
+                break
+            total += row[token].item()
+            tokens.append(token)
+        found.append(sorted(tokens))
+    return found
+
+
+def test_filters_keep_what_they_say():
+    assert kept(samplers.top_k(2), LOGITS[:1]) == [[2, 4]]
+    assert kept(samplers.top_k(9)) == [[*range(6)]] * 2
+    drawn = torch.randn(50, 13, generator=torch.Generator().manual_seed(0))
+    for p in (0.05, 0.5, 0.9, 0.999):
+        assert kept(samplers.top_p(p), drawn) == by_definition(p, drawn)
+        relative = drawn.softmax(-1) / drawn.softmax(-1).amax(-1, keepdim=True)
+        assert kept(samplers.min_p(p), drawn) == [
+            (row >= p).nonzero().flatten().tolist() for row in relative
+        ]
+    assert kept(samplers.top_p(1.0)) == kept(samplers.min_p(0.0)) == [[*range(6)]] * 2
+    assert kept(samplers.top_p(0.0), LOGITS[:1]) == [[2]]
+    assert same_bits(samplers.temperature(0.5).filter(LOGITS), LOGITS / 0.5)
+
+
+def test_a_chain_applies_one_filter_after_the_other():
+    both = samplers.chain(samplers.temperature(0.5), samplers.top_p(0.8))
+    drawn = torch.randn(9, 13, generator=torch.Generator().manual_seed(0))
+    assert kept(both, drawn) == by_definition(0.8, drawn / 0.5)
+    other_order = samplers.chain(samplers.top_p(0.8), samplers.temperature(0.5))
+    assert kept(other_order, drawn) == by_definition(0.8, drawn) != kept(both, drawn)
+    assert repr(both) == "chain(temperature(t=0.5), top_p(0.8))"
+    assert both == samplers.chain(samplers.temperature(0.5), samplers.top_p(0.8))
+    assert samplers.chain(samplers.top_k(3), samplers.greedy())(LOGITS, KEY).tolist() == [2, 3]
+
+
+def test_draws_have_the_softmax_s_probabilities():
+    n = 40_000
+    tokens = samplers.temperature(1.5)(LOGITS[0].expand(n, -1), KEY)
+    shares = torch.bincount(tokens, minlength=6) / n
+    p = (LOGITS[0] / 1.5).softmax(-1)
+    # Five standard errors of a share.
+    assert ((shares - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_p", "min_p", "temperature"])
+@pytest.mark.parametrize("strength", [1, 0.05, 0.3, 0.95])
+def test_filters_are_those_of_transformers(name, strength):
+    transformers = pytest.importorskip("transformers")
+    logits = torch.randn(7, 40, generator=torch.Generator().manual_seed(1)) * 3
+    ours, theirs = {
+        "top_k": (lambda: samplers.top_k(int(9 * strength) + 1), transformers.TopKLogitsWarper),
+        "top_p": (lambda: samplers.top_p(strength), transformers.TopPLogitsWarper),
+        "min_p": (lambda: samplers.min_p(strength), transformers.MinPLogitsWarper),
+        "temperature": (
+            lambda: samplers.temperature(strength), transformers.TemperatureLogitsWarper,
+        ),
+    }[name]  # fmt: skip
+    given = int(9 * strength) + 1 if name == "top_k" else float(strength)
+    assert same_bits(ours().filter(logits), theirs(given)(None, logits.clone()))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: samplers.top_k(0), "top_k: expected k"),
+        (lambda: samplers.top_p(1.5), "top_p: expected p"),
+        (lambda: samplers.min_p(-0.1), "min_p: expected p"),
+        (lambda: samplers.temperature(0.0), "temperature: expected t"),
+        (samplers.chain, "chain: expected at least one of samplers"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(make, said):
+    with pytest.raises(lf.LayerError, match=said):
+        make()
+
+
+# Compiled.
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("uncompiled")
+def test_one_graph_serves_all_tokens_and_the_next_text():
+    decoder = lf.decode(NET)
+    fast = lf.compile(decoder)
+    top = samplers.top_p(0.9)
+    expected = written(decoder, sampler=top)
+    for _ in range(2):
+        assert same_bits(written(fast, sampler=top, max_length=16), expected)
+    (made,) = fast.wrap.made.values()
+    assert len(made.graphs) == 1
+    assert lf.compile(fast) is fast
+    assert repr(fast) == repr(decoder) == f"decode({NET.name})"
+    again = pickle.loads(pickle.dumps(lf.compile(lf.decode(lf.gru(3)))))
+    assert not again.wrap.made
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("uncompiled")
+def test_a_compiled_step_is_the_step_and_raises_its_error():
+    decoder = lf.decode(NET)
+    step, state = lf.compile(decoder.step), decoder.init(PARAMS, 3, 6)
+    for part in PROMPT.split([2, 1, 1], 1):
+        y, after = decoder.step(PARAMS, state, part)
+        given, state = step(PARAMS, state, part)
+        assert same_number((given, state), (y, after))
+    assert len(step.graphs) == 2
+    for _ in range(2):
+        _, state = step(PARAMS, state, PROMPT[:, :1])
+    with pytest.raises(lf.LayerError, match="at most 6 positions"):
+        step(PARAMS, state, PROMPT[:, :1])
+
+
+@compiles
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["gpt", "window", "gru"])
+def test_compiled_texts_are_the_eager_ones(name):
+    net = {
+        "gpt": NET,
+        "window": llama(sliding_window=3),
+        "gru": on_tokens(lf.gru(9), lf.dense(N)),
+    }[name]
+    params = net.init(lf.Key(1), TOKENS)
+    decoder = lf.decode(net)
+    sampler = samplers.chain(samplers.temperature(0.8), samplers.top_k(5))
+    assert same_bits(
+        written(lf.compile(decoder), params, sampler=sampler),
+        written(decoder, params, sampler=sampler),
+    )
