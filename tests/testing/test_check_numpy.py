@@ -195,3 +195,20 @@ def test_what_numpy_has_removed_is_no_mistake_of_the_student():
     assert [(f.leaf, f.verdict, f.name) for f in report.findings] == [
         ("forward", "not judged", "numpy")
     ]
+
+
+def test_a_label_is_known_where_no_class_is_in_the_margin():
+    labels = np.array([0, 2, 1, 1, 3])
+    scores = normal(5, 4, seed=9)
+    scores[1, 2] = 9.0  # so far above that no class is in the margin
+
+    def loss(x, y):
+        rows = np.arange(len(x))
+        margins = np.maximum(x - x[rows, y][:, None] + 1, 0)
+        mask = (margins > 0).astype(float)  # the label's own margin is 1
+        mask[rows, y] = -mask.sum(1)
+        return (margins.sum() - len(x)) / len(x), mask / len(x)
+
+    layer = lf.testing.from_numpy(loss, y=labels)
+    report = check_layer(layer, (), scores, all=True)
+    assert [f.name for f in report.mistakes] == ["label counted"]

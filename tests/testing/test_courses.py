@@ -16,6 +16,7 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.courses import command, course
+from lincoln_fn.testing.courses.page import page
 
 FILES = Path(__file__).parent.parent / "helpers" / "courses"
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
@@ -177,3 +178,12 @@ def test_functions_of_a_course_become_a_layer():
     assert mistake.name == "one-hot missing"
     with pytest.raises(LayerError, match="expected a function, got 3"):
         lf.testing.from_numpy(3)
+
+
+@pytest.mark.parametrize("name", course.names())
+def test_each_course_has_a_page(name):
+    made = page(course.read(name))
+    path = Path(__file__).parent.parent / f"docs/courses/{name}.md"
+    assert path.read_text() == made
+    assert f"courses/{name}.md" in (path.parent.parent.parent / "mkdocs.yml").read_text()
+    assert f"courses/{name}.md" in (path.parent.parent / "guides/courses.md").read_text()
