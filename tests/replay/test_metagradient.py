@@ -143,7 +143,12 @@ TRAININGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+SLOW = {"gpt", "lstm", "instance norm"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full) if n in SLOW else n for n in TRAININGS]
+)
 def test_it_is_the_slope_of_runs_that_are_trained_again(name):
     training = TRAININGS[name]
     inputs = training.inputs()

@@ -183,7 +183,7 @@ def test_functions_of_a_course_become_a_layer():
 @pytest.mark.parametrize("name", course.names())
 def test_each_course_has_a_page(name):
     made = page(course.read(name))
-    path = Path(__file__).parent.parent / f"docs/courses/{name}.md"
+    path = Path(__file__).parents[2] / f"docs/courses/{name}.md"
     assert path.read_text() == made
     assert f"courses/{name}.md" in (path.parent.parent.parent / "mkdocs.yml").read_text()
     assert f"courses/{name}.md" in (path.parent.parent / "guides/courses.md").read_text()

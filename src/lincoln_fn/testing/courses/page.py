@@ -21,7 +21,7 @@ def page(course: Course) -> str:
         lines += [
             f"## {exercise.name}",
             "",
-            "```text",
+            "```output",
             *f"{exercise.forward}; {exercise.backward}".split("; "),
             "```",
             "",
