@@ -78,7 +78,7 @@ def test_a_smaller_last_batch_says_how_not_to_compile_again(monkeypatch):
         told.append(what)
         return log_if_slow(what, seconds=3600.0)
 
-    monkeypatch.setattr(compiled_step, "waiting", note)
+    monkeypatch.setattr(compiled_step, "log_if_slow", note)
     net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(5, 3)
     step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
     state = lf.init_state(net, optimizer, lf.Key(0), x)
