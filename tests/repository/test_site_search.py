@@ -69,7 +69,10 @@ QUESTIONS = {
     ],
     "does it work with scikit-learn?": ["guides/scikit-learn.html"],
     "dropout": ["layers/dropout.html"],
-    "weight decay": ["guides/optimizers.html", "reference/optimizers.html"],
+    "weight decay": [
+        "faq.html#how-do-i-use-weight-decay-or-l2-regularization",
+        *("guides/optimizers.html", "reference/optimizers.html"),
+    ],
     "custom gradient": ["guides/own-backward.html", "faq.html#how-do-i-write-a-custom-gradient"],
     "deploy": ["recipes/deploy.html"],
     "reproducible": ["faq.html#how-do-i-set-a-seed-for-reproducible-numbers"],
