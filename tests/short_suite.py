@@ -53,7 +53,9 @@ PROGRAMS = {
     "repository/test_per_example_mnist.py",
     "repository/test_rules_example.py",
 }
-FILES = COMPILING | PROCESSES | PROGRAMS
+# Beside Hugging Face's library, where it is installed.
+PRETRAINED = {"pretrained/test_families.py", "pretrained/test_smollm2.py"}
+FILES = COMPILING | PROCESSES | PROGRAMS | PRETRAINED
 
 # Tests of the other files, each with the rows that stay; () is none.
 TESTS = {

@@ -17,18 +17,19 @@ from lincoln_fn import vocabulary
 
 # The pattern that fits first gives the family; what fits none is an activation.
 FAMILIES: Final = {
-    "Products and convolutions": ("dense", "bilinear", "conv*"),
+    "Products and convolutions": ("dense", "bias", "bilinear", "conv*", "cosine_similarities"),
     "Activations": (),
     "Normalisation": ("*_norm",),
     "Pooling": ("*_pool",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
         *("alibi", "relative_position_bias"),
-        *("last_state", "masked_mean"),
+        *("class_token", "last_state", "masked_mean"),
     ),
     "Randomness": ("*dropout",),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
+        "take",
         *("add", "multiply", "concatenate"),
     ),
 }

@@ -95,8 +95,10 @@ from lincoln_fn.layers.avg_pool import avg_pool1d as avg_pool1d
 from lincoln_fn.layers.avg_pool import avg_pool2d as avg_pool2d
 from lincoln_fn.layers.avg_pool import avg_pool3d as avg_pool3d
 from lincoln_fn.layers.batch_norm import batch_norm as batch_norm
+from lincoln_fn.layers.bias import bias as bias
 from lincoln_fn.layers.bilinear import bilinear as bilinear
 from lincoln_fn.layers.celu import celu as celu
+from lincoln_fn.layers.class_token import class_token as class_token
 from lincoln_fn.layers.common import rope_scaling as rope_scaling
 from lincoln_fn.layers.concatenate import concatenate as concatenate
 from lincoln_fn.layers.conv import conv1d as conv1d
@@ -105,6 +107,7 @@ from lincoln_fn.layers.conv import conv3d as conv3d
 from lincoln_fn.layers.conv_transpose import conv_transpose1d as conv_transpose1d
 from lincoln_fn.layers.conv_transpose import conv_transpose2d as conv_transpose2d
 from lincoln_fn.layers.conv_transpose import conv_transpose3d as conv_transpose3d
+from lincoln_fn.layers.cosine_similarities import cosine_similarities as cosine_similarities
 from lincoln_fn.layers.dense import dense as dense
 from lincoln_fn.layers.dropout import dropout as dropout
 from lincoln_fn.layers.dropout import dropout1d as dropout1d
@@ -166,6 +169,7 @@ from lincoln_fn.layers.pixel_shuffle import pixel_shuffle as pixel_shuffle
 from lincoln_fn.layers.pixel_unshuffle import pixel_unshuffle as pixel_unshuffle
 from lincoln_fn.layers.positional_embedding import positional_embedding as positional_embedding
 from lincoln_fn.layers.prelu import prelu as prelu
+from lincoln_fn.layers.quick_gelu import quick_gelu as quick_gelu
 from lincoln_fn.layers.recurrent_cell import gru_cell as gru_cell
 from lincoln_fn.layers.recurrent_cell import lstm_cell as lstm_cell
 from lincoln_fn.layers.recurrent_cell import rnn_cell as rnn_cell
@@ -193,6 +197,7 @@ from lincoln_fn.layers.softmin import softmin as softmin
 from lincoln_fn.layers.softplus import softplus as softplus
 from lincoln_fn.layers.softshrink import softshrink as softshrink
 from lincoln_fn.layers.softsign import softsign as softsign
+from lincoln_fn.layers.take import take as take
 from lincoln_fn.layers.tanh import tanh as tanh
 from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink
 from lincoln_fn.layers.threshold import threshold as threshold

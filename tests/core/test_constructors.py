@@ -46,7 +46,7 @@ VALID = {
     "cap": 2.0, "intermediate_size": 7,
     "original_max_position_embeddings": 9, "max_position_embeddings": 9,
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
-    "schedules": (schedules.constant(0.1), schedules.constant(0.2)),
+    "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
 }  # fmt: skip
 # Arguments that another one needs.
 BESIDE = {

@@ -292,10 +292,10 @@ BY_ROW = (
 )
 # They mix positions in some layout, where they are refused, and work by position in another.
 TRIED = (
-    "alibi relative_position_bias adaptive_avg_pool adaptive_max_pool concatenate conv_transpose "
-    "flatten fractional_max_pool "
+    "alibi relative_position_bias adaptive_avg_pool adaptive_max_pool class_token concatenate "
+    "conv_transpose cosine_similarities flatten fractional_max_pool "
     "last_state layer_norm local_response_norm log_softmax masked_mean pixel_shuffle "
-    "pixel_unshuffle reshape softmax softmin"
+    "pixel_unshuffle reshape softmax softmin take"
 )
 
 

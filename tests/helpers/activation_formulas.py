@@ -74,6 +74,10 @@ ELEMENTWISE = {
         lambda x: x / (1 + torch.exp(-x)),
         lambda x: torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))),
     ),
+    lf.quick_gelu(): (
+        lambda x: x / (1 + torch.exp(-1.702 * x)),
+        lambda x: torch.sigmoid(1.702 * x) * (1 + 1.702 * x * torch.sigmoid(-1.702 * x)),
+    ),
     lf.mish(): (lambda x: x * torch.tanh(softplus(x)), mish_slope),
     lf.softplus(): (softplus, torch.sigmoid),
     lf.softplus(0.5, 1.0): (

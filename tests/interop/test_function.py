@@ -1,5 +1,7 @@
 """A layer out of any torch function."""
 
+import pickle
+
 import pytest
 import torch
 from helpers.cases.case import normal
@@ -8,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
-from lincoln_fn.interop import from_function, from_state_dict, to_state_dict, to_torch
+from lincoln_fn.interop import from_function, from_module, from_state_dict, to_state_dict, to_torch
 
 
 def cosine(x):
@@ -70,20 +72,66 @@ def test_it_composes_and_trains():
     assert net.name == "serial(dense(4), from_function(erf), dense(1))"
 
 
-def test_a_module_without_counterpart_by_way_of_its_parameters():
+def test_a_module_without_counterpart_is_one_layer():
     module = nn.GRUCell(3, 4)
-    layer = from_function(
-        lambda params, x: torch.func.functional_call(module, params, (x,)),
-        init=lambda key, x: {name: p.detach().clone() for name, p in module.named_parameters()},
-        name="gru_cell()",
-    )
+    layer, params = from_module(module)
     x = normal(5, 3)
-    params = layer.init(lf.Key(0), x)
     lf.testing.check_layer(layer, params, x)
+    assert same_bits(layer.init(lf.Key(3), x), params)
     named = to_state_dict(lf.serial(layer), (params,))
     assert set(named) == {f"0.{name}" for name in module.state_dict()}
     back = from_state_dict(lf.serial(layer), named, (params,))
     assert same_bits(back[0]["weight_hh"], params["weight_hh"])
+
+
+def test_a_module_of_its_own_stays_as_it_is():
+    """Dropout is off and statistics are constants, also in `forward`; frozen parameters, too."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4))
+    module[3].weight = module[3].weight.requires_grad_(False)
+    layer, params = from_module(module)
+    assert list(params) == ["0.weight", "0.bias", "1.weight", "1.bias", "3.bias"]
+    x = normal(5, 3)
+    y, cache = layer.forward(params, x)
+    assert same_bits(y, layer.predict(params, x))
+    assert module.training
+    module.requires_grad_(False)
+    assert same_number(y, module.eval()(x))
+    # What is done to the module later does not matter.
+    module[1].running_mean += 1
+    module[3].weight *= 2
+    assert same_bits(layer.predict(params, x), y)
+    before = [leaf.clone() for leaf in params.values()]
+    layer.backward(params, cache, torch.ones_like(y))
+    assert same_bits(list(params.values()), before)
+
+
+def test_a_module_of_several_inputs_and_one_with_named_outputs():
+    class Named(nn.Module):
+        def forward(self, a, b):
+            return {"sum": a + b, "product": a * b}
+
+    class Sum(nn.Module):
+        def forward(self, a, b):
+            return a + b
+
+    x = (normal(2, 3), normal(2, 3, seed=1))
+    assert same_bits(from_module(Sum())[0].predict({}, x), x[0] + x[1])
+    layer, params = from_module(Named(), lambda module, x: tuple(module(*x).values()))
+    lf.testing.check_layer(layer, params, x)
+    layer, params = from_module(Named())
+    message = r"from_module\(Named\): expected y to be a tensor .* got dict; give call, as in call="
+    with pytest.raises(lf.LayerError, match=message):
+        layer.forward(params, x)
+    with pytest.raises(
+        lf.LayerError, match=r"from_module: expected module to be .*, got the Layer"
+    ):
+        from_module(lf.relu())
+
+
+def test_a_layer_of_a_module_is_pickled():
+    layer, params = from_module(nn.Linear(3, 2))
+    again = pickle.loads(pickle.dumps(layer))
+    assert same_bits(again.predict(params, torch.ones(3)), layer.predict(params, torch.ones(3)))
 
 
 def test_it_goes_back_to_torch():

@@ -117,6 +117,7 @@ CURVATURES = {
     lf.softplus(): 1 / 4,
     lf.softplus(0.5, 1.0): 1 / 8,
     lf.silu(): 1 / 2,
+    lf.quick_gelu(): 1.702 / 2,
     lf.mish(): 1 - 0.6**2,
     lf.gelu(): math.sqrt(2 / math.pi),
     lf.gelu("tanh"): math.sqrt(2 / math.pi),

@@ -183,6 +183,25 @@ def test_a_bias_of_positions_in_any_dtype_and_device():
     assert same_bits(lf.interop.from_state_dict(layer, names), params)
 
 
+def test_a_bias_of_positions_hides_what_a_mask_hides():
+    layer, x = lf.relative_position_bias(2, 6, 3), normal(3, 4, 5)
+    mask = torch.tensor([[True] * 4, [True, True, False, False], [False, True, False, True]])
+    params = layer.init(lf.Key(0), (x, mask))
+    plain, plain_cache = layer.forward(params, x)
+    y, cache = layer.forward(params, (x, mask))
+    hidden = ~mask[:, None, None, :].expand(y.shape)
+    assert same_bits(y, plain.masked_fill(hidden, -torch.inf))
+    g = normal(*y.shape, seed=1)
+    (dx, dmask), dparams = layer.backward(params, cache, g)
+    zeros, expected = layer.backward(params, plain_cache, g.masked_fill(hidden, 0))
+    assert dmask is None
+    assert same_bits((dx, dparams), (zeros, expected))
+    norms = lf.per_example.squared_norms(layer, params, cache, g)
+    alone = lf.per_example.squared_norms(layer, params, plain_cache, g.masked_fill(hidden, 0))
+    assert same_number(norms, alone)
+    assert same_bits(layer.predict(params, (x, None)), plain)
+
+
 def test_relevance_of_grouped_heads_and_of_a_wide_soft_cap():
     query, key, value = qkv()
     copies = tuple(
@@ -211,7 +230,7 @@ ERRORS = [
     (lambda: lf.relative_position_bias(2, 3), "num_buckets of at least 4, got 3"),
     (lambda: lf.relative_position_bias(2, 8, 2), "max_distance above 2, got 2"),
     (lambda: lf.relative_position_bias(2).init(lf.Key(0), normal(3)),
-     "x of shape (..., length, features), got (3,)"),
+     "a sequence of shape (..., length, features), got (3,)"),
     (lambda: HEADS(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
     (lambda: HEADS(5).predict((), (QUERY, KEY, VALUE)), "a query with features in 5 heads, got 12"),
     (lambda: HEADS(4).predict((), (QUERY, KEY, VALUE)),

@@ -1,5 +1,7 @@
 """An embedding whose matrix is also the output layer's: y = body(E[x]) E^T.
 
+With context, such as a mask, x is (indices, *context), and the body has (E[indices], *context).
+
 Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). The
 gradient of E is the sum of two: that of the scores, and the embedding's own, from the body's dx.
 If the embedding is frozen, E has no gradient, and the scores compute dh alone.
@@ -19,7 +21,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.init import init_in_turn
+from lincoln_fn.walk.init import init_in_turn, on_meta
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -27,8 +29,9 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
     """Embed x, run the body, and score its output by the embedding's matrix."""
     check_entries("tied", "params", params, 2)
-    h, embedded = visit(0, params[0], x)
-    h, inside = visit(1, params[1], h)
+    indices, *context = x if type(x) is tuple else (x,)
+    h, embedded = visit(0, params[0], indices)
+    h, inside = visit(1, params[1], (h, *context) if context else h)
     n_features = matrix("tied", params[0]).shape[1]
     if h.shape[-1:] != (n_features,):
         got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
@@ -42,9 +45,10 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
     g, scored = visit(2, params[0], cache[2], g, train=not _is_frozen(params[0]))
-    g, inside = visit(1, params[1], cache[1], g)
-    dx, embedded = visit(0, params[0], cache[0], g)
-    return dx, (embedded, inside, scored)
+    dinputs, inside = visit(1, params[1], cache[1], g)
+    dh, *dcontext = dinputs if type(dinputs) is tuple else (dinputs,)
+    dx, embedded = visit(0, params[0], cache[0], dh)
+    return (dx, *dcontext) if dcontext else dx, (embedded, inside, scored)
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
@@ -60,7 +64,12 @@ def _is_frozen(params: Params) -> bool:
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    return init_in_turn(parts[:2], key, x)
+    if type(x) is not tuple:
+        return init_in_turn(parts[:2], key, x)
+    indices, *context = x
+    embedding = parts[0].init(key.fold_in(0), indices)
+    h = parts[0].predict(on_meta(embedding), on_meta(indices))
+    return embedding, parts[1].init(key.fold_in(1), (h, *on_meta(tuple(context))))
 
 
 def _needs_dx(i: int, params: Params) -> bool:
@@ -76,11 +85,11 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         embedding: a layer whose params have a `weight` of shape (n_embeddings, n_features), such as
             `embedding(n_embeddings, n_features)`; or `frozen` of one, whose matrix is not trained
             by the scores either.
-        body: from (..., n_features) to (..., n_features).
+        body: from (..., n_features) to (..., n_features); for a tuple x, from (features, *context).
 
     Returns:
-        The layer, from indices (...) to logits (..., n_embeddings). Its params are those of the
-        embedding and of the body; its parts are these and the scores.
+        The layer, from indices (...), or (indices, *context), to logits (..., n_embeddings). Its
+        params are those of the embedding and of the body; its parts are these and the scores.
 
     Raises:
         LayerError: from its functions, if a part raises one, the embedding's params have no such

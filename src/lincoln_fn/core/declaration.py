@@ -39,7 +39,7 @@ Kind: TypeAlias = Literal[
     "moving", "max_pool",
     # A sum or a mean of elements of x, or another function with f(c x) = c f(x).
     "average", "addition",
-    "softmax", "log_softmax", "product", "gated", "attention", "embedding",
+    "softmax", "log_softmax", "product", "similarity", "gated", "attention", "embedding",
 ]  # fmt: skip
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 

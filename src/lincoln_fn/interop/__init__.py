@@ -5,6 +5,11 @@
     params = from_state_dict(layer, named)                 and back
     module = to_torch(layer, params)                       a torch.nn.Module with our backward
     layer  = from_function(f)                              a layer with autograd's backward
+    layer, params = from_module(module)                    the same of a module
+    net, params, config = from_pretrained(folder)          a model of Hugging Face's library
+    save_pretrained(net, params, config, folder)           and back
+    net, params, config = from_gguf(path)                  one of llama.cpp
+    net    = from_config(config)                           its network, without weights
     arrays = to_numpy(params); params = from_numpy(arrays)
     layer  = transformer_encoder(*blocks, norm=norm)       torch's stacks of transformer blocks
 
@@ -13,8 +18,10 @@ conversions use it, so they cannot disagree.
 """
 
 from lincoln_fn.interop.arrays import from_numpy, to_numpy
-from lincoln_fn.interop.function import from_function
+from lincoln_fn.interop.function import from_function, from_module
+from lincoln_fn.interop.gguf_file import from_gguf
 from lincoln_fn.interop.module import LayerModule, to_torch
+from lincoln_fn.interop.pretrained import from_config, from_pretrained, save_pretrained
 from lincoln_fn.interop.state_dict import from_state_dict
 from lincoln_fn.interop.to_state_dict import to_state_dict
 from lincoln_fn.interop.torch_nn import from_torch
@@ -22,10 +29,15 @@ from lincoln_fn.interop.transformers import transformer, transformer_decoder, tr
 
 __all__ = [
     "LayerModule",
+    "from_config",
     "from_function",
+    "from_gguf",
+    "from_module",
     "from_numpy",
+    "from_pretrained",
     "from_state_dict",
     "from_torch",
+    "save_pretrained",
     "to_numpy",
     "to_state_dict",
     "to_torch",

@@ -1,4 +1,4 @@
-"""A layer from any differentiable torch function, for functions without a backward by hand.
+"""A layer from any differentiable torch function or module, for those without a backward by hand.
 
 Derivation. With y = f(params, x), `torch.func.vjp` gives g^T df/dparams and g^T df/dx by running f
 again under autograd. So the cache is x alone, and `backward` is as pure as f.
@@ -6,18 +6,21 @@ again under autograd. So the cache is x alone, and `backward` is as pure as f.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 import optree
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, no_params
 from lincoln_fn.core.record import EVERYTHING, record
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_cache, check_params
 
 
@@ -102,3 +105,73 @@ def from_function(
     run: Applied = partial(_apply, f, init is not None, name)
     forward, backward = partial(_forward, run), partial(_backward, run, name)
     return Layer(name, forward, backward, no_params if init is None else init)
+
+
+def from_module(
+    module: nn.Module, call: Callable[[nn.Module, Arrays], Arrays] | None = None
+) -> tuple[Layer, Params]:
+    """Make one layer of a torch module, whose backward is autograd's.
+
+    It is for modules without a counterpart here, such as models of other libraries. `forward` and
+    `predict` compute what the module computes after `eval()`, because dropout and running
+    statistics would not be pure. The module itself is not changed.
+
+    Args:
+        module: any module whose `forward` is differentiable.
+        call: (module, x) -> y, a tensor or a tuple of tensors. None calls module(x), or module(*x)
+            for a tuple. A model with outputs by name needs one, such as
+            `lambda model, ids: model(ids).logits`.
+
+    Returns:
+        The layer, and copies of the parameters that require a gradient, by name. Other parameters
+        and buffers are constants. A tensor with several names has the first. `layer.init` returns
+        such copies, too, of the module's parameters at that time.
+
+    Raises:
+        LayerError: if it is no module; from its functions, if y has another form.
+
+    Example:
+        >>> layer, params = from_module(torch.nn.Linear(3, 2).double())
+        >>> layer, params["weight"].shape
+        (from_module(Linear), torch.Size([2, 3]))
+        >>> layer.predict(params, torch.zeros(5, 3).double()).shape
+        torch.Size([5, 2])
+    """
+    if not isinstance(module, nn.Module):
+        raise wrong_kind("from_module", "module", module, "torch.nn.Module")
+    name = f"from_module({type(module).__name__})"
+    trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    # The copy shares the trained parameters, whose numbers it never uses.
+    own = copy.deepcopy(module, {id(p): p for p in trained.values()}).eval()
+    run, init = partial(_run, _Called(own, call or _call), name), partial(_copy, trained)
+    return from_function(run, init, name=name), init(Key(0), None)
+
+
+def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
+    """Call a module with params in place of its own parameters."""
+    inner = {f"module.{n}": p for n, p in params.items()}
+    y = torch.func.functional_call(module, inner, (x,))
+    if not all(isinstance(entry, Tensor) for entry in (y if type(y) is tuple else (y,))):
+        problem = f"expected y to be a tensor or a tuple of tensors, got {type(y).__name__}"
+        raise LayerError(name, f"{problem}; give call, as in call=lambda model, x: model(x).logits")
+    return y
+
+
+def _copy(parameters: Mapping[str, Tensor], key: Key, x: Arrays) -> Params:
+    return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+def _call(module: nn.Module, x: Arrays) -> Arrays:
+    return module(*x) if type(x) is tuple else module(x)
+
+
+class _Called(nn.Module):
+    """A module whose forward is a function of another one, so that `functional_call` calls it."""
+
+    def __init__(self, module: nn.Module, call: Callable[[nn.Module, Arrays], Arrays]) -> None:
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, x: Arrays) -> Arrays:
+        """Call the function."""
+        return self.call(self.module, x)

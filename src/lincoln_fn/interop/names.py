@@ -32,6 +32,10 @@ class Slot(NamedTuple):
     name: str
     fields: tuple[str, ...]
     transposed: bool = False
+    # The axis of torch's tensor along which those of several leaves are joined.
+    dim: int = 0
+    # How many axes of length 1 torch's tensor has in front.
+    leading: int = 0
 
     def joined(self, leaves: Iterable[Tensor]) -> Tensor:
         """Convert tensors to torch's layout.
@@ -44,20 +48,26 @@ class Slot(NamedTuple):
         """
         parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
         if len(parts) > 1:
-            return torch.cat(parts)
-        return parts[0].clone(memory_format=torch.contiguous_format)
+            whole = torch.cat(parts, self.dim)
+        else:
+            whole = parts[0].clone(memory_format=torch.contiguous_format)
+        return whole.reshape((1,) * self.leading + whole.shape)
 
-    def divided(self, tensor: Tensor) -> list[Tensor]:
+    def divided(self, tensor: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
         """Split one of torch's tensors.
 
         Args:
             tensor: torch's, of the shape that `joined` makes.
+            leaves: tensors of our shapes, one for each of the fields.
 
         Returns:
             Ours, one for each of the fields; they share torch's memory.
         """
-        whole = tensor.detach()
-        parts = whole.chunk(len(self.fields)) if len(self.fields) > 1 else (whole,)
+        whole = tensor.detach().reshape(tensor.shape[self.leading :])
+        if len(self.fields) == 1:
+            return [whole.mT if self.transposed else whole]
+        sizes = [(leaf.mT if self.transposed else leaf).shape[self.dim] for leaf in leaves]
+        parts = torch.split(whole, sizes, self.dim)
         return [part.mT if self.transposed else part for part in parts]
 
     def below(self, name: str, path: str) -> Slot:
@@ -71,7 +81,7 @@ class Slot(NamedTuple):
             The slot.
         """
         fields = tuple(path + field for field in self.fields)
-        return Slot(name + self.name, fields, self.transposed)
+        return self._replace(name=name + self.name, fields=fields)
 
 
 class Kind(NamedTuple):
@@ -243,7 +253,16 @@ KINDS: Final[dict[type, Kind]] = {
     layers.positional_embedding.Params: Kind(
         _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 1))
     ),
+    layers.bias.Params: Kind(
+        _fixed(*same("bias")), lambda names, options: like(1, size(names, "bias", 0))
+    ),
+    layers.class_token.Params: Kind(
+        _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 0))
+    ),
     layers.relative_position_bias.Params: Kind(_WEIGHT, lambda names, options: like(1, 1, 1)),
+    layers.cosine_similarities.Params: Kind(
+        _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
+    ),
     layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
@@ -19,9 +18,10 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params, no_params, unbound
 from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe, format_briefly
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
+from lincoln_fn.interop.filling import by_path, differences, fill, present
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk.arrangement import ENTRIES
@@ -30,7 +30,7 @@ from lincoln_fn.walk.composition import Composition, composition_of
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
     """Copy the tensors to torch's layouts, with names by position."""
-    leaves = _by_path(params)
+    leaves = by_path(params)
     slots = _slots(layer, params)
     return {slot.name: slot.joined(leaves[path] for path in slot.fields) for slot in slots}
 
@@ -76,34 +76,16 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
         raise LayerError("from_state_dict", problem)
     if like is None:
         like = _structure(layer, state_dict, layer)
-    leaves = _by_path(like)
+    leaves = by_path(like)
     slots = _slots(layer, like)
-    _check(layer, slots, leaves, state_dict)
-    found: dict[str, Tensor] = {}
-    for slot in slots:
-        found.update(zip(slot.fields, slot.divided(state_dict[slot.name]), strict=True))
-    key = key.near(next(iter(state_dict.values()))) if state_dict else key
-    numbers, paths = count(), iter(leaves)
-
-    def filled(leaf: Tensor) -> Tensor:
-        own = found.get(next(paths))
-        if own is not None:  # a copy, in the leaf's memory layout
-            return torch.empty_like(leaf, dtype=own.dtype, device=own.device).copy_(own)
-        # Only keys are left on `meta`: any other missing tensor has been refused.
-        return key.fold_in(next(numbers)).bits if leaf.is_meta else leaf
-
-    return tree.map(filled, like, states=True)
-
-
-def _by_path(params: Params) -> dict[str, Tensor]:
-    paths, leaves = tree.paths(params, states=True), tree.leaves(params, states=True)
-    return dict(zip(paths, leaves, strict=True))
+    problems = differences(slots, leaves, state_dict)
+    if problems:
+        raise LayerError(layer.name, f"expected tensors by torch's names; {'; '.join(problems)}")
+    return fill(like, slots, state_dict.__getitem__, key)
 
 
 def _slots(layer: Layer, params: Params) -> list[Slot]:
-    """List the slots whose leaves are in params: a layer without a bias has None there."""
-    present = set(tree.paths(params, states=True))
-    return [s for s in _walk(layer, params, "", "") if present.issuperset(s.fields)]
+    return present(_walk(layer, params, "", ""), params)
 
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
@@ -137,21 +119,6 @@ def _beginning(named: Params) -> str:
     if not within:
         return ""
     return whole[0].removesuffix(within[0]) if within[0] else f"{whole[0]}."
-
-
-def _check(
-    layer: Layer, slots: list[Slot], leaves: dict[str, Tensor], named: Mapping[str, Tensor]
-) -> None:
-    expected = {slot.name: slot for slot in slots}
-    problems = [f"{name}: missing" for name in expected if name not in named]
-    problems += [f"{name}: unexpected" for name in named if name not in expected]
-    for name, slot in expected.items():
-        shape = tuple(slot.joined(leaves[path].to("meta") for path in slot.fields).shape)
-        given = named.get(name)
-        if name in named and (not isinstance(given, Tensor) or tuple(given.shape) != shape):
-            problems.append(f"{name}: expected shape {shape}, got {format_briefly(given)}")
-    if problems:
-        raise LayerError(layer.name, f"expected tensors by torch's names; {'; '.join(problems)}")
 
 
 def _structure(layer: Layer, names: Names, whole: Layer) -> Params:

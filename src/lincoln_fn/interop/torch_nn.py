@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from torch import nn
@@ -19,6 +18,7 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.interop._constructors import ours
+from lincoln_fn.interop.assembly import is_pretrained, of_pretrained
 from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import (
     Unsupported,
@@ -35,6 +35,13 @@ from lincoln_fn.interop.hyperparameters import (
     softmax,
     upsample,
     with_bias,
+)
+from lincoln_fn.interop.module_checks import (
+    check_hooks,
+    check_unchanged,
+    check_untied,
+    next_step,
+    where_of,
 )
 from lincoln_fn.interop.state_dict import from_state_dict
 
@@ -143,6 +150,8 @@ def from_torch(
 ) -> tuple[Layer, Params]:
     """Make a layer from a torch.nn module, with its hyperparameters, parameters and statistics.
 
+    A model of Hugging Face's library becomes what `from_pretrained` would make of its files.
+
     Whether the module is in training does not matter: `forward` trains and `predict` evaluates. A
     module none of whose parameters requires a gradient becomes `frozen`. A recurrent module's
     outputs are y for a sequence alone, and (outputs, last state) for (sequence, state). In place of
@@ -158,7 +167,8 @@ def from_torch(
     Args:
         module: a module that has a counterpart here, or a `Sequential`, `TransformerEncoder`,
             `TransformerDecoder` or `Transformer` of such modules, nested or not; or a `ResNet` of
-            torchvision, such as `torchvision.models.resnet18()`, whose last layer may be another.
+            torchvision, such as `torchvision.models.resnet18()`, whose last layer may be another;
+            or a whole `PreTrainedModel` of a family in `interop.architectures`.
         key: the keys of dropout are made from it; torch has a global generator instead.
 
     Returns:
@@ -176,11 +186,14 @@ def from_torch(
     if not isinstance(module, nn.Module):
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
     check_argument("from_torch", "key", Key, key)
-    _check_unchanged(module)
+    if is_pretrained(module):
+        check_hooks(module)
+        return _freeze(module, "from_torch", *of_pretrained(module, key))
+    check_unchanged(module)
     for tensor in module.state_dict().values():
         key = key.near(tensor)
     made = _converted(module, "", key)
-    _check_untied(module)  # last: to untie a module that has no counterpart would be in vain
+    check_untied(module)  # last: to untie a module that has no counterpart would be in vain
     return made
 
 
@@ -194,55 +207,24 @@ def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
         ]
         layer = made.compose(*(layer for layer, _ in parts))
         return layer, made.arrange(tuple(params for _, params in parts))
-    where = f"from_torch: {path[:-1]} {type(module).__name__}".replace("  ", " ")
+    where = where_of(path[:-1], module)
     maker = LAYERS.get(type(module))
     if maker is None:
-        raise LayerError(where, f"has no counterpart here; {_by_function(module)}")
+        raise LayerError(where, f"has no counterpart here; {next_step(module)}")
     try:
         layer = maker(module)
     except Unsupported as error:
-        raise LayerError(where, f"{error}; {_by_function(module)}") from error
+        raise LayerError(where, f"{error}; {next_step(module)}") from error
     try:
         params = from_state_dict(layer, module.state_dict(), key=key)
     except LayerError as error:
-        raise LayerError(where, f"{error.problem}; {_by_function(module)}") from error
+        raise LayerError(where, f"{error.problem}; {next_step(module)}") from error
+    return _freeze(module, where, layer, params)
+
+
+def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> tuple[Layer, Params]:
+    """Freeze a layer whose module's parameters are frozen."""
     trained = {p.requires_grad for p in module.parameters()}
     if trained == {True, False}:
         raise LayerError(where, "expected all of its parameters or none to require a gradient")
     return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
-
-
-def _by_function(module: nn.Module) -> str:
-    """Say how a layer is made of a module that cannot be converted."""
-    own = next(module.parameters(), None)
-    call = " of torch.func.functional_call(module, params, (x,))"
-    return f"make a layer of it by from_function{'' if own is None else call}"
-
-
-# Where torch keeps a module's hooks.
-_HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
-
-
-def _check_unchanged(module: nn.Module) -> None:
-    """Check that a module and its submodules run only the code of their classes."""
-    for path, part in module.named_modules(remove_duplicate=False):
-        where = f"from_torch: {path} {type(part).__name__}".replace("  ", " ")
-        mend = _by_function(part)
-        hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
-        if hooks:
-            problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or {mend}"
-            raise LayerError(where, problem)
-        if "forward" in vars(part) or type(part).__call__ is not nn.Module.__call__:
-            own = "forward" if "forward" in vars(part) else "__call__"
-            raise LayerError(where, f"expected its class's own {own}, got another; {mend}")
-
-
-def _check_untied(module: nn.Module) -> None:
-    first: dict[int, str] = {}
-    named = module.named_parameters, module.named_buffers
-    for name, tensor in chain.from_iterable(each(remove_duplicate=False) for each in named):
-        other = first.setdefault(id(tensor), name)
-        if other != name:
-            problem = f"{other} and {name} are one tensor, and would become two"
-            mend = f"{_by_function(module)}, which keeps it one; or convert the parts one by one,"
-            raise LayerError("from_torch", f"{problem}; {mend} and connect them by lf.tied")

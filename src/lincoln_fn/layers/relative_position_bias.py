@@ -15,7 +15,7 @@ the distance M:
     b = {(d, if d < n/2), (min(n/2 + floor(n/2 log(2 d / n) / log(2 M / n)), n - 1), otherwise):}
 
 If not bidirectional, all n = B buckets are for keys before the query, and keys after it are at
-distance 0.
+distance 0. With a mask of the keys, y is -infinity where a key is hidden.
 
 Derivation. y is a lookup, as in `embedding`, so the gradient of a bucket is the sum of all g of its
 distances, over the sequences, too. x only gives the length:
@@ -24,7 +24,9 @@ distances, over the sequences, too. x only gives the length:
     dW_(bh) = sum_(ij) delta_(bij) g_(hij)
     dx = 0
 
-Cache: the shapes of x and y, and the buckets.
+A hidden key's y does not depend on W, so its g is left out.
+
+Cache: the shapes of x and y, the buckets, and the mask.
 """
 
 from __future__ import annotations
@@ -33,31 +35,29 @@ import math
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
+from lincoln_fn.core.record import record, static
 from lincoln_fn.core.terms import Gather, check_batched, mirror
 from lincoln_fn.errors.arguments import PositiveInt, require
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import (
     check_cache,
     check_cotangent,
-    check_input,
     check_like,
     check_params,
     wrong_shape,
 )
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.masks import Inputs, Sequence, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 NAME = "relative_position_bias"
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 
 
@@ -70,59 +70,73 @@ class Params:
 
 @record
 class Cache:
-    """Stand-ins for x and y, and the bucket of each query and key."""
+    """Stand-ins for the sequence and y, the bucket of each query and key, and the mask."""
 
     shapes: StandIns
     buckets: Int[Tensor, "length length"]
+    mask: Bool[Tensor, "*batch length"] | None
+    has_mask_entry: bool = static()
 
 
 def init(
-    key: Key, x: Sequence, *, num_heads: int, num_buckets: int, weight_init: Initializer
+    key: Key, x: Inputs, *, num_heads: int, num_buckets: int, weight_init: Initializer
 ) -> Params:
     """Draw W of shape (num_buckets, num_heads)."""
-    _check(x)
-    shape = (num_buckets, num_heads)
-    return Params(weight_init.draw(checked_key(NAME, key).near(x), shape, Fans(*shape), x.dtype))
+    sequence, _ = sequence_and_mask(NAME, (), x)
+    key, shape = checked_key(NAME, key).near(sequence), (num_buckets, num_heads)
+    return Params(weight_init.draw(key, shape, Fans(*shape), sequence.dtype))
 
 
 def forward(
-    params: Params, x: Sequence, *, max_distance: int, bidirectional: bool
+    params: Params, x: Inputs, *, max_distance: int, bidirectional: bool
 ) -> tuple[Bias, Cache]:
-    """Compute y_hij = W_bh with b = b(j - i)."""
+    """Compute y_hij = W_bh with b = b(j - i), or -infinity where the mask hides key j."""
     check_params(NAME, params, Params)
-    _check(x)
+    sequence, mask = sequence_and_mask(NAME, (), x)
     if getattr(params.weight, "ndim", 0) != 2:
         raise wrong_shape(NAME, "weight", params.weight, "(num_buckets, num_heads)")
-    check_like(NAME, "x", x, params.weight)
-    place = torch.arange(x.shape[-2], device=x.device)
+    check_like(NAME, "x", sequence, params.weight)
+    place = torch.arange(sequence.shape[-2], device=sequence.device)
     distance = place - place.unsqueeze(-1)
     buckets = buckets_of(distance, len(params.weight), max_distance, bidirectional=bidirectional)
     bias = params.weight[buckets].movedim(-1, 0)
-    y = bias.expand(*x.shape[:-2], *bias.shape)
-    return y, Cache(stand_ins(x, y), buckets)
+    y = bias.expand(*sequence.shape[:-2], *bias.shape)
+    if mask is not None:
+        y = y.masked_fill(~mask[..., None, None, :], -math.inf)
+    return y, Cache(stand_ins(sequence, y), buckets, mask, isinstance(x, tuple))
 
 
-def backward(params: Params, cache: Cache, g: Bias) -> tuple[Sequence, Params]:
+def backward(
+    params: Params, cache: Cache, g: Bias
+) -> tuple[Sequence | tuple[Sequence, None], Params]:
     """Compute dW_bh = sum of g_hij over all i and j with bucket b, and dx = 0."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.shapes.y)
+    g = _of_visible_keys(cache, g)
     wide = g.to(torch.promote_types(g.dtype, torch.float32))
     rows = wide.reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
     zeros = rows.new_zeros(params.weight.shape)
     dweight = zeros.index_add(0, cache.buckets.flatten(), rows)
-    return g.new_zeros(cache.shapes.x.shape), Params(dweight.to(g.dtype))
+    dx = g.new_zeros(cache.shapes.x.shape)
+    return mirrored(dx, cache.has_mask_entry), Params(dweight.to(g.dtype))
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n: g_nhij in row b(j - i)."""
     check_batched(NAME, g, 4)
-    rows = g.movedim(-3, -1).flatten(-3, -2)
+    rows = _of_visible_keys(cache, g).movedim(-3, -1).flatten(-3, -2)
     index = cache.buckets.flatten().expand(*rows.shape[:-1])
     return mirror(params, weight=Gather(index, rows))
 
 
 declare(forward, backward, kind="addition", terms=terms)
+
+
+def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
+    """Return g with 0 where the mask hides a key."""
+    return g if cache.mask is None else g.masked_fill(~cache.mask[..., None, None, :], 0)
+
 
 _NORMAL = normal(0.02)
 
@@ -138,8 +152,10 @@ def relative_position_bias(
 ) -> Layer:
     """Make a trained mask for attention, by the distance of query and key.
 
-    x is a sequence (..., length, features), of which only the shape matters. y has shape
-    (..., num_heads, length, length), and is a mask for `attention_heads` and the layers around it.
+    x is a sequence (..., length, features), of which only the shape matters, or (sequence, mask),
+    with a mask (..., length) that is True where a key may be seen, or None. y has shape
+    (..., num_heads, length, length), with -infinity at keys that the mask hides. It is a mask for
+    `attention_heads` and the layers around it.
 
     Args:
         num_heads: the number of heads, each with numbers of its own.
@@ -156,8 +172,8 @@ def relative_position_bias(
     Raises:
         ValueError: if there are too few buckets, or max_distance is not above half of those of a
             direction.
-        LayerError: from its functions, if x is not a floating tensor of that shape with the
-            weight's dtype and device.
+        LayerError: from its functions, if x has none of these forms, or the sequence another dtype
+            or device than the weight.
 
     Source:
         Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
@@ -193,10 +209,3 @@ def buckets_of(
     logs = torch.log(distance.float() / single) / math.log(max_distance / single)
     large = single + (logs * (num_buckets - single)).long().clamp(max=num_buckets - single - 1)
     return first + torch.where(distance < single, distance, large)
-
-
-def _check(x: Sequence) -> None:
-    check_input(NAME, (), x)
-    if x.ndim < 2:
-        problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
-        raise LayerError(NAME, problem)

@@ -1,4 +1,4 @@
-"""RMS norm: y = x / sqrt(mean(x^2) + epsilon) w, over the trailing axes of x.
+"""RMS norm: y = x / sqrt(mean(x^2) + epsilon) (o + w), over the trailing axes of x.
 
 Each row, which is one example's M values on the trailing axes, is divided by its root mean square:
 layer norm without the mean (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019,
@@ -6,12 +6,15 @@ equation 4):
 
     rstd = 1 / sqrt(1/M sum_j x_j^2 + epsilon)
     hat x_j = x_j rstd
-    y_j = hat x_j w_j
+    y_j = hat x_j (o + w_j)
+
+The offset o is a constant, which is 0 in most networks. In Gemma it is 1, so w is the scale's
+distance from 1.
 
 Derivation. The last line gives
 
     dw_j = sum g_j hat x_j    over the rows
-    d hat x_j = g_j w_j
+    d hat x_j = g_j (o + w_j)
 
 Each x_k affects x_hat_j directly, where j = k, and through rstd.
 
@@ -26,7 +29,7 @@ The sum over j, weighted by dL/dx_hat_j, is
 
 bfloat16 and float16 are computed in float32, because sums of their squares are inaccurate.
 
-Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float32.
+Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float32; the offset.
 """
 
 from __future__ import annotations
@@ -64,27 +67,34 @@ from lincoln_fn.layers.common.normalisation_checks import (
 
 @record
 class Params:
-    """The scale, one number for each position in a row, or None."""
+    """The scale without the offset, one number for each position in a row, or None."""
 
     weight: Float[Tensor, "*row"] | None
 
 
 @record
 class Cache:
-    """The normalised input, 1 / root mean square of its rows, and how many axes make a row."""
+    """The normalised input, 1 / root mean square of its rows, their axes, and the offset."""
 
     x_hat: Float[Tensor, "*batch *row"]
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
+    offset: float = static()
 
 
 def init(
-    key: Key, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes, elementwise_affine: bool
+    key: Key,
+    x: Float[Tensor, "*batch *row"],
+    *,
+    normalized_shape: Sizes,
+    elementwise_affine: bool,
+    offset: float,
 ) -> Params:
-    """Make a weight of ones for inputs like x."""
+    """Make a weight for inputs like x, with which the scale is 1."""
     check_input("rms_norm", (), x)
     sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
-    return Params(first_affine(x, sizes, weight=elementwise_affine, bias=False)[0])
+    ones, _ = first_affine(x, sizes, weight=elementwise_affine, bias=False)
+    return Params(ones - offset if ones is not None and offset else ones)
 
 
 @shape_checked
@@ -94,16 +104,17 @@ def forward(
     *,
     normalized_shape: Sizes = (-1,),
     eps: float | None,
+    offset: float,
 ) -> tuple[Float[Tensor, "*batch *row"], Cache]:
-    """Compute y = x_hat w with x_hat = x rstd, row by row."""
+    """Compute y = x_hat (o + w) with x_hat = x rstd, row by row."""
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
     if eps is None:
         eps = torch.finfo(wide.dtype).eps
     rstd = (mean_over(wide.square(), tuple(range(-axes, 0))) + eps).rsqrt()
     x_hat = wide * rstd
-    y = scale_and_shift(x_hat, params.weight)
-    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
+    y = scale_and_shift(x_hat, scale(params, offset))
+    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes, offset)
 
 
 @shape_checked
@@ -113,7 +124,7 @@ def backward(
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
-    dx_hat = scale_and_shift(dy, params.weight)
+    dx_hat = scale_and_shift(dy, scale(params, cache.offset))
     dx = rstd * (dx_hat - x_hat * mean(dx_hat * x_hat))
     rows = tuple(range(g.ndim - cache.axes))
     dweight, _ = affine_grads(dy, x_hat, params.weight, None, rows)
@@ -134,8 +145,9 @@ def rms_norm(
     normalized_shape: NormalizedShape = -1,
     eps: NonNegative | None = None,
     elementwise_affine: bool = True,
+    offset: float = 0.0,
 ) -> Layer:
-    """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) w.
+    """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) (offset + w).
 
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
 
@@ -143,7 +155,9 @@ def rms_norm(
         normalized_shape: the sizes of the trailing axes; -1 takes the example input's size. The
             default is the last axis; (-1, -1) is the last two.
         eps: added to the mean square; None for the machine epsilon of the dtype of the computation.
-        elementwise_affine: whether there is a weight.
+        elementwise_affine: whether there is a weight w; without one, the scale is 1.
+        offset: added to the weight, which begins at 1 - offset: 0, or 1 as in Gemma, where weight
+            decay moves the scale towards 1.
 
     Returns:
         The layer, whose params are `layers.rms_norm.Params`.
@@ -160,7 +174,14 @@ def rms_norm(
         tensor([0.2000, 1.4000])
     """
     sizes = sizes_of(normalized_shape)
-    options = {"eps": eps, "elementwise_affine": elementwise_affine}
+    options = {"eps": eps, "elementwise_affine": elementwise_affine, "offset": offset}
     name = call_of(rms_norm, *shown_sizes(sizes), **options)
     run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
     return bare(Layer, run, backward, draw, call=name)
+
+
+def scale(params: Params, offset: float) -> Float[Tensor, "*row"] | None:
+    """Compute o + w, in float32 for a weight in half precision; None if there is no weight."""
+    return (
+        widened(params.weight) + offset if params.weight is not None and offset else params.weight
+    )

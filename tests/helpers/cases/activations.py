@@ -42,6 +42,7 @@ CASES = [
     Case(lf.gelu(), WIDE, by_module(nn.GELU())),
     Case(lf.gelu("tanh"), WIDE, by_module(nn.GELU("tanh"))),
     Case(lf.silu(), WIDE, by_module(nn.SiLU())),
+    Case(lf.quick_gelu(), WIDE, lambda params, x: x * (1.702 * x).sigmoid()),
     Case(lf.mish(), WIDE, by_module(nn.Mish())),
     Case(lf.softplus(), WIDE, by_module(nn.Softplus())),
     Case(lf.softplus(0.5, 1.0), WIDE, by_module(nn.Softplus(0.5, 1.0))),

@@ -1,6 +1,7 @@
 """Dense layers, and compositions of the first layers."""
 
 from torch import nn
+from torch.nn.functional import cosine_similarity
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, by_module, normal
@@ -8,6 +9,12 @@ from lincoln_fn.initializers import constant
 from lincoln_fn.initializers import normal as normal_init
 
 LINEAR = {"weight": lambda p: p.weight.mT, "bias": lambda p: p.bias}
+
+
+def cosines(params, x):
+    a, b = x[0].unsqueeze(-2), x[1].unsqueeze(-3)
+    return params.log_scale.exp() * cosine_similarity(a, b, dim=-1)
+
 
 CASES = [
     Case(lf.dense(4), normal(5, 3), by_module(nn.Linear(3, 4), LINEAR)),
@@ -28,6 +35,10 @@ CASES = [
         normal(5, 3),
         by_module(nn.Linear(3, 4), LINEAR),
     ),
+    Case(lf.cosine_similarities(), (normal(4, 3), normal(5, 3, seed=1)), cosines),
+    Case(lf.cosine_similarities(2.0), (normal(2, 4, 3), normal(2, 5, 3, seed=1)), cosines),
+    Case(lf.bias(), normal(5, 3), lambda params, x: x + params.bias),
+    Case(lf.bias(bias_init=constant(0.5)), normal(2, 5, 3), lambda params, x: x + params.bias),
     Case(lf.serial(), normal(5, 3), lambda params, x: x),
     Case(
         lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(6), lf.log_softmax()),

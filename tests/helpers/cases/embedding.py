@@ -21,6 +21,10 @@ def learned_positions(params, x):
     return x + params.weight[: x.shape[-2]]
 
 
+def token_in_front(params, x):
+    return torch.cat((params.weight.expand(*x.shape[:-2], 1, -1), x), -2)
+
+
 def fixed_positions(params, x):
     length, features = x.shape[-2:]
     table = torch.empty(length, features, dtype=x.dtype)
@@ -63,6 +67,8 @@ CASES = [
     Case(lf.positional_embedding(6), normal(5, 4, 3), learned_positions),
     Case(lf.positional_embedding(4), normal(5, 2, 4, 3), learned_positions),
     Case(lf.positional_embedding(6), normal(4, 3), learned_positions),
+    Case(lf.class_token(), normal(5, 4, 3), token_in_front),
+    Case(lf.class_token(), normal(4, 3), token_in_front),
     Case(lf.sinusoidal_positions(), normal(2, 5, 4), fixed_positions),
     Case(lf.sinusoidal_positions(), normal(5, 3), fixed_positions),
     Case(lf.rotary_embedding(), normal(2, 3, 5, 6), rotated()),

@@ -6,6 +6,7 @@ layers of this table start from other numbers.
 
 from functools import partial
 
+import torch
 from torch import nn
 
 import lincoln_fn as lf
@@ -80,12 +81,18 @@ LAYER = [
     ),
 ]
 
+
+def with_offset(params, x):
+    return torch.nn.functional.rms_norm(x, (3,), 1.0 + params.weight)
+
+
 RMS = [
     case(lf.rms_norm(), spread(5, 3), nn.RMSNorm(3)),
     case(lf.rms_norm(), spread(7), nn.RMSNorm(7), "a single row"),
     case(lf.rms_norm(3), spread(2, 5, 3), nn.RMSNorm(3)),
     case(lf.rms_norm((-1, -1)), spread(2, 4, 5, 3), nn.RMSNorm((5, 3))),
     case(lf.rms_norm(eps=0.1), spread(5, 3), nn.RMSNorm(3, eps=0.1)),
+    Case(varied(lf.rms_norm(offset=1.0)), spread(5, 3), with_offset),
     case(
         lf.rms_norm((5, 3), elementwise_affine=False),
         spread(2, 5, 3),

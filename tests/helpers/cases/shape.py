@@ -19,6 +19,9 @@ VIEWS = [
     Case(lf.reshape(-1), PLANE, by_module(nn.Flatten())),
     Case(lf.permute(0, 2, 3, 1), PLANE, lambda params, x: x.permute(0, 2, 3, 1)),
     Case(lf.permute(-1, 0, 1), LINE, lambda params, x: x.permute(2, 0, 1)),
+    Case(lf.take(0, 1), LINE, lambda params, x: x[:, 0]),
+    Case(lf.take(-2, -1), PLANE, lambda params, x: x[..., 2]),
+    Case(lf.take(1, 0), LINE, lambda params, x: x[1]),
 ]
 
 PIXELS = [

@@ -81,7 +81,7 @@ NORMS = {
     "rms_norm": (
         ANY,
         lambda r, s: lf.rms_norm(
-            last_axes(r, s), **options(r, eps=(0.1,), elementwise_affine=(False,))
+            last_axes(r, s), **options(r, eps=(0.1,), elementwise_affine=(False,), offset=(1.0,))
         ),
     ),
     "local_response_norm": (

@@ -50,10 +50,12 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
         cache, x = use.cache, use.x
         if not isinstance(cache, layer_norm.Cache | rms_norm.Cache):
             raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
-        dy = scale_and_shift(share(relevance, use.y, stabilizer), use.params.weight)
+        shared = share(relevance, use.y, stabilizer)
         if isinstance(cache, rms_norm.Cache):
+            dy = scale_and_shift(shared, rms_norm.scale(use.params, cache.offset))
             of_x: Tensor = x * cache.rstd * dy
             return of_x
+        dy = scale_and_shift(shared, use.params.weight)
         mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
         result: Tensor = x * cache.rstd * (dy - mean(dy))
         return result

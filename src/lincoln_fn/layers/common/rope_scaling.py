@@ -1,6 +1,6 @@
 """Frequencies of rotary positions, for sequences that are longer than those of the first training.
 
-    lf.rotary_embedding(500_000.0, scaling=lf.rope_scaling.llama3(8.0, 8192))
+`lf.rotary_embedding(500_000.0, scaling=lf.rope_scaling.llama3(8.0, 8192))` has those of Llama 3.1.
 
 Rotary positions turn pair i of n features by position t times the frequency f_i:
 

@@ -1,0 +1,157 @@
+"""What networks of several families are made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.combine.branch import residual
+from lincoln_fn.combine.context import select
+from lincoln_fn.combine.parallel import parallel
+from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine.tied import tied
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.dropout import dropout
+from lincoln_fn.layers.identity import identity
+
+MASK: Final = "attention_mask"
+
+
+@record
+class Given:
+    """How many entries x had; 0 if it was not a tuple."""
+
+    entries: int = static()
+
+
+def _forward(
+    params: Params, x: Arrays, *, names: tuple[str, ...], least: int
+) -> tuple[Arrays, Given]:
+    """Insert None for the entries that x lacks, and make bools of integer masks."""
+    where = f"arguments({', '.join(names)})"
+    check_params(where, params, None)
+    given = x if type(x) is tuple else (x,)
+    if not least <= len(given) <= len(names):
+        forms = [names[:n] for n in range(least, len(names) + 1)]
+        expected = " or ".join(
+            f"({', '.join(form)})" if len(form) > 1 else form[0] for form in forms
+        )
+        raise LayerError(where, f"expected x to be {expected}, got {describe_non_tuple(x)}")
+    padded = (*given, *(None,) * (len(names) - len(given)))
+    y = tuple(_as_bools(e) if MASK in name else e for name, e in zip(names, padded, strict=True))
+    return y, Given(len(x) if type(x) is tuple else 0)
+
+
+declare(_forward, kind="moving")
+
+
+def _as_bools(mask: Tensor | None) -> Tensor | None:
+    is_integer = isinstance(mask, Tensor) and not (mask.is_floating_point() or mask.is_complex())
+    return mask.bool() if is_integer and mask is not None else mask
+
+
+def _backward(params: Params, cache: Given, g: Arrays) -> tuple[Arrays, Params]:
+    """Remove the entries that x lacked."""
+    check_cache("arguments", cache, Given)
+    return g[: cache.entries] if cache.entries else g[0], ()
+
+
+def arguments(*names: str, least: int = 1) -> Layer:
+    """Make a layer that takes the arguments of a pretrained model, the first or a tuple of more.
+
+    The entries that are not given become None, and masks of integers become masks of bools.
+    """
+    bound = partial(_forward, names=names, least=least)
+    return Layer(f"arguments({', '.join(names)})", bound, _backward)
+
+
+def maybe_dropout(p: float) -> Layer:
+    """Make a dropout, or the identity where none is dropped: then no mask is drawn."""
+    return dropout(p) if p else identity()
+
+
+# Paths in the blocks below.
+PRE_NORM: Final = {
+    "norm1": "0.0.0.0", "attention": "0.0.1", "norm2": "1.0.0", "feed_forward": "1.0.1"
+}  # fmt: skip
+POST_NORM: Final = {
+    "attention": "0.0.0.0", "norm1": "0.1", "feed_forward": "1.0.0.0", "norm2": "1.1"
+}  # fmt: skip
+
+
+def pre_norm(
+    norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0, *, has_mask: bool = True
+) -> Layer:
+    """Make a block of (h, mask): h + attention(norm(h), mask), then h + feed_forward(norm(h)).
+
+    Without a mask, it is a block of h alone, with the same paths.
+    """
+    first = parallel(norm, identity()) if has_mask else serial(norm)
+    attend = serial(first, attention, maybe_dropout(p))
+    return serial(
+        residual(attend, select(0)) if has_mask else residual(attend),
+        residual(serial(norm, feed_forward, maybe_dropout(p))),
+    )
+
+
+def post_norm(norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0) -> Layer:
+    """Make a block of (h, mask): norm(h + attention(h, mask)), then norm(h + feed_forward(h))."""
+    return serial(
+        serial(residual(serial(attention, maybe_dropout(p)), select(0)), norm),
+        serial(residual(serial(feed_forward, maybe_dropout(p))), norm),
+    )
+
+
+def feed_forward(n_hidden: int, activation: Layer, n_out: int) -> Layer:
+    """Make two dense layers with an activation between them, at "0" and "2"."""
+    return serial(dense(n_hidden), activation, dense(n_out))
+
+
+class Placed(NamedTuple):
+    """A network of tokens, and the paths of its parts."""
+
+    net: Layer
+    embedding: str
+    body: str
+    head: str
+
+
+def of_tokens(
+    names: tuple[str, ...],
+    embedding: Layer,
+    body: Layer,
+    head: Layer | None = None,
+    *,
+    ties: bool = False,
+) -> Placed:
+    """Embed tokens, run the body on (h, *context), and the head on its output.
+
+    Args:
+        names: of the entries of x: the tokens, and the context.
+        embedding: from tokens to h.
+        body: from (h, *context) to h.
+        head: from h to y; None for y = h. With `ties`, from the scores to y.
+        ties: whether the body's output is scored by the embedding's matrix.
+
+    Returns:
+        The network, and where its parts are.
+    """
+    first, rest = arguments(*names), () if head is None else (head,)
+    if ties:
+        return Placed(serial(first, tied(embedding, body), *rest), "1.0", "1.1", "2")
+    context = (identity(),) * (len(names) - 1)
+    return Placed(serial(first, parallel(embedding, *context), body, *rest), "1.0", "2", "3")
+
+
+def token_ids() -> Tensor:
+    """Make an example input of token ids."""
+    return torch.empty((1, 1), dtype=torch.int64, device="meta")

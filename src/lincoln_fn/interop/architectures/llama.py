@@ -1,0 +1,204 @@
+"""Llama, and the families that differ from it in an option: Mistral, Qwen 2 and 3, Phi 3, SmolLM.
+
+Blocks of RMS norm, grouped-query attention with rotary positions, and a gated feed-forward layer.
+
+Source: Touvron and others, "LLaMA: Open and Efficient Foundation Language Models", 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
+from lincoln_fn.combine.serial import serial
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.interop.architectures import _parts
+from lincoln_fn.interop.architectures._parts import PRE_NORM
+from lincoln_fn.interop.architectures._rope import ROPE_TYPES, rotary, with_rope
+from lincoln_fn.interop.architectures.family import Config, Family, Network, Options, linear, plain
+from lincoln_fn.interop.names import Slot
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.embedding import embedding
+from lincoln_fn.layers.grouped_query_attention import grouped_query_attention
+from lincoln_fn.layers.rms_norm import rms_norm
+
+INPUTS: Final = ("input_ids", "attention_mask")
+FREQUENCIES: Final = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+_FEED_FORWARD: Final[dict[str, Callable[..., Layer]]] = {
+    "silu": swiglu,
+    "swish": swiglu,
+    "gelu": geglu,
+    "gelu_new": partial(geglu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(geglu, approximate="tanh"),
+}
+
+
+class Style(NamedTuple):
+    """What is not an option of a family, but the same in all of its models."""
+
+    # Of the projections of query, key and value, and of the output; None for the option's.
+    bias: bool | None = None
+    output_bias: bool | None = None
+    has_qk_norm: bool = False
+    # Whether the first projections are one tensor in the file, and so the gate and what it gates.
+    is_fused: bool = False
+
+
+def windows_of(kinds: list[str], window: int | None, n: int) -> list[int | None]:
+    """Find the window of each of n layers, None for one without, from `layer_types`."""
+    if len(kinds) != n or not {*kinds} <= {"sliding_attention", "full_attention"}:
+        raise ValueError(f"layer_types: expected {n} of sliding_ or full_attention, got {kinds}")
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def _windows(options: Options) -> list[int | None]:
+    n, window = options.num_hidden_layers, getattr(options, "sliding_window", None)
+    if not getattr(options, "use_sliding_window", True):
+        window = None
+    kinds = getattr(options, "layer_types", None)
+    if kinds is not None:
+        return windows_of(kinds, window, n)
+    first = getattr(options, "max_window_layers", 0)
+    return [window if i >= first else None for i in range(n)]
+
+
+def _block(options: Options, style: Style, window: int | None) -> Layer:
+    norm = rms_norm(eps=options.rms_norm_eps)
+    head_dim = options.head_dim or options.hidden_size // options.num_attention_heads
+    attention = grouped_query_attention(
+        options.num_attention_heads,
+        options.num_key_value_heads,
+        head_dim=head_dim,
+        positions=rotary(options, head_dim),
+        qk_norm=norm if style.has_qk_norm else None,
+        bias=options.attention_bias if style.bias is None else style.bias,
+        output_bias=style.output_bias,
+        sliding_window=window,
+        dropout=options.attention_dropout,
+    )
+    make = _FEED_FORWARD[options.hidden_act]
+    feed_forward = make(options.intermediate_size, bias=options.mlp_bias)
+    return _parts.pre_norm(norm, attention, feed_forward, getattr(options, "resid_pdrop", 0.0))
+
+
+def attention_slots(name: str, path: str, *, is_fused: bool = False) -> list[Slot]:
+    """List the slots of grouped-query attention."""
+    first = {part: f"{path}.{part}" for part in ("query", "key", "value")}
+    projections = (
+        linear(f"{name}.qkv_proj", *first.values())
+        if is_fused
+        else [s for part, at in first.items() for s in linear(f"{name}.{part[0]}_proj", at)]
+    )
+    return [
+        *projections,
+        *linear(f"{name}.o_proj", f"{path}.output"),
+        *plain(f"{name}.q_norm", f"{path}.query_norm"),
+        *plain(f"{name}.k_norm", f"{path}.key_norm"),
+    ]
+
+
+def feed_forward_slots(name: str, path: str, *, is_fused: bool = False) -> list[Slot]:
+    """List the slots of a gated feed-forward layer."""
+    gate, up = f"{path}.gate", f"{path}.up"
+    first = (
+        linear(f"{name}.gate_up_proj", gate, up)
+        if is_fused
+        else [*linear(f"{name}.gate_proj", gate), *linear(f"{name}.up_proj", up)]
+    )
+    return [*first, *linear(f"{name}.down_proj", f"{path}.down")]
+
+
+def _block_slots(name: str, path: str, style: Style) -> list[Slot]:
+    at = {part: f"{path}.{inner}" for part, inner in PRE_NORM.items()}
+    return [
+        *plain(f"{name}.input_layernorm", at["norm1"]),
+        *attention_slots(f"{name}.self_attn", at["attention"], is_fused=style.is_fused),
+        *plain(f"{name}.post_attention_layernorm", at["norm2"]),
+        *feed_forward_slots(f"{name}.mlp", at["feed_forward"], is_fused=style.is_fused),
+    ]
+
+
+def _network(options: Options, style: Style, *, has_head: bool) -> Network:
+    ties = has_head and options.tie_word_embeddings
+    windows = _windows(options)
+    blocks = [_block(options, style, window) for window in windows]
+    body = with_context(*blocks, serial(select(0), rms_norm(eps=options.rms_norm_eps)))
+    tokens = embedding(options.vocab_size, options.hidden_size, options.pad_token_id)
+    head = dense(options.vocab_size, bias=False) if has_head and not ties else None
+    placed = _parts.of_tokens(INPUTS, tokens, body, head, ties=ties)
+    prefix = "model." if has_head else ""
+    slots = [
+        *plain(f"{prefix}embed_tokens", placed.embedding),
+        *(
+            slot
+            for i in range(len(blocks))
+            for slot in _block_slots(f"{prefix}layers.{i}", f"{placed.body}.{i}", style)
+        ),
+        *plain(f"{prefix}norm", f"{placed.body}.{len(blocks)}.1"),
+        *(linear("lm_head", placed.head) if head else ()),
+    ]
+    copies = {"lm_head.weight": "model.embed_tokens.weight"} if ties else {}
+    return Network(placed.net, slots, _parts.token_ids(), (FREQUENCIES,), copies)
+
+
+DEFAULTS: Final[Config] = {
+    "attention_dropout": 0.0,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 2048,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": None,
+    "pad_token_id": None,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {},
+    "rope_type": "default",
+    "tie_word_embeddings": False,
+    "vocab_size": 32000,
+}
+
+
+def _family(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `Config`
+    has_biases = {"attention_bias", "mlp_bias"} & defaults.keys()
+    without = {bias: False for bias in ("attention_bias", "mlp_bias") if bias not in has_biases}
+    return Family(
+        defaults={**DEFAULTS, **without, **defaults},
+        supported={
+            "hidden_act": tuple(_FEED_FORWARD),
+            "rope_type": ROPE_TYPES,
+            **dict.fromkeys(without, (False,)),
+        },
+        architectures={
+            f"{name}Model": partial(_network, style=style, has_head=False),
+            f"{name}ForCausalLM": partial(_network, style=style, has_head=True),
+        },
+        prefix="model.",
+        flattened=with_rope,
+    )
+
+
+LLAMA: Final = _family("Llama", Style(), attention_bias=False, mlp_bias=False)
+MISTRAL: Final = _family(
+    "Mistral", Style(), intermediate_size=14336, num_key_value_heads=8, sliding_window=4096,
+    max_position_embeddings=131072,
+)  # fmt: skip
+QWEN2: Final = _family(
+    "Qwen2", Style(bias=True, output_bias=False), intermediate_size=22016, layer_types=None,
+    max_position_embeddings=32768, max_window_layers=28, num_key_value_heads=32,
+    sliding_window=4096, use_sliding_window=False, vocab_size=151936,
+)  # fmt: skip
+QWEN3: Final = _family(
+    "Qwen3", Style(has_qk_norm=True), attention_bias=False, head_dim=128, intermediate_size=22016,
+    layer_types=None, max_position_embeddings=32768, max_window_layers=28, num_key_value_heads=32,
+    sliding_window=4096, use_sliding_window=False, vocab_size=151936,
+)  # fmt: skip
+PHI3: Final = _family(
+    "Phi3", Style(is_fused=True), hidden_size=3072, intermediate_size=8192,
+    max_position_embeddings=4096, pad_token_id=32000, resid_pdrop=0.0, rms_norm_eps=1e-5,
+    sliding_window=None, vocab_size=32064,
+)  # fmt: skip

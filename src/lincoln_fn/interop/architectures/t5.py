@@ -1,0 +1,251 @@
+"""T5: an encoder and a decoder, with a trained bias for each distance in place of positions.
+
+Source: Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+Transformer", 2020.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lincoln_fn.combine.branch import branch, residual
+from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.parallel import parallel
+from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine.shared import shared
+from lincoln_fn.combine.tied import tied
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.interop.architectures import _parts
+from lincoln_fn.interop.architectures.family import (
+    ACTIVATIONS,
+    Config,
+    Family,
+    Network,
+    Options,
+    linear,
+    plain,
+)
+from lincoln_fn.interop.names import Slot
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.embedding import embedding
+from lincoln_fn.layers.grouped_query_attention import grouped_query_attention
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.multiply import multiply
+from lincoln_fn.layers.relative_position_bias import relative_position_bias
+from lincoln_fn.layers.rms_norm import rms_norm
+from lincoln_fn.layers.scale import scale
+
+_INPUTS: Final = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
+
+
+def _norm(options: Options) -> Layer:
+    return rms_norm(eps=options.layer_norm_epsilon)
+
+
+def _dropout(options: Options) -> Layer:
+    return _parts.maybe_dropout(options.dropout_rate)
+
+
+def _bias(options: Options, *, bidirectional: bool) -> Layer:
+    """Make the mask of (sequence, mask), which all blocks of a stack share."""
+    return relative_position_bias(
+        options.num_heads,
+        options.relative_attention_num_buckets,
+        options.relative_attention_max_distance,
+        bidirectional=bidirectional,
+    )
+
+
+def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
+    """Make a sublayer in which x_0, normalised, attends to other entries of x."""
+    attention = grouped_query_attention(
+        options.num_heads,
+        head_dim=options.d_kv,
+        positions=None,
+        is_causal=is_causal,
+        scale=1.0,
+        dropout=options.dropout_rate,
+    )
+    others = (identity(),) * (len(entries) - 1)
+    first = parallel(_norm(options), *others)
+    way = serial(select(*entries), first, attention, _dropout(options))
+    return residual(way, select(0))
+
+
+def _feed_forward(options: Options) -> Layer:
+    activation = ACTIVATIONS[options.activation]()
+    wide = serial(dense(options.d_ff, bias=False), activation)
+    if options.is_gated:
+        wide = branch(wide, dense(options.d_ff, bias=False), merge=multiply())
+    last = (_dropout(options), dense(options.d_model, bias=False), _dropout(options))
+    return residual(serial(_norm(options), wide, *last))
+
+
+def _encoder(options: Options) -> Layer:
+    """Make the layers of (h, mask)."""
+    bias = _bias(options, bidirectional=True)
+    block = serial(_attend(options, 0, 1, is_causal=False), _feed_forward(options))
+    return serial(
+        branch(serial(select(0), _dropout(options)), bias, merge=identity()),
+        with_context(*(block,) * options.num_layers),
+        _norm(options),
+        _dropout(options),
+    )
+
+
+def _decoder(options: Options) -> Layer:
+    """Make the layers of (h, memory, mask, the memory's mask)."""
+    bias = serial(select(0, 2), _bias(options, bidirectional=False))
+    block = with_context(
+        _attend(options, 0, 2, is_causal=True),
+        _attend(options, 0, 1, 1, 3, is_causal=False),
+        serial(select(0), _feed_forward(options)),
+    )
+    start = serial(select(0), _dropout(options))
+    return serial(
+        branch(start, select(1), bias, select(3), merge=identity()),
+        with_context(*(block,) * options.num_decoder_layers),
+        _norm(options),
+        _dropout(options),
+    )
+
+
+def _body(options: Options) -> Layer:
+    """Make the layers of ((h of the source, h of the target), source mask, target mask)."""
+    source = branch(serial(select(0), select(0)), select(1), merge=identity())
+    memory = serial(source, _encoder(options))
+    target = serial(select(0), select(1))
+    return serial(
+        branch(target, memory, select(2), select(1), merge=identity()),
+        _decoder(options),
+    )
+
+
+def _attention_slots(name: str, norm: str, path: str) -> list[Slot]:
+    parts = {"q": "query", "k": "key", "v": "value", "o": "output"}
+    at = f"{path}.0"
+    return [
+        *(
+            s
+            for theirs, ours in parts.items()
+            for s in linear(f"{name}.{theirs}", f"{at}.2.{ours}")
+        ),
+        *plain(norm, f"{at}.1.0"),
+    ]
+
+
+def _feed_forward_slots(name: str, path: str, *, is_gated: bool) -> list[Slot]:
+    inner = f"{name}.DenseReluDense"
+    wide = (
+        [*linear(f"{inner}.wi_0", f"{path}.0.1.0.0"), *linear(f"{inner}.wi_1", f"{path}.0.1.1")]
+        if is_gated
+        else linear(f"{inner}.wi", f"{path}.0.1.0")
+    )
+    last = linear(f"{inner}.wo", f"{path}.0.3")
+    return [*wide, *last, *plain(f"{name}.layer_norm", f"{path}.0.0")]
+
+
+def _encoder_slots(options: Options, path: str) -> list[Slot]:
+    table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"
+    slots = [*plain(table, f"{path}.0.1"), *plain("encoder.final_layer_norm", f"{path}.2")]
+    for i in range(options.num_layers):
+        name, at = f"encoder.block.{i}.layer", f"{path}.1.{i}"
+        slots += _attention_slots(f"{name}.0.SelfAttention", f"{name}.0.layer_norm", f"{at}.0")
+        slots += _feed_forward_slots(f"{name}.1", f"{at}.1", is_gated=options.is_gated)
+    return slots
+
+
+def _decoder_slots(options: Options, path: str) -> list[Slot]:
+    table = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias"
+    slots = [*plain(table, f"{path}.0.2.1"), *plain("decoder.final_layer_norm", f"{path}.2")]
+    for i in range(options.num_decoder_layers):
+        name, at = f"decoder.block.{i}.layer", f"{path}.1.{i}"
+        slots += _attention_slots(f"{name}.0.SelfAttention", f"{name}.0.layer_norm", f"{at}.0")
+        slots += _attention_slots(f"{name}.1.EncDecAttention", f"{name}.1.layer_norm", f"{at}.1")
+        slots += _feed_forward_slots(f"{name}.2", f"{at}.2.1", is_gated=options.is_gated)
+    return slots
+
+
+_CROSS_TABLE: Final = r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*"
+
+
+def _translator(options: Options) -> Network:
+    """Make the network of an encoder and a decoder, whose embedding is used three times."""
+    pair = branch(select(0, 2), select(1), select(3), merge=identity())
+    table = shared(embedding(options.vocab_size, options.d_model))
+    ties = options.tie_word_embeddings
+    factor = options.scale_decoder_outputs
+    scaled = (scale(options.d_model**-0.5),) if (ties if factor is None else factor) else ()
+    body = serial(_body(options), *scaled)
+    first = _parts.arguments(*_INPUTS, least=3)
+    copies = {f"{part}.embed_tokens.weight": "shared.weight" for part in ("encoder", "decoder")}
+    if ties:
+        net, within, at = serial(first, pair, tied(table, body)), "2.0", "2.1.0"
+        copies["lm_head.weight"] = "shared.weight"
+    else:
+        head = dense(options.vocab_size, bias=False)
+        embed = parallel(table, identity(), identity())
+        net, within, at = serial(first, pair, embed, body, head), "2.0", "3.0"
+    slots = [
+        *plain("shared", within),
+        *_encoder_slots(options, f"{at}.0.1.1"),
+        *_decoder_slots(options, f"{at}.1"),
+        *(() if ties else linear("lm_head", "4")),
+    ]
+    ids = _parts.token_ids()
+    return Network(net, slots, (ids, None, ids), (_CROSS_TABLE,), copies)
+
+
+def _encoder_model(options: Options) -> Network:
+    table = embedding(options.vocab_size, options.d_model)
+    placed = _parts.of_tokens(_INPUTS[:2], table, _encoder(options))
+    slots = [*plain("shared", placed.embedding), *_encoder_slots(options, placed.body)]
+    copies = {"encoder.embed_tokens.weight": "shared.weight"}
+    return Network(placed.net, slots, _parts.token_ids(), (), copies)
+
+
+def _flattened(config: Config) -> Config:
+    """Divide the option of the feed-forward layer, such as "gated-gelu", into two."""
+    flat = dict(config)
+    # What follows from other options, in the config of a model in memory.
+    for name in ("dense_act_fn", "is_gated_act"):
+        flat.pop(name, None)
+    kind = flat.pop("feed_forward_proj", "relu")
+    gated, _, activation = kind.rpartition("-")
+    # This gelu is the approximate one, for which an earlier version has had no name.
+    flat["activation"] = "gelu_new" if kind == "gated-gelu" else activation
+    flat["is_gated"] = gated == "gated"
+    if flat.get("num_decoder_layers") is None:
+        flat["num_decoder_layers"] = flat.get("num_layers", 6)
+    return flat
+
+
+T5: Final = Family(
+    defaults={
+        "activation": "relu",
+        "d_ff": 2048,
+        "d_kv": 64,
+        "d_model": 512,
+        "dropout_rate": 0.1,
+        "is_decoder": False,
+        "is_encoder_decoder": True,
+        "is_gated": False,
+        "layer_norm_epsilon": 1e-6,
+        "num_decoder_layers": 6,
+        "num_heads": 8,
+        "num_layers": 6,
+        "relative_attention_max_distance": 128,
+        "relative_attention_num_buckets": 32,
+        "scale_decoder_outputs": None,
+        "tie_word_embeddings": True,
+        "vocab_size": 32128,
+    },
+    supported={"activation": tuple(ACTIVATIONS), "is_decoder": (False,)},
+    architectures={
+        "T5EncoderModel": _encoder_model,
+        "T5ForConditionalGeneration": _translator,
+    },
+    prefix="",
+    harmless=frozenset({"classifier_dropout", "n_positions"}),
+    flattened=_flattened,
+)

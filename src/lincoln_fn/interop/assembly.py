@@ -1,0 +1,164 @@
+"""Networks and params of pretrained models, made of a config and of tensors by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.interop.architectures import FAMILIES
+from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options
+from lincoln_fn.interop.filling import by_path, differences, fill, present
+from lincoln_fn.interop.names import Slot
+from lincoln_fn.interop.stored import Stored
+
+
+class Model(NamedTuple):
+    """A config's network, params of its shapes on `meta`, and the slots that are in them."""
+
+    family: Family
+    network: Network
+    like: Params
+    slots: list[Slot]
+
+
+def refuse(where: str, problems: Iterable[str]) -> LayerError:
+    """Make the one error that lists all problems, a line for each."""
+    return LayerError(where, "\n  ".join(("differs from what is known:", *problems)))
+
+
+def model_of(config: Config, ignore: Iterable[str] = ()) -> tuple[Model | None, list[str]]:
+    """Make the network of a config.
+
+    Args:
+        config: config.json.
+        ignore: options that are not known, but may be left out.
+
+    Returns:
+        The model, with supported options in place of others, None if there is no such network; and
+        the problems.
+    """
+    kind = config.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        return None, [f"model_type: expected one of {', '.join(sorted(FAMILIES))}, got {kind!r}"]
+    options, problems = read_options(family, config, frozenset(ignore))
+    named = config.get("architectures") or [None]
+    make = family.architectures.get(named[0])
+    if make is None:
+        known = " or ".join(family.architectures)
+        return None, [*problems, f"architectures: expected [{known}], got {named!r}"]
+    try:
+        network = make(options)
+        key = Key(torch.empty((), dtype=torch.int64, device="meta"))
+        like = network.net.init(key, network.example)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        return None, [*problems, f"the options do not fit together: {error}"]
+    return Model(family, network, like, present(network.slots, like)), problems
+
+
+def assemble(
+    where: str,
+    config: Config,
+    stored: Stored,
+    *,
+    key: Key,
+    dtype: torch.dtype | None = None,
+    ignore: tuple[str, ...] = (),
+) -> tuple[Layer, Params]:
+    """Make the network of a config, and its params of stored tensors.
+
+    Args:
+        where: the function's name, for errors.
+        config: config.json.
+        stored: the tensors.
+        key: for dropout's keys.
+        dtype: of the params; None for the tensors' own.
+        ignore: patterns of options and of tensors' names that may be left out.
+
+    Returns:
+        The network and its params.
+
+    Raises:
+        LayerError: if anything is unknown, missing or unexpected; the message lists all of it.
+    """
+    skipped = [name for name in config if _matches(name, ignore)]
+    model, problems = model_of(config, skipped)
+    if model is None:
+        raise refuse(where, problems)
+    names = _names(model, stored.tensors)
+    known = {name: tensor for name, tensor in _renamed(names, stored.tensors).items()
+             if not _is_unused(name, model.network, ignore)}  # fmt: skip
+    problems += differences(model.slots, by_path(model.like), known)
+    problems += _unequal(model.network, names, stored)
+    if problems:
+        raise refuse(where, problems)
+    params = fill(model.like, model.slots, lambda name: stored.read(names[name]), key, dtype)
+    return model.network.net, params
+
+
+def _names(model: Model, stored: Iterable[str]) -> dict[str, str]:
+    """Find the stored name for each name; one that is not expected stays as it is."""
+    expected = {slot.name for slot in model.slots} | set(model.network.copies)
+    prefix = model.family.prefix
+    names = {}
+    for own in stored:
+        name = own
+        for pattern, replacement in model.family.renamed:
+            name = re.sub(pattern, replacement, name)
+        forms = (name, prefix + name, name.removeprefix(prefix))
+        names[next((form for form in forms if form in expected), own)] = own
+    return names
+
+
+def _renamed(names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[own] for name, own in names.items()}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_unused(name: str, network: Network, ignore: tuple[str, ...]) -> bool:
+    is_unused = any(re.fullmatch(pattern, name) for pattern in network.unused)
+    return is_unused or name in network.copies or _matches(name, ignore)
+
+
+def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list[str]:
+    """List the tensors that are to be equal to another one, and are not."""
+    pairs = [pair for pair in network.copies.items() if names.keys() >= set(pair)]
+    return [
+        f"{copy}: expected the numbers of {name}, because the config says that they are tied"
+        for copy, name in pairs
+        if not torch.equal(stored.read(names[copy]), stored.read(names[name]))
+    ]
+
+
+def is_pretrained(module: nn.Module) -> bool:
+    """Return whether a module is a model of Hugging Face's library."""
+    kinds = type(module).__mro__
+    return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
+
+
+_PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
+
+
+def of_pretrained(
+    module: Any, key: Key
+) -> tuple[Layer, Params]:  # Any: torch does not know `config`
+    """Make the network of a model of Hugging Face's library by its config, with its weights."""
+    config = {**module.config.to_dict(), "architectures": [type(module).__name__]}
+    tensors = module.state_dict()
+    stored = Stored({n: t.to("meta") for n, t in tensors.items()}, tensors.__getitem__)
+    try:
+        return assemble("from_torch", config, stored, key=key)
+    except LayerError as error:
+        problem = f"{error.problem}\nOr make one layer of it by from_module(module, call)."
+        raise LayerError(error.where, problem) from error

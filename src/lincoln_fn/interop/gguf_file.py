@@ -1,0 +1,245 @@
+"""Networks with the weights of a GGUF file, as llama.cpp has them.
+
+The gguf library reads the file and computes the numbers of quantised tensors. Here are llama.cpp's
+names for options and tensors, and what it has changed in the tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.arguments import FloatingDtype, checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.interop.assembly import assemble, refuse
+from lincoln_fn.interop.stored import Stored
+
+# Any: a reader of the gguf library, which has no types, and its tensors.
+Reader: TypeAlias = Any
+Config: TypeAlias = dict[str, Any]
+# (tensor, config) -> the tensor as Hugging Face's library has it
+Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
+
+# llama.cpp's options, below the name of the architecture, and Hugging Face's.
+_OPTIONS: Final = {
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "rope.freq_base": "rope_theta",
+    "vocab_size": "vocab_size",
+}
+_NAMES: Final = {
+    "attn_k": "self_attn.k_proj",
+    "attn_k_norm": "self_attn.k_norm",
+    "attn_norm": "input_layernorm",
+    "attn_output": "self_attn.o_proj",
+    "attn_q": "self_attn.q_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_v": "self_attn.v_proj",
+    "ffn_down": "mlp.down_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_up": "mlp.up_proj",
+    "output": "lm_head",
+    "output_norm": "model.norm",
+    "token_embd": "model.embed_tokens",
+}
+
+
+def _undo_permutation(tensor: Tensor, config: Config, *, heads: str) -> Tensor:
+    """Put the halves of a head's pairs of features side by side, as llama.cpp puts each pair."""
+    # Of n features of a head, llama.cpp has i at 2 i, and i + n / 2 at 2 i + 1.
+    by_pair = tensor.reshape(config[heads], -1, 2, *tensor.shape[1:])
+    return by_pair.transpose(1, 2).reshape(tensor.shape)
+
+
+def _undo_offset(tensor: Tensor, config: Config) -> Tensor:
+    """Subtract what llama.cpp has added to the weights of norms."""
+    return tensor - 1
+
+
+def _score_scale(config: Config) -> Config:
+    """Find what divides Gemma 2's scores, which llama.cpp knows by the number of layers."""
+    is_largest = config.get("num_hidden_layers") == 46
+    scalar = (
+        config["hidden_size"] // config["num_attention_heads"]
+        if is_largest
+        else config.get("head_dim", 256)
+    )
+    return {"query_pre_attn_scalar": scalar}
+
+
+class _Kind(NamedTuple):
+    """An architecture of llama.cpp: Hugging Face's, other names, and what to undo by name's end."""
+
+    model_type: str
+    architecture: str
+    names: Mapping[str, str] = {}
+    undo: Mapping[str, Undo] = {}
+    # Options that llama.cpp does not write, because they follow from others.
+    options: Callable[[Config], Config] = lambda config: {}
+
+
+_QUERIES: Final = partial(_undo_permutation, heads="num_attention_heads")
+_KEYS: Final = partial(_undo_permutation, heads="num_key_value_heads")
+_KINDS: Final = {
+    "llama": _Kind(
+        "llama", "LlamaForCausalLM",
+        undo={".q_proj.weight": _QUERIES, ".k_proj.weight": _KEYS},
+    ),
+    "qwen2": _Kind("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": _Kind("qwen3", "Qwen3ForCausalLM"),
+    "phi3": _Kind("phi3", "Phi3ForCausalLM", {"ffn_up": "mlp.gate_up_proj"}),
+    "gemma2": _Kind(
+        "gemma2", "Gemma2ForCausalLM",
+        {
+            "ffn_norm": "pre_feedforward_layernorm",
+            "post_attention_norm": "post_attention_layernorm",
+            "post_ffw_norm": "post_feedforward_layernorm",
+        },
+        undo={"norm.weight": _undo_offset},
+        options=_score_scale,
+    ),
+}  # fmt: skip
+
+
+@checked
+def from_gguf(
+    path: str | os.PathLike[str],
+    *,
+    dtype: FloatingDtype = torch.float32,
+    ignore: tuple[str, ...] = (),
+    key: Key = Key(0),
+) -> tuple[Layer, Params, Config]:
+    """Make a network with the weights of a GGUF file, the format of llama.cpp.
+
+    Quantised tensors become floating numbers, one tensor after the other. The gguf library is
+    needed: `pip install lincoln_fn[gguf]`.
+
+    Args:
+        path: the file, of a model of the architecture llama (with Mistral and SmolLM), qwen2,
+            qwen3, phi3 or gemma2, in any quantisation that the library can read, such as F16,
+            BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K.
+        dtype: of the params.
+        ignore: options and names of tensors that may be left out, as patterns.
+        key: dropout's keys are made from it.
+
+    Returns:
+        The network and its params, as `from_pretrained` makes them, and a config, with which
+        `save_pretrained` writes a folder for Hugging Face's library.
+
+    Raises:
+        ImportError: if the gguf library is not installed.
+        LayerError: if the file cannot be read, or if an option, a quantisation or the name or shape
+            of a tensor is not known. The message lists everything that is not.
+
+    Example:
+        >>> net, params, config = from_gguf("SmolLM2-135M.gguf")  # doctest: +SKIP
+    """
+    where = "from_gguf"
+    gguf, file = _library(), Path(path)
+    if not file.is_file():
+        raise LayerError(where, f"{file}: no such file")
+    try:
+        reader = gguf.GGUFReader(str(file))
+    except (ValueError, OSError, IndexError) as error:
+        raise LayerError(where, f"{file} cannot be read as GGUF: {error}") from error
+    # A vocabulary is long, and of no use here.
+    fields = {
+        name: field.contents()
+        for name, field in reader.fields.items()
+        if not name.startswith("tokenizer.") or name.endswith("_token_id")
+    }
+    kind = _KINDS.get(fields.get("general.architecture", ""))
+    if kind is None:
+        known = ", ".join(sorted(_KINDS))
+        given = fields.get("general.architecture")
+        raise refuse(where, [f"general.architecture: expected one of {known}, got {given!r}"])
+    tensors = {_renamed(kind, tensor.name): tensor for tensor in reader.tensors}
+    config = _config(kind, fields, tensors)
+    stored = _stored(gguf, kind, config, tensors)
+    net, params = assemble(where, config, stored, key=key, dtype=dtype, ignore=ignore)
+    return net, params, config
+
+
+def _library() -> Any:  # Any: the module
+    try:
+        import gguf  # type: ignore[import-not-found,unused-ignore]  # it may not be installed
+        import gguf.quants  # type: ignore[import-not-found,unused-ignore]  # likewise
+    except ImportError as error:
+        install = "from_gguf needs the gguf library: pip install lincoln_fn[gguf]"
+        raise ImportError(install) from error
+    return gguf
+
+
+def _renamed(kind: _Kind, name: str) -> str:
+    """Return Hugging Face's name for llama.cpp's, or the same for one that is not known."""
+    stem, _, ending = name.rpartition(".")
+    block, _, part = stem.rpartition(".")
+    known = {**_NAMES, **kind.names}.get(part)
+    if known is None:
+        return name
+    return f"{block.replace('blk.', 'model.layers.')}.{known}.{ending}".lstrip(".")
+
+
+# Any: the values of fields, and the library's tensors.
+def _config(kind: _Kind, fields: Mapping[str, Any], tensors: Mapping[str, Any]) -> Config:
+    """Make a config as Hugging Face's library has it."""
+    prefix = f"{fields['general.architecture']}."
+    own = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
+    config = {_OPTIONS.get(name, name): value for name, value in own.items()}
+    table = tensors.get("model.embed_tokens.weight")
+    if table is not None:
+        config.setdefault("vocab_size", int(table.shape[1]))
+    if "num_attention_heads" in config:
+        heads = config["num_attention_heads"]
+        config.setdefault("num_key_value_heads", heads)
+        # As many features of a head are rotated, and values have as many, unless these differ.
+        features = config.get("head_dim", config.get("hidden_size", 0) // heads)
+        for name in ("rope.dimension_count", "attention.value_length"):
+            if config.get(name) == features:
+                del config[name]
+    for name, field in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+        if f"tokenizer.ggml.{field}_token_id" in fields:
+            config[f"{name}_token_id"] = fields[f"tokenizer.ggml.{field}_token_id"]
+    return {
+        "model_type": kind.model_type,
+        "architectures": [kind.architecture],
+        "tie_word_embeddings": "lm_head.weight" not in tensors,
+        **kind.options(config),
+        **config,
+    }
+
+
+# Any: the module, and its tensors.
+def _stored(gguf: Any, kind: _Kind, config: Config, tensors: Mapping[str, Any]) -> Stored:
+    def read(name: str) -> Tensor:
+        tensor = tensors[name]
+        numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        made = torch.from_numpy(np.require(numbers, requirements="W"))  # not those of the file
+        for ending, undo in kind.undo.items():
+            if name.endswith(ending):
+                made = undo(made, config)
+        return made
+
+    # llama.cpp lists sizes from the last axis to the first.
+    shapes = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in tensors.items()}
+    return Stored({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, read)

@@ -1,0 +1,145 @@
+"""A folder of pretrained weights: config.json and safetensors files, read and written.
+
+A file is read and written tensor by tensor, by the same code as checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.checkpoint.access import read_bytes, reading, replacing
+from lincoln_fn.checkpoint.blocks import blocks, bytes_of
+from lincoln_fn.checkpoint.places import head_bytes, place_tensors, read_head
+
+CONFIG: Final = "config.json"
+_SINGLE: Final = "model.safetensors"
+_INDEX: Final = "model.safetensors.index.json"
+_PICKLED: Final = "pytorch_model*.bin"
+
+
+class Stored(NamedTuple):
+    """Tensors that are read when they are needed."""
+
+    # On `meta`, by name.
+    tensors: Mapping[str, Tensor]
+    # name -> the tensor, in new memory or in that of its owner
+    read: Callable[[str], Tensor]
+
+
+# Any: JSON of any kind.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise a ValueError that names the file."""
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(made, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(made).__name__}")
+    return made
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Stored]:
+    """Open a folder's safetensors files; a ValueError names a file that cannot be read."""
+    tensors: dict[str, Tensor] = {}
+    found: dict[str, tuple[BinaryIO, int]] = {}
+    with ExitStack() as stack:
+        for path in _files(folder):
+            try:
+                file, size = stack.enter_context(reading(path))
+                head = read_head(file, size)
+            except ValueError as error:
+                raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+            for name, place in head.places.items():
+                tensors[name] = torch.empty(place.shape, dtype=place.dtype, device="meta")
+                found[name] = file, head.start + place.begin
+
+        def read(name: str) -> Tensor:
+            file, begin = found[name]
+            like = tensors[name]
+            file.seek(begin)
+            return read_bytes(file, like.nbytes).view(like.dtype).view(like.shape)
+
+        yield Stored(tensors, read)
+
+
+def _files(folder: Path) -> list[Path]:
+    """List the files that hold a folder's weights."""
+    if (folder / _INDEX).is_file():
+        entries = read_json(folder / _INDEX).get("weight_map")
+        names = list(entries.values()) if isinstance(entries, dict) else [None]
+        # A name with folders in it could lead anywhere.
+        if not all(isinstance(name, str) and os.path.basename(name) == name for name in names):
+            raise ValueError(f"{folder / _INDEX}: expected weight_map to name files of the folder")
+        return [folder / name for name in sorted(map(str, {*names}))]
+    if (folder / _SINGLE).is_file():
+        return [folder / _SINGLE]
+    problem = f"{folder} has neither {_SINGLE} nor {_INDEX}"
+    if any(folder.glob(_PICKLED)):
+        mend = "load it in Hugging Face's library and save_pretrained it again"
+        problem += f"; its {_PICKLED} is pickled, and nothing is unpickled here: {mend}"
+    raise ValueError(problem)
+
+
+def write(
+    folder: Path,
+    # Any: JSON of any kind.
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    read: Callable[[str], Tensor],
+    most_bytes: int,
+) -> None:
+    """Write a folder as Hugging Face's library does, in one file, or several with an index.
+
+    Args:
+        folder: made if it does not exist.
+        config: for config.json.
+        tensors: on `meta`, by name.
+        read: name -> tensor, asked for each when it is written.
+        most_bytes: of a file's tensors; a larger tensor has a file of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Tensor]] = [{}]
+    for name, tensor in tensors.items():
+        if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > most_bytes:
+            shards.append({})
+        shards[-1][name] = tensor
+    names = [_SINGLE]
+    if len(shards) > 1:
+        total = len(shards)
+        names = [f"model-{i:05}-of-{total:05}.safetensors" for i in range(1, total + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        _write_file(folder / name, shard, read)
+    if len(shards) > 1:
+        entries = {t: name for name, shard in zip(names, shards, strict=True) for t in shard}
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        _write_json(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": entries})
+    _write_json(folder / CONFIG, config)
+    for old in folder.glob("model*.safetensors*"):
+        if old.name not in (*names, *(_INDEX,) * (len(shards) > 1)):
+            old.unlink()  # of an earlier save in another number of files
+
+
+def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+    places = place_tensors(tensors)
+    head = head_bytes(places, {"format": "pt"})
+    with replacing(path) as file:
+        file.write(head)
+        for name, place in places.items():
+            file.seek(len(head) + place.begin)
+            for block in blocks(read(name)):
+                file.write(bytes_of(block).numpy().data)
+
+
+# Any: JSON of any kind.
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -1,0 +1,101 @@
+"""Bias: y = x + b, a number for each feature.
+
+Derivation. For one row,
+
+    y_j = x_j + b_j
+
+so that, with g_j for dL/dy_j,
+
+    dx_j = g_j
+    db_j = sum g_j    over the rows
+
+All axes of x except the last are axes of rows.
+
+Cache: the shape of x.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import check_batched, mirror, sum_rows
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_bias, check_input, check_like
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.initializers import Fans, Initializer, zeros
+
+
+@record
+class Params:
+    """The number that is added to each feature."""
+
+    bias: Float[Tensor, " features"]
+
+
+def init(key: Key, x: Float[Tensor, "*batch features"], *, bias_init: Initializer) -> Params:
+    """Draw b, with as many numbers as x has features."""
+    check_input("bias", (), x)
+    if x.ndim == 0:
+        raise LayerError("bias", "expected x of shape (..., features), got ()")
+    n = x.shape[-1]
+    key = checked_key("bias", key).near(x)
+    return Params(bias_init.draw(key, (n,), Fans(n, n), x.dtype))
+
+
+@shape_checked
+def forward(
+    params: Params, x: Float[Tensor, "*batch features"]
+) -> tuple[Float[Tensor, "*batch features"], Float[Tensor, "*batch features"]]:
+    """Compute y = x + b."""
+    check_like("bias", "x", x, params.bias)
+    check_bias("bias", params.bias, x, x.shape[-1])
+    return x + params.bias, x.new_zeros(()).expand(x.shape)
+
+
+@shape_checked
+def backward(
+    params: Params, cache: Float[Tensor, "*batch features"], g: Float[Tensor, "*batch features"]
+) -> tuple[Float[Tensor, "*batch features"], Params]:
+    """Compute dx = g and db = sum of g over the rows."""
+    return g, Params(g.reshape(-1, g.shape[-1]).sum(0))
+
+
+def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
+    """Return db_n = sum of g over the rows of example n."""
+    check_batched("bias", g)
+    return mirror(params, bias=sum_rows(g))
+
+
+declare(forward, backward, kind="addition", terms=terms)
+
+_ZEROS = zeros()
+
+
+@constructor
+def bias(*, bias_init: Initializer = _ZEROS) -> Layer:
+    """Add a trained number to each feature: y = x + b.
+
+    x has shape (..., features), with any number of leading axes, and so has y. Most layers have a
+    bias of their own; this one follows those that have none, such as the scores of `tied`.
+
+    Args:
+        bias_init: draws b; the default is zeros.
+
+    Returns:
+        The layer. Its params are `layers.bias.Params`.
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor of that shape with the bias's
+            dtype and device.
+
+    Example:
+        >>> bias().predict(Params(torch.tensor([1.0, 2.0])), torch.tensor([[10.0, 20.0]]))
+        tensor([[11., 22.]])
+    """
+    return bare(Layer, forward, backward, init)

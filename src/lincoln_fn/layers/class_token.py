@@ -1,0 +1,121 @@
+"""Class token: a trained vector in front of every sequence.
+
+Derivation. With x of the positions 0 to length - 1,
+
+    y_(0j) = w_j
+    y_((t + 1) j) = x_(tj)
+
+so that, with g_(tj) for dL/dy_(tj),
+
+    dw_j = sum g_(0j)    over the sequences
+    dx_(tj) = g_((t + 1) j)
+
+All axes of x except the last two are axes of sequences.
+
+Cache: the shapes of x and y.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import check_batched, mirror, sum_rows
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_like
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+
+
+@record
+class Params:
+    """The vector in front."""
+
+    weight: Float[Tensor, " features"]
+
+
+def init(
+    key: Key, x: Float[Tensor, "*batch length features"], *, weight_init: Initializer
+) -> Params:
+    """Draw w, with as many numbers as x has features."""
+    check_input("class_token", (), x)
+    _check_shape(x, None)
+    n = x.shape[-1]
+    key = checked_key("class_token", key).near(x)
+    return Params(weight_init.draw(key, (n,), Fans(n, n), x.dtype))
+
+
+@shape_checked
+def forward(
+    params: Params, x: Float[Tensor, "*batch length features"]
+) -> tuple[Float[Tensor, "*batch longer features"], StandIns]:
+    """Put w in front of x."""
+    check_like("class_token", "x", x, params.weight)
+    _check_shape(x, tuple(params.weight.shape))
+    first = params.weight.expand(*x.shape[:-2], 1, x.shape[-1])
+    y = torch.cat((first, x), -2)
+    return y, stand_ins(x, y)
+
+
+def backward(
+    params: Params, cache: StandIns, g: Float[Tensor, "*batch longer features"]
+) -> tuple[Float[Tensor, "*batch length features"], Params]:
+    """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
+    check_cache("class_token", cache, StandIns)
+    check_cotangent("class_token", g, cache.y)
+    return g[..., 1:, :], Params(g[..., 0, :].reshape(-1, g.shape[-1]).sum(0))
+
+
+def terms(params: Params, cache: StandIns, g: Tensor) -> Params:
+    """Return dw_n = sum of g at position 0 over the sequences of example n."""
+    check_batched("class_token", g, 3)
+    return mirror(params, weight=sum_rows(g[..., 0, :]))
+
+
+declare(forward, backward, kind="moving", terms=terms)
+
+_NORMAL = normal(0.02)
+
+
+@constructor
+def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
+    """Put a trained vector in front of every sequence, at which a transformer collects the whole.
+
+    x has shape (..., length, features), and y has (..., length + 1, features).
+
+    Args:
+        weight_init: draws the vector. The default is the normal distribution with standard
+            deviation 0.02.
+
+    Returns:
+        The layer. Its params are `layers.class_token.Params`.
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor of that shape with the
+            weight's dtype and device.
+
+    Source:
+        Devlin and others, "BERT", 2019, section 3; for images Dosovitskiy and others, "An Image is
+        Worth 16x16 Words", 2021, equation 1.
+
+    Example:
+        >>> class_token().predict(Params(torch.tensor([7.0])), torch.tensor([[1.0], [2.0]]))
+        tensor([[7.],
+                [1.],
+                [2.]])
+    """
+    return bare(Layer, forward, backward, init)
+
+
+def _check_shape(x: Tensor, weight: tuple[int, ...] | None) -> None:
+    if x.ndim < 2 or (weight is not None and weight != x.shape[-1:]):
+        n = "features" if weight is None else weight[-1] if weight else ()
+        problem = f"expected x of shape (..., length, {n}), got {tuple(x.shape)}"
+        raise LayerError("class_token", problem)

@@ -1,0 +1,168 @@
+"""Cosine similarities: y_ij = e^s cos(a_i, b_j), each row of a with each row of b.
+
+(Radford and others, "Learning Transferable Visual Models From Natural Language Supervision", 2021,
+figure 3.)
+
+Derivation. With the rows of length 1
+
+    hat a_i = a_i / |a_i|    hat b_j = b_j / |b_j|
+    y_(ij) = e^s sum_f hat a_(i f) hat b_(j f)
+
+the matrix product and the scale give
+
+    d hat a = e^s g hat b
+    d hat b = e^s g^T hat a
+    ds = sum_(ij) g_(ij) y_(ij)
+
+Each a_k affects the direction hat a_f directly, where f = k, and through the length:
+
+    (d hat a_f) / (da_k) = (delta_(fk) - hat a_f hat a_k) / |a|
+    da = (d hat a - hat a sum_f d hat a_f hat a_f) / |a|    likewise for b
+
+A row of zeros has no direction: it counts as 0, and a length below 1e-12 as 1e-12.
+
+Cache: hat a, hat b, the lengths and y.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.core.terms import check_batched, mirror, sum_axes
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import (
+    check_cache,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+)
+
+NAME = "cosine_similarities"
+Rows: TypeAlias = Float[Tensor, "*batch n features"]
+Pair: TypeAlias = tuple[Rows, Rows]
+
+
+@record
+class Params:
+    """The logarithm s of the scale."""
+
+    log_scale: Float[Tensor, ""]
+
+
+@record
+class Cache:
+    """The rows of length 1, the lengths that they had, and y."""
+
+    a: Rows
+    b: Rows
+    length_a: Float[Tensor, "*batch n 1"]
+    length_b: Float[Tensor, "*batch m 1"]
+    y: Float[Tensor, "*batch n m"]
+
+
+def init(key: Key, x: Pair, *, init_scale: float) -> Params:
+    """Make s, the logarithm of the scale."""
+    a, _ = _checked(x)
+    device = None if a.is_meta else a.device
+    return Params(torch.tensor(math.log(init_scale), dtype=a.dtype, device=device))
+
+
+def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
+    """Compute y = e^s hat a hat b^T."""
+    check_params(NAME, params, Params)
+    a, b = _checked(x)
+    check_like(NAME, "x", a, params.log_scale)
+    length_a, length_b = (_length(rows) for rows in (a, b))
+    a, b = a / length_a, b / length_b
+    y = params.log_scale.exp() * (a @ b.mT)
+    return y, Cache(a, b, length_a, length_b, y)
+
+
+def backward(params: Params, cache: Cache, g: Float[Tensor, "*batch n m"]) -> tuple[Pair, Params]:
+    """Compute da = (d_hat_a - hat a sum(d_hat_a hat a)) / |a|, db likewise, and ds = sum of g y."""
+    check_params(NAME, params, Params)
+    check_cache(NAME, cache, Cache)
+    check_cotangent(NAME, g, cache.y)
+    scaled = params.log_scale.exp() * g
+    da = _across(scaled @ cache.b, cache.a) / cache.length_a
+    db = _across(scaled.mT @ cache.a, cache.b) / cache.length_b
+    return (da, db), Params((g * cache.y).sum())
+
+
+def terms(params: Params, cache: Cache, g: Tensor) -> Params:
+    """Return ds_n = sum of g y over the rows of example n."""
+    # Of a pair without a batch, each row of a has a similarity with all rows of b.
+    check_batched(NAME, g, 3)
+    return mirror(params, log_scale=sum_axes(g * cache.y, tuple(range(1, g.ndim))))
+
+
+declare(forward, backward, kind="similarity", terms=terms)
+
+
+def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
+    # Divided by the largest element first, for squares would overflow or vanish.
+    largest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12)
+    return largest * (rows / largest).square().sum(-1, keepdim=True).clamp(min=1).sqrt()
+
+
+def _across(drows: Rows, rows: Rows) -> Rows:
+    """Take the part of a gradient along the rows out of it."""
+    return drows - rows * (drows * rows).sum(-1, keepdim=True)
+
+
+@constructor
+def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
+    """Compare each row of a with each row of b: y_ij = e^s cos(a_i, b_j), with a trained scale e^s.
+
+    x is (a, b), of shapes (..., n, features) and (..., m, features); y has the shape (..., n, m).
+    With n = m and pairs that belong together, y are logits whose targets are 0, 1, ..., n - 1, both
+    along the rows and along the columns.
+
+    Args:
+        init_scale: the scale before training; the default is CLIP's.
+
+    Returns:
+        The layer, whose params are `layers.cosine_similarities.Params`.
+
+    Raises:
+        ValueError: if init_scale is not above 0.
+        LayerError: from its functions, if x is no such pair, or of another dtype than s.
+
+    Source:
+        Radford and others, "Learning Transferable Visual Models From Natural Language Supervision",
+        2021.
+
+    Example:
+        >>> a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+        >>> cosine_similarities().predict(Params(torch.tensor(0.0)), (a, b))
+        tensor([[1., 0.]])
+    """
+    return bare(Layer, forward, backward, init)
+
+
+def _checked(x: object) -> Pair:
+    """Check that x is a pair of rows with as many features."""
+    if type(x) is not tuple or len(x) != 2:
+        raise LayerError(NAME, f"expected x to be (a, b), got {describe_non_tuple(x)}")
+    for name, rows in zip("ab", x, strict=True):
+        check_input(NAME, (), rows)
+        check_like(NAME, name, rows, x[0])
+    a, b = x
+    if min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        problem = "expected a and b of shapes (..., n, features) and (..., m, features)"
+        raise LayerError(NAME, f"{problem}, got {shapes}")
+    return a, b

@@ -1,0 +1,58 @@
+"""Quick GELU: y = x / (1 + e^(-1.702 x)), a sigmoid in place of the normal distribution of GELU.
+
+Derivation. With the sigmoid p = 1 / (1 + e^(-k x)) and k = 1.702, whose derivative is k p (1 - p),
+
+    y = x p
+    dy/dx = p + x k p (1 - p)
+    dx = g (p + k x p (1 - p))
+
+Cache: x.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.signatures import shape_checked
+
+K: Final = 1.702
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y = x p."""
+    return x * torch.sigmoid(K * x), x
+
+
+@shape_checked
+def backward(
+    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx = g (p + k x p (1 - p))."""
+    p = torch.sigmoid(K * x)
+    return g * (p + K * x * p * (1 - p)), ()
+
+
+def quick_gelu() -> Layer:
+    """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
+
+    x has any shape, and y has the same. `gelu` is what it approximates; `silu` has 1 for 1.702.
+
+    Returns:
+        The layer, without parameters.
+
+    Source:
+        Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+
+    Example:
+        >>> quick_gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.1542,  0.0000,  0.8458])
+    """
+    return Layer("quick_gelu()", forward, backward)

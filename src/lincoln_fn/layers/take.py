@@ -1,0 +1,86 @@
+"""Take: y is x at one index of an axis, such as the first token of every sequence.
+
+Derivation. At index i of axis d,
+
+    y_(... ...) = x_(... i ...)
+    dx_(... j ...) = {(g_(... ...), if j = i), (0, otherwise):}
+
+Cache: the shapes of x and y, i and d.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+
+
+@record
+class Cache:
+    """The shapes, the index and the axis."""
+
+    shapes: StandIns
+    index: int = static()
+    dim: int = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, index: int, dim: int
+) -> tuple[Float[Tensor, "*taken"], Cache]:
+    """Take x at the index of axis dim."""
+    size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
+    if not -size <= index < size:
+        problem = f"expected x with an index {index} of axis {dim}, got shape {tuple(x.shape)}"
+        raise LayerError(f"take({index}, {dim})", problem)
+    y = x.select(dim, index)
+    return y, Cache(stand_ins(x, y), index % size, dim % x.ndim)
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*taken"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Put g at the index, and 0 elsewhere."""
+    check_cache("take", cache, Cache)
+    check_cotangent("take", g, cache.shapes.y)
+    size = cache.shapes.x.shape[cache.dim]
+    is_index = torch.arange(size, device=g.device) == cache.index
+    behind = (1,) * (cache.shapes.x.ndim - cache.dim - 1)
+    return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
+
+
+@constructor
+def take(index: int, dim: int) -> Layer:
+    """Take one index of an axis: y has every axis of x but this one.
+
+    y is a view of x.
+
+    Args:
+        index: which entry of the axis, counted from the end if it is negative.
+        dim: the axis, counted from the end if it is negative; the batch is axis 0.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor with that index.
+
+    Example:
+        >>> take(0, -2)  # the first token of (batch, length, features)
+        take(0, -2)
+        >>> take(0, -2).predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+        tensor([[1., 2.]])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,319 @@
+"""Folders of pretrained weights: what is read is what was saved, and what is not known is refused.
+
+`tests/interop/pretrained` compares the networks with Hugging Face's library.
+"""
+
+import json
+import re
+import weakref
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn.interop import from_config, from_pretrained, save_pretrained
+from lincoln_fn.interop.architectures import FAMILIES
+from lincoln_fn.interop.assembly import model_of
+
+LLAMA = {
+    "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "intermediate_size": 5, "vocab_size": 11, "head_dim": 4, "pad_token_id": 0,
+}  # fmt: skip
+CLIP_TEXT = {
+    "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 5,
+    "vocab_size": 11, "max_position_embeddings": 8, "eos_token_id": 7,
+}  # fmt: skip
+CLIP_VISION = {
+    "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 5,
+    "image_size": 4, "patch_size": 2,
+}  # fmt: skip
+SIZES = {
+    "clip": {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 4},
+    "clip_text_model": CLIP_TEXT,
+    "clip_vision_model": CLIP_VISION,
+    **dict.fromkeys(("gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3"), LLAMA),
+    "bert": {
+        "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11,
+        "intermediate_size": 5, "max_position_embeddings": 8,
+    },
+    "gpt2": {"n_embd": 6, "n_layer": 1, "n_head": 2, "vocab_size": 11, "n_positions": 8},
+    "t5": {
+        "d_model": 6, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_heads": 2, "vocab_size": 11,
+        "relative_attention_num_buckets": 4, "relative_attention_max_distance": 5,
+    },
+    "vit": {
+        "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 5, "image_size": [4, 6], "patch_size": 2,
+    },
+}  # fmt: skip
+ARCHITECTURES = [(kind, name) for kind, family in FAMILIES.items() for name in family.architectures]
+IDS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
+
+
+def tiny(kind="gpt2", architecture=None, **options):
+    architecture = architecture or next(iter(FAMILIES[kind].architectures))
+    return {"model_type": kind, "architectures": [architecture], **SIZES[kind], **options}
+
+
+def made(config):
+    """Make the network of a config, with params that are drawn."""
+    net = from_config(config)
+    example = model_of(config)[0].network.example
+    x = lf.tree.map(lambda leaf: torch.zeros(leaf.shape, dtype=leaf.dtype), example)
+    return net, net.init(lf.Key(5), x)
+
+
+def saved(folder, config, **options):
+    net, params = made(config)
+    save_pretrained(net, params, config, folder, **options)
+    return net, params
+
+
+def numbers(params):
+    return lf.tree.leaves(params)
+
+
+def rewritten(folder, change):
+    """Change the tensors of a saved folder by name."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(("kind", "name"), ARCHITECTURES)
+def test_what_is_loaded_is_what_was_saved(kind, name, tmp_path):
+    config = tiny(kind, name)
+    net, params = saved(tmp_path, config)
+    again, loaded, read = from_pretrained(tmp_path)
+    assert again.name == net.name
+    assert same_bits(numbers(loaded), numbers(params))
+    assert read == {**config, "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind, name in ARCHITECTURES if name.endswith(("ForCausalLM", "LMHeadModel"))],
+)
+def test_a_language_model_decodes_token_by_token(kind, name):
+    net, params = made(tiny(kind, name))
+    decoder = lf.decode(net)
+    state = decoder.init(params, len(IDS), max_length=6)
+    first, state = decoder.step(params, state, IDS[:, :2])
+    second, state = decoder.step(params, state, IDS[:, 2:3])
+    third, state = decoder.step(params, state, IDS[:, 3:])
+    assert same_number(torch.cat((first, second, third), 1), net.predict(params, IDS))
+
+
+def test_dropouts_keys_follow_the_key(tmp_path):
+    saved(tmp_path, tiny())
+    net, params, _ = from_pretrained(tmp_path, key=lf.Key(1))
+    same, other = (from_pretrained(tmp_path, key=lf.Key(i))[1] for i in (1, 2))
+    y = net.forward(params, IDS)[0]
+    assert same_bits(net.forward(same, IDS)[0], y)
+    assert not same_number(net.forward(other, IDS)[0], y)
+    assert same_bits(net.predict(other, IDS), net.predict(params, IDS))
+
+
+def test_a_mask_of_integers_is_one_of_bools_and_padding_is_not_seen(tmp_path):
+    net, params = saved(tmp_path, tiny(attn_pdrop=0, embd_pdrop=0, resid_pdrop=0))
+    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]])
+    y = net.predict(params, (IDS, mask))
+    assert same_bits(net.predict(params, (IDS, mask.bool())), y)
+    changed = IDS.where(mask.bool(), 7)
+    assert same_bits(net.predict(params, (changed, mask))[mask.bool()], y[mask.bool()])
+    assert same_number(y[0, :3], net.predict(params, IDS)[0, :3])
+
+
+def test_options_of_rotary_positions_have_old_and_new_names():
+    new = {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50.0}}
+    old = {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 50.0}
+    names = {from_config(tiny("llama", **options)).name for options in (new, old)}
+    assert len(names) == 1
+    assert "rotary_embedding(theta=50.0, scaling=linear(2.0))" in names.pop()
+
+
+def test_large_weights_are_divided_among_files_with_an_index(tmp_path):
+    net, params = saved(tmp_path, tiny(), max_shard_size=900)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert files[1].startswith("model-00001-of-000")
+    assert set(index["weight_map"].values()) == set(files[1:-1])
+    assert len(files) > 4
+    assert same_bits(numbers(from_pretrained(tmp_path)[1]), numbers(params))
+    # An undivided save replaces them all.
+    save_pretrained(net, params, tiny(), tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert same_bits(numbers(from_pretrained(tmp_path)[1]), numbers(params))
+
+
+def test_params_have_the_dtype_that_is_asked_for(tmp_path):
+    net, params = saved(tmp_path, tiny())
+    half = from_pretrained(tmp_path, dtype=torch.bfloat16)[1]
+    assert same_bits(numbers(half), [leaf.bfloat16() for leaf in numbers(params)])
+    save_pretrained(net, half, tiny(), tmp_path)
+    _, again, config = from_pretrained(tmp_path)
+    assert config["dtype"] == "bfloat16"
+    assert same_bits(numbers(again), numbers(half))
+
+
+def test_each_tensor_is_copied_before_the_next_is_read(tmp_path, monkeypatch):
+    from lincoln_fn.interop import stored
+
+    read, living = stored.read_bytes, []
+
+    def watched(file, size):
+        assert not any(weak() is not None for weak in living)
+        raw = read(file, size)
+        living.append(weakref.ref(raw))
+        return raw
+
+    saved(tmp_path, tiny())
+    monkeypatch.setattr(stored, "read_bytes", watched)
+    from_pretrained(tmp_path)
+    assert len(living) == 16
+
+
+def test_a_frozen_network_is_saved_as_the_network(tmp_path):
+    net, params = saved(tmp_path, tiny())
+    frozen = lf.frozen(net)
+    other = tmp_path / "frozen"
+    save_pretrained(frozen, frozen.init(lf.Key(5), IDS), tiny(), other)
+    assert same_bits(numbers(from_pretrained(other)[1]), numbers(params))
+
+
+def test_names_in_use_elsewhere_are_known(tmp_path):
+    """Without the prefix, with TensorFlow's names, masks, and a copy of the tied matrix."""
+    _, params = saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel"))
+
+    def change(tensors):
+        for name in [*tensors]:
+            tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+        tensors["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)
+        tensors["lm_head.weight"] = tensors["wte.weight"].clone()
+
+    rewritten(tmp_path, change)
+    assert same_bits(numbers(from_pretrained(tmp_path)[1]), numbers(params))
+    _, params = saved(tmp_path, tiny("bert", "BertForMaskedLM"))
+
+    def change(tensors):
+        for name in [*tensors]:
+            if "LayerNorm" in name:
+                new = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+                tensors[new.replace("LayerNorm.bias", "LayerNorm.beta")] = tensors.pop(name)
+        tensors["cls.seq_relationship.bias"] = torch.ones(2)
+
+    rewritten(tmp_path, change)
+    assert same_bits(numbers(from_pretrained(tmp_path)[1]), numbers(params))
+
+
+def test_one_error_lists_everything_that_is_not_known(tmp_path):
+    saved(tmp_path, tiny())
+
+    def change(tensors):
+        tensors["h.0.ln_3.bias"] = tensors.pop("h.0.ln_2.bias")
+        tensors["ln_f.weight"] = torch.zeros(5)
+
+    rewritten(tmp_path, change)
+    config = tiny(scale_attn_weights=False, activation_function="mish2", soft_cap=3.0, off=None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(lf.LayerError) as caught:
+        from_pretrained(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "from_pretrained: differs from what is known:"
+    assert sorted(line.strip().split(", got")[0] for line in lines[1:]) == [
+        "activation_function: expected 'gelu' or 'gelu_fast' or 'gelu_new' or "
+        "'gelu_pytorch_tanh' or 'quick_gelu' or 'relu' or 'silu' or 'swish' or 'tanh'",
+        "h.0.ln_2.bias: missing",
+        "h.0.ln_3.bias: unexpected",
+        "ln_f.weight: expected shape (6,)",
+        "scale_attn_weights: expected True",
+        "soft_cap: unknown option",
+    ]
+
+
+def test_what_is_ignored_by_name_is_left_out(tmp_path):
+    _, params = saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel", soft_cap=0))
+    rewritten(tmp_path, lambda tensors: tensors.update({"value_head.bias": torch.ones(1)}))
+    config = tiny("gpt2", "GPT2LMHeadModel", my_note="x")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(lf.LayerError, match=r"my_note: unknown option, got 'x'\n.*value_head"):
+        from_pretrained(tmp_path)
+    loaded = from_pretrained(tmp_path, ignore=("my_note", "value_*"))[1]
+    assert same_bits(numbers(loaded), numbers(params))
+    # The model without its head.
+    body, loaded, _ = from_pretrained(
+        tmp_path, architecture="GPT2Model", ignore=("my_note", "value_*")
+    )
+    assert body.predict(loaded, IDS).shape == (2, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gpt5"}, r"model_type: expected one of bert, .*, got 'gpt5'"),
+        ({}, r"model_type: expected one of bert, .*, got None"),
+        (
+            tiny("gpt2", "GPT2ForSequenceClassification"),
+            r"architectures: expected \[GPT2Model or GPT2LMHeadModel\], got "
+            r"\['GPT2ForSequenceClassification'\]",
+        ),
+        (tiny("llama", rope_scaling={"type": "ntk"}), r"rope_type: expected 'default' or .*'ntk'"),
+        (
+            tiny("llama", rope_scaling={"type": "linear"}),
+            r"do not fit together: rope_parameters: factor is missing",
+        ),
+        (tiny("mistral", attention_bias=True), r"attention_bias: expected False, got True"),
+        (tiny("llama", sliding_window=4), r"sliding_window: unknown option, got 4"),
+        (tiny("gemma2", layer_types=["local"]), r"layer_types: expected 1 of sliding_ or full_"),
+        (tiny(n_layer="two"), r"the options do not fit together: .*'str'"),
+        (tiny(n_head=4), r"the options do not fit together: .*features in 4 heads"),
+    ],
+)
+def test_a_config_that_is_not_known_is_refused(config, message, tmp_path):
+    saved(tmp_path, tiny())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(lf.LayerError, match=message):
+        from_pretrained(tmp_path)
+    with pytest.raises(lf.LayerError, match=message):
+        from_config(config)
+
+
+def test_a_copy_of_a_tied_matrix_with_other_numbers_is_refused(tmp_path):
+    saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel"))
+    rewritten(tmp_path, lambda tensors: tensors.update({"lm_head.weight": torch.ones(11, 6)}))
+    with pytest.raises(lf.LayerError, match=r"lm_head.weight: expected the numbers of transformer"):
+        from_pretrained(tmp_path)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    def refused(message):
+        with pytest.raises(lf.LayerError, match=message):
+            from_pretrained(tmp_path)
+
+    refused(r"config.json cannot be read: ")
+    (tmp_path / "config.json").write_text("[]")
+    refused(r"config.json: expected a JSON object, got list")
+    (tmp_path / "config.json").write_text(json.dumps(tiny()))
+    refused(r"has neither model.safetensors nor model.safetensors.index.json$")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    refused(r"pytorch_model\*.bin is pickled, and nothing is unpickled here: load it in")
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 9)
+    refused(r"model.safetensors cannot be read as safetensors: it has no header")
+    index = {"weight_map": {"wte.weight": "../secret"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(r"expected weight_map to name files of the folder")
+
+
+def test_params_that_do_not_fit_the_config_are_not_saved(tmp_path):
+    net, params = made(tiny())
+    with pytest.raises(lf.LayerError) as caught:
+        save_pretrained(net, params, tiny(n_inner=5, n_layer=2), tmp_path / "new")
+    text = str(caught.value)
+    assert re.search(r"params.2.1.1.0.1.0.weight: expected shape \(6, 5\), got \(6, 24\)", text)
+    assert re.search(r"params.2.2.0.0.1.query.weight: missing", text)
+    assert re.search(r"params.2.2.1.bias: unexpected", text)
+    assert not (tmp_path / "new").exists()
