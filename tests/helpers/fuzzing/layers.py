@@ -222,8 +222,8 @@ def returns(made):
 
 # Drawn in networks.py, where inputs and outputs are tuples or codes.
 ELSEWHERE = {
-    "add", "multiply", "concatenate", "bilinear", "embedding", "scaled_dot_product_attention",
-    "attention_heads", "alibi", "relative_position_bias",
+    "add", "multiply", "concatenate", "bilinear", "cosine_similarities", "embedding",
+    "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias",
     "select", "inference",
 }  # fmt: skip
 WITHOUT = (

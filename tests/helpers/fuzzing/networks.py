@@ -153,6 +153,11 @@ def bilinear(rng, x, depth):
     return lf.serial(fork(lf.identity(), lf.dense(size(rng))), lf.bilinear(size(rng), **more))
 
 
+def comparing(rng, x, depth):
+    n = size(rng)
+    return lf.serial(fork(lf.dense(n), lf.dense(n)), lf.cosine_similarities())
+
+
 def parallel(rng, x, depth):
     sides = lf.parallel(alike(rng, x, depth), alike(rng, x, depth))
     return lf.serial(fork(lf.identity(), lf.tanh()), sides, merge(rng, x.ndim))
@@ -227,6 +232,7 @@ def cell_from_a_state(rng, x, depth):
 
 TUPLED = {
     "bilinear": ((2, 3), bilinear),
+    "cosine_similarities": ((3,), comparing),
     "parallel": (layers.ANY, parallel),
     "shared": (layers.ANY, shared),
     "scaled_dot_product_attention": ((3, 4), attending),

@@ -168,6 +168,13 @@ def weighted(r, y):
     return [head], loss, lambda key, z: (numbers(key, z[0]), numbers(key.fold_in(1), z[1]))
 
 
+def example_weighted(r, y):
+    loss = losses.example_weighted(reduced(r, "huber", delta=0.7))
+    return [], loss, lambda key, z: (
+        numbers(key, z), numbers(key.fold_in(1), z.reshape(len(z), -1)[:, 0]).abs()
+    )  # fmt: skip
+
+
 LOSSES = {
     "mse": regression("mse"),
     "l1": regression("l1"),
@@ -206,6 +213,7 @@ LOSSES = {
     ),
     "ctc": ctc,
     "weighted": weighted,
+    "example_weighted": example_weighted,
 }  # fmt: skip
 # A loss without a row takes targets like its prediction.
 LOSSES |= {
