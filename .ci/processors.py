@@ -36,7 +36,6 @@ BITS = {
     "walk": "walk",
     "rules": "rules alignment",
     "per_example": "forms",
-    "layers": "transforms_of_layers",
     "replay": "replay",
     "core": "keys",
 }
