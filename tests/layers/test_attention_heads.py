@@ -248,6 +248,22 @@ ERRORS = [
 ]  # fmt: skip
 
 
+MISTAKES = [
+    ((), (), "x to be (query, key, value)"),
+    ((), (QUERY, KEY), "x to be (query, key, value)"),
+    ((), (QUERY, KEY, None), "x to be a tensor, got NoneType"),
+    ((), (QUERY, KEY, VALUE, "causal"), "a mask of bool or torch.float32, got 'causal'"),
+    ((1,), (QUERY, KEY, VALUE), "params dropout.Params, got (1,)"),
+]
+
+
+@pytest.mark.parametrize("of", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize(("params", "x", "message"), MISTAKES, ids=[m for *_, m in MISTAKES])
+def test_the_fast_path_has_the_errors_of_the_formula(of, params, x, message):
+    with pytest.raises(lf.LayerError, match=re.escape(message)):
+        of(HEADS(4, 2)).forward(params, x)
+
+
 @pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
 def test_errors(make, message):
     with pytest.raises(lf.LayerError, match=re.escape(message)):

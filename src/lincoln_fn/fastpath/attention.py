@@ -23,7 +23,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cotangent, check_params
 from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_backward, supports
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
-from lincoln_fn.layers import attention_heads, dropout
+from lincoln_fn.layers import attention_heads
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 from lincoln_fn.layers.attention_heads import (
     Gradients,
@@ -79,7 +79,7 @@ def heads_forward(
     params: Params, x: Inputs, *, softcap: float | None, p: float = 0.0, **options: Any
 ) -> tuple[Sequence, HeadsCache | attention_heads.Cache]:
     """Compute y = merge(kept v)."""
-    is_plain = softcap is None and not isinstance(params, dropout.Params)
+    is_plain = softcap is None and attention_heads.key_of_dropout(params, p) is None
     if not (is_plain and supports(x)):
         options |= {"softcap": softcap, "split": _copy_heads}
         return attention_heads.forward(params, x, p=p, **options)

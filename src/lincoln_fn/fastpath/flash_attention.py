@@ -36,10 +36,12 @@ class Form(NamedTuple):
 # Any: what a layer was given, which is not checked yet.
 def supports(x: Any) -> bool:
     """Return whether the kernel computes the attention of x, and its gradient."""
-    are_tensors = type(x) is tuple and all(isinstance(part, Tensor) for part in x[:3])
-    if not are_tensors or (len(x) == 4 and x[3] is not None and x[3].dtype is not torch.bool):
+    if type(x) is not tuple or len(x) not in (3, 4):
         return False
-    query = x[0]
+    query, _, _, mask = (*x, None)[:4]
+    is_bool = mask is None or (isinstance(mask, Tensor) and mask.dtype is torch.bool)
+    if not (is_bool and all(isinstance(part, Tensor) for part in x[:3])):
+        return False
     is_here = query.device.type == "cpu" and not is_traced(query)
     return is_here and all(part.numel() > 0 for part in x[:3])
 

@@ -159,7 +159,7 @@ def attend(
 ) -> tuple[Sequence, Cache]:
     """Compute y = merge(kept v) of q, k and v by head, and put the dropout into the cache."""
     kept, _ = weights_and_slope(cache)
-    if (drawn_by := _key_of_dropout(params, p)) is not None:
+    if (drawn_by := key_of_dropout(params, p)) is not None:
         kept, dropped = drop(drawn_by, kept, p=p)
         cache = evolve(cache, dropped=dropped)
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
@@ -342,7 +342,8 @@ def check_backward(cache: Cache, g: Sequence) -> None:
     check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))
 
 
-def _key_of_dropout(params: Params, p: float) -> dropout.Params | None:
+def key_of_dropout(params: Params, p: float) -> dropout.Params | None:
+    """Find the key of the weights' dropout; None if no weight is dropped."""
     if params is None or (params == () and not p):
         return None
     check_params(NAME, params, dropout.Params)
