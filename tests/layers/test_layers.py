@@ -53,3 +53,13 @@ def test_every_layer_is_in_the_table():
     functions = [getattr(loop, "func", loop) for loop in loops]
     covered = {function.__module__.removeprefix("lincoln_fn.layers.") for function in functions}
     assert modules <= covered
+
+
+@pytest.mark.parametrize("layer", [lf.bias(), lf.class_token()], ids=str)
+def test_rows_without_features(layer):
+    x = torch.zeros(5, 0)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    dx, dparams = layer.backward(params, cache, torch.ones_like(y))
+    assert dx.shape == x.shape
+    assert [leaf.shape for leaf in lf.tree.leaves(dparams)] == [(0,)]

@@ -170,3 +170,15 @@ def test_extreme_inputs_stay_finite_in_every_dtype(layer, dtype, version):
     assert torch.isfinite(y).all()
     assert torch.isfinite(dx).all()
     assert y.dtype is dx.dtype is dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_row_of_zeros_has_no_direction(dtype):
+    layer, rows = lf.cosine_similarities(), torch.ones(2, 3, dtype=dtype)
+    x = (torch.zeros_like(rows), rows)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    (_, db), dparams = layer.backward(params, cache, torch.ones_like(y))
+    assert not y.any()
+    assert not db.any()
+    assert dparams.log_scale == 0

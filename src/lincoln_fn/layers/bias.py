@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_bias, check_input, check_like
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, zeros
+from lincoln_fn.layers.dense import rows
 
 
 @record
@@ -63,7 +64,7 @@ def backward(
     params: Params, cache: Float[Tensor, "*batch features"], g: Float[Tensor, "*batch features"]
 ) -> tuple[Float[Tensor, "*batch features"], Params]:
     """Compute dx = g and db = sum of g over the rows."""
-    return g, Params(g.reshape(-1, g.shape[-1]).sum(0))
+    return g, Params(rows(g).sum(0))
 
 
 def terms(params: Params, cache: Tensor, g: Tensor) -> Params:

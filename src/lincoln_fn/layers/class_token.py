@@ -32,6 +32,7 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, 
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.dense import rows
 
 
 @record
@@ -70,7 +71,7 @@ def backward(
     """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
     check_cache("class_token", cache, StandIns)
     check_cotangent("class_token", g, cache.y)
-    return g[..., 1:, :], Params(g[..., 0, :].reshape(-1, g.shape[-1]).sum(0))
+    return g[..., 1:, :], Params(rows(g[..., 0, :]).sum(0))
 
 
 def terms(params: Params, cache: StandIns, g: Tensor) -> Params:

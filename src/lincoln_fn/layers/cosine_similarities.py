@@ -19,7 +19,8 @@ Each a_k affects the direction hat a_f directly, where f = k, and through the le
     (d hat a_f) / (da_k) = (delta_(fk) - hat a_f hat a_k) / |a|
     da = (d hat a - hat a sum_f d hat a_f hat a_f) / |a|    likewise for b
 
-A row of zeros has no direction: it counts as 0, and a length below 1e-12 as 1e-12.
+A row of zeros has no direction: it counts as 0. A length below 1e-12 counts as 1e-12; in float16, the
+least length is 6.1e-5, its smallest normal number.
 
 Cache: hat a, hat b, the lengths and y.
 """
@@ -114,7 +115,8 @@ declare(forward, backward, kind="similarity", terms=terms)
 
 def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
     # Divided by the largest element first, for squares would overflow or vanish.
-    largest = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12)
+    least = max(1e-12, torch.finfo(rows.dtype).tiny)
+    largest = rows.abs().amax(-1, keepdim=True).clamp(min=least)
     return largest * (rows / largest).square().sum(-1, keepdim=True).clamp(min=1).sqrt()
 
 
