@@ -2,9 +2,10 @@
 
 With context, such as a mask, x is (indices, *context), and the body has (E[indices], *context).
 
-Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other (`_scores.py`). The
-gradient of E is the sum of two: that of the scores, and the embedding's own, from the body's dx.
-If the embedding is frozen, E has no gradient, and the scores compute dh alone.
+Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other
+(`embedding_scores.py`). The gradient of E is the sum of two: that of the scores, and the
+embedding's own, from the body's dx. If the embedding is frozen, E has no gradient, and the scores
+compute dh alone.
 (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 """
 

@@ -30,9 +30,9 @@ r multiplies only b_n, so db differs from da only in its last part:
     da = [da_r, da_z, da_n]
     db = [da_r, da_z, da_n r]
 
-h enters through b, too. `_scan.py` derives how db adds to dh, and how dx and the gradients of the
-parameters follow from all da and db. Several layers, two directions, states and masks are in
-`_recurrent.py`.
+h enters through b, too. `common/scan.py` derives how db adds to dh, and how dx and the gradients of
+the parameters follow from all da and db. Several layers, two directions, states and masks are in
+`common/recurrent.py`.
 
 Cache: x, and for each step r, z, n, b_n and h.
 

@@ -31,9 +31,9 @@ Through each gate's own function, with sigma' = sigma (1 - sigma) and tanh' = 1 
     dz = [di i (1 - i), df f (1 - f), dg (1 - g^2), do o (1 - o)]
     da = db = dz
 
-h enters only through b. `_scan.py` derives the gradient of the previous h from db, and dx and the
-gradients of the parameters from all da and db. Several layers, two directions, states and masks are
-in `_recurrent.py`.
+h enters only through b. `common/scan.py` derives the gradient of the previous h from db, and dx and
+the gradients of the parameters from all da and db. Several layers, two directions, states and masks
+are in `common/recurrent.py`.
 
 Cache: x, and for each step h, i, f, g, o, c and u.
 

@@ -13,9 +13,9 @@ Derivation. Let dh' be the gradient of the new state:
     da = db = dh' (1 - h'^2)    for tanh, as tanh' = 1 - tanh^2
     da = db = {(dh', if h' > 0), (0, otherwise):}    for relu
 
-h enters only through b. `_scan.py` derives the gradient of the previous h from db, and dx and the
-gradients of the parameters from all da and db. Several layers, two directions, states and masks are
-in `_recurrent.py`.
+h enters only through b. `common/scan.py` derives the gradient of the previous h from db, and dx and
+the gradients of the parameters from all da and db. Several layers, two directions, states and masks
+are in `common/recurrent.py`.
 
 Cache: x, and for each step h and h'.
 

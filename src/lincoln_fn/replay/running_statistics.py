@@ -40,7 +40,7 @@ def is_running(params: Params) -> bool:
     return isinstance(getattr(params, "running", None), Running)
 
 
-# Any: the cache of `_by_running`, and dx as the walk has it.
+# Any: the cache of `running_statistics`, and dx as the walk has it.
 def of_inference(layer: Layer, params: Params, cache: Any, dx: Any) -> tuple[Tensor, Tensor] | None:
     """Compute the bars of the statistics that a layer has normalised by; None for another layer."""
     if not (is_running(params) and unbound(layer.backward) is running_statistics.backward):

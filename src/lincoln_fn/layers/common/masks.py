@@ -1,4 +1,4 @@
-"""The input of `last_state` and `masked_mean`: a sequence, alone or with a mask."""
+"""A sequence as a layer's input, alone or with a mask that is True where it has an entry."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Layer k runs over the outputs of layer k - 1; with two directions, over the outp
 side on the last axis. The states of all layers and directions are stacked as torch stacks them:
 layer 0 forward, layer 0 backward, layer 1 forward, and so on.
 
-`_recurrent_forms.py` lists the forms of x and y.
+`recurrent_forms.py` lists the forms of x and y.
 """
 
 from __future__ import annotations
