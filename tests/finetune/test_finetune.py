@@ -14,6 +14,9 @@ X = normal(6, 5)
 TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])
 BLOCK = lf.transformer_encoder_block(2, 6, dropout=0.0, norm_first=True, is_causal=True)
 GPT = lf.tied(lf.embedding(5, 4), lf.serial(BLOCK, BLOCK, lf.layer_norm()))
+LLAMA = lf.serial(
+    lf.embedding(5, 4), lf.residual(lf.grouped_query_attention(2, 1)), lf.residual(lf.swiglu(6))
+)
 MLP = lf.serial(lf.dense(7), lf.tanh(), lf.dense(7), lf.tanh(), lf.dense(3))
 EVERY = ("*",)
 
@@ -31,7 +34,8 @@ def adapted(net, x, transform=lf.lora, **options):
 
 @pytest.mark.parametrize("transform", [lf.lora, lf.dora])
 @pytest.mark.parametrize(("net", "x", "targets"), [
-    (MLP, X, EVERY), (GPT, TOKENS, ("*.query", "*.value")), (GPT, TOKENS, ("*.linear*", "*.output"))
+    (MLP, X, EVERY), (GPT, TOKENS, ("*.query", "*.value")),
+    (GPT, TOKENS, ("*.linear*", "*.output")), (LLAMA, TOKENS, ("*.key", "*.gate", "*.up", "*.down"))
 ])  # fmt: skip
 def test_it_begins_as_the_network_given_and_merges(net, x, targets, transform):
     params, tuned, new = adapted(net, x, transform, targets=targets)

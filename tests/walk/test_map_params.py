@@ -18,6 +18,8 @@ NETS = {
     "feedback": (lf.rules.feedback_alignment(lf.serial(lf.dense(3), lf.dense(2))), X),
     "straight through": (lf.rules.straight_through(lf.serial(lf.prelu())), X),
     "masked": (lf.masked(lf.dense(3), lf.rnn(2)), (X, torch.ones(2, 5, dtype=torch.bool))),
+    "grouped queries": (lf.grouped_query_attention(2, 1, qk_norm=lf.rms_norm(), dropout=0.1), X),
+    "gated": (lf.swiglu(3, bias=True), X),
     "reversible": (lf.reversible((lf.dense(2), lf.dense(2))), X),
 }
 

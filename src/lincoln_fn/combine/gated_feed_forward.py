@@ -38,6 +38,7 @@ from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
+from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
@@ -55,6 +56,9 @@ class Params:
     gate: dense.Params
     up: dense.Params
     down: dense.Params
+
+
+_ARRANGED = fields(Params, "gate", "up", None, None, "down")
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Rows) -> Params:
@@ -93,17 +97,13 @@ def _back(visit: VisitBack, params: Params, cache: Records, g: Rows) -> tuple[Ro
 
 def _gather(visit: VisitRecord, params: Params, records: Records) -> Params:
     """Collect the dense layers' gradients."""
-    gate, up, _, _, down = records
-    return Params(visit(0, params.gate, gate), visit(1, params.up, up), visit(4, params.down, down))
+    gradients: Params = _ARRANGED.visit(visit, params, records)
+    return gradients
 
 
 def _advance(visit: VisitThere, params: Params, cache: Records) -> Params:
-    gate, up, _, _, down = cache
-    return Params(
-        visit.advance(0, params.gate, gate),
-        visit.advance(1, params.up, up),
-        visit.advance(4, params.down, down),
-    )
+    advanced: Params = _ARRANGED.visit(visit.advance, params, cache)
+    return advanced
 
 
 def _needs_dx(i: int, params: AnyParams) -> bool:
@@ -120,7 +120,7 @@ def _block(
     return composition(
         call.partition("(")[0], (wide, wide, activation, multiply(), last), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
-        reads_once=True,
+        reads_once=True, arrange=_ARRANGED, names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 
 

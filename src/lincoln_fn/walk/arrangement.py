@@ -36,6 +36,14 @@ class Arrangement:
     join: Callable[[PartsParams, Params], Params]
     is_around: bool = False
 
+    # Any: a visitor's records, as `Record`.
+    def visit(
+        self, visit: Callable[[int, Params, Any], Params], params: Params, records: tuple[Any, ...]
+    ) -> Params:
+        """Join what visit(i, params of part i, record of part i) returns, of each part."""
+        pairs = enumerate(zip(self.split(params), records, strict=True))
+        return self.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
+
 
 def _entries(params: Params) -> PartsParams:
     return tuple(params)
