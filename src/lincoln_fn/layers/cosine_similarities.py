@@ -19,8 +19,8 @@ Each a_k affects the direction hat a_f directly, where f = k, and through the le
     (d hat a_f) / (da_k) = (delta_(fk) - hat a_f hat a_k) / |a|
     da = (d hat a - hat a sum_f d hat a_f hat a_f) / |a|    likewise for b
 
-A row of zeros has no direction: it counts as 0. A length below 1e-12 counts as 1e-12; in float16, the
-least length is 6.1e-5, its smallest normal number.
+A row of zeros has no direction: it counts as 0. A length below 1e-12 counts as 1e-12; in float16,
+the least length is 6.1e-5, its smallest normal number.
 
 Cache: hat a, hat b, the lengths and y.
 """
