@@ -38,7 +38,7 @@ from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
-from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
@@ -58,7 +58,7 @@ class Params:
     down: dense.Params
 
 
-_ARRANGED = fields(Params, "gate", "up", None, None, "down")
+_ARRANGEMENT = fields(Params, "gate", "up", None, None, "down")
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Rows) -> Params:
@@ -97,12 +97,12 @@ def _back(visit: VisitBack, params: Params, cache: Records, g: Rows) -> tuple[Ro
 
 def _gather(visit: VisitRecord, params: Params, records: Records) -> Params:
     """Collect the dense layers' gradients."""
-    gradients: Params = _ARRANGED.visit(visit, params, records)
+    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
     return gradients
 
 
 def _advance(visit: VisitThere, params: Params, cache: Records) -> Params:
-    advanced: Params = _ARRANGED.visit(visit.advance, params, cache)
+    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache)
     return advanced
 
 
@@ -120,7 +120,8 @@ def _block(
     return composition(
         call.partition("(")[0], (wide, wide, activation, multiply(), last), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
-        reads_once=True, arrange=_ARRANGED, names=("gate", "up", "activation", "product", "down"),
+        reads_once=True, arrange=_ARRANGEMENT,
+        names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 
 

@@ -25,44 +25,38 @@ Multi-Head Checkpoints", 2023; the order of norms and positions is that of Qwen 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record, static
+from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, require
-from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
 from lincoln_fn.layers.attention_heads import Heads, attention_heads, merge_heads, split_heads
-from lincoln_fn.layers.common.attention import Mask, Sequence, check_sequences
+from lincoln_fn.layers.common.attention import Sequence
+from lincoln_fn.layers.common.grouped_query_forms import (
+    NAME,
+    Form,
+    Gradients,
+    Inputs,
+    Positions,
+    mirrored,
+    parts_of,
+)
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
-from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
-
-NAME = "grouped_query_attention"
-
-Positions: TypeAlias = Int[Tensor, "*batch length"]
-Inputs: TypeAlias = (
-    Sequence
-    | tuple[Sequence, Mask | None]
-    | tuple[Sequence, Mask | None, Positions | None]
-    | tuple[Sequence, Sequence, Sequence]
-    | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-# As `Inputs`, and None for positions and for a mask that is not floating.
-Gradients: TypeAlias = Tensor | tuple[Tensor | None, ...]
 
 
 @record
@@ -79,15 +73,6 @@ class Params:
 
 
 @record
-class Form:
-    """How many entries x has, whether it is one sequence, and whether its mask is of padding."""
-
-    entries: int = static()
-    is_self: bool = static()
-    is_padding: bool = static()
-
-
-@record
 class Cache:
     """The caches of the parts, and the form of x."""
 
@@ -101,6 +86,15 @@ class Cache:
     heads: Record
     output: Record
     form: Form
+
+
+_ARRANGEMENT = fields(
+    Params, "query", "key", "value", "query_norm", "key_norm", None, None, "dropout", "output"
+)
+_NAMES = (
+    "query", "key", "value", "query_norm", "key_norm", "query_positions", "key_positions", "heads",
+    "output",
+)  # fmt: skip
 
 
 def init(
@@ -146,7 +140,7 @@ def there(
     sequences, mask, positions, form = parts_of(x)
 
     def placed(heads: Heads) -> Heads | tuple[Heads, Positions]:
-        return heads if positions is None else (heads, positions.unsqueeze(-2))
+        return heads if positions is None else (heads, positions)
 
     q, query = visit(0, params.query, sequences[0])
     k, key = visit(1, params.key, sequences[1])
@@ -196,33 +190,20 @@ def back(
     )  # fmt: skip
     if dquery is None:
         return None, records
-    return _mirrored(cache.form, (dquery, dkey, dvalue), dmask), records
+    return mirrored(cache.form, (dquery, dkey, dvalue), dmask), records
 
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
     """Collect the gradients of the projections and of the norms."""
-    return Params(
-        visit(0, params.query, records[0]),
-        visit(1, params.key, records[1]),
-        visit(2, params.value, records[2]),
-        visit(3, params.query_norm, records[3]),
-        visit(4, params.key_norm, records[4]),
-        visit(8, params.output, records[8]),
-        params.dropout,
-    )
+    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
+    return gradients
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     check_params(NAME, params, Params)
-    return Params(
-        visit.advance(0, params.query, cache.query),
-        visit.advance(1, params.key, cache.key),
-        visit.advance(2, params.value, cache.value),
-        visit.advance(3, params.query_norm, cache.query_norm),
-        visit.advance(4, params.key_norm, cache.key_norm),
-        visit.advance(8, params.output, cache.output),
-        visit.advance(7, params.dropout, cache.heads),
-    )
+    records = tuple(getattr(cache, name) for name in _NAMES)
+    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, records)
+    return advanced
 
 
 def _needs_dx(i: int, params: AnyParams) -> bool:
@@ -337,66 +318,11 @@ def grouped_query_attention(
             partial(there, num_heads=num_heads, num_kv_heads=kv_heads),
             partial(back, num_heads=num_heads, num_kv_heads=kv_heads),
             gather=gather,
-            arrange=fields(
-                Params,
-                "query",
-                "key",
-                "value",
-                "query_norm",
-                "key_norm",
-                None,
-                None,
-                "dropout",
-                "output",
-            ),
-            names=(
-                "query",
-                "key",
-                "value",
-                "query_norm",
-                "key_norm",
-                "query_positions",
-                "key_positions",
-                "heads",
-                "output",
-            ),
+            arrange=_ARRANGEMENT,
+            names=_NAMES,
             init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
             advance=_advance,
             needs_dx=_needs_dx,
             call=call,
         )
     )
-
-
-def parts_of(
-    x: object,
-) -> tuple[tuple[Sequence, Sequence, Sequence], Mask | None, Positions | None, Form]:
-    """Find query, key and value, the mask and the positions in x, and check that they fit."""
-    entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
-    count = len(entries)
-    if not 1 <= count <= 4:
-        forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
-        problem = f"expected x to be {forms} or (query, key, value, mask), got {format_briefly(x)}"
-        raise LayerError(NAME, problem)
-    is_self = count <= 2 or (count == 3 and _are_positions(entries[2]))
-    mask, positions = (*entries[1:], None, None)[:2] if is_self else ((*entries, None)[3], None)
-    sequences = (entries[0],) * 3 if is_self else entries[:3]
-    check_sequences(NAME, (), sequences, None)
-    is_padding = isinstance(mask, Tensor) and mask.ndim == sequences[0].ndim - 1
-    form = Form(count, is_self, is_padding)
-    return sequences, mask[..., None, None, :] if is_padding else mask, positions, form
-
-
-def _are_positions(x: object) -> bool:
-    return x is None or (isinstance(x, Tensor) and not x.is_floating_point())
-
-
-def _mirrored(
-    form: Form, dinputs: tuple[Tensor, Tensor, Tensor], dmask: Tensor | None
-) -> Gradients:
-    """Put the gradients into x's form."""
-    if dmask is not None and form.is_padding:
-        dmask = dmask[..., 0, 0, :]
-    dquery, dkey, dvalue = dinputs
-    dx = (dquery + dkey + dvalue, dmask, None) if form.is_self else (*dinputs, dmask)
-    return dx[: form.entries] if form.entries > 1 else dx[0]

@@ -50,7 +50,7 @@ from lincoln_fn.layers.common.attention_forms import (
     parts_of,
     to_batch_first,
 )
-from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -76,6 +76,9 @@ class Cache:
     value: Record
     heads: Record
     output: Record
+
+
+_ARRANGEMENT = fields(Params, "query", "key", "value", "dropout", "output")
 
 
 def init(
@@ -189,13 +192,9 @@ def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> P
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     check_params(NAME, params, Params)
-    return Params(
-        visit.advance(0, params.query, cache.query),
-        visit.advance(1, params.key, cache.key),
-        visit.advance(2, params.value, cache.value),
-        visit.advance(4, params.output, cache.output),
-        visit.advance(3, params.dropout, cache.heads),
-    )
+    records = (cache.query, cache.key, cache.value, cache.heads, cache.output)
+    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, records)
+    return advanced
 
 
 def _needs_dx(i: int, params: AnyParams) -> bool:
@@ -293,7 +292,7 @@ def multi_head_attention(
             advance=_advance,
             needs_dx=_needs_dx,
             call=call,
-            arrange=fields(Params, "query", "key", "value", "dropout", "output"),
+            arrange=_ARRANGEMENT,
             names=("query", "key", "value", "heads", "output"),
         )
     )

@@ -36,14 +36,6 @@ class Arrangement:
     join: Callable[[PartsParams, Params], Params]
     is_around: bool = False
 
-    # Any: a visitor's records, as `Record`.
-    def visit(
-        self, visit: Callable[[int, Params, Any], Params], params: Params, records: tuple[Any, ...]
-    ) -> Params:
-        """Join what visit(i, params of part i, record of part i) returns, of each part."""
-        pairs = enumerate(zip(self.split(params), records, strict=True))
-        return self.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
-
 
 def _entries(params: Params) -> PartsParams:
     return tuple(params)
@@ -100,6 +92,18 @@ def fields(cls: type, *names: str | None, is_around: bool = False) -> Arrangemen
 
 def _split_fields(params: Params, *, names: tuple[str | None, ...]) -> PartsParams:
     return tuple(() if name is None else getattr(params, name) for name in names)
+
+
+# Any: a visitor's record of a part.
+def visit_parts(
+    arrangement: Arrangement,
+    visit: Callable[[int, Params, Any], Params],
+    params: Params,
+    records: tuple[Any, ...],
+) -> Params:
+    """Join what visit(i, params of part i, record of part i) returns of each part."""
+    pairs = enumerate(zip(arrangement.split(params), records, strict=True))
+    return arrangement.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
 
 
 # Any: a class of records.
