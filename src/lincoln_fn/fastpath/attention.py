@@ -40,7 +40,7 @@ aten = torch.ops.aten
 
 @record
 class HeadsCache:
-    """q, k and v as the formula has them, y by head, and the kernel's logarithms of sums."""
+    """What `by_head` returned, y by head, and the kernel's logarithms of sums."""
 
     given: attention_heads.Cache
     y: Heads
@@ -95,16 +95,20 @@ def _form_of(given: attention_heads.Cache) -> Form:
     q, k, mask = given.q, given.k, given.mask
     is_aligned = q.shape[-2] == k.shape[-2] or not given.is_aligned_at_end
     if given.sliding_window is None and (is_aligned or not given.is_causal):
-        return Form(added(mask, q), given.is_causal, 1.0)
+        return Form(added(mask, q), given.is_causal, given.scale)
     visible = visible_keys(
         q.new_empty(()).expand(q.shape[-2], k.shape[-2]), is_causal=given.is_causal,
         sliding_window=given.sliding_window, is_aligned_at_end=given.is_aligned_at_end,
     )  # fmt: skip
     assert visible is not None
-    return Form(added(visible if mask is None else visible & mask, q), False, 1.0)
+    return Form(added(visible if mask is None else visible & mask, q), False, given.scale)
 
 
-@unless_transformed(_heads_by_formula, HeadsCache, lambda params, cache, g: cache.given)
+def _scaled(params: Params, cache: HeadsCache, g: Sequence) -> attention_heads.Cache:
+    return attention_heads.scaled(cache.given)
+
+
+@unless_transformed(_heads_by_formula, HeadsCache, _scaled)
 def heads_backward(params: Params, cache: HeadsCache, g: Sequence) -> tuple[Gradients, Params]:
     """Compute dquery, dkey and dvalue."""
     given = cache.given
@@ -113,7 +117,7 @@ def heads_backward(params: Params, cache: HeadsCache, g: Sequence) -> tuple[Grad
     dq, dk, dv = attend_backward(
         dy, given.q, given.k, given.v, cache.y, cache.logsumexp, _form_of(given)
     )
-    dx = (merge_heads(dq * given.scale), merge_heads(dk), merge_heads(dv), None)
+    dx = (merge_heads(dq), merge_heads(dk), merge_heads(dv), None)
     return (dx if given.entries == 4 else dx[:3]), params
 
 

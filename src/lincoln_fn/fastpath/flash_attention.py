@@ -70,9 +70,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor]
     y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(
         *_in_four_axes(q, k, v), 0.0, form.is_causal, attn_mask=_mask(form, q), scale=form.scale
     )
-    if not logsumexp.abs().amax() < LARGEST:
+    least, largest = logsumexp.aminmax()
+    if not (-LARGEST < least.item() and largest.item() < LARGEST):  # nor nan
         return None
-    return _as_before(y[..., : v.shape[-1]], q), logsumexp
+    return _as_before(y, q, v.shape[-1]), logsumexp
 
 
 def attend_backward(
@@ -85,11 +86,10 @@ def attend_backward(
         _padded(g, n), wide_q, wide_k, wide_v, _padded(y, n), logsumexp, 0.0, form.is_causal,
         attn_mask=_mask(form, q), scale=form.scale,
     )  # fmt: skip
-    if wide_q.shape[1] != _four(k).shape[1]:
-        heads = _four(k).shape[1]
+    heads = _four(k).shape[1]
+    if wide_q.shape[1] != heads:
         dk, dv = (part.unflatten(1, (heads, -1)).sum(2) for part in (dk, dv))
-    parts = ((dq, q), (dk, k), (dv, v))
-    dq, dk, dv = (_as_before(part[..., : of.shape[-1]], of) for part, of in parts)
+    dq, dk, dv = (_as_before(part, x, x.shape[-1]) for part, x in ((dq, q), (dk, k), (dv, v)))
     return dq, dk, dv
 
 
@@ -112,12 +112,16 @@ def _padded(x: Tensor, n: int) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+# In a small network, a view that changes nothing takes time, too.
 def _four(x: Tensor) -> Tensor:
+    if x.ndim == 4:
+        return x
     return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
-def _as_before(y: Tensor, x: Tensor) -> Tensor:
-    """Give y the leading axes of x again."""
+def _as_before(y: Tensor, x: Tensor, n: int) -> Tensor:
+    """Keep the first n features of y, and give it the leading axes of x again."""
+    y = y if y.shape[-1] == n else y[..., :n]
     return y if x.ndim == 4 else y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 

@@ -141,23 +141,28 @@ def by_head(
     is_aligned_at_end: bool = True,
     split: Split = split_heads,
 ) -> Cache:
-    """Compute q, scaled, k and v by head."""
+    """Compute q, not scaled yet, k and v by head."""
     num_kv_heads = num_kv_heads or num_heads
     check_forward(x, num_heads, num_kv_heads)
     query, key, value = x[:3]
     if scale is None:
         scale = 1 / math.sqrt(query.shape[-1] // num_heads)
-    q = split(query, num_heads) * scale
-    k, v = split(key, num_kv_heads), split(value, num_kv_heads)
+    q, k, v = split(query, num_heads), split(key, num_kv_heads), split(value, num_kv_heads)
     mask = x[3] if len(x) == 4 else None
     options = (is_causal, sliding_window, softcap, scale, is_aligned_at_end, len(x))
     return Cache(q, k, v, mask, None, *options)
 
 
+def scaled(cache: Cache) -> Cache:
+    """Scale the q that `by_head` has computed."""
+    return evolve(cache, q=cache.q * cache.scale)
+
+
 def attend(
     params: Params, cache: Cache, *, p: float = 0.0, drop: Drop = dropout.forward
 ) -> tuple[Sequence, Cache]:
-    """Compute y = merge(kept v) of q, k and v by head, and put the dropout into the cache."""
+    """Compute y = merge(kept v) of what `by_head` has computed, and the cache."""
+    cache = scaled(cache)
     kept, _ = weights_and_slope(cache)
     if (drawn_by := key_of_dropout(params, p)) is not None:
         kept, dropped = drop(drawn_by, kept, p=p)
