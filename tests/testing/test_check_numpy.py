@@ -212,3 +212,107 @@ def test_a_label_is_known_where_no_class_is_in_the_margin():
     layer = lf.testing.from_numpy(loss, y=labels)
     report = check_layer(layer, (), scores, all=True)
     assert [f.name for f in report.mistakes] == ["label counted"]
+
+
+def sine(w, x):
+    z = np.sin(x @ w)
+    return np.sin(3 * z), (w, x, 3 * np.cos(3 * z) * np.cos(x @ w))
+
+
+def sine_back(cache, g):
+    w, x, slope = cache
+    return x.T @ (g * slope), (g * slope) @ w.T
+
+
+def turned(w, x):
+    return 2 * x * w.T, (w, x)
+
+
+def turned_back(cache, g):
+    w, x = cache
+    return 2 * (g * x).T, 2 * g * w.T
+
+
+def twice_the_bias(w, b, x):
+    return x @ w + 2 * b, (w, x)
+
+
+def twice_the_bias_back(cache, g):
+    w, x = cache
+    return x.T @ g, 2 * g.sum(0), g @ w.T
+
+
+def product(w, x):
+    return 3 * np.asarray(x * w), (w, x)
+
+
+def product_back(cache, g):
+    w, x = cache
+    return 3 * g * x, 3 * g * w
+
+
+CELL = normal(4, 3, seed=5).numpy()
+
+
+def lstm_step(h, wx, wh, b, x):
+    i, f, o, c = np.split(x @ wx + h @ wh + b, 4, 1)
+    i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+    c = np.tanh(c)
+    new = np.tanh(f * CELL + i * c)
+    return o * new, (h, wx, wh, x, i, f, o, c, new)
+
+
+def lstm_step_back(cache, g):
+    h, wx, wh, x, i, f, o, c, new = cache
+    dc = g * o * (1 - new**2)
+    gates = dc * c * i * (1 - i), dc * CELL * f * (1 - f), g * new * o * (1 - o)
+    d = np.hstack([*gates, dc * i * (1 - c**2)])
+    return d @ wh.T, x.T @ d, h.T @ d, d.sum(0), d @ wx.T
+
+
+RIGHT = {
+    "a square matrix that is no scale": (sine, sine_back, (normal(3, 3),), normal(5, 3)),
+    "a scale of another shape": (turned, turned_back, (normal(3, 5),), normal(5, 3)),
+    "a bias of 0, used twice": (
+        twice_the_bias, twice_the_bias_back,
+        (normal(3, 4), torch.zeros(4, dtype=torch.float64)), normal(5, 3),
+    ),
+    "two numbers": (product, product_back, (normal(),), normal(seed=1)),
+    "an LSTM's step with a fixed cell": (
+        lstm_step, lstm_step_back,
+        (normal(4, 3), normal(5, 12), normal(3, 12, seed=1), normal(12)), normal(4, 5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_right_numpy_like_no_known_function_is_right(case):
+    forward, backward, params, x = RIGHT[case]
+    assert check_layer(numpy_layer(forward, backward), params, x, all=True).is_right
+
+
+def test_the_first_weights_of_a_classifier_may_be_zero():
+    data, labels = normal(6, 4, seed=1).numpy(), np.array([0, 2, 1, 1, 0, 2])
+
+    def loss(w):
+        e = np.exp(data @ w)
+        p = e / e.sum(1, keepdims=True)
+        return -np.log(p[range(6), labels]).mean() + 0.1 * (w * w).sum(), (w, p)
+
+    def back(cache, g):
+        w, p = cache
+        return (g * (data.T @ (p - np.eye(3)[labels]) / 6 + 0.2 * w),)
+
+    zeros = torch.zeros(4, 3, dtype=torch.float64)
+    assert check_layer(numpy_layer(loss, back), (), zeros, all=True).is_right
+
+
+def test_integers_that_are_no_labels_are_no_labels():
+    data, counts = normal(6, 4, seed=1).numpy(), np.array([0, 100, 200, 3, 1, 2])
+
+    def squares(w):
+        error = (data @ w).sum(1) - counts
+        return (error * error).sum(), error
+
+    layer = numpy_layer(squares, lambda e, g: (2 * g * np.outer(data.T @ e, np.ones(3)),))
+    assert check_layer(layer, (), normal(4, 3), all=True).is_right

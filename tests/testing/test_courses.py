@@ -122,10 +122,27 @@ refused(lambda: os.system("touch " + {victim!r} + "2"))
 refused(lambda: subprocess.run(["touch", {victim!r} + "2"]))
 refused(lambda: socket.create_connection(("127.0.0.1", 9)))
 refused(lambda: bytearray(64 << 30))
+refused(lambda: os.kill(os.getppid(), 0))
 open("mine", "w").write("in its own folder it may write")
+shutil.copyfile(__file__, "copy")  # it may read what you can read
 
 def relu_forward(x): return np.maximum(x, 0), x
 def relu_backward(dout, cache): return dout * (cache > 0)
+"""
+
+FORGES = """
+import gc, os
+from multiprocessing.connection import Connection
+import numpy as np
+
+class Harm:
+    def __reduce__(self): return os.mkdir, ({victim!r} + "3",)
+
+def relu_forward(x): return np.maximum(x, 0), x
+def relu_backward(dout, cache):
+    for found in gc.get_objects():
+        if isinstance(found, Connection) and found.writable:
+            found.send(Harm())
 """
 
 
@@ -139,6 +156,7 @@ def test_files_that_hang_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
     (folder / "hangs_at_once.py").write_text("while True: pass\n")
     (folder / "crashes.py").write_text(CRASHES)
     (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
+    (folder / "forges.py").write_text(FORGES.format(victim=str(victim)))
     here = os.getcwd()
     rows = graded(capsys, "cs231n", folder, "--time-limit", "1")
     found = {(row["file"], row["gradient"]): row["said"] for row in rows}
@@ -147,6 +165,8 @@ def test_files_that_hang_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
         ("abuses.py", "dx"): "",
         ("crashes.py", ""): "imports os",
         ("crashes.py", "dx"): "crashes (signal 6)",
+        ("forges.py", ""): "imports gc, multiprocessing, os",
+        ("forges.py", "dx"): "writes into the pipe of the grading",
         ("hangs.py", "dx"): "does not end within 1 s",
         ("hangs_at_once.py", ""): "does not end within 1 s",
     }

@@ -190,6 +190,24 @@ def test_gradients_are_judged_on_copies_of_what_is_changed_in_place():
     assert (graded.points, graded.possible) == (5, 5)
 
 
+def scales_g(params, x, g):
+    g *= 2
+    return right(params, x, g / 2)
+
+
+def scales_the_cache(params, x, g):
+    dx, dparams = right(params, x, g)
+    x *= 2
+    return dx, dparams
+
+
+@pytest.mark.parametrize("backward", [scales_g, scales_the_cache])
+def test_right_gradients_that_change_their_arguments_cost_nothing(backward):
+    graded = grade(handed_in(backward), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1}
+    assert "backward changed " in graded.problems[0]
+
+
 def test_code_that_does_not_end_loses_its_case_alone():
     def sometimes(params, x, g):
         return (right if x.abs().max() < 4 else loops)(params, x, g)

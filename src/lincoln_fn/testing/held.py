@@ -94,10 +94,15 @@ def on_copies(layer: Layer) -> Layer:
         return tree.map(copied, y), cache
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        params, g = tree.map(copied, (params, g), states=True)
-        return layer.backward(params, _deep(cache), g)
+        return layer.backward(*copies(params, cache, g))
 
     return layer.replace(forward=forward, backward=backward)
+
+
+def copies(params: Params, cache: Cache, g: Arrays) -> tuple[Params, Cache, Arrays]:
+    """Copy what backward is given."""
+    params, g = tree.map(copied, (params, g), states=True)
+    return params, _deep(cache), g
 
 
 def copied(leaf: object) -> object:

@@ -27,7 +27,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION, _PATH_BENEATH = 1, 1
 # Writing, removing and making files of each kind; later versions add renaming and truncating.
 _WRITES = (1 << 1) | sum(1 << bit for bit in range(4, 13))
-_RENAMES, _TRUNCATES, _TCP = 1 << 13, 1 << 14, 0b11
+_RENAMES, _TRUNCATES, _TCP, _SIGNALS = 1 << 13, 1 << 14, 0b11, 1 << 1
 
 _REFUSED = (
     "socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
@@ -35,7 +35,7 @@ _REFUSED = (
 )  # fmt: skip
 _CHANGES = (
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link",
-    "os.symlink", "os.truncate", "os.utime", "shutil.", "os.setxattr", "os.removexattr",
+    "os.symlink", "os.truncate", "os.utime", "os.setxattr", "os.removexattr",
 )  # fmt: skip
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -83,14 +83,15 @@ def _leave_network() -> None:
 
 
 def _restrict_writes(folder: Path) -> None:
-    """Let Landlock refuse writes outside of a folder, and connections by TCP."""
+    """Let Landlock refuse writes outside of a folder, TCP, and signals to other processes."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
     if version < 1:
         return
     writes = _WRITES | (_RENAMES if version >= 2 else 0) | (_TRUNCATES if version >= 3 else 0)
-    rules = struct.pack("QQ", writes, _TCP if version >= 4 else 0)
-    ruleset = _call(libc, _CREATE_RULESET, rules, 16 if version >= 4 else 8, 0)
+    rules = struct.pack("QQQ", writes, _TCP, _SIGNALS)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    ruleset = _call(libc, _CREATE_RULESET, rules, size, 0)
     for path in (folder, Path(os.devnull)):
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         allowed = writes if path.is_dir() else writes & ((1 << 1) | _TRUNCATES)

@@ -16,6 +16,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.submission import Submission, adapted, layer_of, load
+from lincoln_fn.testing.held import copies
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import doubled, random_like, run_backward, run_forward
@@ -50,16 +51,15 @@ def examined(
 def _wrong_halves(layer: Layer, params: Params, x: Arrays) -> dict[str, str]:
     """Say what is wrong with a submission's own `input_grad` and `grads`, by what they compute."""
     layer = Doubled().inside(layer)
-    params, x = tree.map(torch.clone, (params, x), states=True)
-    y, cache = run_forward(layer, params, x)
-    g = random_like(y, Key(0))
-    whole = run_backward(layer, params, cache, g)
+    y, cache = run_forward(layer, *tree.map(torch.clone, (params, x), states=True))
+    given = params, cache, random_like(y, Key(0))
+    whole = run_backward(layer, *copies(*given))
     told = {}
     for name, gradient, right in zip(
         ("input_grad", "grads"), ("dx", "dparams"), whole, strict=True
     ):
         try:
-            is_right = close_trees(getattr(layer, name)(params, cache, g), right)
+            is_right = close_trees(getattr(layer, name)(*copies(*given)), right)
         except Exception as error:  # a submission may fail in any way
             told[gradient] = f"{name} raised {type(error).__name__}"
         else:

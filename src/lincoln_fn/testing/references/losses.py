@@ -69,8 +69,8 @@ def _scaled(x: Tensor, of: Loss, labels: Tensor, scale: float, shape: torch.Size
 
 def _find_of_two(known: Known) -> Candidates:
     if len(known.arrays) == 2 and known.arrays[0].shape == known.arrays[1].shape:
-        size = known.arrays[0].numel()
-        for scale in (1 / size, 0.5 / size, 1.0, 0.5, 1 / len(known.arrays[0])):
+        shape = known.arrays[0].shape
+        for scale in (1 / shape.numel(), 0.5 / shape.numel(), 1.0, 0.5, 1 / shape[:1].numel()):
             yield apply(_squared, 0, 1, scale=scale)
 
 
@@ -86,13 +86,19 @@ def _find_of_classifier(known: Known) -> Candidates:
     w = known.arrays[0]
     for x in (c for c in known.constants if c.is_floating_point() and c.ndim == 2):
         for labels in known.integers:
-            if x.shape[1] != w.shape[0] or labels.shape != x.shape[:1]:
+            if x.shape[1] != w.shape[0] or not _are_labels(labels, x.shape[:1], w.shape[1]):
                 continue
             for of in (softmax_loss, svm_loss):
-                more = float(y - of(x @ w, labels)) / float((w * w).sum())
+                squares = float((w * w).sum())
+                more = float(y - of(x @ w, labels)) / squares if squares else 0.0
                 # A round number fits exactly.
                 reg = float(f"{more:.10g}") if abs(more) > 1e-12 else 0.0
                 yield apply(_classify, 0, x=x, labels=labels, reg=reg, of=of, shape=y.shape)
+
+
+def _are_labels(labels: Tensor, shape: torch.Size, classes: int) -> bool:
+    """Return whether there is the number of a class for each example."""
+    return labels.shape == shape and bool(((labels >= 0) & (labels < classes)).all())
 
 
 def _classify(
@@ -113,7 +119,7 @@ def _find_of_steps(known: Known) -> Candidates:
 
 
 def _list_labels(known: Known, x: Tensor) -> list[Tensor]:
-    given = [i for i in known.integers if i.shape == x.shape[:1]]
+    given = [i for i in known.integers if _are_labels(i, x.shape[:1], x.shape[1])]
     if given:
         return given
     found = known.gradients()

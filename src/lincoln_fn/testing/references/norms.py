@@ -51,6 +51,11 @@ def scale_and_shift(x: Tensor, gamma: Tensor | None, beta: Tensor | None, axis: 
     return y if beta is None else y + _along(beta, x, axis)
 
 
+def _lies_along(values: Tensor, x: Tensor, axis: int) -> bool:
+    """Return whether there is a number for each place of one axis, or for each place of x."""
+    return values.numel() == x.shape[axis] or values.shape == x.shape
+
+
 def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
     if values.numel() != x.shape[axis]:
         return values
@@ -63,9 +68,9 @@ def find_norm(known: Known) -> Candidates:
     for x, gamma, beta in _list_parameters(known):
         if known.arrays[x].shape != y.shape or y.ndim < 2:
             continue
+        scales = [known.arrays[i] for i in (gamma, beta) if i is not None]
         for axis in range(y.ndim):
-            scales = [known.arrays[i] for i in (gamma, beta) if i is not None]
-            if any(s.numel() not in (y.shape[axis], y.numel()) for s in scales):
+            if not all(_lies_along(s, y, axis) for s in scales):
                 continue
             x_hat = _undo(known, gamma, beta, axis)
             for shape, axes in _list_views(y.shape):
@@ -143,6 +148,8 @@ def find_frozen_norm(known: Known) -> Candidates:
     (y,) = known.y
     for x, gamma, beta in _list_parameters(known):
         if known.arrays[x].shape != y.shape or gamma is None or y.ndim < 2:
+            continue
+        if not all(_lies_along(known.arrays[i], y, 1) for i in (gamma, beta) if i is not None):
             continue
         x_hat = _undo(known, gamma, beta, 1)
         axes = (0, *range(2, y.ndim))

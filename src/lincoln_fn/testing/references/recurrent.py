@@ -20,7 +20,7 @@ def rnn(x: Tensor, h0: Tensor, wx: Tensor, wh: Tensor, b: Tensor) -> Tensor:
     """Run the steps along axis 1, and return all states."""
     h, states = h0, []
     for t in range(x.shape[1]):
-        h = torch.tanh(x[:, t] @ wx + h @ wh + b)
+        h = rnn_step(x[:, t], h, wx, wh, b)
         states.append(h)
     return torch.stack(states, 1)
 
@@ -40,11 +40,7 @@ def lstm(x: Tensor, h0: Tensor, wx: Tensor, wh: Tensor, b: Tensor, order: str = 
     """Run an LSTM along axis 1 from a cell of zeros, and return all h."""
     h, c, states = h0, torch.zeros_like(h0), []
     for t in range(x.shape[1]):
-        parts = dict(zip(order, (x[:, t] @ wx + h @ wh + b).chunk(4, 1), strict=True))
-        i, f, o = torch.sigmoid(parts["i"]), torch.sigmoid(parts["f"]), torch.sigmoid(parts["o"])
-        g = torch.tanh(parts["g"])
-        c = f * c + i * g
-        h = o * torch.tanh(c)
+        h, c = lstm_step(x[:, t], h, c, wx, wh, b, order)
         states.append(h)
     return torch.stack(states, 1)
 
@@ -54,30 +50,29 @@ ORDERS = ("ifog", "ifgo", "figo", "fgio", "fiog", "iofg")
 
 def find_recurrent(known: Known) -> Candidates:
     """List steps and sequences of the RNN and of the LSTM."""
-    y, shapes = known.y, [array.shape for array in known.arrays]
-    for gates, step, run in ((1, rnn_step, rnn), (4, lstm_step, lstm)):
-        for places in _list_places(shapes, gates, step is lstm_step and len(y) == 2):
-            x = shapes[places[0]]
-            of = (step, run)[len(x) - 2]
+    shapes = [array.shape for array in known.arrays]
+    for gates, function in ((1, rnn_step), (1, rnn), (4, lstm_step), (4, lstm)):
+        has_cell = function is lstm_step
+        if len(known.y) != 1 + has_cell:
+            continue
+        x_ndim = 2 if function in (rnn_step, lstm_step) else 3
+        for places in _list_places(shapes, x_ndim, gates, has_cell):
             for order in ORDERS if gates == 4 else ("",):
                 options = {"order": order} if order else {}
-                yield apply(of, *places, **options)
+                yield apply(function, *places, **options)
 
 
-def _list_places(shapes: list[torch.Size], gates: int, has_cell: bool) -> Iterator[tuple[int, ...]]:
+def _list_places(
+    shapes: list[torch.Size], x_ndim: int, gates: int, has_cell: bool
+) -> Iterator[tuple[int, ...]]:
     """List the orders of arrays that are x, h, (c,) Wx, Wh and b."""
     if len(shapes) != 5 + has_cell:
         return
     for places in permutations(range(len(shapes))):
         x, h, *cell, wx, wh, b = (shapes[i] for i in places)
-        if len(h) != 2 or len(wh) != 2 or len(wx) != 2 or len(x) not in (2, 3) or len(b) != 1:
+        if [*map(len, (x, h, wx, wh, b))] != [x_ndim, 2, 2, 2, 1]:
             continue
         width = gates * h[1]
-        fits = x[-1] == wx[0] and h[1] == wh[0] and {wx[1], wh[1], b[0]} == {width}
-        if (
-            fits
-            and x[0] == h[0]
-            and all(c == h for c in cell)
-            and len(x) == (2 if cell else len(x))
-        ):
+        is_product = x[-1] == wx[0] and h[1] == wh[0] and {wx[1], wh[1], b[0]} == {width}
+        if is_product and x[0] == h[0] and all(c == h for c in cell):
             yield places

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.oracles import full_gradient
+from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.references import (
     convolutions,
     dense,
@@ -20,11 +23,13 @@ from lincoln_fn.testing.references import (
     recurrent,
 )
 from lincoln_fn.testing.references.constants import constants_of
-from lincoln_fn.testing.references.known import Function, Known, Reference, agree
+from lincoln_fn.testing.references.known import Candidates, Function, Known, Reference, agree
 from lincoln_fn.testing.sample import Sample, floating_leaves
 
 # Of more numbers than these, differences take long.
 MOST_DIFFERENCES = 120
+# What functions raise for arrays that they are not made for.
+_DOES_NOT_FIT = (ArithmeticError, IndexError, RuntimeError, ValueError)
 _FAMILIES = (
     pointwise.find_activation,
     norms.find_softmax,
@@ -52,24 +57,27 @@ def find_reference(at: Sample) -> Reference | None:
         return [full_gradient(at.forward, at.arrays, i, ones) for i in range(len(at.arrays))]
 
     known = Known(at.arrays, floating_leaves(at.y), constants_of(at), gradients)
-    moved: list[Tensor] = []
-    families = (recurrent.find_recurrent, *(_FAMILIES if len(known.y) == 1 else ()))
-    for family in families:
-        for function in family(known):
-            if not _agrees(function, at.arrays, known.y):
-                continue
-            if not moved:
-                moved = [array * (0.8 + 0.1 * torch.cos(array)) for array in at.arrays]
-                there = floating_leaves(at.forward(moved))
-            if _agrees(function, moved, there):
-                return partial(_run, function, at.y)
+    there: Sample | None = None
+    for function in _list_functions(known):
+        if not _agrees(function, at.arrays, known.y):
+            continue
+        # A bias of 0 or a scale of 1 would agree with too much.
+        there = there or perturbed(at, Key(0)) or at
+        if _agrees(function, there.arrays, floating_leaves(there.y)):
+            return partial(_run, function, at.y)
     return None
+
+
+def _list_functions(known: Known) -> Candidates:
+    for family in (recurrent.find_recurrent, *(_FAMILIES if len(known.y) == 1 else ())):
+        with suppress(*_DOES_NOT_FIT):
+            yield from family(known)
 
 
 def _agrees(function: Function, arrays: list[Tensor], y: list[Tensor]) -> bool:
     try:
         found = function(arrays)
-    except (RuntimeError, IndexError, ValueError):
+    except _DOES_NOT_FIT:
         return False
     made = list(found) if isinstance(found, tuple) else [found]
     return len(made) == len(y) and all(map(agree, made, y))
