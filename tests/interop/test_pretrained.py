@@ -270,6 +270,8 @@ def test_what_is_ignored_by_name_is_left_out(tmp_path):
         (tiny("llama", sliding_window=4), r"sliding_window: unknown option, got 4"),
         (tiny("gemma2", layer_types=["local"]), r"layer_types: expected 1 of sliding_ or full_"),
         (tiny(n_layer="two"), r"the options do not fit together: .*'str'"),
+        (tiny("llama", rope_scaling="linear"), r"the options do not fit together: 'str' object"),
+        (tiny("t5", feed_forward_proj=None), r"the options do not fit together: 'NoneType'"),
         (tiny(n_head=4), r"the options do not fit together: .*features in 4 heads"),
     ],
 )

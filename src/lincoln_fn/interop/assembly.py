@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,17 +49,18 @@ def model_of(config: Config, ignore: Iterable[str] = ()) -> tuple[Model | None, 
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         return None, [f"model_type: expected one of {', '.join(sorted(FAMILIES))}, got {kind!r}"]
-    options, problems = read_options(family, config, frozenset(ignore))
-    named = config.get("architectures") or [None]
-    make = family.architectures.get(named[0])
-    if make is None:
-        known = " or ".join(family.architectures)
-        return None, [*problems, f"architectures: expected [{known}], got {named!r}"]
+    problems: list[str] = []
     try:
+        options, problems = read_options(family, config, frozenset(ignore))
+        named = config.get("architectures") or [None]
+        make = family.architectures.get(named[0])
+        if make is None:
+            known = " or ".join(family.architectures)
+            return None, [*problems, f"architectures: expected [{known}], got {named!r}"]
         network = make(options)
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         like = network.net.init(key, network.example)
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         return None, [*problems, f"the options do not fit together: {error}"]
     return Model(family, network, like, present(network.slots, like)), problems
 
@@ -141,24 +142,62 @@ def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list
     ]
 
 
-def is_pretrained(module: nn.Module) -> bool:
-    """Return whether a module is a model of Hugging Face's library."""
-    kinds = type(module).__mro__
-    return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
+def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str, Tensor]]:
+    """Make the model of a config that params fit, and find their tensors by the model's paths.
+
+    Args:
+        where: the function's name, for errors.
+        config: config.json.
+        params: of the config's network, whose parts may be `frozen`.
+
+    Returns:
+        The model, and the tensors of params by path.
+
+    Raises:
+        LayerError: if anything is unknown or differs; the message lists all of it.
+    """
+    given = {_thawed(path): leaf for path, leaf in by_path(params).items()}
+    model, problems = model_of(config)
+    expected = {} if model is None else by_path(model.like)
+    problems += [f"params.{path}: missing" for path in expected if path not in given]
+    problems += [f"params.{path}: unexpected" for path in given if model and path not in expected]
+    problems += [
+        f"params.{path}: expected shape {tuple(leaf.shape)}, got {tuple(given[path].shape)}"
+        for path, leaf in expected.items()
+        if path in given and given[path].shape != leaf.shape
+    ]
+    if model is None or problems:
+        raise refuse(where, problems)
+    return model, given
 
 
-_PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
+def _thawed(path: str) -> str:
+    # A frozen layer's params are a field of those of `frozen`.
+    return ".".join(part for part in path.split(".") if part != "params")
 
 
-def of_pretrained(
-    module: Any, key: Key
-) -> tuple[Layer, Params]:  # Any: torch does not know `config`
+def _config_of(module: Any) -> Config:  # Any: torch does not know `config`
+    return {**module.config.to_dict(), "architectures": [type(module).__name__]}
+
+
+def of_pretrained(module: nn.Module, key: Key) -> tuple[Layer, Params]:
     """Make the network of a model of Hugging Face's library by its config, with its weights."""
-    config = {**module.config.to_dict(), "architectures": [type(module).__name__]}
     tensors = module.state_dict()
     stored = Stored({n: t.to("meta") for n, t in tensors.items()}, tensors.__getitem__)
     try:
-        return assemble("from_torch", config, stored, key=key)
+        return assemble("from_torch", _config_of(module), stored, key=key)
     except LayerError as error:
         problem = f"{error.problem}\nOr make one layer of it by from_module(module, call)."
         raise LayerError(error.where, problem) from error
+
+
+def to_pretrained(module: nn.Module, params: Params) -> dict[str, Tensor]:
+    """Copy params to the names and layouts of the model that `of_pretrained` was given."""
+    model, leaves = fitting("to_state_dict", _config_of(module), params)
+    slots = {slot.name: slot for slot in model.slots}
+    named = {}
+    for name, own in _names(model, module.state_dict()).items():
+        slot = slots.get(model.network.copies.get(name, name))
+        if slot is not None:
+            named[own] = slot.joined(leaves[path] for path in slot.fields)
+    return named

@@ -9,10 +9,18 @@ from torch import nn
 
 from lincoln_fn.errors.errors import LayerError
 
+_PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
+
+
+def is_pretrained(module: nn.Module) -> bool:
+    """Return whether a module is a model of Hugging Face's library."""
+    kinds = type(module).__mro__
+    return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
+
 
 def next_step(module: nn.Module) -> str:
     """Say how a layer is made of a module that cannot be converted."""
-    is_part = type(module).__module__.startswith("transformers.")
+    is_part = type(module).__module__.startswith("transformers.") and not is_pretrained(module)
     whole = "give the whole model, or " if is_part else ""
     return f"{whole}make one layer of it by from_module"
 
@@ -23,21 +31,24 @@ _HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "ba
 
 def check_unchanged(module: nn.Module) -> None:
     """Check that a module and its submodules run only the code of their classes."""
-    check_hooks(module)
+    check_instances(module)
     for path, part in module.named_modules(remove_duplicate=False):
-        if "forward" in vars(part) or type(part).__call__ is not nn.Module.__call__:
-            own = "forward" if "forward" in vars(part) else "__call__"
-            problem = f"expected its class's own {own}, got another; {next_step(part)}"
+        if type(part).__call__ is not nn.Module.__call__:
+            problem = f"expected its class's own __call__, got another; {next_step(module)}"
             raise LayerError(where_of(path, part), problem)
 
 
-def check_hooks(module: nn.Module) -> None:
-    """Check that a module and its submodules have no hooks."""
+def check_instances(module: nn.Module) -> None:
+    """Check that a module and its submodules have no hooks, and no forward of their own."""
     for path, part in module.named_modules(remove_duplicate=False):
         hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
+        problem = ""
         if hooks:
             problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or"
-            raise LayerError(where_of(path, part), f"{problem} {next_step(part)}")
+        elif "forward" in vars(part):
+            problem = "expected its class's own forward, got another;"
+        if problem:
+            raise LayerError(where_of(path, part), f"{problem} {next_step(module)}")
 
 
 def where_of(path: str, module: nn.Module) -> str:

@@ -16,8 +16,8 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.interop.assembly import assemble, model_of, refuse
-from lincoln_fn.interop.filling import by_path, expected_tensor
+from lincoln_fn.interop.assembly import assemble, fitting, model_of, refuse
+from lincoln_fn.interop.filling import expected_tensor
 from lincoln_fn.interop.stored import CONFIG, opened, read_json, write
 
 # Any: what config.json holds.
@@ -127,19 +127,7 @@ def save_pretrained(
             differences; or if the files cannot be written.
     """
     where = "save_pretrained"
-    # A frozen layer's params are a field of those of `frozen`.
-    given = {_thawed(path): leaf for path, leaf in by_path(params).items()}
-    model, problems = model_of(config)
-    expected = {} if model is None else by_path(model.like)
-    problems += [f"params.{path}: missing" for path in expected if path not in given]
-    problems += [f"params.{path}: unexpected" for path in given if model and path not in expected]
-    problems += [
-        f"params.{path}: expected shape {tuple(leaf.shape)}, got {tuple(given[path].shape)}"
-        for path, leaf in expected.items()
-        if path in given and given[path].shape != leaf.shape
-    ]
-    if model is None or problems:
-        raise refuse(where, problems)
+    model, given = fitting(where, config, params)
     slots = {slot.name: slot for slot in model.slots}
     tensors = {name: expected_tensor(slot, given) for name, slot in slots.items()}
     dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors.values()}
@@ -152,7 +140,3 @@ def save_pretrained(
         write(Path(folder), config, tensors, read, max_shard_size)
     except ValueError as error:
         raise LayerError(where, str(error)) from error
-
-
-def _thawed(path: str) -> str:
-    return ".".join(part for part in path.split(".") if part != "params")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.interop.assembly import to_pretrained
+from lincoln_fn.interop.module_checks import is_pretrained
 from lincoln_fn.interop.state_dict import name_tensors
 from lincoln_fn.interop.torch_nn import from_torch
 
@@ -26,8 +28,8 @@ def to_state_dict(
         layer: the layer.
         params: its parameters, or their gradients.
         module: the torch module that `from_torch` made the layer of, if its parts have names of
-            their own, as those of a ResNet have. None names parts by their positions, as
-            `torch.nn.Sequential` does.
+            their own, as those of a ResNet or of a model of Hugging Face's library have. None names
+            parts by their positions, as `torch.nn.Sequential` does.
 
     Returns:
         Copies of the tensors by name, in the order of torch's `state_dict`, which the module's
@@ -43,6 +45,8 @@ def to_state_dict(
         {'0.weight': (2, 3), '0.bias': (2,), '1.running_mean': (2,), '1.running_var': (2,), \
 '1.num_batches_tracked': ()}
     """
+    if module is not None and is_pretrained(module):
+        return to_pretrained(module, params)
     named = name_tensors(layer, params)
     return named if module is None else rename(layer, named, module)
 

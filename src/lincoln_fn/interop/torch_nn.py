@@ -18,7 +18,7 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.interop._constructors import ours
-from lincoln_fn.interop.assembly import is_pretrained, of_pretrained
+from lincoln_fn.interop.assembly import of_pretrained
 from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import (
     Unsupported,
@@ -37,9 +37,10 @@ from lincoln_fn.interop.hyperparameters import (
     with_bias,
 )
 from lincoln_fn.interop.module_checks import (
-    check_hooks,
+    check_instances,
     check_unchanged,
     check_untied,
+    is_pretrained,
     next_step,
     where_of,
 )
@@ -187,7 +188,7 @@ def from_torch(
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
     check_argument("from_torch", "key", Key, key)
     if is_pretrained(module):
-        check_hooks(module)
+        check_instances(module)
         return _freeze(module, "from_torch", *of_pretrained(module, key))
     check_unchanged(module)
     for tensor in module.state_dict().values():

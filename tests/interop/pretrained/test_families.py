@@ -270,9 +270,22 @@ def test_a_model_in_memory_is_that_of_its_files(row, tmp_path):
     made, same = lf.interop.from_torch(row.module)
     assert made.name == net.name
     assert same_bits(lf.tree.leaves(same), lf.tree.leaves(params))
+    named, own = lf.interop.to_state_dict(made, same, row.module), row.module.state_dict()
+    assert [*named] == [*own]
+    assert same_bits(named, dict(own))
     frozen, held = lf.interop.from_torch(row.module.requires_grad_(False))
     assert same_bits(frozen.predict(held, row.x), net.predict(params, row.x))
     assert not lf.tree.leaves(held)
+    assert same_bits(lf.interop.to_state_dict(frozen, held, row.module), named)
+
+
+def test_a_model_whose_code_was_replaced_is_refused():
+    module = gpt2()
+    mlp = module.transformer.h[0].mlp
+    mlp.forward = lambda x: x
+    problem = "expected its class's own forward, got another; make one layer of it by from_module"
+    with pytest.raises(lf.LayerError, match=f"h.0.mlp GPT2MLP: {problem}"):
+        lf.interop.from_torch(module)
 
 
 def test_a_part_of_a_model_is_refused_with_what_works():

@@ -19,9 +19,11 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Options
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout
 from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.multi_head_attention import multi_head_attention
 
 MASK: Final = "attention_mask"
 
@@ -114,6 +116,14 @@ def post_norm(norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0
 def feed_forward(n_hidden: int, activation: Layer, n_out: int) -> Layer:
     """Make two dense layers with an activation between them, at "0" and "2"."""
     return serial(dense(n_hidden), activation, dense(n_out))
+
+
+def sublayers(options: Options, dropout: float, *, is_causal: bool = False) -> tuple[Layer, Layer]:
+    """Make attention and the feed-forward layer of a block, by options with BERT's names."""
+    heads = options.num_attention_heads
+    attention = multi_head_attention(heads, dropout=dropout, is_causal=is_causal)
+    activation = ACTIVATIONS[options.hidden_act]()
+    return attention, feed_forward(options.intermediate_size, activation, options.hidden_size)
 
 
 class Placed(NamedTuple):

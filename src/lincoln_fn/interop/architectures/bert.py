@@ -33,7 +33,6 @@ from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.embedding import embedding
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.positional_embedding import positional_embedding
 from lincoln_fn.layers.take import take
 from lincoln_fn.layers.tanh import tanh
@@ -67,14 +66,8 @@ def _norm(options: Options) -> Layer:
 
 
 def _block(options: Options) -> Layer:
-    n = options.hidden_size
-    p = options.attention_probs_dropout_prob
-    return _parts.post_norm(
-        _norm(options),
-        multi_head_attention(options.num_attention_heads, dropout=p),
-        _parts.feed_forward(options.intermediate_size, ACTIVATIONS[options.hidden_act](), n),
-        options.hidden_dropout_prob,
-    )
+    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
+    return _parts.post_norm(_norm(options), *sublayers, options.hidden_dropout_prob)
 
 
 def _body(options: Options, *head: Layer) -> Layer:

@@ -7,7 +7,6 @@ Source: Radford and others, "Learning Transferable Visual Models From Natural La
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -17,11 +16,10 @@ from lincoln_fn.combine.branch import branch
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import serial
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures._parts import PRE_NORM
+from lincoln_fn.interop.architectures._state_at_token import state_at_token
 from lincoln_fn.interop.architectures.family import (
     ACTIVATIONS,
     Config,
@@ -40,7 +38,6 @@ from lincoln_fn.layers.embedding import embedding
 from lincoln_fn.layers.flatten import flatten
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.permute import permute
 from lincoln_fn.layers.positional_embedding import positional_embedding
 from lincoln_fn.layers.take import take
@@ -48,45 +45,13 @@ from lincoln_fn.layers.take import take
 _IDS: Final = r"(text_model\.|vision_model\.)?embeddings\.position_ids"
 
 
-@record
-class At:
-    """Where each sequence ends, and a stand-in for the sequences."""
-
-    place: torch.Tensor
-    x: torch.Tensor
-
-
-def _forward(params: Params, x: Arrays, *, eos: int) -> tuple[Arrays, At]:
-    """Take h at the first place with the token that ends a text."""
-    h, ids = x
-    # With 2, which the first configs had by mistake, the token is the one of the largest number.
-    place = (ids if eos == 2 else (ids == eos).int()).argmax(-1)
-    index = place[..., None, None].expand(*place.shape, 1, h.shape[-1])
-    return h.gather(-2, index).squeeze(-2), At(index, h.new_zeros(()).expand(h.shape))
-
-
-declare(_forward, kind="moving")
-
-
-def _backward(params: Params, cache: At, g: Arrays) -> tuple[Arrays, Params]:
-    """Put g at that place, and 0 elsewhere."""
-    return (torch.zeros_like(cache.x).scatter(-2, cache.place, g.unsqueeze(-2)), None), ()
-
-
-def _state_at_end(eos: int) -> Layer:
-    return Layer(f"state_at_token({eos})", partial(_forward, eos=eos), _backward)
-
-
 def _norm(options: Options) -> Layer:
     return layer_norm(eps=options.layer_norm_eps)
 
 
 def _blocks(options: Options, *, is_text: bool) -> list[Layer]:
-    n, p = options.hidden_size, options.attention_dropout
-    heads = multi_head_attention(options.num_attention_heads, dropout=p, is_causal=is_text)
-    activation = ACTIVATIONS[options.hidden_act]()
-    feed_forward = _parts.feed_forward(options.intermediate_size, activation, n)
-    block = _parts.pre_norm(_norm(options), heads, feed_forward, has_mask=is_text)
+    sublayers = _parts.sublayers(options, options.attention_dropout, is_causal=is_text)
+    block = _parts.pre_norm(_norm(options), *sublayers, has_mask=is_text)
     return [block] * options.num_hidden_layers
 
 
@@ -99,7 +64,7 @@ def _text(options: Options, *, has_all: bool) -> Layer:
     )
     tokens = embedding(options.vocab_size, options.hidden_size)
     hidden = serial(parallel(tokens, identity()), body)
-    end = _state_at_end(options.eos_token_id)
+    end = state_at_token(options.eos_token_id)
     both = branch(hidden, select(0), merge=identity())
     if has_all:
         return serial(both, branch(select(0), end, merge=identity()))
@@ -146,7 +111,8 @@ def _text_slots(options: Options, prefix: str, path: str) -> list[Slot]:
 
 
 def _image_slots(options: Options, prefix: str, path: str, norm: str) -> list[Slot]:
-    n, hidden = options.num_hidden_layers, f"{path}.0"
+    """List the slots of the network of an image, with the path of the last norm in its head."""
+    n, hidden = options.num_hidden_layers, f"{path}0"
     layers = f"{prefix}encoder.layers"
     return [
         Slot(f"{prefix}embeddings.class_embedding", (f"{hidden}.0.3.weight",)),
@@ -154,7 +120,7 @@ def _image_slots(options: Options, prefix: str, path: str, norm: str) -> list[Sl
         *plain(f"{prefix}embeddings.position_embedding", f"{hidden}.0.4"),
         *plain(f"{prefix}pre_layrnorm", f"{hidden}.1"),
         *(s for i in range(n) for s in _block_slots(f"{layers}.{i}", f"{hidden}.2.{i}")),
-        *plain(f"{prefix}post_layernorm", f"{path}.1.{norm}"),
+        *plain(f"{prefix}post_layernorm", f"{path}1.{norm}"),
     ]
 
 
@@ -171,7 +137,6 @@ def _text_model(options: Options) -> Network:
 
 def _vision_model(options: Options) -> Network:
     slots = _image_slots(options, "vision_model.", "", "1.1")
-    slots = [s._replace(fields=tuple(f.lstrip(".") for f in s.fields)) for s in slots]
     return Network(_image(options, has_all=True), slots, _pixels(options), (_IDS,))
 
 
@@ -197,7 +162,7 @@ def _model(options: Options) -> Network:
         cosine_similarities(),
     )
     slots = [
-        *_image_slots(vision, "vision_model.", "1.0.1", "1"),
+        *_image_slots(vision, "vision_model.", "1.0.1.", "1"),
         *linear("visual_projection", "1.0.2"),
         *_text_slots(text, "text_model.", "1.1.1"),
         *linear("text_projection", "1.1.2"),

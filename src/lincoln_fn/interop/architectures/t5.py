@@ -123,14 +123,9 @@ def _body(options: Options) -> Layer:
 
 def _attention_slots(name: str, norm: str, path: str) -> list[Slot]:
     parts = {"q": "query", "k": "key", "v": "value", "o": "output"}
-    at = f"{path}.0"
     return [
-        *(
-            s
-            for theirs, ours in parts.items()
-            for s in linear(f"{name}.{theirs}", f"{at}.2.{ours}")
-        ),
-        *plain(norm, f"{at}.1.0"),
+        *(s for q, own in parts.items() for s in linear(f"{name}.{q}", f"{path}.0.2.{own}")),
+        *plain(norm, f"{path}.0.1.0"),
     ]
 
 

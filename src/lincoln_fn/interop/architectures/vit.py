@@ -29,7 +29,6 @@ from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.flatten import flatten
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.permute import permute
 from lincoln_fn.layers.positional_embedding import positional_embedding
 from lincoln_fn.layers.take import take
@@ -59,15 +58,9 @@ def _patches(options: Options) -> Layer:
 
 
 def _block(options: Options) -> Layer:
-    n = options.hidden_size
-    p = options.attention_probs_dropout_prob
-    return _parts.pre_norm(
-        _norm(options),
-        multi_head_attention(options.num_attention_heads, dropout=p),
-        _parts.feed_forward(options.intermediate_size, ACTIVATIONS[options.hidden_act](), n),
-        options.hidden_dropout_prob,
-        has_mask=False,
-    )
+    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
+    p = options.hidden_dropout_prob
+    return _parts.pre_norm(_norm(options), *sublayers, p, has_mask=False)
 
 
 def _block_slots(name: str, path: str) -> list[Slot]:
