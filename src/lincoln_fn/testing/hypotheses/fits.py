@@ -21,6 +21,7 @@ from lincoln_fn.testing.hypotheses.derivatives import is_function
 from lincoln_fn.testing.hypotheses.formulas import FORMULAS
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 from lincoln_fn.testing.hypotheses.local import Local, attempt, describe, list_groups
+from lincoln_fn.testing.hypotheses.norms import NORM, RMS_NORM
 from lincoln_fn.testing.plain import first_not_linear
 from lincoln_fn.testing.tape import Tape
 
@@ -90,7 +91,7 @@ def _write(number: float) -> str:
 
 def _change_powers(evidence: Evidence) -> Iterator[Guess]:
     """Give a term another power of the scale, such as 1/std."""
-    for formula in FORMULAS[-2:]:
+    for formula in (NORM, RMS_NORM):
         for use in formula.uses(evidence):
             for term in formula.terms:
                 right = term.evaluate(use)
