@@ -71,7 +71,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor]
         *_in_four_axes(q, k, v), 0.0, form.is_causal, attn_mask=_mask(form, q), scale=form.scale
     )
     least, largest = logsumexp.aminmax()
-    if not (-LARGEST < least.item() and largest.item() < LARGEST):  # nor nan
+    if not (least.item() > -LARGEST and largest.item() < LARGEST):  # nor nan
         return None
     return _as_before(y, q, v.shape[-1]), logsumexp
 
