@@ -252,3 +252,105 @@ def test_numbers_of_the_batch_size_are_found():
         fit([36, 64, 225], batches)
     with pytest.raises(ValueError, match="for batches of"):
         fit(["mean", "mean", "sum"], batches)
+
+
+def operations(write):
+    """Make a pair of trees into a function of the second one's tensors, for `check_both_ways`."""
+
+    def pure(_, given):
+        return list(write(*given)), torch.zeros(())
+
+    return pure
+
+
+WHOLE = torch.tensor([[5, -7, 0], [1, 2, -1]])
+SMALL = [torch.bool, torch.uint8, torch.int8, torch.int16]
+
+
+@pytest.mark.parametrize("dtype", [*SMALL, torch.int32, torch.float16], ids=str)
+def test_numbers_of_few_bits(dtype):
+    def every(x, y):
+        return (
+            x.amax(1, keepdim=True), x.min(), *x.max(-1), torch.maximum(x, y),
+            torch.where(x > y, x, y), x.any(0), x.all(), x == 1, x.sign(), x.isinf(), x.isnan(),
+            x + y,
+        )  # fmt: skip
+
+    def integers(x, y):
+        return (
+            x // 3, x % 3, x.square(), x @ y.T, x >> 1, x << 3, x.ceil(), x.trunc(), -x,
+            x.argmin(0), x.clamp(y, y),
+        )  # fmt: skip
+
+    x = WHOLE.abs().to(dtype) if dtype is torch.uint8 else WHOLE.to(dtype)
+    check_both_ways(operations(every), [], [x, x.flip(0)])
+    if dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        check_both_ways(operations(integers), [], [x, x.flip(0)])
+
+
+def test_quotients_and_remainders_round_as_torchs():
+    a = torch.tensor([1.0, -1.0, 0.6, 7.0, -7.0, 3.0, 0.0, torch.inf, 1.0, -1.0])
+    b = torch.tensor([0.1, 0.1, -0.2, -0.7, 2.0, 0.0, 2.0, 1.0, torch.inf, torch.inf])
+
+    def quotients(a, b):
+        made = a // b, a % b, torch.fmod(a, b), torch.div(a, b, rounding_mode="trunc")
+        return [torch.where(quotient.isnan(), 77.0, quotient) for quotient in made]
+
+    check_both_ways(operations(quotients), [], [a, b])
+
+
+@pytest.mark.parametrize("n", [0, 31, 62, 63])
+def test_shifts_of_64_bits(n):
+    x = torch.tensor([2**62 + 1, -(2**62) - 3, -1, 0, 2**63 - 1, -(2**63)])
+    check_both_ways(operations(lambda x: (x >> n, x << n)), [], [x])
+
+
+def test_tensors_without_axes_or_numbers():
+    def along(x):
+        return x.cumsum(0), x.argmax(0, keepdim=True), *x.min(0), x.flip(0), x.softmax(0), x.amax(0)
+
+    def reduced(x):
+        return x.any(), x.all(0), x.sum(), x.prod(1), x.any(1, keepdim=True)
+
+    check_both_ways(operations(along), [], [torch.tensor(2.5)])
+    check_both_ways(operations(reduced), [], [torch.zeros(0, 3)])
+    check_both_ways(operations(lambda x: [x.argmax(keepdim=True)]), [], [normal(2, 3)])
+
+
+def of_any_batch(write, x):
+    """Convert a function of a batch, and give what runs it in onnxruntime."""
+
+    def pure(_, x):
+        return [write(x)], torch.zeros(())
+
+    program = Program("layer", "layer", "y", pure, pure)
+    names = Names(["p"], ["x"], ["y"])
+    session = session_of(model_of(program, [torch.ones(1)], x, names, dynamic_batch=True))
+    return lambda x: torch.as_tensor(session.run(["y"], {"x": x.numpy()})[0])
+
+
+@pytest.mark.parametrize(
+    "write", [lambda x: x * torch.tensor(len(x)), lambda x: x.var(0), lambda x: x[1:].var()]
+)
+def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
+    x = normal(6, 5)
+    run = of_any_batch(write, x)
+    for given in (x, x[:3], torch.cat([x, x])):
+        assert same_number(run(given), write(given))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda x: x * torch.tensor([float(len(x)), 1.0])[0], "a constant tensor depends on"),
+        (
+            lambda x: x.scatter_reduce(0, torch.zeros_like(x).long(), x, "sum", include_self=False),
+            "scatter_reduce.two has no counterpart with include_self=False",
+        ),
+        (lambda x: x.round(decimals=1), "has no counterpart with decimals=1"),
+        (lambda x: x * (x.long() >> 64), "a constant n below 64"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(write, message):
+    with pytest.raises(lf.LayerError, match=message):
+        of_any_batch(write, normal(6, 5))

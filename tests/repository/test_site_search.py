@@ -75,6 +75,11 @@ QUESTIONS = {
     ],
     "custom gradient": ["guides/own-backward.html", "faq.html#how-do-i-write-a-custom-gradient"],
     "deploy": ["recipes/deploy.html"],
+    "onnx": [
+        "guides/compile-and-export.html",
+        "recipes/deploy.html",
+        "faq.html#how-do-i-export-to-onnx",
+    ],
     "reproducible": ["faq.html#how-do-i-set-a-seed-for-reproducible-numbers"],
     "seed": ["faq.html#how-do-i-set-a-seed-for-reproducible-numbers"],
     "time series": ["recipes/time-series.html"],

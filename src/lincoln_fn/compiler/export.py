@@ -105,6 +105,7 @@ def export_step(
         before = tree.paths(state, states=True)
         inputs = _name_inputs(batch)
         if is_onnx:
+            _check_state(before, tree.paths(step(state, batch)[0], states=True))
             outputs = [*(f"next.{name}" for name in before), "loss"]
             _save_onnx(
                 of_step(_in_formulas(step)), (state, batch), Names(before, inputs, outputs), path,

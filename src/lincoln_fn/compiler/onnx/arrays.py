@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.compiler.onnx.elementwise import Operand, operand
+from lincoln_fn.compiler.onnx.elementwise import Operand, where
 from lincoln_fn.compiler.onnx.sizes import Affine, Number, Size
 from lincoln_fn.compiler.onnx.writer import Row, Rows, UnknownOperationError, Value, Writer
 
@@ -118,6 +118,8 @@ def _pad(write: Writer, out: Value, x: Value, pads: Sequence[Size], value: Numbe
 
 
 def _flip(write: Writer, out: Value, x: Value, dims: Sequence[int]) -> str:
+    if not x.shape:
+        return x.name
     axes = write.ints([axis_of(dim, len(x.shape)) for dim in dims])
     n = len(dims)
     bounds = [write.ints([-1] * n), write.ints([-END] * n)]
@@ -178,7 +180,7 @@ def _unfold(write: Writer, out: Value, x: Value, dim: int, size: int, step: int)
 
 
 def _masked_fill(write: Writer, out: Value, x: Value, mask: Value, value: Operand) -> str:
-    return write.add("Where", mask.name, operand(write, value, out.dtype), x.name)
+    return where(write, out, mask, value, x)
 
 
 ROWS: Final[Rows] = {

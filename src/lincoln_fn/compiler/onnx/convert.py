@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -51,9 +52,8 @@ def convert(
         elif node.op == "output":
             outputs = [values[part] for part in node.args[0]]
         elif node.op == "get_attr":
-            tensor = getattr(graphs[0], str(node.target))
-            name = write.constant(tensor, tensor.dtype)
-            values[node] = Value(name, tuple(tensor.shape), tensor.dtype)
+            tensors = [getattr(graph, str(node.target)) for graph in graphs]
+            values[node] = _constant(write, tensors, batches)
         elif str(node.target) == "<built-in function getitem>":
             whole, index = node.args
             values[node] = values[whole][index]
@@ -77,12 +77,30 @@ def _converted(
         for name in node.kwargs
         if name not in ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
     }
+    try:
+        signature(row).bind(write, made, *merged, **named)
+    except TypeError:
+        options = ", ".join(f"{name}={value}" for name, value in named.items())
+        problem = f"{node.target} has no counterpart with {options or 'these arguments'}"
+        raise UnknownOperationError(problem) from None
     if isinstance(made[0], list | tuple):
         out = [_value("", parts, batches) for parts in zip(*made, strict=True)]
         names = row(write, out, *merged, **named)
         return [Value(name, part.shape, part.dtype) for name, part in zip(names, out, strict=True)]
     one = _value("", made, batches)
     return Value(row(write, one, *merged, **named), one.shape, one.dtype)
+
+
+def _constant(write: Writer, tensors: Sequence[torch.Tensor], batches: Sequence[int]) -> Value:
+    """Write a constant of the graphs; a number may depend on the batch size."""
+    first = tensors[0]
+    if first.ndim == 0:
+        name = write.scalar(_fitted([tensor.item() for tensor in tensors], batches), first.dtype)
+    elif all(torch.equal(first, tensor) for tensor in tensors):
+        name = write.constant(first, first.dtype)
+    else:
+        raise UnknownOperationError("a constant tensor depends on the batch size")
+    return Value(name, tuple(first.shape), first.dtype)
 
 
 def _merged(given: Sequence[Any], batches: Sequence[int], values: dict[Node, Any]) -> Any:

@@ -7,12 +7,7 @@ from typing import Final, TypeAlias
 import torch
 
 from lincoln_fn.compiler.onnx.sizes import Affine, Number, Reciprocal
-from lincoln_fn.compiler.onnx.writer import (
-    Row,
-    Rows,
-    Value,
-    Writer,
-)
+from lincoln_fn.compiler.onnx.writer import Row, Rows, Value, Writer
 
 aten = torch.ops.aten
 
@@ -23,16 +18,15 @@ UNARY: Final = {
     aten.reciprocal: "Reciprocal", aten.sin: "Sin", aten.cos: "Cos", aten.tan: "Tan",
     aten.sinh: "Sinh", aten.cosh: "Cosh", aten.asin: "Asin", aten.acos: "Acos", aten.atan: "Atan",
     aten.asinh: "Asinh", aten.acosh: "Acosh", aten.atanh: "Atanh", aten.tanh: "Tanh",
-    aten.sigmoid: "Sigmoid", aten.floor: "Floor", aten.ceil: "Ceil", aten.round: "Round",
-    aten.erf: "Erf", aten.relu: "Relu", aten.sign: "Sign",
+    aten.sigmoid: "Sigmoid", aten.erf: "Erf", aten.relu: "Relu", aten.sign: "Sign",
 }  # fmt: skip
 ARITHMETIC: Final = {
     aten.mul: "Mul", aten.maximum: "Max", aten.minimum: "Min", aten.bitwise_and: "BitwiseAnd",
     aten.bitwise_or: "BitwiseOr", aten.bitwise_xor: "BitwiseXor",
 }  # fmt: skip
 OF_BOOLS: Final = {
-    "BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor", "Mul": "And", "Max": "Or",
-    "Min": "And",
+    "BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor", "Add": "Or", "Mul": "And",
+    "Max": "Or", "Min": "And",
 }  # fmt: skip
 LOGICAL: Final = {aten.logical_and: "And", aten.logical_or: "Or", aten.logical_xor: "Xor"}
 COMPARISONS: Final = {
@@ -48,19 +42,25 @@ def operand(write: Writer, x: Operand, dtype: torch.dtype) -> str:
 
 def arithmetic(write: Writer, out: Value, operation: str, *operands: Operand) -> str:
     """Add an operation on tensors or numbers in the result's dtype."""
-    if out.dtype is torch.bool:
-        operation = OF_BOOLS[operation]
-    return write.add(operation, *(operand(write, x, out.dtype) for x in operands))
+    dtype = wide(out.dtype)
+    if out.dtype is torch.bool and operation in OF_BOOLS:
+        operation, dtype = OF_BOOLS[operation], torch.bool
+    made = write.add(operation, *(operand(write, x, dtype) for x in operands))
+    return write.cast(Value(made, out.shape, dtype), out.dtype)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Give a dtype that the operations have: integers of few bits are computed in int32."""
+    return torch.int32 if dtype in (torch.bool, torch.uint8, torch.int8, torch.int16) else dtype
 
 
 def common_dtype(*operands: Operand) -> torch.dtype:
-    """Give the dtype in which torch compares, one that ONNX can compare."""
+    """Give the dtype in which torch compares."""
     tensors = [
         torch.empty((1,) * len(x.shape), dtype=x.dtype) for x in operands if isinstance(x, Value)
     ]
     numbers = [_example(x) for x in operands if not isinstance(x, Value)]
-    dtype = torch.result_type(tensors[0], (tensors + numbers)[-1])
-    return torch.int32 if dtype in (torch.bool, torch.uint8, torch.int8, torch.int16) else dtype
+    return torch.result_type(tensors[0], (tensors + numbers)[-1])
 
 
 def _example(x: Number) -> bool | int | float:
@@ -71,7 +71,7 @@ def compared(operation: str) -> Row:
     """Make the row of a comparison."""
 
     def row(write: Writer, out: Value, a: Operand, b: Operand) -> str:
-        dtype = common_dtype(a, b)
+        dtype = wide(common_dtype(a, b))
         return write.add(operation, operand(write, a, dtype), operand(write, b, dtype))
 
     return row
@@ -86,8 +86,7 @@ def _scaled(operation: str) -> Row:
 
     def row(write: Writer, out: Value, a: Operand, b: Operand, alpha: Number = 1) -> str:
         if alpha != 1:
-            scaled = arithmetic(write, out, "Mul", b, alpha)
-            return write.add(operation, operand(write, a, out.dtype), scaled)
+            b = Value(arithmetic(write, out, "Mul", b, alpha), out.shape, out.dtype)
         return arithmetic(write, out, operation, a, b)
 
     return row
@@ -97,19 +96,20 @@ def _pow(write: Writer, out: Value, a: Operand, b: Operand) -> str:
     return arithmetic(write, out, "Pow", a, b)
 
 
-def _where(write: Writer, out: Value, condition: Value, a: Operand, b: Operand) -> str:
-    return write.add(
-        "Where", condition.name, operand(write, a, out.dtype), operand(write, b, out.dtype)
-    )
+def where(write: Writer, out: Value, condition: Value, a: Operand, b: Operand) -> str:
+    """Choose from a where the condition is true, and from b elsewhere."""
+    dtype = wide(out.dtype)
+    made = write.add("Where", condition.name, operand(write, a, dtype), operand(write, b, dtype))
+    return write.cast(Value(made, out.shape, dtype), out.dtype)
 
 
 def _clamp(
     write: Writer, out: Value, x: Value, low: Operand | None = None, high: Operand | None = None
 ) -> str:
-    y = write.cast(x, out.dtype)
+    y = x
     if low is not None:
-        y = write.add("Max", y, operand(write, low, out.dtype))
-    return y if high is None else write.add("Min", y, operand(write, high, out.dtype))
+        y = Value(arithmetic(write, out, "Max", y, low), out.shape, out.dtype)
+    return write.cast(y, out.dtype) if high is None else arithmetic(write, out, "Min", y, high)
 
 
 def _clamp_max(write: Writer, out: Value, x: Value, high: Operand) -> str:
@@ -152,7 +152,18 @@ def _erfc(write: Writer, out: Value, x: Value) -> str:
     return write.add("Sub", one, write.add("Erf", write.cast(x, out.dtype)))
 
 
+def _rounded(operation: str) -> Row:
+    """Make the row of a rounding, which leaves integers as they are."""
+
+    def row(write: Writer, out: Value, x: Value) -> str:
+        return write.add(operation, x.name) if x.dtype.is_floating_point else x.name
+
+    return row
+
+
 def _trunc(write: Writer, out: Value, x: Value) -> str:
+    if not x.dtype.is_floating_point:
+        return x.name
     return write.add("Mul", write.add("Sign", x.name), write.add("Floor", write.add("Abs", x.name)))
 
 
@@ -162,12 +173,14 @@ def _not(write: Writer, out: Value, x: Value) -> str:
     return write.add("Not" if x.dtype is torch.bool else "BitwiseNot", x.name)
 
 
-def _is_infinite(write: Writer, out: Value, x: Value) -> str:
-    return write.add("IsInf", x.name)
+def _is(operation: str) -> Row:
+    """Make the row of isinf or isnan, which ONNX asks of float32 and float64."""
 
+    def row(write: Writer, out: Value, x: Value) -> str:
+        dtype = x.dtype if x.dtype is torch.float64 else torch.float32
+        return write.add(operation, write.cast(x, dtype))
 
-def _is_nan(write: Writer, out: Value, x: Value) -> str:
-    return write.add("IsNaN", x.name)
+    return row
 
 
 def _leaky_relu(write: Writer, out: Value, x: Value, slope: Number = 0.01) -> str:
@@ -183,8 +196,8 @@ def _cast(write: Writer, out: Value, x: Value, *_: object) -> str:
 def unary(operation: str) -> Row:
     """Make the row of a function of one number."""
 
-    def row(write: Writer, out: Value, x: Value, *_: object) -> str:
-        return write.add(operation, write.cast(x, out.dtype))
+    def row(write: Writer, out: Value, x: Value) -> str:
+        return arithmetic(write, out, operation, x)
 
     return row
 
@@ -213,10 +226,11 @@ ROWS: Final[Rows] = {
     **{kind: logical(operation) for kind, operation in LOGICAL.items()},
     **{kind: compared(operation) for kind, operation in COMPARISONS.items()},
     aten.add: _scaled("Add"), aten.sub: _scaled("Sub"), aten.pow: _pow,
-    aten.ne: _ne, aten.where: _where,
+    aten.ne: _ne, aten.where: where, aten.floor: _rounded("Floor"), aten.ceil: _rounded("Ceil"),
+    aten.round: _rounded("Round"),
     aten.clamp: _clamp, aten.clamp_min: _clamp, aten.clamp_max: _clamp_max,
     aten.expm1: _expm1, aten.log1p: _log1p, aten.rsqrt: _rsqrt, aten.erfc: _erfc,
     aten.log2: _log_to(1.4426950408889634), aten.log10: _log_to(0.4342944819032518),
-    aten.trunc: _trunc, aten.logical_not: _not, aten.bitwise_not: _not, aten.isinf: _is_infinite,
-    aten.isnan: _is_nan, aten.leaky_relu: _leaky_relu, aten._to_copy: _cast,
+    aten.trunc: _trunc, aten.logical_not: _not, aten.bitwise_not: _not, aten.isinf: _is("IsInf"),
+    aten.isnan: _is("IsNaN"), aten.leaky_relu: _leaky_relu, aten._to_copy: _cast,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.compiler.onnx.arrays import axis_of
-from lincoln_fn.compiler.onnx.elementwise import Operand, operand
+from lincoln_fn.compiler.onnx.elementwise import Operand, operand, where
 from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
 
 aten = torch.ops.aten
@@ -100,7 +100,7 @@ def _index_put(
     accumulate: bool = False,
 ) -> str:  # fmt: skip
     if len(indices) == 1 and indices[0] is not None and indices[0].dtype is torch.bool:
-        return _put_where(write, x, indices[0], source)
+        return _put_where(write, out, x, indices[0], source)
     _masks(indices)
     with_index, others, place = _order(x, indices)
     given = [index for index in indices if index is not None]
@@ -121,8 +121,8 @@ def _index_put(
     return write.add("Transpose", put, perm=[order.index(i) for i in range(len(order))])
 
 
-def _put_where(write: Writer, x: Value, mask: Value, source: Value) -> str:
-    """Put one number, or one row of numbers, wherever the mask is true."""
+def _put_where(write: Writer, out: Value, x: Value, mask: Value, source: Value) -> str:
+    """Put one number wherever the mask is true."""
     if source.shape:
         raise UnknownOperationError("several numbers put by a mask; use torch.where")
     name = mask.name
@@ -131,7 +131,7 @@ def _put_where(write: Writer, x: Value, mask: Value, source: Value) -> str:
         name = write.add(
             "Unsqueeze", name, write.ints([len(mask.shape) + i for i in range(missing)])
         )
-    return write.add("Where", name, write.cast(source, x.dtype), x.name)
+    return where(write, out, Value(name, x.shape, torch.bool), source, x)
 
 
 ROWS: Final[Rows] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -120,12 +121,17 @@ def _graph(program: Program, first: Any, batch: Any) -> GraphModule:  # Any: tre
     traced = write_down(program, first, batch, here=False)
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # the inputs are fake
-    table = torch.export.default_decompositions()
     with fakes, torch.no_grad():
         whole = torch.func.functionalize(traced.graph)
-        graph = make_fx(whole, decomposition_table=dict(table))(*traced.inputs)
+        graph = make_fx(whole, decomposition_table=_decompositions())(*traced.inputs)
     graph.graph.eliminate_dead_code()
     return graph
+
+
+@functools.cache  # torch looks at all of its operations to make it
+def _decompositions() -> dict[Any, Callable[..., Any]]:  # Any: operations, and arguments
+    """Return torch's table from operations to core operations."""
+    return dict(torch.export.default_decompositions())
 
 
 def _batch_sizes(program: Program, batch: Any) -> tuple[int, int, int]:  # Any: a tree of tensors

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import wraps
 from typing import Final
 
 import torch
 
 from lincoln_fn.compiler.onnx.arrays import axis_of
-from lincoln_fn.compiler.onnx.elementwise import arithmetic
-from lincoln_fn.compiler.onnx.sizes import Number
+from lincoln_fn.compiler.onnx.elementwise import arithmetic, wide
+from lincoln_fn.compiler.onnx.sizes import Affine, Number
 from lincoln_fn.compiler.onnx.writer import Row, Rows, UnknownOperationError, Value, Writer
 
 aten = torch.ops.aten
@@ -29,24 +30,23 @@ def _reduced(operation: str) -> Row:
     def row(
         write: Writer, out: Value, x: Value, dim: object = None, keepdim: object = False, *_: object
     ) -> str:
-        name = write.cast(x, out.dtype)
-        if not x.shape:
-            return name
+        dtype = wide(out.dtype)
         axes = write.ints(_axes(x, dim if not isinstance(dim, torch.dtype) else None))
-        return write.add(operation, name, axes, keepdims=int(keepdim is True))
+        made = write.add(operation, write.cast(x, dtype), axes, keepdims=int(keepdim is True))
+        return write.cast(Value(made, out.shape, dtype), out.dtype)
 
     return row
 
 
 def _any(operation: str) -> Row:
-    """Make the row of `any` or `all`: the largest or smallest of 0 and 1."""
+    """Make the row of `any` or `all`: a sum or product of 0 and 1, also of none of them."""
 
     def row(write: Writer, out: Value, x: Value, dim: object = None, keepdim: bool = False) -> str:
         as_bool = Value(write.cast(x, torch.bool), x.shape, torch.bool)
         number = write.cast(as_bool, torch.int32)
-        if x.shape:
-            number = write.add(operation, number, write.ints(_axes(x, dim)), keepdims=int(keepdim))
-        return write.cast(Value(number, out.shape, torch.int32), torch.bool)
+        number = write.add(operation, number, write.ints(_axes(x, dim)), keepdims=int(keepdim))
+        made = write.cast(Value(number, out.shape, torch.int32), torch.bool)
+        return write.cast(Value(made, out.shape, torch.bool), out.dtype)
 
     return row
 
@@ -57,11 +57,13 @@ def _argument(operation: str) -> Row:
     def row(
         write: Writer, out: Value, x: Value, dim: int | None = None, keepdim: bool = False
     ) -> str:
+        name = write.cast(x, wide(x.dtype))
         if dim is None:
-            flat = write.add("Reshape", x.name, write.ints([-1]))
-            return write.add(operation, flat, axis=0, keepdims=0)
+            flat = write.add("Reshape", name, write.ints([-1]))
+            place = write.add(operation, flat, axis=0, keepdims=0)
+            return write.add("Reshape", place, write.ints([1] * len(out.shape)))
         axis = axis_of(dim, len(x.shape))
-        return write.add(operation, x.name, axis=axis, keepdims=int(keepdim))
+        return write.add(operation, name, axis=axis, keepdims=int(keepdim))
 
     return row
 
@@ -73,11 +75,10 @@ def _extreme(operation: str) -> Row:
         write: Writer, out: Value | Sequence[Value], x: Value, dim: int | None = None,
         keepdim: bool = False,
     ) -> list[str] | str:  # fmt: skip
-        if dim is None:
-            return write.add(f"Reduce{operation}", x.name, keepdims=0)
-        axis, keepdims = axis_of(dim, len(x.shape)), int(keepdim)
-        value = write.add(f"Reduce{operation}", x.name, write.ints([axis]), keepdims=keepdims)
-        return [value, write.add(f"Arg{operation}", x.name, axis=axis, keepdims=keepdims)]
+        if isinstance(out, Value):
+            return _reduced(f"Reduce{operation}")(write, out, x)
+        value = _reduced(f"Reduce{operation}")(write, out[0], x, dim, keepdim)
+        return [value, _argument(f"Arg{operation}")(write, out[1], x, dim, keepdim)]
 
     return row
 
@@ -109,8 +110,6 @@ def _along(operation: str) -> Row:
     """Make the row of softmax or log_softmax."""
 
     def row(write: Writer, out: Value, x: Value, dim: int, *_: object) -> str:
-        if not x.shape:
-            return write.constant(1.0 if operation == "Softmax" else 0.0, out.dtype)
         axis = axis_of(dim, len(x.shape))
         return write.add(operation, write.cast(x, out.dtype), axis=axis)
 
@@ -118,18 +117,19 @@ def _along(operation: str) -> Row:
 
 
 def _product(write: Writer, out: Value, a: Value, b: Value) -> str:
-    return write.add("MatMul", a.name, b.name)
+    return arithmetic(write, out, "MatMul", a, b)
 
 
 def _sum_and_product(
     write: Writer, out: Value, c: Value, a: Value, b: Value, *, beta: Number = 1, alpha: Number = 1
 ) -> str:
-    product = write.add("MatMul", a.name, b.name)
+    product = Value(_product(write, out, a, b), out.shape, out.dtype)
     if alpha != 1:
-        product = write.add("Mul", product, write.scalar(alpha, out.dtype))
+        product = Value(arithmetic(write, out, "Mul", product, alpha), out.shape, out.dtype)
     if beta == 0:
-        return product
-    return write.add("Add", arithmetic(write, out, "Mul", c, beta), product)
+        return product.name
+    scaled = Value(arithmetic(write, out, "Mul", c, beta), out.shape, out.dtype)
+    return arithmetic(write, out, "Add", scaled, product)
 
 
 def _vector_norm(
@@ -137,9 +137,10 @@ def _vector_norm(
     *_: object,
 ) -> str:  # fmt: skip
     axes, keepdims = write.ints(_axes(x, dim)), int(keepdim)
+    given = write.cast(x, out.dtype)
     if p in (1, 2):
-        return write.add(f"ReduceL{int(p)}", x.name, axes, keepdims=keepdims)
-    size = write.add("Abs", x.name)
+        return write.add(f"ReduceL{int(p)}", given, axes, keepdims=keepdims)
+    size = write.add("Abs", given)
     if p == math.inf:
         return write.add("ReduceMax", size, axes, keepdims=keepdims)
     if not isinstance(p, int | float) or p <= 0:
@@ -155,24 +156,50 @@ def _variance(
 ) -> str:  # fmt: skip
     axes = _axes(x, dim)
     counts = [x.shape[axis] for axis in axes]
-    if not all(isinstance(count, int) for count in counts):
-        raise UnknownOperationError("a variance over the examples")
     n = math.prod(count for count in counts if isinstance(count, int))
+    lost = 1 if correction is None else correction
+    of_batch = [count for count in counts if isinstance(count, Affine)]
+    if len(of_batch) > 1 or (of_batch and not isinstance(lost, int)):
+        raise UnknownOperationError("a variance over the examples and more that depends on them")
+    divisor: Number = float(max(n - lost, 0))
+    if of_batch:
+        divisor = Affine(of_batch[0].scale * n, of_batch[0].offset * n - int(lost))
     mean = write.add("ReduceMean", x.name, write.ints(axes), keepdims=1)
     centred = write.add("Sub", x.name, mean)
     total = write.add("ReduceSumSquare", centred, write.ints(axes), keepdims=int(keepdim))
-    divisor = n - (1 if correction is None else correction)
-    return write.add("Div", total, write.constant(float(divisor), out.dtype))
+    return write.add("Div", total, write.scalar(divisor, out.dtype))
 
 
-ROWS: Final[Rows] = {
+def _of_axes(row: Row) -> Row:
+    """Let a row take a tensor without axes, as one number along an axis."""
+
+    @wraps(row)
+    def with_axis(
+        write: Writer, out: Value | Sequence[Value], x: Value, *given: object, **named: object
+    ) -> list[str] | str:
+        if x.shape:
+            made: list[str] | str = row(write, out, x, *given, **named)
+            return made
+        along = Value(write.add("Reshape", x.name, write.ints([1])), (1,), x.dtype)
+        made = row(write, out, along, *given, **named)
+        if isinstance(made, str):
+            return write.add("Reshape", made, write.ints([]))
+        return [write.add("Reshape", name, write.ints([])) for name in made]
+
+    return with_axis
+
+
+ALONG_AXES: Final[Rows] = {
     aten.sum: _reduced("ReduceSum"), aten.mean: _reduced("ReduceMean"),
     aten.amax: _reduced("ReduceMax"), aten.amin: _reduced("ReduceMin"),
-    aten.prod: _reduced("ReduceProd"), aten.any: _any("ReduceMax"), aten.all: _any("ReduceMin"),
+    aten.prod: _reduced("ReduceProd"), aten.any: _any("ReduceSum"), aten.all: _any("ReduceProd"),
     aten.argmax: _argument("ArgMax"), aten.argmin: _argument("ArgMin"), aten.max: _extreme("Max"),
     aten.min: _extreme("Min"), aten.cumsum: _cumsum, aten.topk: _topk, aten.sort: _sort,
-    aten._softmax: _along("Softmax"), aten._log_softmax: _along("LogSoftmax"), aten.mm: _product,
-    aten.bmm: _product, aten.mv: _product, aten.dot: _product, aten.addmm: _sum_and_product,
-    aten.baddbmm: _sum_and_product, aten.linalg_vector_norm: _vector_norm,
-    aten.var: _variance,
+    aten._softmax: _along("Softmax"), aten._log_softmax: _along("LogSoftmax"),
+    aten.linalg_vector_norm: _vector_norm, aten.var: _variance,
+}  # fmt: skip
+ROWS: Final[Rows] = {
+    **{kind: _of_axes(row) for kind, row in ALONG_AXES.items()},
+    aten.mm: _product, aten.bmm: _product, aten.mv: _product, aten.dot: _product,
+    aten.addmm: _sum_and_product, aten.baddbmm: _sum_and_product,
 }  # fmt: skip

@@ -90,8 +90,9 @@ class Writer:
         """Add a number, which may depend on the number of examples."""
         if isinstance(value, Affine | Reciprocal):
             return self._of_batch(value, dtype)
-        if not dtype.is_floating_point and isinstance(value, float):
-            value = int(value) if math.isfinite(value) else torch.iinfo(dtype).max
+        if isinstance(value, float) and not dtype.is_floating_point and dtype is not torch.bool:
+            limits = torch.iinfo(dtype)
+            value = int(value) if math.isfinite(value) else limits.max if value > 0 else limits.min
         return self.constant(value, dtype)
 
     def shape(self, sizes: Sequence[Size]) -> str:
