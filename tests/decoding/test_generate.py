@@ -226,10 +226,9 @@ def test_a_compiled_step_is_the_step_and_raises_its_error():
 
 @compiles
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["gpt", "window", "gru"])
+@pytest.mark.parametrize("name", ["window", "gru"])
 def test_compiled_texts_are_the_eager_ones(name):
     net = {
-        "gpt": NET,
         "window": llama(sliding_window=3),
         "gru": on_tokens(lf.gru(9), lf.dense(N)),
     }[name]
