@@ -16,7 +16,7 @@ from lincoln_fn.core.declaration import declared_by, input_grad_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import is_trained, take_ownership, to_tuple
-from lincoln_fn.walk.visits import PartsThere, Record, WalkThere, advance_part
+from lincoln_fn.walk.visits import Forward, PartsThere, Record
 from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants
 
@@ -40,29 +40,35 @@ def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cac
         >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
         >>> forward_to_train(net, net.init(lf.Key(0), x), x)[1][0]
     """
-    return _forward(net, "", params, x, DPARAMS)
+    return _TRAINING.run(net, "", params, x, DPARAMS)
 
 
-def _forward(
-    layer: Layer, path: str, params: Params, x: Arrays, wants: Wants
-) -> tuple[Arrays, Cache]:
-    """Compute y, and what the walk back reads if it has to compute `wants`."""
-    if wants is ALL and not is_trained(params):
-        wants = DX
-    made = composition_of(layer)
-    if made is None or (wants.dparams and not made.has_frozen):
-        y, cache = layer.forward(params, x)
-    else:
-        y, cache = made.there(PartsThere(made, _TRAINING, path, params, wants), params, x)
-    if wants.dparams:
-        return y, cache
-    is_still = layer.advance is unchanged
-    if is_still and not wants.dx:
-        return y, None
-    if made is not None or (wants.dx and not is_still):
-        return y, cache
-    reader = input_grad_of(layer) if wants.dx else declared_by(layer.advance)
-    return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
+class _Training(Forward):
+    """The walk that keeps the caches which the walk back will read."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, Cache]:
+        """Compute y, and what the walk back reads if it has to compute `wants`."""
+        if wants is ALL and not is_trained(params):
+            wants = DX
+        made = composition_of(part)
+        if made is None or (wants.dparams and not made.has_frozen):
+            y, cache = part.forward(params, x)
+        else:
+            y, cache = made.there(PartsThere(made, self, path, params, wants), params, x)
+        if wants.dparams:
+            return y, cache
+        is_still = part.advance is unchanged
+        if is_still and not wants.dx:
+            return y, None
+        if made is not None or (wants.dx and not is_still):
+            return y, cache
+        reader = input_grad_of(part) if wants.dx else declared_by(part.advance)
+        return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
+
+
+_TRAINING: Final = _Training()
 
 
 def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
@@ -73,9 +79,6 @@ def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
         return leaf if next(paths) in reads else leaf.new_zeros(()).expand(leaf.shape)
 
     return tree.map(keep, cache, states=True)
-
-
-_TRAINING: Final = WalkThere(_forward, advance_part)
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:

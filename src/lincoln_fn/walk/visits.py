@@ -1,7 +1,7 @@
 """The visitors that a composition's loops get: what a walk does, at each of the parts.
 
-A walk is a record of functions, above all `at`: what is done at a part. The protocol's walks call
-the part's own function there. `lincoln_fn.walk.walks` goes into each part that is a composition.
+A walk says by its method `run` what is done at a part. The protocol's walks call the part's own
+function there. Those of `lincoln_fn.walk.walks` go into each part that is a composition.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
 Record: TypeAlias = Any
 
 
-class VisitThere(Protocol):
-    """The visitor that the loop `there` gets."""
+class Visit(Protocol):
+    """What the visitors of both loops have."""
 
     @property
     def label(self) -> str:
@@ -32,32 +32,25 @@ class VisitThere(Protocol):
     @property
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
+
+    def advance(self, i: int, params: Params, record: Record, /) -> Params:
+        """Advance the state of part i; on the way back, `record` is its cache."""
+
+
+class VisitThere(Visit, Protocol):
+    """The visitor that the loop `there` gets."""
 
     def __call__(self, i: int, params: Params, x: Arrays, /) -> tuple[Arrays, Record]:
         """Visit part i."""
 
-    def advance(self, i: int, params: Params, record: Record, /) -> Params:
-        """Advance the state of part i."""
 
-
-class VisitBack(Protocol):
+class VisitBack(Visit, Protocol):
     """The visitor that the loop `back` gets."""
-
-    @property
-    def label(self) -> str:
-        """The composition's name in errors."""
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, /, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-
-    def advance(self, i: int, params: Params, cache: Cache, /) -> Params:
-        """Advance the state of part i."""
 
     def add(self, record: Record, later: tuple[Record, ...], /) -> tuple[Record, ...]:
         """Add the record of one use of a part to those of the part's later uses.
@@ -93,28 +86,36 @@ class Connected(Composed, Protocol):
         """Return whether a trained part needs the dx of part i."""
 
 
-@attrs.frozen(eq=False)
-class WalkThere:
+class WalkThere(Protocol):
     """What a forward walk does at a part."""
 
-    # (part, path, params, x, wants) -> (y, record)
-    at: Callable[[Layer, str, Params, Arrays, Wants], tuple[Arrays, Record]]
-    # (part, params, record) -> params, between two uses of a part
-    advance: Callable[[Layer, Params, Record], Params]
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
+    ) -> tuple[Arrays, Record]:
+        """Return y and the record of a part."""
+
+    def advance(self, part: Layer, params: Params, record: Record, /) -> Params:
+        """Advance the state of a part, between two uses of it."""
 
 
-@attrs.frozen(eq=False)
-class WalkBack:
+class WalkBack(Protocol):
     """What a backward walk does at a part."""
 
-    # (part, path, params, cache, g, wants) -> (dx, record)
-    at: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
-    # (part, params, cache) -> params, as the forward walk advanced them
-    advance: Callable[[Layer, Params, Cache], Params]
-    # (part, path, params) -> record, for a part from which nothing is needed; None visits it anyway
-    skip: Callable[[Layer, str, Params], Record] | None = untrained
-    # (record, later) -> records of a part that is used several times, as `VisitBack.add` says
-    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = sum_uses
+    @property
+    def skip(self) -> Callable[[Layer, str, Params], Record] | None:
+        """Of (part, path, params), its record if nothing is needed from it; None: it is visited."""
+
+    @property
+    def add(self) -> Callable[[Record, tuple[Record, ...]], tuple[Record, ...]]:
+        """Add a record to the later ones of the same part, as `VisitBack.add` says."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants, /
+    ) -> tuple[Arrays, Record]:
+        """Return dx and the record of a part."""
+
+    def advance(self, part: Layer, params: Params, cache: Cache, /) -> Params:
+        """Advance the state of a part, as the forward walk did."""
 
 
 W = TypeVar("W", WalkThere, WalkBack)
@@ -165,7 +166,7 @@ class PartsThere(Parts[WalkThere]):
         part, path = made.parts[i], inside(self.path, i)
         wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants)
         try:
-            return self.walk.at(part, path, params, x, wants)
+            return self.walk.run(part, path, params, x, wants)
         except ERRORS as error:
             placed = self.place(i, error, "forward", x)
             raise placed from placed.__cause__
@@ -185,7 +186,7 @@ class PartsBack(Parts[WalkBack]):
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
-            return walk.at(part, path, params, cache, g, wants)
+            return walk.run(part, path, params, cache, g, wants)
         except ERRORS as error:
             placed = self.place(i, error, "backward", g)
             raise placed from placed.__cause__
@@ -200,38 +201,58 @@ def inside(path: str, i: int) -> str:
     return f"{path}.{i}" if path else str(i)
 
 
-def _forward(
-    part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-) -> tuple[Arrays, Cache]:
-    return part.forward(params, x)
+class Forward:
+    """The protocol's `forward`, at each part."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, Cache]:
+        """Compute y and the cache."""
+        return part.forward(params, x)
+
+    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
+        """Advance the state of a part."""
+        return part.advance(params, cache)
 
 
-def _predict(
-    part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-) -> tuple[Arrays, None]:
-    return part.predict(params, x), None
+class Predict:
+    """The protocol's `predict`, at each part."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        """Compute y, without a cache."""
+        return part.predict(params, x), None
+
+    def advance(self, part: Layer, params: Params, record: None) -> Params:
+        """Leave the state of a part as it is."""
+        return params
 
 
-def _backward(
-    part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-) -> tuple[Arrays, Params]:
-    """Compute what is wanted of dx and dparams."""
-    if part.composition is None:  # only a composition takes an owned cache
-        cache = to_tuple(cache)
-    if wants.dparams:
+class Backward:
+    """The protocol's `backward`, `input_grad` or `grads`, at each part."""
+
+    skip = staticmethod(untrained)
+    add = staticmethod(sum_uses)
+
+    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
+        """Advance the state of a part."""
+        return part.advance(params, cache)
+
+    def run(
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Params]:
+        """Compute what is wanted of dx and dparams."""
+        if part.composition is None:  # only a composition takes an owned cache
+            cache = to_tuple(cache)
+        if not wants.dparams:
+            return part.input_grad(params, cache, g), None
         return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
-    return part.input_grad(params, cache, g), None
 
 
-def advance_part(part: Layer, params: Params, record: Record) -> Params:
-    """Advance the state of a part, from its cache."""
-    return part.advance(params, record)
-
-
-# The protocol's own walks.
-FORWARD: Final = WalkThere(_forward, advance_part)
-PREDICT: Final = WalkThere(_predict, lambda part, params, record: params)
-BACKWARD: Final = WalkBack(_backward, advance_part)
+FORWARD: Final = Forward()
+PREDICT: Final = Predict()
+BACKWARD: Final = Backward()
 
 # Former pickles of networks name these classes, and nothing reads what they hold.
 ForwardVisit = PredictVisit = BackwardVisit = InputGradVisit = PartsThere

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -11,16 +10,7 @@ import attrs
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import make_readable, take_ownership, to_tuple
-from lincoln_fn.walk.visits import (
-    FORWARD,
-    PartsBack,
-    PartsThere,
-    Record,
-    WalkBack,
-    WalkThere,
-    advance_part,
-    keep,
-)
+from lincoln_fn.walk.visits import FORWARD, Forward, PartsBack, PartsThere, Record, keep
 from lincoln_fn.walk.wants import ALL, Wants
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
@@ -42,7 +32,7 @@ def there(
     params: Params,
     x: Arrays,
     *,
-    advance: Advance = advance_part,
+    advance: Advance = FORWARD.advance,
     around: Around = _straight,
 ) -> tuple[Arrays, Record]:
     """Walk through a network from input to output, and visit every single layer.
@@ -75,46 +65,44 @@ def there(
         1.1 identity()
         1.2 add()
     """
-    walker = _Walker(visit, advance, around)
-    return walker.run(net, "", params, x, ALL)
+    return _Walker(advance, visit, around).run(net, "", params, x, ALL)
 
 
 @attrs.frozen(eq=False)
-class _Walker:
-    """The visitor, and the other functions of a forward walk."""
+class _Advancing(Forward):
+    """A forward walk that advances states from the records of a visitor."""
+
+    advance_layer: Advance
+
+    def advance(self, part: Layer, params: Params, record: Record) -> Params:
+        """Advance a layer, or all its parts."""
+        if part.advance is unchanged:
+            return params
+        made = composition_of(part)
+        if made is None:
+            return self.advance_layer(part, params, to_tuple(record))
+        return made.advance(PartsThere(made, self), params, make_readable(record, made.label))
+
+
+@attrs.frozen(eq=False)
+class _Walker(_Advancing):
+    """A forward walk with a visitor of single layers."""
 
     visit: ThereVisitor
-    advance: Advance
     around: Around
-    walk: WalkThere = attrs.field(init=False)
-
-    @walk.default
-    def _make_walk(self) -> WalkThere:
-        return WalkThere(self.run, partial(_advance_within, self.advance))
 
     def run(
-        self, layer: Layer, path: str, params: Params, x: Arrays, wants: Wants
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
-        made = composition_of(layer)
+        made = composition_of(part)
         if made is None:
-            return self.visit(layer, path, params, x)
-        visit = PartsThere(made, self.walk, path)
+            return self.visit(part, path, params, x)
+        visit = PartsThere(made, self, path)
         result: tuple[Arrays, Record] = self.around(
-            layer, path, params, lambda: made.there(visit, params, x)
+            part, path, params, lambda: made.there(visit, params, x)
         )
         return result
-
-
-def _advance_within(advance: Advance, layer: Layer, params: Params, record: Record) -> Params:
-    """Advance a layer, or all its parts, from the records of a walk."""
-    made = composition_of(layer)
-    if layer.advance is unchanged:
-        return params
-    if made is None:
-        return advance(layer, params, to_tuple(record))
-    walk = WalkThere(FORWARD.at, partial(_advance_within, advance))
-    return made.advance(PartsThere(made, walk), params, make_readable(record, made.label))
 
 
 def back(
@@ -124,7 +112,7 @@ def back(
     cache: Cache,
     g: Arrays,
     *,
-    advance: Advance = advance_part,
+    advance: Advance = FORWARD.advance,
 ) -> tuple[Arrays, Record]:
     """Walk through a network from output to input, and visit every single layer.
 
@@ -158,8 +146,7 @@ def back(
     ) -> tuple[Arrays, Record]:
         return visit(layer, path, params, cache, g)
 
-    walker = BackWalker(leaf, skip=None, owns_cache=False, advance=advance)
-    return walker.run(net, "", params, cache, g, ALL)
+    return BackWalker(leaf, skip=None, advance_layer=advance).run(net, "", params, cache, g, ALL)
 
 
 @attrs.frozen(eq=False)
@@ -173,28 +160,27 @@ class BackWalker:
     skip: Callable[[Layer, str, Params], Record] | None
     # whether there are no other references to the caches: each is freed when its part is done
     owns_cache: bool = False
-    advance: Advance = advance_part  # as `there` takes it
+    advance_layer: Advance = FORWARD.advance  # as `there` takes it
     # (composition, params, records) -> record of the composition, where dparams are wanted; None
     # keeps the records as they are
     gather: Callable[[Composition, Params, Record], Record] | None = None
     # (record, later) -> records of a part that is used several times, as `VisitBack.add` says
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep
-    walk: WalkBack = attrs.field(init=False)
 
-    @walk.default
-    def _make_walk(self) -> WalkBack:
-        return WalkBack(self.run, partial(_advance_within, self.advance), self.skip, self.add)
+    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
+        """Advance a layer, or all its parts."""
+        return _Advancing(self.advance_layer).advance(part, params, cache)
 
     def run(
-        self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
         """Visit a layer, or all its parts."""
-        made = composition_of(layer)
+        made = composition_of(part)
         if made is None:
-            return self.leaf(layer, path, params, to_tuple(cache), g, wants)
+            return self.leaf(part, path, params, to_tuple(cache), g, wants)
         if self.owns_cache:
             cache = take_ownership(cache)
-        visit = PartsBack(made, self.walk, path, params, wants)
+        visit = PartsBack(made, self, path, params, wants)
         dx, records = made.walk_back(visit, params, cache, g)
         if self.gather is not None:
             records = self.gather(made, params, records) if wants.dparams else None
