@@ -42,20 +42,20 @@ from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.visits import PredictVisit, Record, VisitBack, VisitThere
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Of z without the batch axis; None for that of x.
 Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], NOT_EMPTY] | None
 
 
 def there(
-    visit: VisitThere, params: Params, x: Arrays, *, solver: Solver, shape: Shape
-) -> tuple[Tensor, Kept]:
+    visit: VisitThere, params: Params, x: Arrays,
+    *, solver: Solver, shape: Shape, predicts: bool = False,
+) -> tuple[Tensor, Kept]:  # fmt: skip
     """Solve z = cell(x, z), and visit the cell there."""
     cell = visit.parts[0]
 
     def f(z: Tensor) -> Tensor:
-        predicts = isinstance(visit, PredictVisit)
         y = cell.predict(params, (x, z)) if predicts else cell.forward(params, (x, z))[0]
         if not isinstance(y, Tensor) or y.shape != z.shape:
             where = f"{visit.label}[0] {cell.name}"
@@ -156,9 +156,10 @@ def fixed_point(
         True
     """
     chosen = Solver(solver, max_steps, tol, memory)
+    loop = partial(there, solver=chosen, shape=shape)
     return composition(
-        "fixed_point", (cell,),
-        partial(there, solver=chosen, shape=shape), partial(back, solver=chosen),
+        "fixed_point", (cell,), loop, partial(back, solver=chosen),
+        predict=partial(loop, predicts=True),
         gather=one_part.gather, init=partial(_init, shape=shape), arrange=ITS_PART,
         advance=with_states,
         needs_dx=one_part.needs_dx,

@@ -39,7 +39,7 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import records
-from lincoln_fn.walk.visits import sum_uses
+from lincoln_fn.walk.visits import sum_uses, untrained
 from lincoln_fn.walk.walks import BackWalker, there
 from lincoln_fn.walk.wants import Wants
 
@@ -200,11 +200,6 @@ def _backward(
         return layer.backward(params, cache, g)
     dx = layer.input_grad(params, cache, g) if wants.dx else None
     return dx, layer.grads(params, cache, g) if wants.dparams else None
-
-
-def untrained(layer: Layer, path: str, params: Params) -> Params:
-    """Return the params of a part from which nothing is needed."""
-    return params
 
 
 _TANGENTS: Final = BackWalker(

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from lincoln_fn.combine.scan import there as scan_there
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.core.record import record
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import gru, lstm, rnn
-from lincoln_fn.walk.visits import PredictVisit
+from lincoln_fn.walk.composition import Composition
+from lincoln_fn.walk.visits import PREDICT, PartsThere
 
 
 @record
@@ -66,7 +67,7 @@ def _scan_init(
     dim: int,
     reverse: bool,
     has_output: bool,
-    parts: tuple[Layer, ...],
+    made: Composition,
 ) -> Recurrent:
     if reverse:
         raise LayerError("", "runs from the end of the text")
@@ -81,13 +82,12 @@ def _scan_step(
     x: Arrays,
     *,
     position: Tensor,
-    parts: tuple[Layer, ...],
+    made: Composition,
     **options: Any,
 ) -> tuple[Arrays, Recurrent]:
     """Run the cell from the last state."""
-    return _with_last(
-        x, scan_there(PredictVisit("scan", parts), params, _from(state, x), **options)[0]
-    )
+    visit = PartsThere(made, PREDICT)
+    return _with_last(x, scan_there(visit, params, _from(state, x), **options)[0])
 
 
 def _check_axis(axis: int, own: int) -> None:

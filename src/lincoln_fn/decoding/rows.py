@@ -72,6 +72,6 @@ def _prediction(layer: Layer) -> tuple[Function, dict[str, Any]]:
     made = getattr(function, "__self__", None)
     options: dict[str, Any] = {}
     if isinstance(made, Composition):
-        function, options = made.predict_there, {"parts": made.placed}
+        function, options = made.predict_there, {"made": made}
     bound = function.keywords if isinstance(function, partial) else {}
     return unbound(function), options | bound

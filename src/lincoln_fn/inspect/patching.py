@@ -17,7 +17,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.inspect.patches import KEEP, Patch, Patches, patch_layer
 from lincoln_fn.walk.paths import map_paths, paths, unknown_path
-from lincoln_fn.walk.walks import inside
+from lincoln_fn.walk.visits import inside
 
 
 def patched(

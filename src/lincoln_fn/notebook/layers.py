@@ -18,7 +18,8 @@ from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 from lincoln_fn.walk.paths import paths
-from lincoln_fn.walk.walks import inside, there
+from lincoln_fn.walk.visits import inside
+from lincoln_fn.walk.walks import there
 
 # A longer call is cut; a composition's parts follow below it, and its tooltip is the whole call.
 _LONGEST: Final = 72

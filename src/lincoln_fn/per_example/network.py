@@ -19,6 +19,7 @@ from lincoln_fn.per_example.checks import check_axes, check_independent, example
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.training import records
+from lincoln_fn.walk.visits import untrained
 from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
 
@@ -28,7 +29,7 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
     check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
-    walker = BackWalker(leaf, skip=_untrained, gather=Composition.gathered)
+    walker = BackWalker(leaf, skip=untrained, gather=Composition.gathered)
     return tree.map(_widened, params, records(walker, net, params, cache, g))
 
 
@@ -84,10 +85,6 @@ def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: in
 def _widened(p: Tensor, term: Term | Tensor) -> Term | Tensor:
     """Convert half precision to float32, in which the sums are computed."""
     return term if p.dtype.itemsize > 2 else term.to(torch.float32)
-
-
-def _untrained(layer: Layer, path: str, params: Params) -> Params:
-    return params
 
 
 def measure(params: Params, terms: Params, g: Arrays) -> tuple[Float[Tensor, " N"], Params]:

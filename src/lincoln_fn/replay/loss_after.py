@@ -8,14 +8,14 @@ from torch import Tensor
 
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.curvature.duals import loss_gradient, untrained
+from lincoln_fn.curvature.duals import loss_gradient
 from lincoln_fn.losses.example_weighted import unweighted
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.replay.running_statistics import Statistics, is_running, of_inference
 from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.visits import sum_uses
+from lincoln_fn.walk.visits import sum_uses, untrained
 from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
 

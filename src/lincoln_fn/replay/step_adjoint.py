@@ -40,7 +40,6 @@ from lincoln_fn.curvature.duals import (
     loss_gradient,
     tangents_leaf,
     tangents_of,
-    untrained,
     values_of,
     with_tangents,
 )
@@ -55,7 +54,7 @@ from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import gradients
-from lincoln_fn.walk.visits import sum_uses
+from lincoln_fn.walk.visits import sum_uses, untrained
 from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
 

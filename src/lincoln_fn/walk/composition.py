@@ -30,15 +30,16 @@ from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import Owned, make_readable, place_parts
 from lincoln_fn.walk.visits import (
-    BackwardVisit,
-    ForwardVisit,
-    GradsVisit,
-    InputGradVisit,
-    PredictVisit,
+    BACKWARD,
+    FORWARD,
+    PREDICT,
+    PartsBack,
+    PartsThere,
     Record,
     VisitBack,
     VisitThere,
 )
+from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants
 
 T = TypeVar("T")
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
@@ -201,11 +202,6 @@ class Composition:
     # Whether this one or a composition within freezes a part.
     has_frozen: bool = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
-    # The protocol's visitors, made once, which saves time in a small network's step.
-    _forward: ForwardVisit = attrs.field(init=False)
-    _predict: PredictVisit = attrs.field(init=False)
-    _backward: BackwardVisit = attrs.field(init=False)
-    _input_grad: InputGradVisit = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give the fields by name."""
@@ -215,7 +211,8 @@ class Composition:
         """Load a pickle; one made before some of the fields were gets their defaults."""
         later = {"freezes": False, "arrange": ENTRIES, "names": ()}
         for name, value in (later | state).items():
-            object.__setattr__(self, name, value)
+            if not name.startswith("_"):  # a former one also has visitors
+                object.__setattr__(self, name, value)
         if "has_frozen" not in state:
             object.__setattr__(self, "has_frozen", self._find_frozen())
 
@@ -233,22 +230,6 @@ class Composition:
     def _place(self) -> tuple[Layer, ...]:
         return place_parts(self.label, self.parts)
 
-    @_forward.default
-    def _forward_visit(self) -> ForwardVisit:
-        return ForwardVisit(self.label, self.placed)
-
-    @_predict.default
-    def _predict_visit(self) -> PredictVisit:
-        return PredictVisit(self.label, self.placed)
-
-    @_backward.default
-    def _backward_visit(self) -> BackwardVisit:
-        return BackwardVisit(self.label, self.placed)
-
-    @_input_grad.default
-    def _input_grad_visit(self) -> InputGradVisit:
-        return InputGradVisit(self.label, self.placed)
-
     def inside(self, path: str, i: int) -> str:
         """Return the path of part i, by its name if it has one."""
         name = (self.names[i] if self.names else "") or str(i)
@@ -264,11 +245,11 @@ class Composition:
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk forward, with each part's `forward`."""
-        return self.there(self._forward, params, x)
+        return self.there(PartsThere(self, FORWARD), params, x)
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
         """Walk forward, with each part's `predict`."""
-        return self.predict_there(self._predict, params, x)[0]
+        return self.predict_there(PartsThere(self, PREDICT), params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -278,17 +259,21 @@ class Composition:
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
-        dx, records = self.walk_back(self._backward, params, cache, g)
+        dx, records = self._walk_back(params, cache, g, ALL)
         return dx, self.gathered(params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
-        return self.walk_back(self._input_grad, params, cache, g)[0]
+        return self._walk_back(params, cache, g, DX)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, without any dx that only the composition's own dx needs."""
-        visit = GradsVisit(self.label, self.placed, self.needs_dx, params)
-        return self.gathered(params, self.walk_back(visit, params, cache, g)[1])
+        return self.gathered(params, self._walk_back(params, cache, g, DPARAMS)[1])
+
+    def _walk_back(
+        self, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Record]:
+        return self.walk_back(PartsBack(self, BACKWARD, "", params, wants), params, cache, g)
 
     def walk_back(
         self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
@@ -306,7 +291,7 @@ class Composition:
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
-        return self.advance(self._forward, params, make_readable(cache, self.label))
+        return self.advance(PartsThere(self, FORWARD), params, make_readable(cache, self.label))
 
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:

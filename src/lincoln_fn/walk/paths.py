@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.walks import inside
+from lincoln_fn.walk.visits import inside
 
 
 def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:

@@ -7,23 +7,18 @@ before it needs its dx, or if it advances a state. Any other is dropped at once.
 
 from __future__ import annotations
 
-import attrs
+from typing import Final
+
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declared_by, input_grad_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.walk.composition import Composition, composition_of
-from lincoln_fn.walk.parts import (
-    ERRORS,
-    is_trained,
-    place_error,
-    take_ownership,
-    to_tuple,
-)
-from lincoln_fn.walk.visits import Record
+from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.parts import is_trained, take_ownership, to_tuple
+from lincoln_fn.walk.visits import Forward, PartsThere, Record
 from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants, wants_of_part
+from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants
 
 
 def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
@@ -45,25 +40,35 @@ def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cac
         >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
         >>> forward_to_train(net, net.init(lf.Key(0), x), x)[1][0]
     """
-    return _forward(net, params, x, DPARAMS)
+    return _TRAINING.run(net, "", params, x, DPARAMS)
 
 
-def _forward(layer: Layer, params: Params, x: Arrays, wants: Wants) -> tuple[Arrays, Cache]:
-    """Compute y, and what the walk back reads if it has to compute `wants`."""
-    made = composition_of(layer)
-    if made is None or (wants.dparams and not made.has_frozen):
-        y, cache = layer.forward(params, x)
-    else:
-        y, cache = made.there(_TrainingVisit(made, params, wants), params, x)
-    if wants.dparams:
-        return y, cache
-    is_still = layer.advance is unchanged
-    if is_still and not wants.dx:
-        return y, None
-    if made is not None or (wants.dx and not is_still):
-        return y, cache
-    reader = input_grad_of(layer) if wants.dx else declared_by(layer.advance)
-    return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
+class _Training(Forward):
+    """The walk that keeps the caches which the walk back will read."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, Cache]:
+        """Compute y, and what the walk back reads if it has to compute `wants`."""
+        if wants is ALL and not is_trained(params):
+            wants = DX
+        made = composition_of(part)
+        if made is None or (wants.dparams and not made.has_frozen):
+            y, cache = part.forward(params, x)
+        else:
+            y, cache = made.there(PartsThere(made, self, path, params, wants), params, x)
+        if wants.dparams:
+            return y, cache
+        is_still = part.advance is unchanged
+        if is_still and not wants.dx:
+            return y, None
+        if made is not None or (wants.dx and not is_still):
+            return y, cache
+        reader = input_grad_of(part) if wants.dx else declared_by(part.advance)
+        return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
+
+
+_TRAINING: Final = _Training()
 
 
 def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
@@ -74,44 +79,6 @@ def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
         return leaf if next(paths) in reads else leaf.new_zeros(()).expand(leaf.shape)
 
     return tree.map(keep, cache, states=True)
-
-
-# Never changed, but not frozen: one is made for each composition of each walk.
-@attrs.define(eq=False)
-class _TrainingVisit:
-    """The visitor of a loop there that keeps the caches which the loop back will read."""
-
-    composition: Composition
-    params: Params
-    wants: Wants
-
-    @property
-    def label(self) -> str:
-        """The composition's name in errors."""
-        return self.composition.label
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-        return self.composition.placed
-
-    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        """Visit part i."""
-        made = self.composition
-        part = made.parts[i]
-        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants)
-        if wants is ALL and not is_trained(params):
-            wants = DX
-        try:
-            return _forward(part, params, x, wants)
-        except ERRORS as error:
-            placed_error = place_error(error, f"{self.label}[{i}]", part.name, "forward", x)
-            raise placed_error from placed_error.__cause__
-
-    def advance(self, i: int, params: Params, record: Record) -> Params:
-        """Advance the state of part i."""
-        advanced: Params = self.parts[i].advance(params, record)
-        return advanced
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:

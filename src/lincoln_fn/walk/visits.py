@@ -1,24 +1,29 @@
-"""The visitors of the protocol's own walks: `forward`, `backward` and the others, at a part."""
+"""The visitors that a composition's loops get: what a walk does, at each of the parts.
+
+A walk says by its method `run` what is done at a part. The protocol's walks call the part's own
+function there. Those of `lincoln_fn.walk.walks` go into each part that is a composition.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.parts import to_tuple
-from lincoln_fn.walk.wants import DPARAMS, wants_of_part
+from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.parts import ERRORS, place_error, to_tuple
+from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
 
 # Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
 
 
-class VisitThere(Protocol):
-    """The visitor that the loop `there` gets."""
+class Visit(Protocol):
+    """What the visitors of both loops have."""
 
     @property
     def label(self) -> str:
@@ -27,32 +32,25 @@ class VisitThere(Protocol):
     @property
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
+
+    def advance(self, i: int, params: Params, record: Record, /) -> Params:
+        """Advance the state of part i; on the way back, `record` is its cache."""
+
+
+class VisitThere(Visit, Protocol):
+    """The visitor that the loop `there` gets."""
 
     def __call__(self, i: int, params: Params, x: Arrays, /) -> tuple[Arrays, Record]:
         """Visit part i."""
 
-    def advance(self, i: int, params: Params, record: Record, /) -> Params:
-        """Advance the state of part i."""
 
-
-class VisitBack(Protocol):
+class VisitBack(Visit, Protocol):
     """The visitor that the loop `back` gets."""
-
-    @property
-    def label(self) -> str:
-        """The composition's name in errors."""
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, /, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-
-    def advance(self, i: int, params: Params, cache: Cache, /) -> Params:
-        """Advance the state of part i."""
 
     def add(self, record: Record, later: tuple[Record, ...], /) -> tuple[Record, ...]:
         """Add the record of one use of a part to those of the part's later uses.
@@ -72,90 +70,189 @@ def sum_uses(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
     return (tree.map(torch.add, later[0], record),) if later else (record,)
 
 
-@attrs.frozen(eq=False)
-class Visit:
-    """Shared by the visitors of the protocol's own walks."""
+def untrained(layer: Layer, path: str, params: Params) -> Params:
+    """Return the params of a part from which nothing is needed, in place of its gradient."""
+    return params
 
-    label: str
-    parts: tuple[Layer, ...]
+
+class Connected(Composed, Protocol):
+    """What a visitor reads of a composition."""
+
+    @property
+    def placed(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
+
+    def needs_dx(self, i: int, params: Params, /) -> bool:
+        """Return whether a trained part needs the dx of part i."""
+
+
+class WalkThere(Protocol):
+    """What a forward walk does at a part."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
+    ) -> tuple[Arrays, Record]:
+        """Return y and the record of a part."""
+
+    def advance(self, part: Layer, params: Params, record: Record, /) -> Params:
+        """Advance the state of a part, between two uses of it."""
+
+
+class WalkBack(Protocol):
+    """What a backward walk does at a part."""
+
+    @property
+    def skip(self) -> Callable[[Layer, str, Params], Record] | None:
+        """Of (part, path, params), its record if nothing is needed from it; None: it is visited."""
+
+    @property
+    def add(self) -> Callable[[Record, tuple[Record, ...]], tuple[Record, ...]]:
+        """Add a record to the later ones of the same part, as `VisitBack.add` says."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants, /
+    ) -> tuple[Arrays, Record]:
+        """Return dx and the record of a part."""
+
+    def advance(self, part: Layer, params: Params, cache: Cache, /) -> Params:
+        """Advance the state of a part, as the forward walk did."""
+
+
+W = TypeVar("W", WalkThere, WalkBack)
+
+
+# Never changed, but not frozen: one is made for each composition of each walk, and `frozen` would
+# double the time.
+@attrs.define(eq=False)
+class Parts(Generic[W]):
+    """What the visitors of both loops share."""
+
+    made: Connected
+    walk: W
+    path: str = ""
+    params: Params = None  # of the composition, where less than `ALL` is wanted
+    wants: Wants = ALL
+
+    @property
+    def label(self) -> str:
+        """The composition's name in errors."""
+        return self.made.label
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
+        return self.made.placed
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
         """Advance the state of part i."""
-        return self.parts[i].advance(params, record)
+        try:
+            return self.walk.advance(self.made.parts[i], params, record)
+        except ERRORS as error:
+            placed = self.place(i, error, "advance", record)
+            raise placed from placed.__cause__
+
+    def place(self, i: int, error: Exception, doing: str, given: object) -> LayerError:
+        """Make the error that names part i."""
+        return place_error(error, f"{self.label}[{i}]", self.made.parts[i].name, doing, given)
 
 
-class ForwardVisit(Visit):
-    """Compute y and the cache of part i."""
+@attrs.define(eq=False)
+class PartsThere(Parts[WalkThere]):
+    """The visitor of a loop there."""
 
-    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit part i."""
-        return self.parts[i].forward(params, x)
+        made = self.made
+        part, path = made.parts[i], inside(self.path, i)
+        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants)
+        try:
+            return self.walk.run(part, path, params, x, wants)
+        except ERRORS as error:
+            placed = self.place(i, error, "forward", x)
+            raise placed from placed.__cause__
 
 
-class PredictVisit(Visit):
-    """Compute y of part i, without a cache."""
+@attrs.define(eq=False)
+class PartsBack(Parts[WalkBack]):
+    """The visitor of a loop back."""
 
-    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, None]:
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        return self.parts[i].predict(params, x), None
+        made, walk = self.made, self.walk
+        part, path = made.parts[i], inside(self.path, i)
+        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants, train)
+        if wants is NOTHING and walk.skip is not None:
+            return None, walk.skip(part, path, params)
+        try:
+            return walk.run(part, path, params, cache, g, wants)
+        except ERRORS as error:
+            placed = self.place(i, error, "backward", g)
+            raise placed from placed.__cause__
 
-    def advance(self, i: int, params: Params, record: Record) -> Params:
-        """Leave the state of part i as it is."""
+    def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Add the record of one use of a part to those of its later uses."""
+        return self.walk.add(record, later)
+
+
+def inside(path: str, i: int) -> str:
+    """Return the path of part i of the composition at a path."""
+    return f"{path}.{i}" if path else str(i)
+
+
+class Forward:
+    """The protocol's `forward`, at each part."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, Cache]:
+        """Compute y and the cache."""
+        return part.forward(params, x)
+
+    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
+        """Advance the state of a part."""
+        return part.advance(params, cache)
+
+
+class Predict:
+    """The protocol's `predict`, at each part."""
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        """Compute y, without a cache."""
+        return part.predict(params, x), None
+
+    def advance(self, part: Layer, params: Params, record: None) -> Params:
+        """Leave the state of a part as it is."""
         return params
 
 
-class BackwardVisit(Visit):
-    """Compute dx and dparams of part i."""
+class Backward:
+    """The protocol's `backward`, `input_grad` or `grads`, at each part."""
 
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    skip = staticmethod(untrained)
+    add = staticmethod(sum_uses)
+
+    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
+        """Advance the state of a part."""
+        return part.advance(params, cache)
+
+    def run(
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Params]:
-        """Visit part i."""
-        part = self.parts[i]
-        if train:
-            return part.backward(params, _for(part, cache), g)
-        return part.input_grad(params, _for(part, cache), g), None
-
-    def add(self, record: Params, later: tuple[Params, ...]) -> tuple[Params, ...]:
-        """Add up the gradients of all uses of a part."""
-        return sum_uses(record, later)
+        """Compute what is wanted of dx and dparams."""
+        if part.composition is None:  # only a composition takes an owned cache
+            cache = to_tuple(cache)
+        if not wants.dparams:
+            return part.input_grad(params, cache, g), None
+        return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
 
 
-class InputGradVisit(Visit):
-    """Compute dx of part i."""
+FORWARD: Final = Forward()
+PREDICT: Final = Predict()
+BACKWARD: Final = Backward()
 
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
-    ) -> tuple[Arrays, None]:
-        """Visit part i."""
-        part = self.parts[i]
-        return part.input_grad(params, _for(part, cache), g), None
-
-    def add(self, record: None, later: tuple[None, ...]) -> tuple[None, ...]:
-        """Keep nothing."""
-        return ()
-
-
-@attrs.frozen(eq=False)
-class GradsVisit(BackwardVisit):
-    """Compute dparams of part i, and dx if a trained part needs it."""
-
-    needs_dx: Callable[[int, Params], bool]
-    params: Params  # of the composition
-
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
-    ) -> tuple[Arrays, Params]:
-        """Visit part i."""
-        wants = wants_of_part(self.needs_dx, i, self.params, params, DPARAMS, train)
-        if wants.dx:
-            return super().__call__(i, params, cache, g, train)
-        if wants.dparams:
-            part = self.parts[i]
-            return None, part.grads(params, _for(part, cache), g)
-        return None, params
-
-
-def _for(part: Layer, cache: Cache) -> Cache:
-    """Return the cache in the form that a part takes: only a composition takes an owned one."""
-    return to_tuple(cache) if part.composition is None else cache
+# Former pickles of networks name these classes, and nothing reads what they hold.
+ForwardVisit = PredictVisit = BackwardVisit = InputGradVisit = PartsThere

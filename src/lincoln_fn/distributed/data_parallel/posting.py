@@ -12,8 +12,8 @@ from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
 from lincoln_fn.walk.composition import Composition, composition_of, gather_entries
 from lincoln_fn.walk.parts import is_trained, take_ownership
 from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.visits import sum_uses
-from lincoln_fn.walk.walks import BackWalker, inside
+from lincoln_fn.walk.visits import inside, sum_uses, untrained
+from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
 
 Put = Callable[[int, Tensor], None]
@@ -57,7 +57,7 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     if net.composition is None:
         dparams = gradients(net, params, cache, g)
     else:
-        walker = BackWalker(visit, skip=_skip, owns_cache=True, gather=gather, add=sum_uses)
+        walker = BackWalker(visit, skip=untrained, owns_cache=True, gather=gather, add=sum_uses)
         dparams = records(walker, net, params, take_ownership(cache), g)
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
@@ -73,10 +73,6 @@ def _visit(
         dx, dparams = layer.backward(params, cache, g)
         return dx, dparams
     return None, layer.grads(params, cache, g)
-
-
-def _skip(layer: Layer, path: str, params: Params) -> Params:
-    return params
 
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
