@@ -48,11 +48,11 @@ ROWS = {
         "pixel_shuffle pixel_unshuffle reshape select softmax softmin take unflatten upsample"
     ),
     "twin": (
-        "elu gelu hardshrink hardswish leaky_relu relu relu6 selu softplus softshrink "
+        "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
         "threshold"
     ),
     "": (
-        "celu hardsigmoid hardtanh log_sigmoid mish quick_gelu rrelu scale sigmoid silu "
+        "celu hardsigmoid hardtanh log_sigmoid mish quick_gelu rrelu scale sigmoid "
         "softcap softsign tanh tanhshrink"
     ),
 }

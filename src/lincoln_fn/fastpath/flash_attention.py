@@ -4,22 +4,33 @@ It keeps y and the logarithm of the sum of each query's e^scores, from which its
 computes the weights again. So nothing grows with the square of the length, apart from a mask of
 places: without batch and heads, and only for a window, or for a causal query that is not at the
 place of the key with its number.
+
+In a traced step, the kernel is an operation of this library's. A graph cannot look at the scores,
+so the operation itself computes the formula where they are too large. Where the weights are few,
+Inductor's code for the formula is faster.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.library import Library
 from torch.nn.functional import pad
 
-from lincoln_fn.fastpath.plain import is_traced
+from lincoln_fn.fastpath.plain import is_traced, runs_here
+from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten
 # On its way back, the kernel computes the weights again, as e^(score - logsumexp). Two roundings of
 # a score differ by up to eps times the score, and the weights by that share: here, 6e-5 in float32.
 LARGEST: Final = 1000.0
+# In a graph, the kernel takes less time for at least so many weights of a head.
+LEAST_IN_GRAPH: Final = 2**14
+
+Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 class Form(NamedTuple):
@@ -42,8 +53,12 @@ def supports(x: Any) -> bool:
     is_bool = mask is None or (isinstance(mask, Tensor) and mask.dtype is torch.bool)
     if not (is_bool and all(isinstance(part, Tensor) for part in x[:3])):
         return False
-    is_here = query.device.type == "cpu" and not is_traced(query)
-    return is_here and all(part.numel() > 0 for part in x[:3])
+    if query.device.type != "cpu" or not all(part.numel() > 0 for part in x[:3]):
+        return False
+    if not is_traced(query):
+        return True
+    is_long = query.shape[-2] * x[1].shape[-2] >= LEAST_IN_GRAPH
+    return is_long and not torch.compiler.is_compiling() and runs_here(query)
 
 
 def added(allowed: Tensor | None, like: Tensor) -> Tensor | None:
@@ -67,11 +82,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor]
     Returns:
         y (..., heads, length, m), and logsumexp as the kernel has it.
     """
-    y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(
-        *_in_four_axes(q, k, v), 0.0, form.is_causal, attn_mask=_mask(form, q), scale=form.scale
-    )
-    least, largest = logsumexp.aminmax()
-    if not (least.item() > -LARGEST and largest.item() < LARGEST):  # nor nan
+    run, is_in_graph = (_in_graph, True) if is_traced(q) else (_forward, False)
+    options = _mask(form, q), form.is_causal, form.scale
+    y, logsumexp = run(*_in_four_axes(q, k, v), *options)
+    if not is_in_graph and _are_too_large(logsumexp):
         return None
     return _as_before(y, q, v.shape[-1]), logsumexp
 
@@ -82,15 +96,92 @@ def attend_backward(
     """Compute dq, dk and dv, given what `attend` was given and has returned."""
     wide_q, wide_k, wide_v = _in_four_axes(q, k, v)
     n = wide_q.shape[-1]
-    dq, dk, dv = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        _padded(g, n), wide_q, wide_k, wide_v, _padded(y, n), logsumexp, 0.0, form.is_causal,
-        attn_mask=_mask(form, q), scale=form.scale,
+    run = _in_graph_backward if is_traced(q) else _backward
+    dq, dk, dv = run(
+        _padded(g, n), wide_q, wide_k, wide_v, _padded(y, n), logsumexp,
+        _mask(form, q), form.is_causal, form.scale,
     )  # fmt: skip
     heads = _four(k).shape[1]
     if wide_q.shape[1] != heads:
         dk, dv = (part.unflatten(1, (heads, -1)).sum(2) for part in (dk, dv))
     dq, dk, dv = (_as_before(part, x, x.shape[-1]) for part, x in ((dq, q), (dk, k), (dv, v)))
     return dq, dk, dv
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    made: tuple[Tensor, Tensor] = aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, is_causal, attn_mask=mask, scale=scale
+    )
+    return made
+
+
+def _backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor,
+    mask: Tensor | None, is_causal: bool, scale: float,
+) -> Gradients:  # fmt: skip
+    made: Gradients = aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        g, q, k, v, y, logsumexp, 0.0, is_causal, attn_mask=mask, scale=scale
+    )
+    return made
+
+
+def _are_too_large(logsumexp: Tensor) -> bool:
+    least, largest = logsumexp.aminmax()
+    return not (least.item() > -LARGEST and largest.item() < LARGEST)  # nor nan
+
+
+def _checked(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Compute y and logsumexp; y by the formula if the scores are too large."""
+    q, k, v = (_padded(part, 0) for part in (q, k, v))
+    y, logsumexp = _forward(q, k, v, mask, is_causal, scale)
+    if _are_too_large(logsumexp):
+        y.copy_(sdpa.forward((), (q, k, v, mask), is_causal=is_causal, scale=scale)[0])
+    return y, logsumexp
+
+
+def _checked_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor,
+    mask: Tensor | None, is_causal: bool, scale: float,
+) -> Gradients:  # fmt: skip
+    """Compute dq, dk and dv; by the formula if the scores are too large."""
+    g, q, k, v, y = (_padded(part, 0) for part in (g, q, k, v, y))
+    made = _backward(g, q, k, v, y, logsumexp, mask, is_causal, scale)
+    if _are_too_large(logsumexp):
+        _, cache = sdpa.forward((), (q, k, v, mask), is_causal=is_causal, scale=scale)
+        for own, exact in zip(made, sdpa.backward((), cache, g)[0], strict=False):
+            own.copy_(exact)
+    return made
+
+
+# Registered once, when this module is imported; the names live as long as the library object.
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+
+
+def _register(name: str, schema: str, checked: Any, kernel: Any) -> Any:  # Any: an operation
+    _LIBRARY.define(name + schema)
+    _LIBRARY.impl(name, checked, "CPU")
+    _LIBRARY.impl(name, kernel, "Meta")
+    return getattr(torch.ops.lincoln_fn, name).default
+
+
+_OPTIONS: Final = "Tensor? mask, bool is_causal, float scale"
+_in_graph: Final[Callable[..., tuple[Tensor, Tensor]]] = _register(
+    "flash_attention",
+    f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
+    _checked,
+    _forward,
+)
+_in_graph_backward: Final[Callable[..., Gradients]] = _register(
+    "flash_attention_backward",
+    "(Tensor g, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
+    f"{_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+    _checked_backward,
+    _backward,
+)
 
 
 def _in_four_axes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
