@@ -9,7 +9,8 @@ Instead of that, one can see the peak of a step's memory (--memory), the time to
 an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
 files to the last accuracy (--end-to-end), the notebook's own networks beside torch alone
 (--notebook), the norms and clipped sums of single examples' gradients (--per-example), products
-with second derivatives (--curvature), or a step on two processes (--distributed).
+with second derivatives (--curvature), a step on two processes (--distributed), or LoRA and text of
+a real language model beside peft and transformers (--fine-tuning).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("per-example", "gradients of single examples beside opacus and BackPACK, in one process"),
         ("distributed", "two processes beside torch's DistributedDataParallel, in the same ones"),
         ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
+        ("fine-tuning", "LoRA and text of SmolLM2 beside peft and transformers, in one process"),
         ("busy", "steps beside other work, and beside themselves, with settings of the threads"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
@@ -93,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "end_to_end": show_end_to_end,
         "per_example": show_per_example,
         "curvature": show_curvature,
+        "fine_tuning": show_fine_tuning,
         "busy": show_busy,
     }
     shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
@@ -201,6 +204,18 @@ def show_curvature(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     results = curvature.measure(names, options.rounds, print)
     print(curvature.table(results))
     return {"curvature": results}
+
+
+def show_fine_tuning(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print a step of LoRA and a token of text, as multiples of torch's."""
+    import torch
+
+    from benchmarks import fine_tuning
+
+    torch.set_num_threads(options.threads)
+    results = fine_tuning.measure(fine_tuning.find_file(), options.rounds, print)
+    print(f"{fine_tuning.CAPTION}\n\n{fine_tuning.table(results)}")
+    return {"fine_tuning": results}
 
 
 def show_busy(options: argparse.Namespace, machine: str) -> dict[str, Any]:

@@ -29,9 +29,14 @@ class Text(NamedTuple):
     alphabet: str
 
 
-def load_text() -> Text:
+def read_help() -> str:
     """Read the help on Python's topics."""
-    text = "\n".join(topics[name] for name in sorted(topics))
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def load_text() -> Text:
+    """Read the help on Python's topics, character by character."""
+    text = read_help()
     alphabet = "".join(sorted(set(text)))
     code_of = {character: code for code, character in enumerate(alphabet)}
     codes = torch.tensor([code_of[character] for character in text])
@@ -40,10 +45,10 @@ def load_text() -> Text:
 
 
 def random_windows(
-    codes: Tensor, batch_size: int, length: int, steps: int, key: lf.Key
+    codes: Tensor, batch_size: int, length: int, steps: int, key: lf.Key, *, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Give batches of windows at random places; a window's target is the same, one further on."""
-    for step in range(steps):
+    for step in range(start, steps):
         places = lf.keys.uniform(key.fold_in(step), (batch_size, 1), dtype=torch.float64)
         starts = (places * (len(codes) - length)).long()
         windows = codes[starts + torch.arange(length + 1)]

@@ -10,7 +10,7 @@ from helpers.writers import CAUSAL, LENGTH, TOKENS, WIDTH, gpt, llama, on_tokens
 
 import lincoln_fn as lf
 from lincoln_fn.decoding.rows import row_of
-from lincoln_fn.decoding.trial import Visited, _state
+from lincoln_fn.decoding.trial import Visited, _noise, _state
 from lincoln_fn.walk.parts import ERRORS
 
 SPLITS = [12], [1] * 12, [5, 1, 3, 1, 2]
@@ -27,6 +27,9 @@ NETS = {
     "gpt at inference": lf.inference(gpt(CAUSAL, lf.sinusoidal_positions())),
     "llama": llama(),
     "qwen, head_dim of 6": llama(head_dim=6, bias=True, qk_norm=lf.rms_norm()),
+    "llama, scaled positions": llama(
+        positions=lf.rotary_embedding(scaling=lf.rope_scaling.llama3(8.0, 16))
+    ),
     "llama, window of 3": llama(sliding_window=3, softcap=2.0),
     "llama, window beyond the text": llama(sliding_window=20),
     "one head of attention": on_tokens(
@@ -312,7 +315,7 @@ def verdict(case):
             return ""  # its params fix the size of the axis
         visited.append(Visited(case.layer, "", case.params(), x, y))
     try:
-        _state(*visited, max_length=8)
+        _state(*visited, max_length=8, noise=_noise)
     except lf.LayerError:
         return TRIED
     return ""

@@ -64,7 +64,8 @@ def _turned_init(
     if scaling is not None:
         n = rotary_dim or _heads(x).shape[-1]
         lengths = torch.tensor([[1.0], [max_length]], dtype=torch.float64)
-        short, long = scaling.frequencies(theta, n, lengths)
+        # Most scalings have the same for every length, in one row.
+        short, long = scaling.frequencies(theta, n, lengths).expand(2, -1)
         if not torch.equal(short, long):
             problem = f"has other frequencies at {max_length} positions, and so other keys"
             raise LayerError("", f"{problem}; take a smaller max_length")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from functools import cache, partial
+from typing import Any, Final, TypeAlias
 
 import attrs
 import optree
@@ -30,6 +31,8 @@ from lincoln_fn.walk.walks import there
 
 # These act on the last axis alone. They are large, so they are not tried.
 _ON_LAST_AXIS: Final = ("dense", "scores")
+# (i, shape, dtype, device) -> noise for the tensor i of an input
+Noise: TypeAlias = Callable[[int, torch.Size, torch.dtype, torch.device], Tensor]
 _MEND: Final = "; declare one by lf.declare(forward, decode=(init, step))"
 
 
@@ -86,13 +89,14 @@ def find_states(
         max_length: the most positions.
     """
     runs = [_try(net, params, x) for x in (short, long)]
+    noise = cache(_noise)  # of a deep network, many layers have inputs of one shape
     states: dict[str, Any] = {}
     refused: list[str] = []
     for one, two in zip(runs[0].visited, runs[1].visited, strict=False):
         if refused and _axes(one.x, two.x) is None:
             continue  # that follows from the refused ones
         try:
-            states |= _state(one, two, max_length)
+            states |= _state(one, two, max_length, noise)
         except LayerError as reason:
             refused.append(f"{one.name} {one.layer.name} {reason.problem}".strip())
     if refused:
@@ -127,7 +131,9 @@ def _try(net: Layer, params: Params, x: Arrays) -> Trial:
         return Trial(visited, None, error)
 
 
-def _state(one: Visited, two: Visited, max_length: int) -> dict[str, Any]:  # Any: as above
+def _state(
+    one: Visited, two: Visited, max_length: int, noise: Noise
+) -> dict[str, Any]:  # Any: as above
     """Make the first state of a layer that decodes by its row; check that any other needs none."""
     axes = _axes(one.x, two.x)
     if axes is None:
@@ -138,7 +144,7 @@ def _state(one: Visited, two: Visited, max_length: int) -> dict[str, Any]:  # An
     if row is not None and all(axes):
         axis = axes[0][0]
         return {one.name: row.init(one.params, one.x, axis=axis, max_length=max_length)}
-    if not _is_by_position(two, axes):
+    if not _is_by_position(two, axes, noise):
         raise LayerError("", "mixes positions, and has no row for that" + _MEND)
     return {}
 
@@ -157,7 +163,7 @@ def _axes(short: Arrays, long: Arrays) -> list[tuple[int, ...]] | None:
     return found
 
 
-def _is_by_position(visited: Visited, axes: list[tuple[int, ...]]) -> bool:
+def _is_by_position(visited: Visited, axes: list[tuple[int, ...]], noise: Noise) -> bool:
     """Return whether `predict` of several positions is that of each."""
     if any(len(each) > 1 for each in axes):
         return False
@@ -167,7 +173,7 @@ def _is_by_position(visited: Visited, axes: list[tuple[int, ...]]) -> bool:
         return True
     leaves, structure = optree.tree_flatten(visited.x, namespace=EVERYTHING)
     drawn = [
-        _varied(leaf, axis[0], Key(i)) if axis else leaf
+        _varied(leaf, axis[0], partial(noise, i)) if axis else leaf
         for i, (leaf, axis) in enumerate(zip(leaves, axes, strict=True))
     ]
     (count,) = {leaf.shape[axis[0]] for leaf, axis in zip(drawn, axes, strict=True) if axis}
@@ -186,10 +192,16 @@ def _is_by_position(visited: Visited, axes: list[tuple[int, ...]]) -> bool:
     return True
 
 
-def _varied(leaf: Tensor, axis: int, key: Key) -> Tensor:
+def _noise(i: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Draw noise for the tensor i of an input."""
+    near = torch.empty((), device=device)
+    return keys.normal(Key(i).near(near), tuple(shape), dtype=dtype)
+
+
+def _varied(leaf: Tensor, axis: int, noise: Callable[..., Tensor]) -> Tensor:
     """Make a tensor with other entries at each position."""
     if leaf.is_floating_point():
-        return keys.normal(key.near(leaf), tuple(leaf.shape), dtype=leaf.dtype)
+        return noise(leaf.shape, leaf.dtype, leaf.device)
     shape = [1] * leaf.ndim
     shape[axis] = -1
     # 0 and 1 in turn, which every vocabulary has.

@@ -4,22 +4,33 @@ It keeps y and the logarithm of the sum of each query's e^scores, from which its
 computes the weights again. So nothing grows with the square of the length, apart from a mask of
 places: without batch and heads, and only for a window, or for a causal query that is not at the
 place of the key with its number.
+
+In a traced step, the kernel is an operation of this library's. A graph cannot look at the scores,
+so the operation itself computes the formula where they are too large. Where the weights are few,
+Inductor's code for the formula is faster.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.library import Library
 from torch.nn.functional import pad
 
-from lincoln_fn.fastpath.plain import is_traced
+from lincoln_fn.fastpath.plain import is_traced, runs_here
+from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten
 # On its way back, the kernel computes the weights again, as e^(score - logsumexp). Two roundings of
 # a score differ by up to eps times the score, and the weights by that share: here, 6e-5 in float32.
 LARGEST: Final = 1000.0
+# In a graph, the kernel takes less time for at least so many weights of a head.
+LEAST_IN_GRAPH: Final = 2**14
+
+Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 class Form(NamedTuple):
@@ -42,8 +53,12 @@ def supports(x: Any) -> bool:
     is_bool = mask is None or (isinstance(mask, Tensor) and mask.dtype is torch.bool)
     if not (is_bool and all(isinstance(part, Tensor) for part in x[:3])):
         return False
-    is_here = query.device.type == "cpu" and not is_traced(query)
-    return is_here and all(part.numel() > 0 for part in x[:3])
+    if query.device.type != "cpu" or not all(part.numel() > 0 for part in x[:3]):
+        return False
+    if not is_traced(query):
+        return True
+    is_long = query.shape[-2] * x[1].shape[-2] >= LEAST_IN_GRAPH
+    return is_long and not torch.compiler.is_compiling() and runs_here(query)
 
 
 def added(allowed: Tensor | None, like: Tensor) -> Tensor | None:
@@ -67,49 +82,137 @@ def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor]
     Returns:
         y (..., heads, length, m), and logsumexp as the kernel has it.
     """
-    y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(
-        *_in_four_axes(q, k, v), 0.0, form.is_causal, attn_mask=_mask(form, q), scale=form.scale
-    )
-    least, largest = logsumexp.aminmax()
-    if not (least.item() > -LARGEST and largest.item() < LARGEST):  # nor nan
-        return None
-    return _as_before(y, q, v.shape[-1]), logsumexp
+    arguments = *map(_four, (q, k, v)), _mask(form, q), form.is_causal, form.scale
+    if is_traced(q):
+        y, logsumexp = _in_graph(*arguments)
+    else:
+        y, logsumexp = _forward(*arguments)
+        if _are_too_large(logsumexp):
+            return None
+    return _as_before(y, q), logsumexp
 
 
 def attend_backward(
     g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor, form: Form
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Gradients:
     """Compute dq, dk and dv, given what `attend` was given and has returned."""
-    wide_q, wide_k, wide_v = _in_four_axes(q, k, v)
-    n = wide_q.shape[-1]
+    run = _in_graph_backward if is_traced(q) else _backward
+    dq, dk, dv = run(
+        *map(_four, (g, q, k, v, y)), logsumexp, _mask(form, q), form.is_causal, form.scale
+    )
+    return _as_before(dq, q), _as_before(dk, k), _as_before(dv, v)
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Compute y and logsumexp of (batch, heads, length, features)."""
+    y, logsumexp = aten._scaled_dot_product_flash_attention_for_cpu(
+        *_alike(q, k, v), 0.0, is_causal, attn_mask=mask, scale=scale
+    )
+    return _narrowed(y, v), logsumexp
+
+
+def _backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor,
+    mask: Tensor | None, is_causal: bool, scale: float,
+) -> Gradients:  # fmt: skip
+    """Compute dq, dk and dv of (batch, heads, length, features)."""
+    alike = _alike(q, k, v)
+    n = alike[0].shape[-1]
     dq, dk, dv = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        _padded(g, n), wide_q, wide_k, wide_v, _padded(y, n), logsumexp, 0.0, form.is_causal,
-        attn_mask=_mask(form, q), scale=form.scale,
-    )  # fmt: skip
-    heads = _four(k).shape[1]
-    if wide_q.shape[1] != heads:
-        dk, dv = (part.unflatten(1, (heads, -1)).sum(2) for part in (dk, dv))
-    dq, dk, dv = (_as_before(part, x, x.shape[-1]) for part, x in ((dq, q), (dk, k), (dv, v)))
-    return dq, dk, dv
+        _padded(g, n), *alike, _padded(y, n), logsumexp, 0.0, is_causal, attn_mask=mask, scale=scale
+    )
+    return _narrowed(dq, q), _narrowed(_summed(dk, k), k), _narrowed(_summed(dv, v), v)
 
 
-def _in_four_axes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give all as many heads, and as many features, in (batch, heads, length, features)."""
+def _are_too_large(logsumexp: Tensor) -> bool:
+    least, largest = logsumexp.aminmax()
+    return not (least.item() > -LARGEST and largest.item() < LARGEST)  # nor nan
+
+
+def _checked(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Compute y and logsumexp; y by the formula if the scores are too large."""
+    y, logsumexp = _forward(q, k, v, mask, is_causal, scale)
+    if _are_too_large(logsumexp):
+        x = q, _repeated(k, q), _repeated(v, q), mask
+        y.copy_(sdpa.forward((), x, is_causal=is_causal, scale=scale)[0])
+    return y, logsumexp
+
+
+def _checked_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor,
+    mask: Tensor | None, is_causal: bool, scale: float,
+) -> Gradients:  # fmt: skip
+    """Compute dq, dk and dv; by the formula if the scores are too large."""
+    made = _backward(g, q, k, v, y, logsumexp, mask, is_causal, scale)
+    if _are_too_large(logsumexp):
+        x = q, _repeated(k, q), _repeated(v, q), mask
+        _, cache = sdpa.forward((), x, is_causal=is_causal, scale=scale)
+        dx = sdpa.backward((), cache, g)[0]
+        for own, exact, like in zip(made, dx, (q, k, v), strict=False):
+            own.copy_(_summed(exact, like))
+    return made
+
+
+# Registered once, when this module is imported; the names live as long as the library object.
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+
+
+def _register(name: str, schema: str, checked: Any, kernel: Any) -> Any:  # Any: an operation
+    _LIBRARY.define(name + schema)
+    _LIBRARY.impl(name, checked, "CPU")
+    _LIBRARY.impl(name, kernel, "Meta")
+    return getattr(torch.ops.lincoln_fn, name).default
+
+
+_OPTIONS: Final = "Tensor? mask, bool is_causal, float scale"
+_in_graph: Final[Callable[..., tuple[Tensor, Tensor]]] = _register(
+    "flash_attention",
+    f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
+    _checked,
+    _forward,
+)
+_in_graph_backward: Final[Callable[..., Gradients]] = _register(
+    "flash_attention_backward",
+    "(Tensor g, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
+    f"{_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+    _checked_backward,
+    _backward,
+)
+
+
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give all as many heads and features, as the kernel needs."""
     n = max(q.shape[-1], v.shape[-1])
-    wide_q, *others = (_padded(part, n) for part in (q, k, v))
-    shared = wide_q.shape[1] // others[0].shape[1]
-    if shared > 1:
-        others = [part.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) for part in others]
-    wide_k, wide_v = others
-    return wide_q, wide_k, wide_v
+    return _padded(q, n), _repeated(_padded(k, n), q), _repeated(_padded(v, n), q)
+
+
+def _repeated(x: Tensor, q: Tensor) -> Tensor:
+    """Repeat each head of keys or values for the heads of q that share it."""
+    shared = q.shape[1] // x.shape[1]
+    return x if shared == 1 else x.repeat_interleave(shared, 1)
+
+
+def _summed(dx: Tensor, x: Tensor) -> Tensor:
+    """Sum the gradients of the heads that share one of x."""
+    heads = x.shape[1]
+    return dx if dx.shape[1] == heads else dx.unflatten(1, (heads, -1)).sum(2)
 
 
 def _padded(x: Tensor, n: int) -> Tensor:
     """Append zeros up to n features, which change no score; the kernel needs them in a row."""
-    x = _four(x)
     if x.shape[-1] < n:
         return pad(x, (0, n - x.shape[-1]))
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _narrowed(y: Tensor, like: Tensor) -> Tensor:
+    """Keep as many features as another tensor has."""
+    n = like.shape[-1]
+    return y if y.shape[-1] == n else y[..., :n]
 
 
 # In a small network, a view that changes nothing takes time, too.
@@ -119,9 +222,8 @@ def _four(x: Tensor) -> Tensor:
     return x.flatten(0, -4) if x.ndim > 4 else x[(None,) * (4 - x.ndim)]
 
 
-def _as_before(y: Tensor, x: Tensor, n: int) -> Tensor:
-    """Keep the first n features of y, and give it the leading axes of x again."""
-    y = y if y.shape[-1] == n else y[..., :n]
+def _as_before(y: Tensor, x: Tensor) -> Tensor:
+    """Give y the leading axes of x again."""
     return y if x.ndim == 4 else y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 

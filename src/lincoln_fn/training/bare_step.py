@@ -60,6 +60,7 @@ def bare_step(
     else:  # it may read any part of the cache
         prediction, cache = layer.forward(params, x)
     value, loss_cache = loss.forward(prediction, target)
+    del prediction  # of a language model, it is one of the largest tensors
     if donate:
         check_donated(value)
     if donate and not (value.ndim == 0 and math.isfinite(value.item())):
@@ -69,7 +70,7 @@ def bare_step(
         value = torch.stack((value, *loss_cache.values))
     advanced = layer.advance(params, cache)
     # There are no other references to the caches, so each is freed after its layer's backward.
-    del prediction, loss_cache
+    del loss_cache
     if gradient is None:
         cache = take_ownership(cache)
         dparams = gradients(layer, params, cache, g)

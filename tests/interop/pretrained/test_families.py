@@ -256,11 +256,33 @@ ROWS = [
     lambda: Row(vit("ForImageClassification", num_labels=5), IMAGES, logits),
 ]
 
+MADE = [make() for make in ROWS]
+# Those that decode: with these two scalings, the keys of a longer text are others.
+CAUSAL = [
+    row
+    for row in MADE
+    if row.x is IDS and row.module.can_generate() and row.note not in ("dynamic", "longrope")
+]
 
-@pytest.mark.parametrize("row", [make() for make in ROWS], ids=str)
+
+@pytest.mark.parametrize("row", MADE, ids=str)
 @pytest.mark.parametrize("check", [check_outputs, check_files])
 def test_family(row, check):
     check(row)
+
+
+@pytest.mark.parametrize("row", CAUSAL, ids=str)
+def test_greedy_tokens_are_those_of_generate(row):
+    row.module.generation_config.eos_token_id = None
+    options = {"do_sample": False, "max_new_tokens": 7, "pad_token_id": 0}
+    expected = row.module.generate(IDS, attention_mask=torch.ones_like(IDS), **options)
+    net, params = lf.interop.from_torch(row.module)
+    stream = lf.generate(
+        lf.decode(net), params, IDS, key=lf.Key(0), sampler=lf.samplers.greedy(), max_new_tokens=7
+    )
+    tokens = torch.stack([token for _, token in stream], 1)
+    assert len(tokens.unique()) > 1
+    assert torch.equal(tokens, expected[:, IDS.shape[1] :])
 
 
 @pytest.mark.parametrize("row", [ROWS[0](), ROWS[4](), ROWS[-1]()], ids=str)

@@ -1,0 +1,79 @@
+"""Attention in compiled steps by the flash kernel, without tensors of the length squared."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+from helpers.compiling import compiles
+from helpers.graphs import run, targets, traced
+
+import lincoln_fn as lf
+
+LENGTH, N = 128, 7
+IDS = torch.randint(N, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+X, TARGET = IDS[:, :-1].clone(), IDS[:, 1:].clone()
+FLASH = [torch.ops.lincoln_fn.flash_attention.default]
+FLASH_BACKWARD = [torch.ops.lincoln_fn.flash_attention_backward.default]
+
+
+def writer(attention, factor=1.0):
+    embed = lf.serial(lf.embedding(N, 20), lf.scale(factor))
+    return lf.serial(embed, lf.residual(attention), lf.dense(N), lf.permute(0, 2, 1))
+
+
+NETS = {
+    "causal, fewer heads of keys": writer(lf.grouped_query_attention(4, 2, head_dim=6)),
+    "window": writer(lf.grouped_query_attention(2, sliding_window=9, head_dim=6)),
+    "multi_head_attention": writer(lf.multi_head_attention(4)),
+    # The formula computes these in the operation.
+    "scores beyond the kernel's": writer(lf.grouped_query_attention(2, head_dim=6), 300.0),
+    "one head": writer(
+        lf.serial(
+            lf.branch(
+                *(lf.dense(5), lf.dense(5), lf.dense(3)),
+                merge=lf.scaled_dot_product_attention(is_causal=True),
+            ),
+            lf.dense(20),
+        )
+    ),
+}
+
+
+def taken(net):
+    """Make the graph of a step, and what it and the eager step compute."""
+    graph, (state, batch) = traced(net, X, TARGET, optimizer=lf.optim.sgd(0.1))
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1))
+    *leaves, value = run(graph, (state, batch))
+    after, expected = step(state, batch)
+    return graph, (leaves, value), (lf.tree.leaves(after, states=True), expected)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_traced_step_has_the_kernel_and_computes_what_the_eager_step_does(name):
+    graph, found, expected = taken(NETS[name])
+    called = targets(graph)
+    assert [called.count(each) for each in FLASH + FLASH_BACKWARD] == [1, 1]
+    made = [n.meta["val"] for n in graph.graph.nodes if n.op == "call_function"]
+    by_head = [t.shape for t in made if isinstance(t, torch.Tensor) and t.ndim > 2]
+    assert not [s for s in by_head if s[-2:] == (LENGTH, LENGTH) and s.numel() > LENGTH**2]
+    for one, other in zip(found[0], expected[0], strict=True):
+        assert same_number(one, other, dtype=torch.float32)
+    assert same_number(found[1], expected[1], dtype=torch.float32)
+
+
+def test_where_the_weights_are_few_a_traced_step_has_the_formula():
+    graph, _ = traced(NETS["window"], X[:, 1:], TARGET[:, 1:])
+    assert not {*FLASH, *FLASH_BACKWARD} & {*targets(graph)}
+
+
+@compiles
+@pytest.mark.full
+def test_a_compiled_step_is_the_eager_one():
+    net, optimizer = NETS["causal, fewer heads of keys"], lf.optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    compiled = lf.compile(step)
+    found, expected = compiled(state, (X, TARGET)), step(state, (X, TARGET))
+    assert same_number(lf.tree.leaves(found[0].params), lf.tree.leaves(expected[0].params))
+    assert same_number(found[1], expected[1])
+    again = compiled(state, (X, TARGET))
+    assert same_bits(lf.tree.leaves(again[0].params), lf.tree.leaves(found[0].params))

@@ -1,0 +1,77 @@
+"""Which tables have a row for which layer: a new layer is put where it belongs.
+
+What has no row has the default, which works for every layer: relevance and curvature take the layer
+for an element-wise function, the gradients of single examples call its backward for one example
+after the other, a step keeps its whole cache even if the layer is frozen, `decode` tries whether it
+works position by position, and the fast path computes the formula.
+"""
+
+import re
+from collections import defaultdict
+
+from helpers.cases import CASES
+
+import lincoln_fn as lf
+from lincoln_fn.core.declaration import gradients_of, input_grad_of
+from lincoln_fn.core.layer import unbound
+from lincoln_fn.decoding.rows import row_of
+from lincoln_fn.fastpath.table import TWINS
+
+TABLES = {
+    "kind": lambda layer: hasattr(unbound(layer.forward), "declaration"),
+    "terms": lambda layer: bool(gradients_of(layer).terms or gradients_of(layer).dx_and_terms),
+    "reads": lambda layer: input_grad_of(layer).reads is not None,
+    "decode": lambda layer: row_of(layer) is not None,
+    "twin": lambda layer: any(twin.matches(layer) for twin in TWINS),
+}
+ROWS = {
+    "kind terms reads decode twin": "conv",
+    "kind terms decode twin": "lstm",
+    "kind terms reads twin": "dense embedding",
+    "kind decode twin": "attention_heads scaled_dot_product_attention",
+    "kind terms decode": "gru positional_embedding rnn",
+    "kind terms reads": "conv_transpose",
+    "kind terms twin": "group_norm layer_norm",
+    "kind decode": (
+        "circular_pad constant_pad reflection_pad replication_pad rotary_embedding "
+        "sinusoidal_positions zero_pad"
+    ),
+    "kind terms": (
+        "bias bilinear class_token cosine_similarities gru_cell inference instance_norm "
+        "lstm_cell prelu relative_position_bias rms_norm rnn_cell"
+    ),
+    "kind twin": "avg_pool batch_norm max_pool",
+    "kind": (
+        "adaptive_avg_pool adaptive_max_pool add alibi alpha_dropout concatenate dropout "
+        "feature_alpha_dropout flatten fractional_max_pool global_avg_pool glu identity "
+        "last_state local_response_norm log_softmax lp_pool masked_mean multiply permute "
+        "pixel_shuffle pixel_unshuffle reshape select softmax softmin take unflatten upsample"
+    ),
+    "twin": (
+        "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
+        "threshold"
+    ),
+    "": (
+        "celu hardsigmoid hardtanh log_sigmoid mish quick_gelu rrelu scale sigmoid "
+        "softcap softsign tanh tanhshrink"
+    ),
+}
+
+
+def test_a_layer_has_a_row_in_these_tables_and_the_default_in_the_others():
+    rows = defaultdict(set)
+    for case in CASES:
+        if case.layer.composition is None:
+            name = re.match(r"[a-z_0-9]+?(?=(\dd)?\()", case.layer.name)[0]
+            rows[name] |= {table for table, has_row in TABLES.items() if has_row(case.layer)}
+    found = defaultdict(set)
+    for name, tables in rows.items():
+        found[" ".join(table for table in TABLES if table in tables)].add(name)
+    assert found == {tables: set(names.split()) for tables, names in ROWS.items()}
+
+
+def test_every_layer_with_parameters_has_terms_but_batch_norm():
+    for case in CASES:
+        if case.layer.composition is None and lf.tree.leaves(case.params()):
+            has_terms = TABLES["terms"](case.layer)
+            assert has_terms != case.layer.name.startswith("batch_norm"), case
