@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,8 +29,8 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     packages = path.parent.relative_to(root).parts or (path.parent.name,)
     own = ".".join(packages)
     for name, code in modules.items():
-        if not root.joinpath(*name.split(".")).with_suffix(".py").is_file():
-            _stand_in(name, code)
+        if not any(folder.joinpath(*parts).is_file() for folder, parts in _places(name, root, path)):
+            _stand_in(name, code, root)
     if root != path.parent:
         return vars(importlib.import_module(f"{own}.{path.stem}"))
     # A folder that is no package may be named in imports all the same.
@@ -44,11 +44,21 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     return vars(module)
 
 
-def _stand_in(name: str, code: str) -> None:
+def _places(name: str, root: Path, path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """List where a module of a student's own would be."""
+    first, *rest = f"{name.replace('.', '/')}.py".split("/")
+    yield root, (first, *rest)
+    if rest and first == path.parent.name:  # a folder that is no package
+        yield path.parent, tuple(rest)
+
+
+def _stand_in(name: str, code: str, root: Path) -> None:
+    """Put a module in place of one that a student's folder lacks."""
     parts = name.split(".")
     for n in range(1, len(parts) + 1):
         part = ".".join(parts[:n])
-        if part not in sys.modules:
+        is_there = root.joinpath(*parts[:n], "__init__.py").is_file()
+        if part not in sys.modules and not is_there:
             sys.modules[part] = ModuleType(part)
             sys.modules[part].__path__ = []
     exec(code, vars(sys.modules[name]))

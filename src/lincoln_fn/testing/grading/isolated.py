@@ -68,6 +68,8 @@ class _Printed(io.TextIOBase):
 def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: float) -> Ran[T]:
     """Run a function in a process of its own."""
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    if context.get_start_method() == "fork":
+        _import_for_copies()
     receiver, sender = context.Pipe(duplex=False)
     try:
         target: Callable[..., None] = _run
@@ -94,6 +96,14 @@ def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: 
     finally:
         _end(process)
         receiver.close()
+
+
+def _import_for_copies() -> None:
+    """Import what a check of wrong code uses, once, and not in each copy of this process."""
+    import lincoln_fn.testing.blame
+    import lincoln_fn.testing.hypotheses
+    import lincoln_fn.testing.references.search
+    import torch.fx.experimental.symbolic_shapes  # torch.autograd.grad does at its first use
 
 
 class _Answer(pickle.Unpickler):
